@@ -1,0 +1,35 @@
+"""The `troth` command: gathers the verbs, and turns a user's mistake into one line and exit code 2."""
+
+import importlib
+import pkgutil
+import sys
+
+import typer
+
+import troth.cli
+
+app = typer.Typer(
+    name="troth",
+    help="From raw documents to a served mixture-of-experts model whose training data can be explained claim by claim.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+for _module in pkgutil.iter_modules(troth.cli.__path__, "troth.cli."):
+    _verb = importlib.import_module(_module.name) if _module.name != __name__ else None
+    if hasattr(_verb, "command"):
+        app.command(name=_module.name.rpartition(".")[2])(_verb.command)
+
+
+def main() -> None:
+    """Run the command line. ValueError and OSError are the user's to mend: one line on stderr, exit code 2."""
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        print(f"troth: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("troth: interrupted; run the same command again to continue", file=sys.stderr)
+        sys.exit(130)

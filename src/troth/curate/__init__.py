@@ -1,0 +1,1 @@
+"""Documents to knowledge: collect, validate, refine, integrate, with a reason on record for every decision."""

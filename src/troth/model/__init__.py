@@ -1,0 +1,1 @@
+"""The network: decoder, attention, experts, rotary positions, tokenizer and the folder formats it leaves in."""

@@ -1,0 +1,91 @@
+"""The decoder: embedding, layers with norms before and after each part (Grok-1's sandwich), head."""
+
+import torch
+from torch import nn
+
+from troth.model.attention import Attend, Attention, PackedAttention
+from troth.model.config import ModelConfig
+from troth.model.moe import Experts, FeedForward, MoE
+from troth.model.norm import RMSNorm
+from troth.model.rope import rotary_angles
+
+
+class DecoderLayer(nn.Module):
+    """h += norm(attention(norm(h))); h += norm(feed_forward(norm(h)))."""
+
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__()
+        size, eps = config.hidden_size, config.rms_norm_eps
+        self.input_layernorm = RMSNorm(size, eps)
+        self.self_attn = Attention(config, layer)
+        self.post_attention_layernorm = RMSNorm(size, eps)
+        self.pre_mlp_layernorm = RMSNorm(size, eps)
+        self.mlp: MoE | FeedForward = (
+            MoE(config) if config.is_moe(layer) else FeedForward(size, config.intermediate_size)
+        )
+        self.post_mlp_layernorm = RMSNorm(size, eps)
+
+    def forward(
+        self, h_BTD: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], attend: Attend
+    ) -> torch.Tensor:
+        h_BTD = h_BTD + self.post_attention_layernorm(self.self_attn(self.input_layernorm(h_BTD), angles, attend))
+        return h_BTD + self.post_mlp_layernorm(self.mlp(self.pre_mlp_layernorm(h_BTD)))
+
+
+class Decoder(nn.Module):
+    """A mixture-of-experts language model of the native family; weights start uninitialised, see `initialise`."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(DecoderLayer(config, layer) for layer in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.embed_tokens.weight
+
+    def forward(
+        self,
+        tokens_BT: torch.Tensor,
+        attend: Attend | None = None,
+        positions_BT: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Hidden states [batch, time, hidden] after the last norm; `logits` turns them into scores.
+
+        Without `attend` each row of `tokens_BT` is one document; without `positions_BT` it starts at position 0.
+        """
+        if attend is None:
+            attend = PackedAttention(self.config, torch.zeros_like(tokens_BT))
+        if positions_BT is None:
+            positions_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device).expand_as(tokens_BT)
+        angles = rotary_angles(positions_BT, self.config.head_dim, self.config.rope_theta)
+        h_BTD = self.embed_tokens(tokens_BT)
+        if self.config.mup_enabled:
+            h_BTD = h_BTD * self.config.hidden_size**0.5
+        for layer in self.layers:
+            h_BTD = layer(h_BTD, angles, attend)
+        return self.norm(h_BTD)
+
+    def logits(self, h_BTD: torch.Tensor) -> torch.Tensor:
+        """Scores over the vocabulary, in the dtype of the weights, for hidden states of any leading shape."""
+        return self.lm_head(h_BTD)
+
+    def moe_layers(self) -> list[MoE]:
+        """The mixture-of-experts parts, from the first layer to the last."""
+        return [layer.mlp for layer in self.layers if isinstance(layer.mlp, MoE)]
+
+
+@torch.no_grad()
+def initialise(model: Decoder, generator: torch.Generator) -> Decoder:
+    """Fill every matrix with N(0, initializer_range^2); routers start at zero, so that all experts begin alike."""
+    std = model.config.initializer_range
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            module.weight.normal_(0, std, generator=generator)
+        elif isinstance(module, Experts):
+            module.gate_up_proj.normal_(0, std, generator=generator)
+            module.down_proj.normal_(0, std, generator=generator)
+    for moe in model.moe_layers():
+        moe.router.gate.weight.zero_()
+    return model

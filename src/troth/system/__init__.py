@@ -1,0 +1,12 @@
+"""The one configuration: a system is one TOML file, a table for each part."""
+
+from troth.system.cycle import CycleTable
+from troth.system.curate import CurateTable
+from troth.system.data import DataTable
+from troth.system.serve import ServeTable
+from troth.system.system import System, load_system, named_systems
+from troth.system.train import TrainTable
+
+__all__ = [
+    "CurateTable", "CycleTable", "DataTable", "ServeTable", "System", "TrainTable", "load_system", "named_systems",
+]  # fmt: skip

@@ -1,0 +1,30 @@
+"""[train]: the recipe of one training run."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from troth.system.table import Table
+
+
+class TrainTable(Table):
+    """`batch_tokens` and `sequence_length` are in tokens; learning rates are peaks of the WSD schedule, in which
+    `warmup` and `decay` are shares of all steps. `fill_in_middle` is the share of sequences trained with a blank."""
+
+    steps: int = Field(gt=0)
+    batch_tokens: int = Field(gt=0)
+    sequence_length: int = Field(gt=1)
+    muon_lr: float = Field(default=0.02, gt=0)
+    adam_lr: float = Field(default=3e-3, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    warmup: float = Field(default=0.05, ge=0, le=1)
+    decay: float = Field(default=0.3, ge=0, le=1)
+    clip: float = Field(default=1.0, gt=0)
+    balance_rate: float = Field(default=1e-3, ge=0)
+    z_loss: float = Field(default=0.0, ge=0)
+    fill_in_middle: float = Field(default=0.0, ge=0, le=1)
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    checkpoint_every: int = Field(default=200, gt=0)
+    keep_checkpoints: int = Field(default=2, gt=0)
+    log_every: int = Field(default=10, gt=0)
+    seed: int = 0
