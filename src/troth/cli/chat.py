@@ -1,0 +1,97 @@
+"""troth chat: talk to a checkpoint in the terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from troth.cli.options import Changes, SystemName, read_system
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from troth.serve.api.chat_template import ChatTemplate
+    from troth.serve.engine.engine import Engine
+    from troth.serve.engine.sampling_params import SamplingParams
+
+
+def command(
+    folder: Annotated[Path, typer.Argument(help="A model folder: config.json, model.safetensors, tokenizer.json.")],
+    system: SystemName = "nano",
+    changes: Changes = None,
+    temperature: Annotated[float, typer.Option(min=0, help="0 takes the most likely token.")] = 0.7,
+    max_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 512,
+    seed: Annotated[int | None, typer.Option(help="The same seed and words give the same answers.")] = None,
+) -> None:
+    """Talk to a model; /exit or Ctrl-D ends. Lines may also be piped in, one a turn."""
+    table = read_system(system, changes).serve
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from rich.console import Console
+
+    from troth.serve.api.chat_template import ChatTemplate
+    from troth.serve.engine.engine import Engine
+    from troth.serve.engine.sampling_params import SamplingParams
+
+    engine = Engine.from_folder(folder, table)
+    template = ChatTemplate.from_folder(folder, engine.tokenizer)
+    if template is None:
+        raise ValueError(f"{folder}: no chat template in tokenizer_config.json")
+    params = SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed)
+    console = Console(highlight=False, markup=False)
+    messages: list[dict[str, str]] = []
+    while (line := _read(console)) is not None:
+        if line:
+            messages.append({"role": "user", "content": line})
+            prompt = _fit(engine, template, messages, max_tokens)
+            messages.append({"role": "assistant", "content": _answer(engine, prompt, params, console)})
+
+
+def _read(console: Console) -> str | None:
+    """The next line; None at the end of input or /exit."""
+    if sys.stdin.isatty():
+        try:
+            line = console.input("> ")
+        except EOFError:
+            console.print()
+            return None
+    else:
+        line = sys.stdin.readline()
+        if not line:
+            return None
+    line = line.strip()
+    return None if line == "/exit" else line
+
+
+def _fit(engine: Engine, template: ChatTemplate, messages: list[dict[str, str]], max_tokens: int) -> tuple[int, ...]:
+    """The prompt; the oldest turns are forgotten until the answer has room, or half the context where it asks for more."""
+    most = engine.context - min(max_tokens, engine.context // 2)
+    prompt = template.encode(messages)
+    while len(prompt) > most and len(messages) > 1:
+        del messages[:2]
+        prompt = template.encode(messages)
+    return tuple(prompt)
+
+
+def _answer(engine: Engine, prompt: tuple[int, ...], params: SamplingParams, console: Console) -> str:
+    """Stream one answer to the terminal and return it; Ctrl-C ends the answer, not the conversation."""
+    from troth.serve.engine.request import Request
+
+    try:
+        request_id = engine.add(Request(prompt, params))
+    except ValueError as error:
+        console.print(f"({error})")
+        return ""
+    text = ""
+    try:
+        while engine.has_work:
+            for output in engine.step():
+                console.print(output.text, end="", soft_wrap=True)
+                text += output.text
+    except KeyboardInterrupt:
+        engine.cancel(request_id)
+    console.print()
+    return text

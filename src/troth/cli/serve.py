@@ -1,0 +1,119 @@
+"""troth serve: a model folder behind an OpenAI-compatible address."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from troth.cli.options import AsJson, Changes, SystemName, print_json, read_system
+
+if TYPE_CHECKING:
+    from troth.serve.engine.engine import Engine
+    from troth.system import ServeTable
+
+DRAIN_SECONDS = 30
+
+
+def command(
+    folder: Annotated[Path, typer.Argument(help="A model folder: config.json, model.safetensors, tokenizer.json.")],
+    system: SystemName = "nano",
+    changes: Changes = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on, in place of serve.host.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on, in place of serve.port; 0 takes a free one.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model for clients; the folder's by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Serve a model over the OpenAI API until interrupted; running answers are finished first."""
+    table = read_system(system, changes).serve
+    # Threads that spin while they wait slow a shared machine to a crawl; read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    listener = _listen(table.host if host is None else host, table.port if port is None else port)
+    with listener:
+        _serve(folder, table, listener, name or folder.resolve().name, as_json)
+
+
+def _serve(folder: Path, table: ServeTable, listener: socket.socket, model_id: str, as_json: bool) -> None:
+    import uvicorn
+
+    from troth.serve.api.app import create_app
+    from troth.serve.api.chat_template import ChatTemplate
+    from troth.serve.api.served import Served
+    from troth.serve.engine.engine import Engine
+    from troth.serve.engine.thread import EngineThread
+
+    engine = Engine.from_folder(folder, table)
+    template = ChatTemplate.from_folder(folder, engine.tokenizer)
+    thread = EngineThread(engine, table.max_batch, table.max_waiting)
+    app = create_app(Served(thread, engine.tokenizer, template, model_id, engine.context))
+    _show(_facts(engine, table, listener, model_id), as_json)
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=DRAIN_SECONDS)
+    # uvicorn drains, then raises the signal that ended it once more: an asked-for end is no error.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A bound socket, before anything slow is done. Raises OSError where the address is wrong or in use."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except (OSError, OverflowError) as error:
+        raise OSError(f"cannot listen on {host} port {port}: {error}") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        # Listening finds out about a port that another process listens on.
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise OSError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+    return listener
+
+
+def _facts(engine: Engine, table: ServeTable, listener: socket.socket, model_id: str) -> dict[str, Any]:
+    host, port = listener.getsockname()[:2]
+    weights = sum(tensor.nbytes for tensor in (*engine.model.parameters(), *engine.model.buffers()))
+    return {
+        "url": f"http://{f'[{host}]' if ':' in host else host}:{port}/v1",
+        "model": model_id,
+        "device": str(engine.cache.device),
+        "dtype": str(engine.cache.keys.dtype).removeprefix("torch."),
+        "context_tokens": engine.context,
+        "max_batch": table.max_batch,
+        "max_step_tokens": table.max_step_tokens,
+        "max_waiting": table.max_waiting,
+        "cache_tokens": engine.scheduler.pool.blocks * engine.scheduler.block_size,
+        "weight_bytes": weights,
+        "cache_bytes": engine.cache.bytes,
+    }
+
+
+def _show(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(facts)
+        print(end="", flush=True)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("address", facts["url"])
+    table.add_row("model", f"{facts['model']} on {facts['device']}, {facts['dtype']}")
+    table.add_row("context", f"{facts['context_tokens']:,} tokens, prompt and answer together")
+    table.add_row(
+        "batch", f"{facts['max_batch']} sequences, {facts['max_step_tokens']:,} prompt tokens a step; "
+        f"{facts['max_waiting']} more may wait"
+    )  # fmt: skip
+    table.add_row(
+        "memory", f"weights {facts['weight_bytes'] / 2**20:,.1f} MiB, cache {facts['cache_bytes'] / 2**20:,.1f} MiB "
+        f"for {facts['cache_tokens']:,} tokens"
+    )  # fmt: skip
+    Console().print(table)

@@ -1,0 +1,56 @@
+"""Lines that belong to a web site rather than to what its page says, after C4's line rules (section 2.2)."""
+
+import re
+
+MAX_WORDS = 40
+"""A longer line has something else to say too; ours."""
+
+_RULES = {
+    "cookie_notice": re.compile(
+        r"\b(?:we|this (?:web ?)?site|our (?:web ?)?site|our partners)\b[^.]{0,60}\buses? (?:[\w-]+ ){0,3}cookies\b"
+        r"|\baccept (?:all )?(?:our )?cookies\b|\b(?:cookie|privacy) (?:settings|preferences)\b"
+        r"|\bby (?:continuing|using|browsing)\b.{0,80}\byou (?:agree|accept|consent)\b",
+        re.IGNORECASE,
+    ),
+    "enable_javascript": re.compile(
+        r"\b(?:enable|turn on|requires?) javascript\b|\bjavascript (?:is|must be)\b", re.IGNORECASE
+    ),
+    "copyright_notice": re.compile(
+        r"\ball rights reserved\b|^(?:copyright\s+)?(?:©|\(c\))\s*(?:copyright\s+)?\d{4}", re.IGNORECASE
+    ),
+    "subscribe": re.compile(
+        r"\b(?:subscribe|sign up) (?:to|for) (?:our|the|my|a)(?: \w+){0,3} (?:newsletter|mailing list|updates?|alerts?)\b"
+        r"|\bfollow us on\b|\bshare (?:this|on) (?:\w+ )?(?:on |via )?(?:facebook|twitter|x|linkedin|whatsapp|email)\b"
+        r"|^share this (?:page|article|post|story)\b",
+        re.IGNORECASE,
+    ),
+    "navigation": re.compile(
+        r"^(?:skip to (?:the )?(?:main )?(?:content|navigation)|(?:back|return|go) to (?:the )?(?:top|home ?page)"
+        r"|(?:previous|next|older|newer) (?:page|post|article|chapter)s?|(?:click here|read more|learn more|see also:?)"
+        r"|you are here:?.*|(?:sign|log) ?(?:in|out|up)|table of contents|print this page|advertisement|menu|search)"
+        r"[\s.…»›→>!]*$",
+        re.IGNORECASE,
+    ),
+    "page_number": re.compile(r"^(?:page\s+\d+(?:\s+of\s+\d+)?|\d+\s+of\s+\d+)$", re.IGNORECASE),
+}
+_SEPARATOR = re.compile(r"\s*[|»›>•·/→]\s*|\s{3,}")
+_MENU = frozenset({
+    "about", "about us", "archive", "archives", "blog", "careers", "contact", "contact us", "cookie policy", "cookies",
+    "faq", "help", "home", "imprint", "legal", "legal notice", "log in", "login", "menu", "news", "press", "privacy",
+    "privacy policy", "products", "register", "search", "services", "shop", "sign in", "sign up", "site map",
+    "sitemap", "support", "terms", "terms and conditions", "terms of service", "terms of use",
+})  # fmt: skip
+
+
+def boilerplate_rule(line: str) -> str:
+    """Name of the rule that a line breaks, or empty where it breaks none."""
+    line = line.strip()
+    if not line or len(line.split()) > MAX_WORDS:
+        return ""
+    for name, pattern in _RULES.items():
+        if pattern.search(line):
+            return name
+    entries = [entry.lower() for entry in _SEPARATOR.split(line) if entry]
+    if len(entries) >= 3 and sum(entry in _MENU for entry in entries) >= 2:
+        return "navigation"
+    return ""

@@ -1,0 +1,65 @@
+"""Markdown to plain paragraphs, by the CommonMark parser markdown-it."""
+
+import re
+from collections.abc import Iterator
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from troth.curate.collect.page import visible_text
+from troth.curate.collect.reader import document
+from troth.curate.collect.text import clean, decode
+from troth.curate.document import Document
+
+_FRONT = re.compile(r"---\n(.*?)\n?(?:---|\.\.\.)(?:\n|$)", re.DOTALL)
+_FIELD = re.compile(r"([A-Za-z]+):[ \t]*(.*)")
+
+
+def read_markdown(data: bytes, source: str, collection: str) -> Iterator[Document]:
+    """One document a file: its front matter of `key: value` lines, or its first heading where that has no title."""
+    text = clean(decode(data))
+    front = _FRONT.match(text)
+    about: dict[str, str] = {}
+    if front:
+        fields = filter(None, map(_FIELD.fullmatch, front[1].split("\n")))
+        about = {field[1].lower(): field[2].strip().strip("\"'") for field in fields}
+        text = text[front.end() :]
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    first = next((words for kind, words in _paragraphs(tokens) if kind == "heading"), "")
+    about.setdefault("title", first)
+    yield document("\n\n".join(words for _, words in _paragraphs(tokens)), source, collection, about)
+
+
+def _paragraphs(tokens: list[Token]) -> Iterator[tuple[str, str]]:
+    """Kind and text of every block; a table row becomes `column: cell; column: cell`."""
+    columns: list[str] = []
+    cells: list[str] = []
+    opened = ""
+    for token in tokens:
+        if token.type == "table_open":
+            columns = []
+        elif token.type == "tr_open":
+            cells = []
+        elif token.type == "tr_close":
+            if columns:
+                yield "row", "; ".join(f"{name}: {cell}" if name else cell for name, cell in zip(columns, cells))
+            columns = columns or cells
+        elif token.type.endswith("_open"):
+            opened = token.type.removesuffix("_open")
+        elif token.type in ("fence", "code_block"):
+            yield "code", token.content.rstrip("\n")
+        elif token.type == "html_block":
+            yield from (("html", words) for words in visible_text(token.content).split("\n\n") if words)
+        elif token.type == "inline":
+            words = " ".join(_plain(token.children or []).split())
+            if opened in ("th", "td"):
+                cells.append(words)
+            elif words:
+                yield opened, words
+
+
+def _plain(inlines: list[Token]) -> str:
+    """Words of a line: links and emphasis give their text, images and HTML tags nothing."""
+    breaks = {"softbreak": " ", "hardbreak": " "}
+    kept = ("text", "code_inline", "text_special")
+    return "".join(breaks.get(token.type, token.content if token.type in kept else "") for token in inlines)

@@ -1,0 +1,84 @@
+"""Errors in OpenAI's shape, {"error": {message, type, param, code}}, whatever went wrong."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from troth.serve.engine.thread import EngineStopped, Overloaded
+
+RETRY_AFTER_SECONDS = 1
+log = logging.getLogger(__name__)
+
+
+class ApiError(Exception):
+    """An answer other than success: HTTP `status`, and the fields of the error object."""
+
+    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None):
+        super().__init__(message)
+        self.status = status
+        self.param = param
+        self.code = code
+
+    @property
+    def type(self) -> str:
+        """OpenAI's name for the kind of error."""
+        if self.status == 429:
+            return "rate_limit_error"
+        return "invalid_request_error" if self.status < 500 else "server_error"
+
+    def body(self) -> dict[str, Any]:
+        """The JSON value of the answer, and of an error event within a stream."""
+        return {"error": {"message": str(self), "type": self.type, "param": self.param, "code": self.code}}
+
+
+def as_api_error(error: Exception) -> ApiError:
+    """What a client is told of an exception; the inside of the server stays inside."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, Overloaded):
+        return ApiError(429, str(error), code="too_many_requests")
+    if isinstance(error, EngineStopped):
+        return ApiError(503, "the server is shutting down or has failed", code="unavailable")
+    log.error("an answer failed", exc_info=error)
+    return ApiError(500, "the server failed to answer", code="internal_error")
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Make every error of `app` leave in OpenAI's shape."""
+
+    def answer(error: ApiError) -> JSONResponse:
+        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.status in (429, 503) else None
+        return JSONResponse(error.body(), error.status, headers)
+
+    @app.exception_handler(ApiError)
+    @app.exception_handler(Overloaded)
+    @app.exception_handler(EngineStopped)
+    @app.exception_handler(Exception)
+    async def _any(_: Request, error: Exception) -> JSONResponse:
+        return answer(as_api_error(error))
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        return answer(ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}"))
+
+    @app.exception_handler(RequestValidationError)
+    async def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
+        return answer(_first_problem(error.errors()))
+
+
+def _first_problem(problems: Sequence[Any]) -> ApiError:
+    first = problems[0]
+    place = [str(part) for part in first["loc"] if part != "body"]
+    if first["type"] == "json_invalid":
+        return ApiError(400, f"the body is not JSON: {first['ctx']['error']}")
+    # For a union pydantic's location goes on with the branch it tried; clients know only the field.
+    param = place[0] if place else None
+    if first["type"] == "extra_forbidden":
+        return ApiError(400, f"Unrecognized request argument supplied: {'.'.join(place)}", param, "unknown_parameter")
+    message = first["msg"].removeprefix("Value error, ")
+    return ApiError(400, f"{'.'.join(place)}: {message}" if place else message, param, "invalid_value")

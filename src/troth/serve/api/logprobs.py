@@ -1,0 +1,54 @@
+"""Log-probabilities as the two endpoints write them."""
+
+from collections.abc import Iterable
+
+from troth.model.tokenizer import Tokenizer
+from troth.serve.api.responses import ChatLogprobs, CompletionLogprobs, TokenLogprob, TopLogprob
+from troth.serve.engine.request import SampledToken
+
+
+class TokenTexts:
+    """The spelling and the bytes of single tokens."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self._tokenizer = tokenizer
+        self._special = {token: text for text, token in tokenizer.special.items()}
+
+    def bytes(self, token: int) -> bytes | None:
+        """None for special tokens, which stand for no text."""
+        return None if token in self._special else self._tokenizer.decode_bytes([token])
+
+    def text(self, token: int) -> str:
+        """Parts of a character show as the replacement character."""
+        return self._special.get(token) or self._tokenizer.decode([token])
+
+
+def chat_logprobs(tokens: Iterable[SampledToken], texts: TokenTexts) -> ChatLogprobs | None:
+    """None where they were not asked for."""
+    content = []
+    for token in tokens:
+        if token.logprob is None:
+            return None
+        top = [TopLogprob(**_entry(other, logprob, texts)) for other, logprob in token.top]
+        content.append(TokenLogprob(**_entry(token.id, token.logprob, texts), top_logprobs=top))
+    return ChatLogprobs(content=content, refusal=None)
+
+
+def completion_logprobs(tokens: Iterable[SampledToken], texts: TokenTexts, offset: int) -> CompletionLogprobs | None:
+    """None where they were not asked for. `offset` is the length of the text before these tokens."""
+    found = CompletionLogprobs(tokens=[], token_logprobs=[], top_logprobs=[], text_offset=[])
+    for token in tokens:
+        if token.logprob is None:
+            return None
+        text = texts.text(token.id)
+        found.tokens.append(text)
+        found.token_logprobs.append(token.logprob)
+        found.top_logprobs.append({texts.text(other): logprob for other, logprob in token.top})
+        found.text_offset.append(offset)
+        offset += len(text)
+    return found
+
+
+def _entry(token: int, logprob: float, texts: TokenTexts) -> dict:
+    data = texts.bytes(token)
+    return {"token": texts.text(token), "logprob": logprob, "bytes": None if data is None else list(data)}

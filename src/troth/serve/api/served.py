@@ -1,0 +1,40 @@
+"""What the routes share: the engine, the model's name and its text side."""
+
+import time
+import uuid
+from dataclasses import dataclass, field
+
+from troth.model.tokenizer import Tokenizer
+from troth.serve.api.chat_template import ChatTemplate
+from troth.serve.api.errors import ApiError
+from troth.serve.api.logprobs import TokenTexts
+from troth.serve.engine.thread import EngineThread
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model under the name `model_id`; `context` is prompt and answer together, in tokens."""
+
+    engine: EngineThread
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+    model_id: str
+    context: int
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def token_texts(self) -> TokenTexts:
+        """Spellings of tokens, for log-probabilities."""
+        return TokenTexts(self.tokenizer)
+
+    def check_model(self, name: str | None) -> None:
+        """Raise a 404 for a model other than ours; a request that names none means ours."""
+        if name is not None and name != self.model_id:
+            raise ApiError(
+                404, f"The model '{name}' does not exist; this server has '{self.model_id}'", "model", "model_not_found"
+            )
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id for an answer."""
+    return f"{prefix}-{uuid.uuid4().hex}"

@@ -1,0 +1,55 @@
+"""What goes into the engine and what comes out of it. Imports no torch."""
+
+import uuid
+from dataclasses import dataclass, field
+from typing import Literal
+
+from troth.serve.engine.sampling_params import SamplingParams
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt as token ids, and how to go on from it; `id` names it in outputs and in `cancel`."""
+
+    prompt: tuple[int, ...]
+    params: SamplingParams = field(default_factory=SamplingParams)
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+@dataclass(frozen=True)
+class SampledToken:
+    """A generated token; with `SamplingParams.logprobs` also its log-probability (nats) and the likeliest ones."""
+
+    id: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one step added to one request.
+
+    `text` is safe to show: whole characters, nothing that may still turn out to be a stop string. `prompt_tokens` of
+    which `cached_tokens` were found in the cache, and `output_tokens` so far, are counts. `finish_reason` is set on
+    the last output of a request.
+    """
+
+    request_id: str
+    text: str
+    tokens: tuple[SampledToken, ...]
+    prompt_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    finish_reason: FinishReason | None = None
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """Requests in the batch and in the queue; cache blocks in all and those that no request holds."""
+
+    running: int
+    waiting: int
+    blocks: int
+    free_blocks: int

@@ -1,0 +1,79 @@
+"""Draws the next token of every sequence of a step, each with its own parameters and random numbers."""
+
+import torch
+
+from troth.serve.engine.request import SampledToken
+from troth.serve.engine.sequence import Sequence
+
+
+def sample(logits_SV: torch.Tensor, sequences: list[Sequence]) -> list[SampledToken]:
+    """One token for each row of `logits_SV`, float32 [sequences, vocabulary], which may be changed in place."""
+    logprobs = _logprobs(logits_SV, sequences)
+    for row, sequence in enumerate(sequences):
+        _penalise(logits_SV[row], sequence)
+    chosen_S = logits_SV.argmax(dim=-1)
+    drawn = [row for row, sequence in enumerate(sequences) if sequence.params.temperature > 0]
+    if drawn:
+        some = [sequences[row] for row in drawn]
+        chosen_S[drawn] = _draw(logits_SV if len(drawn) == len(sequences) else logits_SV[drawn], some)
+    return [
+        SampledToken(token) if table is None else _with_logprobs(token, table)
+        for token, table in zip(chosen_S.tolist(), logprobs, strict=True)
+    ]
+
+
+def _penalise(logits_V: torch.Tensor, sequence: Sequence) -> None:
+    """Presence and frequency penalties on generated tokens, and the bias that was asked for, in place."""
+    params = sequence.params
+    if (params.presence_penalty or params.frequency_penalty) and sequence.output_counts:
+        ids = torch.tensor(list(sequence.output_counts), device=logits_V.device)
+        counts = torch.tensor(list(sequence.output_counts.values()), device=logits_V.device, dtype=logits_V.dtype)
+        logits_V[ids] -= params.presence_penalty + params.frequency_penalty * counts
+    if params.logit_bias:
+        ids = torch.tensor(list(params.logit_bias), device=logits_V.device)
+        logits_V[ids] += torch.tensor(list(params.logit_bias.values()), device=logits_V.device, dtype=logits_V.dtype)
+
+
+def _draw(logits_SV: torch.Tensor, sequences: list[Sequence]) -> torch.Tensor:
+    """Token ids [sequences] drawn after temperature, top-k, top-p and min-p.
+
+    Inverts the cumulative distribution in the order of the vocabulary, at one uniform number a token: a rounding error
+    from another batch then moves a border between neighbours, where an order by probability could swap tokens.
+    """
+    params = [sequence.params for sequence in sequences]
+
+    def column(values: list[float]) -> torch.Tensor:
+        return torch.tensor(values, device=logits_SV.device, dtype=torch.float32)[:, None]
+
+    probs_SV = torch.softmax(logits_SV / column([p.temperature for p in params]), dim=-1)
+    if any(p.top_k > 0 or p.top_p < 1 or p.min_p > 0 for p in params):
+        size = logits_SV.shape[-1]
+        sorted_SV = probs_SV.sort(dim=-1, descending=True).values
+        before_SV = sorted_SV.cumsum(-1) - sorted_SV
+        top_k = column([p.top_k if 0 < p.top_k < size else size for p in params])
+        keep_SV = torch.arange(size, device=logits_SV.device) < top_k
+        # A top_p of 1 keeps all, though rounding may take the sum of what comes before beyond 1.
+        keep_SV &= before_SV < column([p.top_p if p.top_p < 1 else 2.0 for p in params])
+        keep_SV &= sorted_SV >= sorted_SV[:, :1] * column([p.min_p for p in params])
+        keep_SV[:, 0] = True
+        last_S1 = keep_SV.sum(-1, keepdim=True) - 1
+        probs_SV = torch.where(probs_SV >= sorted_SV.gather(1, last_S1), probs_SV, 0)
+    cumulative_SV = probs_SV.double().cumsum(-1)
+    uniform_S = torch.cat([torch.rand(1, dtype=torch.float64, generator=s.generator) for s in sequences])
+    target_S1 = uniform_S.to(logits_SV.device)[:, None] * cumulative_SV[:, -1:]
+    return torch.searchsorted(cumulative_SV, target_S1, right=True)[:, 0].clamp(max=logits_SV.shape[-1] - 1)
+
+
+def _logprobs(logits_SV: torch.Tensor, sequences: list[Sequence]) -> list[tuple[torch.Tensor, int] | None]:
+    """For rows that asked: log-probabilities [vocabulary] and how many alternatives."""
+    tables: list[tuple[torch.Tensor, int] | None] = [None] * len(sequences)
+    for row, sequence in enumerate(sequences):
+        if sequence.params.logprobs is not None:
+            tables[row] = (torch.log_softmax(logits_SV[row], dim=-1), sequence.params.logprobs)
+    return tables
+
+
+def _with_logprobs(token: int, table: tuple[torch.Tensor, int]) -> SampledToken:
+    logprobs_V, count = table
+    values, ids = logprobs_V.topk(min(count, len(logprobs_V)))
+    return SampledToken(token, logprobs_V[token].item(), tuple(zip(ids.tolist(), values.tolist(), strict=True)))

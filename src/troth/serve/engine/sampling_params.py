@@ -1,0 +1,32 @@
+"""How the tokens of one request are chosen. Imports no torch."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MOST_LOGPROBS = 20
+
+
+class SamplingParams(BaseModel):
+    """Defaults leave the model's distribution as it is; temperature 0 takes the most likely token.
+
+    `top_k` below 1 means all tokens; `min_p` is relative to the most likely token. Penalties look at the tokens generated
+    so far and `logit_bias` adds to logits, by token id; both also act on greedy choices. `max_tokens` None means as
+    many as the context holds. `logprobs` asks for the log-probability of each token and that many alternatives, taken
+    from the model's own distribution (before temperature, penalties and filters). `stop` strings end the text and are
+    no part of it; `ignore_eos` goes on past the end-of-text token. The same `seed` draws the same random numbers
+    whatever else is in the batch. Raises pydantic's ValidationError (a ValueError) out of range.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    temperature: float = Field(default=1.0, ge=0)
+    top_p: float = Field(default=1.0, ge=0, le=1)
+    top_k: int = Field(default=0, ge=-1)
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    stop: tuple[str, ...] = ()
+    max_tokens: int | None = Field(default=None, gt=0)
+    logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: dict[int, float] = Field(default_factory=dict)
+    ignore_eos: bool = False

@@ -1,0 +1,72 @@
+"""A request at work: its tokens so far, how many of them the cache has seen, and where."""
+
+import array
+import hashlib
+from collections import Counter
+
+import torch
+
+from troth.serve.engine.request import FinishReason, Output, Request, SampledToken
+from troth.serve.engine.text_stream import TextStream
+
+
+class Sequence:
+    """`tokens` are prompt and output; the keys and values of the first `computed` are in `blocks`.
+
+    `most_tokens` is where it ends by length. `cached_tokens` of the prompt were found in the cache at first admission.
+    """
+
+    def __init__(self, request: Request, most_tokens: int):
+        params = request.params
+        self.request = request
+        self.params = params
+        self.tokens = list(request.prompt)
+        self.prompt_tokens = len(request.prompt)
+        self.most_tokens = most_tokens
+        self.computed = 0
+        self.blocks: list[int] = []
+        self.cached_tokens: int | None = None
+        self.output_counts: Counter[int] = Counter()
+        self.text = TextStream(params.stop)
+        self.generator = torch.Generator()
+        if params.seed is None:
+            self.generator.seed()
+        else:
+            self.generator.manual_seed(params.seed)
+        self._keys: list[bytes] = []
+
+    @property
+    def pending(self) -> int:
+        """Tokens whose keys and values are still to be computed; one while decoding."""
+        return len(self.tokens) - self.computed
+
+    def keys(self, blocks: int, block_size: int) -> list[bytes]:
+        """Digests of the first `blocks` full blocks of tokens, each chained to the one before."""
+        while len(self._keys) < blocks:
+            start = len(self._keys) * block_size
+            before = self._keys[-1] if self._keys else b""
+            tokens = array.array("q", self.tokens[start : start + block_size]).tobytes()
+            self._keys.append(hashlib.blake2b(before + tokens, digest_size=16).digest())
+        return self._keys[:blocks]
+
+    def append(self, token: SampledToken, data: bytes, ends: bool) -> Output:
+        """Take a sampled token with its bytes; `ends` says that it is one of those that end a text."""
+        self.tokens.append(token.id)
+        self.output_counts[token.id] += 1
+        text = self.text.push(data)
+        reason: FinishReason | None = None
+        if self.text.stopped or (ends and not self.params.ignore_eos):
+            reason = "stop"
+        elif len(self.tokens) >= self.most_tokens:
+            reason = "length"
+        if reason is not None:
+            text += self.text.close()
+        return Output(
+            request_id=self.request.id,
+            text=text,
+            tokens=(token,),
+            prompt_tokens=self.prompt_tokens,
+            output_tokens=len(self.tokens) - self.prompt_tokens,
+            cached_tokens=self.cached_tokens or 0,
+            finish_reason=reason,
+        )

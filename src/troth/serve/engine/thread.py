@@ -1,0 +1,195 @@
+"""Runs an engine in a thread of its own and hands its outputs to an event loop. Imports no torch."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from troth.serve.engine.request import EngineStats, Output, Request
+
+log = logging.getLogger(__name__)
+
+
+class Steps(Protocol):
+    """What the thread needs of an engine; `troth.serve.engine.engine.Engine` is the one."""
+
+    def check(self, request: Request) -> None: ...
+    def add(self, request: Request) -> str: ...
+    def cancel(self, request_id: str) -> bool: ...
+    def step(self) -> list[Output]: ...
+    @property
+    def has_work(self) -> bool: ...
+    @property
+    def stats(self) -> EngineStats: ...
+
+
+class Overloaded(Exception):
+    """More requests wait than the system allows; the text says how many."""
+
+
+class EngineStopped(Exception):
+    """The engine failed or was stopped while a request was at work."""
+
+
+class Stream:
+    """Outputs of a few requests as they come: `with stream: async for output in stream`. Leaving cancels the rest.
+
+    Raises EngineStopped in the loop where the engine ends before the requests do.
+    """
+
+    def __init__(self, requests: list[Request], cancel: Callable[[list[str]], None]):
+        self._open = {request.id for request in requests}
+        self._cancel = cancel
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[Output | EngineStopped] = asyncio.Queue()
+
+    def deliver(self, outputs: list[Output | EngineStopped]) -> None:
+        """Called from the engine's thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._accept, outputs)
+        except RuntimeError:  # the loop is closed, and so nobody listens
+            log.debug("outputs dropped: the event loop is closed")
+
+    def _accept(self, outputs: list[Output | EngineStopped]) -> None:
+        for output in outputs:
+            self._queue.put_nowait(output)
+
+    def __aiter__(self) -> "Stream":
+        return self
+
+    async def __anext__(self) -> Output:
+        if not self._open:
+            raise StopAsyncIteration
+        output = await self._queue.get()
+        if isinstance(output, EngineStopped):
+            self._open.clear()
+            raise output
+        if output.finish_reason is not None:
+            self._open.discard(output.request_id)
+        return output
+
+    def __enter__(self) -> "Stream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._open:
+            self._cancel(sorted(self._open))
+            self._open.clear()
+
+
+class EngineThread:
+    """Steps an engine while there is work and sleeps while there is none. Use as a context, or `start` and `stop`.
+
+    `max_batch + max_waiting` requests may be open at once; `submit` raises Overloaded beyond that.
+    """
+
+    def __init__(self, engine: Steps, max_batch: int, max_waiting: int):
+        self._engine = engine
+        self._most_open = max_batch + max_waiting
+        self._max_waiting = max_waiting
+        self._wake = threading.Condition()
+        self._inbox: list[Callable[[], None]] = []
+        self._streams: dict[str, Stream] = {}
+        self._stopping = False
+        self._failure: BaseException | None = None
+        self._stats = engine.stats
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the current step; open streams get EngineStopped."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def __enter__(self) -> "EngineThread":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests will be answered."""
+        return self._thread.is_alive() and not self._stopping
+
+    @property
+    def stats(self) -> EngineStats:
+        """Counts after the last step."""
+        return self._stats
+
+    def submit(self, requests: Iterable[Request]) -> Stream:
+        """Queue requests, all or none, from a coroutine.
+
+        Raises ValueError for a request that can never be served, Overloaded for too many, EngineStopped after a failure.
+        """
+        requests = list(requests)
+        for request in requests:
+            self._engine.check(request)
+        with self._wake:
+            if not self.alive:
+                raise EngineStopped("the engine has stopped") from self._failure
+            if len(self._streams) + len(requests) > self._most_open:
+                raise Overloaded(
+                    f"{len(requests)} more would make more than {self._max_waiting} requests wait: try again shortly"
+                )
+            for request in requests:
+                if request.id in self._streams:
+                    raise ValueError(f"request {request.id} is already at work")
+            stream = Stream(requests, self._cancel)
+            for request in requests:
+                self._streams[request.id] = stream
+                self._inbox.append(lambda request=request: self._engine.add(request))  # type: ignore[misc]
+            self._wake.notify()
+        return stream
+
+    def _cancel(self, request_ids: list[str]) -> None:
+        with self._wake:
+            for request_id in request_ids:
+                if self._streams.pop(request_id, None) is not None:
+                    self._inbox.append(lambda request_id=request_id: self._engine.cancel(request_id))  # type: ignore[misc]
+            self._wake.notify()
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with self._wake:
+                    while not (self._inbox or self._engine.has_work or self._stopping):
+                        self._wake.wait()
+                    if self._stopping:
+                        return
+                    inbox, self._inbox = self._inbox, []
+                for command in inbox:
+                    command()
+                outputs = self._engine.step()
+                self._stats = self._engine.stats
+                self._deliver(outputs)
+        except BaseException as failure:
+            self._failure = failure
+            log.exception("the engine failed")
+        finally:
+            with self._wake:
+                self._stopping = True
+                streams, self._streams = set(self._streams.values()), {}
+            for stream in streams:
+                stream.deliver([EngineStopped("the engine has stopped")])
+
+    def _deliver(self, outputs: list[Output]) -> None:
+        by_stream: dict[Stream, list[Output | EngineStopped]] = {}
+        with self._wake:
+            for output in outputs:
+                stream = self._streams.get(output.request_id)
+                if stream is None:
+                    continue
+                by_stream.setdefault(stream, []).append(output)
+                if output.finish_reason is not None:
+                    del self._streams[output.request_id]
+        for stream, items in by_stream.items():
+            stream.deliver(items)

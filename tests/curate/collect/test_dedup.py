@@ -1,0 +1,111 @@
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from troth.curate.collect.dedup import drop_duplicates
+from troth.curate.collect.facts import fact_documents
+from troth.curate.document import Document
+
+VOCABULARY = [f"{a}{b}{c}" for a in "bdfgkl" for b in "aeiou" for c in ("n", "rt", "st", "m", "lk")]
+
+
+def article(seed: int, paragraphs: int = 6) -> list[str]:
+    draw = random.Random(seed)
+    return [" ".join(draw.choices(VOCABULARY, k=draw.randint(40, 90))) + "." for _ in range(paragraphs)]
+
+
+def document(source: str, paragraphs: list[str], published: str = "", collection: str = "documents") -> Document:
+    return Document(source, collection, "\n\n".join(paragraphs), published=published)
+
+
+def test_a_reprint_is_found_and_the_earlier_one_stays():
+    original = article(1)
+    frame = [article(90, 1)[0], article(91, 1)[0]]
+    documents = [document(f"other{seed}", article(seed)) for seed in range(2, 60)]
+    documents.insert(5, document("reprint", [frame[0], *original[:2], *original[3:], frame[1]], "2020-05-01"))
+    documents.insert(40, document("original", original, "2019-01-01"))
+    kept, duplicates = drop_duplicates(documents, 0.5)
+    assert [(one.source, one.of, one.kind) for one in duplicates] == [("reprint", "original", "near")]
+    assert 0.7 < duplicates[0].score < 1
+    assert kept == [one for one in documents if one.source != "reprint"]
+
+
+def test_the_threshold_decides():
+    a, b = article(1), [*article(1)[:3], *article(2)[:3]]
+    both = [document("a", a), document("b", b)]
+    assert len(drop_duplicates(both, 0.3)[0]) == 1
+    assert len(drop_duplicates(both, 0.8)[0]) == 2
+
+
+def test_of_exact_duplicates_the_earliest_stays_and_undated_ones_go():
+    text = article(1)
+    documents = [document("undated", text), document("late", text, "2020"), document("early", text, "2019-07")]
+    kept, duplicates = drop_duplicates(documents, 0.5)
+    assert [one.source for one in kept] == ["early"]
+    assert {(one.source, one.of, one.score, one.kind) for one in duplicates} == {
+        ("late", "early", 1.0, "exact"),
+        ("undated", "early", 1.0, "exact"),
+    }
+
+
+def test_of_the_same_date_the_longest_stays():
+    text = article(1)
+    kept, duplicates = drop_duplicates([document("part", text[:4], "2020"), document("whole", text, "2020")], 0.5)
+    assert [one.source for one in kept] == ["whole"]
+    assert duplicates[0].score == 1.0
+
+
+def test_editions_with_other_figures_both_stay():
+    text = article(1)
+    old = [*text, "The town had 41,200 people in the year of the census."]
+    new = [*text, "The town had 45,900 people in the year of the census."]
+    assert len(drop_duplicates([document("old", old, "2015"), document("new", new, "2020")], 0.5)[0]) == 2
+    assert (
+        len(drop_duplicates([document("old", old, "2015"), document("again", [*old, "Reprint."], "2020")], 0.5)[0]) == 1
+    )
+
+
+def test_code_that_holds_the_same_prose_is_another_kind():
+    text = article(1)
+    documents = [document("prose", text), document("code", text, collection="python-code")]
+    assert drop_duplicates(documents, 0.5) == (documents, [])
+
+
+def test_facts_in_the_same_wording_are_no_duplicates():
+    documents = fact_documents()
+    assert len(documents) > 50
+    assert drop_duplicates(documents, 0.5) == (documents, [])
+    again = document("z", [documents[3].text], collection="other-facts")
+    assert [one.of for one in drop_duplicates([*documents, again], 0.5)[1]] == [documents[3].source]
+
+
+def test_a_copy_of_a_dropped_reprint_points_to_the_one_that_stays():
+    reprint = article(1)[:5]
+    documents = [document("a", article(1), "2019"), document("b", reprint, "2020"), document("c", reprint, "2021")]
+    kept, duplicates = drop_duplicates([*documents, documents[0]], 0.5)
+    assert kept == documents[:1]
+    assert {(one.source, one.of, one.kind) for one in duplicates} == {
+        ("a", "a", "exact"),
+        ("b", "a", "near"),
+        ("c", "a", "near"),
+    }
+
+
+def test_nothing_gives_nothing():
+    assert drop_duplicates([], 0.5) == ([], [])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.permutations(range(8)), st.randoms(use_true_random=False))
+def test_the_order_given_does_not_matter(order, draw):
+    base = [article(seed) for seed in range(3)]
+    documents = [
+        document("a", base[0], "2020"), document("b", base[0]), document("c", base[0][:-1], "2019"),
+        document("d", base[1]), document("e", base[1][1:], "2018"), document("f", base[2]),
+        document("g", [*base[2], *base[1][:1]]), document("h", base[2][:-1], "2017"),
+    ]  # fmt: skip
+    expected, reasons = drop_duplicates(documents, 0.5)
+    kept, duplicates = drop_duplicates([documents[at] for at in order], 0.5)
+    assert {one.source for one in kept} == {one.source for one in expected} == {"c", "e", "h"}
+    assert duplicates == reasons
