@@ -9,6 +9,7 @@ PYTHON_ASKED := $(PYTHON)
 PYTHON ?= python3
 SERVE ?= 1
 TORCH := torch==2.13.0
+HINT := Name another: make PYTHON=python3.12
 
 export PYTHONUNBUFFERED := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -41,9 +42,9 @@ lint: .venv/.troth-dev ## Check style, types and which part imports which
 	.venv/bin/mypy src
 	.venv/bin/lint-imports
 
-clean: ## Remove the environment, caches and build leftovers; what you trained (runs/) stays
-	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+clean: ## Remove caches and build leftovers; the environment (.venv) and what you trained (runs/) stay
+	rm -rf build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch is installed first, alone and by its exact version: pip then takes the build that this machine or TORCH_INDEX
 # offers (2.13.0+cpu, 2.13.0+cu130), which counts as later than the plain one.
@@ -60,17 +61,22 @@ clean: ## Remove the environment, caches and build leftovers; what you trained (
 	@touch $@
 
 # Looked at on each run; replaced, and so newer than the stamps, only where .venv cannot serve: it is missing or broken,
-# was made elsewhere (scripts inside hold absolute paths), or has another Python than the one that was asked for.
+# was made elsewhere (scripts inside hold absolute paths), or has another Python than the one asked for by name.
 .venv/pyvenv.cfg: check-venv
-	@if test -f $@ && grep -qF "$(CURDIR)/.venv" .venv/bin/activate \
-	    && .venv/bin/python -c 'import pip, sys; assert (3, 11) <= sys.version_info < (3, 14)' 2>/dev/null \
-	    && { test -z "$(PYTHON_ASKED)" || test "`$(VERSION_OF) .venv/bin/python`" = "`$(VERSION_OF) $(PYTHON)`"; }; \
-	then exit 0; fi; \
-	command -v "$(PYTHON)" >/dev/null \
-	    || { echo "Troth needs Python 3.11, 3.12 or 3.13: '$(PYTHON)' is not there. $(PYTHON_HINT)" >&2; exit 1; }; \
-	"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
-	    || { echo "Troth needs Python 3.11, 3.12 or 3.13: '$(PYTHON)' is `"$(PYTHON)" --version 2>&1`. $(PYTHON_HINT)" >&2; exit 1; }; \
+	@minor() { "$$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }; \
+	fail() { echo "$$1" >&2; exit 1; }; \
+	made=`minor .venv/bin/python`; offered=`minor "$(PYTHON)"`; \
+	if grep -qF "$(CURDIR)/.venv" .venv/bin/activate 2>/dev/null && .venv/bin/python -m pip --version >/dev/null 2>&1; then \
+	    case "$$made" in 3.11|3.12|3.13) \
+	        if test -z "$(PYTHON_ASKED)" || test "$$made" = "$$offered"; then exit 0; fi;; \
+	    esac; \
+	fi; \
+	case "$$offered" in \
+	    3.11|3.12|3.13) ;; \
+	    '') fail "Troth needs Python 3.11, 3.12 or 3.13: '$(PYTHON)' does not run. $(HINT)";; \
+	    *) fail "Troth needs Python 3.11, 3.12 or 3.13: '$(PYTHON)' is $$offered. $(HINT)";; \
+	esac; \
 	"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null \
-	    || { echo "'$(PYTHON)' cannot make virtual environments: install its venv module (Debian, Ubuntu: python3-venv)." >&2; exit 1; }; \
-	echo "Making .venv with `"$(PYTHON)" --version 2>&1`"; \
+	    || fail "'$(PYTHON)' has no venv module, which Troth is installed with (Debian and Ubuntu: apt install python3-venv)."; \
+	echo "Making .venv with Python $$offered"; \
 	"$(PYTHON)" -m venv --clear .venv

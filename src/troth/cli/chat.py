@@ -67,7 +67,7 @@ def _read(console: Console) -> str | None:
 
 
 def _fit(engine: Engine, template: ChatTemplate, messages: list[dict[str, str]], max_tokens: int) -> tuple[int, ...]:
-    """The prompt; the oldest turns are forgotten until the answer has room, or half the context where it asks for more."""
+    """The prompt, less the oldest turns, so that the answer has room: what it asks for, at most half the context."""
     most = engine.context - min(max_tokens, engine.context // 2)
     prompt = template.encode(messages)
     while len(prompt) > most and len(messages) > 1:

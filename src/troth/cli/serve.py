@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +25,9 @@ def command(
     system: SystemName = "nano",
     changes: Changes = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on, in place of serve.host.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on, in place of serve.port; 0 takes a free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen on, in place of serve.port; 0 takes a free one.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model for clients; the folder's by default.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -99,7 +102,7 @@ def _facts(engine: Engine, table: ServeTable, listener: socket.socket, model_id:
 def _show(facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(facts)
-        print(end="", flush=True)
+        sys.stdout.flush()
         return
     from rich.console import Console
     from rich.table import Table

@@ -1,0 +1,1 @@
+"""Generations: train, let the model judge its data, curate, train again, compare."""

@@ -1,8 +1,7 @@
 """Which tokens a step reads: a pure function of (seed, step), so that a resumed run reads the same stream.
 
 Each collection is a stream of its documents, newly shuffled every epoch and cut into windows; a batch takes from
-each collection its share by weight. Part of the windows are rearranged for filling in the middle (Bavarian et al.,
-2207.14255): stretches of text become prefix, suffix, middle, so that the model learns to fill a blank from both sides.
+each collection its share by weight. A part of the windows is read sentence by sentence with a blank in each (`blanks`).
 """
 
 from dataclasses import dataclass
@@ -10,10 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from troth.model.tokenizer import Tokenizer
+from troth.train.blanks import Blanks
 from troth.train.shards import Shard
-
-_STRETCH = 16, 64
-_MIDDLE = 1, 10
 
 
 @dataclass(frozen=True)
@@ -42,26 +39,28 @@ class Batches:
         self.shards, self.sequences, self.time, self.seed = shards, sequences, time, seed
         self.fill_in_middle = fill_in_middle
         self.end_of_text = tokenizer.end_of_text
-        self.marks = [tokenizer.special[f"<|{name}|>"] for name in ("fim_prefix", "fim_suffix", "fim_middle", "end")]
+        self.blanks = Blanks(tokenizer)
         self._order: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
 
     def __getitem__(self, step: int) -> Batch:
         """The batch of a step."""
-        rows = []
+        rows: list[tuple[np.ndarray, np.ndarray]] = []
         before, after = (np.floor(n * self.sequences * self.bounds + 1e-9).astype(int) for n in (step, step + 1))
         for c, name in enumerate(self.names):
             for window in range(before[c + 1] - before[c], after[c + 1] - after[c]):
                 rows.append(self._row(name, window))
-        tokens = np.stack(rows)
+        tokens, learned = (np.stack(part) for part in zip(*rows, strict=True))
         documents = np.cumsum(tokens == self.end_of_text, axis=1)
-        inputs, targets = tokens[:, :-1], tokens[:, 1:].copy()
-        targets[targets == self.end_of_text] = -100
-        return Batch(inputs, targets, documents[:, :-1])
+        targets = np.where(learned, tokens, -100)[:, 1:]
+        return Batch(tokens[:, :-1], targets, documents[:, :-1])
 
-    def _row(self, name: str, window: int) -> np.ndarray:
+    def _row(self, name: str, window: int) -> tuple[np.ndarray, np.ndarray]:
+        """A window's tokens, and which of them are to be predicted."""
         random = np.random.default_rng((self.seed, self.names.index(name), window))
         tokens = self._window(name, window)
-        return self._with_blanks(tokens, random) if random.random() < self.fill_in_middle else tokens
+        if random.random() < self.fill_in_middle:
+            return self.blanks.cut(tokens, random)
+        return tokens, tokens != self.end_of_text
 
     def _window(self, name: str, window: int) -> np.ndarray:
         """Window number `window` of the collection's endless shuffled stream, `time` + 1 tokens."""
@@ -90,26 +89,3 @@ class Batches:
             parts.append(part)
             at, length, i = at + len(part), length - len(part), i + 1
         return np.concatenate(parts)
-
-    def _with_blanks(self, tokens: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Cut a window into stretches and move a few tokens of each behind the rest, at the window's length."""
-        prefix, suffix, middle, end = self.marks
-        out: list[int] = []
-        at = 0
-        while len(out) < len(tokens) and at < len(tokens):
-            stretch = tokens[at : at + random.integers(*_STRETCH)]
-            at += len(stretch)
-            if stretch[0] == self.end_of_text:
-                out.append(self.end_of_text)
-                stretch = stretch[1:]
-            boundary = np.flatnonzero(stretch == self.end_of_text)
-            if len(boundary):
-                at -= len(stretch) - boundary[0]
-                stretch = stretch[: boundary[0]]
-            if len(stretch) < 4:
-                out.extend(stretch)
-                continue
-            size = int(random.integers(_MIDDLE[0], min(_MIDDLE[1], len(stretch) - 1)))
-            cut = int(random.integers(0, len(stretch) - size + 1))
-            out += [prefix, *stretch[:cut], suffix, *stretch[cut + size :], middle, *stretch[cut : cut + size], end]
-        return np.array(out[: len(tokens)], dtype=np.int64)

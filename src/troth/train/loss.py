@@ -16,23 +16,22 @@ class _ChunkedLoss(torch.autograd.Function):
     def forward(
         ctx: Any, h_ND: torch.Tensor, w_VD: torch.Tensor, targets_N: torch.Tensor, z_loss: float
     ) -> torch.Tensor:
-        count = (targets_N >= 0).sum().clamp(min=1)
+        wide = torch.promote_types(w_VD.dtype, torch.float32)
+        count = max(1, len(targets_N))
         loss = torch.zeros((), dtype=torch.float64, device=h_ND.device)
-        grad_h, grad_w = torch.empty_like(h_ND), torch.zeros_like(w_VD, dtype=torch.promote_types(w_VD.dtype, torch.float32))
+        grad_h, grad_w = torch.empty_like(h_ND), torch.zeros_like(w_VD, dtype=wide)
         for start in range(0, len(h_ND), _CHUNK):
-            h, target = h_ND[start : start + _CHUNK], targets_N[start : start + _CHUNK]
-            kept = (target >= 0)[:, None]
-            scores = (h @ w_VD.T).to(grad_w.dtype)
+            h, target = h_ND[start : start + _CHUNK], targets_N[start : start + _CHUNK, None]
+            scores = (h @ w_VD.T).to(wide)
             log_sum = scores.logsumexp(-1, keepdim=True)
-            picked = scores.gather(1, target.clamp(min=0)[:, None])
-            loss += ((log_sum - picked + z_loss * log_sum.square()) * kept).sum()
-            grad = scores.sub_(log_sum).exp_().mul_(kept * (1 + 2 * z_loss * log_sum) / count)
-            grad.scatter_add_(1, target.clamp(min=0)[:, None], -kept.to(grad.dtype) / count)
+            loss += (log_sum - scores.gather(1, target) + z_loss * log_sum.square()).sum()
+            grad = scores.sub_(log_sum).exp_().mul_((1 + 2 * z_loss * log_sum) / count)
+            grad.scatter_add_(1, target, torch.full_like(log_sum, -1 / count))
             grad = grad.to(h.dtype)
             torch.mm(grad, w_VD, out=grad_h[start : start + _CHUNK])
             grad_w += grad.T @ h
         ctx.save_for_backward(grad_h, grad_w.to(w_VD.dtype))
-        return (loss / count).to(grad_w.dtype)
+        return (loss / count).to(wide)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:  # type: ignore[override]
@@ -43,6 +42,8 @@ class _ChunkedLoss(torch.autograd.Function):
 def next_token_loss(h_ND: torch.Tensor, w_VD: torch.Tensor, targets_N: torch.Tensor, z_loss: float) -> torch.Tensor:
     """Mean cross-entropy in nats over targets >= 0, plus `z_loss` times the mean squared log-partition (PaLM).
 
-    `h_ND` are hidden states and `w_VD` the head's weight, of one dtype; the result is float32 or wider.
+    `h_ND` are hidden states and `w_VD` the head's weight, of one dtype; the result is float32 or wider. Tokens that
+    carry no loss cost no product with the head.
     """
-    return _ChunkedLoss.apply(h_ND, w_VD, targets_N, z_loss)
+    kept = (targets_N >= 0).nonzero()[:, 0]
+    return _ChunkedLoss.apply(h_ND[kept], w_VD, targets_N[kept], z_loss)

@@ -1,0 +1,1 @@
+"""Integrate: the curated corpus, and the ledger that explains it."""

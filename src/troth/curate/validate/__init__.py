@@ -1,0 +1,1 @@
+"""Validate: claims from sentences, evidence from other publishers, verdicts calibrated on planted errors."""

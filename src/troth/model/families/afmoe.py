@@ -73,6 +73,8 @@ def load_weights(folder: Path, dtype: torch.dtype = torch.float32, device: str =
     with torch.device("meta"):
         model = Decoder(config)
     model = model.to_empty(device=device).to(dtype)
+    if config.tie_word_embeddings:
+        model.lm_head.weight = model.embed_tokens.weight
     path = folder / "model.safetensors"
     try:
         with safe_open(path, framework="pt") as file:

@@ -51,12 +51,12 @@ class ChatTemplate:
         try:
             settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
             source = own.read_text(encoding="utf-8") if own.exists() else settings.get("chat_template")
-        except (OSError, ValueError, AttributeError) as error:
+            if isinstance(source, list):  # several templates by name
+                source = {entry["name"]: entry["template"] for entry in source}["default"]
+        except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
             raise ValueError(f"{path}: not readable ({error})") from error
         if source is None:
             return None
-        if not isinstance(source, str):
-            raise ValueError(f"{path}: chat_template is no text")
         names = ("bos_token", "eos_token", "pad_token", "unk_token")
         return cls(source, tokenizer, {name: _spelling(settings[name]) for name in names if settings.get(name)})
 
@@ -67,9 +67,7 @@ class ChatTemplate:
         """
         safe = [message | {"content": self._break(message["content"])} for message in messages]
         try:
-            text = self._template.render(
-                messages=safe, add_generation_prompt=True, **(self._variables | variables)
-            )
+            text = self._template.render(messages=safe, add_generation_prompt=True, **(self._variables | variables))
         except (TemplateError, TypeError, ValueError) as error:
             raise ValueError(f"the chat template refuses the messages: {error}") from error
         ids: list[int] = []

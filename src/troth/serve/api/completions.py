@@ -1,8 +1,9 @@
-"""POST /v1/completions: plain continuation, and filling in the middle where a `suffix` is given (Bavarian et al., 2207.14255)."""
+"""POST /v1/completions: going on with a text, or filling in before a `suffix` (Bavarian et al., 2207.14255)."""
 
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
@@ -32,7 +33,8 @@ def completion_router(served: Served) -> APIRouter:
         stream = submit(served.engine, requests, "prompt")
         counts = Counts(body.n)
         texts = served.token_texts
-        base = {"id": new_id("cmpl"), "object": "text_completion", "created": int(time.time()), "model": served.model_id}
+        base: dict[str, Any] = {"id": new_id("cmpl"), "object": "text_completion", "model": served.model_id}
+        base["created"] = int(time.time())
         if not body.stream:
             choices = [
                 CompletionChoice(
@@ -46,7 +48,9 @@ def completion_router(served: Served) -> APIRouter:
             return Completion(**base, choices=choices, usage=counts.usage())
 
         with_usage = body.stream_options is not None and body.stream_options.include_usage
-        usage = {"usage": None} if with_usage else {}
+        if with_usage:
+            # Every event then has the field, and it is null until the last.
+            base["usage"] = None
         offsets: dict[int, int] = defaultdict(int)
 
         def show(index: int, output: Output) -> Iterator[Completion]:
@@ -55,12 +59,12 @@ def completion_router(served: Served) -> APIRouter:
                 choice = CompletionChoice(
                     index=index, text=output.text, logprobs=logprobs, finish_reason=output.finish_reason
                 )
-                yield Completion(**base, choices=[choice], **usage)
+                yield Completion(**base, choices=[choice])
             if logprobs:
                 offsets[index] += sum(map(len, logprobs.tokens))
 
         def closing(counts: Counts) -> Completion:
-            return Completion(**base, choices=[], usage=counts.usage())
+            return Completion(**(base | {"choices": [], "usage": counts.usage()}))
 
         return events(stream, requests, lambda: iter(()), show, closing if with_usage else None, counts)
 
@@ -82,5 +86,5 @@ def _prompts(body: CompletionRequest, tokenizer: Tokenizer) -> list[list[int]]:
     if not prompt:
         raise ApiError(400, "prompt: the list is empty", "prompt", "invalid_value")
     if isinstance(prompt[0], int):
-        return [prompt]  # type: ignore[list-item]
-    return [tokenizer.encode(item) if isinstance(item, str) else item for item in prompt]  # type: ignore[misc]
+        return [prompt]
+    return [tokenizer.encode(item) if isinstance(item, str) else item for item in prompt]

@@ -1,7 +1,6 @@
 """Errors in OpenAI's shape, {"error": {message, type, param, code}}, whatever went wrong."""
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -12,7 +11,6 @@ from starlette.exceptions import HTTPException
 from troth.serve.engine.thread import EngineStopped, Overloaded
 
 RETRY_AFTER_SECONDS = 1
-log = logging.getLogger(__name__)
 
 
 class ApiError(Exception):
@@ -44,15 +42,15 @@ def as_api_error(error: Exception) -> ApiError:
         return ApiError(429, str(error), code="too_many_requests")
     if isinstance(error, EngineStopped):
         return ApiError(503, "the server is shutting down or has failed", code="unavailable")
-    log.error("an answer failed", exc_info=error)
     return ApiError(500, "the server failed to answer", code="internal_error")
 
 
 def add_error_handlers(app: FastAPI) -> None:
     """Make every error of `app` leave in OpenAI's shape."""
 
-    def answer(error: ApiError) -> JSONResponse:
-        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.status in (429, 503) else None
+    def answer(error: ApiError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+        if error.status in (429, 503):
+            headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
         return JSONResponse(error.body(), error.status, headers)
 
     @app.exception_handler(ApiError)
@@ -64,7 +62,9 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
-        return answer(ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}"))
+        return answer(
+            ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}"), error.headers
+        )
 
     @app.exception_handler(RequestValidationError)
     async def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -72,11 +72,12 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def _first_problem(problems: Sequence[Any]) -> ApiError:
-    first = problems[0]
+    # Of a union pydantic reports every branch; the one that fits the value best fails deepest.
+    alike = [problem for problem in problems if problem["loc"][:2] == problems[0]["loc"][:2]]
+    first = max(alike, key=lambda problem: len(problem["loc"]))
     place = [str(part) for part in first["loc"] if part != "body"]
     if first["type"] == "json_invalid":
         return ApiError(400, f"the body is not JSON: {first['ctx']['error']}")
-    # For a union pydantic's location goes on with the branch it tried; clients know only the field.
     param = place[0] if place else None
     if first["type"] == "extra_forbidden":
         return ApiError(400, f"Unrecognized request argument supplied: {'.'.join(place)}", param, "unknown_parameter")

@@ -101,7 +101,7 @@ class ChatChunk(BaseModel):
 
 
 class CompletionLogprobs(BaseModel):
-    """Parallel lists, one entry a token; `text_offset` counts characters of the tokens before, from the answer's start."""
+    """Parallel lists, one entry a token; `text_offset` is where its text begins, in characters of the answer."""
 
     tokens: list[str]
     token_logprobs: list[float]

@@ -1,7 +1,7 @@
 """Request bodies of the OpenAI API, and what of them this server takes.
 
-Fields that clients commonly send and that change nothing here are accepted; those that would have to change the answer and
-cannot yet are refused, rather than ignored.
+Fields that clients commonly send and that change nothing here are accepted; those that would have to change the
+answer and cannot are refused, rather than ignored.
 """
 
 from typing import Annotated, Any, Literal
@@ -26,7 +26,7 @@ class TextPart(_Body):
 
 
 class Message(_Body):
-    """One turn of a conversation. Fields after `name` are those of earlier answers that clients send back; empty here."""
+    """One turn of a conversation. The fields after `name` are those of earlier answers, which clients send back."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart] | None = None
@@ -99,7 +99,7 @@ class _Sampling(_Body):
 
     def sampling(self, choice: int, max_tokens: int | None, logprobs: int | None) -> SamplingParams:
         """Parameters of the choice with this index; each choice has a seed of its own, following from `seed`."""
-        given = {
+        given: dict[str, Any] = {
             "temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k, "min_p": self.min_p,
             "presence_penalty": self.presence_penalty, "frequency_penalty": self.frequency_penalty,
             "logit_bias": self.logit_bias,

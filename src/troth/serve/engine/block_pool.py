@@ -1,7 +1,7 @@
 """Who holds which block of the key-value cache (paged attention: Kwon et al., 2309.06180, section 4).
 
-Full blocks are published under a key of all tokens up to their end, so that later sequences with the same beginning share
-them. A published block that nobody holds stays findable until its space is needed, oldest first. Imports no torch.
+Full blocks are published under a key of all tokens up to their end, so that later sequences with the same beginning
+share them. A published block that nobody holds stays findable until its space is needed, oldest first. No torch.
 """
 
 from collections import OrderedDict

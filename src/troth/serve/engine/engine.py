@@ -156,7 +156,7 @@ class Engine:
         return list(collected.values())
 
     def forget_prefixes(self) -> None:
-        """Share nothing computed so far with later requests: for when nothing is at work and the weights have changed."""
+        """Share nothing computed so far with later requests; to be called when weights change, between requests."""
         self.scheduler.pool.forget()
 
     def _advance(self, sequence: Sequence, token: SampledToken) -> Output:

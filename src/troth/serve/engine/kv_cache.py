@@ -27,7 +27,7 @@ class Span(Protocol):
 
 
 class KVCache:
-    """Room for `blocks` blocks of `block_size` tokens in every layer, [layers, blocks, block_size, kv heads, head_dim]."""
+    """Room for `blocks` blocks of tokens in every layer, [layers, blocks, block_size, kv heads, head_dim]."""
 
     def __init__(self, config: ModelConfig, blocks: int, block_size: int, dtype: torch.dtype, device: torch.device):
         self.config = config
@@ -81,9 +81,7 @@ class StepAttention:
             "sliding_attention": _groups(cache, spans, cache.config.sliding_window),
         }
 
-    def __call__(
-        self, layer: int, q_BHTd: torch.Tensor, k_BKTd: torch.Tensor, v_BKTd: torch.Tensor
-    ) -> torch.Tensor:
+    def __call__(self, layer: int, q_BHTd: torch.Tensor, k_BKTd: torch.Tensor, v_BKTd: torch.Tensor) -> torch.Tensor:
         keys, values = self.cache.keys[layer], self.cache.values[layer]
         keys.flatten(0, 1).index_copy_(0, self.slots_T, k_BKTd[0].transpose(0, 1).to(keys.dtype))
         values.flatten(0, 1).index_copy_(0, self.slots_T, v_BKTd[0].transpose(0, 1).to(values.dtype))

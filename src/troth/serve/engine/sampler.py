@@ -56,6 +56,7 @@ def _draw(logits_SV: torch.Tensor, sequences: list[Sequence]) -> torch.Tensor:
         keep_SV &= before_SV < column([p.top_p if p.top_p < 1 else 2.0 for p in params])
         keep_SV &= sorted_SV >= sorted_SV[:, :1] * column([p.min_p for p in params])
         keep_SV[:, 0] = True
+        # Tokens exactly as likely as the last one kept stay too.
         last_S1 = keep_SV.sum(-1, keepdim=True) - 1
         probs_SV = torch.where(probs_SV >= sorted_SV.gather(1, last_S1), probs_SV, 0)
     cumulative_SV = probs_SV.double().cumsum(-1)

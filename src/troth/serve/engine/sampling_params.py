@@ -8,12 +8,12 @@ MOST_LOGPROBS = 20
 class SamplingParams(BaseModel):
     """Defaults leave the model's distribution as it is; temperature 0 takes the most likely token.
 
-    `top_k` below 1 means all tokens; `min_p` is relative to the most likely token. Penalties look at the tokens generated
-    so far and `logit_bias` adds to logits, by token id; both also act on greedy choices. `max_tokens` None means as
-    many as the context holds. `logprobs` asks for the log-probability of each token and that many alternatives, taken
-    from the model's own distribution (before temperature, penalties and filters). `stop` strings end the text and are
-    no part of it; `ignore_eos` goes on past the end-of-text token. The same `seed` draws the same random numbers
-    whatever else is in the batch. Raises pydantic's ValidationError (a ValueError) out of range.
+    `top_k` below 1 means all tokens; `min_p` is relative to the most likely token. Penalties look at the tokens
+    generated so far and `logit_bias` adds to logits, by token id; both also act on greedy choices. `max_tokens` None
+    means as many as the context holds. `logprobs` asks for the log-probability of each token and that many
+    alternatives, taken from the model's own distribution (before temperature, penalties and filters). `stop` strings
+    end the text and are no part of it; `ignore_eos` goes on past the end-of-text token. The same `seed` draws the same
+    random numbers whatever else is in the batch. Raises pydantic's ValidationError (a ValueError) out of range.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

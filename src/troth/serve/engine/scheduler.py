@@ -1,7 +1,8 @@
 """Which tokens the next step works on: continuous batching (Orca, OSDI '22) with chunked prefill (Sarathi, 2308.16369).
 
 First come, first served. Running sequences go first, one token each while decoding; prompts share what is left of the
-step's token budget in chunks. When the cache runs full the youngest sequence gives its blocks back and is computed anew later.
+step's token budget in chunks. When the cache runs full the youngest sequence gives its blocks back and is computed anew
+later.
 """
 
 from collections import deque
@@ -31,7 +32,10 @@ class Chunk:
 
 
 class Scheduler:
-    """Queue and batch, both in order of arrival; at most `max_batch` run, over at most `max_step_tokens` prompt tokens."""
+    """Queue and batch, both in order of arrival: at most `max_batch` sequences, `max_step_tokens` prompt tokens a step.
+
+    `preemptions` counts how often a sequence had to give up its blocks.
+    """
 
     def __init__(self, pool: BlockPool, block_size: int, max_batch: int, max_step_tokens: int):
         self.pool = pool
@@ -118,7 +122,7 @@ class Scheduler:
         return True
 
     def _being_computed(self) -> set[bytes]:
-        """Keys of the blocks that prompts in the batch will publish: it is cheaper to wait for them than to repeat them."""
+        """Keys of blocks that prompts in the batch will publish: waiting for them is cheaper than repeating them."""
         keys: set[bytes] = set()
         for other in self.running:
             if other.pending > 1:

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from functools import partial
+from typing import Protocol, Self
 
 from troth.serve.engine.request import EngineStats, Output, Request
 
@@ -69,7 +70,7 @@ class Stream:
             self._open.discard(output.request_id)
         return output
 
-    def __enter__(self) -> "Stream":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -89,7 +90,7 @@ class EngineThread:
         self._most_open = max_batch + max_waiting
         self._max_waiting = max_waiting
         self._wake = threading.Condition()
-        self._inbox: list[Callable[[], None]] = []
+        self._inbox: list[Callable[[], object]] = []
         self._streams: dict[str, Stream] = {}
         self._stopping = False
         self._failure: BaseException | None = None
@@ -108,7 +109,7 @@ class EngineThread:
         if self._thread.is_alive():
             self._thread.join()
 
-    def __enter__(self) -> "EngineThread":
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -128,7 +129,7 @@ class EngineThread:
     def submit(self, requests: Iterable[Request]) -> Stream:
         """Queue requests, all or none, from a coroutine.
 
-        Raises ValueError for a request that can never be served, Overloaded for too many, EngineStopped after a failure.
+        Raises ValueError for a request that can never be served, Overloaded for too many, EngineStopped after an end.
         """
         requests = list(requests)
         for request in requests:
@@ -146,7 +147,7 @@ class EngineThread:
             stream = Stream(requests, self._cancel)
             for request in requests:
                 self._streams[request.id] = stream
-                self._inbox.append(lambda request=request: self._engine.add(request))  # type: ignore[misc]
+                self._inbox.append(partial(self._engine.add, request))
             self._wake.notify()
         return stream
 
@@ -154,7 +155,7 @@ class EngineThread:
         with self._wake:
             for request_id in request_ids:
                 if self._streams.pop(request_id, None) is not None:
-                    self._inbox.append(lambda request_id=request_id: self._engine.cancel(request_id))  # type: ignore[misc]
+                    self._inbox.append(partial(self._engine.cancel, request_id))
             self._wake.notify()
 
     def _run(self) -> None:

@@ -1,0 +1,120 @@
+"""The checkable values in a sentence: years, dates, quantities with their units, and names."""
+
+import re
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["year", "date", "quantity", "name"]
+
+_WORDS = (
+    "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
+    "nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred"
+)  # fmt: skip
+NUMBER_WORDS = {word: n for n, word in enumerate(_WORDS.split(), start=2) if n <= 20} | {
+    "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90, "hundred": 100,
+}  # fmt: skip
+_MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
+_DATE = re.compile(
+    rf"\b(?:\d{{1,2}} (?:{_MONTHS})(?:,? \d{{4}})?|(?:{_MONTHS}) \d{{1,2}}(?:, \d{{4}})?|(?:{_MONTHS}) \d{{4}})\b"
+)
+_YEAR = re.compile(r"\b(?:AD \d{1,4}|\d{1,4} (?:BC|AD|BCE|CE)\b|(?:1\d|20)\d\d\b)")
+_NUMBER = re.compile(rf"(?<![\w.,])\d+(?:,\d{{3}})*(?:\.\d+)?(?![\w%]*\d)|\b(?:{'|'.join(NUMBER_WORDS)})\b", re.I)
+_UNIT = re.compile(
+    r"(?:[ -](?:million|billion|trillion|thousand)\b)?(?:%|[ -]?(?:per cent|percent)\b|°C|°F|"
+    r"[ -](?:square |cubic |light[ -])?(?!(?:in|on|at|by|to|of|and|or|the|a|an|is|was|are|were|when|that|which|as|for|from|with|but|"
+    r"after|before|than|who|it|its|until|since|had|has|have|under|over|near|into)\b)[a-z]+(?: (?:Celsius|Fahrenheit|per \w+)\b)?)?"
+)
+_MEASURE = re.compile(
+    r"met(?:re|er)|foot|feet|inch|mile|yard|gram|ton|pound|litre|liter|gallon|second|minute|hour|day|week|month|year|centur|"
+    r"degree|celsius|fahrenheit|kelvin|%|cent|illion|thousand|bit|byte|volt|watt|ampere|hertz|joule|newton|pascal|knot|°"
+)
+_NAME_WORD = r"[A-Z][\w'’.-]*\w|[A-Z]\b"
+_NAME = re.compile(rf"(?:{_NAME_WORD})(?:(?: (?:of|de|la|le|du|da|van|von|der|del|al|bin|and|the|in)){{0,2}} (?:{_NAME_WORD}|\d+\b))*")
+_JOINERS = re.compile(r" (?:and|in) ")
+
+
+@dataclass(frozen=True)
+class Value:
+    """`text` at `start:end` of its sentence. Two values of one kind are equal where their keys are; `unit` belongs to
+    quantities and is part of the key."""
+
+    start: int
+    end: int
+    text: str
+    kind: Kind
+    key: str
+    unit: str = ""
+
+
+def find_values(sentence: str, common: Container[str]) -> list[Value]:
+    """All values, left to right; a year inside a date is found as both. `common` holds the words that the corpus also
+    writes in lower case, so that a sentence's first word is no name merely by its capital."""
+    dates = [_plain(match, "date") for match in _DATE.finditer(sentence)]
+    years = [_plain(match, "year") for match in _YEAR.finditer(sentence) if not _is_counted(sentence, match)]
+    taken = [(value.start, value.end) for value in (*dates, *years)]
+    quantities = [value for value in _quantities(sentence) if not _overlaps(value, taken)]
+    taken += [(value.start, value.end) for value in quantities]
+    names = [value for value in _names(sentence, common) if not _overlaps(value, taken)]
+    return sorted((*dates, *years, *quantities, *names), key=lambda value: value.start)
+
+
+def same(a: Value, b: Value) -> bool:
+    """Whether two values say the same; a surname, or a name with its title, matches the full name."""
+    if a.kind != b.kind:
+        return False
+    if a.kind == "name":
+        first, second = set(a.key.split()), set(b.key.split())
+        return first <= second or second <= first
+    return a.key == b.key
+
+
+def comparable(a: Value, b: Value) -> bool:
+    """Whether `b` could stand in `a`'s place: the same kind; measures in the same unit, or of the same number; counts
+    of anything for counts, since "63 parks" may also be written "63 of them"."""
+    if a.kind != "quantity" or b.kind != "quantity":
+        return a.kind == b.kind
+    if a.key.split()[0] == b.key.split()[0] or a.unit == b.unit:
+        return True
+    return not _MEASURE.search(a.unit) and not _MEASURE.search(b.unit)
+
+
+def _plain(match: re.Match[str], kind: Kind) -> Value:
+    return Value(match.start(), match.end(), match.group(), kind, match.group().lower().replace(",", ""))
+
+
+def _is_counted(sentence: str, match: re.Match[str]) -> bool:
+    """A four-digit number before a unit, as in "1500 metres", is no year."""
+    unit = _UNIT.match(sentence, match.end())
+    return bool(unit and re.search(r"met(?:re|er)s|feet|miles|kilomet|tons|people|degrees|%|per ?cent|years", unit.group()))
+
+
+def _quantities(sentence: str) -> Iterator[Value]:
+    for match in _NUMBER.finditer(sentence):
+        unit = _UNIT.match(sentence, match.end())
+        end = unit.end() if unit else match.end()
+        words = re.sub(r"[ -]+", " ", sentence[match.end() : end]).strip().removesuffix("s")
+        number = match.group().replace(",", "").lower()
+        number = str(NUMBER_WORDS.get(number, number))
+        yield Value(match.start(), end, sentence[match.start() : end], "quantity", f"{number} {words}".strip(), words)
+
+
+def _names(sentence: str, common: Container[str]) -> Iterator[Value]:
+    for match in _NAME.finditer(sentence):
+        start, text = match.start(), match.group()
+        first = re.match(r"[\w'’-]+", text)
+        if start == 0 and first and first.group().lower() in common:
+            rest = _NAME.search(text, first.end())
+            if not rest:
+                continue
+            start, text = rest.start(), rest.group()
+        for part in _JOINERS.split(text):
+            at = sentence.index(part, start)
+            part = part.removesuffix("'s").removesuffix("’s")
+            key = part.lower().removeprefix("the ")
+            if len(key) > 1 and key not in common:
+                yield Value(at, at + len(part), part, "name", key)
+
+
+def _overlaps(value: Value, spans: list[tuple[int, int]]) -> bool:
+    return any(value.start < end and start < value.end for start, end in spans)

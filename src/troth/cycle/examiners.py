@@ -1,0 +1,61 @@
+"""Models that cross-examine the corpus, each trained on the pages that it does not judge."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from troth.curate.document import Document
+from troth.curate.validate.examine import Cloze
+from troth.evaluate.score import Scorer
+from troth.model.families.afmoe import load_weights
+from troth.model.tokenizer import Tokenizer
+from troth.system import System
+from troth.train.metrics import Metrics
+from troth.train.shards import write_shards
+from troth.train.trainer import train
+
+
+def fold_of(source: str, folds: int) -> int:
+    """The fold whose examiner judges a document; it follows from the document's source alone."""
+    return int.from_bytes(hashlib.sha256(source.encode()).digest()[:4], "big") % folds
+
+
+@dataclass(frozen=True)
+class FoldExaminers:
+    """Asks about a document the examiner that never saw it (an `Examiner` for curation)."""
+
+    scorers: tuple[Scorer, ...]
+
+    def ask(self, clozes: Sequence[Cloze]) -> list[list[float]]:
+        """Log-probabilities of each cloze's options; the same blank is asked once, whatever its options."""
+        options: dict[tuple[str, str, str], dict[str, None]] = {}
+        for cloze in clozes:
+            options.setdefault((cloze.source, cloze.prefix, cloze.suffix), {}).update(dict.fromkeys(cloze.options))
+        known: dict[tuple[str, str, str], dict[str, float]] = {}
+        for fold, scorer in enumerate(self.scorers):
+            blanks = [blank for blank in options if fold_of(blank[0], len(self.scorers)) == fold]
+            answers = scorer.fill([(prefix, suffix, [*options[source, prefix, suffix]]) for source, prefix, suffix in blanks])
+            for blank, scores in zip(blanks, answers, strict=True):
+                known[blank] = dict(zip(options[blank], scores, strict=True))
+        return [[known[c.source, c.prefix, c.suffix][option] for option in c.options] for c in clozes]
+
+
+def train_examiners(
+    documents: list[Document], tokenizer: Tokenizer, system: System, folder: Path,
+    reporter: Callable[[str], Callable[[Metrics], None]],
+) -> FoldExaminers:  # fmt: skip
+    """One model a fold, trained for `cycle.examiner_steps` on the documents of the others; continues where it stopped."""
+    folds = system.cycle.folds
+    settings = system.train.model_copy(update={"steps": system.cycle.examiner_steps})
+    scorers = []
+    for fold in range(folds):
+        home = folder / f"fold-{fold}"
+        if not (home / "shards" / "shards.json").exists():
+            kept = [(d.collection, d.text) for d in documents if fold_of(d.source, folds) != fold]
+            write_shards(kept, tokenizer, home / "shards")
+        with reporter(f"examiner {fold + 1} of {folds}") as report:
+            weights = system.data.weights
+            model = train(system.model, settings, weights, tokenizer, home / "shards", home / "run", report)
+        scorers.append(Scorer(load_weights(model), tokenizer))
+    return FoldExaminers(tuple(scorers))

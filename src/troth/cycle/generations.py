@@ -1,0 +1,147 @@
+"""One turn of the cycle: generation 0 learns the raw documents, curation mends them, generation 1 learns the result."""
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from troth.curate.collect import collect
+from troth.curate.document import Document
+from troth.curate.integrate.corpus import read_documents, write_documents
+from troth.curate.integrate.ledger import read_table
+from troth.curate.pipeline import clean, curate
+from troth.cycle.examiners import train_examiners
+from troth.evaluate.curation import score_corrections
+from troth.evaluate.questions import Question, ask, truthfulness
+from troth.evaluate.routing import expert_shares
+from troth.evaluate.score import Scorer, bits_per_byte
+from troth.model.families.afmoe import load_weights
+from troth.model.tokenizer import Tokenizer
+from troth.system import System
+from troth.train.metrics import Metrics
+from troth.train.shards import write_shards
+from troth.train.trainer import train
+
+HELD_OUT = 40
+"""Every so-manieth document of a single publisher is kept from training, to measure bits per byte."""
+
+Reporter = Callable[[str], AbstractContextManager[Callable[[Metrics], None]]]
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """Where a cycle writes, what it runs with, and whom it tells how far it is."""
+
+    system: System
+    out: Path
+    say: Callable[[str], None]
+    reporter: Reporter
+
+
+def run_cycle(cycle: Cycle, questions: list[Question]) -> dict[str, Any]:
+    """Collect, train generation 0, curate, train generation 1, measure both; return (and write) the scores.
+
+    Every finished part is kept and not done again. `out/best` points at the model that answered more truthfully.
+    Raises ValueError where `out` belongs to another system.
+    """
+    _claim_folder(cycle)
+    documents, held_out = _collected(cycle)
+    tokenizer = _tokenizer(cycle, documents)
+    _train_generation(cycle, 0, documents, tokenizer)
+    curated = cycle.out / "curated"
+    if not (curated / "report.json").exists():
+        cleaned = clean(documents, cycle.system.curate)
+        cycle.say(f"{len(documents)} documents, {len(cleaned.documents)} left without junk and duplicates")
+        examiners = train_examiners(cleaned.documents, tokenizer, cycle.system, cycle.out / "examiners", cycle.reporter)
+        curate(
+            cleaned, examiners, cycle.system.curate, curated,
+            generation=1, seed=cycle.system.train.seed, progress=cycle.say,
+        )  # fmt: skip
+    _train_generation(cycle, 1, read_documents(curated / "documents.parquet"), tokenizer)
+    return _measured(cycle, questions, documents, held_out, tokenizer)
+
+
+def _claim_folder(cycle: Cycle) -> None:
+    path = cycle.out / "system.json"
+    own = cycle.system.model_dump(exclude={"serve"})
+    if path.exists():
+        if json.loads(path.read_text()) != json.loads(json.dumps(own)):
+            raise ValueError(f"{cycle.out}: holds a cycle of another system or other settings; use another --out")
+        return
+    cycle.out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(own, indent=2))
+
+
+def _collected(cycle: Cycle) -> tuple[list[Document], list[Document]]:
+    """Documents to learn from, and those kept back. Only what a single publisher says is kept back, as elsewhere
+    every statement counts as evidence."""
+    path = cycle.out / "raw" / "documents.parquet"
+    if not path.exists():
+        cycle.say("collecting documents")
+        found = collect(cycle.system.data)
+        for rejected in found.rejected:
+            cycle.say(f"set aside {rejected.source}: {rejected.reason}")
+        write_documents(found.documents, path)
+    documents = read_documents(path)
+    back = {d.source for d in documents if d.collection == "python-prose" and int(d.sha, 16) % HELD_OUT == 0}
+    return [d for d in documents if d.source not in back], [d for d in documents if d.source in back]
+
+
+def _tokenizer(cycle: Cycle, documents: list[Document]) -> Tokenizer:
+    folder = cycle.out / "tokenizer"
+    if not (folder / "tokenizer_config.json").exists():
+        cycle.say(f"training a tokenizer of {cycle.system.model.vocab_size} tokens")
+        folder.mkdir(parents=True, exist_ok=True)
+        Tokenizer.train((d.text for d in documents), cycle.system.model.vocab_size).save(folder)
+    return Tokenizer.load(folder)
+
+
+def _train_generation(cycle: Cycle, generation: int, documents: list[Document], tokenizer: Tokenizer) -> None:
+    home = cycle.out / f"gen-{generation}"
+    if not (home / "shards" / "shards.json").exists():
+        write_shards(((d.collection, d.text) for d in documents), tokenizer, home / "shards")
+    with cycle.reporter(f"generation {generation}") as report:
+        train(
+            cycle.system.model, cycle.system.train, cycle.system.data.weights, tokenizer, home / "shards",
+            home / "run", report,
+        )  # fmt: skip
+
+
+def _measured(
+    cycle: Cycle, questions: list[Question], documents: list[Document], held_out: list[Document], tokenizer: Tokenizer
+) -> dict[str, Any]:
+    cycle.say("measuring both generations on held-out questions")
+    kinds: dict[str, list[str]] = {}
+    for document in documents:
+        if len(kinds.setdefault(document.collection, [])) < 24:
+            kinds[document.collection].append(document.text)
+    scores: dict[str, Any] = {"generations": []}
+    for generation in (0, 1):
+        model = load_weights(cycle.out / f"gen-{generation}" / "run" / "model")
+        answers = ask(Scorer(model, tokenizer), questions)
+        result = asdict(truthfulness(answers))
+        result["bits_per_byte"] = bits_per_byte(model, tokenizer, [d.text for d in held_out])
+        result["answers"] = {a.question.id: [a.chosen, round(a.confidence, 4)] for a in answers}
+        shares = expert_shares(model, tokenizer, kinds)
+        result["experts"] = {kind: share.tolist() for kind, share in shares.items()}
+        scores["generations"].append(result)
+    ledger = cycle.out / "curated" / "ledger"
+    pages = {row["source_id"] for row in read_table(ledger, "documents")}
+    scores["curation"] = asdict(score_corrections(questions, read_table(ledger, "corrections"), pages))
+    scores["curation_report"] = json.loads((cycle.out / "curated" / "report.json").read_text())
+    before, after = scores["generations"]
+    better = int(after["wrong_on_corrupted"] <= before["wrong_on_corrupted"])
+    scores["best"] = better
+    (cycle.out / "scores.json").write_text(json.dumps(scores, indent=2))
+    _point(cycle.out / "best", Path(f"gen-{better}") / "run" / "model")
+    return scores
+
+
+def _point(link: Path, target: Path) -> None:
+    fresh = link.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target, target_is_directory=True)
+    os.replace(fresh, link)

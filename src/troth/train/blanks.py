@@ -1,0 +1,97 @@
+"""Sentences with a blank: filling in the middle (Bavarian et al., 2207.14255) where it teaches facts.
+
+A sentence becomes prefix, suffix, middle, so that the model learns to say from both sides what belongs between. Blanks
+fall mostly on names and numbers (salient span masking, Guu et al., 2002.08909), which carry what there is to know.
+Each sentence is a document of its own, as a question is, and only what fills the blank is to be predicted.
+"""
+
+import numpy as np
+
+from troth.model.tokenizer import Tokenizer
+
+_SALIENT = 0.75
+_LONGEST = 64
+_CONTINUES, _WORD, _DIGIT, _OTHER = range(4)
+
+
+class Blanks:
+    """Knows of each token whether it begins a word, is a digit, is a name's beginning, or ends a sentence."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self.prefix, self.suffix, self.middle, self.end = (
+            tokenizer.special[f"<|{name}|>"] for name in ("fim_prefix", "fim_suffix", "fim_middle", "end")
+        )
+        self.end_of_text = tokenizer.end_of_text
+        self.kind = np.full(tokenizer.vocab_size, _OTHER)
+        self.capital = np.zeros(tokenizer.vocab_size, dtype=bool)
+        self.stops = np.zeros(tokenizer.vocab_size, dtype=bool)
+        for token, i in tokenizer.ranks.items():
+            text = token.decode("utf-8", errors="replace")
+            word = text.strip()
+            if word.isdigit():
+                self.kind[i] = _DIGIT
+            elif word.isalpha():
+                self.kind[i] = _WORD if text[0].isspace() else _CONTINUES
+            self.capital[i] = word[:1].isupper()
+            self.stops[i] = word.endswith((".", "!", "?")) or "\n" in text
+        self.stops[self.end_of_text] = True
+
+    def cut(self, tokens: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A window of the same length in which every sentence of `tokens`, as far as they fit, has a blank, and which
+        of its tokens fill blanks."""
+        out: list[int] = []
+        fills: list[bool] = []
+        at = 0
+        followed_by_digit = np.append(self.kind[tokens[1:]] == _DIGIT, False)
+        ends = np.flatnonzero(self.stops[tokens] & ~followed_by_digit) + 1
+        for end in [*ends, len(tokens)]:
+            sentence = tokens[at : min(end, at + _LONGEST)]
+            at = end
+            sentence = sentence[sentence != self.end_of_text]
+            if len(sentence) < 4:
+                continue
+            start, stop = self._blank(sentence, random)
+            out += [self.end_of_text, self.prefix, *sentence[:start], self.suffix, *sentence[stop:], self.middle]
+            fills += [False] * (len(out) - len(fills))
+            out += [*sentence[start:stop], self.end]
+            fills += [True] * (len(out) - len(fills))
+            if len(out) >= len(tokens):
+                break
+        padding = len(tokens) - len(out)
+        out += [self.end_of_text] * padding
+        fills += [False] * padding
+        return np.array(out[: len(tokens)], dtype=np.int64), np.array(fills[: len(tokens)])
+
+    def _blank(self, sentence: np.ndarray, random: np.random.Generator) -> tuple[int, int]:
+        """Where the blank begins and ends: one to a few words, a number with its unit now and then."""
+        words = self._words(sentence)
+        telling = [
+            i for i, (start, _) in enumerate(words)
+            if self.capital[sentence[start]] or self.kind[sentence[start]] == _DIGIT
+        ]  # fmt: skip
+        if telling and random.random() < _SALIENT:
+            first = last = int(random.choice(telling))
+            while last + 1 in telling:
+                last += 1
+            while first - 1 in telling:
+                first -= 1
+            if self.kind[sentence[words[first][0]]] == _DIGIT and random.random() < 0.5:
+                last = min(last + 1, len(words) - 1)
+        else:
+            first = int(random.integers(len(words)))
+            last = min(len(words) - 1, first + int(random.integers(3)))
+        return words[first][0], words[last][1]
+
+    def _words(self, sentence: np.ndarray) -> list[tuple[int, int]]:
+        """Spans of words; the digits of a number, with the commas and points between them, are one word."""
+        kinds = self.kind[sentence]
+        starts = [0]
+        for i in range(1, len(kinds)):
+            joined = kinds[i] == _CONTINUES and kinds[i - 1] in (_WORD, _CONTINUES)
+            if kinds[i] == _DIGIT:
+                joined = kinds[i - 1] == _DIGIT or (i > 1 and kinds[i - 1] == _OTHER and kinds[i - 2] == _DIGIT)
+            elif kinds[i] == _OTHER:
+                joined = i + 1 < len(kinds) and kinds[i - 1] == _DIGIT and kinds[i + 1] == _DIGIT
+            if not joined:
+                starts.append(i)
+        return list(zip(starts, [*starts[1:], len(sentence)], strict=True))

@@ -1,0 +1,72 @@
+"""`troth serve` and `troth chat` as real processes."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from troth.cli.main import app, main
+
+TROTH = [sys.executable, "-c", "from troth.cli.main import main; main()"]
+
+
+def test_serve_says_where_answers_and_stops_when_asked(folder: Path):
+    command = [*TROTH, "serve", str(folder), "--port", "0", "--json", "--set", "serve.cache_tokens=4096"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            printed = ""
+            while not printed.endswith("}\n"):
+                printed += process.stdout.readline()
+            facts = json.loads(printed)
+            assert facts["model"] == "tiny"
+            assert facts["context_tokens"] == facts["cache_tokens"] == 4096
+            assert facts["cache_bytes"] == 4096 * 2 * 4 * 2 * 16 * 4
+            body = {"prompt": "A bird", "max_tokens": 3, "ignore_eos": True}
+            answer = httpx.post(f"{facts['url']}/completions", json=body)
+            assert answer.json()["usage"]["completion_tokens"] == 3
+            # An answer that is under way is finished before the end.
+            body |= {"max_tokens": 150, "stream": True}
+            with httpx.stream("POST", f"{facts['url']}/completions", json=body, timeout=30) as stream:
+                lines = stream.iter_lines()
+                next(lines)
+                process.send_signal(signal.SIGTERM)
+                assert [line for line in lines if line][-1] == "data: [DONE]"
+            assert process.wait(timeout=10) == 0
+        finally:
+            process.kill()
+
+
+def test_chat_answers_lines_the_same_for_the_same_seed(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    command = ["chat", str(folder), "--max-tokens", "8", "--set", "serve.cache_tokens=64", "--seed"]
+    said = "hello there\n\nonce more, and with enough words that the beginning is forgotten\n/exit\nnot read\n"
+    once, again, other = (CliRunner().invoke(app, [*command, seed], input=said) for seed in "445")
+    assert (once.exit_code, once.stderr) == (0, "")
+    assert once.stdout.strip()
+    assert once.stdout == again.stdout != other.stdout
+
+
+def fails(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    monkeypatch.setattr(sys, "argv", ["troth", *arguments])
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_mistakes_are_one_line_and_exit_code_2(folder: Path, tmp_path: Path, monkeypatch, capsys):
+    missing = str(tmp_path / "nowhere")
+    for verb in ("serve", "chat"):
+        assert fails([verb, missing], monkeypatch, capsys) == f"troth: {missing}: no such folder\n"
+    assert "tokenizer.json" in fails(["serve", str(tmp_path), "--port", "0"], monkeypatch, capsys)
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = str(busy.getsockname()[1])
+        error = fails(["serve", str(folder), "--port", port], monkeypatch, capsys)
+    assert error == f"troth: cannot listen on 127.0.0.1 port {port}: Address already in use\n"

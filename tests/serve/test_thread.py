@@ -1,0 +1,69 @@
+"""The engine's thread: streams, limits, cancellation and failure."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from troth.serve.engine.engine import Engine
+from troth.serve.engine.request import Request
+from troth.serve.engine.sampling_params import SamplingParams
+from troth.serve.engine.thread import EngineStopped, EngineThread, Overloaded
+
+ENDLESS = SamplingParams(ignore_eos=True)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def test_leaving_a_stream_cancels_its_requests(make_engine: Callable[..., Engine]):
+    async def scenario() -> None:
+        with EngineThread(make_engine(), 4, 4) as thread:
+            with thread.submit([Request((1, 2, 3), ENDLESS), Request((4, 5), ENDLESS)]) as stream:
+                first = await anext(stream)
+                assert first.finish_reason is None
+                assert thread.stats.running == 2
+            await until(lambda: thread.stats.running == 0)
+            assert thread.stats.free_blocks == thread.stats.blocks
+            whole = [
+                output async for output in thread.submit([Request((1,), SamplingParams(max_tokens=3, ignore_eos=True))])
+            ]
+            assert [output.finish_reason for output in whole] == [None, None, "length"]
+
+    asyncio.run(scenario())
+
+
+def test_too_many_are_refused_all_or_none(make_engine: Callable[..., Engine]):
+    async def scenario() -> None:
+        with EngineThread(make_engine(max_batch=1), 1, 2) as thread:
+            with thread.submit([Request((1,), ENDLESS), Request((1,), ENDLESS)]):
+                with pytest.raises(Overloaded, match="more than 2 requests wait"):
+                    thread.submit([Request((1,)), Request((1,))])
+                with thread.submit([Request((1,), ENDLESS)]), pytest.raises(Overloaded):
+                    thread.submit([Request((1,))])
+            with thread.submit([Request((1,), ENDLESS) for _ in range(3)]) as stream:
+                assert await anext(stream)
+            with pytest.raises(ValueError, match="empty"):
+                thread.submit([Request(())])
+
+    asyncio.run(scenario())
+
+
+def test_a_failing_engine_ends_streams_and_refuses_more(make_engine: Callable[..., Engine]):
+    async def scenario() -> None:
+        engine = make_engine()
+        with EngineThread(engine, 4, 4) as thread, thread.submit([Request((1, 2, 3), ENDLESS)]) as stream:
+            await anext(stream)
+            del engine.model.layers[1].mlp.router
+            with pytest.raises(EngineStopped):
+                async for _ in stream:
+                    pass
+            assert not thread.alive
+            with pytest.raises(EngineStopped) as refused:
+                thread.submit([Request((1,))])
+            assert isinstance(refused.value.__cause__, AttributeError)
+
+    asyncio.run(scenario())
