@@ -8,7 +8,10 @@ from troth.curate.validate.claims import Claim
 from troth.curate.validate.evidence import Witness
 from troth.curate.validate.values import Value, same
 
-FEATURES = ("stated", "stated_number", "supported", "best_share", "best_shared", "publishers", "examiner", "none")
+FEATURES = (
+    "stated", "stated_number", "witnessed", "likeness", "likeness_squared", "likeness_number", "rarity",
+    "second_publisher", "examiner", "examiner_stated", "none",
+)  # fmt: skip
 MAX_RIVALS = 4
 
 
@@ -59,21 +62,19 @@ def features(case: Case, log_probs: list[float], reliability: dict[str, float]) 
     asked = asked - np.logaddexp.reduce(asked)
     for row, candidate in zip(rows[:-1], case.candidates[:-1], strict=True):
         first = candidate is case.candidates[0]
-        by_publisher: dict[str, float] = {}
+        likeness: dict[str, float] = {}
         for witness in candidate.witnesses:
             publisher = witness.sentence.document.publisher
-            word = witness.shared * reliability.get(publisher, 1.0)
-            by_publisher[publisher] = max(by_publisher.get(publisher, 0.0), word)
-        row[:5] = (
-            first,
-            first and numeric,
-            bool(candidate.witnesses),
-            max((w.share for w in candidate.witnesses), default=0.0),
-            np.log1p(max(by_publisher.values(), default=0.0)) / 5,
-        )
-        row[5] = np.log1p(sum(by_publisher.values())) / 5
-    rows[:-1, 6] = np.maximum(asked, -12.0) if log_probs else 0.0
-    rows[-1, 7] = 1.0
+            word = witness.likeness * reliability.get(publisher, 1.0)
+            likeness[publisher] = max(likeness.get(publisher, 0.0), word)
+        best, second = (*sorted(likeness.values(), reverse=True), 0.0, 0.0)[:2]
+        rarity = max((w.shared for w in candidate.witnesses), default=0.0)
+        row[:8] = (
+            first, first and numeric, bool(candidate.witnesses), best, best**2, best * numeric, np.log1p(rarity) / 5, second,
+        )  # fmt: skip
+    rows[:-1, 8] = np.maximum(asked, -12.0) if log_probs else 0.0
+    rows[0, 9] = rows[0, 8]
+    rows[-1, 10] = 1.0
     return rows
 
 

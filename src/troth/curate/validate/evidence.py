@@ -22,12 +22,12 @@ _WORD = re.compile(r"\w+")
 @dataclass(frozen=True)
 class Witness:
     """A sentence that states `value` where the claim has its own. `shared` is the rarity, in squared nats, of what the two
-    sentences have in common; `share` relates it to the claim's sentence, between 0 and 1."""
+    sentences have in common; `likeness` relates it to all that either says (the cosine of the two, 0 to 1)."""
 
     sentence: Sentence
     value: Value
     shared: float
-    share: float
+    likeness: float
 
 
 class Evidence:
@@ -82,7 +82,7 @@ class Evidence:
         the claim's sentence does not hold itself."""
         text = claim.sentence.text
         context = self.stem(text[: claim.value.start] + " " + text[claim.value.end :]) - self.stem(claim.value.text)
-        whole = sum(self.rarity.get(stem, 0.0) for stem in context) or 1.0
+        whole = self._weight(context)
         inside = [value for value in find_values(text, ()) if value != claim.value]
         found = []
         for at in near:
@@ -90,6 +90,11 @@ class Evidence:
             for value in self.values[at]:
                 if not comparable(claim.value, value) or any(same(value, other) for other in inside):
                     continue
-                shared = sum(self.rarity.get(stem, 0.0) for stem in context & stems - self.stem(value.text))
-                found.append(Witness(self.sentences[at], value, shared, shared / whole))
+                other = stems - self.stem(value.text)
+                shared = self._weight(context & other)
+                likeness = shared / max(1e-9, whole * self._weight(other)) ** 0.5
+                found.append(Witness(self.sentences[at], value, shared, likeness))
         return found
+
+    def _weight(self, stems: frozenset[str]) -> float:
+        return sum(self.rarity.get(stem, 0.0) for stem in stems)

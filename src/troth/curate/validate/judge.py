@@ -2,7 +2,8 @@
 
 A conditional logit (McFadden 1974) over the candidates of a case. It is fitted on planted errors: claims of the corpus
 itself with another value of the same kind put in their place, so that nobody has to label anything. How often each
-publisher errs is then learned from the verdicts themselves by adjusting the prior (Saerens et al. 2002).
+publisher errs, next to the others, is then read off the verdicts themselves and becomes the prior of its claims
+(one step of the adjustment of Saerens et al. 2002; more steps would run away where little is known).
 """
 
 from dataclasses import dataclass
@@ -47,13 +48,15 @@ def judge(
     `planted_rate` is the share of wrong claims that `theta` was fitted for, where every publisher's estimate starts.
     """
     posteriors = [_softmax(x @ theta) for x in features]
-    error = dict.fromkeys(publishers, planted_rate)
-    for _ in range(20):
-        adjusted = [_with_prior(p, error[who], planted_rate) for p, who in zip(posteriors, publishers, strict=True)]
-        for who in error:
-            wrong = [1 - p[0] for p, by in zip(adjusted, publishers, strict=True) if by == who]
-            overall = sum(1 - p[0] for p in adjusted) / len(adjusted)
-            error[who] = (sum(wrong) + _PRIOR_STRENGTH * overall) / (len(wrong) + _PRIOR_STRENGTH)
+    wrong: dict[str, list[float]] = {who: [] for who in publishers}
+    for p, who in zip(posteriors, publishers, strict=True):
+        wrong[who].append(1 - p[0])
+    overall = sum(map(sum, wrong.values())) / len(posteriors)
+    error = {}
+    for who, shares in wrong.items():
+        own = (sum(shares) + _PRIOR_STRENGTH * overall) / (len(shares) + _PRIOR_STRENGTH)
+        error[who] = min(0.5, planted_rate * own / overall)
+    adjusted = [_with_prior(p, error[who], planted_rate) for p, who in zip(posteriors, publishers, strict=True)]
     return adjusted, error
 
 
