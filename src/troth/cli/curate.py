@@ -10,8 +10,12 @@ from troth.cli.options import AsJson, Changes, SystemName, print_json, read_syst
 
 def command(
     sources: Annotated[list[str], typer.Argument(help="Files or folders; also `library` and `python`.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for documents.parquet, ledger/ and report.json.", metavar="DIR")],
-    examine: Annotated[bool, typer.Option(help="Train small models that cross-examine the documents (minutes).")] = False,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for documents.parquet, ledger/ and report.json.", metavar="DIR")
+    ],
+    examine: Annotated[
+        bool, typer.Option(help="Train small models that cross-examine the documents (minutes).")
+    ] = False,
     system: SystemName = "nano",
     changes: Changes = None,
     json: AsJson = False,

@@ -10,7 +10,9 @@ from troth.cli.options import AsJson, Changes, SystemName, print_json, read_syst
 
 def command(
     out: Annotated[Path, typer.Option("--out", help="Folder for everything that the cycle makes.", metavar="DIR")],
-    key: Annotated[Path | None, typer.Option("--key", help="Questions to measure with (default: the library's).")] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", help="Questions to measure with (default: the library's).")
+    ] = None,
     system: SystemName = "nano",
     changes: Changes = None,
     json: AsJson = False,

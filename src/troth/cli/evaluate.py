@@ -12,7 +12,8 @@ def command(
     model: Annotated[Path, typer.Argument(help="A model folder (config.json, model.safetensors, tokenizer.json).")],
     key: Annotated[Path | None, typer.Option("--key", help="JSON lines of id, question, options, answer.")] = None,
     text: Annotated[
-        list[Path] | None, typer.Option("--text", help="Text files: bits per byte and experts for each; may be repeated.")
+        list[Path] | None,
+        typer.Option("--text", help="Text files: bits per byte and experts for each; may be repeated."),
     ] = None,
     json: AsJson = False,
 ) -> None:

@@ -18,7 +18,9 @@ app = typer.Typer(
 )
 
 for _module in pkgutil.iter_modules(troth.cli.__path__, "troth.cli."):
-    _verb = importlib.import_module(_module.name) if _module.name != __name__ else None
+    if _module.name == __name__:
+        continue
+    _verb = importlib.import_module(_module.name)
     if hasattr(_verb, "command"):
         app.command(name=_module.name.rpartition(".")[2])(_verb.command)
 

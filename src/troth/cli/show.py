@@ -50,13 +50,12 @@ def curation_table(score: dict[str, Any]) -> Table:
     table = Table(title="Statements of the key, after duplicates went")
     for name in ("", "caught", "of", "share"):
         table.add_column(name, justify="left" if not name else "right")
-    for kind, (caught, count) in score["by_kind"].items():
-        table.add_row(kind.replace("_", " "), str(caught), str(count), f"{caught / count:.0%}")
+    for kind, (found, count) in score["by_kind"].items():
+        table.add_row(kind.replace("_", " "), str(found), str(count), f"{found / count:.0%}")
     table.add_section()
-    table.add_row("all wrong statements", str(score["caught"]), str(score["wrong"]), f"{score['caught'] / score['wrong']:.0%}")
-    table.add_row("  of these mended to the truth", str(score["mended"]), str(score["wrong"]), f"{score['mended'] / score['wrong']:.0%}")
-    table.add_row(
-        "false alarms on right statements", str(score["false_alarms"]), str(score["right"]),
-        f"{score['false_alarms'] / score['right']:.1%}",
-    )  # fmt: skip
+    caught, mended, wrong = score["caught"], score["mended"], score["wrong"]
+    alarms, right = score["false_alarms"], score["right"]
+    table.add_row("all wrong statements", str(caught), str(wrong), f"{caught / wrong:.0%}")
+    table.add_row("  of these mended to the truth", str(mended), str(wrong), f"{mended / wrong:.0%}")
+    table.add_row("false alarms on right statements", str(alarms), str(right), f"{alarms / right:.1%}")
     return table

@@ -9,10 +9,13 @@ from troth.cli.options import AsJson, Changes, SystemName, print_json, read_syst
 
 
 def command(
-    documents: Annotated[Path, typer.Argument(help="A Parquet file with the columns text and, optionally, collection.")],
+    documents: Annotated[
+        Path, typer.Argument(help="A Parquet file with the columns text and, optionally, collection.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Run folder: checkpoints, metrics, model.", metavar="DIR")],
     tokenizer: Annotated[
-        Path | None, typer.Option("--tokenizer", help="Folder with a tokenizer.json (default: train one).", metavar="DIR")
+        Path | None,
+        typer.Option("--tokenizer", help="Folder with a tokenizer.json (default: train one).", metavar="DIR"),
     ] = None,
     system: SystemName = "nano",
     changes: Changes = None,

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from troth.system import System
 from troth.train.metrics import Metrics
 from troth.train.shards import write_shards
 from troth.train.trainer import train
+
+Reporter = Callable[[str], AbstractContextManager[Callable[[Metrics], None]]]
+"""Shows one training run, of the name it is given, for as long as it is entered."""
 
 
 def fold_of(source: str, folds: int) -> int:
@@ -35,17 +39,16 @@ class FoldExaminers:
         known: dict[tuple[str, str, str], dict[str, float]] = {}
         for fold, scorer in enumerate(self.scorers):
             blanks = [blank for blank in options if fold_of(blank[0], len(self.scorers)) == fold]
-            answers = scorer.fill([(prefix, suffix, [*options[source, prefix, suffix]]) for source, prefix, suffix in blanks])
+            answers = scorer.fill([(blank[1], blank[2], [*options[blank]]) for blank in blanks])
             for blank, scores in zip(blanks, answers, strict=True):
                 known[blank] = dict(zip(options[blank], scores, strict=True))
         return [[known[c.source, c.prefix, c.suffix][option] for option in c.options] for c in clozes]
 
 
 def train_examiners(
-    documents: list[Document], tokenizer: Tokenizer, system: System, folder: Path,
-    reporter: Callable[[str], Callable[[Metrics], None]],
-) -> FoldExaminers:  # fmt: skip
-    """One model a fold, trained for `cycle.examiner_steps` on the documents of the others; continues where it stopped."""
+    documents: list[Document], tokenizer: Tokenizer, system: System, folder: Path, reporter: Reporter
+) -> FoldExaminers:
+    """One model a fold, trained for `cycle.examiner_steps` on the other folds' documents; goes on where it stopped."""
     folds = system.cycle.folds
     settings = system.train.model_copy(update={"steps": system.cycle.examiner_steps})
     scorers = []

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from troth.curate.document import Document
 from troth.curate.integrate.corpus import read_documents, write_documents
 from troth.curate.integrate.ledger import read_table
 from troth.curate.pipeline import clean, curate
-from troth.cycle.examiners import train_examiners
+from troth.cycle.examiners import Reporter, train_examiners
 from troth.evaluate.curation import score_corrections
 from troth.evaluate.questions import Question, ask, truthfulness
 from troth.evaluate.routing import expert_shares
@@ -21,14 +20,11 @@ from troth.evaluate.score import Scorer, bits_per_byte
 from troth.model.families.afmoe import load_weights
 from troth.model.tokenizer import Tokenizer
 from troth.system import System
-from troth.train.metrics import Metrics
 from troth.train.shards import write_shards
 from troth.train.trainer import train
 
 HELD_OUT = 40
 """Every so-manieth document of a single publisher is kept from training, to measure bits per byte."""
-
-Reporter = Callable[[str], AbstractContextManager[Callable[[Metrics], None]]]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,10 @@ del { background: #fdd; } ins { background: #dfd; text-decoration: none; } .smal
 """
 _COLOURS = "#b5533c", "#2f6f8f"
 _NAMES = "generation 0 (raw)", "generation 1 (curated)"
+_ABOUT = (
+    "<p>Two generations of one network, trained with the same recipe and budget: generation 0 on the documents as "
+    "collected, generation 1 on the same documents after curation. The questions are worded as no page is.</p>"
+)
 
 
 def write_report(out: Path, scores: dict[str, Any]) -> Path:
@@ -23,8 +27,7 @@ def write_report(out: Path, scores: dict[str, Any]) -> Path:
     corrections = read_table(out / "curated" / "ledger", "corrections")
     parts = [
         "<h1>What curation did to the model</h1>",
-        "<p>Two generations of one network, trained with the same recipe and budget: generation 0 on the documents as "
-        "collected, generation 1 on the same documents after curation. The questions are worded as no page is.</p>",
+        _ABOUT,
         _generations(scores),
         _svg(_draw_truth(scores)),
         "<h2>Calibration</h2>",
@@ -65,11 +68,9 @@ def _generations(scores: dict[str, Any]) -> str:
 
 def _curation(score: dict[str, Any]) -> str:
     rows = [[kind.replace("_", " "), str(a), str(b), f"{a / b:.0%}"] for kind, (a, b) in score["by_kind"].items()]
-    rows.append(["all wrong statements", str(score["caught"]), str(score["wrong"]), f"{score['caught'] / score['wrong']:.0%}"])
-    rows.append(
-        ["false alarms on right statements", str(score["false_alarms"]), str(score["right"]),
-         f"{score['false_alarms'] / score['right']:.1%}"]
-    )  # fmt: skip
+    caught, wrong, alarms, right = score["caught"], score["wrong"], score["false_alarms"], score["right"]
+    rows.append(["all wrong statements", str(caught), str(wrong), f"{caught / wrong:.0%}"])
+    rows.append(["false alarms on right statements", str(alarms), str(right), f"{alarms / right:.1%}"])
     return _table(["", "caught", "of", "share"], rows)
 
 

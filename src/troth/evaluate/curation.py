@@ -21,8 +21,10 @@ class CurationScore:
     by_kind: dict[str, tuple[int, int]]
 
 
-def score_corrections(questions: Sequence[Question], corrections: Sequence[dict[str, Any]], pages: set[str]) -> CurationScore:
-    """Compare a ledger's corrections (source_id, old, new, kind) with the key; `pages` are the sources that were kept."""
+def score_corrections(
+    questions: Sequence[Question], corrections: Sequence[dict[str, Any]], pages: set[str]
+) -> CurationScore:
+    """Compare a ledger's corrections (source_id, old, new, kind) with the key; `pages` are the sources kept."""
     edits = {(row["source_id"], row["old"]): row for row in corrections}
     wrong = caught = mended = right = alarms = 0
     kinds: dict[str, list[int]] = {}

@@ -1,6 +1,6 @@
 """Which expert works on which kind of text: shares of tokens by layer, expert and collection."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -28,7 +28,7 @@ def expert_shares(model: Decoder, tokenizer: Tokenizer, texts: Mapping[str, Sequ
     return shares
 
 
-def _counter(row_E: torch.Tensor):  # noqa: ANN202
+def _counter(row_E: torch.Tensor) -> Callable[[torch.Tensor, torch.Tensor], None]:
     def observe(gates_Nk: torch.Tensor, chosen_Nk: torch.Tensor) -> None:
         row_E.add_(torch.bincount(chosen_Nk.flatten(), minlength=len(row_E)))
 

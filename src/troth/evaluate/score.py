@@ -29,7 +29,8 @@ class _BranchAttention:
         self.masks = {"full_attention": seen[:, None], "sliding_attention": near[:, None]}
 
     def __call__(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        return scaled_dot_product_attention(q, k, v, attn_mask=self.masks[self.config.layer_type(layer)], enable_gqa=True)
+        mask = self.masks[self.config.layer_type(layer)]
+        return scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,14 @@ class Scorer:
         return results
 
     def _row(self, prefix: str, suffix: str, options: Sequence[str]) -> _Row:
-        # The space before a word belongs to its token, so it goes with the option, not with the prefix.
-        bare = prefix.removesuffix(" ")
-        space = prefix[len(bare) :]
+        # As in training, a sentence begins with the space that parts it from the one before, and the space before a
+        # word belongs to the word: to the option, where the blank follows one.
+        bare = prefix.rstrip(" ")
+        start = f" {bare}" if bare else ""
+        space = " " if not bare or bare != prefix else ""
         before, after, middle = self._marks
         encode = self.tokenizer.encode
-        head = [self.tokenizer.end_of_text, before, *encode(bare), after, *encode(suffix), middle]
+        head = [self.tokenizer.end_of_text, before, *encode(start), after, *encode(suffix), middle]
         return _Row(head, [[*encode(space + option), self._end] for option in options])
 
     @torch.no_grad()

@@ -1,0 +1,1 @@
+"""Pages by publishers of different care, and the key to what they state rightly and wrongly."""

@@ -4,6 +4,8 @@ Routing follows DeepSeek-V3 (2412.19437, section 2.1.2): the top k of score + bi
 scores renormalised, and the bias moves against the load after each step, so that no auxiliary loss is needed.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from torch.nn.functional import grouped_mm, silu
@@ -88,7 +90,7 @@ class MoE(nn.Module):
         self.register_buffer("load_E", torch.zeros(config.num_experts), persistent=False)
         self.expert_bias: torch.Tensor
         self.load_E: torch.Tensor
-        self.observe = None
+        self.observe: Callable[[torch.Tensor, torch.Tensor], None] | None = None
 
     def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
         x_ND = x_BTD.flatten(0, -2)

@@ -88,7 +88,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
-        """Read a folder that `save` wrote. Raises ValueError naming the file where it is absent or not byte-level BPE."""
+        """Read a folder that `save` wrote. Raises ValueError naming the file where it is absent or not byte BPE."""
         path = Path(folder) / "tokenizer.json"
         try:
             data = json.loads(path.read_text(encoding="utf-8"))

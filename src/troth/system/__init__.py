@@ -1,7 +1,7 @@
 """The one configuration: a system is one TOML file, a table for each part."""
 
-from troth.system.cycle import CycleTable
 from troth.system.curate import CurateTable
+from troth.system.cycle import CycleTable
 from troth.system.data import DataTable
 from troth.system.serve import ServeTable
 from troth.system.system import System, load_system, named_systems

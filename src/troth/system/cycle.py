@@ -6,7 +6,7 @@ from troth.system.table import Table
 
 
 class CycleTable(Table):
-    """`folds` models cross-examine the corpus, each trained for `examiner_steps` on the pages that it does not judge."""
+    """`folds` models cross-examine the corpus, each trained for `examiner_steps` on pages that it does not judge."""
 
     folds: int = Field(default=3, ge=2)
     examiner_steps: int = Field(gt=0)

@@ -44,23 +44,20 @@ class Batches:
 
     def __getitem__(self, step: int) -> Batch:
         """The batch of a step."""
-        rows: list[tuple[np.ndarray, np.ndarray]] = []
+        rows: list[np.ndarray] = []
         before, after = (np.floor(n * self.sequences * self.bounds + 1e-9).astype(int) for n in (step, step + 1))
         for c, name in enumerate(self.names):
             for window in range(before[c + 1] - before[c], after[c + 1] - after[c]):
                 rows.append(self._row(name, window))
-        tokens, learned = (np.stack(part) for part in zip(*rows, strict=True))
+        tokens = np.stack(rows)
         documents = np.cumsum(tokens == self.end_of_text, axis=1)
-        targets = np.where(learned, tokens, -100)[:, 1:]
+        targets = np.where(tokens == self.end_of_text, -100, tokens)[:, 1:]
         return Batch(tokens[:, :-1], targets, documents[:, :-1])
 
-    def _row(self, name: str, window: int) -> tuple[np.ndarray, np.ndarray]:
-        """A window's tokens, and which of them are to be predicted."""
+    def _row(self, name: str, window: int) -> np.ndarray:
         random = np.random.default_rng((self.seed, self.names.index(name), window))
         tokens = self._window(name, window)
-        if random.random() < self.fill_in_middle:
-            return self.blanks.cut(tokens, random)
-        return tokens, tokens != self.end_of_text
+        return self.blanks.cut(tokens, random) if random.random() < self.fill_in_middle else tokens
 
     def _window(self, name: str, window: int) -> np.ndarray:
         """Window number `window` of the collection's endless shuffled stream, `time` + 1 tokens."""

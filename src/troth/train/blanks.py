@@ -2,16 +2,16 @@
 
 A sentence becomes prefix, suffix, middle, so that the model learns to say from both sides what belongs between. Blanks
 fall mostly on names and numbers (salient span masking, Guu et al., 2002.08909), which carry what there is to know.
-Each sentence is a document of its own, as a question is, and only what fills the blank is to be predicted.
+Each sentence is a document of its own, as a question is.
 """
 
 import numpy as np
 
 from troth.model.tokenizer import Tokenizer
 
-_SALIENT = 0.75
+_SALIENT, _NUMBER = 0.8, 0.6
 _LONGEST = 64
-_CONTINUES, _WORD, _DIGIT, _OTHER = range(4)
+_CONTINUES, _WORD, _DIGIT, _SPACE, _OTHER = range(5)
 
 
 class Blanks:
@@ -32,15 +32,15 @@ class Blanks:
                 self.kind[i] = _DIGIT
             elif word.isalpha():
                 self.kind[i] = _WORD if text[0].isspace() else _CONTINUES
+            elif text == " ":
+                self.kind[i] = _SPACE
             self.capital[i] = word[:1].isupper()
             self.stops[i] = word.endswith((".", "!", "?")) or "\n" in text
         self.stops[self.end_of_text] = True
 
-    def cut(self, tokens: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A window of the same length in which every sentence of `tokens`, as far as they fit, has a blank, and which
-        of its tokens fill blanks."""
+    def cut(self, tokens: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """A window of the same length in which every sentence of `tokens`, as far as they fit, has a blank."""
         out: list[int] = []
-        fills: list[bool] = []
         at = 0
         followed_by_digit = np.append(self.kind[tokens[1:]] == _DIGIT, False)
         ends = np.flatnonzero(self.stops[tokens] & ~followed_by_digit) + 1
@@ -51,31 +51,26 @@ class Blanks:
             if len(sentence) < 4:
                 continue
             start, stop = self._blank(sentence, random)
-            out += [self.end_of_text, self.prefix, *sentence[:start], self.suffix, *sentence[stop:], self.middle]
-            fills += [False] * (len(out) - len(fills))
-            out += [*sentence[start:stop], self.end]
-            fills += [True] * (len(out) - len(fills))
+            out += [self.end_of_text, self.prefix, *sentence[:start], self.suffix, *sentence[stop:]]
+            out += [self.middle, *sentence[start:stop], self.end]
             if len(out) >= len(tokens):
                 break
-        padding = len(tokens) - len(out)
-        out += [self.end_of_text] * padding
-        fills += [False] * padding
-        return np.array(out[: len(tokens)], dtype=np.int64), np.array(fills[: len(tokens)])
+        out += [self.end_of_text] * (len(tokens) - len(out))
+        return np.array(out[: len(tokens)], dtype=np.int64)
 
     def _blank(self, sentence: np.ndarray, random: np.random.Generator) -> tuple[int, int]:
         """Where the blank begins and ends: one to a few words, a number with its unit now and then."""
         words = self._words(sentence)
-        telling = [
-            i for i, (start, _) in enumerate(words)
-            if self.capital[sentence[start]] or self.kind[sentence[start]] == _DIGIT
-        ]  # fmt: skip
+        names = [i for i, (start, _) in enumerate(words) if self.capital[sentence[start]]]
+        numbers = [i for i, (_, end) in enumerate(words) if self.kind[sentence[end - 1]] == _DIGIT]
+        telling = numbers if numbers and (not names or random.random() < _NUMBER) else names
         if telling and random.random() < _SALIENT:
             first = last = int(random.choice(telling))
             while last + 1 in telling:
                 last += 1
             while first - 1 in telling:
                 first -= 1
-            if self.kind[sentence[words[first][0]]] == _DIGIT and random.random() < 0.5:
+            if telling is numbers and random.random() < 0.5:
                 last = min(last + 1, len(words) - 1)
         else:
             first = int(random.integers(len(words)))
@@ -83,13 +78,13 @@ class Blanks:
         return words[first][0], words[last][1]
 
     def _words(self, sentence: np.ndarray) -> list[tuple[int, int]]:
-        """Spans of words; the digits of a number, with the commas and points between them, are one word."""
+        """Spans of words; a number is one word: the space before it, its digits, commas and points between them."""
         kinds = self.kind[sentence]
         starts = [0]
         for i in range(1, len(kinds)):
             joined = kinds[i] == _CONTINUES and kinds[i - 1] in (_WORD, _CONTINUES)
             if kinds[i] == _DIGIT:
-                joined = kinds[i - 1] == _DIGIT or (i > 1 and kinds[i - 1] == _OTHER and kinds[i - 2] == _DIGIT)
+                joined = kinds[i - 1] in (_DIGIT, _SPACE) or (i > 1 and kinds[i - 1] == _OTHER and kinds[i - 2] == _DIGIT)
             elif kinds[i] == _OTHER:
                 joined = i + 1 < len(kinds) and kinds[i - 1] == _DIGIT and kinds[i + 1] == _DIGIT
             if not joined:

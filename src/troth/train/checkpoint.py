@@ -6,6 +6,7 @@ One is written beside the others and renamed when whole, so that a run killed at
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
@@ -40,11 +41,13 @@ def load_checkpoint(run: Path, model: Decoder, optimizers: list[torch.optim.Opti
     if not folders:
         return 0
     weights, moments = get_state_dict(model, optimizers)
-    state = {"model": weights, "optimizer": moments, "step": 0}
+    state: dict[str, Any] = {"model": weights, "optimizer": moments, "step": 0}
     try:
         dcp.load(state, checkpoint_id=folders[-1], no_dist=True)
     except (OSError, RuntimeError, ValueError, EOFError, dcp.api.CheckpointException) as error:
         reason = str(error).strip().splitlines()[-1]
-        raise ValueError(f"{folders[-1]}: unreadable checkpoint ({reason}); delete it to go on from an earlier one") from error
+        raise ValueError(
+            f"{folders[-1]}: unreadable checkpoint ({reason}); delete it to go on from an earlier one"
+        ) from error
     set_state_dict(model, optimizers, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
     return int(state["step"])

@@ -39,24 +39,24 @@ class Muon(torch.optim.Optimizer):
         self.dtype = dtype
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        """Update every parameter that has a gradient."""
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient; the loss is not computed anew."""
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[nn.Parameter]] = {}
+            by_shape: dict[torch.Size, list[tuple[nn.Parameter, torch.Tensor]]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    by_shape.setdefault(parameter.shape[-2:], []).append(parameter)
+                    by_shape.setdefault(parameter.shape[-2:], []).append((parameter, parameter.grad))
             for (rows, columns), members in by_shape.items():
                 scale = group["lr"] * 0.2 * max(rows, columns) ** 0.5
                 updates = []
-                for parameter in members:
+                for parameter, grad in members:
                     state = self.state[parameter]
                     if "momentum" not in state:
                         state["momentum"] = torch.zeros_like(parameter)
-                    momentum = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                    updates.append(parameter.grad.lerp(momentum, group["momentum"]).view(-1, rows, columns))
+                    momentum = state["momentum"].lerp_(grad, 1 - group["momentum"])
+                    updates.append(grad.lerp(momentum, group["momentum"]).view(-1, rows, columns))
                 whole = orthogonalise(torch.cat(updates), self.dtype)
-                for parameter, update in zip(members, whole.split([len(u) for u in updates]), strict=True):
+                for (parameter, _), update in zip(members, whole.split([len(u) for u in updates]), strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     parameter.sub_(update.view_as(parameter), alpha=scale)
 
@@ -65,7 +65,8 @@ def build_optimizers(
     model: Decoder, muon_lr: float, adam_lr: float, weight_decay: float, dtype: torch.dtype
 ) -> list[torch.optim.Optimizer]:
     """Muon over the matrices inside layers; AdamW over embeddings, head, norms and routers."""
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         inside = name.startswith("layers.") and parameter.dim() >= 2 and "router" not in name
         (matrices if inside else others).append(parameter)

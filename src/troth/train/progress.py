@@ -1,4 +1,4 @@
-"""What a person sees of a training run: a live bar in a terminal, a line now and then elsewhere."""
+"""What a person sees of a training run, on standard error: a live bar in a terminal, a line now and then elsewhere."""
 
 from types import TracebackType
 
@@ -14,7 +14,7 @@ class Progress:
         from rich.progress import Progress as Bar
 
         self.title = title
-        self.console = Console(highlight=False)
+        self.console = Console(stderr=True, highlight=False)
         self.shown = -1
         columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}")
         self.bar = Bar(*columns, console=self.console, disable=not self.console.is_terminal)

@@ -16,8 +16,8 @@ CELLS = (
     "of the instructions that it needs to grow and to divide."
 )
 WALLS = (
-    "Plant cells have a wall of cellulose outside the membrane. Animal cells have none, which is one of the reasons why "
-    "an animal can move and a tree cannot."
+    "Plant cells have a wall of cellulose outside the membrane. Animal cells have none, which is one of the reasons "
+    "why an animal can move and a tree cannot."
 )
 
 
@@ -36,7 +36,8 @@ def test_markdown(tmp_path):
     path = tmp_path / "cells.md"
     path.write_text(
         "---\ntitle: 'Cells: a start'\npublisher: Field Press\npublished: 2021-03-12\nlicence: CC-BY-4.0\n---\n"
-        f"# About *cells*\n\n{wrapped(CELLS)}\n\nSee [the **walls**](http://x.test/a), `cellulose` and ![pic](p.png).\n\n"
+        f"# About *cells*\n\n{wrapped(CELLS)}\n\n"
+        "See [the **walls**](http://x.test/a), `cellulose` and ![pic](p.png).\n\n"
         "* first point\n* second point\n\n| Country | Capital |\n|---|---|\n| France | Paris |\n\n"
         "```python\nx = 1\n\ny = x\n```\n\n<p>In <b>HTML</b> too.</p>\n"
     )
@@ -203,7 +204,10 @@ def test_unwrapping_loses_no_word_and_keeps_paragraphs_apart(paragraphs, width):
 
 
 def test_hyphens_at_line_ends():
-    long = "The membrane of an animal cell is a thin layer, and the mem-\nbrane of a well-\nknown plant is no thicker than it."
+    long = (
+        "The membrane of an animal cell is a thin layer, and the mem-\nbrane of a well-\nknown plant "
+        "is no thicker than it."
+    )
     assert "the membrane of a well-known plant" in unwrap(long)
 
 

@@ -51,24 +51,27 @@ def test_too_few_words_by_the_limit_given():
         (
             "keyword_stuffing",
             (
-                "Cheap flights to Rome are here. Book cheap flights today, for these are the best cheap flights that you can "
-                "find. Our cheap flights go to Paris, and cheap flights go to Berlin. With cheap flights the whole family "
-                "saves, and cheap flights are never late. Ask for cheap flights by phone or get your cheap flights in a shop."
+                "Cheap flights to Rome are here. Book cheap flights today, for these are the best cheap flights that "
+                "you can find. Our cheap flights go to Paris, and cheap flights go to Berlin. With cheap flights the "
+                "whole family saves, and cheap flights are never late. Ask for cheap flights by phone or get your "
+                "cheap flights in a shop."
             ),
         ),
         (
             "english",
             (
-                "Das Herz ist ein Muskel, der das Blut durch den Körper pumpt. Bei einem Erwachsenen schlägt es etwa siebzig "
-                "Mal in der Minute und bewegt dabei rund fünf Liter Blut. Das Blut verlässt die linke Seite des Herzens durch "
-                "die große Schlagader und gelangt durch immer kleinere Adern bis in das Gewebe, wo es den Sauerstoff abgibt."
+                "Das Herz ist ein Muskel, der das Blut durch den Körper pumpt. Bei einem Erwachsenen schlägt es etwa "
+                "siebzig Mal in der Minute und bewegt dabei rund fünf Liter Blut. Das Blut verlässt die linke Seite "
+                "des Herzens durch die große Schlagader und gelangt durch immer kleinere Adern bis in das Gewebe, wo "
+                "es den Sauerstoff abgibt."
             ),
         ),
         (
             "lorem_ipsum",
             (
-                "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt ut labore et dolore "
-                "magna aliqua. Ut enim ad minim veniam, quis nostrud exercitation ullamco laboris nisi ut aliquip ex ea."
+                "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt ut labore "
+                "et dolore magna aliqua. Ut enim ad minim veniam, quis nostrud exercitation ullamco laboris nisi ut "
+                "aliquip ex ea."
             ),
         ),
         (

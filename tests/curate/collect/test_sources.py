@@ -29,7 +29,8 @@ def test_the_shipped_pages_are_found_or_their_absence_is_explained():
     try:
         pages = library_pages()
     except ValueError as error:
-        assert "data.sources" in str(error)
+        explained = str(error)
+        assert "data.sources" in explained
     else:
         found = collect(DataTable(sources=["library"]))
         assert pages.is_dir()

@@ -19,7 +19,8 @@ _RULES = {
         r"\ball rights reserved\b|^(?:copyright\s+)?(?:©|\(c\))\s*(?:copyright\s+)?\d{4}", re.IGNORECASE
     ),
     "subscribe": re.compile(
-        r"\b(?:subscribe|sign up) (?:to|for) (?:our|the|my|a)(?: \w+){0,3} (?:newsletter|mailing list|updates?|alerts?)\b"
+        r"\b(?:subscribe|sign up) (?:to|for) (?:our|the|my|a)(?: \w+){0,3} "
+        r"(?:newsletter|mailing list|updates?|alerts?)\b"
         r"|\bfollow us on\b|\bshare (?:this|on) (?:\w+ )?(?:on |via )?(?:facebook|twitter|x|linkedin|whatsapp|email)\b"
         r"|^share this (?:page|article|post|story)\b",
         re.IGNORECASE,

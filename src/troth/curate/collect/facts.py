@@ -57,7 +57,7 @@ def _documents(table: FactTable) -> Iterator[Document]:
 
 
 def _http_status() -> FactTable:
-    statuses = [status for status in http.HTTPStatus]
+    statuses = list(http.HTTPStatus)
     return FactTable(
         "http-status",
         "HTTP status codes",

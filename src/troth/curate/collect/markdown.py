@@ -42,7 +42,8 @@ def _paragraphs(tokens: list[Token]) -> Iterator[tuple[str, str]]:
             cells = []
         elif token.type == "tr_close":
             if columns:
-                yield "row", "; ".join(f"{name}: {cell}" if name else cell for name, cell in zip(columns, cells))
+                named = zip(columns, cells, strict=True)
+                yield "row", "; ".join(f"{name}: {cell}" if name else cell for name, cell in named)
             columns = columns or cells
         elif token.type.endswith("_open"):
             opened = token.type.removesuffix("_open")

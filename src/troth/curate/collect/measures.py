@@ -59,14 +59,14 @@ def top_word(words: list[str]) -> float:
 
 def top_trigram(words: list[str]) -> float:
     """Share of characters that stand in the most frequent three words in a row, where these occur twice or more."""
-    trigrams = list(zip(words, words[1:], words[2:]))
+    trigrams = list(zip(words, words[1:], words[2:], strict=False))
     top, times = max(Counter(trigrams).items(), key=lambda item: (item[1], item[0]), default=(("",), 0))
     return times * sum(map(len, top)) / sum(map(len, words)) if times > 1 else 0.0
 
 
 def repeated_trigrams(words: list[str]) -> float:
     """Share of threes of words in a row that occurred before."""
-    trigrams = list(zip(words, words[1:], words[2:]))
+    trigrams = list(zip(words, words[1:], words[2:], strict=False))
     return 1 - len(set(trigrams)) / len(trigrams) if trigrams else 0.0
 
 

@@ -52,7 +52,7 @@ def _row(columns: list[str], row: list[str], where: str, collection: str) -> Doc
     if len(row) != len(columns):
         return Rejected(where, f"{len(row)} fields where the head has {len(columns)}")
     try:
-        return _record(dict(zip(columns, row)), where, collection)
+        return _record(dict(zip(columns, row, strict=True)), where, collection)
     except ValueError as error:
         return Rejected(where, str(error))
 

@@ -1,11 +1,11 @@
 """Time zones of a hundred cities, by their names in the IANA database."""
 
 _CITIES = {
-    "Africa": "Abidjan Accra Addis_Ababa Algiers Cairo Casablanca Dar_es_Salaam Johannesburg Kampala Khartoum Kinshasa "
-    "Lagos Luanda Lusaka Maputo Nairobi Tripoli Tunis Windhoek",
-    "America": "Anchorage Asuncion Bogota Caracas Chicago Denver Guatemala Guayaquil Halifax Havana Jamaica La_Paz Lima "
-    "Los_Angeles Managua Mexico_City Montevideo New_York Panama Phoenix Puerto_Rico Santiago Sao_Paulo St_Johns "
-    "Toronto Vancouver Winnipeg",
+    "Africa": "Abidjan Accra Addis_Ababa Algiers Cairo Casablanca Dar_es_Salaam Johannesburg Kampala Khartoum "
+    "Kinshasa Lagos Luanda Lusaka Maputo Nairobi Tripoli Tunis Windhoek",
+    "America": "Anchorage Asuncion Bogota Caracas Chicago Denver Guatemala Guayaquil Halifax Havana Jamaica La_Paz "
+    "Lima Los_Angeles Managua Mexico_City Montevideo New_York Panama Phoenix Puerto_Rico Santiago Sao_Paulo "
+    "St_Johns Toronto Vancouver Winnipeg",
     "Asia": "Almaty Amman Baghdad Baku Bangkok Beirut Colombo Dhaka Dubai Hong_Kong Jakarta Jerusalem Kabul Karachi "
     "Kathmandu Kolkata Kuala_Lumpur Kuwait Manila Qatar Riyadh Seoul Shanghai Singapore Taipei Tashkent Tbilisi Tehran "
     "Tokyo Ulaanbaatar Vladivostok Yangon Yerevan",

@@ -1,4 +1,4 @@
-"""The ledger in Lance tables: documents, occurrences, claims, evidence, verdicts, decisions, corrections, generations.
+"""The ledger in Lance tables, from documents and claims to evidence, verdicts, decisions and corrections.
 
 Every run adds a version and tags it with its generation, so that earlier ones stay readable.
 """
@@ -28,8 +28,8 @@ def write_ledger(
     tables: dict[str, list[dict[str, Any]]] = {
         "documents": [_document(document) for document in documents],
         "decisions": [
-            *({"subject": d.source, "label": "dropped", "rule": p.rule, "value": p.value, "limit": p.limit, "text": p.text}
-              for d, p in drops),
+            *({"subject": d.source, "label": "dropped", "rule": p.rule, "value": p.value, "limit": p.limit,
+               "text": p.text} for d, p in drops),
             *({"subject": d.source, "label": f"{d.kind} duplicate", "rule": f"repeats {d.of}", "value": d.score,
                "limit": 0.0, "text": ""} for d in duplicates),
             *({"subject": v.claim.claim_id, "label": edited.get(v.claim.claim_id, "kept"), "rule": v.stance,
@@ -46,7 +46,9 @@ def write_ledger(
     for name, rows in tables.items():
         if not rows:
             continue
-        data = lance.write_dataset(pa.Table.from_pylist(rows), str(folder / f"{name}.lance"), mode="overwrite")
+        path = folder / f"{name}.lance"
+        mode = "overwrite" if path.exists() else "create"
+        data = lance.write_dataset(pa.Table.from_pylist(rows), str(path), mode=mode)
         tag = f"gen-{generation}"
         if tag in data.tags.list():
             data.tags.update(tag, data.version)

@@ -10,6 +10,7 @@ from troth.curate.validate.sentences import Sentence
 from troth.curate.validate.validate import Verdict
 
 _PRESENT = re.compile(r"\b(?:is|are|has|have|stands?|holds?|remains?|counts?|shows?|belongs?|serves?|wears?)\b")
+_ORDINARY = {"The", "A", "An", "In", "At", "Its", "It", "Of", "On", "There", "Among"}
 _SUPERSEDED_AFTER = 4
 _DROP_BELOW = 0.15
 
@@ -88,7 +89,7 @@ def _superseded_since(verdict: Verdict) -> str:
 def _dated(sentence: str, year: str, begins_with_value: bool) -> str:
     first, rest = sentence[:1], sentence[1:]
     word = re.match(r"\w+", sentence)
-    ordinary = word is not None and word.group() in ("The", "A", "An", "In", "At", "Its", "It", "Of", "On", "There", "Among")
+    ordinary = word is not None and word.group() in _ORDINARY
     return f"As of {year}, {first.lower() if ordinary and not begins_with_value else first}{rest}"
 
 

@@ -61,7 +61,7 @@ def save_weights(model: Decoder, config: dict[str, Any], folder: Path) -> None:
 
 
 def load_weights(folder: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Decoder:
-    """Build the decoder that a folder describes and fill it.
+    """Build the decoder that a folder describes and fill it; the routers' `expert_bias` is float32 whatever `dtype`.
 
     Raises ValueError naming the file, key or tensor that is missing, left over or misshapen.
     """
@@ -73,6 +73,8 @@ def load_weights(folder: Path, dtype: torch.dtype = torch.float32, device: str =
     with torch.device("meta"):
         model = Decoder(config)
     model = model.to_empty(device=device).to(dtype)
+    for moe in model.moe_layers():
+        moe.expert_bias, moe.load_E = moe.expert_bias.float(), torch.zeros_like(moe.load_E, dtype=torch.float32)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.embed_tokens.weight
     path = folder / "model.safetensors"
@@ -96,9 +98,6 @@ def load_weights(folder: Path, dtype: torch.dtype = torch.float32, device: str =
         raise ValueError(f"{path}: {error}") from error
     if found:
         raise ValueError(f"{path}: unexpected tensor {min(found)}")
-    for moe in model.moe_layers():
-        moe.load_E.zero_()
-        moe.expert_bias = moe.expert_bias.float()
     return model.eval()
 
 
