@@ -29,7 +29,7 @@ demo: .venv/.troth ## See the whole thing work on real text, then talk to the mo
 	@if [ "$(SERVE)" != 0 ]; then $(MAKE) --no-print-directory serve; fi
 
 serve: .venv/.troth ## Serve the model that the demo made
-	.venv/bin/troth serve runs/nano/best
+	.venv/bin/troth serve runs/nano/best --name nano
 
 test: .venv/.troth-dev ## Run the quick tests
 	.venv/bin/python -m pytest $(ARGS)

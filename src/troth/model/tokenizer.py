@@ -95,9 +95,9 @@ class Tokenizer:
             to_byte = {char: byte for byte, char in _byte_chars().items()}
             ranks = {bytes(to_byte[char] for char in token): rank for token, rank in data["model"]["vocab"].items()}
             special = [entry["content"] for entry in sorted(data["added_tokens"], key=lambda entry: entry["id"])]
-        except (OSError, KeyError, json.JSONDecodeError) as error:
+            return cls(ranks, special)
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: not a byte-level BPE tokenizer ({error!r})") from error
-        return cls(ranks, special)
 
 
 CHAT_TEMPLATE = (

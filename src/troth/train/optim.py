@@ -4,6 +4,8 @@ Muon (Jordan et al., 2024): momentum, then the nearest orthogonal matrix by five
 scaled by 0.2 * sqrt(max(rows, columns)) so that its size is like AdamW's (Liu et al., 2502.16982).
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -28,24 +30,26 @@ def orthogonalise(g_SOI: torch.Tensor, dtype: torch.dtype, steps: int = 5) -> to
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum with orthogonalised updates; parameters are [out, in] or [experts, out, in].
 
-    Matrices of one shape, from all layers and experts, are orthogonalised together in one batched product.
+    Matrices of one shape, from all layers and experts, are orthogonalised together in one batched product. A group
+    whose `stacked` is n holds n matrices above each other in every [out, in], such as the experts' gate and up.
     """
 
     def __init__(
-        self, parameters: list[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0,
-        dtype: torch.dtype = torch.float32,
+        self, parameters: list[nn.Parameter] | list[dict[str, Any]], lr: float, momentum: float = 0.95,
+        weight_decay: float = 0.0, dtype: torch.dtype = torch.float32,
     ):  # fmt: skip
-        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "stacked": 1})
         self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient; the loss is not computed anew."""
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[tuple[nn.Parameter, torch.Tensor]]] = {}
+            by_shape: dict[tuple[int, int], list[tuple[nn.Parameter, torch.Tensor]]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    by_shape.setdefault(parameter.shape[-2:], []).append((parameter, parameter.grad))
+                    shape = parameter.shape[-2] // group["stacked"], parameter.shape[-1]
+                    by_shape.setdefault(shape, []).append((parameter, parameter.grad))
             for (rows, columns), members in by_shape.items():
                 scale = group["lr"] * 0.2 * max(rows, columns) ** 0.5
                 updates = []
@@ -66,11 +70,14 @@ def build_optimizers(
 ) -> list[torch.optim.Optimizer]:
     """Muon over the matrices inside layers; AdamW over embeddings, head, norms and routers."""
     matrices: list[nn.Parameter] = []
+    pairs: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         inside = name.startswith("layers.") and parameter.dim() >= 2 and "router" not in name
-        (matrices if inside else others).append(parameter)
+        kind = pairs if name.endswith("gate_up_proj") else matrices if inside else others
+        kind.append(parameter)
+    groups = [{"params": matrices}, {"params": pairs, "stacked": 2}]
     return [
-        Muon(matrices, lr=muon_lr, weight_decay=weight_decay, dtype=dtype),
+        Muon(groups, lr=muon_lr, weight_decay=weight_decay, dtype=dtype),
         torch.optim.AdamW(others, lr=adam_lr, betas=(0.9, 0.95), eps=1e-10, weight_decay=weight_decay),
     ]

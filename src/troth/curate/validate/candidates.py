@@ -10,7 +10,7 @@ from troth.curate.validate.values import Value, same
 
 FEATURES = (
     "stated", "stated_number", "witnessed", "likeness", "likeness_squared", "likeness_number", "rarity",
-    "second_publisher", "examiner", "examiner_stated", "none",
+    "second_publisher", "subject", "subject_likeness", "examiner", "examiner_stated", "none",
 )  # fmt: skip
 MAX_RIVALS = 4
 
@@ -69,12 +69,14 @@ def features(case: Case, log_probs: list[float], reliability: dict[str, float]) 
             likeness[publisher] = max(likeness.get(publisher, 0.0), word)
         best, second = (*sorted(likeness.values(), reverse=True), 0.0, 0.0)[:2]
         rarity = max((w.shared for w in candidate.witnesses), default=0.0)
-        row[:8] = (
-            first, first and numeric, bool(candidate.witnesses), best, best**2, best * numeric, np.log1p(rarity) / 5, second,
+        closest = max(candidate.witnesses, key=lambda w: w.likeness, default=None)
+        row[:10] = (
+            first, first and numeric, closest is not None, best, best**2, best * numeric, np.log1p(rarity) / 5, second,
+            closest.subject if closest else 0.0, closest.subject * best if closest else 0.0,
         )  # fmt: skip
-    rows[:-1, 8] = np.maximum(asked, -12.0) if log_probs else 0.0
-    rows[0, 9] = rows[0, 8]
-    rows[-1, 10] = 1.0
+    rows[:-1, 10] = np.maximum(asked, -12.0) if log_probs else 0.0
+    rows[0, 11] = rows[0, 10]
+    rows[-1, 12] = 1.0
     return rows
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,10 +10,10 @@ from troth.curate.document import Document
 from troth.curate.validate.sentences import Sentence, sentences
 from troth.curate.validate.values import Value, find_values
 
-_LOWER = re.compile(r"(?<![.!?] )(?<!\n)\b[a-z]+\b")
+_INSIDE = re.compile(r"(?<=[a-z,;] )[A-Z][\w'’-]*")
 _OPINION = re.compile(
     r"\b(?:best|worst|beautiful|lovely|favou?rite|finest|wonderful|awful|should|perhaps|arguably|prefer|think|believe|"
-    r"delicious|charming|boring|fun|calls?|called by many|some say|it is said)\b", re.I,
+    r"delicious|charming|boring|fun|calls?|called by many|some say|it is said)\b", re.IGNORECASE,
 )  # fmt: skip
 
 
@@ -38,20 +37,19 @@ class Claim:
         return own[: self.value.start] + text + own[self.value.end :]
 
 
-def common_words(documents: Iterable[Document]) -> set[str]:
-    """Words that the documents write in lower case at least twice, inside sentences."""
-    counts = Counter(word for document in documents for word in _LOWER.findall(document.text))
-    return {word for word, count in counts.items() if count > 1}
+def name_words(documents: Iterable[Document]) -> set[str]:
+    """Words that the documents write with a capital where no sentence begins."""
+    return {word for document in documents for word in _INSIDE.findall(document.text)}
 
 
 def find_claims(documents: list[Document]) -> tuple[list[Sentence], list[Claim]]:
     """All sentences, and the check-worthy claims in them: values in sentences that are no opinion."""
-    common = common_words(documents)
+    names = name_words(documents)
     found = [sentence for document in documents for sentence in sentences(document)]
     claims = [
         Claim(sentence, value)
         for sentence in found
         if not _OPINION.search(sentence.text) or any(c.isdigit() for c in sentence.text)
-        for value in find_values(sentence.text, common)
+        for value in find_values(sentence.text, names)
     ]
     return found, claims

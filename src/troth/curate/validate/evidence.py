@@ -22,20 +22,22 @@ _WORD = re.compile(r"\w+")
 @dataclass(frozen=True)
 class Witness:
     """A sentence that states `value` where the claim has its own. `shared` is the rarity, in squared nats, of what the two
-    sentences have in common; `likeness` relates it to all that either says (the cosine of the two, 0 to 1)."""
+    sentences have in common; `likeness` relates it to all that either says (the cosine of the two, 0 to 1); `subject` is the share of the claim's other names
+    that the witness names too, or a half where there are none."""
 
     sentence: Sentence
     value: Value
     shared: float
     likeness: float
+    subject: float
 
 
 class Evidence:
     """An index of sentences, searched for what bears on a claim."""
 
-    def __init__(self, sentences: list[Sentence], common: set[str]):
+    def __init__(self, sentences: list[Sentence], names: set[str]):
         self.sentences = sentences
-        self.values = [find_values(sentence.text, common) for sentence in sentences]
+        self.values = [find_values(sentence.text, names) for sentence in sentences]
         builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
         builder = builder.filter(tantivy.Filter.lowercase()).filter(tantivy.Filter.ascii_fold())
         builder = builder.filter(tantivy.Filter.stopword("english")).filter(tantivy.Filter.stemmer("english"))
@@ -83,17 +85,20 @@ class Evidence:
         text = claim.sentence.text
         context = self.stem(text[: claim.value.start] + " " + text[claim.value.end :]) - self.stem(claim.value.text)
         whole = self._weight(context)
-        inside = [value for value in find_values(text, ()) if value != claim.value]
+        inside = [value for value in find_values(text) if value != claim.value]
+        others = frozenset().union(*(self.stem(value.text) for value in inside if value.kind == "name"))
+        others -= self.stem(claim.value.text)
         found = []
         for at in near:
             stems = self.stems[at]
+            subject = self._weight(others & stems) / self._weight(others) if others else 0.5
             for value in self.values[at]:
                 if not comparable(claim.value, value) or any(same(value, other) for other in inside):
                     continue
                 other = stems - self.stem(value.text)
                 shared = self._weight(context & other)
                 likeness = shared / max(1e-9, whole * self._weight(other)) ** 0.5
-                found.append(Witness(self.sentences[at], value, shared, likeness))
+                found.append(Witness(self.sentences[at], value, shared, likeness, subject))
         return found
 
     def _weight(self, stems: frozenset[str]) -> float:

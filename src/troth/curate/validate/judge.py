@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_RIDGE, _STEPS = 1.0, 25
+_RIDGE, _STEPS = 0.1, 25
 _PRIOR_STRENGTH = 40.0
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from troth.curate.document import Document
 from troth.curate.validate.candidates import FEATURES, Candidate, Case, build_case, features
-from troth.curate.validate.claims import Claim, common_words, find_claims
+from troth.curate.validate.claims import Claim, name_words, find_claims
 from troth.curate.validate.evidence import Evidence, Witness
 from troth.curate.validate.examine import Cloze, Examiner
 from troth.curate.validate.judge import Example, fit, judge
@@ -55,7 +55,7 @@ def validate(
     """
     random = np.random.default_rng(seed)
     sentences, claims = find_claims(documents)
-    evidence = Evidence(sentences, common_words(documents))
+    evidence = Evidence(sentences, name_words(documents))
     progress(f"{len(claims):,} claims in {len(sentences):,} sentences: looking for evidence")
     near = {sentence: evidence.near(sentence, settings.evidence_top_k) for sentence in {c.sentence for c in claims}}
     pool = [value for values in evidence.values for value in values if value.kind == "name"]

@@ -19,7 +19,7 @@ _DATE = re.compile(
     rf"\b(?:\d{{1,2}} (?:{_MONTHS})(?:,? \d{{4}})?|(?:{_MONTHS}) \d{{1,2}}(?:, \d{{4}})?|(?:{_MONTHS}) \d{{4}})\b"
 )
 _YEAR = re.compile(r"\b(?:AD \d{1,4}|\d{1,4} (?:BC|AD|BCE|CE)\b|(?:1\d|20)\d\d\b)")
-_NUMBER = re.compile(rf"(?<![\w.,])\d+(?:,\d{{3}})*(?:\.\d+)?(?![\w%]*\d)|\b(?:{'|'.join(NUMBER_WORDS)})\b", re.I)
+_NUMBER = re.compile(rf"(?<![\w.,])\d+(?:,\d{{3}})*(?:\.\d+)?(?![\w%]*\d)|\b(?:{'|'.join(NUMBER_WORDS)})\b", re.IGNORECASE)
 _UNIT = re.compile(
     r"(?:[ -](?:million|billion|trillion|thousand)\b)?(?:%|[ -]?(?:per cent|percent)\b|°C|°F|"
     r"[ -](?:square |cubic |light[ -])?(?!(?:in|on|at|by|to|of|and|or|the|a|an|is|was|are|were|when|that|which|as|for|from|with|but|"
@@ -47,16 +47,19 @@ class Value:
     unit: str = ""
 
 
-def find_values(sentence: str, common: Container[str]) -> list[Value]:
-    """All values, left to right; a year inside a date is found as both. `common` holds the words that the corpus also
-    writes in lower case, so that a sentence's first word is no name merely by its capital."""
+def find_values(sentence: str, names: Container[str] | None = None) -> list[Value]:
+    """All values, left to right; a year inside a date is found as both.
+
+    `names` are the words that the corpus writes with a capital inside sentences (see `name_words`), so that a
+    sentence's first word is no name merely by its place; without it every capital counts.
+    """
     dates = [_plain(match, "date") for match in _DATE.finditer(sentence)]
     years = [_plain(match, "year") for match in _YEAR.finditer(sentence) if not _is_counted(sentence, match)]
     taken = [(value.start, value.end) for value in (*dates, *years)]
     quantities = [value for value in _quantities(sentence) if not _overlaps(value, taken)]
     taken += [(value.start, value.end) for value in quantities]
-    names = [value for value in _names(sentence, common) if not _overlaps(value, taken)]
-    return sorted((*dates, *years, *quantities, *names), key=lambda value: value.start)
+    called = [value for value in _names(sentence, names) if not _overlaps(value, taken)]
+    return sorted((*dates, *years, *quantities, *called), key=lambda value: value.start)
 
 
 def same(a: Value, b: Value) -> bool:
@@ -99,11 +102,11 @@ def _quantities(sentence: str) -> Iterator[Value]:
         yield Value(match.start(), end, sentence[match.start() : end], "quantity", f"{number} {words}".strip(), words)
 
 
-def _names(sentence: str, common: Container[str]) -> Iterator[Value]:
+def _names(sentence: str, names: Container[str] | None) -> Iterator[Value]:
     for match in _NAME.finditer(sentence):
         start, text = match.start(), match.group()
         first = re.match(r"[\w'’-]+", text)
-        if start == 0 and first and first.group().lower() in common:
+        if start == 0 and first and names is not None and first.group() not in names:
             rest = _NAME.search(text, first.end())
             if not rest:
                 continue
@@ -112,7 +115,7 @@ def _names(sentence: str, common: Container[str]) -> Iterator[Value]:
             at = sentence.index(part, start)
             part = part.removesuffix("'s").removesuffix("’s")
             key = part.lower().removeprefix("the ")
-            if len(key) > 1 and key not in common:
+            if len(key) > 1:
                 yield Value(at, at + len(part), part, "name", key)
 
 

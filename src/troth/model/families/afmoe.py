@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -31,15 +32,22 @@ def to_hf_config(config: ModelConfig, dtype: str, eos_token_id: int) -> dict[str
 
 def from_hf_config(data: dict[str, Any]) -> ModelConfig:
     """A ModelConfig from a config.json. Raises ValueError naming a key that is missing or not supported."""
+    if not isinstance(data, dict):
+        raise ValueError("not a JSON object")
     if data.get("model_type") != "afmoe":
         raise ValueError(f"model_type={data.get('model_type')!r}: only 'afmoe' is known")
-    rope = data.get("rope_parameters") or {}
+    rope = data.get("rope_parameters") or data.get("rope_scaling") or {}
     if rope.get("rope_type", "default") != "default":
         raise ValueError(f"rope_parameters.rope_type={rope['rope_type']!r}: only 'default' is known")
-    config = ModelConfig(
-        rope_theta=rope.get("rope_theta", 10_000.0),
-        **{key: value for key, value in data.items() if key in _SAME and value is not None},
-    )
+    try:
+        config = ModelConfig(
+            rope_theta=rope.get("rope_theta", data.get("rope_theta", 10_000.0)),
+            **{key: value for key, value in data.items() if key in _SAME and value is not None},
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        key, message = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{key}: {message}" if key else message) from error
     layer_types = [config.layer_type(layer) for layer in range(config.num_hidden_layers)]
     if data.get("layer_types", layer_types) != layer_types:
         raise ValueError("layer_types: does not follow from global_attn_every_n_layers")
@@ -66,10 +74,11 @@ def load_weights(folder: Path, dtype: torch.dtype = torch.float32, device: str =
     Raises ValueError naming the file, key or tensor that is missing, left over or misshapen.
     """
     folder = Path(folder)
+    path = folder / "config.json"
     try:
-        config = from_hf_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{folder / 'config.json'}: {error}") from error
+        config = from_hf_config(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
     with torch.device("meta"):
         model = Decoder(config)
     model = model.to_empty(device=device).to(dtype)

@@ -1,0 +1,145 @@
+"""Curation from documents to ledger, on small corpora whose errors are known, and on the library without its key."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from troth.curate.collect import collect
+from troth.curate.document import Document
+from troth.curate.integrate.corpus import read_documents
+from troth.curate.integrate.ledger import read_table
+from troth.curate.pipeline import Cleaned, clean, curate
+from troth.curate.validate.judge import Example, fit, judge
+from troth.curate.validate.validate import validate
+from troth.system import CurateTable, load_system
+
+CAPITALS = {
+    "Norway": "Oslo", "Kenya": "Nairobi", "Peru": "Lima", "Japan": "Tokyo", "Canada": "Ottawa", "Cuba": "Havana",
+    "Chad": "Ndjamena", "Nepal": "Kathmandu", "Ghana": "Accra", "Oman": "Muscat", "Iran": "Tehran", "Fiji": "Suva",
+    "Mali": "Bamako", "Laos": "Vientiane", "Qatar": "Doha", "Benin": "Cotonou", "Latvia": "Riga", "Serbia": "Belgrade",
+}  # fmt: skip
+
+
+class Examiner:
+    """A model of its own kind: knows the capitals, but is sure of nothing."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def ask(self, clozes):
+        self.asked += len(clozes)
+        true = set(CAPITALS.values()) | set(CAPITALS)
+        return [[0.0 if option in true and option in c.prefix + c.suffix + option else -3.0 for option in c.options] for c in clozes]
+
+
+def _corpus(wrong: dict[str, str]) -> list[Document]:
+    """Three publishers, each stating every capital in its own words; the third one errs as told."""
+    first = "\n\n".join(f"The government of {land} sits in {city}, which is its capital." for land, city in CAPITALS.items())
+    second = "\n\n".join(f"Few travellers leave {land} without a walk through its capital {city}." for land, city in CAPITALS.items())
+    third = "\n\n".join(
+        f"Anyone who flies to {land} lands near {wrong.get(land, city)}, the capital." for land, city in CAPITALS.items()
+    )
+    return [
+        Document("a", "documents", first, publisher="A", published="2020-01-01"),
+        Document("b", "documents", second, publisher="B", published="2021-01-01"),
+        Document("c", "documents", third, publisher="C", published="2022-01-01"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    out = tmp_path_factory.mktemp("curated")
+    documents = _corpus({"Norway": "Bergen", "Japan": "Kyoto"})
+    settings = CurateTable()
+    report = curate(Cleaned(documents, [], []), None, settings, out, generation=1, seed=0)
+    return out, report
+
+
+def test_wrong_values_are_replaced_by_what_two_others_say(outcome):
+    out, _ = outcome
+    text = {d.source: d.text for d in read_documents(out / "documents.parquet")}["c"]
+    assert "Bergen" not in text
+    assert "lands near Oslo" in text
+    assert "lands near Tokyo" in text
+
+
+def test_right_statements_are_left_alone(outcome):
+    out, _ = outcome
+    before = {d.source: d.text for d in _corpus({})}
+    after = {d.source: d.text for d in read_documents(out / "documents.parquet")}
+    assert after["a"] == before["a"]
+    assert after["b"] == before["b"]
+    assert after["c"] == before["c"]
+
+
+def test_every_correction_is_on_record_with_its_evidence(outcome):
+    out, report = outcome
+    corrections = read_table(out / "ledger", "corrections")
+    assert {row["old"].split()[4] for row in corrections} == {"Norway", "Japan"}
+    evidence = read_table(out / "ledger", "evidence", generation=1)
+    for row in corrections:
+        spans = [e["span"] for e in evidence if e["claim_id"] == row["claim_id"]]
+        assert len(spans) >= 2
+        assert row["reverified_by"]
+    occurrences = {row["occ_id"]: row for row in read_table(out / "ledger", "occurrences")}
+    sources = {d.source: d.text.encode() for d in _corpus({"Norway": "Bergen", "Japan": "Kyoto"})}
+    for row in corrections:
+        place = occurrences[row["occ_id"]]
+        assert sources[place["source_id"]][place["byte_start"] : place["byte_end"]].decode() == row["old"]
+    assert json.loads((out / "report.json").read_text()) == report
+
+
+def test_a_finished_curation_is_not_done_again(outcome):
+    out, report = outcome
+    assert curate(Cleaned([], [], []), None, CurateTable(), out, generation=1, seed=0) == report
+
+
+def test_an_old_value_that_newer_pages_contradict_is_dated():
+    documents = [
+        Document("a", "documents", "The tallest tower in Freedonia is the Sky Needle.", publisher="A", published="2020-01-01"),
+        Document("b", "documents", "Freedonia boasts the Sky Needle, its tallest tower.", publisher="B", published="2021-05-01"),
+        Document("c", "documents", "The tallest tower in Freedonia is the Old Spire.", publisher="C", published="2003-05-01"),
+    ]
+    documents += _corpus({})
+    from troth.curate.refine.correct import apply, propose
+
+    verdicts = validate(documents, None, CurateTable(), seed=0).verdicts
+    edited = {d.source: d.text for d in apply(documents, propose(verdicts, 0.5)) if d.collection == "documents"}
+    texts = [d.text for d in apply(documents, propose(verdicts, 0.5))]
+    assert "As of 2003, the tallest tower in Freedonia is the Old Spire." in texts
+    assert edited["a"].startswith("The government of") or "Sky Needle" in edited["a"]
+
+
+def test_the_examiner_is_asked_about_every_claim_with_evidence():
+    examiner = Examiner()
+    result = validate(_corpus({"Kenya": "Mombasa"}), examiner, CurateTable(), seed=0)
+    assert examiner.asked >= len(result.verdicts)
+    (refuted,) = [v for v in result.verdicts if v.stance == "refuted"]
+    assert (refuted.claim.value.text, refuted.best.text) == ("Mombasa", "Nairobi")
+
+
+def test_judge_learns_to_follow_what_told_true_from_planted():
+    random = np.random.default_rng(0)
+    examples = []
+    for _ in range(300):
+        x = random.normal(size=(3, 2))
+        true = int(np.argmax(x[:, 0] + 0.1 * random.normal(size=3)))
+        examples.append(Example(x, true, 1.0))
+    theta = fit(examples)
+    assert theta[0] > 3 * abs(theta[1])
+    probabilities, _ = judge([e.x_CK for e in examples], ["A"] * 300, theta, planted_rate=0.5)
+    assert np.mean([int(np.argmax(p)) == e.true for p, e in zip(probabilities, examples, strict=True)]) > 0.9
+
+
+def test_curating_the_library_never_opens_its_key(tmp_path):
+    opened = []
+    sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+    system = load_system("nano", ['data.sources=["library"]'])
+    report = curate(clean(collect(system.data).documents, system.curate), None, system.curate, tmp_path, generation=1, seed=0)
+    assert report["claims"] > 3000
+    assert report["duplicates"] == 36
+    assert any(Path(path).name == "almanac.csv" for path in opened)
+    assert not any(Path(path).name == "key.jsonl" for path in opened)

@@ -1,0 +1,62 @@
+"""Sentences, values and claims as curation finds them."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from troth.curate.document import Document
+from troth.curate.validate.claims import find_claims
+from troth.curate.validate.sentences import sentences
+from troth.curate.validate.values import comparable, find_values, same
+
+
+def _values(text: str, names: frozenset[str] = frozenset({"Brooklyn"})) -> list[tuple[str, str]]:
+    return [(value.kind, value.text) for value in find_values(text, names)]
+
+
+def _one(text: str):
+    (value,) = find_values(text, set())
+    return value
+
+
+def test_values_of_a_sentence():
+    assert _values("Brooklyn Bridge opened in 1883.") == [("name", "Brooklyn Bridge"), ("year", "1883")]
+    assert _values("The peak is 8,849 metres high.") == [("quantity", "8,849 metres")]
+    assert _values("The treaty was signed on 4 July 1776 in Paris.")[0] == ("date", "4 July 1776")
+    assert ("quantity", "three scripts") in _values("The stone carries three scripts.")
+    assert ("name", "Museum of Modern Art") in _values("It hangs at the Museum of Modern Art.")
+
+
+def test_the_first_word_is_a_name_only_if_the_corpus_writes_it_large_inside_sentences():
+    assert _values("In Oslo it rains.") == [("name", "Oslo")]
+
+
+def test_equal_and_comparable_values():
+    assert same(_one("about 8,849 metres"), _one("about 8849 metres"))
+    assert same(_one("the Curie"), _one("the Marie Curie"))
+    assert comparable(_one("about 8,849 metres"), _one("about 8,849 feet"))
+    assert comparable(_one("about 56 national parks"), _one("about 63 parks"))
+    assert not comparable(_one("about 56 metres"), _one("about 63 years"))
+    assert not comparable(_one("about 56 metres"), _one("in 1883"))
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8", exclude_categories=("Cs",)), max_size=300))
+def test_spans_always_point_at_their_text(text):
+    document = Document("a", "documents", text)
+    for sentence in sentences(document):
+        assert text[sentence.start : sentence.end] == sentence.text == sentence.text.strip()
+        for value in find_values(sentence.text):
+            assert sentence.text[value.start : value.end] == value.text
+
+
+@given(st.lists(st.sampled_from(["Dr. Who saw J. S. Bach.", "It rained.", "He left at 3.5 km.", "Why not!"]), max_size=8))
+def test_sentences_are_split_where_people_end_them(parts):
+    found = [sentence.text for sentence in sentences(Document("a", "documents", " ".join(parts)))]
+    assert found == parts
+
+
+def test_claims_leave_opinions_out_and_keep_their_place():
+    document = Document("a", "documents", "Many call Lagos charming. Now the capital of Nigeria is Abuja.")
+    _, claims = find_claims([document])
+    assert [claim.value.text for claim in claims] == ["Nigeria", "Abuja"]
+    assert claims[1].with_value("Lagos") == "Now the capital of Nigeria is Lagos."
+    assert claims[1].claim_id != claims[0].claim_id

@@ -1,0 +1,136 @@
+"""The Hugging Face folder: what is saved is what is loaded, and what is wrong with a folder is said by name."""
+
+import json
+import re
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from troth.model.families.afmoe import from_hf_config, load_weights, save_weights, to_hf_config
+
+
+@pytest.fixture
+def folder(shape, random_network, tmp_path):
+    config = shape()
+    save_weights(random_network(config), to_hf_config(config, "float32", eos_token_id=7), tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("changes", [{}, {"tie_word_embeddings": True}, {"num_dense_layers": 0}, {"num_experts": 2}])
+def test_loaded_is_what_was_saved(shape, random_network, tmp_path, changes):
+    config = shape(**changes)
+    model = random_network(config)
+    save_weights(model, to_hf_config(config, "float32", eos_token_id=7), tmp_path)
+    loaded = load_weights(tmp_path)
+    assert loaded.config == config
+    assert not loaded.training
+    expected = model.state_dict()
+    assert loaded.state_dict().keys() == expected.keys()
+    for name, tensor in loaded.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+    assert (loaded.lm_head.weight is loaded.embed_tokens.weight) == config.tie_word_embeddings
+
+
+def test_in_bfloat16_the_bias_of_routers_stays_as_it_is(shape, random_network, tmp_path):
+    config = shape()
+    model = random_network(config)
+    save_weights(model, to_hf_config(config, "bfloat16", eos_token_id=7), tmp_path)
+    loaded = load_weights(tmp_path, dtype=torch.bfloat16)
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.bfloat16}
+    assert torch.equal(loaded.embed_tokens.weight, model.embed_tokens.weight.bfloat16())
+    for moe, original in zip(loaded.moe_layers(), model.moe_layers(), strict=True):
+        assert moe.expert_bias.dtype == torch.float32
+        assert torch.equal(moe.expert_bias, original.expert_bias)
+        assert torch.equal(moe.load_E, torch.zeros(config.num_experts))
+    assert load_file(tmp_path / "model.safetensors")["model.norm.weight"].dtype == torch.bfloat16
+
+
+EXPERT = "model.layers.2.mlp.experts.3.down_proj.weight"
+
+
+def without(tensors):
+    del tensors[EXPERT]
+
+
+def with_another(tensors):
+    tensors["model.layers.9.mlp.extra"] = torch.zeros(2)
+
+
+def transposed(tensors):
+    tensors[EXPERT] = tensors[EXPERT].T.contiguous()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (without, f"tensor {EXPERT} is missing"),
+        (with_another, "unexpected tensor model.layers.9.mlp.extra"),
+        (transposed, f"tensor {EXPERT} has shape [16, 32], expected [32, 16]"),
+    ],
+)
+def test_a_tensor_that_does_not_fit_is_named(folder, change, told):
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: {told}")):
+        load_weights(folder)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.9])
+def test_a_truncated_file_is_named(folder, share):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        load_weights(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_an_absent_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=re.escape(str(folder / name))):
+        load_weights(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"model_type": "llama"}, "model_type='llama'"),
+        ({"model_type": None}, "model_type=None"),
+        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "rope_parameters.rope_type='yarn'"),
+        ({"layer_types": ["full_attention"] * 4}, "layer_types"),
+        ({"hidden_size": None}, "hidden_size"),
+        ({"num_experts": "many"}, "num_experts"),
+        ({"num_experts": 1}, "num_experts_per_tok=2 exceeds num_experts=1"),
+    ],
+)
+def test_a_config_that_is_not_ours_is_explained_in_one_line(folder, changes, told):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(ValueError, match=re.escape(told)) as caught:
+        load_weights(folder)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '"afmoe"', "\xff"])
+def test_a_config_that_is_no_object_is_named(folder, text):
+    path = folder / "config.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        load_weights(folder)
+
+
+def test_the_older_place_of_rope_theta_is_read_too(shape):
+    data = to_hf_config(shape(), "float32", eos_token_id=7)
+    del data["rope_parameters"]
+    assert from_hf_config(data | {"rope_theta": 500.0}).rope_theta == 500.0
+    with pytest.raises(ValueError, match="yarn"):
+        from_hf_config(data | {"rope_scaling": {"rope_type": "yarn"}})
+
+
+@pytest.mark.parametrize("changes", [{}, {"rope_theta": 500.0, "tie_word_embeddings": True, "mup_enabled": False}])
+def test_config_there_and_back(shape, changes):
+    config = shape(**changes)
+    assert from_hf_config(json.loads(json.dumps(to_hf_config(config, "float32", eos_token_id=7)))) == config

@@ -1,0 +1,78 @@
+"""The chunked loss is torch's cross-entropy, in value and in gradient, and the products of bf16 reach float32 weights."""
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from troth.model.attention import PackedAttention
+from troth.model.decoder import Decoder, initialise
+from troth.train.loss import next_token_loss
+from troth.train.precision import cast_forward, choose_precision
+
+
+def plain(h_ND, w_VD, targets_N, z_loss):
+    kept = targets_N >= 0
+    logits = (h_ND @ w_VD.T)[kept]
+    return cross_entropy(logits, targets_N[kept]) + z_loss * logits.logsumexp(-1).square().mean()
+
+
+def drawn(tokens, dtype):
+    generator = torch.Generator().manual_seed(tokens)
+    h = torch.randn(tokens, 12, generator=generator, dtype=dtype, requires_grad=True)
+    w = torch.randn(50, 12, generator=generator, dtype=dtype, requires_grad=True)
+    targets = torch.randint(50, (tokens,), generator=generator)
+    targets[torch.rand(tokens, generator=generator) < 0.2] = -100
+    return h, w, targets
+
+
+@pytest.mark.parametrize("z_loss", [0.0, 1e-2])
+@pytest.mark.parametrize("tokens", [3, 512, 1500])
+def test_value_and_gradient_are_those_of_cross_entropy(tokens, z_loss):
+    h, w, targets = drawn(tokens, torch.float64)
+    expected = torch.autograd.grad(3 * plain(h, w, targets, z_loss), (h, w))
+    loss = next_token_loss(h, w, targets, z_loss)
+    torch.testing.assert_close(loss, plain(h, w, targets, z_loss), atol=1e-12, rtol=1e-12)
+    for found, gradient in zip(torch.autograd.grad(3 * loss, (h, w)), expected, strict=True):
+        torch.testing.assert_close(found, gradient, atol=1e-12, rtol=1e-9)
+
+
+def test_in_bfloat16_the_loss_is_float32_and_near():
+    h, w, targets = drawn(300, torch.float32)
+    loss = next_token_loss(h.bfloat16(), w.bfloat16(), targets, 0.0)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(plain(h, w, targets, 0.0).item(), rel=0.02)
+
+
+def test_nothing_to_predict_costs_nothing():
+    h, w, _ = drawn(5, torch.float32)
+    loss = next_token_loss(h, w, torch.full((5,), -100), 1e-2)
+    loss.backward()
+    assert loss.item() == 0
+    assert not h.grad.any()
+    assert not w.grad.any()
+
+
+def test_products_in_bfloat16_reach_the_float32_weights(tiny):
+    model = initialise(Decoder(tiny), torch.Generator().manual_seed(0)).train()
+    with torch.no_grad():
+        for moe in model.moe_layers():
+            moe.router.gate.weight.normal_(0, 0.1, generator=torch.Generator().manual_seed(1))
+    tokens = torch.arange(40)[None]
+    attend = PackedAttention(tiny, torch.zeros_like(tokens))
+    gradients = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        model.zero_grad()
+        h = cast_forward(model, dtype)(tokens[:, :-1], PackedAttention(tiny, attend.config and tokens[:, :-1] * 0))
+        assert h.dtype == dtype
+        next_token_loss(h[0], model.lm_head.weight.to(dtype), tokens[0, 1:], 0.0).backward()
+        gradients[dtype] = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    for name, gradient in gradients[torch.bfloat16].items():
+        assert gradient.dtype == torch.float32
+        exact = gradients[torch.float32][name]
+        assert (gradient - exact).norm() < 0.1 * exact.norm(), name
+
+
+def test_precision_is_as_set_or_one_of_both():
+    assert choose_precision("bf16", "cpu") == torch.bfloat16
+    assert choose_precision("float32", "cpu") == torch.float32
+    assert choose_precision("auto", "cpu") in (torch.bfloat16, torch.float32)

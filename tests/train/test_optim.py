@@ -1,0 +1,86 @@
+"""Muon makes updates orthogonal, a stack of experts is updated as each matrix alone, and the schedule has its shape."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from troth.model.decoder import Decoder
+from troth.train.optim import Muon, build_optimizers, orthogonalise
+from troth.train.schedule import warmup_stable_decay
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 16), (3, 8, 40), (5, 40, 8), (2, 64, 48)])
+def test_singular_values_come_near_one(shape):
+    g = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * torch.logspace(-3, 3, shape[0])[:, None, None]
+    before, after = torch.linalg.svdvals(g), torch.linalg.svdvals(orthogonalise(g, torch.float32))
+    assert after.max() < 1.25
+    assert (after[before > 0.05 * before.amax(-1, keepdim=True)] > 0.6).all()
+
+
+def test_directions_stay():
+    """The result is U V' of the singular value decomposition, up to the spread of the singular values."""
+    g = torch.randn(12, 20, generator=torch.Generator().manual_seed(1))
+    u, _, vh = torch.linalg.svd(g, full_matrices=False)
+    inner = u.T @ orthogonalise(g[None], torch.float32)[0] @ vh.T
+    assert (inner - torch.diag(inner.diag())).abs().max() < 1e-4
+    assert (inner.diag() > 0.6).all()
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_a_stack_is_updated_as_each_matrix_alone(weight_decay):
+    random = torch.Generator().manual_seed(2)
+    start, gradients = torch.randn(5, 12, 8, generator=random), torch.randn(4, 5, 12, 8, generator=random)
+    stack = torch.nn.Parameter(start.clone())
+    alone = [torch.nn.Parameter(matrix.clone()) for matrix in start]
+    optimizers = [Muon([stack], lr=0.1, weight_decay=weight_decay)]
+    optimizers += [Muon([matrix], lr=0.1, weight_decay=weight_decay) for matrix in alone]
+    for gradient in gradients:
+        stack.grad = gradient.clone()
+        for matrix, part in zip(alone, gradient, strict=True):
+            matrix.grad = part.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(stack.data, torch.stack([matrix.data for matrix in alone]), atol=1e-5, rtol=1e-5)
+    assert (stack - start).abs().max() > 0.05
+
+
+def test_a_first_step_is_the_orthogonal_gradient_at_the_size_of_adam():
+    weight = torch.nn.Parameter(torch.zeros(10, 40))
+    weight.grad = torch.randn(10, 40, generator=torch.Generator().manual_seed(3))
+    Muon([weight], lr=0.5).step()
+    expected = -0.5 * 0.2 * 40**0.5 * orthogonalise(weight.grad[None], torch.float32)[0]
+    torch.testing.assert_close(weight.data, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_parameter_without_gradient_stays():
+    weight = torch.nn.Parameter(torch.ones(3, 3))
+    Muon([weight], lr=1.0, weight_decay=0.5).step()
+    assert torch.equal(weight.data, torch.ones(3, 3))
+
+
+def test_matrices_of_layers_go_to_muon_and_the_rest_to_adam(tiny):
+    model = Decoder(tiny)
+    muon, adam = build_optimizers(model, 0.02, 0.003, 0.0, torch.float32)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    to_muon, to_adam = ({names[id(p)] for group in o.param_groups for p in group["params"]} for o in (muon, adam))
+    assert to_muon | to_adam == set(names.values())
+    assert not to_muon & to_adam
+    assert "layers.1.mlp.experts.gate_up_proj" in to_muon
+    assert "layers.0.self_attn.q_proj.weight" in to_muon
+    assert {"embed_tokens.weight", "layers.1.mlp.router.gate.weight", "norm.weight"} <= to_adam
+
+
+def test_the_schedule_rises_stays_and_falls():
+    shares = [warmup_stable_decay(step, 100, 0.1, 0.3) for step in range(100)]
+    assert shares[:10] == pytest.approx([0.1 * step for step in range(1, 11)])
+    assert shares[10:70] == [1.0] * 60
+    assert shares[70:] == pytest.approx([(100 - step) / 30 for step in range(70, 100)])
+
+
+@given(st.integers(1, 500), st.floats(0, 1), st.floats(0, 1))
+def test_no_step_is_wasted_or_above_the_peak(steps, warmup, decay):
+    shares = [warmup_stable_decay(step, steps, warmup, decay) for step in range(steps)]
+    assert all(0 < share <= 1 for share in shares)
+    peak = shares.index(max(shares))
+    assert shares == [*sorted(shares[:peak]), *sorted(shares[peak:], reverse=True)]

@@ -1,0 +1,217 @@
+"""A run learns, writes down what it did, and goes on after any end as though it had never stopped."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from troth.model.families.afmoe import load_weights
+from troth.model.tokenizer import Tokenizer
+from troth.train.metrics import Metrics, load_figures
+from troth.train.progress import Progress
+
+RATES = "tokens_per_second", "seconds_per_step"
+
+
+class Killed(Exception):
+    """Raised by a report in the middle of a run."""
+
+
+def stop_at(step):
+    def report(metrics):
+        if metrics.step == step:
+            raise Killed
+
+    return report
+
+
+def outcome(run):
+    """What must not depend on interruptions: the weights' bytes, and all reports but for the rates."""
+    reports = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    kept = [{key: value for key, value in report.items() if key not in RATES} for report in reports]
+    return (run / "model" / "model.safetensors").read_bytes(), kept
+
+
+@pytest.fixture(scope="module")
+def at_once(run_training, recipe, tmp_path_factory):
+    """A run of twelve steps that nothing interrupts."""
+    run = tmp_path_factory.mktemp("run") / "at-once"
+    run_training(run, recipe())
+    return run
+
+
+def test_training_lowers_the_loss(run_training, recipe, tmp_path):
+    losses = []
+    run_training(
+        tmp_path / "run", recipe(steps=60, batch_tokens=512, sequence_length=64, fill_in_middle=0.0, checkpoint_every=99),
+        lambda metrics: losses.append(metrics.loss), weights={"prose": 1.0},
+    )  # fmt: skip
+    assert losses[0] == pytest.approx(6, abs=0.3)  # log(400): nothing is known
+    assert losses[-1] < 2
+
+
+def test_a_run_says_what_it_is_and_does(at_once, tokenizer, tiny, recipe):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    record = json.loads((at_once / "run.json").read_text())
+    assert record["settings"]["model"] == tiny.model_dump()
+    assert record["settings"]["train"]["steps"] == 12
+    assert record["settings"]["data"]["weights"] == {"prose": 0.75, "code": 0.25}
+    assert record["environment"]["torch"] == torch.__version__
+    assert record["precision"] == "float32"
+    reports = [json.loads(line) for line in (at_once / "metrics.jsonl").read_text().splitlines()]
+    assert [report["step"] for report in reports] == list(range(1, 13))
+    assert all(0 <= report["load_entropy"] <= 1 and report["tokens_per_second"] > 0 for report in reports)
+    board = EventAccumulator(str(at_once / "tensorboard"))
+    board.Reload()
+    assert [(event.step, event.value) for event in board.Scalars("loss")] == [
+        (report["step"], pytest.approx(report["loss"])) for report in reports
+    ]
+    assert load_weights(at_once / "model").config == tiny
+    assert Tokenizer.load(at_once / "model").ranks == tokenizer.ranks
+    with safe_open(at_once / "model" / "model.safetensors", framework="pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float32}  # noqa: SIM118
+
+
+def test_the_seed_decides(at_once, run_training, recipe, tmp_path):
+    run_training(tmp_path / "same", recipe())
+    run_training(tmp_path / "other", recipe(seed=1))
+    assert outcome(tmp_path / "same") == outcome(at_once)
+    assert outcome(tmp_path / "other") != outcome(at_once)
+
+
+@pytest.mark.parametrize("step", [2, 6, 7, 8, 9, 12])
+def test_stopped_and_continued_is_as_at_once(at_once, run_training, recipe, tmp_path, step):
+    with pytest.raises(Killed):
+        run_training(tmp_path, recipe(), stop_at(step))
+    resumed = []
+    run_training(tmp_path, recipe(), lambda metrics: resumed.append(metrics.step))
+    assert resumed[0] == (step - 1) // 3 * 3 + 1  # from the checkpoint before the step that was not finished
+    assert outcome(tmp_path) == outcome(at_once)
+
+
+def test_stopped_twice_in_bfloat16_is_as_at_once(run_training, recipe, tmp_path):
+    settings = recipe(precision="bf16", z_loss=1e-4, weight_decay=0.1)
+    run_training(tmp_path / "whole", settings)
+    for step in (5, 8):
+        with pytest.raises(Killed):
+            run_training(tmp_path / "stopped", settings, stop_at(step))
+    run_training(tmp_path / "stopped", settings)
+    assert outcome(tmp_path / "stopped") == outcome(tmp_path / "whole")
+
+
+KILLED_AT_8 = """
+import json, os, signal, sys
+from pathlib import Path
+import torch
+from troth.model.config import ModelConfig
+from troth.model.tokenizer import Tokenizer
+from troth.system import TrainTable
+from troth.train.trainer import train
+
+def report(metrics):
+    if metrics.step == 8:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+torch.set_num_threads(1)
+record, tokenizer, shards, run = sys.argv[1:]
+settings = json.loads(Path(record).read_text())["settings"]
+train(
+    ModelConfig(**settings["model"]), TrainTable(**settings["train"], checkpoint_every=3, log_every=1),
+    settings["data"]["weights"], Tokenizer.load(Path(tokenizer)), Path(shards), Path(run), report,
+)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+def test_a_killed_process_is_continued_as_at_once(at_once, run_training, recipe, shards, tmp_path):
+    command = [sys.executable, "-c", KILLED_AT_8, at_once / "run.json", at_once / "model", shards, tmp_path]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not (tmp_path / "model").exists()
+    run_training(tmp_path, recipe())
+    assert outcome(tmp_path) == outcome(at_once)
+
+
+def test_a_checkpoint_that_was_not_finished_is_ignored(at_once, run_training, recipe, tmp_path):
+    with pytest.raises(Killed):
+        run_training(tmp_path, recipe(), stop_at(8))
+    partial = tmp_path / "checkpoints" / "step-000000009.partial"
+    partial.mkdir()
+    (partial / "__0_0.distcp").write_bytes(b"half of it")
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 9, "lo')
+    run_training(tmp_path, recipe())
+    assert outcome(tmp_path) == outcome(at_once)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(at_once, run_training, recipe, tmp_path):
+    with pytest.raises(Killed):
+        run_training(tmp_path, recipe(), stop_at(8))
+    newest = tmp_path / "checkpoints" / "step-000000006"
+    for file in newest.iterdir():
+        file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(ValueError, match=re.escape(str(newest))):
+        run_training(tmp_path, recipe())
+    for file in newest.iterdir():
+        file.unlink()
+    newest.rmdir()
+    run_training(tmp_path, recipe())
+    assert outcome(tmp_path) == outcome(at_once)
+
+
+@pytest.mark.parametrize(("keep", "kept"), [(1, [9]), (2, [6, 9]), (9, [3, 6, 9])])
+def test_the_newest_checkpoints_are_kept(run_training, recipe, tmp_path, keep, kept):
+    run_training(tmp_path, recipe(keep_checkpoints=keep))
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [f"step-{step:09d}" for step in kept]
+
+
+def test_a_finished_run_is_not_done_again(at_once, run_training, recipe):
+    before = outcome(at_once)
+    assert run_training(at_once, recipe(), stop_at(1)) == at_once / "model"
+    assert outcome(at_once) == before
+    assert run_training(at_once, recipe(keep_checkpoints=5, log_every=3, checkpoint_every=2)) == at_once / "model"
+
+
+@pytest.mark.parametrize(("key", "value"), [("steps", 13), ("muon_lr", 0.5), ("seed", 1), ("fill_in_middle", 0.0)])
+def test_another_recipe_in_the_same_folder_is_named(at_once, run_training, recipe, key, value):
+    with pytest.raises(ValueError, match=re.escape(f"train.{key}={getattr(recipe(), key)!r}, not {value!r}")):
+        run_training(at_once, recipe(**{key: value}))
+
+
+def test_another_network_or_data_in_the_same_folder_is_named(at_once, run_training, recipe, tiny):
+    with pytest.raises(ValueError, match=r"model\.num_experts_per_tok=2, not 1"):
+        run_training(at_once, recipe(), model=tiny.model_copy(update={"num_experts_per_tok": 1}))
+    with pytest.raises(ValueError, match=r"data\.weights"):
+        run_training(at_once, recipe(), weights={"prose": 1.0})
+
+
+def test_a_loss_that_is_no_number_ends_the_run(run_training, recipe, tmp_path):
+    with pytest.raises(ValueError, match=r"loss is nan at step \d+; lower train\.muon_lr or train\.adam_lr"):
+        run_training(tmp_path, recipe(adam_lr=1e38, muon_lr=1e38))
+    assert not (tmp_path / "model").exists()
+
+
+def test_load_figures():
+    even, one = torch.full((4,), 0.25), torch.tensor([1.0, 0, 0, 0])
+    assert load_figures([even, even]) == (pytest.approx(1), 0)
+    assert load_figures([even, one]) == (pytest.approx(0.5), 3)
+    assert load_figures([]) == (1.0, 0)
+
+
+def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(capsys):
+    with Progress("train") as report:
+        for step in range(1, 41):
+            report(Metrics(step, 40, 2.5, 1.0, 1.0, 12345.6, 0.97, 1 if step > 20 else 0, 2.0))
+    told = capsys.readouterr()
+    assert told.out == ""
+    lines = told.err.splitlines()
+    assert len(lines) == 11
+    assert lines[0].startswith("train  step 1/40  loss 2.500  12,346 tokens/s  expert load 0.97  1:18 left")
+    assert "1 dead" in lines[-1]
