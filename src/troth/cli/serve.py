@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from troth.system import ServeTable
 
 DRAIN_SECONDS = 30
+QUESTION = "Which city is the capital of Nigeria?"
 
 
 def command(
@@ -119,4 +121,20 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
         "memory", f"weights {facts['weight_bytes'] / 2**20:,.1f} MiB, cache {facts['cache_bytes'] / 2**20:,.1f} MiB "
         f"for {facts['cache_tokens']:,} tokens"
     )  # fmt: skip
-    Console().print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("\nTry it from another terminal:")
+    for line in _examples(facts["url"], facts["model"]):
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def _examples(url: str, model_id: str) -> tuple[str, str]:
+    """A curl line and a Python line (standard library only) that ask the model something."""
+    body = json.dumps({"model": model_id, "temperature": 0, "messages": [{"role": "user", "content": QUESTION}]})
+    address = f"{url}/chat/completions"
+    request = f'u.Request("{address}", b"""{body}""", {{"Content-Type": "application/json"}})'
+    code = f'print(json.load(u.urlopen({request}))["choices"][0]["message"]["content"])'
+    return (
+        f"curl {address} -H 'Content-Type: application/json' -d '{body}'",
+        f"python3 -c 'import json, urllib.request as u; {code}'",
+    )

@@ -100,10 +100,9 @@ class Tokenizer:
             raise ValueError(f"{path}: not a byte-level BPE tokenizer ({error!r})") from error
 
 
-CHAT_TEMPLATE = (
-    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
+CHAT_TEMPLATE = "<|endoftext|><|fim_prefix|> {{ messages[-1]['content'] }}<|fim_suffix|>.<|fim_middle|>"
+"""How a model that was trained on documents alone is asked: the answer fills the blank behind the last message. Models
+that are tuned on conversations bring a template of their own."""
 
 
 @functools.cache
