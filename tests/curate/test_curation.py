@@ -32,20 +32,19 @@ class Examiner:
     def ask(self, clozes):
         self.asked += len(clozes)
         true = set(CAPITALS.values()) | set(CAPITALS)
-        return [[0.0 if option in true and option in c.prefix + c.suffix + option else -3.0 for option in c.options] for c in clozes]
+        return [[0.0 if option in true else -3.0 for option in cloze.options] for cloze in clozes]
 
 
 def _corpus(wrong: dict[str, str]) -> list[Document]:
     """Three publishers, each stating every capital in its own words; the third one errs as told."""
-    first = "\n\n".join(f"The government of {land} sits in {city}, which is its capital." for land, city in CAPITALS.items())
-    second = "\n\n".join(f"Few travellers leave {land} without a walk through its capital {city}." for land, city in CAPITALS.items())
-    third = "\n\n".join(
-        f"Anyone who flies to {land} lands near {wrong.get(land, city)}, the capital." for land, city in CAPITALS.items()
-    )
+    told = {land: wrong.get(land, city) for land, city in CAPITALS.items()}
+    first = [f"The government of {land} sits in {city}, which is its capital." for land, city in CAPITALS.items()]
+    second = [f"Few travellers leave {land} without a walk through its capital {c}." for land, c in CAPITALS.items()]
+    third = [f"Anyone who flies to {land} lands near {city}, the capital." for land, city in told.items()]
     return [
-        Document("a", "documents", first, publisher="A", published="2020-01-01"),
-        Document("b", "documents", second, publisher="B", published="2021-01-01"),
-        Document("c", "documents", third, publisher="C", published="2022-01-01"),
+        Document("a", "documents", "\n\n".join(first), publisher="A", published="2020-01-01"),
+        Document("b", "documents", "\n\n".join(second), publisher="B", published="2021-01-01"),
+        Document("c", "documents", "\n\n".join(third), publisher="C", published="2022-01-01"),
     ]
 
 
@@ -99,9 +98,12 @@ def test_a_finished_curation_is_not_done_again(outcome):
 
 def test_an_old_value_that_newer_pages_contradict_is_dated():
     documents = [
-        Document("a", "documents", "The tallest tower in Freedonia is the Sky Needle.", publisher="A", published="2020-01-01"),
-        Document("b", "documents", "Freedonia boasts the Sky Needle, its tallest tower.", publisher="B", published="2021-05-01"),
-        Document("c", "documents", "The tallest tower in Freedonia is the Old Spire.", publisher="C", published="2003-05-01"),
+        Document(publisher.lower(), "documents", text, publisher=publisher, published=published)
+        for publisher, published, text in (
+            ("A", "2020-01-01", "The tallest tower in Freedonia is the Sky Needle."),
+            ("B", "2021-05-01", "Freedonia boasts the Sky Needle, its tallest tower."),
+            ("C", "2003-05-01", "The tallest tower in Freedonia is the Old Spire."),
+        )
     ]
     documents += _corpus({})
     from troth.curate.refine.correct import apply, propose
@@ -138,7 +140,8 @@ def test_curating_the_library_never_opens_its_key(tmp_path):
     opened = []
     sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
     system = load_system("nano", ['data.sources=["library"]'])
-    report = curate(clean(collect(system.data).documents, system.curate), None, system.curate, tmp_path, generation=1, seed=0)
+    cleaned = clean(collect(system.data).documents, system.curate)
+    report = curate(cleaned, None, system.curate, tmp_path, generation=1, seed=0)
     assert report["claims"] > 3000
     assert report["duplicates"] == 36
     assert any(Path(path).name == "almanac.csv" for path in opened)

@@ -70,4 +70,5 @@ def random_network() -> Callable[[ModelConfig], Decoder]:
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
     source = Path(json.__file__).read_text(encoding="utf-8")
-    return Tokenizer.train(iter([source, "Ein Unglück kommt selten allein. Écoute et répète. 東京 は 晴れ 🙂 " * 20]), VOCABULARY)
+    others = "Ein Unglück kommt selten allein. Écoute et répète. 東京 は 晴れ 🙂 " * 20
+    return Tokenizer.train(iter([source, others]), VOCABULARY)

@@ -1,6 +1,5 @@
 """Any text survives, and the shared tokenizer.json means the same to the libraries that others use."""
 
-import functools
 import json
 import re
 
@@ -11,7 +10,9 @@ from hypothesis import strategies as st
 
 from troth.model.tokenizer import CHAT_TEMPLATE, END_OF_TEXT, SPECIAL, Tokenizer
 
-WORDS = st.sampled_from(["the ", "def ", "\n\n", "  ", "don't", "I'LL", "1984", "x_1 = [", "Unglück", "東京", "🙂", "\t", "…", "e\u0301"])
+WORDS = st.sampled_from(
+    ["the ", "def ", "\n\n", "  ", "don't", "I'LL", "1984", "x_1 = [", "Unglück", "東京", "🙂", "\t", "…", "e\u0301"]
+)
 TEXTS = st.one_of(st.text(), st.lists(WORDS).map("".join), st.lists(st.one_of(WORDS, st.text(max_size=3))).map("".join))
 PROMPTS = st.lists(st.one_of(WORDS, st.sampled_from(SPECIAL), st.text(max_size=3))).map("".join)
 
@@ -76,18 +77,13 @@ def test_transformers_knows_the_special_tokens(tokenizer, auto):
 
 
 def test_the_chat_template_renders_in_transformers(tokenizer, auto):
-    messages = [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "Où est Dodoma ?"},
-        {"role": "assistant", "content": "In Tanzania."},
-    ]
-    told = "<|system|>Be brief.<|end|><|user|>Où est Dodoma ?<|end|><|assistant|>In Tanzania.<|end|>"
-    render = functools.partial(auto.apply_chat_template, messages, tokenize=False)
+    """A model of documents is asked by a blank behind the last message."""
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Où est Dodoma ?"}]
+    told = "<|endoftext|><|fim_prefix|> Où est Dodoma ?<|fim_suffix|>.<|fim_middle|>"
     assert auto.chat_template == CHAT_TEMPLATE
-    assert render() == told
-    assert render(add_generation_prompt=True) == told + "<|assistant|>"
+    assert auto.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) == told
     ids = auto.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
-    assert ids == tokenizer.encode_special(told + "<|assistant|>")
+    assert ids == tokenizer.encode_special(told)
 
 
 def test_loaded_is_what_was_saved(tokenizer, folder, tmp_path):
@@ -114,11 +110,11 @@ def test_too_small_a_vocabulary_or_text_is_explained():
     assert Tokenizer.train(iter(["text"]), 265).vocab_size == 265
 
 
-@pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", json.dumps({"model": {"vocab": {"▁a": 0}}, "added_tokens": []})])
+@pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", '{"model": {"vocab": {"▁a": 0}}, "added_tokens": []}'])
 def test_a_file_that_is_no_such_tokenizer_is_named(tmp_path, text):
     path = tmp_path / "tokenizer.json"
     if text is not None:
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=re.escape(str(path))):
         Tokenizer.load(tmp_path)
 

@@ -29,7 +29,8 @@ def test_logits_are_those_of_transformers(shape, random_network, tmp_path, chang
     save_weights(model, to_hf_config(config, "float32", eos_token_id=0), tmp_path)
     theirs = AfmoeForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
     ours = load_weights(tmp_path)
-    rows = [torch.randint(config.vocab_size, (size,), generator=torch.Generator().manual_seed(size)) for size in LENGTHS]
+    random = torch.Generator().manual_seed(0)
+    rows = [torch.randint(config.vocab_size, (size,), generator=random) for size in LENGTHS]
     padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The chunked loss is torch's cross-entropy, in value and in gradient, and the products of bf16 reach float32 weights."""
+"""The chunked loss is torch's cross-entropy in value and gradient, and products in bf16 reach float32 weights."""
 
 import pytest
 import torch
@@ -57,14 +57,14 @@ def test_products_in_bfloat16_reach_the_float32_weights(tiny):
     with torch.no_grad():
         for moe in model.moe_layers():
             moe.router.gate.weight.normal_(0, 0.1, generator=torch.Generator().manual_seed(1))
-    tokens = torch.arange(40)[None]
-    attend = PackedAttention(tiny, torch.zeros_like(tokens))
+    tokens = torch.arange(40)
+    inputs, targets = tokens[None, :-1], tokens[1:]
     gradients = {}
     for dtype in (torch.float32, torch.bfloat16):
         model.zero_grad()
-        h = cast_forward(model, dtype)(tokens[:, :-1], PackedAttention(tiny, attend.config and tokens[:, :-1] * 0))
+        h = cast_forward(model, dtype)(inputs, PackedAttention(tiny, torch.zeros_like(inputs)))
         assert h.dtype == dtype
-        next_token_loss(h[0], model.lm_head.weight.to(dtype), tokens[0, 1:], 0.0).backward()
+        next_token_loss(h[0], model.lm_head.weight.to(dtype), targets, 0.0).backward()
         gradients[dtype] = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     for name, gradient in gradients[torch.bfloat16].items():
         assert gradient.dtype == torch.float32

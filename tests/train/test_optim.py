@@ -45,6 +45,18 @@ def test_a_stack_is_updated_as_each_matrix_alone(weight_decay):
     assert (stack - start).abs().max() > 0.05
 
 
+def test_matrices_above_each_other_are_updated_as_each_alone():
+    random = torch.Generator().manual_seed(4)
+    gradient = torch.randn(3, 12, 8, generator=random)
+    both = torch.nn.Parameter(torch.zeros(3, 12, 8))
+    gate, up = torch.nn.Parameter(torch.zeros(3, 6, 8)), torch.nn.Parameter(torch.zeros(3, 6, 8))
+    both.grad = gradient.clone()
+    gate.grad, up.grad = (part.clone() for part in gradient.chunk(2, dim=1))
+    Muon([{"params": [both], "stacked": 2}], lr=0.1).step()
+    Muon([gate, up], lr=0.1).step()
+    torch.testing.assert_close(both.data, torch.cat([gate.data, up.data], dim=1), atol=1e-6, rtol=1e-5)
+
+
 def test_a_first_step_is_the_orthogonal_gradient_at_the_size_of_adam():
     weight = torch.nn.Parameter(torch.zeros(10, 40))
     weight.grad = torch.randn(10, 40, generator=torch.Generator().manual_seed(3))

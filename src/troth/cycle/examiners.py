@@ -33,16 +33,19 @@ class FoldExaminers:
 
     def ask(self, clozes: Sequence[Cloze]) -> list[list[float]]:
         """Log-probabilities of each cloze's options; the same blank is asked once, whatever its options."""
-        options: dict[tuple[str, str, str], dict[str, None]] = {}
-        for cloze in clozes:
-            options.setdefault((cloze.source, cloze.prefix, cloze.suffix), {}).update(dict.fromkeys(cloze.options))
-        known: dict[tuple[str, str, str], dict[str, float]] = {}
+        folds = [fold_of(cloze.source, len(self.scorers)) for cloze in clozes]
+        options: dict[tuple[int, str, str], dict[str, float]] = {}
+        for fold, cloze in zip(folds, clozes, strict=True):
+            options.setdefault((fold, cloze.prefix, cloze.suffix), {}).update(dict.fromkeys(cloze.options, 0.0))
         for fold, scorer in enumerate(self.scorers):
-            blanks = [blank for blank in options if fold_of(blank[0], len(self.scorers)) == fold]
-            answers = scorer.fill([(blank[1], blank[2], [*options[blank]]) for blank in blanks])
+            blanks = [blank for blank in options if blank[0] == fold]
+            answers = scorer.fill([(prefix, suffix, [*options[fold, prefix, suffix]]) for _, prefix, suffix in blanks])
             for blank, scores in zip(blanks, answers, strict=True):
-                known[blank] = dict(zip(options[blank], scores, strict=True))
-        return [[known[c.source, c.prefix, c.suffix][option] for option in c.options] for c in clozes]
+                options[blank] = dict(zip(options[blank], scores, strict=True))
+        return [
+            [options[fold, cloze.prefix, cloze.suffix][option] for option in cloze.options]
+            for fold, cloze in zip(folds, clozes, strict=True)
+        ]
 
 
 def train_examiners(

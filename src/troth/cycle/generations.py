@@ -17,6 +17,7 @@ from troth.evaluate.curation import score_corrections
 from troth.evaluate.questions import Question, ask, truthfulness
 from troth.evaluate.routing import expert_shares
 from troth.evaluate.score import Scorer, bits_per_byte
+from troth.evaluate.texts import sample_by_kind
 from troth.model.families.afmoe import load_weights
 from troth.model.tokenizer import Tokenizer
 from troth.system import System
@@ -110,10 +111,7 @@ def _measured(
     cycle: Cycle, questions: list[Question], documents: list[Document], held_out: list[Document], tokenizer: Tokenizer
 ) -> dict[str, Any]:
     cycle.say("measuring both generations on held-out questions")
-    kinds: dict[str, list[str]] = {}
-    for document in documents:
-        if len(kinds.setdefault(document.collection, [])) < 24:
-            kinds[document.collection].append(document.text)
+    kinds = sample_by_kind((document.collection, document.text) for document in documents)
     scores: dict[str, Any] = {"generations": []}
     for generation in (0, 1):
         model = load_weights(cycle.out / f"gen-{generation}" / "run" / "model")

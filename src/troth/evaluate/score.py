@@ -13,7 +13,7 @@ from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
 from troth.model.tokenizer import Tokenizer
 
-_BATCH_TOKENS = 8192
+_BATCH_TOKENS, _ROW_OPTIONS = 8192, 32
 
 
 class _BranchAttention:
@@ -55,12 +55,20 @@ class Scorer:
 
     def fill(self, blanks: Sequence[tuple[str, str, Sequence[str]]]) -> list[list[float]]:
         """For each (prefix, suffix, options) the log-probability, in nats, of every option as the whole middle."""
-        rows = [self._row(*blank) for blank in blanks]
+        rows: list[_Row] = []
+        owners: list[int] = []
+        for i, (prefix, suffix, options) in enumerate(blanks):
+            for start in range(0, len(options), _ROW_OPTIONS):
+                rows.append(self._row(prefix, suffix, options[start : start + _ROW_OPTIONS]))
+                owners.append(i)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-        results: list[list[float]] = [[] for _ in rows]
+        scores: list[list[float]] = [[] for _ in rows]
         for batch in _batches(order, rows):
-            for i, scores in zip(batch, self._score([rows[i] for i in batch]), strict=True):
-                results[i] = scores
+            for i, found in zip(batch, self._score([rows[i] for i in batch]), strict=True):
+                scores[i] = found
+        results: list[list[float]] = [[] for _ in blanks]
+        for owner, found in zip(owners, scores, strict=True):
+            results[owner] += found
         return results
 
     def _row(self, prefix: str, suffix: str, options: Sequence[str]) -> _Row:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from troth.system.table import Table
 
@@ -28,3 +28,9 @@ class TrainTable(Table):
     keep_checkpoints: int = Field(default=2, gt=0)
     log_every: int = Field(default=10, gt=0)
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TrainTable":
+        if self.batch_tokens < self.sequence_length:
+            raise ValueError(f"batch_tokens={self.batch_tokens} is less than sequence_length={self.sequence_length}")
+        return self

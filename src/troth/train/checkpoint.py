@@ -3,8 +3,11 @@
 One is written beside the others and renamed when whole, so that a run killed at any moment leaves complete ones only.
 """
 
+import contextlib
 import os
 import shutil
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,14 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
 from troth.model.decoder import Decoder
+
+
+@contextlib.contextmanager
+def _without_warning() -> Iterator[None]:
+    """One process is what is meant; torch warns of it at each checkpoint."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield
 
 
 def _folders(run: Path) -> list[Path]:
@@ -25,7 +36,8 @@ def save_checkpoint(run: Path, step: int, model: Decoder, optimizers: list[torch
     partial = final.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     weights, moments = get_state_dict(model, optimizers)
-    dcp.save({"model": weights, "optimizer": moments, "step": step}, checkpoint_id=partial, no_dist=True)
+    with _without_warning():
+        dcp.save({"model": weights, "optimizer": moments, "step": step}, checkpoint_id=partial, no_dist=True)
     shutil.rmtree(final, ignore_errors=True)
     os.replace(partial, final)
     for old in _folders(run)[:-keep]:
@@ -43,7 +55,8 @@ def load_checkpoint(run: Path, model: Decoder, optimizers: list[torch.optim.Opti
     weights, moments = get_state_dict(model, optimizers)
     state: dict[str, Any] = {"model": weights, "optimizer": moments, "step": 0}
     try:
-        dcp.load(state, checkpoint_id=folders[-1], no_dist=True)
+        with _without_warning():
+            dcp.load(state, checkpoint_id=folders[-1], no_dist=True)
     except (OSError, RuntimeError, ValueError, EOFError, dcp.api.CheckpointException) as error:
         reason = str(error).strip().splitlines()[-1]
         raise ValueError(

@@ -76,7 +76,7 @@ def build_optimizers(
         inside = name.startswith("layers.") and parameter.dim() >= 2 and "router" not in name
         kind = pairs if name.endswith("gate_up_proj") else matrices if inside else others
         kind.append(parameter)
-    groups = [{"params": matrices}, {"params": pairs, "stacked": 2}]
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": pairs, "stacked": 2}]
     return [
         Muon(groups, lr=muon_lr, weight_decay=weight_decay, dtype=dtype),
         torch.optim.AdamW(others, lr=adam_lr, betas=(0.9, 0.95), eps=1e-10, weight_decay=weight_decay),

@@ -102,7 +102,7 @@ def _evidence(verdict: Verdict, witness: Witness) -> dict[str, Any]:
     document = witness.sentence.document
     return {
         "claim_id": verdict.claim.claim_id, "doc_sha": document.sha, "source_id": document.source,
-        "span": witness.sentence.text, "states": witness.value.text, "shared": witness.shared,
+        "span": witness.sentence.text, "states": witness.value.text, "likeness": witness.likeness,
         "publisher": document.publisher, "published_at": document.published,
     }  # fmt: skip
 

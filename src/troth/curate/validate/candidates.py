@@ -9,9 +9,12 @@ from troth.curate.validate.evidence import Witness
 from troth.curate.validate.values import Value, same
 
 FEATURES = (
-    "stated", "stated_number", "witnessed", "likeness", "likeness_squared", "likeness_number", "rarity",
-    "second_publisher", "subject", "subject_likeness", "examiner", "examiner_stated", "none",
+    "stated", "stated_number", "witnessed", "best", "second", "third", "best_number", "second_number",
+    "mutual", "likeness", "subject", "alone", "second_mutual", "second_likeness", "second_subject",
+    "stated_is_common", "examiner", "examiner_number", "prior", "none", "none_number",
 )  # fmt: skip
+"""What the judge weighs. best, second and third are the words of as many publishers; what follows describes the first
+two of them."""
 MAX_RIVALS = 4
 
 
@@ -39,7 +42,7 @@ def build_case(claim: Claim, witnesses: list[Witness], stated: Value | None = No
     stated = stated or claim.value
     groups: list[list[Witness]] = []
     own: list[Witness] = []
-    for witness in sorted(witnesses, key=lambda w: -w.shared):
+    for witness in sorted(witnesses, key=lambda w: -w.likeness):
         if same(witness.value, stated):
             own.append(witness)
             continue
@@ -53,31 +56,42 @@ def build_case(claim: Claim, witnesses: list[Witness], stated: Value | None = No
     return Case(claim, (Candidate(stated.text, tuple(own)), *rivals, Candidate(None)))
 
 
-def features(case: Case, log_probs: list[float], reliability: dict[str, float]) -> np.ndarray:
-    """[candidates, FEATURES]. `log_probs` are the examiner's, one for each candidate but the last, or empty
-    where nobody was asked; `reliability` weighs each publisher's word, 1 where unknown."""
+def features(
+    case: Case, log_probs: list[float], priors: list[float], commonness: float, reliability: dict[str, float]
+) -> np.ndarray:
+    """[candidates, FEATURES]. `commonness` says how usual a name the stated one is (see `Evidence`). `log_probs` are the examiner's for each candidate but the last in the claim's sentence,
+    `priors` the same in an empty one; both are empty where nobody was asked. `reliability` weighs each publisher's
+    word, 1 where unknown."""
     rows = np.zeros((len(case.candidates), len(FEATURES)))
     numeric = case.claim.value.kind != "name"
-    asked = np.array(log_probs) if log_probs else np.zeros(len(case.candidates) - 1)
-    asked = asked - np.logaddexp.reduce(asked)
     for row, candidate in zip(rows[:-1], case.candidates[:-1], strict=True):
         first = candidate is case.candidates[0]
-        likeness: dict[str, float] = {}
-        for witness in candidate.witnesses:
-            publisher = witness.sentence.document.publisher
-            word = witness.likeness * reliability.get(publisher, 1.0)
-            likeness[publisher] = max(likeness.get(publisher, 0.0), word)
-        best, second = (*sorted(likeness.values(), reverse=True), 0.0, 0.0)[:2]
-        rarity = max((w.shared for w in candidate.witnesses), default=0.0)
-        closest = max(candidate.witnesses, key=lambda w: w.likeness, default=None)
-        row[:10] = (
-            first, first and numeric, closest is not None, best, best**2, best * numeric, np.log1p(rarity) / 5, second,
-            closest.subject if closest else 0.0, closest.subject * best if closest else 0.0,
-        )  # fmt: skip
-    rows[:-1, 10] = np.maximum(asked, -12.0) if log_probs else 0.0
-    rows[0, 11] = rows[0, 10]
-    rows[-1, 12] = 1.0
+        words = _by_publisher(candidate, reliability)
+        (best, top), (second, next_best), (third, _) = (*words, *[(0.0, None)] * 3)[:3]
+        row[:8] = first, first and numeric, bool(words), best, second, third, best * numeric, second * numeric
+        if top:
+            row[8:12] = top.mutual, top.likeness, top.subject, top.alone
+        if next_best:
+            row[12:15] = next_best.mutual, next_best.likeness, next_best.subject
+    rows[0, 15] = commonness
+    if log_probs:
+        rows[:-1, 16] = np.array(log_probs) - np.logaddexp.reduce(log_probs)
+        rows[:-1, 17] = rows[:-1, 16] * numeric
+        rows[:-1, 18] = np.array(priors) - np.logaddexp.reduce(priors)
+    rows[-1, 19:] = 1.0, numeric
     return rows
+
+
+def _by_publisher(candidate: Candidate, reliability: dict[str, float]) -> list[tuple[float, Witness | None]]:
+    """How strongly each publisher states the candidate, strongest first, with its closest witness."""
+    words: dict[str, tuple[float, Witness | None]] = {}
+    for witness in candidate.witnesses:
+        publisher = witness.sentence.document.publisher
+        word = (witness.likeness + witness.mutual + witness.subject) * witness.alone**0.5
+        word *= reliability.get(publisher, 1.0)
+        if publisher not in words or word > words[publisher][0]:
+            words[publisher] = word, witness
+    return sorted(words.values(), key=lambda pair: -pair[0])
 
 
 def _as_written(claim: Claim, value: Value) -> str:

@@ -1,12 +1,13 @@
 """Evidence: sentences of other publishers that speak of the same thing.
 
-tantivy finds candidates by BM25; how much two sentences have in common is the summed rarity (squared inverse
-document frequency, so that one name outweighs many ordinary words) of the stems that they share outside the value.
+tantivy finds neighbours by BM25. How much two sentences have in common is the summed rarity of the stems they share
+(squared inverse document frequency, so that one name outweighs many ordinary words); what only one publisher ever says
+counts nothing, since nobody could share it.
 """
 
 import math
-import re
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import tantivy
@@ -16,90 +17,135 @@ from troth.curate.validate.sentences import Sentence
 from troth.curate.validate.values import Value, comparable, find_values, same
 
 _STEM = "stem"
-_WORD = re.compile(r"\w+")
+_SUBJECT_STEMS = 3
+_FAR = 16
 
 
 @dataclass(frozen=True)
 class Witness:
-    """A sentence that states `value` where the claim has its own. `shared` is the rarity, in squared nats, of what the two
-    sentences have in common; `likeness` relates it to all that either says (the cosine of the two, 0 to 1); `subject` is the share of the claim's other names
-    that the witness names too, or a half where there are none."""
+    """A sentence that states `value` where the claim has its own.
+
+    All from 0 to 1: `likeness` is the cosine of the two sentences without the values; `mutual` is 1 where each is the
+    other's nearest among its publisher's sentences; `subject` the share of the claim's three rarest stems that the
+    witness has too; `alone` is lower the more values of the sentence might be meant.
+    """
 
     sentence: Sentence
     value: Value
-    shared: float
     likeness: float
+    mutual: float
     subject: float
+    alone: float
 
 
 class Evidence:
     """An index of sentences, searched for what bears on a claim."""
 
-    def __init__(self, sentences: list[Sentence], names: set[str]):
+    def __init__(self, sentences: list[Sentence], names: set[str], limit: int):
         self.sentences = sentences
         self.values = [find_values(sentence.text, names) for sentence in sentences]
         builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
         builder = builder.filter(tantivy.Filter.lowercase()).filter(tantivy.Filter.ascii_fold())
         builder = builder.filter(tantivy.Filter.stopword("english")).filter(tantivy.Filter.stemmer("english"))
         self._analyzer = builder.build()
-        self.stems = [self.stem(sentence.text) for sentence in sentences]
-        counts = Counter(stem for stems in self.stems for stem in stems)
-        self.rarity = {stem: math.log(len(sentences) / count) ** 2 for stem, count in counts.items()}
+        self.stems = [self._stem(sentence.text) for sentence in sentences]
+        self.rarity = self._rarities()
+        self._place = {sentence: at for at, sentence in enumerate(sentences)}
+        self._near = self._neighbours(limit)
+
+    def witnesses(self, claim: Claim) -> list[Witness]:
+        """What neighbouring sentences state in the place of the claim's value: that value, or comparable ones that the
+        claim's sentence does not hold itself.
+
+        A sentence that agrees with the claim's in two other values already tells the same fact; what else it
+        mentions contradicts nothing.
+        """
+        own = self._place[claim.sentence]
+        text, value = claim.sentence.text, claim.value
+        context = self._stem(f"{text[: value.start]} {text[value.end :]}") - self._stem(value.text)
+        subject = sorted((s for s in context if not s.isdigit()), key=lambda s: (-self.rarity[s], s))[:_SUBJECT_STEMS]
+        others = [v for v in find_values(text) if v.end <= value.start or v.start >= value.end]
+        whole, rarest = self._weight(context), self._weight(subject)
+        found: list[Witness] = []
+        for at in self._near[own]:
+            agreed = sum(any(same(mine, theirs) for theirs in self.values[at]) for mine in others)
+            stated = [
+                theirs for theirs in self.values[at]
+                if comparable(value, theirs) and not any(same(theirs, mine) for mine in others)
+                and (agreed < 2 or same(theirs, value))
+            ]  # fmt: skip
+            for theirs in stated:
+                rest = self.stems[at] - self._stem(theirs.text)
+                found.append(
+                    Witness(
+                        self.sentences[at],
+                        theirs,
+                        likeness=self._weight(context & rest) / max(1e-9, whole * self._weight(rest)) ** 0.5,
+                        mutual=self._mutual(own, at),
+                        subject=self._weight(s for s in subject if s in rest) / max(1e-9, rarest),
+                        alone=1 / len(stated),
+                    )
+                )
+        return found
+
+    def commonness(self, value: Value) -> float:
+        """How usual a name is: 0 for the rarest, towards 2 for one that every other sentence has; 0 for numbers."""
+        if value.kind != "name":
+            return 0.0
+        rarity = [self.rarity.get(stem, 0.0) for stem in self._stem(value.text)]
+        return max((2 - r**0.5 / 5 for r in rarity if r > 0), default=0.0) if rarity else 0.0
+
+    def _stem(self, text: str) -> frozenset[str]:
+        return frozenset(self._analyzer.analyze(text))
+
+    def _weight(self, stems: Iterable[str]) -> float:
+        return sum(self.rarity.get(stem, 0.0) for stem in stems)
+
+    def _rarities(self) -> dict[str, float]:
+        counts: Counter[str] = Counter()
+        publishers: dict[str, set[str]] = defaultdict(set)
+        for sentence, stems in zip(self.sentences, self.stems, strict=True):
+            counts.update(stems)
+            for stem in stems:
+                publishers[stem].add(sentence.document.publisher)
+        whole = len(self.sentences)
+        return {s: math.log(whole / n) ** 2 if len(publishers[s]) > 1 else 0.0 for s, n in counts.items()}
+
+    def _neighbours(self, limit: int) -> list[dict[int, int]]:
+        """For each sentence the `limit` nearest of other publishers, with the rank each has among its publisher's."""
         schema = tantivy.SchemaBuilder()
         schema.add_integer_field("at", stored=True)
         schema.add_text_field(_STEM, tokenizer_name="whitespace")
-        self._index = tantivy.Index(schema.build())
-        self._index.register_tokenizer("whitespace", tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).build())
-        writer = self._index.writer(num_threads=1)
+        index = tantivy.Index(schema.build())
+        index.register_tokenizer("whitespace", tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).build())
+        writer = index.writer(num_threads=1)
         for at, stems in enumerate(self.stems):
             writer.add_document(tantivy.Document(at=at, **{_STEM: " ".join(sorted(stems))}))
         writer.commit()
-        self._index.reload()
-        self._searcher = self._index.searcher()
+        index.reload()
+        searcher = index.searcher()
+        near = []
+        for sentence, stems in zip(self.sentences, self.stems, strict=True):
+            terms = [
+                (tantivy.Occur.Should, tantivy.Query.boost_query(tantivy.Query.term_query(index.schema, _STEM, s), self.rarity[s]))
+                for s in sorted(stems) if self.rarity[s] > 0
+            ]  # fmt: skip
+            hits = searcher.search(tantivy.Query.boolean_query(terms), 2 * limit).hits if terms else []
+            found = [int(searcher.doc(address)["at"][0]) for _, address in hits]
+            found = [at for at in found if self.sentences[at].document.publisher != sentence.document.publisher][:limit]
+            near.append(self._ranked(stems, found))
+        return near
 
-    def stem(self, text: str) -> frozenset[str]:
-        """Stems of the words that carry meaning."""
-        return frozenset(self._analyzer.analyze(text))
+    def _ranked(self, stems: frozenset[str], found: list[int]) -> dict[int, int]:
+        words = frozenset(stem for stem in stems if not stem.isdigit())
+        closeness = {at: self._weight(words & self.stems[at]) / max(1e-9, self._weight(self.stems[at])) ** 0.5 for at in found}
+        ranks: dict[int, int] = {}
+        seen: Counter[str] = Counter()
+        for at in sorted(found, key=lambda at: -closeness[at]):
+            publisher = self.sentences[at].document.publisher
+            seen[publisher] += 1
+            ranks[at] = seen[publisher]
+        return ranks
 
-    def near(self, sentence: Sentence, limit: int) -> list[int]:
-        """Positions of the sentences of other publishers that share most with this one, best first."""
-        terms = self.stem(sentence.text)
-        query = tantivy.Query.boolean_query(
-            [(tantivy.Occur.Should, self._term(term)) for term in sorted(terms)]
-        )
-        hits = self._searcher.search(query, limit * 2).hits
-        found = [int(self._searcher.doc(address)["at"][0]) for _, address in hits]
-        own = sentence.document
-        return [
-            at for at in found
-            if self.sentences[at].document.publisher != own.publisher and self.sentences[at].document.source != own.source
-        ][:limit]  # fmt: skip
-
-    def _term(self, stem: str) -> tantivy.Query:
-        query = tantivy.Query.term_query(self._index.schema, _STEM, stem)
-        return tantivy.Query.boost_query(query, max(self.rarity.get(stem, 0.0), 1e-3))
-
-    def witnesses(self, claim: Claim, near: list[int]) -> list[Witness]:
-        """What the sentences at `near` state in the place of the claim's value: that value, or comparable ones that
-        the claim's sentence does not hold itself."""
-        text = claim.sentence.text
-        context = self.stem(text[: claim.value.start] + " " + text[claim.value.end :]) - self.stem(claim.value.text)
-        whole = self._weight(context)
-        inside = [value for value in find_values(text) if value != claim.value]
-        others = frozenset().union(*(self.stem(value.text) for value in inside if value.kind == "name"))
-        others -= self.stem(claim.value.text)
-        found = []
-        for at in near:
-            stems = self.stems[at]
-            subject = self._weight(others & stems) / self._weight(others) if others else 0.5
-            for value in self.values[at]:
-                if not comparable(claim.value, value) or any(same(value, other) for other in inside):
-                    continue
-                other = stems - self.stem(value.text)
-                shared = self._weight(context & other)
-                likeness = shared / max(1e-9, whole * self._weight(other)) ** 0.5
-                found.append(Witness(self.sentences[at], value, shared, likeness, subject))
-        return found
-
-    def _weight(self, stems: frozenset[str]) -> float:
-        return sum(self.rarity.get(stem, 0.0) for stem in stems)
+    def _mutual(self, a: int, b: int) -> float:
+        return (self._near[a].get(b, _FAR) * self._near[b].get(a, _FAR)) ** -0.5

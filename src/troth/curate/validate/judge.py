@@ -2,8 +2,8 @@
 
 A conditional logit (McFadden 1974) over the candidates of a case. It is fitted on planted errors: claims of the corpus
 itself with another value of the same kind put in their place, so that nobody has to label anything. How often each
-publisher errs, next to the others, is then read off the verdicts themselves and becomes the prior of its claims
-(one step of the adjustment of Saerens et al. 2002; more steps would run away where little is known).
+publisher errs, next to the others, is then read off the verdicts themselves and becomes the prior of its claims (after
+Saerens et al. 2002; the mean over all publishers is held, without which it would run away where little is known).
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _RIDGE, _STEPS = 0.1, 25
-_PRIOR_STRENGTH = 40.0
+_PRIOR_ROUNDS, _PRIOR_STRENGTH, _MOST_ERRORS = 6, 40.0, 0.6
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,16 @@ def judge(
     `planted_rate` is the share of wrong claims that `theta` was fitted for, where every publisher's estimate starts.
     """
     posteriors = [_softmax(x @ theta) for x in features]
-    wrong: dict[str, list[float]] = {who: [] for who in publishers}
-    for p, who in zip(posteriors, publishers, strict=True):
-        wrong[who].append(1 - p[0])
-    overall = sum(map(sum, wrong.values())) / len(posteriors)
-    error = {}
-    for who, shares in wrong.items():
-        own = (sum(shares) + _PRIOR_STRENGTH * overall) / (len(shares) + _PRIOR_STRENGTH)
-        error[who] = min(0.5, planted_rate * own / overall)
-    adjusted = [_with_prior(p, error[who], planted_rate) for p, who in zip(posteriors, publishers, strict=True)]
-    return adjusted, error
+    error = dict.fromkeys(publishers, planted_rate)
+    for _ in range(_PRIOR_ROUNDS):
+        wrong: dict[str, list[float]] = {who: [] for who in publishers}
+        for p, who in zip(posteriors, publishers, strict=True):
+            wrong[who].append(1 - _with_prior(p, error[who], planted_rate)[0])
+        overall = sum(map(sum, wrong.values())) / len(posteriors)
+        for who, shares in wrong.items():
+            own = (sum(shares) + _PRIOR_STRENGTH * overall) / (len(shares) + _PRIOR_STRENGTH)
+            error[who] = min(_MOST_ERRORS, planted_rate * own / overall)
+    return [_with_prior(p, error[who], planted_rate) for p, who in zip(posteriors, publishers, strict=True)], error
 
 
 def _with_prior(p: np.ndarray, error: float, planted_rate: float) -> np.ndarray:

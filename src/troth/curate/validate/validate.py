@@ -1,7 +1,7 @@
 """All claims of a corpus, judged: evidence, cross-examination, a judge fitted on planted errors."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from troth.curate.validate.plant import plant
 from troth.curate.validate.values import same
 from troth.system import CurateTable
 
+_ROUNDS = 4
 Stance = Literal["supported", "refuted", "not_enough_evidence"]
 
 
@@ -50,39 +51,40 @@ def validate(
 ) -> Validation:  # fmt: skip
     """Judge every claim of `documents` for which another publisher has evidence; `examiner` may be None.
 
-    Each claim gives two cases: as it stands, and with an error planted in it. Half of the claims, by chance, fit the
-    judge; on the other half's planted errors its precision and recall are measured.
+    Each claim gives two cases: as it stands, and, if others state its value too, with an error planted in it. Half of the planted errors, by chance,
+    fit the judge; on the other half its recall is measured. Claims as they stand serve as examples of right ones only
+    as far as the round before believed them, for some of them are wrong.
     """
     random = np.random.default_rng(seed)
     sentences, claims = find_claims(documents)
-    evidence = Evidence(sentences, name_words(documents))
     progress(f"{len(claims):,} claims in {len(sentences):,} sentences: looking for evidence")
-    near = {sentence: evidence.near(sentence, settings.evidence_top_k) for sentence in {c.sentence for c in claims}}
+    evidence = Evidence(sentences, name_words(documents), settings.evidence_top_k)
     pool = [value for values in evidence.values for value in values if value.kind == "name"]
     stated: list[Case] = []
     planted: list[tuple[Case, int]] = []
     for claim in claims:
-        witnesses = evidence.witnesses(claim, near[claim.sentence])
+        witnesses = evidence.witnesses(claim)
         if not witnesses:
             continue
         stated.append(build_case(claim, witnesses))
         wrong = plant(claim.value, witnesses, pool, random)
         if wrong is not None:
             case = build_case(claim, witnesses, wrong)
-            texts = [candidate.witnesses for candidate in case.candidates[1:-1]]
-            true = next((i for i, group in enumerate(texts, 1) if _states(group, claim)), len(case.candidates) - 1)
-            planted.append((case, true))
+            true = next((i for i, rival in enumerate(case.candidates) if i and _states(rival, claim)), None)
+            if true is not None:
+                planted.append((case, true))
     progress(f"{len(stated):,} claims with evidence: cross-examining")
-    clozes = [_cloze(case) for case in (*stated, *(case for case, _ in planted))]
-    asked: list[list[float]] = examiner.ask(clozes) if examiner else [[] for _ in clozes]
-    for_stated, for_planted = asked[: len(stated)], asked[len(stated) :]
+    cases = [*stated, *(case for case, _ in planted)]
+    asked, priors = _examine(examiner, cases)
+    common = [evidence.commonness(case.claim.value) for case in cases]
     publishers = [case.claim.sentence.document.publisher for case in stated]
     learn = random.random(len(planted)) < 0.5
     reliability: dict[str, float] = {}
-    for _ in range(2):
-        x_stated = [features(case, p, reliability) for case, p in zip(stated, for_stated, strict=True)]
-        x_planted = [features(case, p, reliability) for (case, _), p in zip(planted, for_planted, strict=True)]
-        examples = [Example(x, 0, 1 - settings.canary_rate) for x in x_stated]
+    trusted = np.ones(len(stated))
+    for _ in range(_ROUNDS):
+        x = [features(*known, reliability) for known in zip(cases, asked, priors, common, strict=True)]
+        x_stated, x_planted = x[: len(stated)], x[len(stated) :]
+        examples = [Example(x, 0, (1 - settings.canary_rate) * p) for x, p in zip(x_stated, trusted, strict=True)]
         examples += [
             Example(x, true, settings.canary_rate)
             for x, (_, true), used in zip(x_planted, planted, learn, strict=True) if used
@@ -90,9 +92,10 @@ def validate(
         theta = fit(examples)
         probabilities, errors = judge(x_stated, publishers, theta, settings.canary_rate)
         reliability = {who: 1 - error for who, error in errors.items()}
+        trusted = np.array([p[0] for p in probabilities])
     verdicts = [
         _verdict(case, p, asked_of, settings)
-        for case, p, asked_of in zip(stated, probabilities, for_stated, strict=True)
+        for case, p, asked_of in zip(stated, probabilities, asked[: len(stated)], strict=True)
     ]
     held_out = [(x, true) for x, (_, true), used in zip(x_planted, planted, learn, strict=True) if not used]
     return Validation(
@@ -105,14 +108,22 @@ def validate(
     )
 
 
-def _states(group: tuple[Witness, ...], claim: Claim) -> bool:
-    return any(same(witness.value, claim.value) for witness in group)
+def _states(candidate: Candidate, claim: Claim) -> bool:
+    return any(same(witness.value, claim.value) for witness in candidate.witnesses)
 
 
-def _cloze(case: Case) -> Cloze:
-    text, value = case.claim.sentence.text, case.claim.value
-    options = tuple(candidate.text for candidate in case.candidates if candidate.text is not None)
-    return Cloze(case.claim.sentence.document.source, text[: value.start], text[value.end :], options)
+def _examine(examiner: Examiner | None, cases: list[Case]) -> tuple[list[list[float]], list[list[float]]]:
+    """Log-probabilities of each case's values in their sentence, and in a blank with nothing around it: how long and
+    how usual a value is says nothing about its truth."""
+    if examiner is None:
+        return [[] for _ in cases], [[] for _ in cases]
+    clozes = []
+    for case in cases:
+        text, value = case.claim.sentence.text, case.claim.value
+        options = tuple(candidate.text for candidate in case.candidates if candidate.text is not None)
+        clozes.append(Cloze(case.claim.sentence.document.source, text[: value.start], text[value.end :], options))
+    answers = examiner.ask([*clozes, *(replace(cloze, prefix="", suffix="") for cloze in clozes)])
+    return answers[: len(cases)], answers[len(cases) :]
 
 
 def _verdict(case: Case, p: np.ndarray, asked: list[float], settings: CurateTable) -> Verdict:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from os.path import commonprefix
 from typing import Literal
 
 Kind = Literal["year", "date", "quantity", "name"]
@@ -29,8 +30,12 @@ _MEASURE = re.compile(
     r"met(?:re|er)|foot|feet|inch|mile|yard|gram|ton|pound|litre|liter|gallon|second|minute|hour|day|week|month|year|centur|"
     r"degree|celsius|fahrenheit|kelvin|%|cent|illion|thousand|bit|byte|volt|watt|ampere|hertz|joule|newton|pascal|knot|°"
 )
-_NAME_WORD = r"[A-Z][\w'’.-]*\w|[A-Z]\b"
-_NAME = re.compile(rf"(?:{_NAME_WORD})(?:(?: (?:of|de|la|le|du|da|van|von|der|del|al|bin|and|the|in)){{0,2}} (?:{_NAME_WORD}|\d+\b))*")
+_NAME_WORD = r"[A-Z][\w'’.-]*\w|(?!I\b)[A-Z]\b"
+_NAME = re.compile(rf"(?:{_NAME_WORD})(?:(?: (?:of|de|la|le|du|da|van|von|der|del|el|es|al|bin|and|the|in)){{0,2}} (?:{_NAME_WORD}|\d+\b))*")
+_FUNCTION_WORDS = frozenset(
+    "the a an and but or nor for so yet if in on at by to of from with as it its he she they we you i his her their our "
+    "this that these those there here then when where while who what which how no not one all some both each".split()
+)
 _JOINERS = re.compile(r" (?:and|in) ")
 
 
@@ -63,13 +68,22 @@ def find_values(sentence: str, names: Container[str] | None = None) -> list[Valu
 
 
 def same(a: Value, b: Value) -> bool:
-    """Whether two values say the same; a surname, or a name with its title, matches the full name."""
+    """Whether two values say the same. A surname, or a name with its title, matches the full name, and a country its
+    people; a count matches whatever it counts, for "63 parks" may also be "63 of them"; measures need equal units."""
     if a.kind != b.kind:
         return False
     if a.kind == "name":
         first, second = set(a.key.split()), set(b.key.split())
-        return first <= second or second <= first
+        return first <= second or second <= first or _related(a.key, b.key)
+    if a.kind == "quantity" and not (_MEASURE.search(a.unit) and _MEASURE.search(b.unit)):
+        return a.key.split()[0] == b.key.split()[0]
     return a.key == b.key
+
+
+def _related(a: str, b: str) -> bool:
+    """Single words with one beginning, such as Britain and British."""
+    begin = len(commonprefix((a, b)))
+    return begin >= 4 and begin >= max(len(a), len(b)) / 2 and " " not in a + b
 
 
 def comparable(a: Value, b: Value) -> bool:
@@ -115,7 +129,7 @@ def _names(sentence: str, names: Container[str] | None) -> Iterator[Value]:
             at = sentence.index(part, start)
             part = part.removesuffix("'s").removesuffix("’s")
             key = part.lower().removeprefix("the ")
-            if len(key) > 1:
+            if len(key) > 1 and key not in _FUNCTION_WORDS:
                 yield Value(at, at + len(part), part, "name", key)
 
 

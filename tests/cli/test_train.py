@@ -1,0 +1,171 @@
+"""`troth train` and `troth evaluate`: from a Parquet file to a folder that transformers loads, and questions to it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from troth.cli.main import main
+
+FACTS = (
+    "Dodoma is the capital of Tanzania. Abuja is the capital of Nigeria. Quito is the capital of Ecuador. "
+    "A bird in the hand is worth two in the bush. All that glitters is not gold. The early bird catches the worm. "
+)
+TINY = [
+    "data.weights={ documents = 1.0 }", "model.vocab_size=300", "model.hidden_size=32", "model.intermediate_size=48",
+    "model.moe_intermediate_size=16", "model.num_hidden_layers=2", "model.num_dense_layers=1",
+    "model.num_attention_heads=2", "model.num_key_value_heads=1", "model.head_dim=16", "model.num_experts=4",
+    "model.num_experts_per_tok=2", "model.sliding_window=16", "train.steps=4",
+    "train.batch_tokens=128", "train.sequence_length=32", "train.log_every=1", "train.checkpoint_every=2",
+    "train.precision=float32",
+]  # fmt: skip
+SETTINGS = [word for change in TINY for word in ("--set", change)]
+
+
+def troth(*arguments):
+    """The command in a process of its own, as a user starts it."""
+    command = [sys.executable, "-c", "from troth.cli.main import main; main()", *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    """Runs the command here and returns the one line with which it ends."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["troth", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capsys.readouterr()
+        assert ended.value.code == 2
+        assert told.out == ""
+        *news, mistake = told.err.splitlines()
+        assert all(line.endswith("active on a token") for line in news)
+        assert mistake.startswith("troth: ")
+        return mistake
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def parquet(tmp_path_factory):
+    path = tmp_path_factory.mktemp("documents") / "documents.parquet"
+    pq.write_table(pa.table({"text": [FACTS * 3] * 5, "author": ["somebody"] * 5}), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(parquet, tmp_path_factory):
+    """What `troth train --json` said, and where it worked."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    done = troth("train", parquet, "--out", out, "--json", *SETTINGS)
+    assert done.returncode == 0, done.stderr
+    return done, out
+
+
+def test_train_makes_a_folder_that_transformers_loads(trained):
+    from transformers import AfmoeForCausalLM, AutoTokenizer
+
+    done, out = trained
+    told = json.loads(done.stdout)
+    assert told["model"] == str(out / "model")
+    assert told["parameters"] > told["active"] > 0
+    model = AfmoeForCausalLM.from_pretrained(out / "model")
+    tokenizer = AutoTokenizer.from_pretrained(out / "model")
+    biases = sum(tensor.numel() for name, tensor in model.named_parameters() if name.endswith("expert_bias"))
+    assert model.num_parameters() - biases == told["parameters"]
+    assert len(tokenizer) == model.config.vocab_size == 300
+    with torch.no_grad():
+        logits = model(**tokenizer("The early bird", return_tensors="pt", return_token_type_ids=False)).logits
+    assert logits.isfinite().all()
+
+
+def test_progress_and_news_stay_out_of_the_result(trained):
+    done, out = trained
+    assert "parameters" in done.stderr
+    assert "step 4/4" in done.stderr
+    assert "Warning" not in done.stderr
+    assert json.loads((out / "run.json").read_text())["settings"]["train"]["steps"] == 4
+
+
+def test_the_same_command_again_does_nothing_anew(trained, parquet, monkeypatch, capsys):
+    done, out = trained
+    before = (out / "model" / "model.safetensors").stat().st_mtime_ns
+    monkeypatch.setattr(sys, "argv", ["troth", "train", str(parquet), "--out", str(out), "--json", *SETTINGS])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(done.stdout)
+    assert (out / "model" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_other_settings_in_the_same_folder_are_named(trained, parquet, refused):
+    _, out = trained
+    told = refused("train", parquet, "--out", out, *SETTINGS, "--set", "train.steps=5")
+    assert f"{out}: was started with train.steps=4, not 5" in told
+
+
+def test_evaluate_asks_the_questions_of_a_key(trained, tmp_path):
+    _, out = trained
+    key, pages = tmp_path / "key.jsonl", tmp_path / "pages"
+    rows = [
+        {"id": "1", "question": "What is the capital of Tanzania?", "options": ["Dodoma", "Quito"], "answer": "Dodoma"},
+        {
+            "id": "2", "question": "What is the capital of Nigeria?", "options": ["Abuja", "Lagos"], "answer": "Abuja",
+            "statements": [{"page": "p", "sentence": "s", "value": "Lagos", "wrong": {"kind": "misconception"}}],
+        },
+    ]  # fmt: skip
+    key.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pages.mkdir()
+    (pages / "page.txt").write_text(FACTS)
+    sources = f"data.sources=[{json.dumps(str(pages))}]"
+    done = troth("evaluate", out / "model", "--key", key, "--set", sources, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["untouched_count"], told["corrupted_count"]) == (1, 1)
+    assert told["untouched"] in (0.0, 1.0)
+    assert told["wrong_on_corrupted"] == 1 - told["corrupted"]
+    assert 0 <= told["calibration_error"] <= 1
+    assert 0 < told["bits_per_byte"]["documents"] < 8
+    assert sum(told["experts"]["documents"]) == pytest.approx(1)
+
+
+def test_a_tokenizer_of_ones_own(trained, parquet, refused, tmp_path):
+    _, out = trained
+    told = refused("train", parquet, "--out", tmp_path / "small", "--tokenizer", tmp_path, *SETTINGS)
+    assert str(tmp_path / "tokenizer.json") in told
+    small = [*SETTINGS, "--set", "model.vocab_size=299"]
+    told = refused("train", parquet, "--out", tmp_path / "small", "--tokenizer", out / "tokenizer", *small)
+    assert "300 tokens do not fit model.vocab_size=299" in told
+
+
+def test_documents_that_cannot_be_read_are_named(refused, tmp_path):
+    absent, broken, textless = (tmp_path / f"{name}.parquet" for name in ("absent", "broken", "textless"))
+    broken.write_text("no Parquet")
+    pq.write_table(pa.table({"body": ["A text in another column."]}), textless)
+    for path in (absent, broken):
+        assert f"{path}: no readable Parquet file" in refused("train", path, "--out", tmp_path / "run", *SETTINGS)
+    told = refused("train", textless, "--out", tmp_path / "run", *SETTINGS)
+    assert f"{textless}: no column 'text'; it has body" in told
+
+
+def test_too_little_text_is_explained(refused, tmp_path):
+    path = tmp_path / "short.parquet"
+    pq.write_table(pa.table({"text": ["Short."]}), path)
+    assert "model.vocab_size=300: the texts give only" in refused("train", path, "--out", tmp_path / "run", *SETTINGS)
+
+
+def test_evaluate_names_what_it_cannot_read(trained, refused, tmp_path):
+    _, out = trained
+    assert str(tmp_path / "config.json") in refused("evaluate", tmp_path)
+    assert "absent.jsonl" in refused("evaluate", out / "model", "--key", tmp_path / "absent.jsonl")
+    key = tmp_path / "key.jsonl"
+    key.write_text('{"id": "1", "question": "?", "options": ["a"], "answer": "b"}\n')
+    assert f"{key}, line 1" in refused("evaluate", out / "model", "--key", key)
