@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,7 +28,6 @@ def command(
 ) -> None:
     """Talk to a model; /exit or Ctrl-D ends. Lines may also be piped in, one a turn."""
     table = read_system(system, changes).serve
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from rich.console import Console
 
     from troth.serve.api.chat_template import ChatTemplate

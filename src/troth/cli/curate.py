@@ -27,7 +27,7 @@ def command(
     settings = read_system(system, changes)
     from troth.cli.show import console, quiet_progress, say
     from troth.curate.collect import collect
-    from troth.curate.pipeline import clean, curate
+    from troth.curate.pipeline import clean, curate, judged_documents
     from troth.cycle.examiners import train_examiners
     from troth.model.tokenizer import Tokenizer
 
@@ -42,7 +42,7 @@ def command(
     if examine:
         tokenizer = Tokenizer.train((d.text for d in cleaned.documents), settings.model.vocab_size)
         whole = settings.model_copy(update={"data": settings.data.model_copy(update={"weights": {}})})
-        examiner = train_examiners(cleaned.documents, tokenizer, whole, out / "examiners", quiet_progress)
+        examiner = train_examiners(judged_documents(cleaned.documents), tokenizer, whole, out / "examiners", quiet_progress)
     report = curate(cleaned, examiner, settings.curate, out, generation=1, seed=settings.train.seed, progress=say)
     if json:
         print_json(report)

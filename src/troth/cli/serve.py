@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import sys
@@ -35,8 +34,6 @@ def command(
 ) -> None:
     """Serve a model over the OpenAI API until interrupted; running answers are finished first."""
     table = read_system(system, changes).serve
-    # Threads that spin while they wait slow a shared machine to a crawl; read when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
     listener = _listen(table.host if host is None else host, table.port if port is None else port)

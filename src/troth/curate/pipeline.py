@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from troth.curate.collect import drop_duplicates, drop_junk, kind
+from troth.curate.collect import Drop, Duplicate, drop_duplicates, drop_junk, kind
 from troth.curate.document import Document
 from troth.curate.integrate.corpus import write_documents
 from troth.curate.integrate.ledger import write_ledger
@@ -22,13 +22,14 @@ class Cleaned:
     """Documents without junk and duplicates; what went is in the ledger's terms."""
 
     documents: list[Document]
-    drops: list
-    duplicates: list
+    drops: list[tuple[Document, Drop]]
+    duplicates: list[Duplicate]
 
 
 def clean(documents: list[Document], settings: CurateTable) -> Cleaned:
     """Apply the quality rules, then remove duplicates."""
-    kept, drops = [], []
+    kept: list[Document] = []
+    drops: list[tuple[Document, Drop]] = []
     for document in documents:
         better, found = drop_junk(document, settings.min_words)
         drops += [(document, drop) for drop in found]
@@ -38,22 +39,26 @@ def clean(documents: list[Document], settings: CurateTable) -> Cleaned:
     return Cleaned(kept, drops, duplicates)
 
 
+def judged_documents(documents: list[Document]) -> list[Document]:
+    """Prose of the collections in which at least two publishers speak; elsewhere nobody could contradict or confirm."""
+    voices: dict[str, set[str]] = {}
+    for document in documents:
+        voices.setdefault(document.collection, set()).add(document.publisher)
+    return [d for d in documents if len(voices[d.collection]) > 1 and kind(d.collection) == "prose"]
+
+
 def curate(
     cleaned: Cleaned, examiner: Examiner | None, settings: CurateTable, out: Path, *, generation: int, seed: int,
     progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, object]:  # fmt: skip
     """Judge and mend cleaned documents and write `out`: documents.parquet, ledger/, report.json (written last).
 
-    Claims are judged in the collections for which at least two publishers speak; in the others nobody could
-    contradict or confirm. Returns the report. A finished `out` is returned as it is.
+    Returns the report. A finished `out` is returned as it is.
     """
     done = out / "report.json"
     if done.exists():
         return json.loads(done.read_text())
-    voices: dict[str, set[str]] = {}
-    for document in cleaned.documents:
-        voices.setdefault(document.collection, set()).add(document.publisher)
-    judged = [d for d in cleaned.documents if len(voices[d.collection]) > 1 and kind(d.collection) == "prose"]
+    judged = judged_documents(cleaned.documents)
     validation = validate(judged, examiner, settings, seed, progress)
     corrections = propose(validation.verdicts, settings.act_above)
     edited = iter(apply(judged, corrections))

@@ -11,7 +11,7 @@ from troth.curate.collect import collect
 from troth.curate.document import Document
 from troth.curate.integrate.corpus import read_documents, write_documents
 from troth.curate.integrate.ledger import read_table
-from troth.curate.pipeline import clean, curate
+from troth.curate.pipeline import clean, curate, judged_documents
 from troth.cycle.examiners import Reporter, train_examiners
 from troth.evaluate.curation import score_corrections
 from troth.evaluate.questions import Question, ask, truthfulness
@@ -52,7 +52,7 @@ def run_cycle(cycle: Cycle, questions: list[Question]) -> dict[str, Any]:
     if not (curated / "report.json").exists():
         cleaned = clean(documents, cycle.system.curate)
         cycle.say(f"{len(documents)} documents, {len(cleaned.documents)} left without junk and duplicates")
-        examiners = train_examiners(cleaned.documents, tokenizer, cycle.system, cycle.out / "examiners", cycle.reporter)
+        examiners = train_examiners(judged_documents(cleaned.documents), tokenizer, cycle.system, cycle.out / "examiners", cycle.reporter)
         curate(
             cleaned, examiners, cycle.system.curate, curated,
             generation=1, seed=cycle.system.train.seed, progress=cycle.say,

@@ -12,4 +12,4 @@ class CurateTable(Table):
     min_words: int = Field(default=20, ge=0)
     evidence_top_k: int = Field(default=16, gt=0)
     canary_rate: float = Field(default=0.15, gt=0, lt=1)
-    act_above: float = Field(default=0.5, gt=0, lt=1)
+    act_above: float = Field(default=0.3, gt=0, lt=1)

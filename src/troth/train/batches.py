@@ -23,19 +23,17 @@ class Batch:
 
 
 class Batches:
-    """Batches over weighted collections. Raises ValueError where a weight names no collection or none is positive."""
+    """Batches over collections by their weights; where no weight names any of them, by their sizes."""
 
     def __init__(
         self, shards: dict[str, Shard], weights: dict[str, float], tokenizer: Tokenizer,
         *, sequences: int, time: int, fill_in_middle: float, seed: int,
     ):  # fmt: skip
-        weights = {name: weights.get(name, 0.0) for name in shards} if weights else dict.fromkeys(shards, 1.0)
-        total = sum(weights.values())
-        if total <= 0:
-            raise ValueError(f"data.weights: none is positive for the collections {', '.join(sorted(shards))}")
-        self.names = sorted(name for name, weight in weights.items() if weight > 0)
-        self.bounds = np.cumsum([0.0, *(weights[name] / total for name in self.names)])
-        self.bounds[-1] = 1.0
+        share = {name: weights.get(name, 0.0) for name in shards}
+        if not any(share.values()):
+            share = {name: float(len(shard.tokens)) for name, shard in shards.items()}
+        self.names = sorted(name for name, weight in share.items() if weight > 0)
+        self.share = np.array([share[name] for name in self.names]) / sum(share.values())
         self.shards, self.sequences, self.time, self.seed = shards, sequences, time, seed
         self.fill_in_middle = fill_in_middle
         self.end_of_text = tokenizer.end_of_text
@@ -45,14 +43,21 @@ class Batches:
     def __getitem__(self, step: int) -> Batch:
         """The batch of a step."""
         rows: list[np.ndarray] = []
-        before, after = (np.floor(n * self.sequences * self.bounds + 1e-9).astype(int) for n in (step, step + 1))
+        before, after = (self._taken(n * self.sequences) for n in (step, step + 1))
         for c, name in enumerate(self.names):
-            for window in range(before[c + 1] - before[c], after[c + 1] - after[c]):
+            for window in range(before[c], after[c]):
                 rows.append(self._row(name, window))
         tokens = np.stack(rows)
         documents = np.cumsum(tokens == self.end_of_text, axis=1)
         targets = np.where(tokens == self.end_of_text, -100, tokens)[:, 1:]
         return Batch(tokens[:, :-1], targets, documents[:, :-1])
+
+    def _taken(self, rows: int) -> np.ndarray:
+        """How many of the first `rows` rows each collection gives: its share, to within a row or two; it never falls."""
+        taken = np.floor(np.maximum(0, rows - len(self.share)) * self.share + 0.5).astype(int)
+        while taken.sum() < rows:
+            taken[np.argmin((taken + 0.5) / self.share)] += 1
+        return taken
 
     def _row(self, name: str, window: int) -> np.ndarray:
         random = np.random.default_rng((self.seed, self.names.index(name), window))

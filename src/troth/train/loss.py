@@ -17,24 +17,31 @@ class _ChunkedLoss(torch.autograd.Function):
         ctx: Any, h_ND: torch.Tensor, w_VD: torch.Tensor, targets_N: torch.Tensor, z_loss: float
     ) -> torch.Tensor:
         wide = torch.promote_types(w_VD.dtype, torch.float32)
-        count = max(1, len(targets_N))
+        count, rows = max(1, len(targets_N)), (min(_CHUNK, len(h_ND)), len(w_VD))
         loss = torch.zeros((), dtype=torch.float64, device=h_ND.device)
         grad_h, grad_w = torch.empty_like(h_ND), torch.zeros_like(w_VD, dtype=wide)
+        # One buffer for all chunks: fresh memory costs more than the arithmetic on it.
+        narrow, scores, p = h_ND.new_empty(rows), h_ND.new_empty(rows, dtype=wide), h_ND.new_empty(rows, dtype=wide)
         for start in range(0, len(h_ND), _CHUNK):
             h, target = h_ND[start : start + _CHUNK], targets_N[start : start + _CHUNK, None]
-            scores = (h @ w_VD.T).to(wide)
-            log_sum = scores.logsumexp(-1, keepdim=True)
-            loss += (log_sum - scores.gather(1, target) + z_loss * log_sum.square()).sum()
-            grad = scores.sub_(log_sum).exp_().mul_((1 + 2 * z_loss * log_sum) / count)
-            grad.scatter_add_(1, target, torch.full_like(log_sum, -1 / count))
-            grad = grad.to(h.dtype)
+            grad, x, p_x = (buffer[: len(h)] for buffer in (narrow, scores, p))
+            torch.mm(h, w_VD.T, out=grad)
+            x.copy_(grad)
+            torch.softmax(x, -1, out=p_x)
+            log_p = p_x.gather(1, target).clamp(min=torch.finfo(wide).tiny).log()
+            log_sum = x.gather(1, target) - log_p
+            loss += (z_loss * log_sum.square() - log_p).sum()
+            if z_loss:
+                p_x.mul_(1 + 2 * z_loss * log_sum)
+            p_x.scatter_add_(1, target, torch.full_like(log_p, -1))
+            grad.copy_(p_x.div_(count))
             torch.mm(grad, w_VD, out=grad_h[start : start + _CHUNK])
             grad_w += grad.T @ h
         ctx.save_for_backward(grad_h, grad_w.to(w_VD.dtype))
         return (loss / count).to(wide)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
         grad_h, grad_w = ctx.saved_tensors
         return grad_h * grad.to(grad_h.dtype), grad_w * grad.to(grad_w.dtype), None, None
 
