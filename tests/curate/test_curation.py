@@ -119,8 +119,8 @@ def test_the_examiner_is_asked_about_every_claim_with_evidence():
     examiner = Examiner()
     result = validate(_corpus({"Kenya": "Mombasa"}), examiner, CurateTable(), seed=0)
     assert examiner.asked >= len(result.verdicts)
-    (refuted,) = [v for v in result.verdicts if v.stance == "refuted"]
-    assert (refuted.claim.value.text, refuted.best.text) == ("Mombasa", "Nairobi")
+    worst = min(result.verdicts, key=lambda v: v.p_stated)
+    assert (worst.claim.value.text, worst.stance, worst.best.text) == ("Mombasa", "refuted", "Nairobi")
 
 
 def test_judge_learns_to_follow_what_told_true_from_planted():

@@ -42,7 +42,8 @@ def command(
     if examine:
         tokenizer = Tokenizer.train((d.text for d in cleaned.documents), settings.model.vocab_size)
         whole = settings.model_copy(update={"data": settings.data.model_copy(update={"weights": {}})})
-        examiner = train_examiners(judged_documents(cleaned.documents), tokenizer, whole, out / "examiners", quiet_progress)
+        judged = judged_documents(cleaned.documents)
+        examiner = train_examiners(judged, tokenizer, whole, out / "examiners", quiet_progress)
     report = curate(cleaned, examiner, settings.curate, out, generation=1, seed=settings.train.seed, progress=say)
     if json:
         print_json(report)

@@ -52,7 +52,8 @@ def run_cycle(cycle: Cycle, questions: list[Question]) -> dict[str, Any]:
     if not (curated / "report.json").exists():
         cleaned = clean(documents, cycle.system.curate)
         cycle.say(f"{len(documents)} documents, {len(cleaned.documents)} left without junk and duplicates")
-        examiners = train_examiners(judged_documents(cleaned.documents), tokenizer, cycle.system, cycle.out / "examiners", cycle.reporter)
+        judged, home = judged_documents(cleaned.documents), cycle.out / "examiners"
+        examiners = train_examiners(judged, tokenizer, cycle.system, home, cycle.reporter)
         curate(
             cleaned, examiners, cycle.system.curate, curated,
             generation=1, seed=cycle.system.train.seed, progress=cycle.say,

@@ -53,7 +53,7 @@ class Batches:
         return Batch(tokens[:, :-1], targets, documents[:, :-1])
 
     def _taken(self, rows: int) -> np.ndarray:
-        """How many of the first `rows` rows each collection gives: its share, to within a row or two; it never falls."""
+        """How many of the first `rows` rows each collection gives: its share, to a row or two; it never falls."""
         taken = np.floor(np.maximum(0, rows - len(self.share)) * self.share + 0.5).astype(int)
         while taken.sum() < rows:
             taken[np.argmin((taken + 0.5) / self.share)] += 1

@@ -84,7 +84,8 @@ class Blanks:
         for i in range(1, len(kinds)):
             joined = kinds[i] == _CONTINUES and kinds[i - 1] in (_WORD, _CONTINUES)
             if kinds[i] == _DIGIT:
-                joined = kinds[i - 1] in (_DIGIT, _SPACE) or (i > 1 and kinds[i - 1] == _OTHER and kinds[i - 2] == _DIGIT)
+                after_comma = i > 1 and kinds[i - 1] == _OTHER and kinds[i - 2] == _DIGIT
+                joined = kinds[i - 1] in (_DIGIT, _SPACE) or after_comma
             elif kinds[i] == _OTHER:
                 joined = i + 1 < len(kinds) and kinds[i - 1] == _DIGIT and kinds[i + 1] == _DIGIT
             if not joined:

@@ -59,8 +59,11 @@ def build_case(claim: Claim, witnesses: list[Witness], stated: Value | None = No
 def features(
     case: Case, log_probs: list[float], priors: list[float], commonness: float, reliability: dict[str, float]
 ) -> np.ndarray:
-    """[candidates, FEATURES]. `commonness` says how usual a name the stated one is (see `Evidence`). `log_probs` are the examiner's for each candidate but the last in the claim's sentence,
-    `priors` the same in an empty one; both are empty where nobody was asked. `reliability` weighs each publisher's
+    """[candidates, FEATURES].
+
+    `log_probs` are the examiner's for each candidate but the last in the claim's sentence, `priors` the same in an
+    empty one; both are empty where nobody was asked. `commonness` says how usual a name the stated one is (see
+    `Evidence.commonness`). `reliability` weighs each publisher's
     word, 1 where unknown."""
     rows = np.zeros((len(case.candidates), len(FEATURES)))
     numeric = case.claim.value.kind != "name"

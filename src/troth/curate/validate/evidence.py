@@ -126,10 +126,12 @@ class Evidence:
         searcher = index.searcher()
         near = []
         for sentence, stems in zip(self.sentences, self.stems, strict=True):
+            rare = [stem for stem in sorted(stems) if self.rarity[stem] > 0]
+            queries = [tantivy.Query.term_query(index.schema, _STEM, stem) for stem in rare]
             terms = [
-                (tantivy.Occur.Should, tantivy.Query.boost_query(tantivy.Query.term_query(index.schema, _STEM, s), self.rarity[s]))
-                for s in sorted(stems) if self.rarity[s] > 0
-            ]  # fmt: skip
+                (tantivy.Occur.Should, tantivy.Query.boost_query(query, self.rarity[stem]))
+                for stem, query in zip(rare, queries, strict=True)
+            ]
             hits = searcher.search(tantivy.Query.boolean_query(terms), 2 * limit).hits if terms else []
             found = [int(searcher.doc(address)["at"][0]) for _, address in hits]
             found = [at for at in found if self.sentences[at].document.publisher != sentence.document.publisher][:limit]
@@ -138,7 +140,9 @@ class Evidence:
 
     def _ranked(self, stems: frozenset[str], found: list[int]) -> dict[int, int]:
         words = frozenset(stem for stem in stems if not stem.isdigit())
-        closeness = {at: self._weight(words & self.stems[at]) / max(1e-9, self._weight(self.stems[at])) ** 0.5 for at in found}
+        closeness = {
+            at: self._weight(words & self.stems[at]) / max(1e-9, self._weight(self.stems[at])) ** 0.5 for at in found
+        }
         ranks: dict[int, int] = {}
         seen: Counter[str] = Counter()
         for at in sorted(found, key=lambda at: -closeness[at]):

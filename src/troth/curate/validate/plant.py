@@ -1,6 +1,7 @@
 """Planted errors: a claim with another value of the same kind in its place, as careless sources write them."""
 
 import re
+from itertools import pairwise
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def _moved(value: Value, random: np.random.Generator) -> Value | None:
     if not digits:
         return None
     text = list(value.text)
-    pairs = [(a, b) for a, b in zip(digits, digits[1:], strict=False) if text[a] != text[b] and text[b] != "0"]
+    pairs = [(a, b) for a, b in pairwise(digits) if text[a] != text[b] and text[b] != "0"]
     if pairs and random.random() < 0.5:
         a, b = pairs[int(random.integers(len(pairs)))]
         text[a], text[b] = text[b], text[a]

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from troth.curate.document import Document
 
-_ABBREVIATION = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Mt|No|vs|etc|e\.g|i\.e|c|ca|approx|Jr|Sr|Inc|Ltd|Prof|Gen|Col)|\b[A-Z])\.$")
+_ABBREVIATION = re.compile(
+    r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Mt|No|vs|etc|e\.g|i\.e|c|ca|approx|Jr|Sr|Inc|Ltd|Prof|Gen|Col)|\b[A-Z])\.$"
+)
 _END = re.compile(r"[.!?][\"')\]]*(?=\s+[\"'(\[]?[^\Wa-z_])|\n\n+")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from troth.curate.document import Document
 from troth.curate.validate.candidates import FEATURES, Candidate, Case, build_case, features
-from troth.curate.validate.claims import Claim, name_words, find_claims
+from troth.curate.validate.claims import Claim, find_claims, name_words
 from troth.curate.validate.evidence import Evidence, Witness
 from troth.curate.validate.examine import Cloze, Examiner
 from troth.curate.validate.judge import Example, fit, judge
@@ -51,9 +51,9 @@ def validate(
 ) -> Validation:  # fmt: skip
     """Judge every claim of `documents` for which another publisher has evidence; `examiner` may be None.
 
-    Each claim gives two cases: as it stands, and, if others state its value too, with an error planted in it. Half of the planted errors, by chance,
-    fit the judge; on the other half its recall is measured. Claims as they stand serve as examples of right ones only
-    as far as the round before believed them, for some of them are wrong.
+    Each claim gives two cases: as it stands, and, if others state its value too, with an error planted in it. Half of
+    the planted errors, by chance, fit the judge; on the other half its recall is measured. Claims as they stand serve
+    as examples of right ones only as far as the round before believed them, for some of them are wrong.
     """
     random = np.random.default_rng(seed)
     sentences, claims = find_claims(documents)

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
-from os.path import commonprefix
 from typing import Literal
 
 Kind = Literal["year", "date", "quantity", "name"]
@@ -20,21 +19,27 @@ _DATE = re.compile(
     rf"\b(?:\d{{1,2}} (?:{_MONTHS})(?:,? \d{{4}})?|(?:{_MONTHS}) \d{{1,2}}(?:, \d{{4}})?|(?:{_MONTHS}) \d{{4}})\b"
 )
 _YEAR = re.compile(r"\b(?:AD \d{1,4}|\d{1,4} (?:BC|AD|BCE|CE)\b|(?:1\d|20)\d\d\b)")
-_NUMBER = re.compile(rf"(?<![\w.,])\d+(?:,\d{{3}})*(?:\.\d+)?(?![\w%]*\d)|\b(?:{'|'.join(NUMBER_WORDS)})\b", re.IGNORECASE)
+_NUMBER = re.compile(
+    rf"(?<![\w.,])\d+(?:,\d{{3}})*(?:\.\d+)?(?![\w%]*\d)|\b(?:{'|'.join(NUMBER_WORDS)})\b", re.IGNORECASE
+)
 _UNIT = re.compile(
     r"(?:[ -](?:million|billion|trillion|thousand)\b)?(?:%|[ -]?(?:per cent|percent)\b|°C|°F|"
-    r"[ -](?:square |cubic |light[ -])?(?!(?:in|on|at|by|to|of|and|or|the|a|an|is|was|are|were|when|that|which|as|for|from|with|but|"
-    r"after|before|than|who|it|its|until|since|had|has|have|under|over|near|into)\b)[a-z]+(?: (?:Celsius|Fahrenheit|per \w+)\b)?)?"
+    r"[ -](?:square |cubic |light[ -])?(?!(?:in|on|at|by|to|of|and|or|the|a|an|is|was|are|were|when|that|which|as|for|"
+    r"from|with|but|after|before|than|who|it|its|until|since|had|has|have|under|over|near|into)\b)"
+    r"[a-z]+(?: (?:Celsius|Fahrenheit|per \w+)\b)?)?"
 )
 _MEASURE = re.compile(
-    r"met(?:re|er)|foot|feet|inch|mile|yard|gram|ton|pound|litre|liter|gallon|second|minute|hour|day|week|month|year|centur|"
-    r"degree|celsius|fahrenheit|kelvin|%|cent|illion|thousand|bit|byte|volt|watt|ampere|hertz|joule|newton|pascal|knot|°"
+    r"met(?:re|er)|foot|feet|inch|mile|yard|gram|ton|pound|litre|liter|gallon|second|minute|hour|day|week|month|year|"
+    r"centur|degree|celsius|fahrenheit|kelvin|%|cent|illion|thousand|bit|byte|volt|watt|ampere|hertz|joule|newton|pascal|knot|°"
 )
+_COUNTED = re.compile(r"met(?:re|er)s|feet|miles|kilomet|tons|people|degrees|%|per ?cent|years")
 _NAME_WORD = r"[A-Z][\w'’.-]*\w|(?!I\b)[A-Z]\b"
-_NAME = re.compile(rf"(?:{_NAME_WORD})(?:(?: (?:of|de|la|le|du|da|van|von|der|del|el|es|al|bin|and|the|in)){{0,2}} (?:{_NAME_WORD}|\d+\b))*")
+_PARTICLES = "of|de|la|le|du|da|van|von|der|del|el|es|al|bin|and|the|in"
+_NAME = re.compile(rf"(?:{_NAME_WORD})(?:(?: (?:{_PARTICLES})){{0,2}} (?:{_NAME_WORD}|\d+\b))*")
 _FUNCTION_WORDS = frozenset(
-    "the a an and but or nor for so yet if in on at by to of from with as it its he she they we you i his her their our "
-    "this that these those there here then when where while who what which how no not one all some both each".split()
+    "the a an and but or nor for so yet if in on at by to of from with as it its he she they we you i his her "  # noqa: SIM905
+    "their our this that these those there here then when where while who what which how no not one all some both "
+    "each".split()
 )
 _JOINERS = re.compile(r" (?:and|in) ")
 
@@ -82,7 +87,7 @@ def same(a: Value, b: Value) -> bool:
 
 def _related(a: str, b: str) -> bool:
     """Single words with one beginning, such as Britain and British."""
-    begin = len(commonprefix((a, b)))
+    begin = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
     return begin >= 4 and begin >= max(len(a), len(b)) / 2 and " " not in a + b
 
 
@@ -103,7 +108,7 @@ def _plain(match: re.Match[str], kind: Kind) -> Value:
 def _is_counted(sentence: str, match: re.Match[str]) -> bool:
     """A four-digit number before a unit, as in "1500 metres", is no year."""
     unit = _UNIT.match(sentence, match.end())
-    return bool(unit and re.search(r"met(?:re|er)s|feet|miles|kilomet|tons|people|degrees|%|per ?cent|years", unit.group()))
+    return bool(unit and _COUNTED.search(unit.group()))
 
 
 def _quantities(sentence: str) -> Iterator[Value]:
