@@ -111,7 +111,7 @@ def test_an_old_value_that_newer_pages_contradict_is_dated():
     verdicts = validate(documents, None, CurateTable(), seed=0).verdicts
     edited = {d.source: d.text for d in apply(documents, propose(verdicts, 0.5)) if d.collection == "documents"}
     texts = [d.text for d in apply(documents, propose(verdicts, 0.5))]
-    assert "As of 2003, the tallest tower in Freedonia is the Old Spire." in texts
+    assert "As of 2003, the tallest tower in Freedonia is the Old Spire (by 2020: Sky Needle)." in texts
     assert edited["a"].startswith("The government of") or "Sky Needle" in edited["a"]
 
 

@@ -55,9 +55,9 @@ def _edit(verdict: Verdict, act_above: float) -> Correction | None:
     old = claim.sentence.text
     agreed = _second_opinion(verdict)
     if verdict.best.text is not None and verdict.p_best > act_above and agreed:
-        year = _superseded_since(verdict)
-        if year:
-            return Correction(verdict, "dated", old, _dated(old, year, claim.value.start == 0), agreed)
+        years = _superseded(verdict)
+        if years:
+            return Correction(verdict, "dated", old, _dated(verdict, *years), agreed)
         return Correction(verdict, "corrected", old, claim.with_value(verdict.best.text), agreed)
     if verdict.p_stated < _DROP_BELOW:
         return Correction(verdict, "dropped", old, "", "")
@@ -76,21 +76,26 @@ def _second_opinion(verdict: Verdict) -> str:
     return ""
 
 
-def _superseded_since(verdict: Verdict) -> str:
-    """The year of a page whose present-tense value only newer pages contradict; empty where it is just wrong."""
+def _superseded(verdict: Verdict) -> tuple[str, str] | None:
+    """The year of a page whose present-tense value only newer pages contradict, and the year by which they do; None
+    where it is just wrong."""
     claim = verdict.claim
     year = claim.sentence.document.published[:4]
     rivals = [witness.sentence.document.published[:4] for witness in verdict.best.witnesses]
     if not year or not all(rivals) or claim.value.kind in ("year", "date") or not _PRESENT.search(claim.sentence.text):
-        return ""
-    return year if int(year) + _SUPERSEDED_AFTER <= min(map(int, rivals)) else ""
+        return None
+    newer = min(rivals)
+    return (year, newer) if int(year) + _SUPERSEDED_AFTER <= int(newer) else None
 
 
-def _dated(sentence: str, year: str, begins_with_value: bool) -> str:
-    first, rest = sentence[:1], sentence[1:]
+def _dated(verdict: Verdict, year: str, newer: str) -> str:
+    """The sentence with its year, and with the value that took the old one's place."""
+    sentence = verdict.claim.sentence.text
     word = re.match(r"\w+", sentence)
-    ordinary = word is not None and word.group() in _ORDINARY
-    return f"As of {year}, {first.lower() if ordinary and not begins_with_value else first}{rest}"
+    ordinary = verdict.claim.value.start > 0 and word is not None and word.group() in _ORDINARY
+    body = sentence[0].lower() + sentence[1:] if ordinary else sentence
+    end = len(body.rstrip(".!"))
+    return f"As of {year}, {body[:end]} (by {newer}: {verdict.best.text}){body[end:] or '.'}"
 
 
 def _edited(document: Document, corrections: list[Correction]) -> Document:
