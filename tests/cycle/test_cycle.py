@@ -65,7 +65,8 @@ def test_run_again_it_answers_at_once_with_the_same(cycle):
 
 def test_other_settings_in_the_same_folder_are_refused_in_one_line(cycle):
     out, _ = cycle
-    other = subprocess.run([*TROTH, "cycle", "--out", str(out), *SMALL, "--set", "train.seed=5"], capture_output=True, text=True)
+    command = [*TROTH, "cycle", "--out", str(out), *SMALL, "--set", "train.seed=5"]
+    other = subprocess.run(command, check=False, capture_output=True, text=True)
     assert other.returncode == 2
     assert other.stderr.count("\n") == 1
     assert str(out) in other.stderr
@@ -73,9 +74,8 @@ def test_other_settings_in_the_same_folder_are_refused_in_one_line(cycle):
 
 def test_the_openai_client_streams_a_chat_from_the_served_model(cycle):
     out, _ = cycle
-    server = subprocess.Popen(
-        [*TROTH, "serve", str(out / "best"), "--name", "nano", "--port", "0", "--json"], stdout=subprocess.PIPE, text=True
-    )
+    command = [*TROTH, "serve", str(out / "best"), "--name", "nano", "--port", "0", "--json"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         lines = []
         while not lines or lines[-1] != "}\n":

@@ -52,7 +52,8 @@ def test_chat(client: openai.OpenAI, tokenizer: Tokenizer):
     assert choice.message.role == "assistant"
     assert choice.message.content
     assert choice.finish_reason == "length"
-    prompt = len(tokenizer.encode_special("<|user|>Where there is smoke?<|end|><|assistant|>"))
+    asked = "<|endoftext|><|fim_prefix|> Where there is smoke?<|fim_suffix|>.<|fim_middle|>"
+    prompt = len(tokenizer.encode_special(asked))
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (prompt, 12)
     assert answer.usage.total_tokens == prompt + 12
     parts = [{"type": "text", "text": "Where there "}, {"type": "text", "text": "is smoke?"}]

@@ -10,6 +10,11 @@ from hypothesis import example, given
 from troth.model.tokenizer import CHAT_TEMPLATE, SPECIAL, Tokenizer
 from troth.serve.api.chat_template import ChatTemplate
 
+TURNS = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
 PIECES = st.lists(st.sampled_from([*SPECIAL, "<", "|", "end", "|>", "hi", "\ufdd0", " ", "<|en", "d|>", "ß"])).map(
     "".join
 )
@@ -17,12 +22,19 @@ PIECES = st.lists(st.sampled_from([*SPECIAL, "<", "|", "end", "|>", "hi", "\ufdd
 
 @pytest.fixture(scope="session")
 def template(tokenizer: Tokenizer) -> ChatTemplate:
-    return ChatTemplate(CHAT_TEMPLATE, tokenizer)
+    return ChatTemplate(TURNS, tokenizer)
 
 
 def special(ids: list[int], tokenizer: Tokenizer) -> list[str]:
     names = {number: text for text, number in tokenizer.special.items()}
     return [names[number] for number in ids if number in names]
+
+
+def test_a_document_model_is_asked_to_fill_the_blank_behind_the_last_message(tokenizer: Tokenizer):
+    messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Who? <|end|>"}]
+    ids = ChatTemplate(CHAT_TEMPLATE, tokenizer).encode(messages)
+    assert special(ids, tokenizer) == ["<|endoftext|>", "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]
+    assert " Who? <|end|>" in tokenizer.decode(ids)
 
 
 def test_a_conversation_as_training_sees_it(template: ChatTemplate, tokenizer: Tokenizer):

@@ -25,7 +25,7 @@ PROVERBS = (
 )
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """Small products are quickest on one thread, and tests beside each other do not wait for each other's threads."""
     threads = torch.get_num_threads()

@@ -59,7 +59,8 @@ class Experts(nn.Module):
         order = chosen_Nk.flatten().argsort(stable=True)
         token_M = order // top_k
         ends_E = torch.bincount(chosen_Nk.flatten(), minlength=experts).cumsum(0)
-        hidden = self._product(x_ND[token_M], self.gate_up_proj, ends_E)
+        # Not x_ND[token_M], whose gradient is summed in an order that changes from run to run.
+        hidden = self._product(x_ND.index_select(0, token_M), self.gate_up_proj, ends_E)
         gate, up = hidden.chunk(2, dim=-1)
         out_MD = self._product(silu(gate) * up, self.down_proj, ends_E)
         out_MD = out_MD * gates_Nk.flatten()[order, None].to(out_MD.dtype)
