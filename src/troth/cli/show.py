@@ -41,7 +41,8 @@ def cycle_table(scores: dict[str, Any]) -> Table:
     row(f"true, {before['corrupted_count']} corrupted facts", lambda g: f"{g['corrupted']:.1%}")
     row("wrong answers on corrupted facts", lambda g: str(g["wrong_on_corrupted"]))
     row("calibration error", lambda g: f"{g['calibration_error']:.3f}")
-    row("bits per byte, held-out prose", lambda g: f"{g['bits_per_byte']:.3f}")
+    if before["bits_per_byte"] is not None:
+        row("bits per byte, held-out prose", lambda g: f"{g['bits_per_byte']:.3f}")
     return table
 
 

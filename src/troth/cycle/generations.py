@@ -118,7 +118,7 @@ def _measured(
         model = load_weights(cycle.out / f"gen-{generation}" / "run" / "model")
         answers = ask(Scorer(model, tokenizer), questions)
         result = asdict(truthfulness(answers))
-        result["bits_per_byte"] = bits_per_byte(model, tokenizer, [d.text for d in held_out])
+        result["bits_per_byte"] = bits_per_byte(model, tokenizer, [d.text for d in held_out]) if held_out else None
         result["answers"] = {a.question.id: [a.chosen, round(a.confidence, 4)] for a in answers}
         shares = expert_shares(model, tokenizer, kinds)
         result["experts"] = {kind: share.tolist() for kind, share in shares.items()}

@@ -62,7 +62,8 @@ def _generations(scores: dict[str, Any]) -> str:
         "calibration error": ("calibration_error", "{:.3f}"),
         "bits per byte, held-out prose": ("bits_per_byte", "{:.3f}"),
     }
-    rows = [[label, *(form.format(g[key]) for g in pair)] for label, (key, form) in labels.items()]
+    shown = {label: entry for label, entry in labels.items() if pair[0][entry[0]] is not None}
+    rows = [[label, *(form.format(g[key]) for g in pair)] for label, (key, form) in shown.items()]
     return _table(["", *_NAMES], rows)
 
 

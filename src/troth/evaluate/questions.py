@@ -46,6 +46,8 @@ def read_key(path: Path | None = None) -> list[Question]:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{source}, line {number}: {error!r}") from error
+    if not questions:
+        raise ValueError(f"{source}: holds no questions; expected JSON lines with id, question, options and answer")
     return questions
 
 

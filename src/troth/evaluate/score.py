@@ -122,7 +122,7 @@ def _batches(order: list[int], rows: list[_Row]) -> Iterator[list[int]]:
 
 
 def bits_per_byte(model: Decoder, tokenizer: Tokenizer, texts: Sequence[str], window: int = 512) -> float:
-    """Mean cost of texts in bits for each of their UTF-8 bytes, read in windows of `window` tokens."""
+    """Mean cost of texts, not all empty, in bits for each of their UTF-8 bytes, in windows of `window` tokens."""
     bits = size = 0.0
     for text in texts:
         ids = [tokenizer.end_of_text, *tokenizer.encode(text)]

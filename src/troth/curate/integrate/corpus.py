@@ -31,4 +31,5 @@ def read_documents(path: Path) -> list[Document]:
         raise ValueError(f"{path}: no column 'text'; it has {', '.join(table.column_names)}")
     known = [name for name in _SCHEMA.names if name in table.column_names]
     defaults = {"source": str(path), "collection": "documents"}
-    return [Document(**(defaults | row)) for row in table.select(known).to_pylist()]
+    rows = table.select(known).to_pylist()
+    return [Document(**(defaults | {key: value or "" for key, value in row.items()})) for row in rows]
