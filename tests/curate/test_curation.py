@@ -109,10 +109,9 @@ def test_an_old_value_that_newer_pages_contradict_is_dated():
     from troth.curate.refine.correct import apply, propose
 
     verdicts = validate(documents, None, CurateTable(), seed=0).verdicts
-    edited = {d.source: d.text for d in apply(documents, propose(verdicts, 0.5)) if d.collection == "documents"}
     texts = [d.text for d in apply(documents, propose(verdicts, 0.5))]
     assert "As of 2003, the tallest tower in Freedonia is the Old Spire (by 2020: Sky Needle)." in texts
-    assert edited["a"].startswith("The government of") or "Sky Needle" in edited["a"]
+    assert {d.text for d in documents[:2]} <= set(texts)
 
 
 def test_the_examiner_is_asked_about_every_claim_with_evidence():
