@@ -12,8 +12,10 @@ from troth.curate.document import Document
 from troth.curate.integrate.corpus import read_documents
 from troth.curate.integrate.ledger import read_table
 from troth.curate.pipeline import Cleaned, clean, curate
+from troth.curate.validate.claims import find_claims, misstated
 from troth.curate.validate.judge import Example, fit, judge
 from troth.curate.validate.validate import validate
+from troth.curate.validate.values import Value
 from troth.system import CurateTable, load_system
 
 CAPITALS = {
@@ -110,7 +112,8 @@ def test_an_old_value_that_newer_pages_contradict_is_dated():
 
     verdicts = validate(documents, None, CurateTable(), seed=0).verdicts
     texts = [d.text for d in apply(documents, propose(verdicts, 0.5))]
-    assert "As of 2003, the tallest tower in Freedonia is the Old Spire (by 2020: Sky Needle)." in texts
+    new = "As of 2003, the tallest tower in Freedonia is the Old Spire. By 2020: "
+    assert f"{new}The tallest tower in Freedonia is the Sky Needle." in texts
     assert {d.text for d in documents[:2]} <= set(texts)
 
 
@@ -131,8 +134,32 @@ def test_judge_learns_to_follow_what_told_true_from_planted():
         examples.append(Example(x, true, 1.0))
     theta = fit(examples)
     assert theta[0] > 3 * abs(theta[1])
-    probabilities, _ = judge([e.x_CK for e in examples], ["A"] * 300, theta, planted_rate=0.5)
+    x = [e.x_CK for e in examples]
+    probabilities, _ = judge(x, [np.zeros((3, 1))] * 300, np.zeros(300, int), theta, planted_rate=0.5)
     assert np.mean([int(np.argmax(p)) == e.true for p, e in zip(probabilities, examples, strict=True)]) > 0.9
+
+
+def test_the_word_of_a_publisher_that_errs_often_counts_less():
+    careless, careful, other = range(3)
+    refuted, believed, open_ = np.array([[0.0], [3.0]]), np.array([[3.0], [0.0]]), np.array([[0.0], [0.0]])
+    nobody = np.zeros((2, 3))
+    features = [refuted] * 60 + [believed] * 140 + [open_] * 2
+    speakers = np.array([careless] * 100 + [careful] * 100 + [other] * 2)
+    contradicted_by = [nobody.copy(), nobody.copy()]
+    contradicted_by[0][1, careless] = contradicted_by[1][1, careful] = 1.0
+    heard = [nobody] * 200 + contradicted_by
+    probabilities, errors = judge(features, heard, speakers, np.array([1.0]), planted_rate=0.15)
+    assert errors[careless] > 2 * errors[careful]
+    assert probabilities[-2][0] > 0.5 > probabilities[-1][0]
+
+
+def test_a_misstated_claim_is_the_sentence_with_another_value():
+    claim = next(claim for claim in find_claims(_corpus({}))[1] if claim.value.kind == "name")
+    wrong = Value(0, 8, "Atlantis", "name", "atlantis")
+    error = misstated(claim, wrong)
+    assert error.sentence.text == claim.with_value("Atlantis")
+    assert error.sentence.text[error.value.start : error.value.end] == "Atlantis"
+    assert error.claim_id != claim.claim_id
 
 
 def test_curating_the_library_never_opens_its_key(tmp_path):

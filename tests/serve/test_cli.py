@@ -52,6 +52,17 @@ def test_chat_answers_lines_the_same_for_the_same_seed(folder: Path, monkeypatch
     assert once.stdout == again.stdout != other.stdout
 
 
+def test_chat_prints_a_json_line_a_turn_for_programs(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    command = ["chat", str(folder), "--max-tokens", "8", "--seed", "4", "--json"]
+    result = CliRunner().invoke(app, command, input="hello there\n\nonce more\n")
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [answer["role"] for answer in answers] == ["assistant", "assistant"]
+    assert all(answer["finish_reason"] in ("stop", "length") for answer in answers)
+    assert all(0 < answer["completion_tokens"] <= 8 for answer in answers)
+    assert all(answer["prompt_tokens"] > 0 for answer in answers)
+
+
 def fails(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
     monkeypatch.setattr(sys, "argv", ["troth", *arguments])
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")

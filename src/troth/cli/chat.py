@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from troth.cli.options import Changes, SystemName, read_system
+from troth.cli.options import AsJson, Changes, SystemName, read_system
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,8 +26,12 @@ def command(
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the most likely token.")] = 0.7,
     max_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 512,
     seed: Annotated[int | None, typer.Option(help="The same seed and words give the same answers.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Talk to a model; /exit or Ctrl-D ends. Lines may also be piped in, one a turn."""
+    """Talk to a model; /exit or Ctrl-D ends. Lines may also be piped in, one a turn.
+
+    With --json each answer is one line: role, content, finish_reason, prompt_tokens, completion_tokens.
+    """
     table = read_system(system, changes).serve
     from rich.console import Console
 
@@ -45,7 +50,10 @@ def command(
         if line:
             messages.append({"role": "user", "content": line})
             prompt = _fit(engine, template, messages, max_tokens)
-            messages.append({"role": "assistant", "content": _answer(engine, prompt, params, console)})
+            answer = _answer(engine, prompt, params, None if as_json else console)
+            if as_json:
+                print(json.dumps(answer, ensure_ascii=False), flush=True)
+            messages.append({"role": "assistant", "content": answer["content"]})
 
 
 def _read(console: Console) -> str | None:
@@ -74,22 +82,33 @@ def _fit(engine: Engine, template: ChatTemplate, messages: list[dict[str, str]],
     return tuple(prompt)
 
 
-def _answer(engine: Engine, prompt: tuple[int, ...], params: SamplingParams, console: Console) -> str:
-    """Stream one answer to the terminal and return it; Ctrl-C ends the answer, not the conversation."""
+def _answer(
+    engine: Engine, prompt: tuple[int, ...], params: SamplingParams, console: Console | None
+) -> dict[str, Any]:
+    """One answer, streamed to the console where there is one; Ctrl-C ends the answer, not the conversation."""
     from troth.serve.engine.request import Request
 
+    answer: dict[str, Any] = {
+        "role": "assistant", "content": "", "finish_reason": "error", "prompt_tokens": len(prompt),
+        "completion_tokens": 0,
+    }  # fmt: skip
     try:
         request_id = engine.add(Request(prompt, params))
     except ValueError as error:
+        if console is None:
+            return answer | {"error": str(error)}
         console.print(f"({error})")
-        return ""
-    text = ""
+        return answer
     try:
         while engine.has_work:
             for output in engine.step():
-                console.print(output.text, end="", soft_wrap=True)
-                text += output.text
+                if console is not None:
+                    console.print(output.text, end="", soft_wrap=True)
+                answer["content"] += output.text
+                answer |= {"finish_reason": output.finish_reason, "completion_tokens": output.output_tokens}
     except KeyboardInterrupt:
         engine.cancel(request_id)
-    console.print()
-    return text
+        answer["finish_reason"] = "cancelled"
+    if console is not None:
+        console.print()
+    return answer

@@ -89,13 +89,13 @@ def _superseded(verdict: Verdict) -> tuple[str, str] | None:
 
 
 def _dated(verdict: Verdict, year: str, newer: str) -> str:
-    """The sentence with its year, and with the value that took the old one's place."""
+    """The sentence with its year, followed by what the closest newer page says in its own words."""
     sentence = verdict.claim.sentence.text
     word = re.match(r"\w+", sentence)
     ordinary = verdict.claim.value.start > 0 and word is not None and word.group() in _ORDINARY
     body = sentence[0].lower() + sentence[1:] if ordinary else sentence
-    end = len(body.rstrip(".!"))
-    return f"As of {year}, {body[:end]} (by {newer}: {verdict.best.text}){body[end:] or '.'}"
+    closest = max(verdict.best.witnesses, key=lambda witness: witness.mutual + witness.likeness)
+    return f"As of {year}, {body} By {newer}: {closest.sentence.text}"
 
 
 def _edited(document: Document, corrections: list[Correction]) -> Document:

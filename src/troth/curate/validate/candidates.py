@@ -16,6 +16,8 @@ FEATURES = (
 """What the judge weighs. best, second and third are the words of as many publishers; what follows describes the first
 two of them."""
 MAX_RIVALS = 4
+_SURE = 2.0
+"""A word this strong is surely about the claim's fact: each other's nearest, with most rare stems in common."""
 
 
 @dataclass(frozen=True)
@@ -56,20 +58,18 @@ def build_case(claim: Claim, witnesses: list[Witness], stated: Value | None = No
     return Case(claim, (Candidate(stated.text, tuple(own)), *rivals, Candidate(None)))
 
 
-def features(
-    case: Case, log_probs: list[float], priors: list[float], commonness: float, reliability: dict[str, float]
-) -> np.ndarray:
+def features(case: Case, log_probs: list[float], priors: list[float], commonness: float) -> np.ndarray:
     """[candidates, FEATURES].
 
     `log_probs` are the examiner's for each candidate but the last in the claim's sentence, `priors` the same in an
     empty one; both are empty where nobody was asked. `commonness` says how usual a name the stated one is (see
-    `Evidence.commonness`). `reliability` weighs each publisher's
-    word, 1 where unknown."""
+    `Evidence.commonness`).
+    """
     rows = np.zeros((len(case.candidates), len(FEATURES)))
     numeric = case.claim.value.kind != "name"
     for row, candidate in zip(rows[:-1], case.candidates[:-1], strict=True):
         first = candidate is case.candidates[0]
-        words = _by_publisher(candidate, reliability)
+        words = sorted(_by_publisher(candidate).values(), key=lambda word: -word[0])
         (best, top), (second, next_best), (third, _) = (*words, *[(0.0, None)] * 3)[:3]
         row[:8] = first, first and numeric, bool(words), best, second, third, best * numeric, second * numeric
         if top:
@@ -85,16 +85,25 @@ def features(
     return rows
 
 
-def _by_publisher(candidate: Candidate, reliability: dict[str, float]) -> list[tuple[float, Witness | None]]:
-    """How strongly each publisher states the candidate, strongest first, with its closest witness."""
-    words: dict[str, tuple[float, Witness | None]] = {}
+def voices(case: Case, publishers: list[str]) -> np.ndarray:
+    """How surely each publisher states each candidate in the place of the claim, from 0 to 1:
+    [candidates, publishers]."""
+    found = np.zeros((len(case.candidates), len(publishers)))
+    for row, candidate in zip(found, case.candidates, strict=True):
+        for publisher, (word, _) in _by_publisher(candidate).items():
+            row[publishers.index(publisher)] = min(1.0, word / _SURE)
+    return found
+
+
+def _by_publisher(candidate: Candidate) -> dict[str, tuple[float, Witness]]:
+    """How strongly each publisher states the candidate, with its closest witness."""
+    words: dict[str, tuple[float, Witness]] = {}
     for witness in candidate.witnesses:
         publisher = witness.sentence.document.publisher
         word = (witness.likeness + witness.mutual + witness.subject) * witness.alone**0.5
-        word *= reliability.get(publisher, 1.0)
         if publisher not in words or word > words[publisher][0]:
             words[publisher] = word, witness
-    return sorted(words.values(), key=lambda pair: -pair[0])
+    return words
 
 
 def _as_written(claim: Claim, value: Value) -> str:

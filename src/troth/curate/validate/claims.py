@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from troth.curate.document import Document
@@ -53,3 +53,12 @@ def find_claims(documents: list[Document]) -> tuple[list[Sentence], list[Claim]]
         for value in find_values(sentence.text, names)
     ]
     return found, claims
+
+
+def misstated(claim: Claim, wrong: Value) -> Claim:
+    """The claim with `wrong` in its value's place, as a careless page would have it."""
+    page, at = claim.sentence.document, claim.sentence.start
+    text = claim.with_value(wrong.text)
+    page = replace(page, text=page.text[:at] + text + page.text[claim.sentence.end :])
+    start = claim.value.start
+    return Claim(Sentence(page, at, at + len(text)), replace(wrong, start=start, end=start + len(wrong.text)))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import tantivy
 
+from troth.curate.document import Document
 from troth.curate.validate.claims import Claim
 from troth.curate.validate.sentences import Sentence
 from troth.curate.validate.values import Value, comparable, find_values, same
@@ -50,8 +51,11 @@ class Evidence:
         self._analyzer = builder.build()
         self.stems = [self._stem(sentence.text) for sentence in sentences]
         self.rarity = self._rarities()
-        self._place = {sentence: at for at, sentence in enumerate(sentences)}
-        self._near = self._neighbours(limit)
+        self._limit = limit
+        self._searcher, self._schema = self._index()
+        self._near = [
+            self._neighbours(sentence.document, stems) for sentence, stems in zip(sentences, self.stems, strict=True)
+        ]
 
     def witnesses(self, claim: Claim) -> list[Witness]:
         """What neighbouring sentences state in the place of the claim's value: that value, or comparable ones that the
@@ -60,14 +64,15 @@ class Evidence:
         A sentence that agrees with the claim's in two other values already tells the same fact; what else it
         mentions contradicts nothing.
         """
-        own = self._place[claim.sentence]
         text, value = claim.sentence.text, claim.value
         context = self._stem(f"{text[: value.start]} {text[value.end :]}") - self._stem(value.text)
         subject = sorted((s for s in context if not s.isdigit()), key=lambda s: (-self.rarity[s], s))[:_SUBJECT_STEMS]
         others = [v for v in find_values(text) if v.end <= value.start or v.start >= value.end]
         whole, rarest = self._weight(context), self._weight(subject)
         found: list[Witness] = []
-        for at in self._near[own]:
+        stems = self._stem(text)
+        near = self._neighbours(claim.sentence.document, stems)
+        for at, rank in near.items():
             agreed = sum(any(same(mine, theirs) for theirs in self.values[at]) for mine in others)
             stated = [
                 theirs for theirs in self.values[at]
@@ -81,7 +86,7 @@ class Evidence:
                         self.sentences[at],
                         theirs,
                         likeness=self._weight(context & rest) / max(1e-9, whole * self._weight(rest)) ** 0.5,
-                        mutual=self._mutual(own, at),
+                        mutual=(rank * self._rank_back(at, claim.sentence, stems)) ** -0.5,
                         subject=self._weight(s for s in subject if s in rest) / max(1e-9, rarest),
                         alone=1 / len(stated),
                     )
@@ -111,8 +116,7 @@ class Evidence:
         whole = len(self.sentences)
         return {s: math.log(whole / n) ** 2 if len(publishers[s]) > 1 else 0.0 for s, n in counts.items()}
 
-    def _neighbours(self, limit: int) -> list[dict[int, int]]:
-        """For each sentence the `limit` nearest of other publishers, with the rank each has among its publisher's."""
+    def _index(self) -> tuple[tantivy.Searcher, tantivy.Schema]:
         schema = tantivy.SchemaBuilder()
         schema.add_integer_field("at", stored=True)
         schema.add_text_field(_STEM, tokenizer_name="whitespace")
@@ -123,26 +127,20 @@ class Evidence:
             writer.add_document(tantivy.Document(at=at, **{_STEM: " ".join(sorted(stems))}))
         writer.commit()
         index.reload()
-        searcher = index.searcher()
-        near = []
-        for sentence, stems in zip(self.sentences, self.stems, strict=True):
-            rare = [stem for stem in sorted(stems) if self.rarity[stem] > 0]
-            queries = [tantivy.Query.term_query(index.schema, _STEM, stem) for stem in rare]
-            terms = [
-                (tantivy.Occur.Should, tantivy.Query.boost_query(query, self.rarity[stem]))
-                for stem, query in zip(rare, queries, strict=True)
-            ]
-            hits = searcher.search(tantivy.Query.boolean_query(terms), 2 * limit).hits if terms else []
-            found = [int(searcher.doc(address)["at"][0]) for _, address in hits]
-            found = [at for at in found if self.sentences[at].document.publisher != sentence.document.publisher][:limit]
-            near.append(self._ranked(stems, found))
-        return near
+        return index.searcher(), index.schema
 
-    def _ranked(self, stems: frozenset[str], found: list[int]) -> dict[int, int]:
-        words = frozenset(stem for stem in stems if not stem.isdigit())
-        closeness = {
-            at: self._weight(words & self.stems[at]) / max(1e-9, self._weight(self.stems[at])) ** 0.5 for at in found
-        }
+    def _neighbours(self, document: Document, stems: frozenset[str]) -> dict[int, int]:
+        """The nearest sentences of publishers other than the document's, each with its rank among its publisher's."""
+        rare = [stem for stem in sorted(stems) if self.rarity.get(stem, 0.0) > 0]
+        terms = [
+            (tantivy.Occur.Should, tantivy.Query.boost_query(query, self.rarity[stem]))
+            for stem, query in ((stem, tantivy.Query.term_query(self._schema, _STEM, stem)) for stem in rare)
+        ]
+        hits = self._searcher.search(tantivy.Query.boolean_query(terms), 2 * self._limit).hits if terms else []
+        found = [int(self._searcher.doc(address)["at"][0]) for _, address in hits]
+        found = [at for at in found if self.sentences[at].document.publisher != document.publisher][: self._limit]
+        words = _words(stems)
+        closeness = {at: self._closeness(words, self.stems[at]) for at in found}
         ranks: dict[int, int] = {}
         seen: Counter[str] = Counter()
         for at in sorted(found, key=lambda at: -closeness[at]):
@@ -151,5 +149,26 @@ class Evidence:
             ranks[at] = seen[publisher]
         return ranks
 
-    def _mutual(self, a: int, b: int) -> float:
-        return (self._near[a].get(b, _FAR) * self._near[b].get(a, _FAR)) ** -0.5
+    def _rank_back(self, at: int, sentence: Sentence, stems: frozenset[str]) -> int:
+        """The rank that a sentence of these stems has among its publisher's in the eyes of sentence `at`."""
+        words = _words(self.stems[at])
+        own = self._closeness(words, stems)
+        if own == 0:
+            return _FAR
+        place = sentence.start, sentence.document.source
+        if own < min((self._closeness(words, self.stems[o]) for o in self._near[at]), default=0.0):
+            return _FAR
+        nearer = (
+            other for other in self._near[at]
+            if self.sentences[other].document.publisher == sentence.document.publisher
+            and (self.sentences[other].start, self.sentences[other].document.source) != place
+            and self._closeness(words, self.stems[other]) > own
+        )  # fmt: skip
+        return 1 + sum(1 for _ in nearer)
+
+    def _closeness(self, words: frozenset[str], stems: frozenset[str]) -> float:
+        return self._weight(words & stems) / max(1e-9, self._weight(stems)) ** 0.5
+
+
+def _words(stems: frozenset[str]) -> frozenset[str]:
+    return frozenset(stem for stem in stems if not stem.isdigit())

@@ -2,8 +2,9 @@
 
 A conditional logit (McFadden 1974) over the candidates of a case. It is fitted on planted errors: claims of the corpus
 itself with another value of the same kind put in their place, so that nobody has to label anything. How often each
-publisher errs, next to the others, is then read off the verdicts themselves and becomes the prior of its claims (after
-Saerens et al. 2002; the mean over all publishers is held, without which it would run away where little is known).
+publisher errs, next to the others, is then read off the verdicts themselves. It becomes the prior of its claims (after
+Saerens et al. 2002) and the weight of its word for others, as in truth discovery (Dawid & Skene 1979); the mean over
+all publishers is held, without which it would run away where little is known.
 """
 
 from dataclasses import dataclass
@@ -41,30 +42,30 @@ def fit(examples: list[Example]) -> np.ndarray:
 
 
 def judge(
-    features: list[np.ndarray], publishers: list[str], theta: np.ndarray, planted_rate: float
-) -> tuple[list[np.ndarray], dict[str, float]]:
+    features: list[np.ndarray], voices: list[np.ndarray], speakers: np.ndarray, theta: np.ndarray, planted_rate: float
+) -> tuple[list[np.ndarray], np.ndarray]:
     """Probabilities of the candidates of each case, and each publisher's estimated share of wrong claims.
 
-    `planted_rate` is the share of wrong claims that `theta` was fitted for, where every publisher's estimate starts.
+    `voices` say how surely each publisher states each candidate [candidates, publishers], `speakers` which publisher
+    makes each claim. `planted_rate` is the share of wrong claims that `theta` was fitted for, where every publisher's
+    estimate starts.
     """
-    posteriors = [_softmax(x @ theta) for x in features]
-    error = dict.fromkeys(publishers, planted_rate)
+    scores = [x @ theta for x in features]
+    count = voices[0].shape[1]
+    error = np.full(count, planted_rate)
+    claims = np.bincount(speakers, minlength=count)
     for _ in range(_PRIOR_ROUNDS):
-        wrong: dict[str, list[float]] = {who: [] for who in publishers}
-        for p, who in zip(posteriors, publishers, strict=True):
-            wrong[who].append(1 - _with_prior(p, error[who], planted_rate)[0])
-        overall = sum(map(sum, wrong.values())) / len(posteriors)
-        for who, shares in wrong.items():
-            own = (sum(shares) + _PRIOR_STRENGTH * overall) / (len(shares) + _PRIOR_STRENGTH)
-            error[who] = min(_MOST_ERRORS, planted_rate * own / overall)
-    return [_with_prior(p, error[who], planted_rate) for p, who in zip(posteriors, publishers, strict=True)], error
-
-
-def _with_prior(p: np.ndarray, error: float, planted_rate: float) -> np.ndarray:
-    shifted = p.copy()
-    shifted[0] *= (1 - error) / (1 - planted_rate)
-    shifted[1:] *= error / planted_rate
-    return shifted / shifted.sum()
+        odds = np.log((1 - error) / error) - np.log((1 - planted_rate) / planted_rate)
+        posteriors = []
+        for score, voice, who in zip(scores, voices, speakers, strict=True):
+            own = score + voice @ odds
+            own[0] += odds[who]
+            posteriors.append(_softmax(own))
+        wrong = np.bincount(speakers, weights=[1 - p[0] for p in posteriors], minlength=count)
+        overall = wrong.sum() / len(posteriors)
+        share = (wrong + _PRIOR_STRENGTH * overall) / (claims + _PRIOR_STRENGTH)
+        error = np.clip(planted_rate * share / overall, 0.001, _MOST_ERRORS)
+    return posteriors, error
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 
 from troth.curate.document import Document
-from troth.curate.validate.candidates import FEATURES, Candidate, Case, build_case, features
-from troth.curate.validate.claims import Claim, find_claims, name_words
+from troth.curate.validate.candidates import FEATURES, Candidate, Case, build_case, features, voices
+from troth.curate.validate.claims import Claim, find_claims, misstated, name_words
 from troth.curate.validate.evidence import Evidence, Witness
 from troth.curate.validate.examine import Cloze, Examiner
 from troth.curate.validate.judge import Example, fit, judge
@@ -17,6 +17,7 @@ from troth.curate.validate.values import same
 from troth.system import CurateTable
 
 _ROUNDS = 4
+_ALIKE = 0.25
 Stance = Literal["supported", "refuted", "not_enough_evidence"]
 
 
@@ -51,9 +52,10 @@ def validate(
 ) -> Validation:  # fmt: skip
     """Judge every claim of `documents` for which another publisher has evidence; `examiner` may be None.
 
-    Each claim gives two cases: as it stands, and, if others state its value too, with an error planted in it. Half of
-    the planted errors, by chance, fit the judge; on the other half its recall is measured. Claims as they stand serve
-    as examples of right ones only as far as the round before believed them, for some of them are wrong.
+    Each claim gives a case as it stands. If others state its value too, in a sentence alike, an error is planted in
+    it: half of them, by chance, fit the judge, with the evidence that the claim itself has; on the other half its
+    recall is measured, with the evidence that a search for the misstated sentence finds. Claims as they stand serve as
+    examples of right ones only as far as the round before believed them, for some of them are wrong.
     """
     random = np.random.default_rng(seed)
     sentences, claims = find_claims(documents)
@@ -62,54 +64,60 @@ def validate(
     pool = [value for values in evidence.values for value in values if value.kind == "name"]
     stated: list[Case] = []
     planted: list[tuple[Case, int]] = []
+    held_out: list[tuple[Case, int]] = []
     for claim in claims:
         witnesses = evidence.witnesses(claim)
         if not witnesses:
             continue
         stated.append(build_case(claim, witnesses))
         wrong = plant(claim.value, witnesses, pool, random)
-        if wrong is not None:
+        if wrong is None or not any(w.likeness >= _ALIKE and same(w.value, claim.value) for w in witnesses):
+            continue
+        if random.random() < 0.5:
             case = build_case(claim, witnesses, wrong)
-            true = next((i for i, rival in enumerate(case.candidates) if i and _states(rival, claim)), None)
-            if true is not None:
-                planted.append((case, true))
+            planted.append((case, _true_one(case, claim)))
+        else:
+            error = misstated(claim, wrong)
+            case = build_case(error, evidence.witnesses(error))
+            held_out.append((case, _true_one(case, claim)))
+    planted = [(case, true) for case, true in planted if true]
     progress(f"{len(stated):,} claims with evidence: cross-examining")
-    cases = [*stated, *(case for case, _ in planted)]
+    cases = [*stated, *(case for case, _ in planted), *(case for case, _ in held_out)]
     asked, priors = _examine(examiner, cases)
-    common = [evidence.commonness(case.claim.value) for case in cases]
-    publishers = [case.claim.sentence.document.publisher for case in stated]
-    learn = random.random(len(planted)) < 0.5
-    reliability: dict[str, float] = {}
+    x = [
+        features(case, answers, prior, evidence.commonness(case.claim.value))
+        for case, answers, prior in zip(cases, asked, priors, strict=True)
+    ]
+    x_stated, x_planted, x_held_out = x[: len(stated)], x[len(stated) : -len(held_out)], x[-len(held_out) :]
+    publishers = sorted({document.publisher for document in documents})
+    speakers = np.array([publishers.index(case.claim.sentence.document.publisher) for case in stated])
+    heard = [voices(case, publishers) for case in stated]
     trusted = np.ones(len(stated))
     for _ in range(_ROUNDS):
-        x = [features(*known, reliability) for known in zip(cases, asked, priors, common, strict=True)]
-        x_stated, x_planted = x[: len(stated)], x[len(stated) :]
         examples = [Example(x, 0, (1 - settings.canary_rate) * p) for x, p in zip(x_stated, trusted, strict=True)]
         examples += [
-            Example(x, true, settings.canary_rate)
-            for x, (_, true), used in zip(x_planted, planted, learn, strict=True) if used
+            Example(x, true, settings.canary_rate) for x, (_, true) in zip(x_planted, planted, strict=True)
         ]  # fmt: skip
         theta = fit(examples)
-        probabilities, errors = judge(x_stated, publishers, theta, settings.canary_rate)
-        reliability = {who: 1 - error for who, error in errors.items()}
+        probabilities, errors = judge(x_stated, heard, speakers, theta, settings.canary_rate)
         trusted = np.array([p[0] for p in probabilities])
-    verdicts = [
-        _verdict(case, p, asked_of, settings)
-        for case, p, asked_of in zip(stated, probabilities, asked[: len(stated)], strict=True)
-    ]
-    held_out = [(x, true) for x, (_, true), used in zip(x_planted, planted, learn, strict=True) if not used]
     return Validation(
-        verdicts=verdicts,
+        verdicts=[
+            _verdict(case, p, answers, settings)
+            for case, p, answers in zip(stated, probabilities, asked[: len(stated)], strict=True)
+        ],
         claims=len(claims),
         unchecked=len(claims) - len(stated),
-        publisher_error=errors,
+        publisher_error=dict(zip(publishers, map(float, errors), strict=True)),
         weights={name: float(weight) for name, weight in zip(FEATURES, theta, strict=True)},
-        planted=_planted_figures(held_out, theta, settings.act_above),
+        planted=_planted_figures(x_held_out, [true for _, true in held_out], theta, settings.act_above),
     )
 
 
-def _states(candidate: Candidate, claim: Claim) -> bool:
-    return any(same(witness.value, claim.value) for witness in candidate.witnesses)
+def _true_one(case: Case, claim: Claim) -> int:
+    """Which candidate of a misstated case is what the claim really says; 0 if none."""
+    stating = (i for i, c in enumerate(case.candidates) if i and any(same(w.value, claim.value) for w in c.witnesses))
+    return next(stating, 0)
 
 
 def _examine(examiner: Examiner | None, cases: list[Case]) -> tuple[list[list[float]], list[list[float]]]:
@@ -136,15 +144,17 @@ def _verdict(case: Case, p: np.ndarray, asked: list[float], settings: CurateTabl
     return Verdict(case.claim, stance, float(p[0]), case.candidates[best], float(p[best]), witnesses, examined)
 
 
-def _planted_figures(cases: list[tuple[np.ndarray, int]], theta: np.ndarray, act_above: float) -> dict[str, float]:
+def _planted_figures(
+    features: list[np.ndarray], true: list[int], theta: np.ndarray, act_above: float
+) -> dict[str, float]:
     """Recall of planted errors that the judge never saw, and how often the right value was put back."""
-    if not cases:
+    if not features:
         return {"planted": 0}
     caught = mended = 0
-    for x, true in cases:
+    for x, right in zip(features, true, strict=True):
         scores = np.exp(x @ theta - (x @ theta).max())
         p = scores / scores.sum()
         if 1 - p[0] > act_above:
             caught += 1
-            mended += int(np.argmax(p[1:])) + 1 == true
-    return {"planted": len(cases), "recall": caught / len(cases), "mended": mended / max(1, caught)}
+            mended += int(np.argmax(p[1:])) + 1 == right
+    return {"planted": len(features), "recall": caught / len(features), "mended": mended / max(1, caught)}
