@@ -1,7 +1,8 @@
 """Muon for matrices, stacked experts included, and AdamW for the rest.
 
-Muon (Jordan et al., 2024): momentum, then the nearest orthogonal matrix by five Newton-Schulz steps; the update is
-scaled by 0.2 * sqrt(max(rows, columns)) so that its size is like AdamW's (Liu et al., 2502.16982).
+Muon (Jordan et al., 2024): momentum, then nearly the nearest orthogonal matrix by four Newton-Schulz steps (a fifth
+costs 5% of nano's step and taught it no more); the update is scaled by 0.2 * sqrt(max(rows, columns)) so that its
+size is like AdamW's (Liu et al., 2502.16982).
 """
 
 from typing import Any
@@ -14,7 +15,7 @@ from troth.model.decoder import Decoder
 _QUINTIC = 3.4445, -4.7750, 2.0315
 
 
-def orthogonalise(g_SOI: torch.Tensor, dtype: torch.dtype, steps: int = 5) -> torch.Tensor:
+def orthogonalise(g_SOI: torch.Tensor, dtype: torch.dtype, steps: int = 4) -> torch.Tensor:
     """Move the singular values of each matrix of a stack [stack, out, in] close to one; products are in `dtype`."""
     a, b, c = _QUINTIC
     x = (g_SOI / (g_SOI.norm(dim=(-2, -1), keepdim=True) + 1e-7)).to(dtype)
@@ -23,7 +24,7 @@ def orthogonalise(g_SOI: torch.Tensor, dtype: torch.dtype, steps: int = 5) -> to
         x = x.mT
     for _ in range(steps):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.mT if tall else x).to(g_SOI.dtype)
 
 

@@ -11,11 +11,13 @@ from troth.curate.validate.values import Value, same
 FEATURES = (
     "stated", "stated_number", "witnessed", "best", "second", "third", "best_number", "second_number",
     "mutual", "likeness", "subject", "alone", "second_mutual", "second_likeness", "second_subject",
-    "stated_is_common", "examiner", "examiner_number", "prior", "none", "none_number",
+    "stated_is_common", "examiner", "examiner_number", "none", "none_number",
 )  # fmt: skip
 """What the judge weighs. best, second and third are the words of as many publishers; what follows describes the first
 two of them."""
 MAX_RIVALS = 4
+_TEMPERATURE = 2.0
+"""Divides what a small examiner thinks of a candidate, of which it is far too sure."""
 _SURE = 2.0
 """A word this strong is surely about the claim's fact: each other's nearest, with most rare stems in common."""
 
@@ -62,8 +64,9 @@ def features(case: Case, log_probs: list[float], priors: list[float], commonness
     """[candidates, FEATURES].
 
     `log_probs` are the examiner's for each candidate but the last in the claim's sentence, `priors` the same in an
-    empty one; both are empty where nobody was asked. `commonness` says how usual a name the stated one is (see
-    `Evidence.commonness`).
+    empty one; both are empty where nobody was asked. What counts is each candidate's share of the probability that the
+    sentence adds, tempered, for log-probabilities of models this small have long tails. `commonness` says how usual a
+    name the stated one is (see `Evidence.commonness`).
     """
     rows = np.zeros((len(case.candidates), len(FEATURES)))
     numeric = case.claim.value.kind != "name"
@@ -78,10 +81,10 @@ def features(case: Case, log_probs: list[float], priors: list[float], commonness
             row[12:15] = next_best.mutual, next_best.likeness, next_best.subject
     rows[0, 15] = commonness
     if log_probs:
-        rows[:-1, 16] = np.array(log_probs) - np.logaddexp.reduce(log_probs)
+        surprise = (np.array(log_probs) - np.array(priors)) / _TEMPERATURE
+        rows[:-1, 16] = np.exp(surprise - np.logaddexp.reduce(surprise))
         rows[:-1, 17] = rows[:-1, 16] * numeric
-        rows[:-1, 18] = np.array(priors) - np.logaddexp.reduce(priors)
-    rows[-1, 19:] = 1.0, numeric
+    rows[-1, 18:] = 1.0, numeric
     return rows
 
 
