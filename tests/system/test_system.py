@@ -33,12 +33,6 @@ def test_nano_is_there_and_complete():
     assert system.train.batch_tokens >= system.train.sequence_length
 
 
-def test_an_examiner_is_the_model_but_for_what_the_cycle_says():
-    system = load_system("nano", ["cycle.examiner={ hidden_size = 64 }"])
-    assert system.examiner_model() == system.model.model_copy(update={"hidden_size": 64})
-    assert load_system("nano", ["cycle.examiner={}"]).examiner_model() == system.model
-
-
 def test_changes_come_after_the_file_and_the_last_one_counts():
     before = load_system("nano")
     changes = ["train.steps=7", "serve.host=0.0.0.0", "train.steps = 8", "data.weights.library=0.25"]
@@ -74,8 +68,6 @@ def test_a_file_of_ones_own(tmp_path):
         ("model.head_dim=31", "model.head_dim=31: input should be a multiple of 2"),
         ("model.num_experts_per_tok=99", "model: num_experts_per_tok=99 exceeds num_experts="),
         ("train.batch_tokens=8", "train: batch_tokens=8 is less than sequence_length="),
-        ("cycle.examiner.hidden_size=0", "cycle.examiner.hidden_size=0: input should be greater than 0"),
-        ("cycle.examiner.hidden=64", "cycle.examiner.hidden: unknown key; known here: vocab_size, hidden_size, "),
         ("data.sources=[]", "data.sources=[]: "),
         ("data.weights.library=much", "data.weights.library='much': input should be a valid number"),
         ("serve.port=70000", "serve.port=70000: input should be less than or equal to 65535"),

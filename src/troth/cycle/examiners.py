@@ -62,6 +62,6 @@ def train_examiners(
             write_shards(kept, tokenizer, home / "shards")
         with reporter(f"examiner {fold + 1} of {folds}") as report:
             weights = system.data.weights
-            model = train(system.examiner_model(), settings, weights, tokenizer, home / "shards", home / "run", report)
+            model = train(system.model, settings, weights, tokenizer, home / "shards", home / "run", report)
         scorers.append(Scorer(load_weights(model), tokenizer))
     return FoldExaminers(tuple(scorers))

@@ -6,11 +6,7 @@ from troth.system.table import Table
 
 
 class CycleTable(Table):
-    """`folds` models cross-examine the corpus, each trained for `examiner_steps` on pages that it does not judge.
-
-    `examiner` holds the fields of [model] in which their network differs: a smaller one reads more pages in its time.
-    """
+    """`folds` models cross-examine the corpus, each trained for `examiner_steps` on pages that it does not judge."""
 
     folds: int = Field(default=3, ge=2)
     examiner_steps: int = Field(gt=0)
-    examiner: dict[str, int] = Field(default_factory=dict)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError, model_validator
+from pydantic import ValidationError
 
 from troth.model.config import ModelConfig
 from troth.system.curate import CurateTable
@@ -25,18 +25,6 @@ class System(Table):
     train: TrainTable
     cycle: CycleTable
     serve: ServeTable = ServeTable()
-
-    @model_validator(mode="after")
-    def _examiner_fits(self) -> "System":
-        try:
-            self.examiner_model()
-        except ValidationError as error:
-            raise ValueError(f"cycle.examiner.{_first_problem(error)}") from error
-        return self
-
-    def examiner_model(self) -> ModelConfig:
-        """The network of the models that cross-examine: that of the generations, but for `cycle.examiner`."""
-        return ModelConfig.model_validate(self.model.model_dump() | self.cycle.examiner)
 
 
 def named_systems() -> list[str]:
@@ -90,11 +78,8 @@ def _first_problem(error: ValidationError) -> str:
         table = System
         for part in first["loc"][:-1]:
             table = table.model_fields[str(part)].annotation  # type: ignore[assignment]
-        known = table if error.title == System.__name__ else ModelConfig
-        return f"{key}: unknown key; known here: {', '.join(known.model_fields)}"
+        return f"{key}: unknown key; known here: {', '.join(table.model_fields)}"
     message = first["msg"].removeprefix("Value error, ")
-    if not key:
-        return message
     value = "" if isinstance(first["input"], dict) else f"={first['input']!r}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{key}{value}: {message[0].lower()}{message[1:]}{more}"

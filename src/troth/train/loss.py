@@ -20,13 +20,16 @@ class _ChunkedLoss(torch.autograd.Function):
         count, rows = max(1, len(targets_N)), (min(_CHUNK, len(h_ND)), len(w_VD))
         loss = torch.zeros((), dtype=torch.float64, device=h_ND.device)
         grad_h, grad_w = torch.empty_like(h_ND), torch.zeros_like(w_VD, dtype=wide)
-        # One buffer for all chunks: fresh memory costs more than the arithmetic on it.
-        narrow, scores, p = h_ND.new_empty(rows), h_ND.new_empty(rows, dtype=wide), h_ND.new_empty(rows, dtype=wide)
+        # One buffer for all chunks: fresh memory costs more than the arithmetic on it. Without a narrower dtype to
+        # cast to and from, scores and gradient are formed in place.
+        scores, p = h_ND.new_empty(rows, dtype=wide), h_ND.new_empty(rows, dtype=wide)
+        narrow = scores if h_ND.dtype == wide else h_ND.new_empty(rows)
         for start in range(0, len(h_ND), _CHUNK):
             h, target = h_ND[start : start + _CHUNK], targets_N[start : start + _CHUNK, None]
             grad, x, p_x = (buffer[: len(h)] for buffer in (narrow, scores, p))
             torch.mm(h, w_VD.T, out=grad)
-            x.copy_(grad)
+            if narrow is not scores:
+                x.copy_(grad)
             torch.softmax(x, -1, out=p_x)
             log_p = p_x.gather(1, target).clamp(min=torch.finfo(wide).tiny).log()
             log_sum = x.gather(1, target) - log_p
@@ -34,9 +37,9 @@ class _ChunkedLoss(torch.autograd.Function):
             if z_loss:
                 p_x.mul_(1 + 2 * z_loss * log_sum)
             p_x.scatter_add_(1, target, torch.full_like(log_p, -1))
-            grad.copy_(p_x.div_(count))
+            torch.div(p_x, count, out=grad)
             torch.mm(grad, w_VD, out=grad_h[start : start + _CHUNK])
-            grad_w += grad.T @ h
+            grad_w.addmm_(grad.T, h) if narrow is scores else grad_w.add_(grad.T @ h)
         ctx.save_for_backward(grad_h, grad_w.to(w_VD.dtype))
         return (loss / count).to(wide)
 
