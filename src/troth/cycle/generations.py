@@ -21,6 +21,7 @@ from troth.evaluate.texts import sample_by_kind
 from troth.model.families.afmoe import load_weights
 from troth.model.tokenizer import Tokenizer
 from troth.system import System
+from troth.train.run import save_record
 from troth.train.shards import write_shards
 from troth.train.trainer import train
 
@@ -70,7 +71,7 @@ def _claim_folder(cycle: Cycle) -> None:
             raise ValueError(f"{cycle.out}: holds a cycle of another system or other settings; use another --out")
         return
     cycle.out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(own, indent=2))
+    save_record(path, own)
 
 
 def _collected(cycle: Cycle) -> tuple[list[Document], list[Document]]:
@@ -130,7 +131,7 @@ def _measured(
     before, after = scores["generations"]
     better = int(after["wrong_on_corrupted"] <= before["wrong_on_corrupted"])
     scores["best"] = better
-    (cycle.out / "scores.json").write_text(json.dumps(scores, indent=2))
+    save_record(cycle.out / "scores.json", scores)
     _point(cycle.out / "best", Path(f"gen-{better}") / "run" / "model")
     return scores
 

@@ -1,6 +1,7 @@
 """The run folder: what a run was started with, enough to repeat it, and whether it may be continued."""
 
 import json
+import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -34,5 +35,12 @@ def open_run(run: Path, model: ModelConfig, train: TrainTable, data: dict[str, A
     run.mkdir(parents=True, exist_ok=True)
     environment = {"python": platform.python_version(), "platform": platform.platform(), "torch": torch.__version__}
     record = {"troth": troth.__version__, "environment": environment, "settings": settings}
-    path.write_text(json.dumps(record, indent=2))
+    save_record(path, record)
     return record
+
+
+def save_record(path: Path, record: dict[str, Any]) -> None:
+    """Write JSON that appears whole or not at all, however the program ends."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(record, indent=2))
+    os.replace(partial, path)

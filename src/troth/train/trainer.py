@@ -1,6 +1,5 @@
 """The training loop: one step is batch, forward, loss, backward, clip, update, balance."""
 
-import json
 import os
 import shutil
 import time
@@ -22,7 +21,7 @@ from troth.train.memory import keep_freed_memory
 from troth.train.metrics import Metrics, MetricsLog, load_figures
 from troth.train.optim import build_optimizers
 from troth.train.precision import cast_forward, choose_precision
-from troth.train.run import open_run
+from troth.train.run import open_run, save_record
 from troth.train.schedule import warmup_stable_decay
 from troth.train.shards import open_shards
 
@@ -45,7 +44,7 @@ def train(
     keep_freed_memory()
     if "precision" not in record:
         record["precision"] = str(choose_precision(settings.precision, device)).removeprefix("torch.")
-        (run / "run.json").write_text(json.dumps(record, indent=2))
+        save_record(run / "run.json", record)
     dtype = getattr(torch, record["precision"])
     batches = Batches(
         collections, weights, tokenizer, sequences=settings.batch_tokens // settings.sequence_length,
