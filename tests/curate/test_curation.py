@@ -139,6 +139,23 @@ def test_judge_learns_to_follow_what_told_true_from_planted():
     assert np.mean([int(np.argmax(p)) == e.true for p, e in zip(probabilities, examples, strict=True)]) > 0.9
 
 
+@pytest.mark.parametrize("texts", [("Bread.", "Rain."), ("The oven holds 12 loaves.", "The Danube froze in 1929.")])
+def test_publishers_that_speak_of_different_things_judge_nothing(texts):
+    documents = [Document(who, "documents", text, publisher=who) for who, text in zip("AB", texts, strict=True)]
+    result = validate(documents, None, CurateTable(), seed=0)
+    assert result.verdicts == []
+    assert result.unchecked == result.claims
+
+
+def test_one_fact_that_two_publishers_share_is_enough_to_judge():
+    texts = "The bridge of Xanadu opened in 1931. Bread rises.", "In 1931 Xanadu opened its bridge. Rain falls."
+    documents = [Document(who, "documents", text, publisher=who) for who, text in zip("AB", texts, strict=True)]
+    for seed in range(4):
+        verdicts = validate(documents, None, CurateTable(), seed=seed).verdicts
+        assert {verdict.stance for verdict in verdicts} <= {"supported", "not_enough_evidence", "refuted"}
+        assert any(verdict.claim.value.text == "1931" for verdict in verdicts)
+
+
 def test_the_word_of_a_publisher_that_errs_often_counts_less():
     careless, careful, other = range(3)
     refuted, believed, open_ = np.array([[0.0], [3.0]]), np.array([[3.0], [0.0]]), np.array([[0.0], [0.0]])

@@ -81,6 +81,8 @@ def validate(
             case = build_case(error, evidence.witnesses(error))
             held_out.append((case, _true_one(case, claim)))
     planted = [(case, true) for case, true in planted if true]
+    if not stated:
+        return Validation([], len(claims), len(claims), {}, {}, {"planted": 0})
     progress(f"{len(stated):,} claims with evidence: cross-examining")
     cases = [*stated, *(case for case, _ in planted), *(case for case, _ in held_out)]
     asked, priors = _examine(examiner, cases)
@@ -88,7 +90,8 @@ def validate(
         features(case, answers, prior, evidence.commonness(case.claim.value))
         for case, answers, prior in zip(cases, asked, priors, strict=True)
     ]
-    x_stated, x_planted, x_held_out = x[: len(stated)], x[len(stated) : -len(held_out)], x[-len(held_out) :]
+    first, last = len(stated), len(stated) + len(planted)
+    x_stated, x_planted, x_held_out = x[:first], x[first:last], x[last:]
     publishers = sorted({document.publisher for document in documents})
     speakers = np.array([publishers.index(case.claim.sentence.document.publisher) for case in stated])
     heard = [voices(case, publishers) for case in stated]
