@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from troth.system import ServeTable
 
 DRAIN_SECONDS = 30
-QUESTION = "Which city is the capital of Nigeria?"
+QUESTION = "In which year were X-rays discovered?"
 
 
 def command(
