@@ -152,8 +152,7 @@ def test_one_fact_that_two_publishers_share_is_enough_to_judge():
     documents = [Document(who, "documents", text, publisher=who) for who, text in zip("AB", texts, strict=True)]
     for seed in range(4):
         verdicts = validate(documents, None, CurateTable(), seed=seed).verdicts
-        assert {verdict.stance for verdict in verdicts} <= {"supported", "not_enough_evidence", "refuted"}
-        assert any(verdict.claim.value.text == "1931" for verdict in verdicts)
+        assert {v.stance for v in verdicts if v.claim.value.text == "1931"} == {"supported"}
 
 
 def test_the_word_of_a_publisher_that_errs_often_counts_less():

@@ -39,7 +39,10 @@ class _ChunkedLoss(torch.autograd.Function):
             p_x.scatter_add_(1, target, torch.full_like(log_p, -1))
             torch.div(p_x, count, out=grad)
             torch.mm(grad, w_VD, out=grad_h[start : start + _CHUNK])
-            grad_w.addmm_(grad.T, h) if narrow is scores else grad_w.add_(grad.T @ h)
+            if narrow is scores:
+                grad_w.addmm_(grad.T, h)
+            else:
+                grad_w += grad.T @ h
         ctx.save_for_backward(grad_h, grad_w.to(w_VD.dtype))
         return (loss / count).to(wide)
 

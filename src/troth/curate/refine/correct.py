@@ -95,7 +95,8 @@ def _dated(verdict: Verdict, year: str, newer: str) -> str:
     ordinary = verdict.claim.value.start > 0 and word is not None and word.group() in _ORDINARY
     body = sentence[0].lower() + sentence[1:] if ordinary else sentence
     closest = max(verdict.best.witnesses, key=lambda witness: witness.mutual + witness.likeness)
-    return f"As of {year}, {body} By {newer}: {closest.sentence.text}"
+    stop = "" if body.endswith((".", "!")) else "."
+    return f"As of {year}, {body}{stop} By {newer}: {closest.sentence.text}"
 
 
 def _edited(document: Document, corrections: list[Correction]) -> Document:

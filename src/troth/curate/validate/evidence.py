@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import tantivy
 
-from troth.curate.document import Document
 from troth.curate.validate.claims import Claim
 from troth.curate.validate.sentences import Sentence
 from troth.curate.validate.values import Value, comparable, find_values, same
@@ -53,9 +52,7 @@ class Evidence:
         self.rarity = self._rarities()
         self._limit = limit
         self._searcher, self._schema = self._index()
-        self._near = [
-            self._neighbours(sentence.document, stems) for sentence, stems in zip(sentences, self.stems, strict=True)
-        ]
+        self._near: dict[tuple[str, frozenset[str]], dict[int, int]] = {}
 
     def witnesses(self, claim: Claim) -> list[Witness]:
         """What neighbouring sentences state in the place of the claim's value: that value, or comparable ones that the
@@ -71,8 +68,7 @@ class Evidence:
         whole, rarest = self._weight(context), self._weight(subject)
         found: list[Witness] = []
         stems = self._stem(text)
-        near = self._neighbours(claim.sentence.document, stems)
-        for at, rank in near.items():
+        for at, rank in self._neighbours(claim.sentence.document.publisher, stems).items():
             agreed = sum(any(same(mine, theirs) for theirs in self.values[at]) for mine in others)
             stated = [
                 theirs for theirs in self.values[at]
@@ -129,8 +125,14 @@ class Evidence:
         index.reload()
         return index.searcher(), index.schema
 
-    def _neighbours(self, document: Document, stems: frozenset[str]) -> dict[int, int]:
-        """The nearest sentences of publishers other than the document's, each with its rank among its publisher's."""
+    def _neighbours(self, publisher: str, stems: frozenset[str]) -> dict[int, int]:
+        """The sentences of other publishers nearest to one of these stems, each with its rank among its publisher's;
+        a sentence with several claims is searched for once."""
+        if (publisher, stems) not in self._near:
+            self._near[publisher, stems] = self._search(publisher, stems)
+        return self._near[publisher, stems]
+
+    def _search(self, publisher: str, stems: frozenset[str]) -> dict[int, int]:
         rare = [stem for stem in sorted(stems) if self.rarity.get(stem, 0.0) > 0]
         terms = [
             (tantivy.Occur.Should, tantivy.Query.boost_query(query, self.rarity[stem]))
@@ -138,33 +140,33 @@ class Evidence:
         ]
         hits = self._searcher.search(tantivy.Query.boolean_query(terms), 2 * self._limit).hits if terms else []
         found = [int(self._searcher.doc(address)["at"][0]) for _, address in hits]
-        found = [at for at in found if self.sentences[at].document.publisher != document.publisher][: self._limit]
+        found = [at for at in found if self.sentences[at].document.publisher != publisher][: self._limit]
         words = _words(stems)
         closeness = {at: self._closeness(words, self.stems[at]) for at in found}
         ranks: dict[int, int] = {}
         seen: Counter[str] = Counter()
         for at in sorted(found, key=lambda at: -closeness[at]):
-            publisher = self.sentences[at].document.publisher
-            seen[publisher] += 1
-            ranks[at] = seen[publisher]
+            theirs = self.sentences[at].document.publisher
+            seen[theirs] += 1
+            ranks[at] = seen[theirs]
         return ranks
 
     def _rank_back(self, at: int, sentence: Sentence, stems: frozenset[str]) -> int:
-        """The rank that a sentence of these stems has among its publisher's in the eyes of sentence `at`."""
+        """The rank that a sentence of these stems has among its publisher's in the eyes of sentence `at`; _FAR where
+        it is farther than all that a search from there finds."""
         words = _words(self.stems[at])
+        near = self._neighbours(self.sentences[at].document.publisher, self.stems[at])
+        closeness = {other: self._closeness(words, self.stems[other]) for other in near}
         own = self._closeness(words, stems)
-        if own == 0:
+        if own == 0 or own < min(closeness.values(), default=0.0):
             return _FAR
-        place = sentence.start, sentence.document.source
-        if own < min((self._closeness(words, self.stems[o]) for o in self._near[at]), default=0.0):
-            return _FAR
-        nearer = (
-            other for other in self._near[at]
-            if self.sentences[other].document.publisher == sentence.document.publisher
-            and (self.sentences[other].start, self.sentences[other].document.source) != place
-            and self._closeness(words, self.stems[other]) > own
-        )  # fmt: skip
-        return 1 + sum(1 for _ in nearer)
+        place = sentence.document.source, sentence.start
+        rank = 1
+        for other, close in closeness.items():
+            theirs = self.sentences[other]
+            same_publisher = theirs.document.publisher == sentence.document.publisher
+            rank += close > own and same_publisher and (theirs.document.source, theirs.start) != place
+        return rank
 
     def _closeness(self, words: frozenset[str], stems: frozenset[str]) -> float:
         return self._weight(words & stems) / max(1e-9, self._weight(stems)) ** 0.5

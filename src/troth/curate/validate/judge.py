@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _RIDGE, _STEPS = 0.1, 25
-_PRIOR_ROUNDS, _PRIOR_STRENGTH, _MOST_ERRORS = 6, 40.0, 0.6
+_PRIOR_ROUNDS, _PRIOR_STRENGTH, _FEWEST_ERRORS, _MOST_ERRORS = 6, 40.0, 0.001, 0.6
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def fit(examples: list[Example]) -> np.ndarray:
     for _ in range(_STEPS):
         gradient, hessian = -_RIDGE * theta, _RIDGE * np.eye(len(theta))
         for example in examples:
-            p = _softmax(example.x_CK @ theta)
+            p = softmax(example.x_CK @ theta)
             mean = p @ example.x_CK
             gradient += example.weight * (example.x_CK[example.true] - mean)
             hessian += example.weight * ((example.x_CK.T * p) @ example.x_CK - np.outer(mean, mean))
@@ -60,14 +60,15 @@ def judge(
         for score, voice, who in zip(scores, voices, speakers, strict=True):
             own = score + voice @ odds
             own[0] += odds[who]
-            posteriors.append(_softmax(own))
+            posteriors.append(softmax(own))
         wrong = np.bincount(speakers, weights=[1 - p[0] for p in posteriors], minlength=count)
         overall = wrong.sum() / len(posteriors)
         share = (wrong + _PRIOR_STRENGTH * overall) / (claims + _PRIOR_STRENGTH)
-        error = np.clip(planted_rate * share / overall, 0.001, _MOST_ERRORS)
+        error = np.clip(planted_rate * share / overall, _FEWEST_ERRORS, _MOST_ERRORS)
     return posteriors, error
 
 
-def _softmax(scores: np.ndarray) -> np.ndarray:
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Probabilities [n] from scores [n]."""
     e = np.exp(scores - scores.max())
     return e / e.sum()

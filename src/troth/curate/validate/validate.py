@@ -11,13 +11,14 @@ from troth.curate.validate.candidates import FEATURES, Candidate, Case, build_ca
 from troth.curate.validate.claims import Claim, find_claims, misstated, name_words
 from troth.curate.validate.evidence import Evidence, Witness
 from troth.curate.validate.examine import Cloze, Examiner
-from troth.curate.validate.judge import Example, fit, judge
+from troth.curate.validate.judge import Example, fit, judge, softmax
 from troth.curate.validate.plant import plant
 from troth.curate.validate.values import same
 from troth.system import CurateTable
 
 _ROUNDS = 4
 _ALIKE = 0.25
+"""An error is planted only where a sentence at least this like the claim's states its value."""
 Stance = Literal["supported", "refuted", "not_enough_evidence"]
 
 
@@ -155,8 +156,7 @@ def _planted_figures(
         return {"planted": 0}
     caught = mended = 0
     for x, right in zip(features, true, strict=True):
-        scores = np.exp(x @ theta - (x @ theta).max())
-        p = scores / scores.sum()
+        p = softmax(x @ theta)
         if 1 - p[0] > act_above:
             caught += 1
             mended += int(np.argmax(p[1:])) + 1 == right
