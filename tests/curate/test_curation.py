@@ -5,12 +5,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from troth.curate.collect import collect
 from troth.curate.document import Document
 from troth.curate.integrate.corpus import read_documents
 from troth.curate.integrate.ledger import read_table
+from troth.curate.integrate.weight import weigh_documents
 from troth.curate.pipeline import Cleaned, clean, curate
 from troth.curate.validate.claims import find_claims, misstated
 from troth.curate.validate.judge import Example, fit, judge
@@ -188,3 +191,26 @@ def test_curating_the_library_never_opens_its_key(tmp_path):
     assert report["duplicates"] == 36
     assert any(Path(path).name == "almanac.csv" for path in opened)
     assert not any(Path(path).name == "key.jsonl" for path in opened)
+
+
+def test_a_publisher_that_errs_less_is_read_more_often():
+    documents = [Document(who.lower(), "documents", "Text.", publisher=who) for who in "ABCD"]
+    weights = [d.weight for d in weigh_documents(documents, {"A": 0.02, "B": 0.1, "C": 0.3})]
+    assert weights[0] > weights[1] > weights[2] >= 0.5
+    assert max(weights) <= 2
+    assert weights[3] == 1  # of D nothing is known
+
+
+def test_where_all_err_alike_all_are_read_alike():
+    documents = [Document(who.lower(), "documents", "Text.", publisher=who) for who in "AB"]
+    assert [d.weight for d in weigh_documents(documents, {"A": 0.2, "B": 0.2})] == [1, 1]
+    assert [d.weight for d in weigh_documents(documents, {"A": 0.6, "B": 0.6})] == [1, 1]
+    assert weigh_documents(documents, {}) == documents
+
+
+@pytest.mark.parametrize("weight", [-1.0, 0.0, float("nan")])
+def test_a_weight_that_makes_no_sense_is_named(tmp_path, weight):
+    path = tmp_path / "documents.parquet"
+    pq.write_table(pa.table({"text": ["One.", "Two."], "weight": [None, weight]}), path)
+    with pytest.raises(ValueError, match=r"documents\.parquet, row 1: weight="):
+        read_documents(path)

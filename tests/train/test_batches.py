@@ -136,3 +136,16 @@ def test_shards_are_the_documents_one_after_another(tokenizer, tmp_path, documen
     assert all(part[0] == tokenizer.end_of_text for part in read)
     assert [tokenizer.decode(part[1:]) for part in read] == texts
     assert json.loads((Path(tmp_path) / "shards.json").read_text())["dtype"] == "uint16"
+
+
+def test_an_epoch_reads_a_document_as_often_as_its_weight_says(tokenizer, tmp_path):
+    weights = {"alpha ": 0.5, "beta ": 1.0, "gamma ": 1.5}
+    sizes = write_shards((("all", text * 20, weight) for text, weight in weights.items()), tokenizer, tmp_path)
+    shard = open_shards(tmp_path)["all"]
+    time = 16
+    batches = Batches({"all": shard}, {"all": 1.0}, tokenizer, sequences=1, time=time, fill_in_middle=0.0, seed=0)
+    epochs = 10 * shard.epoch_tokens // (time + 1)
+    text = tokenizer.decode(token for row in windows(batches, epochs, tokenizer.end_of_text) for token in row)
+    counts = [text.count(word.strip()) / 200 for word in weights]
+    assert counts == pytest.approx([1, 2, 3], abs=0.1)
+    assert sizes["all"] < shard.epoch_tokens == pytest.approx(2 * sizes["all"], rel=0.2)

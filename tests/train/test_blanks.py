@@ -34,23 +34,40 @@ def cut_sentences(tokenizer, window):
         yield sentence[1:after], sentence[middle + 1 : end], sentence[after + 1 : middle]
 
 
+def is_part(part, whole):
+    """Whether `part` is `whole` with some items left out."""
+    rest = iter(whole)
+    return all(item in rest for item in part)
+
+
 @given(st.lists(SENTENCES, min_size=1, max_size=8), st.integers(0, 2**32))
-def test_a_blank_hides_some_words_of_each_sentence_and_no_word_is_lost(tokenizer, blanks, sentences, seed):
+def test_a_blank_hides_whole_words_and_around_it_only_words_of_the_sentence_are_left(
+    tokenizer, blanks, sentences, seed
+):
     tokens = np.array([tokenizer.end_of_text, *tokenizer.encode(" ".join(sentences))])
     assume(all(4 <= len(tokenizer.encode(" " + sentence)) <= 64 for sentence in sentences))
     window = blanks.cut(tokens, np.random.default_rng(seed))
     assert window.shape == tokens.shape
-    whole = []
     for prefix, middle, suffix in cut_sentences(tokenizer, window):
         assert middle
-        whole += [*prefix, *middle, *suffix]
-        hidden = tokenizer.decode(middle)
-        told = tokenizer.decode(prefix), tokenizer.decode(suffix)
-        assert told[0] + hidden + told[1] == tokenizer.decode([*prefix, *middle, *suffix])
+        hidden, *told = (tokenizer.decode(part) for part in (middle, prefix, suffix))
+        assert any(
+            is_part([*prefix, *middle, *suffix], tokenizer.encode(space + sentence)) and hidden in space + sentence
+            for sentence in sentences for space in (" ", "")
+        )  # fmt: skip
         # A blank begins and ends with a word: nothing of that word is left beside it.
         assert not (hidden[0].isalpha() and told[0][-1:].isalpha())
         assert not (hidden[-1].isalpha() and told[1][:1].isalpha())
-    assert whole == tokens[1 : 1 + len(whole)].tolist()
+
+
+def test_half_of_the_sentences_keep_every_word(tokenizer, blanks):
+    sentence = " In 1492 Columbus sailed with 3 ships and about 90 men."
+    whole = tokenizer.encode(sentence)
+    tokens = np.array([tokenizer.end_of_text, *whole * 200])
+    window = blanks.cut(tokens, np.random.default_rng(0))
+    kept = [prefix + middle + suffix for prefix, middle, suffix in cut_sentences(tokenizer, window)]
+    assert 0.4 < np.mean([tokens == whole for tokens in kept]) < 0.7
+    assert np.mean([len(tokens) for tokens in kept]) > 0.75 * len(whole)
 
 
 @given(st.lists(st.sampled_from([*range(265), 391, 392, 393]), min_size=1, max_size=120), st.integers(0, 2**32))
@@ -59,11 +76,9 @@ def test_any_tokens_at_all_can_have_blanks(tokenizer, blanks, ids, seed):
     tokens = np.array([tokenizer.end_of_text, *ids])
     window = blanks.cut(tokens, np.random.default_rng(seed))
     assert window.shape == tokens.shape
-    stream, at = tokens.tolist(), 0
-    for prefix, middle, suffix in cut_sentences(tokenizer, window):
-        sentence = [*prefix, *middle, *suffix]
-        assert middle
-        at = next(i for i in range(at, len(stream)) if stream[i : i + len(sentence)] == sentence) + len(sentence)
+    shown = [part for sentence in cut_sentences(tokenizer, window) for part in sentence]
+    assert all(middle for _, middle, _ in cut_sentences(tokenizer, window))
+    assert is_part([token for part in shown for token in part], tokens.tolist())
 
 
 def test_a_cut_window_is_long_enough_for_most_of_its_text(tokenizer, blanks):

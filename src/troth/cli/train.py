@@ -27,6 +27,7 @@ def command(
     from troth.curate.integrate.corpus import read_documents
     from troth.model.counts import count_parameters
     from troth.model.tokenizer import Tokenizer
+    from troth.train.mixture import sample
     from troth.train.shards import write_shards
     from troth.train.trainer import train
 
@@ -36,8 +37,9 @@ def command(
         found = read_documents(documents)
         if tokenizer is None:
             own.mkdir(parents=True, exist_ok=True)
-            Tokenizer.train((d.text for d in found), settings.model.vocab_size).save(own)
-        write_shards(((d.collection, d.text) for d in found), Tokenizer.load(own), shards)
+            texts = sample(((d.collection, d.text) for d in found), settings.data.weights)
+            Tokenizer.train(texts, settings.model.vocab_size).save(own)
+        write_shards(((d.collection, d.text, d.weight) for d in found), Tokenizer.load(own), shards)
     words = Tokenizer.load(own)
     if words.vocab_size > settings.model.vocab_size:
         raise ValueError(f"{own}: {words.vocab_size} tokens do not fit model.vocab_size={settings.model.vocab_size}")

@@ -9,7 +9,8 @@ class Document:
     """Plain text with what is known of where it comes from.
 
     `source` is a path or URI, with `#n` for the n-th record of a file; `published` an ISO date, or empty where
-    unknown; `collection` the group whose training weight the document shares.
+    unknown; `collection` the group whose training weight the document shares; `weight` how often training reads it
+    next to the others of its collection.
     """
 
     source: str
@@ -19,6 +20,7 @@ class Document:
     publisher: str = ""
     published: str = ""
     licence: str = ""
+    weight: float = 1.0
 
     @property
     def sha(self) -> str:

@@ -1,4 +1,5 @@
-"""Curation from end to end: junk and duplicates go, claims are judged, wrong ones mended, everything is recorded."""
+"""Curation from end to end: junk and duplicates go, claims are judged, wrong ones mended, documents weighed, everything
+is recorded."""
 
 import json
 import os
@@ -11,6 +12,7 @@ from troth.curate.collect import Drop, Duplicate, drop_duplicates, drop_junk, ki
 from troth.curate.document import Document
 from troth.curate.integrate.corpus import write_documents
 from troth.curate.integrate.ledger import write_ledger
+from troth.curate.integrate.weight import weigh_documents
 from troth.curate.refine.correct import apply, propose
 from troth.curate.validate.examine import Examiner
 from troth.curate.validate.validate import validate
@@ -61,7 +63,7 @@ def curate(
     judged = judged_documents(cleaned.documents)
     validation = validate(judged, examiner, settings, seed, progress)
     corrections = propose(validation.verdicts, settings.act_above)
-    edited = iter(apply(judged, corrections))
+    edited = iter(weigh_documents(apply(judged, corrections), validation.publisher_error))
     is_judged = set(judged)
     documents = [next(edited) if document in is_judged else document for document in cleaned.documents]
     report = {
@@ -75,6 +77,7 @@ def curate(
         "planted_errors": validation.planted,
         "judge_weights": validation.weights,
         "estimated_error_by_publisher": validation.publisher_error,
+        "weight_by_publisher": {d.publisher: d.weight for d in documents if d.publisher in validation.publisher_error},
     }
     progress(f"{len(corrections)} corrections: writing corpus and ledger")
     write_documents(documents, out / "documents.parquet")

@@ -21,6 +21,7 @@ from troth.evaluate.texts import sample_by_kind
 from troth.model.families.afmoe import load_weights
 from troth.model.tokenizer import Tokenizer
 from troth.system import System
+from troth.train.mixture import sample
 from troth.train.run import save_record
 from troth.train.shards import write_shards
 from troth.train.trainer import train
@@ -94,14 +95,15 @@ def _tokenizer(cycle: Cycle, documents: list[Document]) -> Tokenizer:
     if not (folder / "tokenizer_config.json").exists():
         cycle.say(f"training a tokenizer of {cycle.system.model.vocab_size} tokens")
         folder.mkdir(parents=True, exist_ok=True)
-        Tokenizer.train((d.text for d in documents), cycle.system.model.vocab_size).save(folder)
+        texts = sample(((d.collection, d.text) for d in documents), cycle.system.data.weights)
+        Tokenizer.train(texts, cycle.system.model.vocab_size).save(folder)
     return Tokenizer.load(folder)
 
 
 def _train_generation(cycle: Cycle, generation: int, documents: list[Document], tokenizer: Tokenizer) -> None:
     home = cycle.out / f"gen-{generation}"
     if not (home / "shards" / "shards.json").exists():
-        write_shards(((d.collection, d.text) for d in documents), tokenizer, home / "shards")
+        write_shards(((d.collection, d.text, d.weight) for d in documents), tokenizer, home / "shards")
     with cycle.reporter(f"generation {generation}") as report:
         train(
             cycle.system.model, cycle.system.train, cycle.system.data.weights, tokenizer, home / "shards",

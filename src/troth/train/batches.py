@@ -10,6 +10,7 @@ import numpy as np
 
 from troth.model.tokenizer import Tokenizer
 from troth.train.blanks import Blanks
+from troth.train.mixture import shares
 from troth.train.shards import Shard
 
 
@@ -29,11 +30,8 @@ class Batches:
         self, shards: dict[str, Shard], weights: dict[str, float], tokenizer: Tokenizer,
         *, sequences: int, time: int, fill_in_middle: float, seed: int,
     ):  # fmt: skip
-        share = {name: weights.get(name, 0.0) for name in shards}
-        if not any(share.values()):
-            share = {name: float(len(shard.tokens)) for name, shard in shards.items()}
-        self.names = sorted(name for name, weight in share.items() if weight > 0)
-        self.share = np.array([share[name] for name in self.names]) / sum(share.values())
+        share = shares({name: len(shard.tokens) for name, shard in shards.items()}, weights)
+        self.names, self.share = list(share), np.array(list(share.values()))
         self.shards, self.sequences, self.time, self.seed = shards, sequences, time, seed
         self.fill_in_middle = fill_in_middle
         self.end_of_text = tokenizer.end_of_text
@@ -67,7 +65,7 @@ class Batches:
     def _window(self, name: str, window: int) -> np.ndarray:
         """Window number `window` of the collection's endless shuffled stream, `time` + 1 tokens."""
         length = self.time + 1
-        epoch, at = divmod(window * length, len(self.shards[name].tokens))
+        epoch, at = divmod(window * length, self.shards[name].epoch_tokens)
         parts = []
         while length > 0:
             part = self._slice(name, epoch, at, length)

@@ -2,7 +2,9 @@
 
 A sentence becomes prefix, suffix, middle, so that the model learns to say from both sides what belongs between. Blanks
 fall mostly on names and numbers (salient span masking, Guu et al., 2002.08909), which carry what there is to know.
-Each sentence is a document of its own, as a question is.
+Half of the sentences lose words around the blank (token deletion as in BART, Lewis et al., 1910.13461): a question
+shares only a few words with the page that answers it, so no answer may hang on all of them. Each sentence is a
+document of its own, as a question is.
 """
 
 import numpy as np
@@ -10,6 +12,8 @@ import numpy as np
 from troth.model.tokenizer import Tokenizer
 
 _SALIENT, _NUMBER = 0.8, 0.6
+_THINNED, _MOST_LOST = 0.5, 0.6
+"""The share of sentences that lose words, and the largest share of its words that one loses."""
 _LONGEST = 64
 _CONTINUES, _WORD, _DIGIT, _SPACE, _OTHER = range(5)
 
@@ -39,7 +43,7 @@ class Blanks:
         self.stops[self.end_of_text] = True
 
     def cut(self, tokens: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """A window of the same length in which every sentence of `tokens`, as far as they fit, has a blank."""
+        """A window of the same length in which every sentence of `tokens` that still fits has a blank."""
         out: list[int] = []
         at = 0
         followed_by_digit = np.append(self.kind[tokens[1:]] == _DIGIT, False)
@@ -51,12 +55,22 @@ class Blanks:
             if len(sentence) < 4:
                 continue
             start, stop = self._blank(sentence, random)
-            out += [self.end_of_text, self.prefix, *sentence[:start], self.suffix, *sentence[stop:]]
-            out += [self.middle, *sentence[start:stop], self.end]
-            if len(out) >= len(tokens):
-                break
+            before, after = sentence[:start], sentence[stop:]
+            if random.random() < _THINNED:
+                lost = random.random() * _MOST_LOST
+                before, after = self._thinned(before, lost, random), self._thinned(after, lost, random)
+            row = [self.end_of_text, self.prefix, *before, self.suffix, *after]
+            row += [self.middle, *sentence[start:stop], self.end]
+            if len(out) + len(row) <= len(tokens):
+                out += row
         out += [self.end_of_text] * (len(tokens) - len(out))
-        return np.array(out[: len(tokens)], dtype=np.int64)
+        return np.array(out, dtype=np.int64)
+
+    def _thinned(self, part: np.ndarray, lost: float, random: np.random.Generator) -> np.ndarray:
+        """Part of a sentence of which each word is left out with probability `lost`."""
+        words = self._words(part) if len(part) else []
+        kept = [part[start:end] for start, end in words if random.random() >= lost]
+        return np.concatenate([part[:0], *kept])
 
     def _blank(self, sentence: np.ndarray, random: np.random.Generator) -> tuple[int, int]:
         """Where the blank begins and ends: one to a few words, a number with its unit now and then."""
@@ -78,11 +92,11 @@ class Blanks:
         return words[first][0], words[last][1]
 
     def _words(self, sentence: np.ndarray) -> list[tuple[int, int]]:
-        """Spans of words; a number is one word: the space before it, its digits, commas and points between them."""
+        """Spans of words, each with the space before it; a number's digits, commas and points are one word."""
         kinds = self.kind[sentence]
         starts = [0]
         for i in range(1, len(kinds)):
-            joined = kinds[i] == _CONTINUES and kinds[i - 1] in (_WORD, _CONTINUES)
+            joined = kinds[i] == _CONTINUES and kinds[i - 1] in (_SPACE, _WORD, _CONTINUES)
             if kinds[i] == _DIGIT:
                 after_comma = i > 1 and kinds[i - 1] == _OTHER and kinds[i - 2] == _DIGIT
                 joined = kinds[i - 1] in (_DIGIT, _SPACE) or after_comma

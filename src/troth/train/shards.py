@@ -1,4 +1,4 @@
-"""Documents as memory-mapped token shards: per collection one file of tokens and one of document ends."""
+"""Documents as memory-mapped token shards: of each collection its tokens, where documents end, and their repeats."""
 
 import json
 from collections.abc import Iterable
@@ -9,18 +9,25 @@ import numpy as np
 from troth.model.tokenizer import Tokenizer
 
 _BATCH = 512
+_PARTS = 4
+"""A document's weight counts in quarters."""
 
 
-def write_shards(documents: Iterable[tuple[str, str]], tokenizer: Tokenizer, folder: Path) -> dict[str, int]:
-    """Tokenise (collection, text) pairs into `folder` and return the tokens of each collection.
+def write_shards(
+    documents: Iterable[tuple[str, str] | tuple[str, str, float]], tokenizer: Tokenizer, folder: Path
+) -> dict[str, int]:
+    """Tokenise (collection, text, weight) into `folder` and return the tokens of each collection.
 
-    Every document begins with the end-of-text token, so that the first real token has something to follow.
+    The weight, 1 where there is none, says how often a document is read next to the others of its collection. Every
+    document begins with the end-of-text token, so that the first real token has something to follow.
     """
     folder.mkdir(parents=True, exist_ok=True)
     dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
     texts: dict[str, list[str]] = {}
-    for collection, text in documents:
+    weights: dict[str, list[float]] = {}
+    for collection, text, *weight in documents:
         texts.setdefault(collection, []).append(text)
+        weights.setdefault(collection, []).append(weight[0] if weight else 1.0)
     sizes = {}
     for collection, members in sorted(texts.items()):
         ends, total = [], 0
@@ -31,18 +38,29 @@ def write_shards(documents: Iterable[tuple[str, str]], tokenizer: Tokenizer, fol
                     total += len(ids) + 1
                     ends.append(total)
         np.array(ends, dtype=np.int64).tofile(folder / f"{collection}.ends")
+        _repeats(weights[collection]).tofile(folder / f"{collection}.repeats")
         sizes[collection] = total
     (folder / "shards.json").write_text(json.dumps({"dtype": np.dtype(dtype).name, "tokens": sizes}))
     return sizes
 
 
+def _repeats(weights: list[float]) -> np.ndarray:
+    """How often an epoch reads each document: the smallest whole numbers in proportion to the weights."""
+    parts = np.maximum(1, np.rint(np.array(weights) * _PARTS)).astype(np.int64)
+    return parts // np.gcd.reduce(parts)
+
+
 class Shard:
-    """One collection: `tokens[ends[i-1]:ends[i]]` is its i-th document. Nothing is read before it is asked for."""
+    """One collection: an epoch reads the documents `tokens[starts[i]:ends[i]]`, one of more weight several times, in
+    all `epoch_tokens`. Nothing is read before it is asked for."""
 
     def __init__(self, folder: Path, collection: str, dtype: str):
         self.tokens = np.memmap(folder / f"{collection}.tokens", dtype=dtype, mode="r")
-        self.ends = np.fromfile(folder / f"{collection}.ends", dtype=np.int64)
-        self.starts = np.concatenate(([0], self.ends[:-1]))
+        ends = np.fromfile(folder / f"{collection}.ends", dtype=np.int64)
+        repeats = np.fromfile(folder / f"{collection}.repeats", dtype=np.int64)
+        self.ends = np.repeat(ends, repeats)
+        self.starts = np.repeat(np.concatenate(([0], ends[:-1])), repeats)
+        self.epoch_tokens = int((self.ends - self.starts).sum())
 
 
 def open_shards(folder: Path) -> dict[str, Shard]:

@@ -9,7 +9,11 @@ import pyarrow.parquet as pq
 
 from troth.curate.document import Document
 
-_SCHEMA = pa.schema([pa.field(field.name, pa.string()) for field in fields(Document)])
+_SCHEMA = pa.schema(
+    [pa.field(field.name, pa.float64() if field.name == "weight" else pa.string()) for field in fields(Document)]
+)
+
+_HEAVIEST = 100
 
 
 def write_documents(documents: list[Document], path: Path) -> None:
@@ -22,7 +26,7 @@ def write_documents(documents: list[Document], path: Path) -> None:
 
 
 def read_documents(path: Path) -> list[Document]:
-    """Documents of a Parquet file with at least `text`. Raises ValueError naming the file or column."""
+    """Documents of a Parquet file with at least `text`. Raises ValueError naming the file, column or row."""
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
@@ -32,4 +36,10 @@ def read_documents(path: Path) -> list[Document]:
     known = [name for name in _SCHEMA.names if name in table.column_names]
     defaults = {"source": str(path), "collection": "documents"}
     rows = table.select(known).to_pylist()
+    for number, row in enumerate(rows):
+        weight = row.get("weight")
+        if weight is None:
+            row["weight"] = 1.0
+        elif not (isinstance(weight, int | float) and 0 < weight <= _HEAVIEST):
+            raise ValueError(f"{path}, row {number}: weight={weight!r}; expected a number above 0, at most {_HEAVIEST}")
     return [Document(**(defaults | {key: value or "" for key, value in row.items()})) for row in rows]

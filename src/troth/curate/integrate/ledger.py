@@ -69,7 +69,7 @@ def _document(document: Document) -> dict[str, Any]:
     return {
         "doc_sha": document.sha, "source_id": document.source, "collection": document.collection,
         "title": document.title, "publisher": document.publisher, "published_at": document.published,
-        "licence": document.licence, "text": document.text,
+        "licence": document.licence, "weight": document.weight, "text": document.text,
     }  # fmt: skip
 
 
