@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from idle import warn_if_busy
 
-from troth.cli.show import quiet_progress, say
+from troth.cli.output import quiet_progress, say
 from troth.cycle.generations import Cycle, run_cycle
 from troth.evaluate.questions import Question, read_key
 from troth.system import load_system

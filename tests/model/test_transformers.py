@@ -1,12 +1,32 @@
 """A saved folder loads in transformers and says there what it says here."""
 
+import json
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from troth.model.families.afmoe import load_weights, save_weights, to_hf_config
+from troth.model.counts import count_parameters
+from troth.model.families.configs import read_config, to_hf_config
+from troth.model.families.weights import load_weights, save_weights
 
 LENGTHS = 1, 5, 8, 9, 31
 """Shorter than the sliding window of 8, as long, and several times as long."""
+
+
+def check_logits(ours, theirs, vocab_size):
+    """The same logits for rows of several lengths, alone and padded to one batch."""
+    random = torch.Generator().manual_seed(0)
+    rows = [torch.randint(vocab_size, (size,), generator=random) for size in LENGTHS]
+    padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+    with torch.no_grad():
+        together = theirs(padded, attention_mask=mask).logits
+        for row, expected in zip(rows, together, strict=True):
+            logits = ours.logits(ours(row[None]))[0]
+            assert logits.std() > 0.1
+            torch.testing.assert_close(logits, theirs(row[None]).logits[0], atol=1e-4, rtol=0)
+            torch.testing.assert_close(logits, expected[: len(row)], atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -28,18 +48,80 @@ def test_logits_are_those_of_transformers(shape, random_network, tmp_path, chang
     model = random_network(config)
     save_weights(model, to_hf_config(config, "float32", eos_token_id=0), tmp_path)
     theirs = AfmoeForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
-    ours = load_weights(tmp_path)
-    random = torch.Generator().manual_seed(0)
-    rows = [torch.randint(config.vocab_size, (size,), generator=random) for size in LENGTHS]
-    padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+    check_logits(load_weights(tmp_path), theirs, config.vocab_size)
+
+
+SIZES = {
+    "vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "intermediate_size": 24, "max_position_embeddings": 64, "num_experts_per_tok": 2,
+}  # fmt: skip
+OTHERS = {
+    "mixtral": {"num_local_experts": 5, "head_dim": 8},
+    "mixtral with a window": {"num_local_experts": 5, "head_dim": 8, "sliding_window": 8},
+    "qwen3_moe": {"num_experts": 5, "head_dim": 16, "moe_intermediate_size": 12, "norm_topk_prob": True},
+    "qwen3_moe with a dense layer": {
+        "num_experts": 5, "head_dim": 16, "moe_intermediate_size": 12, "norm_topk_prob": False, "mlp_only_layers": [0],
+        "tie_word_embeddings": True,
+    },
+    "olmoe": {"num_experts": 5, "num_experts_per_tok": 3},
+    "olmoe renormalised": {"num_experts": 5, "norm_topk_prob": True, "num_key_value_heads": 4},
+}  # fmt: skip
+
+
+def random_model(name):
+    """A network of transformers in which no weight is zero or one."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(name.split()[0], **(SIZES | OTHERS[name]))
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
-        together = theirs(padded, attention_mask=mask).logits
-        for row, expected in zip(rows, together, strict=True):
-            logits = ours.logits(ours(row[None]))[0]
-            assert logits.std() > 0.1
-            torch.testing.assert_close(logits, theirs(row[None]).logits[0], atol=1e-4, rtol=0)
-            torch.testing.assert_close(logits, expected[: len(row)], atol=1e-4, rtol=0)
+        for parameter_name, parameter in model.named_parameters():
+            if "norm" in parameter_name:
+                parameter.uniform_(0.5, 1.5, generator=generator)
+            else:
+                parameter.normal_(0, 0.3, generator=generator)
+    return model
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_families_speak_as_in_transformers(tmp_path, name):
+    theirs = random_model(name)
+    theirs.save_pretrained(tmp_path)
+    ours = load_weights(tmp_path)
+    check_logits(ours, theirs, SIZES["vocab_size"])
+    counts = count_parameters(ours.config)
+    assert counts.total == sum(parameter.numel() for parameter in theirs.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_folder_comes_back_as_it_was(tmp_path, name, dtype):
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    random_model(name).to(dtype).save_pretrained(theirs)
+    ours.mkdir()
+    data = json.loads((theirs / "config.json").read_text())
+    save_weights(load_weights(theirs, dtype), data, ours)
+    assert json.loads((ours / "config.json").read_text()) == data
+    before, after = (load_file(folder / "model.safetensors") for folder in (theirs, ours))
+    assert before.keys() == after.keys()
+    for tensor in before:
+        assert before[tensor].dtype == after[tensor].dtype == dtype
+        assert torch.equal(before[tensor], after[tensor]), tensor
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_config_of_ours_is_one_of_theirs(tmp_path, name):
+    from transformers import AutoConfig
+
+    random_model(name).config.save_pretrained(tmp_path)
+    config = read_config(tmp_path)
+    written = to_hf_config(config, "float32", eos_token_id=0)
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    assert read_config(tmp_path) == config
+    theirs = AutoConfig.from_pretrained(tmp_path)
+    for key, value in (SIZES | OTHERS[name]).items():
+        assert getattr(theirs, key) == value, key
 
 
 def test_the_bias_steers_the_choice_in_both(shape, random_network, tmp_path):

@@ -17,7 +17,8 @@ import uvicorn
 
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder, initialise
-from troth.model.families.afmoe import save_weights, to_hf_config
+from troth.model.families.configs import to_hf_config
+from troth.model.families.weights import save_weights
 from troth.model.tokenizer import Tokenizer
 from troth.serve.api.app import create_app
 from troth.serve.api.chat_template import ChatTemplate

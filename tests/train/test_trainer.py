@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from troth.model.families.afmoe import load_weights
+from troth.model.families.weights import load_weights
 from troth.model.tokenizer import Tokenizer
 from troth.train.metrics import Metrics, load_figures
 from troth.train.progress import Progress

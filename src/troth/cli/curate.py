@@ -25,7 +25,7 @@ def command(
     Writes the curated documents as Parquet and a ledger of Lance tables that explains each decision.
     """
     settings = read_system(system, changes)
-    from troth.cli.show import console, quiet_progress, say
+    from troth.cli.output import console, quiet_progress, say
     from troth.curate.collect import collect
     from troth.curate.pipeline import clean, curate, judged_documents
     from troth.cycle.examiners import train_examiners

@@ -22,7 +22,7 @@ def command(
     Run it again to continue after an interruption; what is finished is not done twice.
     """
     settings = read_system(system, changes)
-    from troth.cli.show import console, curation_table, cycle_table, quiet_progress, say
+    from troth.cli.output import console, curation_table, cycle_table, quiet_progress, say
     from troth.cycle.generations import Cycle, run_cycle
     from troth.cycle.report import write_report
     from troth.evaluate.questions import read_key

@@ -23,13 +23,13 @@ def command(
 
     from rich.table import Table
 
-    from troth.cli.show import console
+    from troth.cli.output import console
     from troth.curate.collect import collect
     from troth.evaluate.questions import ask, read_key, truthfulness
     from troth.evaluate.routing import expert_shares
     from troth.evaluate.score import Scorer, bits_per_byte
     from troth.evaluate.texts import sample_by_kind
-    from troth.model.families.afmoe import load_weights
+    from troth.model.families.weights import load_weights
     from troth.model.tokenizer import Tokenizer
 
     network, tokenizer = load_weights(model), Tokenizer.load(model)

@@ -1,62 +1,97 @@
-"""What verbs print: progress of training, lines of news, and the table at a cycle's end."""
+"""`troth show`: what a network takes, exactly, without building it."""
 
-from __future__ import annotations
+from pathlib import Path
+from typing import Annotated, Any
 
-from typing import TYPE_CHECKING, Any
+import typer
 
-from rich.console import Console
-from rich.table import Table
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+from troth.cli.options import AsJson, Changes, SystemName, print_json, read_system
+from troth.model.config import ModelConfig
+from troth.model.counts import BYTES, count_parameters, count_parts, forward_flops, kv_cache_bytes
 
 
-def say(text: str) -> None:
-    """One line of news, out of the way of results."""
-    errors.print(text, soft_wrap=True)
+def command(
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Show a model folder instead of the system.", metavar="FOLDER")
+    ] = None,
+    length: Annotated[
+        int | None, typer.Option("--length", help="Tokens of a sequence (default: all positions).", min=1)
+    ] = None,
+    system: SystemName = "nano",
+    changes: Changes = None,
+    json: AsJson = False,
+) -> None:
+    """Show parameters by part, operations per token, cache and weights of a system's network or a model folder."""
+    config = _config(model) if model else read_system(system, changes).model
+    tokens = length or config.max_position_embeddings
+    if tokens > config.max_position_embeddings:
+        raise ValueError(f"--length {tokens}: the network has {config.max_position_embeddings} positions")
+    figures = describe(config, tokens)
+    if json:
+        print_json(figures)
+    else:
+        _print(str(model or system), figures)
 
 
-def quiet_progress(title: str) -> Any:
-    """Progress of training on standard error."""
-    from troth.train.progress import Progress
-
-    return Progress(title)
-
-
-def cycle_table(scores: dict[str, Any]) -> Table:
-    """The two generations side by side, and how curation did against the key."""
-    before, after = scores["generations"]
-    table = Table(title="Held-out questions, four options each")
-    table.add_column("")
-    for name in ("generation 0 (raw)", "generation 1 (curated)"):
-        table.add_column(name, justify="right")
-
-    def row(label: str, show: Callable[[dict[str, Any]], str]) -> None:
-        table.add_row(label, show(before), show(after))
-
-    row(f"true, {before['untouched_count']} untouched facts", lambda g: f"{g['untouched']:.1%}")
-    row(f"true, {before['corrupted_count']} corrupted facts", lambda g: f"{g['corrupted']:.1%}")
-    row("wrong answers on corrupted facts", lambda g: str(g["wrong_on_corrupted"]))
-    row("calibration error", lambda g: f"{g['calibration_error']:.3f}")
-    if before["bits_per_byte"] is not None:
-        row("bits per byte, held-out prose", lambda g: f"{g['bits_per_byte']:.3f}")
-    return table
+def describe(config: ModelConfig, length: int) -> dict[str, Any]:
+    """All figures of a network, for sequences of `length` tokens."""
+    counts = count_parameters(config)
+    flops = forward_flops(config, length)
+    forward = sum(flops.values())
+    cache = kv_cache_bytes(config, length, BYTES["bfloat16"])
+    return {
+        "parameters": {"total": counts.total, "active": counts.active},
+        "parts": {n: {"total": part.total, "active": part.active} for n, part in count_parts(config).items()},
+        "length": length,
+        "flops_per_token": {"forward": forward, "backward": 2 * forward, "forward_by_part": flops},
+        "kv_cache_bytes": {
+            "sequence": cache,
+            "per_token": cache / length,
+            "per_token_at_the_end": cache - kv_cache_bytes(config, length - 1, BYTES["bfloat16"]),
+        },
+        "weight_bytes": {dtype: counts.total * size for dtype, size in BYTES.items()},
+    }
 
 
-def curation_table(score: dict[str, Any]) -> Table:
-    """Share of wrong statements caught, by kind, and the false alarms."""
-    table = Table(title="Statements of the key, after duplicates went")
-    for name in ("", "caught", "of", "share"):
-        table.add_column(name, justify="left" if not name else "right")
-    for kind, (found, count) in score["by_kind"].items():
-        table.add_row(kind.replace("_", " "), str(found), str(count), f"{found / count:.0%}")
+def _config(folder: Path) -> ModelConfig:
+    from troth.model.families.configs import read_config
+
+    return read_config(folder)
+
+
+def _print(name: str, figures: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from troth.cli.output import console
+
+    table = Table("", "parameters", "active", "forward FLOPs a token", title=name)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    flops = figures["flops_per_token"]["forward_by_part"]
+    for part, counts in figures["parts"].items():
+        table.add_row(part, f"{counts['total']:,}", f"{counts['active']:,}", _scaled(flops.get(part, 0.0), 1000, ""))
+    for part in (part for part in flops if part not in figures["parts"]):
+        table.add_row(part, "", "", _scaled(flops[part], 1000, ""))
+    whole = figures["parameters"]
     table.add_section()
-    caught, mended, wrong = score["caught"], score["mended"], score["wrong"]
-    alarms, right = score["false_alarms"], score["right"]
-    table.add_row("all wrong statements", str(caught), str(wrong), f"{caught / wrong:.0%}")
-    table.add_row("  of these mended to the truth", str(mended), str(wrong), f"{mended / wrong:.0%}")
-    table.add_row("false alarms on right statements", str(alarms), str(right), f"{alarms / right:.1%}")
-    return table
+    forward = _scaled(figures["flops_per_token"]["forward"], 1000, "")
+    table.add_row("all", f"{whole['total']:,}", f"{whole['active']:,}", forward)
+    console.print(table)
+    cache, length = figures["kv_cache_bytes"], figures["length"]
+    console.print(f"backward  {_scaled(figures['flops_per_token']['backward'], 1000, 'FLOP')} a token")
+    console.print(
+        f"cache     {_scaled(cache['sequence'], 1024, 'B')} for {length:,} tokens in bfloat16, "
+        f"{_scaled(cache['per_token'], 1024, 'B')} a token"
+    )
+    weights = [f"{_scaled(size, 1024, 'B')} in {dtype}" for dtype, size in figures["weight_bytes"].items()]
+    console.print(f"weights   {', '.join(weights)}")
+
+
+def _scaled(value: float, base: int, unit: str) -> str:
+    """A number with a prefix, such as 3.2 G or 1.5 KiB."""
+    prefixes = ["", "K", "M", "G", "T", "P"]
+    step = 0
+    while value >= base and step < len(prefixes) - 1:
+        value, step = value / base, step + 1
+    middle = "i" if base == 1024 and step else ""
+    return f"{value:.3g} {prefixes[step]}{middle}{unit}".rstrip()

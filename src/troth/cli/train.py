@@ -23,7 +23,7 @@ def command(
 ) -> None:
     """Train the system's network on documents. Run the same command again to continue an interrupted run."""
     settings = read_system(system, changes)
-    from troth.cli.show import console, quiet_progress, say
+    from troth.cli.output import console, quiet_progress, say
     from troth.curate.integrate.corpus import read_documents
     from troth.model.counts import count_parameters
     from troth.model.tokenizer import Tokenizer

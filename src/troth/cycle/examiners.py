@@ -9,7 +9,7 @@ from pathlib import Path
 from troth.curate.document import Document
 from troth.curate.validate.examine import Cloze
 from troth.evaluate.score import Scorer
-from troth.model.families.afmoe import load_weights
+from troth.model.families.weights import load_weights
 from troth.model.tokenizer import Tokenizer
 from troth.system import System
 from troth.train.metrics import Metrics

@@ -18,7 +18,7 @@ from troth.evaluate.questions import Question, ask, truthfulness
 from troth.evaluate.routing import expert_shares
 from troth.evaluate.score import Scorer, bits_per_byte
 from troth.evaluate.texts import sample_by_kind
-from troth.model.families.afmoe import load_weights
+from troth.model.families.weights import load_weights
 from troth.model.tokenizer import Tokenizer
 from troth.system import System
 from troth.train.mixture import sample

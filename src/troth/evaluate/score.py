@@ -25,7 +25,7 @@ class _BranchAttention:
         seen = torch.ones(time, time, dtype=torch.bool, device=branch_BT.device).tril() & ((key == 0) | (key == query))
         distance = position_BT[:, :, None] - position_BT[:, None, :]
         self.config = config
-        near = seen & (distance < config.sliding_window)
+        near = seen & (distance < config.window)
         self.masks = {"full_attention": seen[:, None], "sliding_attention": near[:, None]}
 
     def __call__(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Grouped-query attention with per-head norms and a gated output, as in AFMoE.
+"""Grouped-query attention; by configuration with norms of queries and keys and a gated output, as in AFMoE.
 
 What queries may see, and where keys and values live, is the business of an `Attend` that the caller hands in:
 `PackedAttention` here for whole sequences, the serving engine's cache for one token at a time.
@@ -39,7 +39,7 @@ class PackedAttention:
         self.config = config
         self.masks = {
             "full_attention": same_B1TT & (distance_TT >= 0),
-            "sliding_attention": same_B1TT & (distance_TT >= 0) & (distance_TT < config.sliding_window),
+            "sliding_attention": same_B1TT & (distance_TT >= 0) & (distance_TT < config.window),
         }
 
     def __call__(
@@ -50,31 +50,44 @@ class PackedAttention:
 
 
 class Attention(nn.Module):
-    """[batch, time, hidden] -> the same; only sliding layers turn queries and keys by their positions."""
+    """[batch, time, hidden] -> the same."""
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
         self.layer = layer
         self.head_dim = config.head_dim
-        self.rotary = config.layer_type(layer) == "sliding_attention"
+        self.rotary = config.turns(layer)
         query_size = config.num_attention_heads * config.head_dim
         key_size = config.num_key_value_heads * config.head_dim
         self.q_proj = nn.Linear(config.hidden_size, query_size, bias=False)
         self.k_proj = nn.Linear(config.hidden_size, key_size, bias=False)
         self.v_proj = nn.Linear(config.hidden_size, key_size, bias=False)
         self.o_proj = nn.Linear(query_size, config.hidden_size, bias=False)
-        self.gate_proj = nn.Linear(config.hidden_size, query_size, bias=False)
-        self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
-        self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+        self.gate_proj = nn.Linear(config.hidden_size, query_size, bias=False) if config.attention_gate else None
+        self.whole = config.qk_norm == "width"
+        self.q_norm = self.k_norm = None
+        if config.qk_norm != "none":
+            self.q_norm = RMSNorm(query_size if self.whole else config.head_dim, config.rms_norm_eps)
+            self.k_norm = RMSNorm(key_size if self.whole else config.head_dim, config.rms_norm_eps)
 
     def forward(
         self, x_BTD: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], attend: Attend
     ) -> torch.Tensor:
-        heads = (*x_BTD.shape[:2], -1, self.head_dim)
-        q_BHTd = self.q_norm(self.q_proj(x_BTD).view(heads)).transpose(1, 2)
-        k_BKTd = self.k_norm(self.k_proj(x_BTD).view(heads)).transpose(1, 2)
-        v_BKTd = self.v_proj(x_BTD).view(heads).transpose(1, 2)
+        q_BHTd = self._heads(self.q_proj(x_BTD), self.q_norm)
+        k_BKTd = self._heads(self.k_proj(x_BTD), self.k_norm)
+        v_BKTd = self._heads(self.v_proj(x_BTD), None)
         if self.rotary:
             q_BHTd, k_BKTd = rotate(q_BHTd, *angles), rotate(k_BKTd, *angles)
         out_BTH = attend(self.layer, q_BHTd, k_BKTd, v_BKTd).transpose(1, 2).reshape(*x_BTD.shape[:2], -1)
-        return self.o_proj(out_BTH * torch.sigmoid(self.gate_proj(x_BTD)))
+        if self.gate_proj is not None:
+            out_BTH = out_BTH * torch.sigmoid(self.gate_proj(x_BTD))
+        return self.o_proj(out_BTH)
+
+    def _heads(self, x_BTH: torch.Tensor, norm: RMSNorm | None) -> torch.Tensor:
+        """[batch, time, heads * head_dim] -> [batch, heads, time, head_dim], normalised."""
+        if norm is not None and self.whole:
+            x_BTH = norm(x_BTH)
+        x_BTHd = x_BTH.view(*x_BTH.shape[:2], -1, self.head_dim)
+        if norm is not None and not self.whole:
+            x_BTHd = norm(x_BTHd)
+        return x_BTHd.transpose(1, 2)

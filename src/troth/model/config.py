@@ -8,14 +8,17 @@ LayerType = Literal["sliding_attention", "full_attention"]
 
 
 class ModelConfig(BaseModel):
-    """Dimensions and switches of a decoder of the native family (AFMoE).
+    """Dimensions and switches of a decoder; the switches' defaults are those of the native family (AFMoE).
 
-    Sizes are counts; `sliding_window` is in tokens and includes the token itself. `vocab_size` counts every row of
-    the embedding, special tokens included. Raises pydantic's ValidationError (a ValueError) where they do not fit.
+    Sizes are counts; `sliding_window` is in tokens and includes the token itself, and without one every layer attends
+    to everything. `vocab_size` counts every row of the embedding, special tokens included. Raises pydantic's
+    ValidationError (a ValueError) where they do not fit.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    model_type: Literal["afmoe", "mixtral", "qwen3_moe", "olmoe"] = "afmoe"
+    """The family whose Hugging Face layout the weights have on disk (see `families`)."""
     vocab_size: int = Field(gt=0)
     hidden_size: int = Field(gt=0)
     intermediate_size: int = Field(gt=0)
@@ -27,9 +30,9 @@ class ModelConfig(BaseModel):
     head_dim: int = Field(gt=0, multiple_of=2)
     num_experts: int = Field(gt=0)
     num_experts_per_tok: int = Field(gt=0)
-    num_shared_experts: int = Field(gt=0)
+    num_shared_experts: int = Field(ge=0)
     route_scale: float = Field(default=1.0, gt=0)
-    sliding_window: int = Field(gt=0)
+    sliding_window: int | None = Field(default=None, gt=0)
     global_attn_every_n_layers: int = Field(default=4, gt=0)
     max_position_embeddings: int = Field(gt=0)
     rope_theta: float = Field(default=10_000.0, gt=0)
@@ -37,6 +40,18 @@ class ModelConfig(BaseModel):
     initializer_range: float = Field(default=0.02, gt=0)
     mup_enabled: bool = True
     tie_word_embeddings: bool = False
+    router_score: Literal["sigmoid", "softmax"] = "sigmoid"
+    """How the router scores experts; only sigmoid scores are steered by a bias."""
+    norm_topk_prob: bool = True
+    """Whether the gates of the chosen experts are made to sum to one."""
+    qk_norm: Literal["head", "width", "none"] = "head"
+    """Whether queries and keys are normalised, and over what: each head, or all heads together."""
+    attention_gate: bool = True
+    """Whether the attention's output is gated."""
+    post_norms: bool = True
+    """Whether the output of attention and feed-forward is normalised too, as in Grok-1."""
+    rope_layers: Literal["sliding", "all"] = "sliding"
+    """Which layers turn queries and keys by their positions."""
 
     @model_validator(mode="after")
     def _fits(self) -> "ModelConfig":
@@ -54,8 +69,22 @@ class ModelConfig(BaseModel):
         return self
 
     def layer_type(self, layer: int) -> LayerType:
-        """Every n-th layer attends to everything without positions; the others to a window, with RoPE."""
-        return "sliding_attention" if (layer + 1) % self.global_attn_every_n_layers else "full_attention"
+        """Every n-th layer attends to everything, the others to a window if there is one."""
+        sliding = self.sliding_window is not None and (layer + 1) % self.global_attn_every_n_layers
+        return "sliding_attention" if sliding else "full_attention"
+
+    def attention_span(self, layer: int) -> int:
+        """How many tokens a token of this layer may see, itself included."""
+        return self.window if self.layer_type(layer) == "sliding_attention" else self.max_position_embeddings
+
+    @property
+    def window(self) -> int:
+        """How many tokens a sliding layer sees."""
+        return self.sliding_window or self.max_position_embeddings
+
+    def turns(self, layer: int) -> bool:
+        """Whether a layer applies RoPE."""
+        return self.rope_layers == "all" or self.layer_type(layer) == "sliding_attention"
 
     def is_moe(self, layer: int) -> bool:
         """The first `num_dense_layers` have one dense feed-forward in place of experts."""

@@ -1,31 +1,78 @@
-"""Exact parameter counts from the dimensions alone, without building the network. Imports no torch."""
+"""What a network takes, from its dimensions alone: parameters, operations, cache and weights. Imports no torch.
+
+Operations count two for a multiply and add, as in Kaplan et al. (2001.08361, section 2.1), products only: norms,
+activations and the embedding's look-up are left out.
+"""
 
 from dataclasses import dataclass
 
 from troth.model.config import ModelConfig
 
+BYTES = {"float32": 4.0, "bfloat16": 2.0, "float8": 1.0, "4 bit": 0.5}
+"""Bytes of a number by its dtype; scales of quantised ones are not counted."""
+
 
 @dataclass(frozen=True)
 class Counts:
-    """Parameters of a network; `active` are those that work on one token (embedding row look-ups count whole)."""
+    """Parameters; `active` are those that work on one token (the embedding counts whole, though one row is read)."""
 
     total: int
     active: int
 
 
-def count_parameters(config: ModelConfig) -> Counts:
-    """Trainable parameters: embeddings, attention with its gate and norms, feed-forwards, router, head."""
+def count_parts(config: ModelConfig) -> dict[str, Counts]:
+    """Trainable parameters of each part of the network; parts that it does not have are left out.
+
+    A head tied to the embedding is no part of its own.
+    """
     c = config
-    attention = c.hidden_size * c.head_dim * (3 * c.num_attention_heads + 2 * c.num_key_value_heads) + 2 * c.head_dim
-    norms = 4 * c.hidden_size
-    dense = 3 * c.hidden_size * c.intermediate_size
-    expert = 3 * c.hidden_size * c.moe_intermediate_size
-    router = c.hidden_size * c.num_experts
     moe_layers = c.num_hidden_layers - c.num_dense_layers
-    outside = c.vocab_size * c.hidden_size * (1 if c.tie_word_embeddings else 2) + c.hidden_size
-    common = outside + c.num_hidden_layers * (attention + norms) + c.num_dense_layers * dense
-    common += moe_layers * (router + c.num_shared_experts * expert)
-    return Counts(
-        total=common + moe_layers * c.num_experts * expert,
-        active=common + moe_layers * c.num_experts_per_tok * expert,
-    )
+    expert = 3 * c.hidden_size * c.moe_intermediate_size
+    query, key = c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim
+    projections = c.hidden_size * ((3 if c.attention_gate else 2) * query + 2 * key)
+    qk_norms = {"head": 2 * c.head_dim, "width": query + key, "none": 0}[c.qk_norm]
+    parts = {
+        "embedding": c.vocab_size * c.hidden_size,
+        "attention": c.num_hidden_layers * projections,
+        "dense feed-forward": c.num_dense_layers * 3 * c.hidden_size * c.intermediate_size,
+        "shared experts": moe_layers * c.num_shared_experts * expert,
+        "routed experts": moe_layers * c.num_experts * expert,
+        "routers": moe_layers * c.hidden_size * c.num_experts,
+        "norms": c.num_hidden_layers * ((4 if c.post_norms else 2) * c.hidden_size + qk_norms) + c.hidden_size,
+        "head": 0 if c.tie_word_embeddings else c.vocab_size * c.hidden_size,
+    }
+    working = parts | {"routed experts": moe_layers * c.num_experts_per_tok * expert}
+    return {name: Counts(total, working[name]) for name, total in parts.items() if total}
+
+
+def count_parameters(config: ModelConfig) -> Counts:
+    """Trainable parameters of the whole network."""
+    parts = count_parts(config).values()
+    return Counts(sum(part.total for part in parts), sum(part.active for part in parts))
+
+
+def forward_flops(config: ModelConfig, length: int) -> dict[str, float]:
+    """Operations of a forward pass for one token, the mean over a sequence of `length` tokens, by part.
+
+    Training takes three times as many: the backward pass computes gradients of both factors of each product.
+    """
+    c = config
+    flops = {name: 2.0 * part.active for name, part in count_parts(c).items() if name not in ("embedding", "norms")}
+    if c.tie_word_embeddings:
+        flops["head"] = 2.0 * c.vocab_size * c.hidden_size
+    seen = sum(_mean_seen(length, c.attention_span(layer)) for layer in range(c.num_hidden_layers))
+    flops["attention scores and values"] = 2 * 2 * c.num_attention_heads * c.head_dim * seen
+    return flops
+
+
+def _mean_seen(length: int, span: int) -> float:
+    """How many tokens a token sees, itself included, the mean over `length` positions."""
+    near = min(length, span)
+    return (near * (near + 1) / 2 + (length - near) * near) / length
+
+
+def kv_cache_bytes(config: ModelConfig, length: int, bytes_per_number: float) -> float:
+    """Bytes of the keys and values that a sequence of `length` tokens keeps; sliding layers keep their window only."""
+    c = config
+    kept = sum(min(length, c.attention_span(layer)) for layer in range(c.num_hidden_layers))
+    return 2 * c.num_key_value_heads * c.head_dim * kept * bytes_per_number

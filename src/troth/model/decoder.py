@@ -11,19 +11,19 @@ from troth.model.rope import rotary_angles
 
 
 class DecoderLayer(nn.Module):
-    """h += norm(attention(norm(h))); h += norm(feed_forward(norm(h)))."""
+    """h += norm(attention(norm(h))); h += norm(feed_forward(norm(h))); the outer norms only with `post_norms`."""
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
         size, eps = config.hidden_size, config.rms_norm_eps
         self.input_layernorm = RMSNorm(size, eps)
         self.self_attn = Attention(config, layer)
-        self.post_attention_layernorm = RMSNorm(size, eps)
+        self.post_attention_layernorm = RMSNorm(size, eps) if config.post_norms else nn.Identity()
         self.pre_mlp_layernorm = RMSNorm(size, eps)
         self.mlp: MoE | FeedForward = (
             MoE(config) if config.is_moe(layer) else FeedForward(size, config.intermediate_size)
         )
-        self.post_mlp_layernorm = RMSNorm(size, eps)
+        self.post_mlp_layernorm = RMSNorm(size, eps) if config.post_norms else nn.Identity()
 
     def forward(
         self, h_BTD: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], attend: Attend

@@ -1,7 +1,8 @@
-"""The mixture-of-experts feed-forward: sigmoid router with a selection bias, shared experts, stacked routed experts.
+"""The mixture-of-experts feed-forward: router, shared experts, stacked routed experts.
 
-Routing follows DeepSeek-V3 (2412.19437, section 2.1.2): the top k of score + bias are chosen, their gates are the
-scores renormalised, and the bias moves against the load after each step, so that no auxiliary loss is needed.
+With sigmoid scores, routing follows DeepSeek-V3 (2412.19437, section 2.1.2): the top k of score + bias are chosen,
+their gates are the scores renormalised, and the bias moves against the load after each step, so that no auxiliary loss
+is needed. With softmax scores the top k are chosen as they are (Mixtral, 2401.04088, section 2.1).
 """
 
 from collections.abc import Callable
@@ -33,15 +34,19 @@ class Router(nn.Module):
         super().__init__()
         self.top_k = config.num_experts_per_tok
         self.route_scale = config.route_scale
+        self.softmax, self.renormalise = config.router_score == "softmax", config.norm_topk_prob
         self.gate = nn.Linear(config.hidden_size, config.num_experts, bias=False)
 
     def forward(self, x_ND: torch.Tensor, bias_E: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return gates [tokens, k] in float32 (or wider) and the chosen experts [tokens, k]."""
         logits_NE = self.gate(x_ND)
-        scores_NE = torch.sigmoid(logits_NE.to(torch.promote_types(logits_NE.dtype, torch.float32)))
+        logits_NE = logits_NE.to(torch.promote_types(logits_NE.dtype, torch.float32))
+        scores_NE = torch.softmax(logits_NE, -1) if self.softmax else torch.sigmoid(logits_NE)
         chosen_Nk = torch.topk(scores_NE.detach() + bias_E, self.top_k, dim=-1).indices
         gates_Nk = scores_NE.gather(1, chosen_Nk)
-        return gates_Nk / (gates_Nk.sum(-1, keepdim=True) + 1e-20) * self.route_scale, chosen_Nk
+        if self.renormalise:
+            gates_Nk = gates_Nk / (gates_Nk.sum(-1, keepdim=True) + 1e-20)
+        return gates_Nk * self.route_scale, chosen_Nk
 
 
 class Experts(nn.Module):
@@ -76,18 +81,21 @@ class Experts(nn.Module):
 
 
 class MoE(nn.Module):
-    """Shared experts, which see every token, plus the routed ones.
+    """Shared experts, if any, which see every token, plus the routed ones.
 
-    `expert_bias` steers selection only and is moved by `balance`; `load_E` counts the tokens that each expert got
-    since it was last reset, and `observe`, when set, is called with (gates_Nk, chosen_Nk) of every forward pass.
+    `expert_bias` steers selection only and is moved by `balance`, where scores are sigmoids; `load_E` counts the tokens
+    that each expert got since it was last reset, and `observe`, when set, is called with (gates_Nk, chosen_Nk) of every
+    forward pass.
     """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.router = Router(config)
-        self.shared_experts = FeedForward(config.hidden_size, config.moe_intermediate_size * config.num_shared_experts)
+        shared = config.moe_intermediate_size * config.num_shared_experts
+        self.shared_experts = FeedForward(config.hidden_size, shared) if shared else None
         self.experts = Experts(config)
-        self.register_buffer("expert_bias", torch.zeros(config.num_experts))
+        self.steered = config.router_score == "sigmoid"
+        self.register_buffer("expert_bias", torch.zeros(config.num_experts), persistent=self.steered)
         self.register_buffer("load_E", torch.zeros(config.num_experts), persistent=False)
         self.expert_bias: torch.Tensor
         self.load_E: torch.Tensor
@@ -100,13 +108,15 @@ class MoE(nn.Module):
             self.load_E += torch.bincount(chosen_Nk.flatten(), minlength=len(self.load_E))
         if self.observe is not None:
             self.observe(gates_Nk, chosen_Nk)
-        return self.shared_experts(x_BTD) + self.experts(x_ND, gates_Nk, chosen_Nk).view_as(x_BTD)
+        routed_BTD = self.experts(x_ND, gates_Nk, chosen_Nk).view_as(x_BTD)
+        return routed_BTD if self.shared_experts is None else self.shared_experts(x_BTD) + routed_BTD
 
     @torch.no_grad()
     def balance(self, rate: float) -> torch.Tensor:
         """Move the bias by `rate` towards even load, centre it, and return each expert's share of the load."""
         share_E = self.load_E / self.load_E.sum().clamp(min=1)
-        self.expert_bias += rate * torch.sign(share_E.mean() - share_E)
-        self.expert_bias -= self.expert_bias.mean()
+        if self.steered:
+            self.expert_bias += rate * torch.sign(share_E.mean() - share_E)
+            self.expert_bias -= self.expert_bias.mean()
         self.load_E.zero_()
         return share_E

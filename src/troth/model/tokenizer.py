@@ -88,14 +88,23 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
-        """Read a folder that `save` wrote. Raises ValueError naming the file where it is absent or not byte BPE."""
+        """Read a folder that `save` wrote, or one of the same kind, such as Qwen's.
+
+        Raises ValueError naming the file where it is absent, is no byte-level BPE, splits text by another pattern, or
+        numbers its tokens in another order: it would be read as something else than it is.
+        """
         path = Path(folder) / "tokenizer.json"
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             to_byte = {char: byte for byte, char in _byte_chars().items()}
             ranks = {bytes(to_byte[char] for char in token): rank for token, rank in data["model"]["vocab"].items()}
-            special = [entry["content"] for entry in sorted(data["added_tokens"], key=lambda entry: entry["id"])]
-            return cls(ranks, special)
+            added = sorted(data["added_tokens"], key=lambda entry: entry["id"])
+            steps = data["pre_tokenizer"].get("pretokenizers", [data["pre_tokenizer"]])
+            if [step["pattern"]["Regex"] for step in steps if step["type"] == "Split"] != [PATTERN]:
+                raise ValueError("its pre_tokenizer is not the one that Troth and Qwen use")
+            if [*sorted(ranks.values()), *(entry["id"] for entry in added)] != list(range(len(ranks) + len(added))):
+                raise ValueError("ids do not run from ordinary tokens to special ones without a gap")
+            return cls(ranks, [entry["content"] for entry in added])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: not a byte-level BPE tokenizer ({error!r})") from error
 

@@ -11,7 +11,8 @@ import torch
 from troth.model.attention import PackedAttention
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder, initialise
-from troth.model.families import afmoe
+from troth.model.families.configs import to_hf_config
+from troth.model.families.weights import save_weights
 from troth.model.tokenizer import Tokenizer
 from troth.system import TrainTable
 from troth.train.batches import Batches
@@ -102,6 +103,6 @@ def export(model: Decoder, tokenizer: Tokenizer, folder: Path, dtype: str = "flo
     partial = folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    afmoe.save_weights(model, afmoe.to_hf_config(model.config, dtype, tokenizer.end_of_text), partial)
+    save_weights(model, to_hf_config(model.config, dtype, tokenizer.end_of_text), partial)
     tokenizer.save(partial)
     os.replace(partial, folder)

@@ -10,14 +10,14 @@ from dataclasses import replace
 
 from troth.curate.document import Document
 
-_LEAST, _MOST = 0.5, 2.0
+_LEAST, _MOST = 2 / 3, 3 / 2
 
 
 def weigh_documents(documents: Sequence[Document], publisher_error: Mapping[str, float]) -> list[Document]:
     """The documents with weights from their publishers' shares of wrong claims (0 to 1, both excluded).
 
-    An average document has weight 1, and none less than half or more than twice that; documents of a publisher that
-    nothing is known of keep theirs.
+    An average document has weight 1, and none less than two thirds or more than one and a half of that, so that what
+    only a careless publisher says is still learned; documents of a publisher that nothing is known of keep theirs.
     """
     odds = {who: math.log((1 - error) / error) for who, error in publisher_error.items()}
     known = [max(0.0, odds[d.publisher]) for d in documents if d.publisher in odds]

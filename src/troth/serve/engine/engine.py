@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from troth.model.decoder import Decoder
-from troth.model.families.afmoe import load_weights
+from troth.model.families.weights import load_weights
 from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.block_pool import BlockPool
 from troth.serve.engine.kv_cache import KVCache

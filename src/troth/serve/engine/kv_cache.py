@@ -78,7 +78,7 @@ class StepAttention:
         self.slots_T = torch.from_numpy(np.concatenate(slots)).to(cache.device)
         self.groups = {
             "full_attention": _groups(cache, spans, None),
-            "sliding_attention": _groups(cache, spans, cache.config.sliding_window),
+            "sliding_attention": _groups(cache, spans, cache.config.window),
         }
 
     def __call__(self, layer: int, q_BHTd: torch.Tensor, k_BKTd: torch.Tensor, v_BKTd: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from troth.model.families.afmoe import from_hf_config, load_weights, save_weights, to_hf_config
+from troth.model.families.configs import from_hf_config, to_hf_config
+from troth.model.families.weights import load_weights, save_weights
 
 
 @pytest.fixture

@@ -1,0 +1,62 @@
+"""What verbs print: progress of training, lines of news, and the table at a cycle's end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """One line of news, out of the way of results."""
+    errors.print(text, soft_wrap=True)
+
+
+def quiet_progress(title: str) -> Any:
+    """Progress of training on standard error."""
+    from troth.train.progress import Progress
+
+    return Progress(title)
+
+
+def cycle_table(scores: dict[str, Any]) -> Table:
+    """The two generations side by side, and how curation did against the key."""
+    before, after = scores["generations"]
+    table = Table(title="Held-out questions, four options each")
+    table.add_column("")
+    for name in ("generation 0 (raw)", "generation 1 (curated)"):
+        table.add_column(name, justify="right")
+
+    def row(label: str, show: Callable[[dict[str, Any]], str]) -> None:
+        table.add_row(label, show(before), show(after))
+
+    row(f"true, {before['untouched_count']} untouched facts", lambda g: f"{g['untouched']:.1%}")
+    row(f"true, {before['corrupted_count']} corrupted facts", lambda g: f"{g['corrupted']:.1%}")
+    row("wrong answers on corrupted facts", lambda g: str(g["wrong_on_corrupted"]))
+    row("calibration error", lambda g: f"{g['calibration_error']:.3f}")
+    if before["bits_per_byte"] is not None:
+        row("bits per byte, held-out prose", lambda g: f"{g['bits_per_byte']:.3f}")
+    return table
+
+
+def curation_table(score: dict[str, Any]) -> Table:
+    """Share of wrong statements caught, by kind, and the false alarms."""
+    table = Table(title="Statements of the key, after duplicates went")
+    for name in ("", "caught", "of", "share"):
+        table.add_column(name, justify="left" if not name else "right")
+    for kind, (found, count) in score["by_kind"].items():
+        table.add_row(kind.replace("_", " "), str(found), str(count), f"{found / count:.0%}")
+    table.add_section()
+    caught, mended, wrong = score["caught"], score["mended"], score["wrong"]
+    alarms, right = score["false_alarms"], score["right"]
+    table.add_row("all wrong statements", str(caught), str(wrong), f"{caught / wrong:.0%}")
+    table.add_row("  of these mended to the truth", str(mended), str(wrong), f"{mended / wrong:.0%}")
+    table.add_row("false alarms on right statements", str(alarms), str(right), f"{alarms / right:.1%}")
+    return table

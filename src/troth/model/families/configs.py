@@ -1,0 +1,71 @@
+"""config.json of a Hugging Face folder, there and back, for every family. Imports no torch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from troth.model.config import ModelConfig
+from troth.model.families import afmoe, mixtral, olmoe, qwen3_moe
+from troth.model.families.family import Family
+
+FAMILIES: dict[str, Family] = {
+    "afmoe": afmoe.FAMILY, "mixtral": mixtral.FAMILY, "olmoe": olmoe.FAMILY, "qwen3_moe": qwen3_moe.FAMILY,
+}  # fmt: skip
+
+
+def to_hf_config(config: ModelConfig, dtype: str, eos_token_id: int) -> dict[str, Any]:
+    """The config.json of `config`. Raises ValueError naming a field whose value the family cannot express."""
+    family = FAMILIES[config.model_type]
+    for name, value in family.fixed.items():
+        if getattr(config, name) != value:
+            raise ValueError(f"{name}={getattr(config, name)!r}: model_type {config.model_type} has {value!r}")
+    fields = config.model_dump()
+    return {
+        "architectures": [family.architecture],
+        "model_type": config.model_type,
+        "dtype": dtype,
+        "eos_token_id": eos_token_id,
+        "hidden_act": "silu",
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        **{key: fields[name] for name, key in family.all_keys.items()},
+        **family.write(fields),
+    }
+
+
+def from_hf_config(data: dict[str, Any]) -> ModelConfig:
+    """A ModelConfig from a config.json. Raises ValueError naming a key that is missing or not supported."""
+    if not isinstance(data, dict):
+        raise ValueError("not a JSON object")
+    family = FAMILIES.get(str(data.get("model_type")))
+    if family is None:
+        raise ValueError(f"model_type={data.get('model_type')!r}: known are {', '.join(FAMILIES)}")
+    for key, value in family.required.items():
+        if data.get(key, value) != value:
+            raise ValueError(f"{key}={data[key]!r}: only {value!r} is known")
+    rope = data.get("rope_parameters") or data.get("rope_scaling") or {}
+    if rope.get("rope_type", "default") != "default":
+        raise ValueError(f"rope_parameters.rope_type={rope['rope_type']!r}: only 'default' is known")
+    fields = {name: data[key] for name, key in family.all_keys.items() if data.get(key) is not None}
+    heads, size = data.get("num_attention_heads"), data.get("hidden_size")
+    if isinstance(heads, int) and isinstance(size, int) and heads > 0:
+        fields = {"num_key_value_heads": heads, "head_dim": size // heads} | fields
+    fields |= {**family.fixed, **family.read(data)}
+    fields["rope_theta"] = rope.get("rope_theta", data.get("rope_theta", 10_000.0))
+    try:
+        return ModelConfig(model_type=data["model_type"], **fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key, message = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+        key = family.all_keys.get(key, key)
+        raise ValueError(f"{key}: {message}" if key else message) from error
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The configuration of a model folder. Raises ValueError naming the file and what is wrong in it."""
+    path = Path(folder) / "config.json"
+    try:
+        return from_hf_config(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error

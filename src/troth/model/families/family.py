@@ -1,0 +1,42 @@
+"""What a family is: how its config.json and its tensors' names map to the one decoder."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_SAME = (
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
+    "num_experts_per_tok", "max_position_embeddings", "rms_norm_eps", "initializer_range", "tie_word_embeddings",
+)  # fmt: skip
+"""Fields of ModelConfig that every family writes under the same key."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """One `model_type` of Hugging Face.
+
+    `keys` gives the config.json key of each further field of ModelConfig that the family writes, `fixed` the fields
+    that are always the same in it, `required` the values that keys must have where they are present, `read` what a
+    config.json needs beyond that: it returns fields of ModelConfig. `names` are replacements that turn our tensors'
+    names into the family's, in order; `expert` are its names of an expert's gate, up and down projection.
+    """
+
+    architecture: str
+    keys: Mapping[str, str]
+    fixed: Mapping[str, Any]
+    names: Mapping[str, str] = field(default_factory=dict)
+    expert: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj")
+    required: Mapping[str, Any] = field(default_factory=dict)
+    read: Callable[[dict[str, Any]], dict[str, Any]] = lambda data: {}
+    write: Callable[[dict[str, Any]], dict[str, Any]] = lambda fields: {}
+
+    @property
+    def all_keys(self) -> dict[str, str]:
+        """The config.json key of every field that the family writes."""
+        return {name: name for name in _SAME} | dict(self.keys)
+
+    def rename(self, name: str) -> str:
+        """The family's name of one of our tensors, experts' stacks aside."""
+        for ours, theirs in self.names.items():
+            name = name.replace(ours, theirs)
+        return name if name.startswith("lm_head") else f"model.{name}"

@@ -1,0 +1,108 @@
+"""Tensors of a Hugging Face folder: model.safetensors, or the shards that model.safetensors.index.json lists.
+
+Each tensor is read when it is asked for and straight to its device, so that loading needs the weights and one tensor
+more; writing holds one shard.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+_WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+SHARD_BYTES = 5 * 10**9
+"""The size that transformers splits at."""
+
+
+class TensorFolder:
+    """The tensors of a folder by their names; files are opened once, and nothing is read before it is asked for.
+
+    Raises ValueError naming the file, or the tensor, that is missing, unreadable or not as expected.
+    """
+
+    def __init__(self, folder: Path, device: str = "cpu"):
+        self._device = device
+        self._open: dict[Path, Any] = {}
+        index = folder / _INDEX
+        if index.exists():
+            self.place = {name: folder / file for name, file in _read_index(index).items()}
+            for path in sorted(set(self.place.values())):
+                held = set(self._file(path).keys())
+                if lost := sorted(name for name, where in self.place.items() if where == path and name not in held):
+                    raise ValueError(f"{path}: tensor {lost[0]} is missing, though {_INDEX} places it there")
+        else:
+            path = folder / _WHOLE
+            self.place = dict.fromkeys(self._file(path).keys(), path)
+
+    def fill(self, targets: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Copy the tensor of each name into its target, cast to the target's dtype; all of the folder must be used."""
+        left = dict(self.place)
+        for name, target in targets:
+            path = left.pop(name, None)
+            if path is None:
+                where = next(iter(self.place.values()), _WHOLE)
+                raise ValueError(f"{where}: tensor {name} is missing; expected one of shape {list(target.shape)}")
+            try:
+                value = self._file(path).get_tensor(name)
+            except SafetensorError as error:
+                raise ValueError(f"{path}: tensor {name}: {error}") from error
+            if value.shape != target.shape:
+                shapes = f"has shape {list(value.shape)}, expected {list(target.shape)}"
+                raise ValueError(f"{path}: tensor {name} {shapes}")
+            if value.is_floating_point() != target.is_floating_point():
+                kind = str(value.dtype).removeprefix("torch.")
+                raise ValueError(f"{path}: tensor {name} is of type {kind}, expected floating point numbers")
+            target.copy_(value)
+        if left:
+            name = min(left)
+            raise ValueError(f"{left[name]}: unexpected tensor {name}")
+
+    def _file(self, path: Path) -> Any:
+        if path not in self._open:
+            try:
+                self._open[path] = safe_open(path, framework="pt", device=self._device)
+            except (OSError, SafetensorError) as error:
+                raise ValueError(f"{path}: {error}") from error
+        return self._open[path]
+
+
+def write_tensors(folder: Path, tensors: Iterable[tuple[str, torch.Tensor]], shard_bytes: int = SHARD_BYTES) -> None:
+    """Write tensors as one file or, where they exceed `shard_bytes`, as shards with an index; no tensor is split."""
+    shards: list[list[str]] = []
+    held: dict[str, torch.Tensor] = {}
+    size = whole = 0
+
+    def flush() -> None:
+        save_file(held, folder / f"shard-{len(shards):05d}.partial", metadata={"format": "pt"})
+        shards.append(list(held))
+        held.clear()
+
+    for name, tensor in tensors:
+        if held and size + tensor.nbytes > shard_bytes:
+            flush()
+            size = 0
+        held[name] = tensor.contiguous()
+        size, whole = size + tensor.nbytes, whole + tensor.nbytes
+    flush()
+    place: dict[str, str] = {}
+    for number, names in enumerate(shards):
+        file = _WHOLE if len(shards) == 1 else f"model-{number + 1:05d}-of-{len(shards):05d}.safetensors"
+        (folder / f"shard-{number:05d}.partial").replace(folder / file)
+        place |= dict.fromkeys(names, file)
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": whole}, "weight_map": place}
+        (folder / _INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    try:
+        place = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not an index of shards ({error!r})") from error
+    if not isinstance(place, dict) or not all(file == Path(str(file)).name for file in place.values()):
+        raise ValueError(f"{path}: weight_map does not give the file, in the same folder, of each tensor")
+    return place

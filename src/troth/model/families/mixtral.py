@@ -1,0 +1,23 @@
+"""Mixtral (2401.04088): softmax over the experts, the top k renormalised; no norms of queries and keys."""
+
+from troth.model.families.family import Family
+
+FAMILY = Family(
+    architecture="MixtralForCausalLM",
+    keys={
+        "intermediate_size": "intermediate_size", "moe_intermediate_size": "intermediate_size",
+        "num_experts": "num_local_experts", "sliding_window": "sliding_window",
+    },
+    fixed={
+        "num_dense_layers": 0, "num_shared_experts": 0, "router_score": "softmax", "norm_topk_prob": True,
+        "qk_norm": "none", "attention_gate": False, "post_norms": False, "rope_layers": "all", "mup_enabled": False,
+        "route_scale": 1.0,
+    },
+    names={
+        "pre_mlp_layernorm": "post_attention_layernorm", "mlp.router.gate": "block_sparse_moe.gate",
+        "mlp.experts": "block_sparse_moe.experts",
+    },
+    expert=("w1", "w3", "w2"),
+    required={"hidden_act": "silu"},
+    read=lambda data: {"global_attn_every_n_layers": int(data.get("num_hidden_layers") or 0) + 1},
+)  # fmt: skip

@@ -1,0 +1,31 @@
+"""Qwen3-MoE (2505.09388): softmax over the experts; queries and keys normalised in each head; dense layers first."""
+
+from typing import Any
+
+from troth.model.families.family import Family
+
+
+def _read(data: dict[str, Any]) -> dict[str, Any]:
+    dense = data.get("mlp_only_layers") or []
+    if dense != list(range(len(dense))):
+        raise ValueError(f"mlp_only_layers={dense}: only the first layers may be dense")
+    # transformers 5 writes the number of experts under another key than the released checkpoints have.
+    experts = data.get("num_experts", data.get("num_local_experts"))
+    return {"num_dense_layers": len(dense)} | ({} if experts is None else {"num_experts": experts})
+
+
+FAMILY = Family(
+    architecture="Qwen3MoeForCausalLM",
+    keys={
+        "intermediate_size": "intermediate_size", "moe_intermediate_size": "moe_intermediate_size",
+        "num_experts": "num_experts", "norm_topk_prob": "norm_topk_prob",
+    },
+    fixed={
+        "num_shared_experts": 0, "router_score": "softmax", "qk_norm": "head", "attention_gate": False,
+        "post_norms": False, "rope_layers": "all", "mup_enabled": False, "route_scale": 1.0, "sliding_window": None,
+    },
+    names={"pre_mlp_layernorm": "post_attention_layernorm", "mlp.router.gate": "mlp.gate"},
+    required={"hidden_act": "silu", "attention_bias": False, "decoder_sparse_step": 1, "use_sliding_window": False},
+    read=_read,
+    write=lambda fields: {"mlp_only_layers": list(range(fields["num_dense_layers"])), "decoder_sparse_step": 1},
+)  # fmt: skip

@@ -1,0 +1,64 @@
+"""`troth show`: figures of a system or of a model folder, on paper and for programs."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from troth.model.decoder import Decoder, initialise
+from troth.model.families.configs import to_hf_config
+from troth.model.families.weights import save_weights
+from troth.system import load_system
+
+
+def show(*arguments):
+    code = "from troth.cli.main import main; main()"
+    return subprocess.run([sys.executable, "-c", code, "show", *arguments], capture_output=True, text=True, check=False)
+
+
+def test_a_program_reads_every_figure():
+    figures = json.loads(show("--system", "flagship", "--json").stdout)
+    parts = figures["parts"].values()
+    assert figures["parameters"]["total"] == sum(part["total"] for part in parts) > 1e12
+    assert figures["parameters"]["active"] == sum(part["active"] for part in parts) <= 40e9
+    assert figures["length"] == 133_120
+    flops = figures["flops_per_token"]
+    assert flops["forward"] == pytest.approx(sum(flops["forward_by_part"].values()))
+    assert flops["backward"] == 2 * flops["forward"]
+    assert figures["weight_bytes"]["bfloat16"] == 2 * figures["parameters"]["total"]
+    cache = figures["kv_cache_bytes"]
+    assert cache["sequence"] == cache["per_token"] * 133_120
+    # Sixteen full layers go on growing, 8 heads of 128 numbers for keys and values of two bytes each.
+    assert cache["per_token_at_the_end"] == 16 * 2 * 8 * 128 * 2
+
+
+def test_people_see_a_table_and_a_longer_sequence_costs_more():
+    short, long = (show("--system", "mini", "--length", length).stdout for length in ("1024", "32768"))
+    assert "routed experts" in short
+    assert "1,024 tokens" in short
+    assert short != long
+
+
+def test_a_model_folder_is_shown_as_it_is(tmp_path):
+    config = load_system("nano").model
+    model = initialise(Decoder(config), torch.Generator().manual_seed(0))
+    save_weights(model, to_hf_config(config, "float32", 0), tmp_path)
+    figures = json.loads(show("--model", str(tmp_path), "--json").stdout)
+    assert figures["parameters"]["total"] == sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--length", "2049"], "--length 2049: the network has 2048 positions"),
+        (["--model", "nowhere"], "nowhere/config.json"),
+        (["--set", "model.num_experts=1"], "num_experts_per_tok=2 exceeds num_experts=1"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, told):
+    done = show(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,113 @@
+"""What a network takes is told from its dimensions, and is what the network itself has, built on the meta device."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from troth.model.attention import PackedAttention
+from troth.model.config import ModelConfig
+from troth.model.counts import count_parameters, count_parts, forward_flops, kv_cache_bytes
+from troth.model.decoder import Decoder
+from troth.system import load_system
+
+PARTS = {
+    "embed_tokens": "embedding", "lm_head": "head", "norm": "norms", "layernorm": "norms", "q_norm": "norms",
+    "k_norm": "norms", "self_attn": "attention", "router": "routers", "shared_experts": "shared experts",
+    "experts": "routed experts", "mlp": "dense feed-forward",
+}  # fmt: skip
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> ModelConfig:
+    size = st.integers(1, 9)
+    layers, experts, key_heads = draw(size), draw(size), draw(st.integers(1, 3))
+    return ModelConfig(
+        vocab_size=draw(st.integers(1, 50)),
+        hidden_size=draw(st.integers(1, 20)),
+        intermediate_size=draw(size),
+        moe_intermediate_size=draw(size),
+        num_hidden_layers=layers,
+        num_dense_layers=draw(st.integers(0, layers)),
+        num_attention_heads=key_heads * draw(st.integers(1, 3)),
+        num_key_value_heads=key_heads,
+        head_dim=2 * draw(size),
+        num_experts=experts,
+        num_experts_per_tok=draw(st.integers(1, experts)),
+        num_shared_experts=draw(st.integers(1, 3)),
+        sliding_window=4,
+        max_position_embeddings=16,
+        tie_word_embeddings=draw(st.booleans()),
+    )
+
+
+def build(config: ModelConfig) -> Decoder:
+    with torch.device("meta"):
+        return Decoder(config)
+
+
+def parts_of(model: Decoder) -> dict[str, int]:
+    """Parameters of a network, summed by the words in their names."""
+    sums: dict[str, int] = {}
+    for name, parameter in model.named_parameters():
+        part = next(part for word, part in PARTS.items() if any(piece.endswith(word) for piece in name.split(".")))
+        sums[part] = sums.get(part, 0) + parameter.numel()
+    return sums
+
+
+@given(configs())
+def test_counts_are_those_of_the_network(config):
+    model = build(config)
+    assert {name: part.total for name, part in count_parts(config).items()} == parts_of(model)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    routed = sum(parameter.numel() for moe in model.moe_layers() for parameter in moe.experts.parameters())
+    working = routed * config.num_experts_per_tok // config.num_experts
+    counts = count_parameters(config)
+    assert counts.total == total
+    assert counts.active == total - routed + working
+
+
+@pytest.mark.parametrize("name", ["nano", "mini", "flagship"])
+def test_a_named_system_counts_as_it_is_built(name):
+    config = load_system(name).model
+    model = build(config)
+    assert {part: counts.total for part, counts in count_parts(config).items()} == parts_of(model)
+
+
+def test_the_flagship_is_as_large_as_planned_and_divides_over_its_ranks():
+    config = load_system("flagship").model
+    counts = count_parameters(config)
+    assert counts.total > 1e12
+    assert counts.active <= 40e9
+    assert config.max_position_embeddings == 133_120
+    assert 393_216 % config.num_experts == 0
+    assert all(n % 8 == 0 for n in (config.num_hidden_layers, config.num_attention_heads, config.num_key_value_heads))
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 3))
+def test_operations_are_those_that_torch_counts_and_attention_those_that_a_mask_lets_through(length, window, every):
+    config = ModelConfig(
+        vocab_size=50, hidden_size=12, intermediate_size=20, moe_intermediate_size=8, num_hidden_layers=3,
+        num_dense_layers=3, num_attention_heads=4, num_key_value_heads=2, head_dim=6, num_experts=4,
+        num_experts_per_tok=2, num_shared_experts=1, sliding_window=window, global_attn_every_n_layers=every,
+        max_position_embeddings=40, tie_word_embeddings=True,
+    )  # fmt: skip
+    model = Decoder(config)
+    tokens = torch.zeros(1, length, dtype=torch.long)
+    with FlopCounterMode(display=False) as counter:
+        model.logits(model(tokens))
+    products = counter.get_flop_counts()["Global"][torch.ops.aten.mm]
+    flops = forward_flops(config, length)
+    attention = flops.pop("attention scores and values")
+    assert sum(flops.values()) * length == pytest.approx(products)
+    masks = PackedAttention(config, tokens).masks
+    seen = sum(int(masks[config.layer_type(layer)].sum()) for layer in range(3))
+    assert attention * length == pytest.approx(4 * config.num_attention_heads * config.head_dim * seen)
+
+
+def test_a_sliding_layer_keeps_its_window_and_a_full_layer_everything(shape):
+    config = shape(num_hidden_layers=4, global_attn_every_n_layers=4, sliding_window=8, max_position_embeddings=100)
+    numbers = 2 * config.num_key_value_heads * config.head_dim
+    assert kv_cache_bytes(config, 5, 2.0) == 2 * numbers * 4 * 5
+    assert kv_cache_bytes(config, 50, 2.0) == 2 * numbers * (3 * 8 + 50)
