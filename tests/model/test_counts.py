@@ -99,7 +99,7 @@ def test_operations_are_those_that_torch_counts_and_attention_those_that_a_mask_
         model.logits(model(tokens))
     products = counter.get_flop_counts()["Global"][torch.ops.aten.mm]
     flops = forward_flops(config, length)
-    attention = flops.pop("attention scores and values")
+    attention = flops.pop("attention products")
     assert sum(flops.values()) * length == pytest.approx(products)
     masks = PackedAttention(config, tokens).masks
     seen = sum(int(masks[config.layer_type(layer)].sum()) for layer in range(3))

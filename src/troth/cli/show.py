@@ -81,10 +81,11 @@ def _print(name: str, figures: dict[str, Any]) -> None:
     console.print(f"backward  {_scaled(figures['flops_per_token']['backward'], 1000, 'FLOP')} a token")
     console.print(
         f"cache     {_scaled(cache['sequence'], 1024, 'B')} for {length:,} tokens in bfloat16, "
-        f"{_scaled(cache['per_token'], 1024, 'B')} a token"
+        f"{_scaled(cache['per_token'], 1024, 'B')} a token",
+        soft_wrap=True,
     )
     weights = [f"{_scaled(size, 1024, 'B')} in {dtype}" for dtype, size in figures["weight_bytes"].items()]
-    console.print(f"weights   {', '.join(weights)}")
+    console.print(f"weights   {', '.join(weights)}", soft_wrap=True)
 
 
 def _scaled(value: float, base: int, unit: str) -> str:

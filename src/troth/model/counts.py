@@ -61,7 +61,7 @@ def forward_flops(config: ModelConfig, length: int) -> dict[str, float]:
     if c.tie_word_embeddings:
         flops["head"] = 2.0 * c.vocab_size * c.hidden_size
     seen = sum(_mean_seen(length, c.attention_span(layer)) for layer in range(c.num_hidden_layers))
-    flops["attention scores and values"] = 2 * 2 * c.num_attention_heads * c.head_dim * seen
+    flops["attention products"] = 2 * 2 * c.num_attention_heads * c.head_dim * seen
     return flops
 
 
