@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from troth.system import ServeTable
 
 DRAIN_SECONDS = 30
-QUESTION = "In which year were X-rays discovered?"
+QUESTION = "In what year was Magna Carta sealed?"
 
 
 def command(
