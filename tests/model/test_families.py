@@ -135,3 +135,37 @@ def test_the_older_place_of_rope_theta_is_read_too(shape):
 def test_config_there_and_back(shape, changes):
     config = shape(**changes)
     assert from_hf_config(json.loads(json.dumps(to_hf_config(config, "float32", eos_token_id=7)))) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"qk_norm": "none"}, "qk_norm='none': model_type afmoe has 'head'"),
+        ({"sliding_window": None}, "sliding_window: model_type afmoe needs one"),
+        ({"model_type": "olmoe"}, "num_dense_layers=1: model_type olmoe has 0"),
+    ],
+)
+def test_what_a_family_cannot_express_is_named(shape, changes, told):
+    with pytest.raises(ValueError, match=re.escape(told)):
+        to_hf_config(shape(**changes), "float32", eos_token_id=0)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "told"),
+    [
+        ("qwen3_moe", {"mlp_only_layers": [1]}, "mlp_only_layers=[1]: only the first layers may be dense"),
+        ("qwen3_moe", {"decoder_sparse_step": 2}, "decoder_sparse_step=2: only 1 is known"),
+        ("olmoe", {"clip_qkv": 8.0}, "clip_qkv=8.0: only None is known"),
+        ("mixtral", {"num_local_experts": None}, "num_local_experts: Field required"),
+        ("mixtral", {"hidden_act": "gelu"}, "hidden_act='gelu': only 'silu' is known"),
+    ],
+)
+def test_what_troth_cannot_express_is_named(family, changes, told):
+    data = {
+        "model_type": family, "vocab_size": 90, "hidden_size": 32, "intermediate_size": 16, "num_hidden_layers": 2,
+        "moe_intermediate_size": 8, "num_attention_heads": 4, "num_experts": 4, "num_local_experts": 4,
+        "num_experts_per_tok": 2, "max_position_embeddings": 64,
+    }  # fmt: skip
+    assert from_hf_config(data).head_dim == 8
+    with pytest.raises(ValueError, match=re.escape(told)):
+        from_hf_config(data | changes)

@@ -59,7 +59,7 @@ def test_a_file_of_ones_own(tmp_path):
     [
         ("train.stepz=3", "train.stepz: unknown key; known here: steps, "),
         ("trane.steps=3", "trane: unknown key; known here: data, curate, model, train, "),
-        ("model.rope.theta=3", "model.rope: unknown key; known here: vocab_size, "),
+        ("model.rope.theta=3", "model.rope: unknown key; known here: model_type, "),
         ("train.steps=0", "train.steps=0: input should be greater than 0"),
         ("train.steps=many", "train.steps='many': input should be a valid integer"),
         ("train.steps=1.5", "train.steps=1.5: "),

@@ -17,6 +17,8 @@ def _read(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write(fields: dict[str, Any]) -> dict[str, Any]:
+    if fields["sliding_window"] is None:
+        raise ValueError("sliding_window: model_type afmoe needs one")
     return {"layer_types": _layer_types(fields["num_hidden_layers"], fields["global_attn_every_n_layers"])}
 
 
