@@ -213,3 +213,10 @@ def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(capsys):
     assert len(lines) == 11
     assert lines[0].startswith("train  step 1/40  loss 2.500  12,346 tokens/s  expert load 0.97  1:18 left")
     assert "1 dead" in lines[-1]
+
+
+def test_a_shape_that_could_not_be_exported_is_refused_before_anything_is_trained(tmp_path, recipe, run_training, tiny):
+    run = tmp_path / "run"
+    with pytest.raises(ValueError, match="qk_norm='none': model_type afmoe has 'head'"):
+        run_training(run, recipe(), model=tiny.model_copy(update={"qk_norm": "none"}))
+    assert not run.exists()
