@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from troth.model.config import Yarn
 from troth.model.families.configs import from_hf_config, to_hf_config
 from troth.model.families.weights import load_weights, save_weights
 
@@ -99,7 +100,9 @@ def test_an_absent_file_is_named(folder, name):
     [
         ({"model_type": "llama"}, "model_type='llama'"),
         ({"model_type": None}, "model_type=None"),
-        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "rope_parameters.rope_type='yarn'"),
+        ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "rope_parameters.rope_type='llama3'"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "yarn.original_max_position_embeddings"),
+        ({"rope_parameters": {"rope_type": "yarn", "mscale": 2.0}}, "rope_parameters.mscale=2.0"),
         ({"layer_types": ["full_attention"] * 4}, "layer_types"),
         ({"hidden_size": None}, "hidden_size"),
         ({"num_experts": "many"}, "num_experts"),
@@ -127,11 +130,19 @@ def test_the_older_place_of_rope_theta_is_read_too(shape):
     data = to_hf_config(shape(), "float32", eos_token_id=7)
     del data["rope_parameters"]
     assert from_hf_config(data | {"rope_theta": 500.0}).rope_theta == 500.0
-    with pytest.raises(ValueError, match="yarn"):
-        from_hf_config(data | {"rope_scaling": {"rope_type": "yarn"}})
+    scaling = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
+    config = from_hf_config(data | {"rope_theta": 500.0, "rope_scaling": scaling})
+    assert (config.rope_theta, config.yarn) == (500.0, Yarn(factor=4.0, original_max_position_embeddings=32))
 
 
-@pytest.mark.parametrize("changes", [{}, {"rope_theta": 500.0, "tie_word_embeddings": True, "mup_enabled": False}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"rope_theta": 500.0, "tie_word_embeddings": True, "mup_enabled": False},
+        {"yarn": {"factor": 16.0, "original_max_position_embeddings": 8192, "beta_fast": 8.0}},
+    ],
+)
 def test_config_there_and_back(shape, changes):
     config = shape(**changes)
     assert from_hf_config(json.loads(json.dumps(to_hf_config(config, "float32", eos_token_id=7)))) == config

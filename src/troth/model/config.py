@@ -1,10 +1,32 @@
 """The shape of a network, in the field's own names (those of a Hugging Face config.json). Imports no torch."""
 
+import math
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 LayerType = Literal["sliding_attention", "full_attention"]
+
+
+class Yarn(BaseModel):
+    """How rotary positions are stretched from the length that a network was trained on (see `rope`).
+
+    Rotations that turn more than `beta_fast` times within that length stay as they are, those that turn less than
+    `beta_slow` times are slowed by `factor`. `attention_factor` multiplies queries and keys; the paper's where absent.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    factor: float = Field(ge=1)
+    original_max_position_embeddings: int = Field(gt=0)
+    beta_fast: float = Field(default=32.0, gt=0)
+    beta_slow: float = Field(default=1.0, gt=0)
+    attention_factor: float | None = Field(default=None, gt=0)
+
+    @property
+    def scale(self) -> float:
+        """What queries and keys are multiplied by (section 3.4)."""
+        return 0.1 * math.log(self.factor) + 1 if self.attention_factor is None else self.attention_factor
 
 
 class ModelConfig(BaseModel):
@@ -36,6 +58,7 @@ class ModelConfig(BaseModel):
     global_attn_every_n_layers: int = Field(default=4, gt=0)
     max_position_embeddings: int = Field(gt=0)
     rope_theta: float = Field(default=10_000.0, gt=0)
+    yarn: Yarn | None = None
     rms_norm_eps: float = Field(default=1e-5, gt=0)
     initializer_range: float = Field(default=0.02, gt=0)
     mup_enabled: bool = True

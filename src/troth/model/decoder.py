@@ -59,7 +59,7 @@ class Decoder(nn.Module):
             attend = PackedAttention(self.config, torch.zeros_like(tokens_BT))
         if positions_BT is None:
             positions_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device).expand_as(tokens_BT)
-        angles = rotary_angles(positions_BT, self.config.head_dim, self.config.rope_theta)
+        angles = rotary_angles(positions_BT, self.config)
         h_BTD = self.embed_tokens(tokens_BT)
         if self.config.mup_enabled:
             h_BTD = h_BTD * self.config.hidden_size**0.5

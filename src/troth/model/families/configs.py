@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from troth.model.config import ModelConfig
+from troth.model.config import ModelConfig, Yarn
 from troth.model.families import afmoe, mixtral, olmoe, qwen3_moe
 from troth.model.families.family import Family
 
@@ -28,7 +28,7 @@ def to_hf_config(config: ModelConfig, dtype: str, eos_token_id: int) -> dict[str
         "dtype": dtype,
         "eos_token_id": eos_token_id,
         "hidden_act": "silu",
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        "rope_parameters": _write_rope(config),
         **{key: fields[name] for name, key in family.all_keys.items()},
         **family.write(fields),
     }
@@ -45,14 +45,13 @@ def from_hf_config(data: dict[str, Any]) -> ModelConfig:
         if data.get(key, value) != value:
             raise ValueError(f"{key}={data[key]!r}: only {value!r} is known")
     rope = data.get("rope_parameters") or data.get("rope_scaling") or {}
-    if rope.get("rope_type", "default") != "default":
-        raise ValueError(f"rope_parameters.rope_type={rope['rope_type']!r}: only 'default' is known")
     fields = {name: data[key] for name, key in family.all_keys.items() if data.get(key) is not None}
     heads, size = data.get("num_attention_heads"), data.get("hidden_size")
     if isinstance(heads, int) and isinstance(size, int) and heads > 0:
         fields = {"num_key_value_heads": heads, "head_dim": size // heads} | fields
     fields |= {**family.fixed, **family.read(data)}
     fields["rope_theta"] = rope.get("rope_theta", data.get("rope_theta", 10_000.0))
+    fields["yarn"] = _read_yarn(rope)
     try:
         return ModelConfig(model_type=data["model_type"], **fields)
     except ValidationError as error:
@@ -60,6 +59,25 @@ def from_hf_config(data: dict[str, Any]) -> ModelConfig:
         key, message = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
         key = family.all_keys.get(key, key)
         raise ValueError(f"{key}: {message}" if key else message) from error
+
+
+def _write_rope(config: ModelConfig) -> dict[str, Any]:
+    if config.yarn is None:
+        return {"rope_type": "default", "rope_theta": config.rope_theta}
+    return {"rope_type": "yarn", "rope_theta": config.rope_theta, **config.yarn.model_dump(exclude_none=True)}
+
+
+def _read_yarn(rope: dict[str, Any]) -> dict[str, Any] | None:
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind == "default":
+        return None
+    if kind != "yarn":
+        raise ValueError(f"rope_parameters.rope_type={kind!r}: only 'default' and 'yarn' are known")
+    known = Yarn.model_fields.keys() | {"rope_type", "type", "rope_theta"}
+    for key, value in rope.items():
+        if key not in known and value not in (None, {"truncate": True}.get(key)):
+            raise ValueError(f"rope_parameters.{key}={value!r}: not known for 'yarn'")
+    return {key: value for key, value in rope.items() if key in Yarn.model_fields and value is not None}
 
 
 def read_config(folder: Path) -> ModelConfig:
