@@ -45,7 +45,9 @@ def command(
     console.print(f"{true} of {len(answers)} questions answered truly ({true / len(answers):.1%})")
     console.print(f"untouched facts {result['untouched']:.1%}, corrupted facts {result['corrupted']:.1%}")
     console.print(f"calibration error {result['calibration_error']:.3f}")
-    table = Table("kind of text", "bits per byte", *(f"expert {e}" for e in range(network.config.num_experts)))
+    experts = map(str, range(network.config.num_experts))
+    table = Table("kind of text", "bits per byte", *experts, title="Experts' shares of the tokens")
+    table.columns[0].no_wrap = True
     for kind, bits in result["bits_per_byte"].items():
         table.add_row(kind, f"{bits:.3f}", *(f"{share:.0%}" for share in result["experts"][kind]))
     console.print(table)
