@@ -1,0 +1,45 @@
+"""A prompt of all positions is served in memory that grows in proportion to it, not to its square."""
+
+import multiprocessing
+import resource
+import sys
+
+import pytest
+import torch
+
+from troth.model.decoder import Decoder, initialise
+from troth.model.tokenizer import Tokenizer
+from troth.serve.engine.engine import Engine
+from troth.serve.engine.request import Request
+from troth.serve.engine.sampling_params import SamplingParams
+from troth.system import ServeTable, load_system
+
+POSITIONS = 133_120
+
+
+def peak_after(length: int) -> float:
+    """Serve a random prompt on a network of nano's width and return the most memory that the process held, in GiB."""
+    config = load_system("nano", [f"model.max_position_embeddings={POSITIONS}"]).model
+    model = initialise(Decoder(config), torch.Generator().manual_seed(0)).eval()
+    tokenizer = Tokenizer({bytes([byte]): byte for byte in range(256)})
+    engine = Engine(model, tokenizer, ServeTable(cache_tokens=POSITIONS))
+    prompt = tuple(torch.randint(0, 256, (length,), generator=torch.Generator().manual_seed(1)).tolist())
+    greedy = SamplingParams(temperature=0, max_tokens=1, ignore_eos=True)
+    with pytest.raises(ValueError, match="133121 tokens, but at most 133119 fit"):
+        engine.generate([Request((*prompt, *[0] * (POSITIONS + 1 - length)), greedy)])
+    [outputs] = engine.generate([Request(prompt, greedy)])
+    assert len(outputs[-1].tokens) == 1
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+@pytest.mark.slow
+def test_all_positions_fit_into_four_gibibytes():
+    """In processes of their own, whose peaks are their own."""
+    peaks = []
+    for length in (16_640, 33_280, POSITIONS - 1):
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            peaks.append(pool.apply(peak_after, (length,)))
+    short, middle, whole = peaks
+    assert whole < 4
+    # The longest exceeds the shortest by seven times as many tokens as the middle one does.
+    assert whole - short < 1.5 * 7 * (middle - short)
