@@ -215,8 +215,17 @@ def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(capsys):
     assert "1 dead" in lines[-1]
 
 
-def test_a_shape_that_could_not_be_exported_is_refused_before_anything_is_trained(tmp_path, recipe, run_training, tiny):
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"qk_norm": "none"}, "qk_norm='none': model_type afmoe has 'head'"),
+        ({"max_position_embeddings": 16}, "train.sequence_length=32: the network has model.max_position_embeddings=16"),
+    ],
+)
+def test_a_shape_that_does_not_serve_is_refused_before_anything_is_trained(
+    tmp_path, recipe, run_training, tiny, changes, told
+):
     run = tmp_path / "run"
-    with pytest.raises(ValueError, match="qk_norm='none': model_type afmoe has 'head'"):
-        run_training(run, recipe(), model=tiny.model_copy(update={"qk_norm": "none"}))
+    with pytest.raises(ValueError, match=re.escape(told)):
+        run_training(run, recipe(), model=tiny.model_copy(update=changes))
     assert not run.exists()

@@ -34,10 +34,15 @@ def train(
     """Train from scratch on the token shards and return the folder of the finished model (Hugging Face layout).
 
     Continues from the newest checkpoint in `run`; a finished run returns at once. `weights` are the collections'
-    shares of the tokens. Raises ValueError where `run` was started with other settings, or the family cannot express
-    the shape.
+    shares of the tokens. Raises ValueError where `run` was started with other settings, the family cannot
+    express the shape, or a sequence has more tokens than the network positions.
     """
     to_hf_config(model_config, "float32", tokenizer.end_of_text)  # A shape that could not be exported is refused now.
+    if settings.sequence_length > model_config.max_position_embeddings:
+        raise ValueError(
+            f"train.sequence_length={settings.sequence_length}: the network has "
+            f"model.max_position_embeddings={model_config.max_position_embeddings}"
+        )
     collections = open_shards(shards)
     data = {"tokens": {name: len(shard.tokens) for name, shard in collections.items()}, "weights": weights}
     record = open_run(run, model_config, settings, data)
