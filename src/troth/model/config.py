@@ -105,7 +105,7 @@ class ModelConfig(BaseModel):
         """How many tokens a sliding layer sees."""
         return self.sliding_window or self.max_position_embeddings
 
-    def turns(self, layer: int) -> bool:
+    def uses_rope(self, layer: int) -> bool:
         """Whether a layer applies RoPE."""
         return self.rope_layers == "all" or self.layer_type(layer) == "sliding_attention"
 

@@ -30,7 +30,7 @@ def to_hf_config(config: ModelConfig, dtype: str, eos_token_id: int) -> dict[str
         "hidden_act": "silu",
         "rope_parameters": _write_rope(config),
         **{key: fields[name] for name, key in family.all_keys.items()},
-        **family.write(fields),
+        **family.write(config),
     }
 
 
@@ -53,12 +53,16 @@ def from_hf_config(data: dict[str, Any]) -> ModelConfig:
     fields["rope_theta"] = rope.get("rope_theta", data.get("rope_theta", 10_000.0))
     fields["yarn"] = _read_yarn(rope)
     try:
-        return ModelConfig(model_type=data["model_type"], **fields)
+        config = ModelConfig(model_type=data["model_type"], **fields)
     except ValidationError as error:
         first = error.errors()[0]
         key, message = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
         key = family.all_keys.get(key, key)
         raise ValueError(f"{key}: {message}" if key else message) from error
+    for key, value in family.write(config).items():
+        if data.get(key, value) not in (None, value):
+            raise ValueError(f"{key}: does not follow from the other keys, which give {value}")
+    return config
 
 
 def _write_rope(config: ModelConfig) -> dict[str, Any]:

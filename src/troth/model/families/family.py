@@ -4,11 +4,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from troth.model.config import ModelConfig
+
 _SAME = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
     "num_experts_per_tok", "max_position_embeddings", "rms_norm_eps", "initializer_range", "tie_word_embeddings",
 )  # fmt: skip
 """Fields of ModelConfig that every family writes under the same key."""
+
+
+PRE_NORM = {
+    "num_shared_experts": 0, "router_score": "softmax", "attention_gate": False, "post_norms": False,
+    "rope_layers": "all", "mup_enabled": False, "route_scale": 1.0,
+}  # fmt: skip
+"""What the families have in common that add experts to a Llama: norms before each part only, RoPE in every layer."""
+PRE_NORM_NAMES = {"pre_mlp_layernorm": "post_attention_layernorm", "mlp.router.gate": "mlp.gate"}
+"""Their names, where they are not ours."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +28,8 @@ class Family:
 
     `keys` gives the config.json key of each further field of ModelConfig that the family writes, `fixed` the fields
     that are always the same in it, `required` the values that keys must have where they are present, `read` what a
-    config.json needs beyond that: it returns fields of ModelConfig. `names` are replacements that turn our tensors'
+    config.json needs beyond that: it returns fields of ModelConfig; `write` gives the keys that follow from the whole
+    configuration and must agree with it where they are read. `names` are replacements that turn our tensors'
     names into the family's, in order; `expert` are its names of an expert's gate, up and down projection.
     """
 
@@ -28,7 +40,7 @@ class Family:
     expert: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj")
     required: Mapping[str, Any] = field(default_factory=dict)
     read: Callable[[dict[str, Any]], dict[str, Any]] = lambda data: {}
-    write: Callable[[dict[str, Any]], dict[str, Any]] = lambda fields: {}
+    write: Callable[[ModelConfig], dict[str, Any]] = lambda config: {}
 
     @property
     def all_keys(self) -> dict[str, str]:

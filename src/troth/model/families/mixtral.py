@@ -1,6 +1,6 @@
 """Mixtral (2401.04088): softmax over the experts, the top k renormalised; no norms of queries and keys."""
 
-from troth.model.families.family import Family
+from troth.model.families.family import PRE_NORM, Family
 
 FAMILY = Family(
     architecture="MixtralForCausalLM",
@@ -8,11 +8,7 @@ FAMILY = Family(
         "intermediate_size": "intermediate_size", "moe_intermediate_size": "intermediate_size",
         "num_experts": "num_local_experts", "sliding_window": "sliding_window",
     },
-    fixed={
-        "num_dense_layers": 0, "num_shared_experts": 0, "router_score": "softmax", "norm_topk_prob": True,
-        "qk_norm": "none", "attention_gate": False, "post_norms": False, "rope_layers": "all", "mup_enabled": False,
-        "route_scale": 1.0,
-    },
+    fixed={"num_dense_layers": 0, "norm_topk_prob": True, "qk_norm": "none"} | PRE_NORM,
     names={
         "pre_mlp_layernorm": "post_attention_layernorm", "mlp.router.gate": "block_sparse_moe.gate",
         "mlp.experts": "block_sparse_moe.experts",

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from troth.model.families.family import Family
+from troth.model.families.family import PRE_NORM, PRE_NORM_NAMES, Family
 
 
 def _read(data: dict[str, Any]) -> dict[str, Any]:
@@ -20,12 +20,9 @@ FAMILY = Family(
         "intermediate_size": "intermediate_size", "moe_intermediate_size": "moe_intermediate_size",
         "num_experts": "num_experts", "norm_topk_prob": "norm_topk_prob",
     },
-    fixed={
-        "num_shared_experts": 0, "router_score": "softmax", "qk_norm": "head", "attention_gate": False,
-        "post_norms": False, "rope_layers": "all", "mup_enabled": False, "route_scale": 1.0, "sliding_window": None,
-    },
-    names={"pre_mlp_layernorm": "post_attention_layernorm", "mlp.router.gate": "mlp.gate"},
+    fixed={"qk_norm": "head", "sliding_window": None} | PRE_NORM,
+    names=PRE_NORM_NAMES,
     required={"hidden_act": "silu", "attention_bias": False, "decoder_sparse_step": 1, "use_sliding_window": False},
     read=_read,
-    write=lambda fields: {"mlp_only_layers": list(range(fields["num_dense_layers"])), "decoder_sparse_step": 1},
+    write=lambda config: {"mlp_only_layers": list(range(config.num_dense_layers)), "decoder_sparse_step": 1},
 )  # fmt: skip
