@@ -76,7 +76,10 @@ def train(
         )
         h_BTD = forward(inputs, PackedAttention(model_config, documents))
         head = model.lm_head.weight.to(h_BTD.dtype)
-        loss = next_token_loss(h_BTD.flatten(0, 1), head, targets.flatten(), settings.z_loss)
+        loss = next_token_loss(
+            h_BTD.flatten(0, 1), head, targets.flatten(), settings.z_loss, model_config.logit_scale,
+            model_config.logit_softcap,
+        )  # fmt: skip
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         for optimizer in optimizers:

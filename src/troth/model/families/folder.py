@@ -38,25 +38,26 @@ class TensorFolder:
             path = folder / _WHOLE
             self.place = dict.fromkeys(self._file(path).keys(), path)
 
-    def fill(self, targets: Iterable[tuple[str, torch.Tensor]]) -> None:
-        """Copy the tensor of each name into its target, cast to the target's dtype; all of the folder must be used."""
+    def fill(self, targets: Iterable[tuple[str, torch.Tensor, torch.Size]]) -> None:
+        """Copy the tensor of each name and shape into its target, cast to the target's dtype, whose shape may split
+        dimensions further; all of the folder must be used."""
         left = dict(self.place)
-        for name, target in targets:
+        for name, target, shape in targets:
             path = left.pop(name, None)
             if path is None:
                 where = next(iter(self.place.values()), _WHOLE)
-                raise ValueError(f"{where}: tensor {name} is missing; expected one of shape {list(target.shape)}")
+                raise ValueError(f"{where}: tensor {name} is missing; expected one of shape {list(shape)}")
             try:
                 value = self._file(path).get_tensor(name)
             except SafetensorError as error:
                 raise ValueError(f"{path}: tensor {name}: {error}") from error
-            if value.shape != target.shape:
-                shapes = f"has shape {list(value.shape)}, expected {list(target.shape)}"
+            if value.shape != shape:
+                shapes = f"has shape {list(value.shape)}, expected {list(shape)}"
                 raise ValueError(f"{path}: tensor {name} {shapes}")
             if value.is_floating_point() != target.is_floating_point():
                 kind = str(value.dtype).removeprefix("torch.")
                 raise ValueError(f"{path}: tensor {name} is of type {kind}, expected floating point numbers")
-            target.copy_(value)
+            target.copy_(value.view(target.shape))
         if left:
             name = min(left)
             raise ValueError(f"{left[name]}: unexpected tensor {name}")
