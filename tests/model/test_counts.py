@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from troth.model.attention import PackedAttention
+from troth.model.attention import packed_attention
 from troth.model.config import ModelConfig
 from troth.model.counts import count_parameters, count_parts, forward_flops, kv_cache_bytes
 from troth.model.decoder import Decoder
@@ -132,7 +132,7 @@ def test_operations_are_those_that_torch_counts_and_attention_those_that_a_mask_
     flops = forward_flops(config, length)
     attention = flops.pop("attention products")
     assert sum(flops.values()) * length == pytest.approx(products)
-    masks = PackedAttention(config, tokens).masks
+    masks = packed_attention(config, tokens).masks
     seen = sum(int(masks[config.layer_type(layer)].sum()) for layer in range(3))
     assert attention * length == pytest.approx(4 * config.num_attention_heads * config.head_dim * seen)
 

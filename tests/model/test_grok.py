@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from troth.model.attention import PackedAttention
+from troth.model.attention import packed_attention
 from troth.model.counts import count_parameters
 from troth.model.decoder import Decoder
 from troth.model.families.configs import from_hf_config, read_config
@@ -179,7 +179,7 @@ def test_the_chunked_loss_is_the_loss_of_the_logits(grok):
     model = load_weights(folder, torch.float64)
     tokens = torch.randint(data["vocab_size"], (2, 12), generator=torch.Generator().manual_seed(1))
     inputs, targets = tokens[:, :-1], tokens[:, 1:].flatten()
-    attend = PackedAttention(model.config, torch.zeros_like(inputs))
+    attend = packed_attention(model.config, torch.zeros_like(inputs))
     losses, gradients = [], []
     for chunked in (True, False):
         model.zero_grad()

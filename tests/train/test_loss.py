@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from troth.model.attention import PackedAttention
+from troth.model.attention import packed_attention
 from troth.model.decoder import Decoder, initialise
 from troth.train.loss import next_token_loss
 from troth.train.precision import cast_forward, choose_precision
@@ -62,7 +62,7 @@ def test_products_in_bfloat16_reach_the_float32_weights(tiny):
     gradients = {}
     for dtype in (torch.float32, torch.bfloat16):
         model.zero_grad()
-        h = cast_forward(model, dtype)(inputs, PackedAttention(tiny, torch.zeros_like(inputs)))
+        h = cast_forward(model, dtype)(inputs, packed_attention(tiny, torch.zeros_like(inputs)))
         assert h.dtype == dtype
         next_token_loss(h[0], model.lm_head.weight.to(dtype), targets, 0.0).backward()
         gradients[dtype] = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}

@@ -1,7 +1,7 @@
 """Grouped-query attention; by configuration with norms of queries and keys and a gated output, as in AFMoE.
 
 What queries may see, and where keys and values live, is the business of an `Attend` that the caller hands in:
-`PackedAttention` here for whole sequences, the serving engine's cache for some tokens at a time.
+`MaskedAttention` here for whole sequences, the serving engine's cache for some tokens at a time.
 """
 
 from typing import Protocol
@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from troth.model.config import ModelConfig
+from troth.model.config import LayerType, ModelConfig
 from troth.model.norm import RMSNorm
 from troth.model.rope import Positions, rotate
 from troth.model.scores import Scores, attention
@@ -30,29 +30,31 @@ class Attend(Protocol):
         ...
 
 
-class PackedAttention:
-    """Causal attention inside each document of a packed batch: `documents_BT` numbers the document of each token.
-
-    Sliding layers see `sliding_window` tokens, the token itself included; full layers see the whole document.
-    """
+class MaskedAttention:
+    """Attention over whole sequences; `masks` say for each kind of layer, [batch, 1, time, time], who sees whom."""
 
     keeps = False
 
-    def __init__(self, config: ModelConfig, documents_BT: torch.Tensor):
-        time = documents_BT.shape[1]
-        position = torch.arange(time, device=documents_BT.device)
-        distance_TT = position[:, None] - position[None, :]
-        same_B1TT = (documents_BT[:, :, None] == documents_BT[:, None, :])[:, None]
+    def __init__(self, config: ModelConfig, masks: dict[LayerType, torch.Tensor]):
         self.config = config
-        self.masks = {
-            "full_attention": same_B1TT & (distance_TT >= 0),
-            "sliding_attention": same_B1TT & (distance_TT >= 0) & (distance_TT < config.window),
-        }
+        self.masks = masks
 
     def __call__(
         self, layer: int, q_BHTd: torch.Tensor, k_BKTd: torch.Tensor, v_BKTe: torch.Tensor, scores: Scores
     ) -> torch.Tensor:
         return attention(q_BHTd, k_BKTd, v_BKTe, self.masks[self.config.layer_type(layer)], scores)
+
+
+def packed_attention(config: ModelConfig, documents_BT: torch.Tensor) -> MaskedAttention:
+    """Causal attention inside each document of a packed batch: `documents_BT` numbers the document of each token.
+
+    Sliding layers see `sliding_window` tokens, the token itself included; full layers see the whole document.
+    """
+    position_T = torch.arange(documents_BT.shape[1], device=documents_BT.device)
+    distance_TT = position_T[:, None] - position_T[None, :]
+    seen_B1TT = (documents_BT[:, :, None] == documents_BT[:, None, :])[:, None] & (distance_TT >= 0)
+    near_B1TT = seen_B1TT & (distance_TT < config.window)
+    return MaskedAttention(config, {"full_attention": seen_B1TT, "sliding_attention": near_B1TT})
 
 
 class Attention(nn.Module):

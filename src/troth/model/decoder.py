@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from troth.model.attention import Attend, Attention, PackedAttention
+from troth.model.attention import Attend, Attention, packed_attention
 from troth.model.config import ModelConfig
 from troth.model.latent_attention import LatentAttention
 from troth.model.moe import Experts, FeedForward, MoE
@@ -55,7 +55,7 @@ class Decoder(nn.Module):
         Without `attend` each row of `tokens_BT` is one document; without `positions_BT` it starts at position 0.
         """
         if attend is None:
-            attend = PackedAttention(self.config, torch.zeros_like(tokens_BT))
+            attend = packed_attention(self.config, torch.zeros_like(tokens_BT))
         if positions_BT is None:
             positions_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device).expand_as(tokens_BT)
         positions = Positions.of(positions_BT, self.config)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch.func import functional_call
 
-from troth.model.attention import PackedAttention
+from troth.model.attention import Attend
 from troth.model.decoder import Decoder
 
 
@@ -30,7 +30,7 @@ def choose_precision(setting: str, device: str) -> torch.dtype:
 def cast_forward(model: Decoder, dtype: torch.dtype) -> Callable[..., torch.Tensor]:
     """`model`'s hidden states computed in `dtype`; gradients arrive at the float32 weights."""
 
-    def forward(tokens_BT: torch.Tensor, attend: PackedAttention) -> torch.Tensor:
+    def forward(tokens_BT: torch.Tensor, attend: Attend) -> torch.Tensor:
         cast = {name: p.to(dtype) if p.dim() > 1 else p for name, p in model.named_parameters()}
         return functional_call(model, cast, (tokens_BT, attend))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from troth.model.attention import PackedAttention
+from troth.model.attention import packed_attention
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder, initialise
 from troth.model.families.configs import to_hf_config
@@ -74,7 +74,7 @@ def train(
         inputs, targets, documents = (
             torch.from_numpy(part).to(device) for part in (batch.inputs, batch.targets, batch.documents)
         )
-        h_BTD = forward(inputs, PackedAttention(model_config, documents))
+        h_BTD = forward(inputs, packed_attention(model_config, documents))
         head = model.lm_head.weight.to(h_BTD.dtype)
         loss = next_token_loss(
             h_BTD.flatten(0, 1), head, targets.flatten(), settings.z_loss, model_config.logit_scale,

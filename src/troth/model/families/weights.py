@@ -67,7 +67,7 @@ def stored_tensors(model: Decoder) -> Iterator[Stored]:
         if ".experts." in name:
             named = _stacked(tensor, name) if family.expert is None else _unstacked(tensor, name, family.expert)
         else:
-            named = [(name, tensor, tensor.shape)]
+            named = iter([(name, tensor, tensor.shape)])
         for inner, view, shape in named:
             yield Stored(family.rename(inner), view, shape, name in buffers)
 
