@@ -1,5 +1,7 @@
 """The decoder: embedding, layers with norms before and after each part (Grok-1's sandwich), head."""
 
+from typing import Any, Protocol
+
 import torch
 from torch import nn
 
@@ -31,6 +33,18 @@ class DecoderLayer(nn.Module):
         return h_BTD + self.post_mlp_layernorm(self.mlp(self.pre_mlp_layernorm(h_BTD)))
 
 
+class Call(Protocol):
+    """How a decoder calls its embedding and its layers: as they are, or in another dtype, or computed twice."""
+
+    def __call__(self, part: nn.Module, *args: Any) -> torch.Tensor:
+        """Return `part(*args)`."""
+        ...
+
+
+def _plainly(part: nn.Module, *args: Any) -> torch.Tensor:
+    return part(*args)
+
+
 class Decoder(nn.Module):
     """A mixture-of-experts language model; weights start uninitialised, see `initialise`."""
 
@@ -49,6 +63,7 @@ class Decoder(nn.Module):
         tokens_BT: torch.Tensor,
         attend: Attend | None = None,
         positions_BT: torch.Tensor | None = None,
+        call: Call = _plainly,
     ) -> torch.Tensor:
         """Hidden states [batch, time, hidden] after the last norm; `logits` turns them into scores.
 
@@ -59,11 +74,11 @@ class Decoder(nn.Module):
         if positions_BT is None:
             positions_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device).expand_as(tokens_BT)
         positions = Positions.of(positions_BT, self.config)
-        h_BTD = self.embed_tokens(tokens_BT)
+        h_BTD = call(self.embed_tokens, tokens_BT)
         if self.config.mup_enabled:
             h_BTD = h_BTD * self.config.hidden_size**0.5
         for layer in self.layers:
-            h_BTD = layer(h_BTD, positions, attend)
+            h_BTD = call(layer, h_BTD, positions, attend)
         return self.norm(h_BTD)
 
     def logits(self, h_BTD: torch.Tensor) -> torch.Tensor:

@@ -108,7 +108,7 @@ class MoE(nn.Module):
 
     `expert_bias` steers selection only and is moved by `balance`, where scores are sigmoids; `load_E` counts the tokens
     that each expert got since it was last reset, and `observe`, when set, is called with (gates_Nk, chosen_Nk) of every
-    forward pass.
+    forward pass. Neither happens while `repeating`: the layer is then computed again for its gradient.
     """
 
     def __init__(self, config: ModelConfig):
@@ -123,14 +123,15 @@ class MoE(nn.Module):
         self.register_buffer("load_E", torch.zeros(config.num_experts), persistent=False)
         self.expert_bias: torch.Tensor
         self.load_E: torch.Tensor
+        self.repeating = False
         self.observe: Callable[[torch.Tensor, torch.Tensor], None] | None = None
 
     def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
         x_ND = x_BTD.flatten(0, -2)
         gates_Nk, chosen_Nk = self.router(x_ND, self.expert_bias)
-        if self.training:
+        if self.training and not self.repeating:
             self.load_E += torch.bincount(chosen_Nk.flatten(), minlength=len(self.load_E))
-        if self.observe is not None:
+        if self.observe is not None and not self.repeating:
             self.observe(gates_Nk, chosen_Nk)
         out_BTD = self.experts(x_ND, gates_Nk, chosen_Nk).view_as(x_BTD)
         if self.shared_experts is not None:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from troth.model.config import ModelConfig, Yarn
 from troth.model.families import afmoe, deepseek_v3, gpt_oss, grok_1, grok_2, mixtral, olmoe, qwen3_moe
-from troth.model.families.family import Family
+from troth.model.families.family import FP8_BLOCK, Family
 
 FAMILIES: dict[str, Family] = {
     "afmoe": afmoe.FAMILY, "deepseek_v3": deepseek_v3.FAMILY, "gpt_oss": gpt_oss.FAMILY, "grok-1": grok_1.FAMILY,
@@ -48,6 +48,11 @@ def from_hf_config(data: dict[str, Any]) -> ModelConfig:
     for key, value in family.required.items():
         if data.get(key, value) != value:
             raise ValueError(f"{key}={data[key]!r}: only {value!r} is known")
+    quantised = data.get("quantization_config") or {"quant_method": "mxfp4"}
+    method, block = quantised.get("quant_method"), quantised.get("weight_block_size")
+    if method != "mxfp4" and (method, block) != ("fp8", [FP8_BLOCK, FP8_BLOCK]):
+        known = f"'mxfp4' and 'fp8' with a weight_block_size of {[FP8_BLOCK, FP8_BLOCK]}"
+        raise ValueError(f"quantization_config.quant_method={method!r}: only {known} are known")
     rope = data.get("rope_parameters") or data.get("rope_scaling") or {}
     fields = {field: data[key] for field, key in family.all_keys.items() if data.get(key) is not None}
     heads, size = data.get("num_attention_heads"), data.get("hidden_size")

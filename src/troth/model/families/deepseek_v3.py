@@ -41,4 +41,6 @@ FAMILY = Family(
     read=_read,
     write=_write,
     own=("latent", "head_dim"),
+    # The release has a further layer that predicts the token after the next.
+    unused=lambda config: f"model.layers.{config.num_hidden_layers}.",
 )  # fmt: skip

@@ -12,6 +12,8 @@ _SAME = (
 )  # fmt: skip
 """Fields of ModelConfig that every family writes under the same key."""
 
+FP8_BLOCK = 128
+"""Rows and columns of a block of 8-bit weights that has one scale."""
 
 PRE_NORM = {
     "num_shared_experts": 0, "router_score": "softmax", "attention_gate": False, "post_norms": False,
@@ -35,6 +37,7 @@ class Family:
     read: fields of ModelConfig that a config.json gives by more than a key.
     write: keys that follow from the whole configuration, and must agree with it where they are read.
     own: the fields that these two carry.
+    unused: how the names of tensors begin that its folders may hold and this network has no use for.
     model_type: what config.json calls it, where that is not our name.
     """
 
@@ -47,6 +50,7 @@ class Family:
     read: Callable[[dict[str, Any]], dict[str, Any]] = lambda data: {}
     write: Callable[[ModelConfig], dict[str, Any]] = lambda config: {}
     own: tuple[str, ...] = ()
+    unused: Callable[[ModelConfig], str | None] = lambda config: None
     model_type: str | None = None
 
     @property

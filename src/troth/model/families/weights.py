@@ -42,7 +42,8 @@ def load_weights(folder: Path, dtype: torch.dtype = torch.float32, device: str =
     if config.tie_word_embeddings:
         model.lm_head.weight = model.embed_tokens.weight
     with torch.no_grad():
-        TensorFolder(Path(folder), device).fill((part.name, part.tensor, part.shape) for part in stored_tensors(model))
+        targets = ((part.name, part.tensor, part.shape) for part in stored_tensors(model))
+        TensorFolder(Path(folder), device).fill(targets, FAMILIES[config.model_type].unused(config))
     return model.eval()
 
 
