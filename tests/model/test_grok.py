@@ -14,7 +14,6 @@ from troth.model.counts import count_parameters
 from troth.model.decoder import Decoder
 from troth.model.families.configs import from_hf_config, read_config
 from troth.model.families.weights import load_weights, save_weights
-from troth.serve.engine.kv_cache import KVCache
 from troth.train.loss import next_token_loss
 
 GROK_1 = {
@@ -150,27 +149,6 @@ def test_a_folder_comes_back_as_it_was(grok, tmp_path_factory):
     save_weights(load_weights(folder), data, again)
     assert (again / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
     assert json.loads((again / "config.json").read_text()) == data
-
-
-def test_a_cache_fed_in_chunks_gives_the_same_logits(grok):
-    _, folder, data, _ = grok
-    model = load_weights(folder, torch.float32)
-    tokens = torch.randint(data["vocab_size"], (1, 30), generator=torch.Generator().manual_seed(0))
-    check_chunks(model, tokens)
-
-
-def check_chunks(model, tokens):
-    """Feeding a cache piece by piece gives what the plain forward pass gives."""
-    cache = KVCache(model.config, 8, 4, torch.float32, torch.device("cpu"))
-    with torch.no_grad():
-        whole, parts, start = model.logits(model(tokens))[0], [], 0
-        for count in (3, 13, 1, 5, 1, 1, 6):
-            span = type("Span", (), {"start": start, "count": count, "blocks": list(range(8))})
-            positions = torch.arange(start, start + count)[None]
-            parts.append(model(tokens[:, start : start + count], cache.attend([span]), positions))
-            start += count
-        pieces = model.logits(torch.cat(parts, dim=1))[0]
-    torch.testing.assert_close(pieces, whole, atol=1e-4, rtol=0)
 
 
 def test_the_chunked_loss_is_the_loss_of_the_logits(grok):

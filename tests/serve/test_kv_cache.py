@@ -22,6 +22,23 @@ KINDS = {
         "qk_norm": "width", "attention_gate": False, "post_norms": False, "mup_enabled": False,
         "router_score": "softmax",
     },
+    "bent scores that grow with the position": {
+        "sliding_window": None, "rope_layers": "all", "qk_norm": "none", "attention_gate": False,
+        "router_score": "softmax", "norm_topk_prob": False, "attention_softcap": 2.0, "router_softcap": 1.0,
+        "attention_temperature_len": 8, "activation": "gelu_tanh",
+    },
+    "sinks and biases": {
+        "rope_layers": "all", "qk_norm": "none", "attention_gate": False, "post_norms": False,
+        "num_dense_layers": 0, "num_shared_experts": 0, "router_score": "softmax", "attention_sinks": True,
+        "biases": True, "swiglu_limit": 0.5, "global_attn_every_n_layers": 2,
+    },
+    "latents and groups of experts": {
+        "sliding_window": None, "rope_layers": "all", "qk_norm": "none", "attention_gate": False, "post_norms": False,
+        "num_expert_groups": 2, "topk_groups": 1, "num_experts_per_tok": 1, "head_dim": 24,
+        "latent": {
+            "q_lora_rank": 20, "kv_lora_rank": 16, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 12,
+        },
+    },
 }  # fmt: skip
 
 
@@ -42,6 +59,9 @@ def network(config: ModelConfig, changes: dict[str, Any], dtype: torch.dtype) ->
     for module in model.modules():
         if isinstance(module, RMSNorm):
             module.weight.uniform_(0.5, 1.5, generator=random)
+    for name, parameter in model.named_parameters():
+        if name.endswith(("bias", "sinks")):
+            parameter.normal_(0, 0.5, generator=random)
     for moe in model.moe_layers():
         moe.router.gate.weight.normal_(0, 0.2, generator=random)
     return model.to(dtype).eval()
