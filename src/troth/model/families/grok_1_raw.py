@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from troth.model.families.pickled import read_array
-from troth.model.families.quantised import Array, Quantised, dequantise
+from troth.model.families.arrays import Array, Quantised, dequantise
 
 _FILE = re.compile(r"tensor(\d{5})_(\d{3})")
 _LAYERS, _WIDTH = 64, 6144

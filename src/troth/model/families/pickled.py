@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from troth.model.families.quantised import Array, Quantised
+from troth.model.families.arrays import Array, Quantised
 
 _MOST_STEPS = 1000
 """A quantised weight takes about a hundred instructions."""
