@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from troth.cli.convert import command as convert
 from troth.model.families.grok_1_raw import count_parameters, open_grok_1, parameters
+from troth.model.families.weights import load_weights
 
 LAYERS, EXPERTS = 11, 3
 SIZES = {"V": 40, "D": 24, "F": 32, "E": EXPERTS, "Q": 256, "K": 128}
@@ -185,6 +186,8 @@ def test_grok_1_becomes_a_hugging_face_folder(grok_1, tmp_path, capsys):
     assert len(exact) == 1 + 5 * LAYERS
     same(given, {name: weight if name in exact else weight.bfloat16() for name, weight in weights.items()})
     assert json.loads((out / "config.json").read_text()) == open_grok_1(source / "ckpt-0").config()
+    model, tokens = load_weights(out), torch.arange(4)[None]
+    assert model.logits(model(tokens)).isfinite().all()
     assert (out / "tokenizer.model").read_bytes() == b"pieces"
     assert [path.name for path in out.parent.iterdir()] == ["grok-1.0"]
 

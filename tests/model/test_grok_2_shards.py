@@ -1,7 +1,6 @@
 """A release of Grok-2's layout, made up small: eight ranks' parts of the experts become whole, to the bit."""
 
 import json
-import math
 import re
 
 import pytest
@@ -9,13 +8,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from troth.cli.convert import command as convert
-from troth.model.families.grok_2_shards import open_grok_2, shapes
+from troth.model.families.configs import from_hf_config
+from troth.model.families.grok_2_shards import open_grok_2
+from troth.model.families.weights import load_weights, stored_shapes
 
 CONFIG = {
     "architectures": ["Grok1ForCausalLM"], "model_type": "git", "vocab_size": 40, "hidden_size": 24,
     "intermediate_size": 48, "moe_intermediate_size": 16, "num_hidden_layers": 2, "num_local_experts": 3,
     "num_experts_per_tok": 2, "residual_moe": True, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
-    "torch_dtype": "bfloat16",
+    "torch_dtype": "bfloat16", "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
 }  # fmt: skip
 RANKS = 8
 GROUPS = [
@@ -32,8 +33,9 @@ def release(tmp_path):
     """A released folder, and its weights before they were cut."""
     folder = tmp_path / "grok-2"
     folder.mkdir()
+    shapes = stored_shapes(from_hf_config(CONFIG))
     generator = torch.Generator().manual_seed(0)
-    weights = {name: torch.randn(shape, generator=generator).bfloat16() for name, shape in shapes(CONFIG).items()}
+    weights = {name: torch.randn(shape, generator=generator).bfloat16() for name, shape in shapes.items()}
     for number, group in enumerate(GROUPS):
         held = {name: weight for name, weight in weights.items() if f"{group}." in name}
         file = f"pytorch_model-{number:05d}-TP"
@@ -62,15 +64,6 @@ def test_the_parts_of_eight_ranks_become_whole(release):
     for name, weight in weights.items():
         assert given[name].dtype == torch.bfloat16
         assert torch.equal(given[name], weight), name
-
-
-def test_grok_2_has_as_many_parameters_as_its_dimensions_give():
-    config = {
-        "vocab_size": 131072, "hidden_size": 8192, "intermediate_size": 32768, "moe_intermediate_size": 16384,
-        "num_hidden_layers": 64, "num_local_experts": 8, "residual_moe": True, "num_attention_heads": 64,
-        "num_key_value_heads": 8, "head_dim": 128,
-    }  # fmt: skip
-    assert sum(math.prod(shape) for shape in shapes(config).values()) == 269_515_497_472
 
 
 def test_other_weights_may_be_cut_as_well(release):
@@ -152,7 +145,7 @@ def test_a_whole_tensor_is_in_one_file_of_its_shape(release):
         open_grok_2(folder)
     save_file({"stray": torch.zeros(2)}, file)
     (folder / "config.json").write_text(json.dumps(CONFIG | {"num_hidden_layers": 0}))
-    with pytest.raises(ValueError, match=r"config\.json: num_hidden_layers=0: expected a whole number above 0"):
+    with pytest.raises(ValueError, match=r"config\.json: num_hidden_layers: "):
         open_grok_2(folder)
 
 
@@ -175,3 +168,6 @@ def test_grok_2_becomes_a_hugging_face_folder(release, tmp_path):
     assert all(torch.equal(given[name], weight) for name, weight in weights.items())
     assert json.loads((tmp_path / "out" / "config.json").read_text()) == CONFIG | {"load_presharded_moe": False}
     assert (tmp_path / "out" / "tokenizer.tok.json").read_text() == "{}"
+    model, tokens = load_weights(tmp_path / "out"), torch.arange(8)[None]
+    assert torch.equal(model.embed_tokens.weight, weights["model.embed_tokens.weight"].float())
+    assert model.logits(model(tokens)).isfinite().all()

@@ -14,8 +14,8 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from troth.model.families.pickled import read_array
 from troth.model.families.arrays import Array, Quantised, dequantise
+from troth.model.families.pickled import read_array
 
 # Made with numpy 1.26.4 and ml_dtypes 0.4.1, from a dataclass QuantizedWeight8bit in __main__. Pickles that these write
 # with the shapes of Grok-1 have, to the byte, the sizes of the release's files.

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from troth.model.families.pickled import read_array
 from troth.model.families.arrays import Array, Quantised, dequantise
+from troth.model.families.pickled import read_array
 
 _FILE = re.compile(r"tensor(\d{5})_(\d{3})")
 _LAYERS, _WIDTH = 64, 6144
@@ -86,8 +86,8 @@ class Grok1Checkpoint:
             "head_dim": self.head_dim,
             "num_experts": self.sizes["E"],
             "num_experts_per_tok": 2,
-            "attn_output_multiplier": 0.08838834764831845,
-            "embedding_multiplier_scale": 78.38367176906169,
+            "attn_output_multiplier": self.head_dim**-0.5,
+            "embedding_multiplier_scale": self.sizes["D"] ** 0.5,
             "output_multiplier_scale": 0.5773502691896257,
             "max_attn_value": 30.0,
             "max_position_embeddings": 8192,

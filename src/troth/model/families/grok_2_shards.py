@@ -14,56 +14,29 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from troth.model.families.configs import read_config
+from troth.model.families.weights import stored_shapes
+
 _FILE = re.compile(r"(.+-TP-)(\d{3}|common)(\.safetensors)")
-_SIZES = {
-    "V": "vocab_size", "D": "hidden_size", "F": "intermediate_size", "M": "moe_intermediate_size",
-    "E": "num_local_experts", "H": "head_dim",
-}  # fmt: skip
-_OUTER = {"model.embed_tokens": "VD", "lm_head": "VD", "model.norm": "D"}
-_LAYER = {
-    "self_attn.q_proj": "QD", "self_attn.k_proj": "KD", "self_attn.v_proj": "KD", "self_attn.o_proj": "DQ",
-    "mlp.gate_proj": "FD", "mlp.up_proj": "FD", "mlp.down_proj": "DF", "block_sparse_moe.gate": "ED",
-    "pre_attn_norm": "D", "post_attn_norm": "D", "pre_moe_norm": "D", "post_moe_norm": "D",
-}  # fmt: skip
-_EXPERT = {"w1": "MD", "w3": "MD", "w2": "DM"}
-"""The axes of each weight, [out, in]: vocabulary, model, dense feed-forward, an expert's feed-forward, experts, queries
-of all heads, keys of all heads."""
-
-
-def axes(config: Mapping[str, Any]) -> dict[str, str]:
-    """The axes of every tensor that a config.json asks for, by its name. Raises ValueError naming a key."""
-    experts, held = _whole(config, "num_local_experts"), dict(_OUTER)
-    for layer in range(_whole(config, "num_hidden_layers")):
-        for name, letters in _LAYER.items():
-            if config.get("residual_moe") or not name.startswith("mlp."):
-                held[f"model.layers.{layer}.{name}"] = letters
-        for expert in range(experts):
-            for name, letters in _EXPERT.items():
-                held[f"model.layers.{layer}.block_sparse_moe.experts.{expert}.{name}"] = letters
-    return {f"{name}.weight": letters for name, letters in held.items()}
-
-
-def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor that a config.json asks for, by its name. Raises ValueError naming a key."""
-    sizes = {letter: _whole(config, key) for letter, key in _SIZES.items()}
-    sizes["Q"] = _whole(config, "num_attention_heads") * sizes["H"]
-    sizes["K"] = _whole(config, "num_key_value_heads") * sizes["H"]
-    return {name: tuple(sizes[letter] for letter in letters) for name, letters in axes(config).items()}
+_BY_INPUTS = "o_proj.weight", "down_proj.weight", "w2.weight"
+"""The weights of which a rank has some inputs; of all others it has some outputs."""
 
 
 @dataclass(frozen=True)
 class Grok2Shards:
     """A sharded release whose files agree with each other and with its config.json; no tensor is read yet.
 
-    `files` has for each tensor the one file that holds it, or the files of all ranks in their order.
+    `data` is its config.json, `shapes` has the whole shape of each tensor, and `files` the one file that holds it, or
+    the files of all ranks in their order.
     """
 
     data: Mapping[str, Any]
+    shapes: Mapping[str, torch.Size]
     files: Mapping[str, tuple[Path, ...]]
 
     @property
     def parameters(self) -> int:
-        return sum(torch.Size(shape).numel() for shape in shapes(self.data).values())
+        return sum(shape.numel() for shape in self.shapes.values())
 
     def config(self) -> dict[str, Any]:
         """The release's config.json, and that the experts are whole now, which SGLang would not assume."""
@@ -75,9 +48,9 @@ class Grok2Shards:
         Raises ValueError naming file and tensor that cannot be read.
         """
         opened: dict[Path, Any] = {}
-        for name, letters in axes(self.data).items():
-            parts = [_tensor(opened, file, name) for file in self.files[name]]
-            yield name, parts[0] if len(parts) == 1 else torch.cat(parts, dim=_cut(letters))
+        for name, files in self.files.items():
+            parts = [_tensor(opened, file, name) for file in files]
+            yield name, parts[0] if len(parts) == 1 else torch.cat(parts, dim=_cut(name))
 
 
 def open_grok_2(folder: Path) -> Grok2Shards:
@@ -85,7 +58,8 @@ def open_grok_2(folder: Path) -> Grok2Shards:
 
     Raises ValueError naming the file and tensor, or the key, that is missing or does not fit the others.
     """
-    config = _read_config(folder / "config.json")
+    shapes = stored_shapes(read_config(folder))
+    data = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     opened: dict[Path, Any] = {}
     places: dict[str, dict[str, Path]] = {}
     for file in sorted(folder.iterdir()):
@@ -98,8 +72,7 @@ def open_grok_2(folder: Path) -> Grok2Shards:
     ranks = {rank for place in places.values() for rank in place} - {"common"}
     ranks |= {f"{rank:03d}" for rank in range(max(map(int, ranks), default=-1))}
     files: dict[str, tuple[Path, ...]] = {}
-    letters = axes(config)
-    for name, shape in shapes(config).items():
+    for name, shape in shapes.items():
         place = places.pop(name, {})
         if not place:
             raise ValueError(f"{folder}: tensor {name} is missing, though config.json asks for it")
@@ -108,20 +81,20 @@ def open_grok_2(folder: Path) -> Grok2Shards:
             file = neighbour.with_name(_FILE.sub(rf"\g<1>{lost[0]}\g<3>", neighbour.name))
             raise ValueError(f"{file}: tensor {name} is missing, or the file is")
         files[name] = tuple(place[rank] for rank in sorted(place))
-        _check(opened, files[name], name, shape, letters[name])
+        _check(opened, files[name], name, shape)
     if places:
         name = min(places)
         raise ValueError(f"{min(places[name].values())}: unexpected tensor {name}")
-    return Grok2Shards(config, files)
+    return Grok2Shards(data, shapes, files)
 
 
-def _check(opened: dict[Path, Any], files: tuple[Path, ...], name: str, shape: tuple[int, ...], letters: str) -> None:
+def _check(opened: dict[Path, Any], files: tuple[Path, ...], name: str, shape: torch.Size) -> None:
     """Each file's part of a tensor has the shape that its size, and the number of parts, ask for, and one type."""
     expected, first = list(shape), None
     if len(files) > 1:
-        if len(shape) < 2 or shape[_cut(letters)] % len(files):
+        if len(shape) < 2 or shape[_cut(name)] % len(files):
             raise ValueError(f"{files[0]}: tensor {name} of shape {expected} cannot be in {len(files)} equal parts")
-        expected[_cut(letters)] //= len(files)
+        expected[_cut(name)] //= len(files)
     for file in files:
         head = _file(opened, file).get_slice(name)
         if list(head.get_shape()) != expected:
@@ -132,9 +105,9 @@ def _check(opened: dict[Path, Any], files: tuple[Path, ...], name: str, shape: t
             raise ValueError(f"{file}: tensor {name} is of type {head.get_dtype()}, rank 000 has {first}")
 
 
-def _cut(letters: str) -> int:
+def _cut(name: str) -> int:
     """The axis along which ranks share a weight: outputs or inputs, whichever are not the model's."""
-    return int(letters[0] == "D")
+    return int(name.endswith(_BY_INPUTS))
 
 
 def _tensor(opened: dict[Path, Any], file: Path, name: str) -> torch.Tensor:
@@ -151,24 +124,3 @@ def _file(opened: dict[Path, Any], path: Path) -> Any:
         except (OSError, SafetensorError) as error:
             raise ValueError(f"{path}: {error}") from error
     return opened[path]
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
-    if not isinstance(data, dict):
-        raise ValueError(f"{path}: not a JSON object")
-    try:
-        shapes(data)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    return data
-
-
-def _whole(config: Mapping[str, Any], key: str) -> int:
-    value = config.get(key)
-    if type(value) is not int or value < 1:
-        raise ValueError(f"{key}={value!r}: expected a whole number above 0")
-    return value

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
 from troth.model.families.configs import FAMILIES, read_config
 from troth.model.families.folder import SHARD_BYTES, TensorFolder, write_tensors
@@ -71,6 +72,12 @@ def stored_tensors(model: Decoder) -> Iterator[Stored]:
             named = iter([(name, tensor, tensor.shape)])
         for inner, view, shape in named:
             yield Stored(family.rename(inner), view, shape, name in buffers)
+
+
+def stored_shapes(config: ModelConfig) -> dict[str, torch.Size]:
+    """Name and shape of every tensor that a folder of this configuration holds."""
+    with torch.device("meta"):
+        return {part.name: part.shape for part in stored_tensors(Decoder(config))}
 
 
 _Named = Iterator[tuple[str, torch.Tensor, torch.Size]]
