@@ -132,8 +132,8 @@ def test_operations_are_those_that_torch_counts_and_attention_those_that_a_mask_
     flops = forward_flops(config, length)
     attention = flops.pop("attention products")
     assert sum(flops.values()) * length == pytest.approx(products)
-    masks = packed_attention(config, tokens).masks
-    seen = sum(int(masks[config.layer_type(layer)].sum()) for layer in range(3))
+    masks = packed_attention(config, tokens).seen
+    seen = sum(int(masks[config.layer_type(layer)].mask.sum()) for layer in range(3))
     assert attention * length == pytest.approx(4 * config.num_attention_heads * config.head_dim * seen)
 
 

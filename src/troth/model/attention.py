@@ -12,7 +12,7 @@ from torch import nn
 from troth.model.config import LayerType, ModelConfig
 from troth.model.norm import RMSNorm
 from troth.model.rope import Positions, rotate
-from troth.model.scores import Scores, attention
+from troth.model.scores import Scores, Seen, attention
 
 
 class Attend(Protocol):
@@ -37,12 +37,12 @@ class MaskedAttention:
 
     def __init__(self, config: ModelConfig, masks: dict[LayerType, torch.Tensor]):
         self.config = config
-        self.masks = masks
+        self.seen = {kind: Seen(mask) for kind, mask in masks.items()}
 
     def __call__(
         self, layer: int, q_BHTd: torch.Tensor, k_BKTd: torch.Tensor, v_BKTe: torch.Tensor, scores: Scores
     ) -> torch.Tensor:
-        return attention(q_BHTd, k_BKTd, v_BKTe, self.masks[self.config.layer_type(layer)], scores)
+        return attention(q_BHTd, k_BKTd, v_BKTe, self.seen[self.config.layer_type(layer)], scores)
 
 
 def packed_attention(config: ModelConfig, documents_BT: torch.Tensor) -> MaskedAttention:

@@ -1,17 +1,21 @@
 """From products of queries and keys to weighted values: softmax attention, plain or with what families add to it.
 
 Scores are bent below a bound (Gemma 2, 2408.00118, section 2, and Grok-1), sharpened with the position (Grok-2), or
-joined by a learned sink (gpt-oss); without any of that torch's own fused attention does the work.
+joined by a learned sink (gpt-oss). torch's own fused attention knows none of that, and on the CPU it is slow in
+bfloat16; there a block of queries at a time is multiplied with the keys that it sees, and again for the gradient (the
+memory of FlashAttention, 2205.14135, with torch's products in place of its kernels).
 """
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from torch.utils.checkpoint import checkpoint
 
-_BLOCK_BYTES = 2**27
-"""Scores that exist at a time where the fused attention cannot be used."""
+_ROWS = 128
+_BLOCK_BYTES = 2**26
+"""Queries of a block, fewer where its scores would take more than so many bytes."""
 
 
 @dataclass(frozen=True)
@@ -26,62 +30,173 @@ class Scores:
     temperature: torch.Tensor | None = None
     sinks: torch.Tensor | None = None
 
-    @property
-    def plain(self) -> bool:
-        """Whether the fused attention knows them."""
-        return self.softcap is None and self.temperature is None and self.sinks is None
+
+class _Span(NamedTuple):
+    """The keys `first` to `end` that a block of queries sees some of, the first `clear` of them all."""
+
+    first: int
+    end: int
+    clear: int
+
+
+class Seen:
+    """Which keys each query sees, [batch, 1, queries, keys], and block by block between which they lie."""
+
+    def __init__(self, mask_B1TL: torch.Tensor):
+        self.mask = mask_B1TL
+        self._spans: dict[int, list[_Span]] = {}
+
+    @cached_property
+    def unseen(self) -> torch.Tensor:
+        """The opposite of `mask`."""
+        return ~self.mask
+
+    def spans(self, rows: int) -> list[_Span]:
+        """One for each block of `rows` queries; every block sees a key at least."""
+        if rows not in self._spans:
+            self._spans[rows] = [_span(block) for block in self.mask.flatten(0, 1).split(rows, dim=1)]
+        return self._spans[rows]
+
+
+def _span(mask_BrL: torch.Tensor) -> _Span:
+    some = mask_BrL.any(0).any(0).nonzero()[:, 0]
+    first, end = (int(some[0]), int(some[-1]) + 1) if len(some) else (0, 1)
+    hidden = (~mask_BrL[..., first:end].all(0).all(0)).nonzero()[:, 0]
+    return _Span(first, end, int(hidden[0]) if len(hidden) else end - first)
 
 
 def attention(
-    q_BHTd: torch.Tensor, k_BKLd: torch.Tensor, v_BKLe: torch.Tensor, mask: torch.Tensor, scores: Scores
+    q_BHTd: torch.Tensor, k_BKLd: torch.Tensor, v_BKLe: torch.Tensor, seen: Seen, scores: Scores
 ) -> torch.Tensor:
-    """[batch, heads, queries, value size]; `mask` (true where a query sees a key) broadcasts to [B, 1, T, L].
+    """[batch, heads, queries, value size]; each of the K key heads serves H / K heads, one after the other.
 
-    The K key heads serve H / K query heads each. Memory grows with T + L, not with T * L.
+    Memory grows with the queries and the keys, not with their product, in the backward pass too.
     """
-    if scores.plain:
+    plain = scores.softcap is None and scores.temperature is None and scores.sinks is None
+    slow = q_BHTd.device.type == "cpu" and q_BHTd.dtype == torch.bfloat16 and q_BHTd.shape[2] > 1
+    if plain and not slow:
         grouped = q_BHTd.shape[1] != k_BKLd.shape[1]
         return scaled_dot_product_attention(
-            q_BHTd, k_BKLd, v_BKLe, attn_mask=mask, scale=scores.scale, enable_gqa=grouped
+            q_BHTd, k_BKLd, v_BKLe, attn_mask=seen.mask, scale=scores.scale, enable_gqa=grouped
         )
+    out: torch.Tensor = _Blocks.apply(q_BHTd, k_BKLd, v_BKLe, scores.sinks, seen, scores)
+    return out
+
+
+class _Blocks(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, q_BHTd: torch.Tensor, k_BKLd: torch.Tensor, v_BKLe: torch.Tensor, sinks: torch.Tensor | None,
+        seen: Seen, scores: Scores,
+    ) -> torch.Tensor:  # fmt: skip
+        keys, values = k_BKLd.flatten(0, 1), v_BKLe.flatten(0, 1)
+        out_BHTe = q_BHTd.new_empty(*q_BHTd.shape[:3], v_BKLe.shape[-1])
+        for block in _blocks(q_BHTd, k_BKLd.shape[1], seen, scores):
+            weights = block.weights(block.products(keys))
+            block.put(out_BHTe, torch.bmm(weights, block.cut(values)))
+        ctx.save_for_backward(q_BHTd, k_BKLd, v_BKLe)
+        ctx.seen, ctx.scores = seen, scores
+        return out_BHTe
+
+    @staticmethod
+    def backward(ctx: Any, grad_BHTe: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        q_BHTd, k_BKLd, v_BKLe = ctx.saved_tensors
+        scores: Scores = ctx.scores
+        keys, values = k_BKLd.flatten(0, 1), v_BKLe.flatten(0, 1)
+        wide = torch.promote_types(keys.dtype, torch.float32)
+        grad_q = torch.empty_like(q_BHTd)
+        grad_k, grad_v = torch.zeros_like(keys, dtype=wide), torch.zeros_like(values, dtype=wide)
+        grad_sinks = None if scores.sinks is None else torch.zeros_like(scores.sinks)
+        for block in _blocks(q_BHTd, k_BKLd.shape[1], ctx.seen, scores):
+            x = block.products(keys)
+            weights = block.weights(x)
+            grad = block.rows_of(grad_BHTe)
+            block.cut(grad_v).add_(torch.bmm(weights.mT, grad))
+            grad_weights = torch.bmm(grad, block.cut(values).mT)
+            grad_x = block.backward(x, weights, grad_weights, grad_sinks)
+            block.put(grad_q, torch.bmm(grad_x, block.cut(keys)).mul_(scores.scale))
+            block.cut(grad_k).add_(torch.bmm(grad_x.mT, block.scaled))
+        grad_k, grad_v = grad_k.to(keys.dtype).view_as(k_BKLd), grad_v.to(values.dtype).view_as(v_BKLe)
+        return grad_q, grad_k, grad_v, grad_sinks, None, None
+
+
+def _blocks(q_BHTd: torch.Tensor, kv_heads: int, seen: Seen, scores: Scores) -> "list[_Block]":
     batch, heads, queries, _ = q_BHTd.shape
-    rows = max(1, _BLOCK_BYTES // (4 * batch * heads * k_BKLd.shape[2]))
-    if rows >= queries:
-        return _block(q_BHTd, k_BKLd, v_BKLe, mask, scores)
-
-    def cut(part: torch.Tensor | None, start: int) -> torch.Tensor | None:
-        return part if part is None or part.shape[-2] == 1 else part[..., start : start + rows, :]
-
-    blocks = []
-    for start in range(0, queries, rows):
-        of_block = Scores(scores.scale, scores.softcap, cut(scores.temperature, start), cut(scores.sinks, start))
-        # Recomputed for the gradient: kept scores would be as large as the whole square.
-        blocks.append(
-            checkpoint(
-                _block, q_BHTd[:, :, start : start + rows], k_BKLd, v_BKLe, cut(mask, start), of_block,
-                use_reentrant=False,
-            )
-        )  # fmt: skip
-    return torch.cat(blocks, dim=2)
+    fitting = _BLOCK_BYTES // (q_BHTd.itemsize * batch * heads * seen.mask.shape[-1])
+    rows = max(1, min(_ROWS, queries, fitting))
+    return [_Block(q_BHTd, kv_heads, i * rows, rows, span, seen, scores) for i, span in enumerate(seen.spans(rows))]
 
 
-def _block(
-    q_BHTd: torch.Tensor, k_BKLd: torch.Tensor, v_BKLe: torch.Tensor, mask: torch.Tensor, scores: Scores
-) -> torch.Tensor:
-    batch, heads, queries, size = q_BHTd.shape
-    kv_heads, keys = k_BKLd.shape[1:3]
-    # Heads that share keys stand beside each other as further queries, so that no key is repeated.
-    x = q_BHTd.reshape(batch, kv_heads, -1, size) @ k_BKLd.transpose(-1, -2)
-    x = x.view(batch, heads, queries, keys).to(torch.promote_types(x.dtype, torch.float32)) * scores.scale
-    if scores.softcap is not None:
-        x = scores.softcap * torch.tanh(x / scores.softcap)
-    if scores.temperature is not None:
-        x = x * scores.temperature
-    x = x.masked_fill(~mask, float("-inf"))
-    if scores.sinks is not None:
-        sinks = scores.sinks.to(x.dtype).expand(*x.shape[:-1], 1)
-        x = torch.softmax(torch.cat((x, sinks), dim=-1), dim=-1)[..., :-1]
-    else:
-        x = torch.softmax(x, dim=-1)
-    weights = x.to(v_BKLe.dtype).reshape(batch, kv_heads, -1, keys)
-    return (weights @ v_BKLe).view(batch, heads, queries, -1)
+class _Block:
+    """`rows` queries from `start` on, [batch * K, heads / K * rows, ...]: heads of one key lie below each other."""
+
+    def __init__(
+        self, q_BHTd: torch.Tensor, kv_heads: int, start: int, rows: int, span: _Span, seen: Seen, scores: Scores
+    ):
+        self.span, self.seen, self.scores, self.kv_heads = span, seen, scores, kv_heads
+        self.place = slice(start, min(start + rows, q_BHTd.shape[2]))
+        self.queries = q_BHTd
+
+    @property
+    def scaled(self) -> torch.Tensor:
+        return self.rows_of(self.queries) * self.scores.scale
+
+    def cut(self, x_NLd: torch.Tensor) -> torch.Tensor:
+        """What of keys or values this block sees."""
+        return x_NLd[:, self.span.first : self.span.end]
+
+    def rows_of(self, x_BHTd: torch.Tensor) -> torch.Tensor:
+        x_BHrd = x_BHTd[:, :, self.place]
+        batch, heads, rows, size = x_BHrd.shape
+        return x_BHrd.reshape(batch * self.kv_heads, heads // self.kv_heads * rows, size)
+
+    def put(self, x_BHTd: torch.Tensor, rows: torch.Tensor) -> None:
+        x_BHrd = x_BHTd[:, :, self.place]
+        x_BHrd.copy_(rows.view(x_BHrd.shape))
+
+    def products(self, keys: torch.Tensor) -> torch.Tensor:
+        """Scores before anything is done to them but scaling."""
+        return torch.bmm(self.scaled, self.cut(keys).mT)
+
+    def weights(self, x: torch.Tensor) -> torch.Tensor:
+        """The softmax over what is seen; without a softcap or temperature, `x` is masked in place."""
+        scores, shape = self.scores, x.shape
+        if scores.softcap is not None:
+            x = scores.softcap * torch.tanh(x / scores.softcap)
+        x_BHrL = self._headed(x)
+        if scores.temperature is not None:
+            x_BHrL = x_BHrL * self._of_rows(scores.temperature).to(x.dtype)
+        first, end, clear = self.span
+        unseen = self.seen.unseen[:, :, self.place, first + clear : end]
+        x_BHrL[..., clear:].masked_fill_(unseen, float("-inf"))
+        if scores.sinks is None:
+            return torch.softmax(x_BHrL, dim=-1).view(shape)
+        sinks = self._of_rows(scores.sinks).to(x.dtype).expand(*x_BHrL.shape[:-1], 1)
+        return torch.softmax(torch.cat((x_BHrL, sinks), dim=-1), dim=-1)[..., :-1].reshape(shape)
+
+    def backward(
+        self, x: torch.Tensor, weights: torch.Tensor, grad: torch.Tensor, grad_sinks: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The gradient of `products`, given that of the weights; that of the sinks is added to theirs."""
+        scores = self.scores
+        if scores.sinks is None:
+            grad = torch._softmax_backward_data(grad, weights, -1, weights.dtype)
+        else:
+            assert grad_sinks is not None
+            # The sink takes what is left of the weight, and has no value: its score gains what the others' mean loses.
+            mean = (grad * weights).sum(-1, keepdim=True)
+            grad = weights * (grad - mean)
+            of_sinks = self._headed(mean * (weights.sum(-1, keepdim=True) - 1))
+            grad_sinks += of_sinks.sum_to_size(self._of_rows(scores.sinks).shape).sum_to_size(grad_sinks.shape)
+        if scores.temperature is not None:
+            grad = (self._headed(grad) * self._of_rows(scores.temperature).to(grad.dtype)).view_as(grad)
+        if scores.softcap is not None:
+            grad = grad * (1 - torch.tanh(x / scores.softcap).square())
+        return grad
+
+    def _headed(self, x: torch.Tensor) -> torch.Tensor:
+        """[batch * K, heads / K * rows, L] -> [batch, heads, rows, L]."""
+        return x.view(len(self.queries), self.queries.shape[1], -1, x.shape[-1])
+
+    def _of_rows(self, part: torch.Tensor) -> torch.Tensor:
+        return part if part.shape[-2] == 1 else part[..., self.place, :]

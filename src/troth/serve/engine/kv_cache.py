@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from troth.model.config import ModelConfig
-from troth.model.scores import Scores, attention
+from troth.model.scores import Scores, Seen, attention
 
 
 class Span(Protocol):
@@ -55,13 +55,13 @@ class KVCache:
 class _Group:
     """Spans of one length whose keys are gathered together: S spans of Q queries over L gathered positions.
 
-    `rows_N` (N = S*Q) are their places in the step, None for all in order; `mask_S1QL` says which keys each sees.
+    `rows_N` (N = S*Q) are their places in the step, None for all in order; `seen` says which keys each sees.
     """
 
     spans: int
     rows_N: torch.Tensor | None
     blocks_N: torch.Tensor
-    mask_S1QL: torch.Tensor
+    seen: Seen
 
 
 class StepAttention:
@@ -124,10 +124,10 @@ def _attend(
         if scores.sinks is not None:
             scores = replace(scores, sinks=scores.sinks.view(1, kv_heads, -1, 1))
         q_SKGd = q_SHQd.reshape(group.spans, kv_heads, -1, q_HNd.shape[-1])
-        out_SKGe = attention(q_SKGd, k_SKLd, v_SKLe, group.mask_S1QL, scores)
+        out_SKGe = attention(q_SKGd, k_SKLd, v_SKLe, group.seen, scores)
         out_SHQe = out_SKGe.reshape(group.spans, heads, 1, -1)
     else:
-        out_SHQe = attention(q_SHQd, k_SKLd, v_SKLe, group.mask_S1QL, scores)
+        out_SHQe = attention(q_SHQd, k_SKLd, v_SKLe, group.seen, scores)
     return out_SHQe.transpose(0, 1).reshape(heads, rows, -1)
 
 
@@ -162,7 +162,7 @@ def _groups(cache: KVCache, spans: Items[Span], window: int | None) -> list[_Gro
                 spans=len(group),
                 rows_N=None if rows is None else torch.from_numpy(rows).to(cache.device),
                 blocks_N=torch.from_numpy(table.ravel()).to(cache.device),
-                mask_S1QL=torch.from_numpy(mask_SQL[:, None]).to(cache.device),
+                seen=Seen(torch.from_numpy(mask_SQL[:, None]).to(cache.device)),
             )
         )
     return groups
