@@ -1,0 +1,60 @@
+"""The network's tensors, by its own names, read from a Hugging Face folder one at a time."""
+
+from pathlib import Path
+
+import torch
+
+from troth.model.config import ModelConfig
+from troth.model.decoder import Decoder
+from troth.model.families.folder import TensorFolder
+from troth.model.families.weights import _hf_tensors
+
+
+class Source:
+    """`shapes` has the shape of each tensor by its name, in the network's order.
+
+    Raises ValueError naming a tensor that is missing in the folder or left over, before any is read.
+    """
+
+    def __init__(self, folder: Path, config: ModelConfig):
+        with torch.device("meta"):
+            model = Decoder(config)
+        tied = "lm_head.weight" if config.tie_word_embeddings else None
+        state = {name: tensor for name, tensor in model.state_dict().items() if name != tied}
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        self._parts: dict[str, list[tuple[str, torch.Tensor]]] = {}
+        named = _hf_tensors(model)
+        for name, tensor in state.items():
+            # The folder's tensors come in the order of the network's, of which each is one or the parts of one.
+            parts, left = [], tensor.numel()
+            while left:
+                parts.append(next(named))
+                left -= parts[-1][1].numel()
+            self._parts[name] = parts
+        self._folder = TensorFolder(folder)
+        self._place = self._folder.place
+        self._check()
+        self._last: tuple[str, torch.Tensor] | None = None
+
+    def read(self, name: str, dtype: torch.dtype) -> torch.Tensor:
+        """A tensor of the network in `dtype`; the last one stays at hand."""
+        if self._last is None or self._last[0] != name or self._last[1].dtype != dtype:
+            self._last = None
+            whole = torch.empty(self.shapes[name], dtype=dtype)
+            parts = [
+                (theirs, whole.as_strided(view.shape, view.stride(), view.storage_offset()))
+                for theirs, view in self._parts[name]
+            ]
+            self._folder.place = {theirs: self._place[theirs] for theirs, _ in parts}
+            self._folder.fill(parts)
+            self._last = name, whole
+        return self._last[1]
+
+    def _check(self) -> None:
+        expected = {theirs: view for parts in self._parts.values() for theirs, view in parts}
+        for name, view in expected.items():
+            if name not in self._place:
+                where = next(iter(self._place.values()))
+                raise ValueError(f"{where}: tensor {name} is missing; expected one of shape {list(view.shape)}")
+        for name in sorted(self._place.keys() - expected.keys()):
+            raise ValueError(f"{self._place[name]}: unexpected tensor {name}")
