@@ -41,7 +41,7 @@ def command(
         return
     if done.empty:
         say(
-            f"{done.empty} of the {done.layers} layers in the file change nothing: they keep the others in their places, "
+            f"{done.empty} of the {done.layers} layers in the file change nothing: they keep the others in place, "
             "since in llama.cpp every fourth layer is blind to positions"
         )
     console.print(f"{done.path}: {decimal(done.bytes)}, {done.tensors} tensors ({kind})", soft_wrap=True)
