@@ -5,7 +5,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from troth.model.attention import PackedAttention
+from troth.model.attention import packed_attention
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -20,8 +20,8 @@ def test_packed_documents_are_as_if_alone(shape, random_network, lengths):
     with torch.no_grad():
         alone = torch.cat([model(part[None])[0] for part in parts])
         packed = torch.cat(parts)[None]
-        together = model(packed, PackedAttention(config, number), restarted)[0]
-        running = model(packed, PackedAttention(config, number))[0]
+        together = model(packed, packed_attention(config, number), restarted)[0]
+        running = model(packed, packed_attention(config, number))[0]
     torch.testing.assert_close(together, alone, atol=1e-10, rtol=0)
     # Rotary positions count by their distance alone; where a document starts matters as little as float32 angles do.
     torch.testing.assert_close(running, alone, atol=1e-4, rtol=0)

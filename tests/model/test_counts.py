@@ -6,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from troth.model.attention import PackedAttention
+from troth.model.attention import packed_attention
 from troth.model.config import ModelConfig
 from troth.model.counts import count_parameters, count_parts, forward_flops, kv_cache_bytes
 from troth.model.decoder import Decoder
+from troth.model.families.configs import from_hf_config, to_hf_config
 from troth.system import load_system
 
 PARTS = {
@@ -68,11 +69,41 @@ def test_counts_are_those_of_the_network(config):
     assert counts.active == total - routed + working
 
 
-@pytest.mark.parametrize("name", ["nano", "mini", "flagship"])
+@pytest.mark.parametrize("name", ["nano", "mini", "flagship", "grok-1", "grok-2"])
 def test_a_named_system_counts_as_it_is_built(name):
     config = load_system(name).model
     model = build(config)
     assert {part: counts.total for part, counts in count_parts(config).items()} == parts_of(model)
+    to_hf_config(config, "bfloat16", eos_token_id=0)
+
+
+PUBLISHED = {
+    "grok-1": (315_684_820_992, 83_756_587_008),
+    "grok-2": (269_515_497_472, 114_896_674_816),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_groks_count_as_published(name):
+    counts = count_parameters(load_system(name).model)
+    assert (counts.total, counts.active) == PUBLISHED[name]
+
+
+def test_latent_attention_counts_and_keeps_what_deepseek_v3_does():
+    """671 billion parameters, 37 active (2412.19437, section 1; 37.6 with embedding and head); 70,272 bytes a token."""
+    config = from_hf_config({
+        "model_type": "deepseek_v3", "vocab_size": 129280, "hidden_size": 7168, "intermediate_size": 18432,
+        "moe_intermediate_size": 2048, "num_hidden_layers": 61, "num_attention_heads": 128,
+        "num_key_value_heads": 128, "n_shared_experts": 1, "n_routed_experts": 256, "routed_scaling_factor": 2.5,
+        "kv_lora_rank": 512, "q_lora_rank": 1536, "qk_rope_head_dim": 64, "v_head_dim": 128, "qk_nope_head_dim": 128,
+        "n_group": 8, "topk_group": 4, "num_experts_per_tok": 8, "first_k_dense_replace": 3, "norm_topk_prob": True,
+        "max_position_embeddings": 163840, "tie_word_embeddings": False,
+    })  # fmt: skip
+    counts = count_parameters(config)
+    assert counts.total == sum(parameter.numel() for parameter in build(config).parameters())
+    assert 671.0e9 < counts.total < 671.1e9
+    assert 37.5e9 < counts.active < 37.6e9
+    assert kv_cache_bytes(config, 1, 2.0) == 70_272
 
 
 def test_the_flagship_is_as_large_as_planned_and_divides_over_its_ranks():
@@ -101,7 +132,7 @@ def test_operations_are_those_that_torch_counts_and_attention_those_that_a_mask_
     flops = forward_flops(config, length)
     attention = flops.pop("attention products")
     assert sum(flops.values()) * length == pytest.approx(products)
-    masks = PackedAttention(config, tokens).masks
+    masks = packed_attention(config, tokens).masks
     seen = sum(int(masks[config.layer_type(layer)].sum()) for layer in range(3))
     assert attention * length == pytest.approx(4 * config.num_attention_heads * config.head_dim * seen)
 

@@ -99,10 +99,10 @@ def test_an_absent_file_is_named(folder, name):
     ("changes", "told"),
     [
         ({"model_type": "llama"}, "model_type='llama'"),
-        ({"model_type": None}, "model_type=None"),
+        ({"model_type": None, "architectures": None}, "model_type=None"),
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "rope_parameters.rope_type='llama3'"),
-        ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "yarn.original_max_position_embeddings"),
-        ({"rope_parameters": {"rope_type": "yarn", "mscale": 2.0}}, "rope_parameters.mscale=2.0"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "rope_parameters.original_max_position_embeddings"),
+        ({"rope_parameters": {"rope_type": "yarn", "attn_factor": 2.0}}, "rope_parameters.attn_factor=2.0"),
         ({"layer_types": ["full_attention"] * 4}, "layer_types"),
         ({"hidden_size": None}, "hidden_size"),
         ({"num_experts": "many"}, "num_experts"),

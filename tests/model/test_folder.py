@@ -52,7 +52,7 @@ def test_files_stay_below_the_limit_unless_one_tensor_is_larger(tmp_path_factory
         held = load_file(file)
         assert len(held) == 1 or sum(tensor.nbytes for tensor in held.values()) <= limit
     read = {name: torch.empty_like(tensor) for name, tensor in tensors.items()}
-    TensorFolder(folder).fill(read.items())
+    TensorFolder(folder).fill((name, tensor, tensor.shape) for name, tensor in read.items())
     assert all(torch.equal(read[name], tensor) for name, tensor in tensors.items())
 
 

@@ -22,12 +22,12 @@ def one_by_one(moe, x_BTD):
     out = []
     for x in x_BTD.flatten(0, 1):
         scores = torch.sigmoid(moe.router.gate.weight @ x)
-        chosen = (scores + moe.expert_bias).topk(moe.router.top_k).indices
+        chosen = (scores + moe.expert_bias).topk(moe.router.config.num_experts_per_tok).indices
         y = moe.shared_experts(x)
         for e in chosen:
             gate, up = (moe.experts.gate_up_proj[e] @ x).chunk(2)
             expert = moe.experts.down_proj[e] @ (torch.nn.functional.silu(gate) * up)
-            y = y + moe.router.route_scale * scores[e] / scores[chosen].sum() * expert
+            y = y + moe.router.config.route_scale * scores[e] / scores[chosen].sum() * expert
         out.append(y)
     return torch.stack(out).view_as(x_BTD)
 

@@ -12,6 +12,12 @@ FAMILIES = {
     "mixtral": {"num_local_experts": 4, "head_dim": 8, "intermediate_size": 24, "sliding_window": 16},
     "qwen3_moe": {"num_experts": 4, "head_dim": 16, "moe_intermediate_size": 24, "norm_topk_prob": True},
     "olmoe": {"num_experts": 4, "intermediate_size": 24},
+    "deepseek_v3": {
+        "num_key_value_heads": 4, "n_routed_experts": 8, "n_group": 2, "topk_group": 1, "moe_intermediate_size": 12,
+        "intermediate_size": 24, "q_lora_rank": 16, "kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8,
+        "v_head_dim": 10, "first_k_dense_replace": 1, "num_nextn_predict_layers": 0,
+    },
+    "gpt_oss": {"num_local_experts": 4, "head_dim": 8, "intermediate_size": 24, "sliding_window": 16},
 }
 LENGTHS = 5, 17, 40
 
@@ -22,8 +28,8 @@ def test_the_engine_says_what_transformers_says(tokenizer, tmp_path, family):
 
     config = AutoConfig.for_model(
         family, vocab_size=tokenizer.vocab_size, hidden_size=32, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, num_experts_per_tok=2, max_position_embeddings=128, eos_token_id=None,
-        pad_token_id=0, bos_token_id=None, **FAMILIES[family],
+        num_experts_per_tok=2, max_position_embeddings=128, eos_token_id=None, pad_token_id=0, bos_token_id=None,
+        **({"num_key_value_heads": 2} | FAMILIES[family]),
     )  # fmt: skip
     theirs = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     generator = torch.Generator().manual_seed(3)

@@ -92,7 +92,7 @@ def _scaled(value: float, base: int, unit: str) -> str:
     """A number with a prefix, such as 3.2 G or 1.5 KiB."""
     prefixes = ["", "K", "M", "G", "T", "P"]
     step = 0
-    while value >= base and step < len(prefixes) - 1:
+    while value >= 999.5 and step < len(prefixes) - 1:
         value, step = value / base, step + 1
     middle = "i" if base == 1024 and step else ""
     return f"{value:.3g} {prefixes[step]}{middle}{unit}".rstrip()

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 
+from troth.model.attention import MaskedAttention
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
 from troth.model.tokenizer import Tokenizer
@@ -16,21 +16,14 @@ from troth.model.tokenizer import Tokenizer
 _BATCH_TOKENS, _ROW_OPTIONS = 8192, 32
 
 
-class _BranchAttention:
+def _branch_attention(config: ModelConfig, branch_BT: torch.Tensor, position_BT: torch.Tensor) -> MaskedAttention:
     """Causal attention in which branch 0 is seen by all branches, and every other branch by itself alone."""
-
-    def __init__(self, config: ModelConfig, branch_BT: torch.Tensor, position_BT: torch.Tensor):
-        time = branch_BT.shape[1]
-        key, query = branch_BT[:, None, :], branch_BT[:, :, None]
-        seen = torch.ones(time, time, dtype=torch.bool, device=branch_BT.device).tril() & ((key == 0) | (key == query))
-        distance = position_BT[:, :, None] - position_BT[:, None, :]
-        self.config = config
-        near = seen & (distance < config.window)
-        self.masks = {"full_attention": seen[:, None], "sliding_attention": near[:, None]}
-
-    def __call__(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        mask = self.masks[self.config.layer_type(layer)]
-        return scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+    time = branch_BT.shape[1]
+    key, query = branch_BT[:, None, :], branch_BT[:, :, None]
+    seen = torch.ones(time, time, dtype=torch.bool, device=branch_BT.device).tril() & ((key == 0) | (key == query))
+    distance = position_BT[:, :, None] - position_BT[:, None, :]
+    near = seen & (distance < config.window)
+    return MaskedAttention(config, {"full_attention": seen[:, None], "sliding_attention": near[:, None]})
 
 
 @dataclass(frozen=True)
@@ -102,7 +95,7 @@ class Scorer:
                 picks += [(r, source, target) for source, target in zip(sources, option, strict=True)]
                 spans[-1].append(len(option))
                 at = end
-        h_BTD = self.model(tokens, _BranchAttention(self.model.config, branch, position), position)
+        h_BTD = self.model(tokens, _branch_attention(self.model.config, branch, position), position)
         r_N, t_N, target_N = torch.tensor(picks).T
         log_p_N = self.model.logits(h_BTD[r_N, t_N]).float().log_softmax(-1).gather(1, target_N[:, None])[:, 0]
         sums = iter(part.sum().item() for part in log_p_N.split([size for row in spans for size in row]))

@@ -1,52 +1,60 @@
 """Grouped-query attention; by configuration with norms of queries and keys and a gated output, as in AFMoE.
 
 What queries may see, and where keys and values live, is the business of an `Attend` that the caller hands in:
-`PackedAttention` here for whole sequences, the serving engine's cache for one token at a time.
+`MaskedAttention` here for whole sequences, the serving engine's cache for some tokens at a time.
 """
 
 from typing import Protocol
 
 import torch
 from torch import nn
-from torch.nn.functional import scaled_dot_product_attention
 
-from troth.model.config import ModelConfig
+from troth.model.config import LayerType, ModelConfig
 from troth.model.norm import RMSNorm
-from troth.model.rope import rotate
+from troth.model.rope import Positions, rotate
+from troth.model.scores import Scores, attention
 
 
 class Attend(Protocol):
-    """Attention proper: queries of one layer against the keys and values that they may see."""
+    """Attention proper: queries of one layer against the keys and values that they may see.
+
+    `keeps` says that it stores keys and values for later steps: latent attention then hands over its latents.
+    """
+
+    keeps: bool
 
     def __call__(
-        self, layer: int, q_BHTd: torch.Tensor, k_BKTd: torch.Tensor, v_BKTd: torch.Tensor
+        self, layer: int, q_BHTd: torch.Tensor, k_BKTd: torch.Tensor, v_BKTe: torch.Tensor, scores: Scores
     ) -> torch.Tensor:
-        """Return [batch, heads, time, head_dim] for the queries; K is the number of key-value heads."""
+        """Return [batch, heads, time, value size] for the queries; K is the number of key-value heads."""
         ...
 
 
-class PackedAttention:
+class MaskedAttention:
+    """Attention over whole sequences; `masks` say for each kind of layer, [batch, 1, time, time], who sees whom."""
+
+    keeps = False
+
+    def __init__(self, config: ModelConfig, masks: dict[LayerType, torch.Tensor]):
+        self.config = config
+        self.masks = masks
+
+    def __call__(
+        self, layer: int, q_BHTd: torch.Tensor, k_BKTd: torch.Tensor, v_BKTe: torch.Tensor, scores: Scores
+    ) -> torch.Tensor:
+        return attention(q_BHTd, k_BKTd, v_BKTe, self.masks[self.config.layer_type(layer)], scores)
+
+
+def packed_attention(config: ModelConfig, documents_BT: torch.Tensor) -> MaskedAttention:
     """Causal attention inside each document of a packed batch: `documents_BT` numbers the document of each token.
 
     Sliding layers see `sliding_window` tokens, the token itself included; full layers see the whole document.
     """
-
-    def __init__(self, config: ModelConfig, documents_BT: torch.Tensor):
-        time = documents_BT.shape[1]
-        position = torch.arange(time, device=documents_BT.device)
-        distance_TT = position[:, None] - position[None, :]
-        same_B1TT = (documents_BT[:, :, None] == documents_BT[:, None, :])[:, None]
-        self.config = config
-        self.masks = {
-            "full_attention": same_B1TT & (distance_TT >= 0),
-            "sliding_attention": same_B1TT & (distance_TT >= 0) & (distance_TT < config.window),
-        }
-
-    def __call__(
-        self, layer: int, q_BHTd: torch.Tensor, k_BKTd: torch.Tensor, v_BKTd: torch.Tensor
-    ) -> torch.Tensor:
-        mask = self.masks[self.config.layer_type(layer)]
-        return scaled_dot_product_attention(q_BHTd, k_BKTd, v_BKTd, attn_mask=mask, enable_gqa=True)
+    position_T = torch.arange(documents_BT.shape[1], device=documents_BT.device)
+    distance_TT = position_T[:, None] - position_T[None, :]
+    seen_B1TT = (documents_BT[:, :, None] == documents_BT[:, None, :])[:, None] & (distance_TT >= 0)
+    near_B1TT = seen_B1TT & (distance_TT < config.window)
+    return MaskedAttention(config, {"full_attention": seen_B1TT, "sliding_attention": near_B1TT})
 
 
 class Attention(nn.Module):
@@ -54,31 +62,36 @@ class Attention(nn.Module):
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
+        self.config = config
         self.layer = layer
         self.head_dim = config.head_dim
         self.rotary = config.uses_rope(layer)
         query_size = config.num_attention_heads * config.head_dim
         key_size = config.num_key_value_heads * config.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, query_size, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, key_size, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, key_size, bias=False)
-        self.o_proj = nn.Linear(query_size, config.hidden_size, bias=False)
+        self.q_proj = nn.Linear(config.hidden_size, query_size, bias=config.biases)
+        self.k_proj = nn.Linear(config.hidden_size, key_size, bias=config.biases)
+        self.v_proj = nn.Linear(config.hidden_size, key_size, bias=config.biases)
+        self.o_proj = nn.Linear(query_size, config.hidden_size, bias=config.biases)
         self.gate_proj = nn.Linear(config.hidden_size, query_size, bias=False) if config.attention_gate else None
         self.whole = config.qk_norm == "width"
         self.q_norm = self.k_norm = None
         if config.qk_norm != "none":
             self.q_norm = RMSNorm(query_size if self.whole else config.head_dim, config.rms_norm_eps)
             self.k_norm = RMSNorm(key_size if self.whole else config.head_dim, config.rms_norm_eps)
+        self.sinks = nn.Parameter(torch.empty(config.num_attention_heads)) if config.attention_sinks else None
 
-    def forward(
-        self, x_BTD: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], attend: Attend
-    ) -> torch.Tensor:
+    def forward(self, x_BTD: torch.Tensor, positions: Positions, attend: Attend) -> torch.Tensor:
         q_BHTd = self._heads(self.q_proj(x_BTD), self.q_norm)
         k_BKTd = self._heads(self.k_proj(x_BTD), self.k_norm)
         v_BKTd = self._heads(self.v_proj(x_BTD), None)
         if self.rotary:
-            q_BHTd, k_BKTd = rotate(q_BHTd, *angles), rotate(k_BKTd, *angles)
-        out_BTH = attend(self.layer, q_BHTd, k_BKTd, v_BKTd).transpose(1, 2).reshape(*x_BTD.shape[:2], -1)
+            q_BHTd = rotate(q_BHTd, positions.cos, positions.sin)
+            k_BKTd = rotate(k_BKTd, positions.cos, positions.sin)
+        scores = Scores(
+            scale=self.config.attention_scale, softcap=self.config.attention_softcap,
+            temperature=positions.temperature, sinks=None if self.sinks is None else self.sinks[None, :, None, None],
+        )  # fmt: skip
+        out_BTH = attend(self.layer, q_BHTd, k_BKTd, v_BKTd, scores).transpose(1, 2).flatten(2)
         if self.gate_proj is not None:
             out_BTH = out_BTH * torch.sigmoid(self.gate_proj(x_BTD))
         return self.o_proj(out_BTH)

@@ -27,22 +27,45 @@ def count_parts(config: ModelConfig) -> dict[str, Counts]:
     """
     c = config
     moe_layers = c.num_hidden_layers - c.num_dense_layers
+    bias = 1 if c.biases else 0
     expert = 3 * c.hidden_size * c.moe_intermediate_size
-    query, key = c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim
-    projections = c.hidden_size * ((3 if c.attention_gate else 2) * query + 2 * key)
-    qk_norms = {"head": 2 * c.head_dim, "width": query + key, "none": 0}[c.qk_norm]
+    routed = expert + bias * (2 * c.moe_intermediate_size + c.hidden_size)
+    attention, qk_norms = _latent(c) if c.latent else _grouped(c)
     parts = {
         "embedding": c.vocab_size * c.hidden_size,
-        "attention": c.num_hidden_layers * projections,
+        "attention": c.num_hidden_layers * attention,
         "dense feed-forward": c.num_dense_layers * 3 * c.hidden_size * c.intermediate_size,
         "shared experts": moe_layers * c.num_shared_experts * expert,
-        "routed experts": moe_layers * c.num_experts * expert,
-        "routers": moe_layers * c.hidden_size * c.num_experts,
+        "routed experts": moe_layers * c.num_experts * routed,
+        "routers": moe_layers * (c.hidden_size + bias) * c.num_experts,
         "norms": c.num_hidden_layers * ((4 if c.post_norms else 2) * c.hidden_size + qk_norms) + c.hidden_size,
         "head": 0 if c.tie_word_embeddings else c.vocab_size * c.hidden_size,
     }
-    working = parts | {"routed experts": moe_layers * c.num_experts_per_tok * expert}
+    working = parts | {"routed experts": moe_layers * c.num_experts_per_tok * routed}
     return {name: Counts(total, working[name]) for name, total in parts.items() if total}
+
+
+def _grouped(c: ModelConfig) -> tuple[int, int]:
+    """Parameters of a layer's attention, and of its norms inside."""
+    query, key = c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim
+    size = c.hidden_size * ((3 if c.attention_gate else 2) * query + 2 * key)
+    if c.biases:
+        size += query + 2 * key + c.hidden_size
+    if c.attention_sinks:
+        size += c.num_attention_heads
+    return size, {"head": 2 * c.head_dim, "width": query + key, "none": 0}[c.qk_norm]
+
+
+def _latent(c: ModelConfig) -> tuple[int, int]:
+    """The same for latent attention."""
+    assert c.latent is not None
+    sizes, heads = c.latent, c.num_attention_heads
+    size = c.hidden_size * (sizes.kv_lora_rank + sizes.qk_rope_head_dim + heads * sizes.v_head_dim)
+    size += sizes.kv_lora_rank * heads * (sizes.qk_nope_head_dim + sizes.v_head_dim)
+    if sizes.q_lora_rank is None:
+        return size + c.hidden_size * heads * c.head_dim, sizes.kv_lora_rank
+    size += sizes.q_lora_rank * (c.hidden_size + heads * c.head_dim)
+    return size, sizes.q_lora_rank + sizes.kv_lora_rank
 
 
 def count_parameters(config: ModelConfig) -> Counts:
@@ -61,7 +84,8 @@ def forward_flops(config: ModelConfig, length: int) -> dict[str, float]:
     if c.tie_word_embeddings:
         flops["head"] = 2.0 * c.vocab_size * c.hidden_size
     seen = sum(_mean_seen(length, c.attention_span(layer)) for layer in range(c.num_hidden_layers))
-    flops["attention products"] = 2 * 2 * c.num_attention_heads * c.head_dim * seen
+    value_dim = c.latent.v_head_dim if c.latent else c.head_dim
+    flops["attention products"] = 2 * c.num_attention_heads * (c.head_dim + value_dim) * seen
     return flops
 
 
@@ -75,4 +99,5 @@ def kv_cache_bytes(config: ModelConfig, length: int, bytes_per_number: float) ->
     """Bytes of the keys and values that a sequence of `length` tokens keeps; sliding layers keep their window only."""
     c = config
     kept = sum(min(length, c.attention_span(layer)) for layer in range(c.num_hidden_layers))
-    return 2 * c.num_key_value_heads * c.head_dim * kept * bytes_per_number
+    heads, key_size, value_size = c.cache_shape
+    return heads * (key_size + value_size) * kept * bytes_per_number

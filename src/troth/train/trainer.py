@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from troth.model.attention import PackedAttention
+from troth.model.attention import packed_attention
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder, initialise
 from troth.model.families.configs import to_hf_config
@@ -21,7 +21,7 @@ from troth.train.loss import next_token_loss
 from troth.train.memory import keep_freed_memory
 from troth.train.metrics import Metrics, MetricsLog, load_figures
 from troth.train.optim import build_optimizers
-from troth.train.precision import cast_forward, choose_precision
+from troth.train.precision import choose_precision, training_call
 from troth.train.run import open_run, save_record
 from troth.train.schedule import warmup_stable_decay
 from troth.train.shards import open_shards
@@ -62,7 +62,7 @@ def train(
     optimizers = build_optimizers(model, settings.muon_lr, settings.adam_lr, settings.weight_decay, dtype)
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     first = load_checkpoint(run, model, optimizers)
-    forward = cast_forward(model, dtype)
+    call = training_call(dtype, settings.activation_checkpointing == "full")
     log = MetricsLog(run, first)
     since, tokens = time.perf_counter(), 0
     for step in range(first, settings.steps):
@@ -74,9 +74,12 @@ def train(
         inputs, targets, documents = (
             torch.from_numpy(part).to(device) for part in (batch.inputs, batch.targets, batch.documents)
         )
-        h_BTD = forward(inputs, PackedAttention(model_config, documents))
+        h_BTD = model(inputs, packed_attention(model_config, documents), call=call)
         head = model.lm_head.weight.to(h_BTD.dtype)
-        loss = next_token_loss(h_BTD.flatten(0, 1), head, targets.flatten(), settings.z_loss)
+        loss = next_token_loss(
+            h_BTD.flatten(0, 1), head, targets.flatten(), settings.z_loss, model_config.logit_scale,
+            model_config.logit_softcap,
+        )  # fmt: skip
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         for optimizer in optimizers:

@@ -1,33 +1,39 @@
 """config.json of a Hugging Face folder, there and back, for every family. Imports no torch."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from troth.model.config import ModelConfig, Yarn
-from troth.model.families import afmoe, mixtral, olmoe, qwen3_moe
-from troth.model.families.family import Family
+from troth.model.families import afmoe, deepseek_v3, gpt_oss, grok_1, grok_2, mixtral, olmoe, qwen3_moe
+from troth.model.families.family import FP8_BLOCK, Family
 
 FAMILIES: dict[str, Family] = {
-    "afmoe": afmoe.FAMILY, "mixtral": mixtral.FAMILY, "olmoe": olmoe.FAMILY, "qwen3_moe": qwen3_moe.FAMILY,
+    "afmoe": afmoe.FAMILY, "deepseek_v3": deepseek_v3.FAMILY, "gpt_oss": gpt_oss.FAMILY, "grok-1": grok_1.FAMILY,
+    "grok-2": grok_2.FAMILY, "mixtral": mixtral.FAMILY, "olmoe": olmoe.FAMILY, "qwen3_moe": qwen3_moe.FAMILY,
 }  # fmt: skip
+_DEFAULTS = {name: field.default for name, field in ModelConfig.model_fields.items() if not field.is_required()}
 
 
 def to_hf_config(config: ModelConfig, dtype: str, eos_token_id: int) -> dict[str, Any]:
     """The config.json of `config`. Raises ValueError naming a field whose value the family cannot express."""
     family = FAMILIES[config.model_type]
-    for name, value in family.fixed.items():
+    # What a family neither writes nor fixes it cannot express: only the default is its.
+    written = {*family.all_keys, *family.own, "model_type", "rope_theta", "yarn"}
+    fixed = {**family.fixed, **{name: _DEFAULTS[name] for name in _DEFAULTS.keys() - written - family.fixed.keys()}}
+    for name, value in fixed.items():
         if getattr(config, name) != value:
             raise ValueError(f"{name}={getattr(config, name)!r}: model_type {config.model_type} has {value!r}")
     fields = config.model_dump()
     return {
         "architectures": [family.architecture],
-        "model_type": config.model_type,
+        "model_type": family.model_type or config.model_type,
         "dtype": dtype,
         "eos_token_id": eos_token_id,
-        "hidden_act": "silu",
+        "hidden_act": {"silu": "silu", "gelu_tanh": "gelu_pytorch_tanh"}[config.activation],
         "rope_parameters": _write_rope(config),
         **{key: fields[name] for name, key in family.all_keys.items()},
         **family.write(config),
@@ -38,14 +44,17 @@ def from_hf_config(data: dict[str, Any]) -> ModelConfig:
     """A ModelConfig from a config.json. Raises ValueError naming a key that is missing or not supported."""
     if not isinstance(data, dict):
         raise ValueError("not a JSON object")
-    family = FAMILIES.get(str(data.get("model_type")))
-    if family is None:
-        raise ValueError(f"model_type={data.get('model_type')!r}: known are {', '.join(FAMILIES)}")
+    name, family = _family(data)
     for key, value in family.required.items():
         if data.get(key, value) != value:
             raise ValueError(f"{key}={data[key]!r}: only {value!r} is known")
+    quantised = data.get("quantization_config") or {"quant_method": "mxfp4"}
+    method, block = quantised.get("quant_method"), quantised.get("weight_block_size")
+    if method != "mxfp4" and (method, block) != ("fp8", [FP8_BLOCK, FP8_BLOCK]):
+        known = f"'mxfp4' and 'fp8' with a weight_block_size of {[FP8_BLOCK, FP8_BLOCK]}"
+        raise ValueError(f"quantization_config.quant_method={method!r}: only {known} are known")
     rope = data.get("rope_parameters") or data.get("rope_scaling") or {}
-    fields = {name: data[key] for name, key in family.all_keys.items() if data.get(key) is not None}
+    fields = {field: data[key] for field, key in family.all_keys.items() if data.get(key) is not None}
     heads, size = data.get("num_attention_heads"), data.get("hidden_size")
     if isinstance(heads, int) and isinstance(size, int) and heads > 0:
         fields = {"num_key_value_heads": heads, "head_dim": size // heads} | fields
@@ -53,16 +62,38 @@ def from_hf_config(data: dict[str, Any]) -> ModelConfig:
     fields["rope_theta"] = rope.get("rope_theta", data.get("rope_theta", 10_000.0))
     fields["yarn"] = _read_yarn(rope)
     try:
-        config = ModelConfig(model_type=data["model_type"], **fields)
+        config = ModelConfig(model_type=name, **fields)
     except ValidationError as error:
         first = error.errors()[0]
-        key, message = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+        places, message = [str(place) for place in first["loc"]], first["msg"].removeprefix("Value error, ")
+        if places[:1] == ["latent"]:
+            places = places[1:]
+        elif places[:1] == ["yarn"]:
+            places[0] = "rope_parameters"
+        key = ".".join(places)
         key = family.all_keys.get(key, key)
         raise ValueError(f"{key}: {message}" if key else message) from error
     for key, value in family.write(config).items():
-        if data.get(key, value) not in (None, value):
-            raise ValueError(f"{key}: does not follow from the other keys, which give {value}")
+        found = data.get(key)
+        if found is not None and found != value and not _close(found, value):
+            raise ValueError(f"{key}={found!r}: does not follow from the other keys, which give {value}")
     return config
+
+
+def _family(data: dict[str, Any]) -> tuple[str, Family]:
+    """By `model_type`; or by `architectures` where there is none, or, as in Grok-2's release, one of another family."""
+    kind, architectures = data.get("model_type"), data.get("architectures") or [None]
+    if kind in FAMILIES:
+        return str(kind), FAMILIES[str(kind)]
+    for name, family in FAMILIES.items():
+        if kind in (None, family.model_type) and architectures[0] == family.architecture:
+            return name, family
+    raise ValueError(f"model_type={kind!r}: known are {', '.join(FAMILIES)}")
+
+
+def _close(found: Any, value: Any) -> bool:
+    numbers = isinstance(found, int | float) and isinstance(value, int | float)
+    return numbers and math.isclose(found, value, rel_tol=1e-6)
 
 
 def _write_rope(config: ModelConfig) -> dict[str, Any]:

@@ -12,6 +12,8 @@ _SAME = (
 )  # fmt: skip
 """Fields of ModelConfig that every family writes under the same key."""
 
+FP8_BLOCK = 128
+"""Rows and columns of a block of 8-bit weights that has one scale."""
 
 PRE_NORM = {
     "num_shared_experts": 0, "router_score": "softmax", "attention_gate": False, "post_norms": False,
@@ -24,28 +26,38 @@ PRE_NORM_NAMES = {"pre_mlp_layernorm": "post_attention_layernorm", "mlp.router.g
 
 @dataclass(frozen=True)
 class Family:
-    """One `model_type` of Hugging Face.
+    """One layout of Hugging Face folders.
 
-    `keys` gives the config.json key of each further field of ModelConfig that the family writes, `fixed` the fields
-    that are always the same in it, `required` the values that keys must have where they are present, `read` what a
-    config.json needs beyond that: it returns fields of ModelConfig; `write` gives the keys that follow from the whole
-    configuration and must agree with it where they are read. `names` are replacements that turn our tensors'
-    names into the family's, in order; `expert` are its names of an expert's gate, up and down projection.
+    keys: the config.json key of each further field of ModelConfig; None for one that others write and this does not.
+    fixed: fields that are always the same in it.
+    names: replacements that turn our tensors' names into the family's, in order.
+    expert: its names of an expert's gate, up and down projection; None where all experts of a layer are stored in one
+        tensor, [experts, in, out], with gate and up alternating.
+    required: values that keys must have where they are present.
+    read: fields of ModelConfig that a config.json gives by more than a key.
+    write: keys that follow from the whole configuration, and must agree with it where they are read.
+    own: the fields that these two carry.
+    unused: how the names of tensors begin that its folders may hold and this network has no use for.
+    model_type: what config.json calls it, where that is not our name.
     """
 
     architecture: str
-    keys: Mapping[str, str]
+    keys: Mapping[str, str | None]
     fixed: Mapping[str, Any]
     names: Mapping[str, str] = field(default_factory=dict)
-    expert: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj")
+    expert: tuple[str, str, str] | None = ("gate_proj", "up_proj", "down_proj")
     required: Mapping[str, Any] = field(default_factory=dict)
     read: Callable[[dict[str, Any]], dict[str, Any]] = lambda data: {}
     write: Callable[[ModelConfig], dict[str, Any]] = lambda config: {}
+    own: tuple[str, ...] = ()
+    unused: Callable[[ModelConfig], str | None] = lambda config: None
+    model_type: str | None = None
 
     @property
     def all_keys(self) -> dict[str, str]:
         """The config.json key of every field that the family writes."""
-        return {name: name for name in _SAME} | dict(self.keys)
+        keys = {name: name for name in _SAME} | dict(self.keys)
+        return {name: key for name, key in keys.items() if key is not None}
 
     def rename(self, name: str) -> str:
         """The family's name of one of our tensors, experts' stacks aside."""

@@ -13,6 +13,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from troth.model.families.family import FP8_BLOCK
+from troth.model.families.quantised import from_fp8, from_mxfp4
+
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 5 * 10**9
 """The size that transformers splits at."""
@@ -38,28 +41,53 @@ class TensorFolder:
             path = folder / _WHOLE
             self.place = dict.fromkeys(self._file(path).keys(), path)
 
-    def fill(self, targets: Iterable[tuple[str, torch.Tensor]]) -> None:
-        """Copy the tensor of each name into its target, cast to the target's dtype; all of the folder must be used."""
+    def fill(self, targets: Iterable[tuple[str, torch.Tensor, torch.Size]], unused: str | None = None) -> None:
+        """Copy the tensor of each name and shape into its target, cast to the target's dtype, whose shape may split
+        dimensions further. All of the folder must be used, but for names that begin with `unused`.
+
+        8-bit floats are scaled and 4-bit ones widened on their way (see `quantised`).
+        """
         left = dict(self.place)
-        for name, target in targets:
-            path = left.pop(name, None)
-            if path is None:
-                where = next(iter(self.place.values()), _WHOLE)
-                raise ValueError(f"{where}: tensor {name} is missing; expected one of shape {list(target.shape)}")
-            try:
-                value = self._file(path).get_tensor(name)
-            except SafetensorError as error:
-                raise ValueError(f"{path}: tensor {name}: {error}") from error
-            if value.shape != target.shape:
-                shapes = f"has shape {list(value.shape)}, expected {list(target.shape)}"
-                raise ValueError(f"{path}: tensor {name} {shapes}")
+        for name, target, shape in targets:
+            if f"{name}_blocks" in left:
+                self._fill_from_blocks(name, target, shape, left)
+                continue
+            value = self._take(name, shape, left)
             if value.is_floating_point() != target.is_floating_point():
                 kind = str(value.dtype).removeprefix("torch.")
-                raise ValueError(f"{path}: tensor {name} is of type {kind}, expected floating point numbers")
-            target.copy_(value)
+                told = f"is of type {kind}, expected floating point numbers"
+                raise ValueError(f"{self.place[name]}: tensor {name} {told}")
+            if value.dtype == torch.float8_e4m3fn:
+                grid = torch.Size(-(-size // FP8_BLOCK) for size in shape)
+                value = from_fp8(value, self._take(f"{name}_scale_inv", grid, left))
+            target.copy_(value.view(target.shape))
+        left = {name: path for name, path in left.items() if unused is None or not name.startswith(unused)}
         if left:
             name = min(left)
             raise ValueError(f"{left[name]}: unexpected tensor {name}")
+
+    def _fill_from_blocks(self, name: str, target: torch.Tensor, shape: torch.Size, left: dict[str, Path]) -> None:
+        """Widen 4-bit weights [experts, out, in / 32, 16] of a target [experts, in, out], expert by expert."""
+        experts, inner, outer = shape
+        runs = torch.Size((experts, outer, inner // 32))
+        blocks = self._take(f"{name}_blocks", torch.Size((*runs, 16)), left)
+        scales = self._take(f"{name}_scales", runs, left)
+        for part, block, scale in zip(target, blocks, scales, strict=True):
+            part.copy_(from_mxfp4(block, scale).T.reshape(part.shape))
+
+    def _take(self, name: str, shape: torch.Size, left: dict[str, Path]) -> torch.Tensor:
+        """Read one tensor, checked to be of a shape, and cross it off what is left."""
+        path = left.pop(name, None)
+        if path is None:
+            where = next(iter(self.place.values()), _WHOLE)
+            raise ValueError(f"{where}: tensor {name} is missing; expected one of shape {list(shape)}")
+        try:
+            value: torch.Tensor = self._file(path).get_tensor(name)
+        except SafetensorError as error:
+            raise ValueError(f"{path}: tensor {name}: {error}") from error
+        if value.shape != shape:
+            raise ValueError(f"{path}: tensor {name} has shape {list(value.shape)}, expected {list(shape)}")
+        return value
 
     def _file(self, path: Path) -> Any:
         if path not in self._open:

@@ -1,6 +1,17 @@
 """Mixtral (2401.04088): softmax over the experts, the top k renormalised; no norms of queries and keys."""
 
+from typing import Any
+
+from troth.model.config import ModelConfig
 from troth.model.families.family import PRE_NORM, Family
+
+
+def _write(config: ModelConfig) -> dict[str, Any]:
+    layers = {config.layer_type(layer) for layer in range(config.num_hidden_layers)}
+    if len(layers) > 1:
+        raise ValueError("global_attn_every_n_layers: model_type mixtral has the window in every layer or in none")
+    return {}
+
 
 FAMILY = Family(
     architecture="MixtralForCausalLM",
@@ -16,4 +27,6 @@ FAMILY = Family(
     expert=("w1", "w3", "w2"),
     required={"hidden_act": "silu"},
     read=lambda data: {"global_attn_every_n_layers": int(data.get("num_hidden_layers") or 0) + 1},
+    write=_write,
+    own=("global_attn_every_n_layers",),
 )  # fmt: skip

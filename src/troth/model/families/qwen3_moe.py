@@ -25,4 +25,5 @@ FAMILY = Family(
     required={"hidden_act": "silu", "attention_bias": False, "decoder_sparse_step": 1, "use_sliding_window": False},
     read=_read,
     write=lambda config: {"mlp_only_layers": list(range(config.num_dense_layers)), "decoder_sparse_step": 1},
+    own=("num_dense_layers",),
 )  # fmt: skip

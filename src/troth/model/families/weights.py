@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
 from troth.model.families.configs import FAMILIES, read_config
 from troth.model.families.folder import SHARD_BYTES, TensorFolder, write_tensors
@@ -18,9 +20,9 @@ def save_weights(model: Decoder, config: dict[str, Any], folder: Path, shard_byt
     dtype = getattr(torch, config.get("dtype") or config["torch_dtype"])
 
     def tensors() -> Iterator[tuple[str, torch.Tensor]]:
-        for name, part in _hf_tensors(model):
-            keep = part.dtype if name.endswith("expert_bias") else dtype
-            yield name, part.detach().to("cpu", keep, copy=True)
+        for part in stored_tensors(model):
+            keep = part.tensor.dtype if part.buffer else dtype
+            yield part.name, part.tensor.detach().to("cpu", keep, copy=True).reshape(part.shape)
 
     write_tensors(folder, tensors(), shard_bytes)
     (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
@@ -41,23 +43,68 @@ def load_weights(folder: Path, dtype: torch.dtype = torch.float32, device: str =
     if config.tie_word_embeddings:
         model.lm_head.weight = model.embed_tokens.weight
     with torch.no_grad():
-        TensorFolder(Path(folder), device).fill(_hf_tensors(model))
+        targets = ((part.name, part.tensor, part.shape) for part in stored_tensors(model))
+        TensorFolder(Path(folder), device).fill(targets, FAMILIES[config.model_type].unused(config))
     return model.eval()
 
 
-def _hf_tensors(model: Decoder) -> Iterator[tuple[str, torch.Tensor]]:
-    """The family's names of all weights, with the views of the network's tensors that they name."""
+@dataclass(frozen=True)
+class Stored:
+    """A tensor of a folder: its name and shape there, and the view of the network's weights with the same numbers in
+    the same order, perhaps with a dimension split. A `buffer` keeps its dtype whatever that of the weights."""
+
+    name: str
+    tensor: torch.Tensor
+    shape: torch.Size
+    buffer: bool = False
+
+
+def stored_tensors(model: Decoder) -> Iterator[Stored]:
+    """All tensors of a network's folder, in the names of its family."""
     family = FAMILIES[model.config.model_type]
-    gate_name, up_name, down_name = family.expert
+    buffers = {name for name, _ in model.named_buffers()}
     for name, tensor in model.state_dict().items():
-        base, _, kind = family.rename(name).rpartition(".")
+        if model.config.tie_word_embeddings and name == "lm_head.weight":
+            continue
+        if ".experts." in name:
+            named = _stacked(tensor, name) if family.expert is None else _unstacked(tensor, name, family.expert)
+        else:
+            named = iter([(name, tensor, tensor.shape)])
+        for inner, view, shape in named:
+            yield Stored(family.rename(inner), view, shape, name in buffers)
+
+
+def stored_shapes(config: ModelConfig) -> dict[str, torch.Size]:
+    """Name and shape of every tensor that a folder of this configuration holds."""
+    with torch.device("meta"):
+        return {part.name: part.shape for part in stored_tensors(Decoder(config))}
+
+
+_Named = Iterator[tuple[str, torch.Tensor, torch.Size]]
+
+
+def _unstacked(tensor: torch.Tensor, name: str, names: tuple[str, str, str]) -> _Named:
+    """Each expert's matrices apart."""
+    base, _, kind = name.rpartition(".")
+    gate_name, up_name, down_name = names
+    for e, weight in enumerate(tensor):
         if kind == "gate_up_proj":
-            for e, weight in enumerate(tensor):
-                gate, up = weight.chunk(2)
-                yield f"{base}.{e}.{gate_name}.weight", gate
-                yield f"{base}.{e}.{up_name}.weight", up
-        elif kind == "down_proj":
-            for e, weight in enumerate(tensor):
-                yield f"{base}.{e}.{down_name}.weight", weight
-        elif not (model.config.tie_word_embeddings and name == "lm_head.weight"):
-            yield f"{base}.{kind}", tensor
+            gate, up = weight.chunk(2)
+            yield f"{base}.{e}.{gate_name}.weight", gate, gate.shape
+            yield f"{base}.{e}.{up_name}.weight", up, up.shape
+        else:
+            yield f"{base}.{e}.{down_name}.weight", weight, weight.shape
+
+
+def _stacked(tensor: torch.Tensor, name: str) -> _Named:
+    """All experts together, [experts, in, out], rows of gate and up in turn."""
+    base, _, kind = name.rpartition(".")
+    whole = f"{base}.{kind.replace('_bias', '_proj_bias')}"
+    if kind == "gate_up_proj":
+        view_EDF2 = tensor.unflatten(1, (2, -1)).permute(0, 3, 2, 1)
+        yield whole, view_EDF2, torch.Size((*view_EDF2.shape[:2], tensor.shape[1]))
+    elif kind == "gate_up_bias":
+        yield whole, tensor.unflatten(1, (2, -1)).transpose(1, 2), tensor.shape
+    else:
+        view = tensor.transpose(1, 2) if kind == "down_proj" else tensor
+        yield whole, view, view.shape

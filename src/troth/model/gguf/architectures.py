@@ -28,7 +28,7 @@ _STACKS = {
 }
 _AFMOE_PERIOD = 4
 """llama.cpp's AFMoE turns queries and keys by their positions in all layers but every fourth, whatever a file says."""
-_BETAS = {"beta_fast": 32.0, "beta_slow": 1.0}
+_YARN = {"beta_fast": 32.0, "beta_slow": 1.0, "truncate": True}
 """YaRN's borders, which only few of llama.cpp's architectures take from the file."""
 
 
@@ -118,7 +118,7 @@ def _yarn(config: ModelConfig) -> dict[str, Any]:
 
 
 def _yarn_limits(config: ModelConfig) -> Iterator[str]:
-    for key, value in _BETAS.items():
+    for key, value in _YARN.items():
         if config.yarn is not None and getattr(config.yarn, key) != value:
             yield f"rope_parameters.{key}={getattr(config.yarn, key)} (not {value})"
 

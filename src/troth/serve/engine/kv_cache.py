@@ -5,14 +5,14 @@ Paged attention after Kwon et al. (2309.06180), with torch's own attention over 
 
 from collections import defaultdict
 from collections.abc import Sequence as Items
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 
 from troth.model.config import ModelConfig
+from troth.model.scores import Scores, attention
 
 
 class Span(Protocol):
@@ -27,15 +27,19 @@ class Span(Protocol):
 
 
 class KVCache:
-    """Room for `blocks` blocks of tokens in every layer, [layers, blocks, block_size, kv heads, head_dim]."""
+    """Room for `blocks` blocks of tokens in every layer, [layers, blocks, block_size, kv heads, size].
+
+    With latent attention one key stands for all heads, and its beginning is the value: `values` has size 0.
+    """
 
     def __init__(self, config: ModelConfig, blocks: int, block_size: int, dtype: torch.dtype, device: torch.device):
         self.config = config
         self.block_size = block_size
         self.device = device
-        shape = config.num_hidden_layers, blocks, block_size, config.num_key_value_heads, config.head_dim
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        heads, key_size, value_size = config.cache_shape
+        shape = config.num_hidden_layers, blocks, block_size, heads
+        self.keys = torch.zeros(*shape, key_size, dtype=dtype, device=device)
+        self.values = torch.zeros(*shape, value_size, dtype=dtype, device=device)
 
     @property
     def bytes(self) -> int:
@@ -66,6 +70,8 @@ class StepAttention:
     Sliding layers see the last `sliding_window` tokens, the token itself included.
     """
 
+    keeps = True
+
     def __init__(self, cache: KVCache, spans: Items[Span]):
         size = cache.block_size
         slots = []
@@ -81,35 +87,48 @@ class StepAttention:
             "sliding_attention": _groups(cache, spans, cache.config.window),
         }
 
-    def __call__(self, layer: int, q_BHTd: torch.Tensor, k_BKTd: torch.Tensor, v_BKTd: torch.Tensor) -> torch.Tensor:
+    def __call__(
+        self, layer: int, q_BHTd: torch.Tensor, k_BKTd: torch.Tensor, v_BKTe: torch.Tensor, scores: Scores
+    ) -> torch.Tensor:
         keys, values = self.cache.keys[layer], self.cache.values[layer]
         keys.flatten(0, 1).index_copy_(0, self.slots_T, k_BKTd[0].transpose(0, 1).to(keys.dtype))
-        values.flatten(0, 1).index_copy_(0, self.slots_T, v_BKTd[0].transpose(0, 1).to(values.dtype))
+        if values.shape[-1]:
+            values.flatten(0, 1).index_copy_(0, self.slots_T, v_BKTe[0].transpose(0, 1).to(values.dtype))
+        else:
+            values = keys[..., : v_BKTe.shape[-1]]
         q_HTd = q_BHTd[0]
-        out_HTd = torch.empty_like(q_HTd)
+        out_HTe = q_HTd.new_empty(*q_HTd.shape[:2], values.shape[-1])
         for group in self.groups[self.cache.config.layer_type(layer)]:
             q_HNd = q_HTd if group.rows_N is None else q_HTd.index_select(1, group.rows_N)
-            out_HNd = _attend(group, q_HNd, keys, values)
+            out_HNe = _attend(group, q_HNd, keys, values, scores)
             if group.rows_N is None:
-                return out_HNd[None]
-            out_HTd.index_copy_(1, group.rows_N, out_HNd)
-        return out_HTd[None]
+                return out_HNe[None]
+            out_HTe.index_copy_(1, group.rows_N, out_HNe)
+        return out_HTe[None]
 
 
-def _attend(group: _Group, q_HNd: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Queries of a group against its gathered blocks, [heads, N, head_dim] to the same."""
-    heads, _, head_dim = q_HNd.shape
+def _attend(
+    group: _Group, q_HNd: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scores: Scores
+) -> torch.Tensor:
+    """Queries of a group against its gathered blocks, [heads, N, size of a key] to [heads, N, size of a value]."""
+    heads, rows, _ = q_HNd.shape
     kv_heads = keys.shape[2]
-    q_SHQd = q_HNd.reshape(heads, group.spans, -1, head_dim).transpose(0, 1)
-    k_SKLd = keys.index_select(0, group.blocks_N).view(group.spans, -1, kv_heads, head_dim).transpose(1, 2)
-    v_SKLd = values.index_select(0, group.blocks_N).view(group.spans, -1, kv_heads, head_dim).transpose(1, 2)
+    q_SHQd = q_HNd.unflatten(1, (group.spans, -1)).transpose(0, 1)
+    k_SKLd = keys.index_select(0, group.blocks_N).unflatten(0, (group.spans, -1)).flatten(1, 2).transpose(1, 2)
+    v_SKLe = values.index_select(0, group.blocks_N).unflatten(0, (group.spans, -1)).flatten(1, 2).transpose(1, 2)
+    if scores.temperature is not None:
+        of_rows = scores.temperature if group.rows_N is None else scores.temperature.index_select(2, group.rows_N)
+        scores = replace(scores, temperature=of_rows.view(group.spans, 1, -1, 1))
     if q_SHQd.shape[2] == 1:
         # Heads that share keys stand in for time, so that keys need not be repeated for each of them.
-        q_SKGd = q_SHQd.reshape(group.spans, kv_heads, -1, head_dim)
-        out_SHQd = scaled_dot_product_attention(q_SKGd, k_SKLd, v_SKLd, attn_mask=group.mask_S1QL).reshape(q_SHQd.shape)
+        if scores.sinks is not None:
+            scores = replace(scores, sinks=scores.sinks.view(1, kv_heads, -1, 1))
+        q_SKGd = q_SHQd.reshape(group.spans, kv_heads, -1, q_HNd.shape[-1])
+        out_SKGe = attention(q_SKGd, k_SKLd, v_SKLe, group.mask_S1QL, scores)
+        out_SHQe = out_SKGe.reshape(group.spans, heads, 1, -1)
     else:
-        out_SHQd = scaled_dot_product_attention(q_SHQd, k_SKLd, v_SKLd, attn_mask=group.mask_S1QL, enable_gqa=True)
-    return out_SHQd.transpose(0, 1).reshape(q_HNd.shape)
+        out_SHQe = attention(q_SHQd, k_SKLd, v_SKLe, group.mask_S1QL, scores)
+    return out_SHQe.transpose(0, 1).reshape(heads, rows, -1)
 
 
 def _groups(cache: KVCache, spans: Items[Span], window: int | None) -> list[_Group]:

@@ -1,0 +1,34 @@
+"""gpt-oss (2508.10925): attention with sinks, every second layer over a window, clamped experts, biases everywhere.
+
+Its softmax over the chosen experts alone is one over all of them, renormalised over the chosen.
+"""
+
+from typing import Any
+
+from troth.model.config import ModelConfig
+from troth.model.families.family import PRE_NORM, Family
+
+
+def _write(config: ModelConfig) -> dict[str, Any]:
+    if config.sliding_window is None:
+        raise ValueError("sliding_window: model_type gpt_oss needs one")
+    return {"layer_types": [config.layer_type(layer) for layer in range(config.num_hidden_layers)]}
+
+
+FAMILY = Family(
+    architecture="GptOssForCausalLM",
+    keys={
+        "intermediate_size": "intermediate_size", "moe_intermediate_size": "intermediate_size",
+        "num_experts": "num_local_experts", "sliding_window": "sliding_window", "swiglu_limit": "swiglu_limit",
+        "swiglu_alpha": "swiglu_alpha",
+    },
+    fixed={
+        "num_dense_layers": 0, "norm_topk_prob": True, "qk_norm": "none", "attention_sinks": True, "biases": True,
+        "global_attn_every_n_layers": 2,
+    } | PRE_NORM,
+    names={"pre_mlp_layernorm": "post_attention_layernorm", "mlp.router.gate": "mlp.router"},
+    expert=None,
+    required={"hidden_act": "silu", "attention_bias": True},
+    read=lambda data: {"swiglu_limit": data.get("swiglu_limit") or 7.0},
+    write=_write,
+)  # fmt: skip

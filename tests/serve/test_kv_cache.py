@@ -1,0 +1,133 @@
+"""A prompt fed to the cache in chunks gives the hidden states of the whole prompt at once."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from troth.model.config import ModelConfig
+from troth.model.decoder import Decoder, initialise
+from troth.model.norm import RMSNorm
+from troth.serve.engine.kv_cache import KVCache
+
+BLOCK_SIZE = 16  # beside a window of 20 tokens (see conftest.py)
+
+KINDS = {
+    "windows, dense and experts": {},
+    "no windows, rotary everywhere": {
+        "sliding_window": None, "rope_layers": "all", "num_dense_layers": 0, "num_shared_experts": 0,
+        "qk_norm": "width", "attention_gate": False, "post_norms": False, "mup_enabled": False,
+        "router_score": "softmax",
+    },
+    "bent scores that grow with the position": {
+        "sliding_window": None, "rope_layers": "all", "qk_norm": "none", "attention_gate": False,
+        "router_score": "softmax", "norm_topk_prob": False, "attention_softcap": 2.0, "router_softcap": 1.0,
+        "attention_temperature_len": 8, "activation": "gelu_tanh",
+    },
+    "sinks and biases": {
+        "rope_layers": "all", "qk_norm": "none", "attention_gate": False, "post_norms": False,
+        "num_dense_layers": 0, "num_shared_experts": 0, "router_score": "softmax", "attention_sinks": True,
+        "biases": True, "swiglu_limit": 0.5, "global_attn_every_n_layers": 2,
+    },
+    "latents and groups of experts": {
+        "sliding_window": None, "rope_layers": "all", "qk_norm": "none", "attention_gate": False, "post_norms": False,
+        "num_expert_groups": 2, "topk_groups": 1, "num_experts_per_tok": 1, "head_dim": 24,
+        "latent": {
+            "q_lora_rank": 20, "kv_lora_rank": 16, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 12,
+        },
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A span of a sequence, as the scheduler hands them to the cache."""
+
+    start: int
+    count: int
+    blocks: list[int]
+
+
+@torch.no_grad()
+def network(config: ModelConfig, changes: dict[str, Any], dtype: torch.dtype) -> Decoder:
+    """The network of another kind, with random weights, those of norms and routers too."""
+    random = torch.Generator().manual_seed(7)
+    model = initialise(Decoder(ModelConfig(**(config.model_dump() | changes))), random)
+    for module in model.modules():
+        if isinstance(module, RMSNorm):
+            module.weight.uniform_(0.5, 1.5, generator=random)
+    for name, parameter in model.named_parameters():
+        if name.endswith(("bias", "sinks")):
+            parameter.normal_(0, 0.5, generator=random)
+    for moe in model.moe_layers():
+        moe.router.gate.weight.normal_(0, 0.2, generator=random)
+    return model.to(dtype).eval()
+
+
+@torch.inference_mode()
+def in_chunks(model: Decoder, prompts: list[torch.Tensor], cuts: list[list[int]]) -> list[torch.Tensor]:
+    """Hidden states of the prompts, [time, hidden] each, after steps of which each takes one chunk of every prompt.
+
+    `cuts` are the positions where a prompt's chunks begin, besides 0. The prompts' blocks lie mingled in the cache.
+    """
+    weight = model.embed_tokens.weight
+    sizes = [-(-len(tokens_T) // BLOCK_SIZE) for tokens_T in prompts]
+    order = torch.randperm(sum(sizes), generator=torch.Generator().manual_seed(sum(sizes)))
+    tables = [table.tolist() for table in order.split(sizes)]
+    cache = KVCache(model.config, len(order), BLOCK_SIZE, weight.dtype, weight.device)
+    # What an earlier sequence left in the blocks must not matter.
+    cache.keys.fill_(5)
+    cache.values.fill_(5)
+    bounds = [[0, *cut, len(tokens_T)] for tokens_T, cut in zip(prompts, cuts, strict=True)]
+    found: list[list[torch.Tensor]] = [[] for _ in prompts]
+    for step in range(max(len(bound) for bound in bounds) - 1):
+        places = [place for place, bound in enumerate(bounds) if step + 1 < len(bound)]
+        pieces = [
+            Piece(bounds[place][step], bounds[place][step + 1] - bounds[place][step], tables[place]) for place in places
+        ]
+        ranges = [slice(piece.start, piece.start + piece.count) for piece in pieces]
+        tokens_T = torch.cat([prompts[place][part] for place, part in zip(places, ranges, strict=True)])
+        positions_T = torch.cat([torch.arange(part.start, part.stop) for part in ranges])
+        h_BTD = model(tokens_T[None], cache.attend(pieces), positions_T[None])
+        for place, h_TD in zip(places, h_BTD[0].split([piece.count for piece in pieces]), strict=True):
+            found[place].append(h_TD)
+    return [torch.cat(parts) for parts in found]
+
+
+def prompt(length: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(391, (length,), generator=torch.Generator().manual_seed(1000 * seed + length))
+
+
+@st.composite
+def cut_prompts(draw: st.DrawFn) -> list[tuple[int, list[int]]]:
+    """Up to three prompts, each by its length and where it is cut."""
+    lengths = draw(st.lists(st.integers(1, 120), min_size=1, max_size=3))
+    cuts = [draw(st.sets(st.integers(1, length), max_size=6)) for length in lengths]
+    return [(length, sorted(cut - {length})) for length, cut in zip(lengths, cuts, strict=True)]
+
+
+@pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS.keys())
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cut_prompts())
+@example([(120, [15, 16, 17, 19, 20, 21, 31, 36, 37, 64])])
+@example([(100, [50]), (100, [99])])
+def test_chunks_of_any_size_give_what_the_plain_network_gives(config: ModelConfig, changes, shape):
+    """In float64, where no two experts score so alike that rounding chooses between them."""
+    model = network(config, changes, torch.float64)
+    prompts = [prompt(length, seed) for seed, (length, _) in enumerate(shape)]
+    for tokens_T, h_TD in zip(prompts, in_chunks(model, prompts, [cuts for _, cuts in shape]), strict=True):
+        with torch.inference_mode():
+            torch.testing.assert_close(h_TD, model(tokens_T[None])[0], atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS.keys())
+@pytest.mark.parametrize("cuts", [[], [512, 1024], [1, 18, 40, 41, 300, 1001]], ids=["at once", "default", "uneven"])
+def test_in_float32_logits_stay_within_one_in_ten_thousand(config: ModelConfig, changes, cuts: list[int]):
+    model = network(config, changes, torch.float32)
+    tokens_T = prompt(1100)
+    [h_TD] = in_chunks(model, [tokens_T], [cuts])
+    with torch.inference_mode():
+        torch.testing.assert_close(model.logits(h_TD), model.logits(model(tokens_T[None])[0]), atol=1e-4, rtol=0)
