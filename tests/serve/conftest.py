@@ -46,6 +46,11 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def proverbs() -> str:
+    return PROVERBS
+
+
+@pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
     source = Path(json.__file__).read_text(encoding="utf-8")
     return Tokenizer.train(iter([PROVERBS, source]), VOCABULARY)

@@ -76,7 +76,7 @@ class Tokenizer:
 
     def save(self, folder: Path) -> None:
         """Write tokenizer.json and tokenizer_config.json (with the chat template) into `folder`."""
-        (folder / "tokenizer.json").write_text(json.dumps(_to_json(self), ensure_ascii=False), encoding="utf-8")
+        (folder / "tokenizer.json").write_text(json.dumps(to_json(self), ensure_ascii=False), encoding="utf-8")
         settings = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "eos_token": END_OF_TEXT,
@@ -114,6 +114,21 @@ CHAT_TEMPLATE = "<|endoftext|><|fim_prefix|> {{ messages[-1]['content'] }}<|fim_
 that are tuned on conversations bring a template of their own."""
 
 
+def read_chat_template(folder: Path) -> tuple[str | None, dict[str, Any]]:
+    """The Jinja source in chat_template.jinja or tokenizer_config.json, None where a folder has neither, and what else
+    is in the latter. Raises ValueError naming the file that is not what it should be."""
+    path = Path(folder) / "tokenizer_config.json"
+    own = Path(folder) / "chat_template.jinja"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        source = own.read_text(encoding="utf-8") if own.exists() else settings.get("chat_template")
+        if isinstance(source, list):  # several templates by name
+            source = {entry["name"]: entry["template"] for entry in source}["default"]
+    except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+        raise ValueError(f"{path}: not readable ({error})") from error
+    return source, settings
+
+
 @functools.cache
 def _byte_chars() -> dict[int, str]:
     """The printable character that stands for each byte in byte-level BPE files (GPT-2's table)."""
@@ -135,7 +150,7 @@ def _merges(ranks: dict[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
             yield parts[0], parts[1]
 
 
-def _to_json(tokenizer: Tokenizer) -> dict[str, Any]:
+def to_json(tokenizer: Tokenizer) -> dict[str, Any]:
     """The tokenizer as the `tokenizers` library writes it."""
     chars = _byte_chars()
 

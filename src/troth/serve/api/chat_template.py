@@ -3,7 +3,6 @@
 Hugging Face templates are Jinja programs that come with the weights, so they run in a sandbox.
 """
 
-import json
 import re
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ from jinja2 import TemplateError
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from troth.model.tokenizer import Tokenizer
+from troth.model.tokenizer import Tokenizer, read_chat_template
 
 # A code point that Unicode reserves for a program's own use and forbids in text.
 _BREAK = "\ufdd0"
@@ -46,15 +45,7 @@ class ChatTemplate:
 
         Raises ValueError naming the file that is not what it should be.
         """
-        path = Path(folder) / "tokenizer_config.json"
-        own = Path(folder) / "chat_template.jinja"
-        try:
-            settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-            source = own.read_text(encoding="utf-8") if own.exists() else settings.get("chat_template")
-            if isinstance(source, list):  # several templates by name
-                source = {entry["name"]: entry["template"] for entry in source}["default"]
-        except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
-            raise ValueError(f"{path}: not readable ({error})") from error
+        source, settings = read_chat_template(folder)
         if source is None:
             return None
         names = ("bos_token", "eos_token", "pad_token", "unk_token")

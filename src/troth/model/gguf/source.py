@@ -1,0 +1,75 @@
+"""The network's tensors, by its own names, read from a Hugging Face folder one at a time."""
+
+from pathlib import Path
+
+import torch
+
+from troth.model.config import ModelConfig
+from troth.model.decoder import Decoder
+from troth.model.families.configs import FAMILIES
+from troth.model.families.folder import TensorFolder
+from troth.model.families.weights import Stored, stored_tensors
+
+_SIDES = "", "_scale_inv", "_blocks", "_scales"
+"""What a folder's tensor may be called besides its name: numbers in 8 or 4 bits, and what they are scaled by."""
+
+
+class Source:
+    """`shapes` has the shape of each tensor by its name, in the network's order.
+
+    Raises ValueError naming a tensor that is missing in the folder or left over, before any is read.
+    """
+
+    def __init__(self, folder: Path, config: ModelConfig):
+        with torch.device("meta"):
+            model = Decoder(config)
+        tied = "lm_head.weight" if config.tie_word_embeddings else None
+        state = {name: tensor for name, tensor in model.state_dict().items() if name != tied}
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        self._parts: dict[str, list[Stored]] = {}
+        stored = stored_tensors(model)
+        for name, tensor in state.items():
+            # The folder's tensors come in the order of the network's, of which each is one or the parts of one.
+            parts, left = [], tensor.numel()
+            while left:
+                parts.append(next(stored))
+                left -= parts[-1].tensor.numel()
+            self._parts[name] = parts
+        self._folder = TensorFolder(folder)
+        self._place = self._folder.place
+        self._check(FAMILIES[config.model_type].unused(config))
+        self._last: tuple[str, torch.Tensor] | None = None
+
+    def read(self, name: str, dtype: torch.dtype) -> torch.Tensor:
+        """A tensor of the network in `dtype`; the last one stays at hand."""
+        if self._last is None or self._last[0] != name or self._last[1].dtype != dtype:
+            self._last = None
+            whole = torch.empty(self.shapes[name], dtype=dtype)
+            self._folder.place = {}
+            targets = []
+            for part in self._parts[name]:
+                self._folder.place |= self._places(part)
+                view = part.tensor
+                targets.append(
+                    (part.name, whole.as_strided(view.shape, view.stride(), view.storage_offset()), part.shape)
+                )
+            self._folder.fill(targets)
+            self._last = name, whole
+        return self._last[1]
+
+    def _places(self, part: Stored) -> dict[str, Path]:
+        names = (part.name + side for side in _SIDES)
+        return {name: self._place[name] for name in names if name in self._place}
+
+    def _check(self, unused: str | None) -> None:
+        left = dict(self._place)
+        for part in (part for parts in self._parts.values() for part in parts):
+            found = self._places(part)
+            if not found:
+                where = next(iter(self._place.values()))
+                raise ValueError(f"{where}: tensor {part.name} is missing; expected one of shape {list(part.shape)}")
+            for name in found:
+                del left[name]
+        for name in sorted(left):
+            if unused is None or not name.startswith(unused):
+                raise ValueError(f"{left[name]}: unexpected tensor {name}")
