@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from troth.model.decoder import Decoder, initialise
-from troth.model.moe import Experts, MoE
+from troth.model.experts import Experts
+from troth.model.moe import MoE
 
 
 @pytest.fixture

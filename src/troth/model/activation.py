@@ -11,8 +11,10 @@ def gated(gate: torch.Tensor, up: torch.Tensor, config: ModelConfig) -> torch.Te
     return (silu(gate) if config.activation == "silu" else gelu(gate, approximate="tanh")) * up
 
 
-def gated_expert(gate: torch.Tensor, up: torch.Tensor, config: ModelConfig) -> torch.Tensor:
-    """As `gated`, or, with `swiglu_limit`, gpt-oss's unit: both sides are clamped and the linear one starts at one."""
+def gated_expert(gate_up: torch.Tensor, config: ModelConfig) -> torch.Tensor:
+    """`gated` of the two halves, [..., 2 * size] -> [..., size]; with `swiglu_limit` gpt-oss's unit: both halves are
+    clamped, and the linear one starts at one."""
+    gate, up = gate_up.chunk(2, dim=-1)
     if config.swiglu_limit is None:
         return gated(gate, up, config)
     gate, up = gate.clamp(max=config.swiglu_limit), up.clamp(-config.swiglu_limit, config.swiglu_limit)

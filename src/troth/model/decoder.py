@@ -7,8 +7,9 @@ from torch import nn
 
 from troth.model.attention import Attend, Attention, packed_attention
 from troth.model.config import ModelConfig
+from troth.model.experts import Experts
 from troth.model.latent_attention import LatentAttention
-from troth.model.moe import Experts, FeedForward, MoE
+from troth.model.moe import FeedForward, MoE
 from troth.model.norm import RMSNorm
 from troth.model.rope import Positions
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
-from torch.nn.functional import grouped_mm
 
-from troth.model.activation import gated, gated_expert
+from troth.model.activation import gated
 from troth.model.config import ModelConfig
+from troth.model.experts import Experts
 
 
 class FeedForward(nn.Module):
@@ -61,46 +61,6 @@ class Router(nn.Module):
         groups_Ng = best_NG.topk(self.config.topk_groups, dim=-1).indices
         out_NG = torch.ones_like(best_NG, dtype=torch.bool).scatter(-1, groups_Ng, False)
         return preferred_NGe.masked_fill(out_NG[..., None], float("-inf")).flatten(-2)
-
-
-class Experts(nn.Module):
-    """All routed experts of a layer in two stacked weights, [experts, out, in], and by configuration their biases."""
-
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.config = config
-        experts, hidden, size = config.num_experts, config.hidden_size, config.moe_intermediate_size
-        self.gate_up_proj = nn.Parameter(torch.empty(experts, 2 * size, hidden))
-        self.down_proj = nn.Parameter(torch.empty(experts, hidden, size))
-        self.gate_up_bias = nn.Parameter(torch.empty(experts, 2 * size)) if config.biases else None
-        self.down_bias = nn.Parameter(torch.empty(experts, hidden)) if config.biases else None
-
-    def forward(self, x_ND: torch.Tensor, gates_Nk: torch.Tensor, chosen_Nk: torch.Tensor) -> torch.Tensor:
-        """Each token's gate-weighted sum over its experts, [tokens, hidden]."""
-        top_k = chosen_Nk.shape[1]
-        order = chosen_Nk.flatten().argsort(stable=True)
-        token_M = order // top_k
-        counts_E = torch.bincount(chosen_Nk.flatten(), minlength=len(self.down_proj))
-        # Not x_ND[token_M], whose gradient is summed in an order that changes from run to run.
-        hidden = self._product(x_ND.index_select(0, token_M), self.gate_up_proj, self.gate_up_bias, counts_E)
-        gate, up = hidden.chunk(2, dim=-1)
-        out_MD = self._product(gated_expert(gate, up, self.config), self.down_proj, self.down_bias, counts_E)
-        out_MD = out_MD * gates_Nk.flatten()[order, None].to(out_MD.dtype)
-        return torch.zeros_like(x_ND).index_add_(0, token_M, out_MD)
-
-    @staticmethod
-    def _product(
-        x_MI: torch.Tensor, w_EOI: torch.Tensor, bias_EO: torch.Tensor | None, counts_E: torch.Tensor
-    ) -> torch.Tensor:
-        """Rows belong to the experts in order, `counts_E` to each. float64, which grouped_mm refuses, takes a loop."""
-        if x_MI.dtype == torch.float64:
-            rows = x_MI.split(counts_E.tolist())
-            y_MO = torch.cat([row @ weight.T for row, weight in zip(rows, w_EOI, strict=True)])
-        else:
-            y_MO = grouped_mm(x_MI, w_EOI.transpose(1, 2), offs=counts_E.cumsum(0).int())
-        if bias_EO is None:
-            return y_MO
-        return y_MO + bias_EO.repeat_interleave(counts_E, dim=0, output_size=len(y_MO))
 
 
 class MoE(nn.Module):

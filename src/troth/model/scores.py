@@ -1,13 +1,12 @@
 """From products of queries and keys to weighted values: softmax attention, plain or with what families add to it.
 
 Scores are bent below a bound (Gemma 2, 2408.00118, section 2, and Grok-1), sharpened with the position (Grok-2), or
-joined by a learned sink (gpt-oss). torch's own fused attention knows none of that, and on the CPU it is slow in
-bfloat16; there a block of queries at a time is multiplied with the keys that it sees, and again for the gradient (the
-memory of FlashAttention, 2205.14135, with torch's products in place of its kernels).
+joined by a learned sink (gpt-oss). torch's own fused attention knows none of that, and on the CPU it is slower than
+plain products: there a block of queries at a time is multiplied with the keys that it sees, and again for the gradient
+(the memory of FlashAttention, 2205.14135, with torch's products in place of its kernels).
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +15,8 @@ from torch.nn.functional import scaled_dot_product_attention
 _ROWS = 128
 _BLOCK_BYTES = 2**26
 """Queries of a block, fewer where its scores would take more than so many bytes."""
+_FEW_QUERIES = 32
+"""Below, torch's fused attention is as fast on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,15 @@ class Seen:
     def __init__(self, mask_B1TL: torch.Tensor):
         self.mask = mask_B1TL
         self._spans: dict[int, list[_Span]] = {}
+        self._hidden: dict[tuple[int | torch.dtype, ...], torch.Tensor] = {}
 
-    @cached_property
-    def unseen(self) -> torch.Tensor:
-        """The opposite of `mask`."""
-        return ~self.mask
+    def hidden(self, queries: slice, first: int, end: int, dtype: torch.dtype) -> torch.Tensor:
+        """What hides those of the keys `first` to `end` that queries do not see when it is added to their scores."""
+        place = queries.start, queries.stop, first, end, dtype
+        if place not in self._hidden:
+            seen = self.mask[:, :, queries, first:end]
+            self._hidden[place] = torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, float("-inf"))
+        return self._hidden[place]
 
     def spans(self, rows: int) -> list[_Span]:
         """One for each block of `rows` queries; every block sees a key at least."""
@@ -73,8 +78,7 @@ def attention(
     Memory grows with the queries and the keys, not with their product, in the backward pass too.
     """
     plain = scores.softcap is None and scores.temperature is None and scores.sinks is None
-    slow = q_BHTd.device.type == "cpu" and q_BHTd.dtype == torch.bfloat16 and q_BHTd.shape[2] > 1
-    if plain and not slow:
+    if plain and (q_BHTd.device.type != "cpu" or q_BHTd.shape[2] < _FEW_QUERIES):
         grouped = q_BHTd.shape[1] != k_BKLd.shape[1]
         return scaled_dot_product_attention(
             q_BHTd, k_BKLd, v_BKLe, attn_mask=seen.mask, scale=scores.scale, enable_gqa=grouped
@@ -167,8 +171,7 @@ class _Block:
         if scores.temperature is not None:
             x_BHrL = x_BHrL * self._of_rows(scores.temperature).to(x.dtype)
         first, end, clear = self.span
-        unseen = self.seen.unseen[:, :, self.place, first + clear : end]
-        x_BHrL[..., clear:].masked_fill_(unseen, float("-inf"))
+        x_BHrL[..., clear:].add_(self.seen.hidden(self.place, first + clear, end, x.dtype))
         if scores.sinks is None:
             return torch.softmax(x_BHrL, dim=-1).view(shape)
         sinks = self._of_rows(scores.sinks).to(x.dtype).expand(*x_BHrL.shape[:-1], 1)

@@ -1,14 +1,16 @@
 """Next-token loss in chunks, so that the [tokens, vocabulary] scores never exist whole.
 
-The gradient is formed chunk by chunk in the forward pass, while the scores are in cache (the idea of Cut
-Cross-Entropy, Wijmans et al., 2411.09009, without its kernels).
+The gradient is formed chunk by chunk in the forward pass, from the probabilities that the loss needs anyway (the idea
+of Cut Cross-Entropy, Wijmans et al., 2411.09009, without its kernels).
 """
 
 from typing import Any
 
 import torch
 
-_CHUNK = 512
+_CHUNK_BYTES = 2**26
+_LEAST_ROWS = 128
+"""A chunk's scores take so many bytes, unless that were fewer tokens than make an efficient product."""
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -18,38 +20,47 @@ class _ChunkedLoss(torch.autograd.Function):
         softcap: float | None,
     ) -> torch.Tensor:  # fmt: skip
         wide = torch.promote_types(w_VD.dtype, torch.float32)
-        count, rows = max(1, len(targets_N)), (min(_CHUNK, len(h_ND)), len(w_VD))
+        tokens, vocabulary = len(h_ND), len(w_VD)
+        rows = min(tokens, max(_LEAST_ROWS, _CHUNK_BYTES // (vocabulary * h_ND.itemsize)))
         loss = torch.zeros((), dtype=torch.float64, device=h_ND.device)
         grad_h, grad_w = torch.empty_like(h_ND), torch.zeros_like(w_VD, dtype=wide)
-        # One buffer for all chunks: fresh memory costs more than the arithmetic on it. Without a narrower dtype to
-        # cast to and from, scores and gradient are formed in place.
-        scores, p = h_ND.new_empty(rows, dtype=wide), h_ND.new_empty(rows, dtype=wide)
-        narrow = scores if h_ND.dtype == wide else h_ND.new_empty(rows)
-        for start in range(0, len(h_ND), _CHUNK):
-            h, target = h_ND[start : start + _CHUNK], targets_N[start : start + _CHUNK, None]
-            grad, x, p_x = (buffer[: len(h)] for buffer in (narrow, scores, p))
-            torch.mm(h, w_VD.T, out=grad)
-            if narrow is not scores:
-                x.copy_(grad)
+        # One buffer for all chunks: fresh memory costs more than the arithmetic on it.
+        scores, probabilities = h_ND.new_empty(rows, vocabulary), h_ND.new_empty(rows, vocabulary)
+        for start in range(0, tokens, max(1, rows)):
+            h, target = h_ND[start : start + rows], targets_N[start : start + rows]
+            x, p = scores[: len(h)], probabilities[: len(h)]
+            at = torch.arange(len(h), device=h.device), target
+            torch.mm(h, w_VD.T, out=x)
             if scale != 1:
                 x.mul_(scale)
             if softcap is not None:
                 x.div_(softcap).tanh_().mul_(softcap)
-            torch.softmax(x, -1, out=p_x)
-            log_p = p_x.gather(1, target).clamp(min=torch.finfo(wide).tiny).log()
-            log_sum = x.gather(1, target) - log_p
+            torch.softmax(x, -1, out=p)
+            # In a narrow dtype, what is close to one is known best by what the others leave.
+            p_target = p[at].to(wide)
+            p[at] = 0
+            others = p.sum(-1).to(wide)
+            p_target = torch.where(p_target < 0.5, p_target, 1 - others)
+            log_p = p_target.clamp(min=torch.finfo(wide).tiny).log()
+            log_sum = x[at].to(wide) - log_p
             loss += (z_loss * log_sum.square() - log_p).sum()
+            # The gradient: p - 1 at the target and p elsewhere, of which the sum is zero; z_loss multiplies all p.
+            of_target = -others
             if z_loss:
-                p_x.mul_(1 + 2 * z_loss * log_sum)
-            p_x.scatter_add_(1, target, torch.full_like(log_p, -1))
+                weight = 1 + 2 * z_loss * log_sum
+                p.mul_(weight[:, None].to(p.dtype))
+                of_target = weight * p_target - 1
+            p[at] = of_target.to(p.dtype)
             if softcap is not None:
-                p_x.mul_(x.div_(softcap).square_().neg_().add_(1))
-            torch.div(p_x, count / scale, out=grad)
-            torch.mm(grad, w_VD, out=grad_h[start : start + _CHUNK])
-            if narrow is scores:
-                grad_w.addmm_(grad.T, h)
+                p.mul_(x.div_(softcap).square_().neg_().add_(1))
+            torch.mm(p, w_VD, out=grad_h[start : start + rows])
+            if p.dtype == wide:
+                grad_w.addmm_(p.T, h)
             else:
-                grad_w += grad.T @ h
+                grad_w += p.T @ h
+        count = max(1, tokens)
+        grad_h.mul_(scale / count)
+        grad_w.mul_(scale / count)
         ctx.save_for_backward(grad_h, grad_w.to(w_VD.dtype))
         return (loss / count).to(wide)
 
