@@ -12,7 +12,7 @@ from torch import nn
 
 from troth.model.activation import gated
 from troth.model.config import ModelConfig
-from troth.model.experts import Experts
+from troth.model.experts import Experts, count_choices
 
 
 class FeedForward(nn.Module):
@@ -90,7 +90,7 @@ class MoE(nn.Module):
         x_ND = x_BTD.flatten(0, -2)
         gates_Nk, chosen_Nk = self.router(x_ND, self.expert_bias)
         if self.training and not self.repeating:
-            self.load_E += torch.bincount(chosen_Nk.flatten(), minlength=len(self.load_E))
+            self.load_E += count_choices(chosen_Nk, len(self.load_E))
         if self.observe is not None and not self.repeating:
             self.observe(gates_Nk, chosen_Nk)
         out_BTD = self.experts(x_ND, gates_Nk, chosen_Nk).view_as(x_BTD)

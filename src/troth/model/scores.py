@@ -94,7 +94,9 @@ class _Blocks(torch.autograd.Function):
         seen: Seen, scores: Scores,
     ) -> torch.Tensor:  # fmt: skip
         keys, values = k_BKLd.flatten(0, 1), v_BKLe.flatten(0, 1)
-        out_BHTe = q_BHTd.new_empty(*q_BHTd.shape[:3], v_BKLe.shape[-1])
+        batch, heads, queries, _ = q_BHTd.shape
+        # Heads of one token beside each other, as the next product wants them.
+        out_BHTe = q_BHTd.new_empty(batch, queries, heads, v_BKLe.shape[-1]).transpose(1, 2)
         for block in _blocks(q_BHTd, k_BKLd.shape[1], seen, scores):
             weights = block.weights(block.products(keys))
             block.put(out_BHTe, torch.bmm(weights, block.cut(values)))
