@@ -172,7 +172,8 @@ def train_theirs(model: Any, tokens: torch.Tensor) -> None:
 
 @torch.inference_mode()
 def prefill_ours(model: Decoder, tokens: torch.Tensor) -> torch.Tensor:
-    return model.eval().logits(model(tokens[:, :-1])[:, -1])
+    last = torch.tensor([tokens.shape[1] - 2], device=tokens.device)
+    return model.eval().logits(model(tokens[:, :-1], wanted_W=last)[:, 0])
 
 
 @torch.inference_mode()

@@ -56,3 +56,15 @@ def test_only_sliding_layers_know_positions(shape, random_network):
             model = random_network(shape(num_hidden_layers=1, global_attn_every_n_layers=every)).double()
             difference = (model(tokens) - model(shuffled))[0, -1].abs().max()
             assert (difference < 1e-12) == same
+
+
+def test_wanted_states_are_those_of_the_whole(shape, random_network):
+    model = random_network(shape()).double()
+    tokens = torch.arange(30).view(2, 15)
+    with torch.no_grad():
+        whole = model(tokens)
+        for wanted in ([], [14], [0, 3, 14]):
+            torch.testing.assert_close(model(tokens, wanted_W=torch.tensor(wanted).long()), whole[:, wanted])
+            narrow = model.float()(tokens, wanted_W=torch.tensor(wanted).long())
+            torch.testing.assert_close(narrow.double(), whole[:, wanted], atol=1e-4, rtol=0)
+            model.double()

@@ -116,25 +116,35 @@ def test_the_flagship_is_as_large_as_planned_and_divides_over_its_ranks():
     assert all(n % 8 == 0 for n in (config.num_hidden_layers, config.num_attention_heads, config.num_key_value_heads))
 
 
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 3))
-def test_operations_are_those_that_torch_counts_and_attention_those_that_a_mask_lets_through(length, window, every):
-    config = ModelConfig(
+LATENT = {
+    "head_dim": 10, "attention_gate": False, "qk_norm": "none",
+    "latent": {"q_lora_rank": 5, "kv_lora_rank": 7, "qk_nope_head_dim": 4, "qk_rope_head_dim": 6, "v_head_dim": 3},
+}  # fmt: skip
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 3), st.sampled_from([{}, LATENT]))
+def test_operations_are_those_that_torch_counts_and_attention_those_that_a_mask_lets_through(
+    length, window, every, attention
+):
+    sizes = dict(
         vocab_size=50, hidden_size=12, intermediate_size=20, moe_intermediate_size=8, num_hidden_layers=3,
         num_dense_layers=3, num_attention_heads=4, num_key_value_heads=2, head_dim=6, num_experts=4,
         num_experts_per_tok=2, num_shared_experts=1, sliding_window=window, global_attn_every_n_layers=every,
         max_position_embeddings=40, tie_word_embeddings=True,
     )  # fmt: skip
+    config = ModelConfig(**(sizes | attention))
     model = Decoder(config)
     tokens = torch.zeros(1, length, dtype=torch.long)
     with FlopCounterMode(display=False) as counter:
         model.logits(model(tokens))
     products = counter.get_flop_counts()["Global"][torch.ops.aten.mm]
     flops = forward_flops(config, length)
-    attention = flops.pop("attention products")
+    products_of_attention = flops.pop("attention products")
     assert sum(flops.values()) * length == pytest.approx(products)
     masks = packed_attention(config, tokens).seen
     seen = sum(int(masks[config.layer_type(layer)].mask.sum()) for layer in range(3))
-    assert attention * length == pytest.approx(4 * config.num_attention_heads * config.head_dim * seen)
+    sizes_of_head = config.head_dim + (config.latent.v_head_dim if config.latent else config.head_dim)
+    assert products_of_attention * length == pytest.approx(2 * config.num_attention_heads * sizes_of_head * seen)
 
 
 def test_a_sliding_layer_keeps_its_window_and_a_full_layer_everything(shape):

@@ -29,8 +29,13 @@ class DecoderLayer(nn.Module):
         )
         self.post_mlp_layernorm = RMSNorm(size, eps) if config.post_norms else nn.Identity()
 
-    def forward(self, h_BTD: torch.Tensor, positions: Positions, attend: Attend) -> torch.Tensor:
+    def forward(
+        self, h_BTD: torch.Tensor, positions: Positions, attend: Attend, wanted_W: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Hidden states of all times, or, behind the attention, of the wanted ones only."""
         h_BTD = h_BTD + self.post_attention_layernorm(self.self_attn(self.input_layernorm(h_BTD), positions, attend))
+        if wanted_W is not None:
+            h_BTD = h_BTD[:, wanted_W]
         return h_BTD + self.post_mlp_layernorm(self.mlp(self.pre_mlp_layernorm(h_BTD)))
 
 
@@ -65,10 +70,13 @@ class Decoder(nn.Module):
         attend: Attend | None = None,
         positions_BT: torch.Tensor | None = None,
         call: Call = _plainly,
+        wanted_W: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Hidden states [batch, time, hidden] after the last norm; `logits` turns them into scores.
 
-        Without `attend` each row of `tokens_BT` is one document; without `positions_BT` it starts at position 0.
+        Without `attend` each row of `tokens_BT` is one document; without `positions_BT` it starts at position 0. With
+        `wanted_W`, indices of times, only the states of these are returned, and the last layer's feed-forward is
+        spared for the others: a prompt needs the scores of its last token.
         """
         if attend is None:
             attend = packed_attention(self.config, torch.zeros_like(tokens_BT))
@@ -78,8 +86,8 @@ class Decoder(nn.Module):
         h_BTD = call(self.embed_tokens, tokens_BT)
         if self.config.mup_enabled:
             h_BTD = h_BTD * self.config.hidden_size**0.5
-        for layer in self.layers:
-            h_BTD = call(layer, h_BTD, positions, attend)
+        for place, layer in enumerate(self.layers, 1):
+            h_BTD = call(layer, h_BTD, positions, attend, wanted_W if place == len(self.layers) else None)
         return self.norm(h_BTD)
 
     def logits(self, h_BTD: torch.Tensor) -> torch.Tensor:

@@ -124,21 +124,21 @@ class Engine:
             end = chunk.start + chunk.count
             tokens += chunk.sequence.tokens[chunk.start : end]
             positions += range(chunk.start, end)
-        device = self.cache.device
-        h_BTD = self.model(
-            torch.tensor([tokens], device=device), self.cache.attend(chunks), torch.tensor([positions], device=device)
-        )
         row, rows, sequences = -1, [], []
         for chunk in chunks:
             row += chunk.count
             if chunk.samples:
                 rows.append(row)
                 sequences.append(chunk.sequence)
+        tokens_1T, positions_1T, rows_S = (
+            torch.tensor(part, device=self.cache.device) for part in ([tokens], [positions], rows)
+        )
+        h_1SD = self.model(tokens_1T, self.cache.attend(chunks), positions_1T, wanted_W=rows_S.long())
         for chunk in chunks:
             self.scheduler.computed(chunk)
         if not rows:
             return []
-        logits_SV = self.model.logits(h_BTD[0, rows]).float()
+        logits_SV = self.model.logits(h_1SD[0]).float()
         # Rows of the embedding beyond the tokenizer have no text.
         sampled = sample(logits_SV[:, : self.tokenizer.vocab_size], sequences)
         return [self._advance(sequence, token) for sequence, token in zip(sequences, sampled, strict=True)]
