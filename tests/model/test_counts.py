@@ -126,12 +126,12 @@ LATENT = {
 def test_operations_are_those_that_torch_counts_and_attention_those_that_a_mask_lets_through(
     length, window, every, attention
 ):
-    sizes = dict(
-        vocab_size=50, hidden_size=12, intermediate_size=20, moe_intermediate_size=8, num_hidden_layers=3,
-        num_dense_layers=3, num_attention_heads=4, num_key_value_heads=2, head_dim=6, num_experts=4,
-        num_experts_per_tok=2, num_shared_experts=1, sliding_window=window, global_attn_every_n_layers=every,
-        max_position_embeddings=40, tie_word_embeddings=True,
-    )  # fmt: skip
+    sizes = {
+        "vocab_size": 50, "hidden_size": 12, "intermediate_size": 20, "moe_intermediate_size": 8,
+        "num_hidden_layers": 3, "num_dense_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "head_dim": 6, "num_experts": 4, "num_experts_per_tok": 2, "num_shared_experts": 1, "sliding_window": window,
+        "global_attn_every_n_layers": every, "max_position_embeddings": 40, "tie_word_embeddings": True,
+    }  # fmt: skip
     config = ModelConfig(**(sizes | attention))
     model = Decoder(config)
     tokens = torch.zeros(1, length, dtype=torch.long)
