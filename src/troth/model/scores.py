@@ -15,8 +15,8 @@ from torch.nn.functional import scaled_dot_product_attention
 _ROWS = 128
 _BLOCK_BYTES = 2**26
 """Queries of a block, fewer where its scores would take more than so many bytes."""
-_FEW_QUERIES = 32
-"""Below, torch's fused attention is as fast on the CPU."""
+_FEW_QUERIES, _MANY_KEYS = 32, 2048
+"""With fewer queries torch's fused attention is as fast on the CPU; with more keys too, in float32 without gradient."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,9 @@ def attention(
     Memory grows with the queries and the keys, not with their product, in the backward pass too.
     """
     plain = scores.softcap is None and scores.temperature is None and scores.sinks is None
-    if plain and (q_BHTd.device.type != "cpu" or q_BHTd.shape[2] < _FEW_QUERIES):
+    learns = torch.is_grad_enabled() and q_BHTd.requires_grad
+    many = k_BKLd.shape[2] > _MANY_KEYS and q_BHTd.dtype != torch.bfloat16 and not learns
+    if plain and (many or q_BHTd.device.type != "cpu" or q_BHTd.shape[2] < _FEW_QUERIES):
         grouped = q_BHTd.shape[1] != k_BKLd.shape[1]
         return scaled_dot_product_attention(
             q_BHTd, k_BKLd, v_BKLe, attn_mask=seen.mask, scale=scores.scale, enable_gqa=grouped

@@ -1,16 +1,6 @@
 """The native family (`model_type: afmoe`), which transformers, vLLM, SGLang and llama.cpp know."""
 
-from typing import Any
-
-from troth.model.config import ModelConfig
-from troth.model.families.family import Family
-
-
-def _write(config: ModelConfig) -> dict[str, Any]:
-    if config.sliding_window is None:
-        raise ValueError("sliding_window: model_type afmoe needs one")
-    return {"layer_types": [config.layer_type(layer) for layer in range(config.num_hidden_layers)]}
-
+from troth.model.families.family import Family, layer_types
 
 FAMILY = Family(
     architecture="AfmoeForCausalLM",
@@ -25,5 +15,5 @@ FAMILY = Family(
         "router_score": "sigmoid", "norm_topk_prob": True, "qk_norm": "head", "attention_gate": True,
         "post_norms": True, "rope_layers": "sliding",
     },
-    write=_write,
+    write=layer_types,
 )  # fmt: skip

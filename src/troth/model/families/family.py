@@ -64,3 +64,10 @@ class Family:
         for ours, theirs in self.names.items():
             name = name.replace(ours, theirs)
         return name if name.startswith("lm_head") else f"model.{name}"
+
+
+def layer_types(config: ModelConfig) -> dict[str, Any]:
+    """What families write that have a window in some layers. Raises ValueError where there is none."""
+    if config.sliding_window is None:
+        raise ValueError(f"sliding_window: model_type {config.model_type} needs one")
+    return {"layer_types": [config.layer_type(layer) for layer in range(config.num_hidden_layers)]}

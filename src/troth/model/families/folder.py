@@ -42,8 +42,16 @@ class TensorFolder:
             self.place = dict.fromkeys(self._file(path).keys(), path)
 
     def fill(self, targets: Iterable[tuple[str, torch.Tensor, torch.Size]], unused: str | None = None) -> None:
+        """`read` them all; nothing may be left in the folder but tensors whose names begin with `unused`."""
+        left = self.read(targets)
+        left = {name: path for name, path in left.items() if unused is None or not name.startswith(unused)}
+        if left:
+            name = min(left)
+            raise ValueError(f"{left[name]}: unexpected tensor {name}")
+
+    def read(self, targets: Iterable[tuple[str, torch.Tensor, torch.Size]]) -> dict[str, Path]:
         """Copy the tensor of each name and shape into its target, cast to the target's dtype, whose shape may split
-        dimensions further. All of the folder must be used, but for names that begin with `unused`.
+        dimensions further; return the places of the tensors that were not asked for.
 
         8-bit floats are scaled and 4-bit ones widened on their way (see `quantised`).
         """
@@ -61,10 +69,7 @@ class TensorFolder:
                 grid = torch.Size(-(-size // FP8_BLOCK) for size in shape)
                 value = from_fp8(value, self._take(f"{name}_scale_inv", grid, left))
             target.copy_(value.view(target.shape))
-        left = {name: path for name, path in left.items() if unused is None or not name.startswith(unused)}
-        if left:
-            name = min(left)
-            raise ValueError(f"{left[name]}: unexpected tensor {name}")
+        return left
 
     def _fill_from_blocks(self, name: str, target: torch.Tensor, shape: torch.Size, left: dict[str, Path]) -> None:
         """Widen 4-bit weights [experts, out, in / 32, 16] of a target [experts, in, out], expert by expert."""

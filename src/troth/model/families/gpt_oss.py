@@ -3,17 +3,7 @@
 Its softmax over the chosen experts alone is one over all of them, renormalised over the chosen.
 """
 
-from typing import Any
-
-from troth.model.config import ModelConfig
-from troth.model.families.family import PRE_NORM, Family
-
-
-def _write(config: ModelConfig) -> dict[str, Any]:
-    if config.sliding_window is None:
-        raise ValueError("sliding_window: model_type gpt_oss needs one")
-    return {"layer_types": [config.layer_type(layer) for layer in range(config.num_hidden_layers)]}
-
+from troth.model.families.family import PRE_NORM, Family, layer_types
 
 FAMILY = Family(
     architecture="GptOssForCausalLM",
@@ -30,5 +20,5 @@ FAMILY = Family(
     expert=None,
     required={"hidden_act": "silu", "attention_bias": True},
     read=lambda data: {"swiglu_limit": data.get("swiglu_limit") or 7.0},
-    write=_write,
+    write=layer_types,
 )  # fmt: skip

@@ -36,7 +36,6 @@ class Source:
                 left -= parts[-1].tensor.numel()
             self._parts[name] = parts
         self._folder = TensorFolder(folder)
-        self._place = self._folder.place
         self._check(FAMILIES[config.model_type].unused(config))
         self._last: tuple[str, torch.Tensor] | None = None
 
@@ -45,28 +44,20 @@ class Source:
         if self._last is None or self._last[0] != name or self._last[1].dtype != dtype:
             self._last = None
             whole = torch.empty(self.shapes[name], dtype=dtype)
-            self._folder.place = {}
-            targets = []
-            for part in self._parts[name]:
-                self._folder.place |= self._places(part)
-                view = part.tensor
-                targets.append(
-                    (part.name, whole.as_strided(view.shape, view.stride(), view.storage_offset()), part.shape)
-                )
-            self._folder.fill(targets)
+            views = [(part, part.tensor) for part in self._parts[name]]
+            self._folder.read(
+                (part.name, whole.as_strided(view.shape, view.stride(), view.storage_offset()), part.shape)
+                for part, view in views
+            )
             self._last = name, whole
         return self._last[1]
 
-    def _places(self, part: Stored) -> dict[str, Path]:
-        names = (part.name + side for side in _SIDES)
-        return {name: self._place[name] for name in names if name in self._place}
-
     def _check(self, unused: str | None) -> None:
-        left = dict(self._place)
+        left = dict(self._folder.place)
         for part in (part for parts in self._parts.values() for part in parts):
-            found = self._places(part)
+            found = [part.name + side for side in _SIDES if part.name + side in left]
             if not found:
-                where = next(iter(self._place.values()))
+                where = next(iter(self._folder.place.values()))
                 raise ValueError(f"{where}: tensor {part.name} is missing; expected one of shape {list(part.shape)}")
             for name in found:
                 del left[name]
