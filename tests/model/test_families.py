@@ -103,6 +103,8 @@ def test_an_absent_file_is_named(folder, name):
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "rope_parameters.rope_type='llama3'"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "rope_parameters.original_max_position_embeddings"),
         ({"rope_parameters": {"rope_type": "yarn", "attn_factor": 2.0}}, "rope_parameters.attn_factor=2.0"),
+        ({"rope_parameters": [1e4]}, "rope_parameters=[10000.0]: expected an object"),
+        ({"quantization_config": "fp8"}, "quantization_config='fp8': expected an object"),
         ({"layer_types": ["full_attention"] * 4}, "layer_types"),
         ({"hidden_size": None}, "hidden_size"),
         ({"num_experts": "many"}, "num_experts"),
@@ -168,6 +170,8 @@ def test_what_a_family_cannot_express_is_named(shape, changes, told):
         ("qwen3_moe", {"decoder_sparse_step": 2}, "decoder_sparse_step=2: only 1 is known"),
         ("olmoe", {"clip_qkv": 8.0}, "clip_qkv=8.0: only None is known"),
         ("mixtral", {"num_local_experts": None}, "num_local_experts: Field required"),
+        ("deepseek_v3", {"qk_rope_head_dim": "some"}, "qk_rope_head_dim: Input should be a valid integer"),
+        ("deepseek_v3", {"kv_lora_rank": None}, "kv_lora_rank: Field required"),
         ("mixtral", {"hidden_act": "gelu"}, "hidden_act='gelu': only 'silu' is known"),
     ],
 )
@@ -175,7 +179,8 @@ def test_what_troth_cannot_express_is_named(family, changes, told):
     data = {
         "model_type": family, "vocab_size": 90, "hidden_size": 32, "intermediate_size": 16, "num_hidden_layers": 2,
         "moe_intermediate_size": 8, "num_attention_heads": 4, "num_experts": 4, "num_local_experts": 4,
-        "num_experts_per_tok": 2, "max_position_embeddings": 64,
+        "num_experts_per_tok": 2, "max_position_embeddings": 64, "n_routed_experts": 4, "n_shared_experts": 1,
+        "first_k_dense_replace": 0, "kv_lora_rank": 8, "qk_nope_head_dim": 4, "qk_rope_head_dim": 4, "v_head_dim": 8,
     }  # fmt: skip
     assert from_hf_config(data).head_dim == 8
     with pytest.raises(ValueError, match=re.escape(told)):

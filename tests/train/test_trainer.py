@@ -54,6 +54,11 @@ def test_training_lowers_the_loss(run_training, recipe, tmp_path):
     assert losses[-1] < 2
 
 
+def test_activations_computed_again_change_nothing(at_once, run_training, recipe, tmp_path):
+    run_training(tmp_path, recipe(activation_checkpointing="full"))
+    assert outcome(tmp_path) == outcome(at_once)
+
+
 def test_a_run_says_what_it_is_and_does(at_once, tokenizer, tiny, recipe):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

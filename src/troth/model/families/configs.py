@@ -48,6 +48,9 @@ def from_hf_config(data: dict[str, Any]) -> ModelConfig:
     for key, value in family.required.items():
         if data.get(key, value) != value:
             raise ValueError(f"{key}={data[key]!r}: only {value!r} is known")
+    for key in ("rope_parameters", "rope_scaling", "quantization_config"):
+        if not isinstance(data.get(key) or {}, dict):
+            raise ValueError(f"{key}={data[key]!r}: expected an object")
     quantised = data.get("quantization_config") or {"quant_method": "mxfp4"}
     method, block = quantised.get("quant_method"), quantised.get("weight_block_size")
     if method != "mxfp4" and (method, block) != ("fp8", [FP8_BLOCK, FP8_BLOCK]):

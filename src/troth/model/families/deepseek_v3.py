@@ -8,7 +8,9 @@ from troth.model.families.family import PRE_NORM, Family
 
 def _read(data: dict[str, Any]) -> dict[str, Any]:
     latent = {key: data[key] for key in Latent.model_fields if data.get(key) is not None}
-    whole = latent.get("qk_nope_head_dim", 0) + latent.get("qk_rope_head_dim", 0)
+    sizes = [latent.get(key) for key in ("qk_nope_head_dim", "qk_rope_head_dim")]
+    # Where one is missing or no number, that is what will be told.
+    whole = sum(size for size in sizes if isinstance(size, int))
     return {"latent": latent, "head_dim": whole or 2}
 
 
