@@ -63,7 +63,9 @@ class Evidence:
         """
         text, value = claim.sentence.text, claim.value
         context = self._stem(f"{text[: value.start]} {text[value.end :]}") - self._stem(value.text)
-        subject = sorted((s for s in context if not s.isdigit()), key=lambda s: (-self.rarity[s], s))[:_SUBJECT_STEMS]
+        # A value cut out of a word, such as the 5 of e5, leaves a stem that no sentence has.
+        words = (stem for stem in context if not stem.isdigit())
+        subject = sorted(words, key=lambda stem: (-self.rarity.get(stem, 0.0), stem))[:_SUBJECT_STEMS]
         others = [v for v in find_values(text) if v.end <= value.start or v.start >= value.end]
         whole, rarest = self._weight(context), self._weight(subject)
         found: list[Witness] = []
