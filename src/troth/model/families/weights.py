@@ -89,7 +89,7 @@ def _unstacked(tensor: torch.Tensor, name: str, names: tuple[str, str, str]) -> 
     gate_name, up_name, down_name = names
     for e, weight in enumerate(tensor):
         if kind == "gate_up_proj":
-            gate, up = weight.chunk(2)
+            gate, up = weight
             yield f"{base}.{e}.{gate_name}.weight", gate, gate.shape
             yield f"{base}.{e}.{up_name}.weight", up, up.shape
         else:
@@ -101,10 +101,10 @@ def _stacked(tensor: torch.Tensor, name: str) -> _Named:
     base, _, kind = name.rpartition(".")
     whole = f"{base}.{kind.replace('_bias', '_proj_bias')}"
     if kind == "gate_up_proj":
-        view_EDF2 = tensor.unflatten(1, (2, -1)).permute(0, 3, 2, 1)
-        yield whole, view_EDF2, torch.Size((*view_EDF2.shape[:2], tensor.shape[1]))
+        view_EDF2 = tensor.permute(0, 3, 2, 1)
+        yield whole, view_EDF2, torch.Size((*view_EDF2.shape[:2], 2 * tensor.shape[2]))
     elif kind == "gate_up_bias":
-        yield whole, tensor.unflatten(1, (2, -1)).transpose(1, 2), tensor.shape
+        yield whole, tensor.transpose(1, 2), tensor.flatten(1).shape
     else:
         view = tensor.transpose(1, 2) if kind == "down_proj" else tensor
         yield whole, view, view.shape
