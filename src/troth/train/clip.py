@@ -5,6 +5,7 @@ import torch
 from troth.train.weights import Weight
 
 
+@torch.no_grad()
 def sum_of_squares(weights: list[Weight]) -> torch.Tensor:
     """This rank's part of the squared norm of the gradient, in float64: summed over all ranks it is the whole.
 
@@ -21,6 +22,7 @@ def sum_of_squares(weights: list[Weight]) -> torch.Tensor:
     return total
 
 
+@torch.no_grad()
 def clip(weights: list[Weight], norm: torch.Tensor, limit: float) -> None:
     """Scale the gradient down to `limit` where its `norm` is larger; the host does not wait to know."""
     factor = (limit / (norm + 1e-6)).clamp(max=1.0)

@@ -54,4 +54,4 @@ class Objective(nn.Module):
             h_BSD.flatten(0, 1), head, targets_BS.flatten(), self.z_loss, config.logit_scale, config.logit_softcap,
             self.count,
         )  # fmt: skip
-        return loss[None]
+        return loss.expand(1).clone()

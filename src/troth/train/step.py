@@ -33,7 +33,7 @@ def step(
     count = torch.tensor((batch.targets >= 0).sum())
     if network.mesh is not None:
         count = count.to(device)
-        dist.all_reduce(count, group=network.mesh.group("rows"))
+        dist.all_reduce(count, group=network.mesh.rows)
     loss = network.forward_backward(tokens, documents, targets, max(1, int(count)))
     take_gradients(network.weights)
     sums = torch.stack((loss.double(), sum_of_squares(network.weights)))

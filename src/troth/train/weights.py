@@ -55,6 +55,7 @@ def weights_of(decoders: list[Decoder]) -> list[Weight]:
     return found
 
 
+@torch.no_grad()
 def take_gradients(weights: list[Weight]) -> None:
     """Give the local parameters what their rank holds of the gradients."""
     for weight in weights:

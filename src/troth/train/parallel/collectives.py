@@ -6,6 +6,11 @@ import torch
 import torch.distributed as dist
 
 
+_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+_reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+"""Under their names of torch 2.13, or those before."""
+
+
 def gather(x: torch.Tensor, dim: int, group: dist.ProcessGroup) -> torch.Tensor:
     """The shares of all ranks one after another along `dim`; gradients of a share are summed over the ranks."""
     out: torch.Tensor = _Gather.apply(x, dim, group)
@@ -27,14 +32,14 @@ def exchange(x: torch.Tensor, receive: list[int], send: list[int], group: dist.P
 def _gathered(x: torch.Tensor, dim: int, group: dist.ProcessGroup) -> torch.Tensor:
     first = x.movedim(dim, 0).contiguous()
     out = first.new_empty(group.size() * len(first), *first.shape[1:])
-    dist.all_gather_into_tensor(out, first, group=group)
+    _all_gather(out, first, group=group)
     return out.movedim(0, dim)
 
 
 def _summed(x: torch.Tensor, dim: int, group: dist.ProcessGroup) -> torch.Tensor:
     first = x.movedim(dim, 0).contiguous()
     out = first.new_empty(len(first) // group.size(), *first.shape[1:])
-    dist.reduce_scatter_tensor(out, first, group=group)
+    _reduce_scatter(out, first, group=group)
     return out.movedim(0, dim)
 
 

@@ -28,7 +28,7 @@ class AllToAll:
     """A `Transport` by two exchanges between the ranks that hold the experts, and one of the counts before them."""
 
     def __init__(self, mesh: Mesh):
-        self.group = mesh.group("expert_ranks")
+        self.group = mesh.expert_ranks
         self.ep, self.etp = mesh.layout.ep, mesh.layout.etp
 
     def __call__(self, x_MD: torch.Tensor, counts_E: torch.Tensor, experts: Experts) -> torch.Tensor:

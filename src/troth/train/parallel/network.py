@@ -28,7 +28,7 @@ class Network:
         if mesh is not None:
             stages = stages_of(mesh.rank("pp"), layout)
             layers = [layout.layers_of(stage, config.num_hidden_layers) for stage in stages]
-        cast_to = dtype if mesh is None and dtype == torch.bfloat16 else None
+        cast_to = dtype if dtype == torch.bfloat16 and not layout.spreads else None
         call = training_call(cast_to, train.activation_checkpointing)
         share = Share.of(mesh, train.sequence_length, device)
         self.objectives: list[Objective] = []
@@ -85,7 +85,7 @@ class Network:
         layers = [moe for decoder in self.decoders for moe in decoder.moe_layers()]
         if self.mesh is not None and layers:
             loads_LE = torch.stack([moe.load_E for moe in layers])
-            dist.all_reduce(loads_LE, group=self.mesh.group("stage"))
+            dist.all_reduce(loads_LE, group=self.mesh.stage)
             for moe, load_E in zip(layers, loads_LE, strict=True):
                 moe.load_E.copy_(load_E)
         return [moe.balance(rate) for moe in layers]

@@ -18,19 +18,22 @@ from troth.train.parallel.mesh import Mesh
 
 def parallelize(objective: Objective, mesh: Mesh, dtype: torch.dtype) -> None:
     """Spread a part of the network over the ranks of its stage; products are in `dtype`, gradients are summed in
-    float32 (or wider)."""
+    float32 (or wider). Where there is one rank a stage, nothing is done."""
+    if not mesh.layout.spreads:
+        return
     policy = MixedPrecisionPolicy(cast_forward_inputs=False)
     if dtype == torch.bfloat16:
         policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    over = mesh.spread(mesh.flat, "tokens")
     for layer in objective.decoder.layers.values():
         assert isinstance(layer, DecoderLayer)
         if mesh.layout.tp > 1:
             parts = tensor_parallel.share_out(layer, mesh.dense["tp"])
-            fully_shard(parts, mesh=mesh.sharding("fsdp"), mp_policy=policy)
+            fully_shard(parts, mesh=mesh.spread(mesh.dense, "fsdp"), mp_policy=policy)
         if isinstance(layer.mlp, MoE):
             _shard_experts(layer.mlp, mesh, policy)
-        fully_shard(layer, mesh=mesh.sharding("tokens"), mp_policy=policy)
-    fully_shard(objective, mesh=mesh.sharding("tokens"), mp_policy=policy)
+        fully_shard(layer, mesh=over, mp_policy=policy)
+    fully_shard(objective, mesh=over, mp_policy=policy)
     for module in objective.modules():
         if isinstance(module, FSDPModule):
             # The loss is a sum already divided by the targets of all ranks: gradients are sums, no means.
@@ -48,4 +51,4 @@ def _shard_experts(moe: MoE, mesh: Mesh, policy: MixedPrecisionPolicy) -> None:
         """Whole experts while each rank gets one at least, so that Muon finds whole matrices; else a share of each."""
         return None if here >= layout.expert_shard else Shard(min(expert_parallel.SIZE, weight.dim() - 1))
 
-    fully_shard(moe.experts, mesh=mesh.sharding("expert_shard"), mp_policy=policy, shard_placement_fn=place)
+    fully_shard(moe.experts, mesh=mesh.spread(mesh.sparse, "expert_shard"), mp_policy=policy, shard_placement_fn=place)

@@ -23,9 +23,10 @@ class Pipeline:
         """`rows` are those of a micro-batch; hidden states between stages are of `dtype`."""
         layout = mesh.layout
         config, times = objectives[0].decoder.config, len(objectives[0].share.tokens_S)
-        hidden = torch.empty(rows, times, config.hidden_size, dtype=dtype, device="meta")
+        hidden = torch.empty(rows, times, config.hidden_size, dtype=dtype, device="meta", requires_grad=True)
         tokens = torch.empty(rows, times, dtype=torch.int64, device="meta")
-        loss = torch.empty(1, dtype=torch.promote_types(dtype, torch.float32), device="meta")
+        wide = torch.promote_types(dtype, torch.float32)
+        loss = torch.empty(1, dtype=wide, device="meta", requires_grad=True)
         stages = [
             PipelineStage(
                 objective, stage, layout.stages, device, group=mesh.group("pp"),
