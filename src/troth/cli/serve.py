@@ -45,7 +45,7 @@ def _serve(folder: Path, table: ServeTable, listener: socket.socket, model_id: s
     import uvicorn
 
     from troth.serve.api.app import create_app
-    from troth.serve.api.chat_template import ChatTemplate
+    from troth.model.chat_template import ChatTemplate
     from troth.serve.api.served import Served
     from troth.serve.engine.engine import Engine
     from troth.serve.engine.thread import EngineThread

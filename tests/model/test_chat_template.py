@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 
 from troth.model.tokenizer import CHAT_TEMPLATE, SPECIAL, Tokenizer
-from troth.serve.api.chat_template import ChatTemplate
+from troth.model.chat_template import ChatTemplate
 
 TURNS = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
