@@ -121,6 +121,8 @@ class ChatTemplate:
                     "template that begins answers as it asks for them"
                 )
             answer = self._until_its_end(whole[len(prompt) :])
+            if not answer.strip():
+                raise ValueError(f"the chat template writes nothing of message {place + 1}")
             if not found or not prompt.startswith(told):
                 found.append([])
                 told = ""

@@ -21,7 +21,7 @@ class Chats:
     def __init__(self, examples: Examples, *, sequences: int, time: int, seed: int, padding: int):
         self.examples, self.sequences, self.time, self.padding = examples, sequences, time, padding
         lengths = examples.ends - examples.starts - 1
-        kept = np.flatnonzero(examples.first_answers() <= time)
+        kept = np.flatnonzero(examples.firsts <= time)
         if not len(kept):
             raise ValueError(f"train.sequence_length={time}: no chat has an answer that begins so early; raise it")
         self.cut, self.lost = int((lengths > time).sum()), len(lengths) - len(kept)

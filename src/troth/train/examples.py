@@ -12,7 +12,7 @@ import numpy as np
 
 from troth.model.chat_template import ChatTemplate, Example
 from troth.model.tokenizer import Tokenizer
-from troth.train.messages import ChatPair, read_chats, read_preferences
+from troth.train.messages import Chat, ChatPair, read_chats, read_preferences
 
 
 def tokenise_chats(
@@ -28,12 +28,9 @@ def tokenise_chats(
     def examples() -> Iterator[Example]:
         nonlocal chats
         for path in files:
-            for chat in read_chats(path, last_only):
+            for place, chat in read_chats(path, last_only):
                 chats += 1
-                try:
-                    yield from template.examples(chat.messages, chat.answers, chat.tools, **chat.variables)
-                except ValueError as error:
-                    raise ValueError(f"{path}: chat {chats}: {error}") from error
+                yield from _rendered(place, chat, template)
 
     counts = _write(examples(), tokenizer, folder)
     return {"chats": chats} | counts
@@ -52,17 +49,14 @@ def tokenise_preferences(
     def examples() -> Iterator[Example]:
         nonlocal pairs
         for path in files:
-            for pair in read_preferences(path):
+            for place, pair in read_preferences(path):
                 pairs += 1
                 if isinstance(pair, ChatPair):
                     for chat in (pair.chosen, pair.rejected):
-                        try:
-                            found = template.examples(chat.messages, chat.answers, chat.tools, **chat.variables)
-                        except ValueError as error:
-                            raise ValueError(f"{path}: preference {pairs}: {error}") from error
+                        found = _rendered(place, chat, template)
                         if len(found) > 1:
                             told = "the chat template writes past answers anew, so only one can be compared"
-                            raise ValueError(f"{path}: preference {pairs}: {told}; leave one turn of the assistant")
+                            raise ValueError(f"{place}: {told}; leave one turn of the assistant behind the prompt")
                         yield found[0]
                 else:
                     before = [tokenizer.end_of_text, *tokenizer.encode(pair.prompt)]
@@ -74,28 +68,38 @@ def tokenise_preferences(
     return {"pairs": pairs} | counts
 
 
+def _rendered(place: str, chat: Chat, template: ChatTemplate) -> list[Example]:
+    try:
+        return template.examples(chat.messages, chat.answers, chat.tools, **chat.variables)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
+
+
 def _write(examples: Iterable[Example], tokenizer: Tokenizer, folder: Path) -> dict[str, int]:
     folder.mkdir(parents=True, exist_ok=True)
     index = folder / "examples.json"
     index.unlink(missing_ok=True)
     dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
-    ends, total, answers = [], 0, 0
+    ends, firsts, total, answers = [], [], 0, 0
     with (folder / "tokens").open("wb") as tokens, (folder / "answers").open("wb") as mask:
         for example in examples:
             np.array(example.ids, dtype=dtype).tofile(tokens)
             np.array(example.answer, dtype=bool).tofile(mask)
             total, answers = total + len(example.ids), answers + sum(example.answer)
             ends.append(total)
+            firsts.append(example.answer.index(True))
     if not ends:
         raise ValueError("the files hold nothing to learn")
     np.array(ends, dtype=np.int64).tofile(folder / "ends")
+    np.array(firsts, dtype=np.int64).tofile(folder / "firsts")
     counts = {"examples": len(ends), "tokens": total, "answer_tokens": answers}
     index.write_text(json.dumps({"dtype": np.dtype(dtype).name} | counts))
     return counts
 
 
 class Examples:
-    """The examples that were written into a folder; nothing is read before it is asked for.
+    """The examples that were written into a folder: `tokens[starts[i]:ends[i]]`, of which the first `firsts[i]` come
+    before all that carry loss. Tokens are not read before they are asked for.
 
     Raises ValueError where the writing did not finish there.
     """
@@ -108,6 +112,7 @@ class Examples:
         self.tokens = np.memmap(folder / "tokens", dtype=dtype, mode="r")
         self.answers = np.memmap(folder / "answers", dtype=bool, mode="r")
         self.ends = np.fromfile(folder / "ends", dtype=np.int64)
+        self.firsts = np.fromfile(folder / "firsts", dtype=np.int64)
         self.starts = np.concatenate(([0], self.ends[:-1]))
         self.files = [folder / name for name in ("tokens", "answers", "ends")]
 
@@ -121,11 +126,6 @@ class Examples:
         ids, answer = self.tokens[self.starts[i] : end], self.answers[self.starts[i] : end]
         inputs_T[at : at + len(ids) - 1] = ids[:-1]
         targets_T[at : at + len(ids) - 1] = np.where(answer[1:], ids[1:].astype(np.int64), -100)
-
-    def first_answers(self) -> np.ndarray:
-        """How many tokens of each example come before the first that carries loss."""
-        places = np.flatnonzero(self.answers)
-        return places[np.searchsorted(places, self.starts)] - self.starts
 
 
 def fingerprint(files: Iterable[Path]) -> str:

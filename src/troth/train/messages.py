@@ -44,24 +44,27 @@ class ChatPair:
     rejected: Chat
 
 
-def read_chats(path: Path, last_only: bool = False) -> Iterator[Chat]:
-    """The chats of a file, one a line; all turns of the assistant are to be learned but those of `weight` 0, or with
-    `last_only` the last of these.
+def read_chats(path: Path, last_only: bool = False) -> Iterator[tuple[str, Chat]]:
+    """The chats of a file, one a line, each with its place for messages; all turns of the assistant are to be learned
+    but those of `weight` 0, or with `last_only` the last of these.
 
     Raises ValueError naming file, line and what is wrong there.
     """
     for place, line in _lines(path):
         try:
-            yield _chat(line, last_only)
+            yield place, _chat(line, last_only)
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from error
 
 
-def read_preferences(path: Path) -> Iterator[TextPair | ChatPair]:
-    """The preferences of a file, one a line. Raises ValueError naming file, line and what is wrong there."""
+def read_preferences(path: Path) -> Iterator[tuple[str, TextPair | ChatPair]]:
+    """The preferences of a file, one a line, each with its place for messages.
+
+    Raises ValueError naming file, line and what is wrong there.
+    """
     for place, line in _lines(path):
         try:
-            yield _preference(line)
+            yield place, _preference(line)
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from error
 

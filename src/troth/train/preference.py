@@ -40,7 +40,7 @@ class Preferences:
             raise ValueError(f"train.batch_tokens gives {sequences} sequences; preferences need an even number")
         self.examples, self.sequences, self.time, self.padding = examples, sequences, time, padding
         longest = (examples.ends - examples.starts - 1).reshape(-1, 2).max(1)
-        kept = np.flatnonzero(examples.first_answers().reshape(-1, 2).max(1) <= time)
+        kept = np.flatnonzero(examples.firsts.reshape(-1, 2).max(1) <= time)
         if not len(kept):
             raise ValueError(f"train.sequence_length={time}: no pair has answers that begin so early; raise it")
         self.cut, self.lost = int((longest > time).sum()), len(longest) - len(kept)
