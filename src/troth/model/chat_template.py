@@ -94,7 +94,7 @@ class ChatTemplate:
         Messages have `role`, `content` and what else the template reads, such as `reasoning_content` and `tool_calls`;
         `tools` are functions as JSON schemas. Raises ValueError where the template refuses them.
         """
-        return self._ids(self._render(messages, tools, True, variables))
+        return self._ids(self._render(self._safe(messages), True, self._guard({"tools": tools or None} | variables)))
 
     def examples(
         self, messages: list[dict[str, Any]], answers: Collection[int], tools: list[dict[str, Any]] | None = None,
@@ -108,11 +108,12 @@ class ChatTemplate:
         example begins. Raises ValueError where the template refuses the messages, or does not begin a written answer
         as it begins one that is asked for.
         """
+        safe, given = self._safe(messages), self._guard({"tools": tools or None} | variables)
         found: list[list[tuple[str, bool]]] = []
         told = ""
         for place in sorted(answers):
-            prompt = self._render(messages[:place], tools, True, variables)
-            whole = self._render(messages[: place + 1], tools, False, variables)
+            prompt = self._render(safe[:place], True, given)
+            whole = self._render(safe[: place + 1], False, given)
             if not whole.startswith(prompt):
                 same = next(i for i, pair in enumerate(zip(prompt, whole + "\0", strict=False)) if len({*pair}) > 1)
                 raise ValueError(
@@ -141,25 +142,23 @@ class ChatTemplate:
         ends = [match.end() for match in self._special.finditer(answer)]
         return answer[: ends[-1]] if ends and not answer[ends[-1] :].strip() else answer
 
-    def _render(
-        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, asks: bool, variables: dict[str, Any]
-    ) -> str:
+    def _render(self, safe: list[dict[str, Any]], asks: bool, given: dict[str, Any]) -> str:
         from jinja2 import TemplateError
 
-        safe = [
+        variables = {"documents": None} | self._variables | given
+        try:
+            return self._template.render(messages=safe, add_generation_prompt=asks, **variables)
+        except (TemplateError, TypeError, ValueError) as error:
+            raise ValueError(f"the chat template refuses the messages: {error}") from error
+
+    def _safe(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [
             {
                 key: self._break(value) if isinstance(value, str) and key not in _NOT_PROSE else self._guard(value)
                 for key, value in message.items()
             }
             for message in messages
         ]
-        given = {"tools": None, "documents": None} | self._variables | variables
-        if tools:
-            given["tools"] = self._guard(tools)
-        try:
-            return self._template.render(messages=safe, add_generation_prompt=asks, **given)
-        except (TemplateError, TypeError, ValueError) as error:
-            raise ValueError(f"the chat template refuses the messages: {error}") from error
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = []
