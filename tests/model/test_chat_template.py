@@ -246,6 +246,38 @@ def test_nothing_in_tools_and_calls_becomes_a_special_token(tokenizer, first, se
     assert special(ids, tokenizer) == ["<|endoftext|>", *turns, "<|assistant|>"]
 
 
+def turns(reasoning):
+    """Questions and answers of the oddest contents, some answers by way of a tool."""
+    text = PIECES.filter(str.strip)
+    said = st.fixed_dictionaries({"role": st.just("assistant"), "content": text}, optional=reasoning)
+    call = {"function": {"name": "f", "arguments": {"<|end|>": "\n"}}}
+    called = st.just(
+        [{"role": "assistant", "content": "", "tool_calls": [call]}, {"role": "tool", "content": "<|end|>"}]
+    )
+    asked = text.map(lambda content: [{"role": "user", "content": content}])
+    return st.lists(
+        st.tuples(asked, st.one_of(st.just([]), called), said.map(lambda m: [m])), min_size=1, max_size=4
+    ).map(lambda rounds: [message for parts in rounds for part in parts for message in part])
+
+
+@given(turns({"reasoning_content": PIECES}), st.sampled_from([conversation_template(), FORGETFUL]))
+def test_any_answer_stands_behind_what_it_is_asked_by(tokenizer, messages, source):
+    template = ChatTemplate(source, tokenizer)
+    places = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+    prompts, answers = [], []
+    for found in template.examples(messages, places):
+        for i, answer in enumerate(found.answer):
+            if answer and not found.answer[i - 1]:
+                prompts.append(found.ids[:i])
+                answers.append([])
+            if answer:
+                answers[-1].append(found.ids[i])
+    assert prompts == [template.encode(messages[:place]) for place in places]
+    for place, answer in zip(places, answers, strict=True):
+        assert special(answer, tokenizer) == ["<|end|>"]
+        assert messages[place]["content"].replace("\ufdd0", "\ufffd") in tokenizer.decode(answer)
+
+
 def test_which_template_a_folder_is_tuned_with(tmp_path, tokenizer):
     assert ChatTemplate.for_tuning(tmp_path, tokenizer).source == conversation_template()
     tokenizer.save(tmp_path)
