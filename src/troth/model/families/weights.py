@@ -94,7 +94,8 @@ def _stored(
         if config.tie_word_embeddings and name == "lm_head.weight":
             continue
         if ".experts." in name:
-            named = _stacked(tensor, name) if family.expert is None else _unstacked(tensor, name, family.expert, first_expert)
+            apart = family.expert
+            named = _stacked(tensor, name) if apart is None else _unstacked(tensor, name, apart, first_expert)
         else:
             named = iter([(name, tensor, tensor.shape)])
         for inner, view, shape in named:
