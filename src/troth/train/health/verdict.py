@@ -42,7 +42,8 @@ def judge_hang(table: np.ndarray, ranks: int, silence: float) -> Verdict:
     silent = table[table["alive"] > silence]
     if len(silent):
         age = silent["alive"].min()
-        return Verdict("hang", tuple(sorted(missing + _ranks(silent))), f"no sign of life for {age:.1f} s or more; {where}")
+        gone = tuple(sorted(missing + _ranks(silent)))
+        return Verdict("hang", gone, f"no sign of life for {age:.1f} s or more; {where}")
     if missing:
         return Verdict("hang", tuple(missing), f"no sign of life since the start; {where}")
     places, inverse, counts = np.unique(table[["step", "place"]], return_inverse=True, return_counts=True)
