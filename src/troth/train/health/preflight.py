@@ -151,7 +151,7 @@ def matrix_rate(dtype: torch.dtype, device: torch.device, seconds: float = _SECO
 
 def memory_rate(device: torch.device, seconds: float = _SECONDS) -> float:
     """Bytes a second that a copy reads and writes, of more bytes than caches hold."""
-    source = torch.ones(2**28 if device.type == "cpu" else 2**30, dtype=torch.uint8, device=device)
+    source = torch.ones(2**27 if device.type == "cpu" else 2**30, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * source.numel() / _shortest(lambda: target.copy_(source), device, seconds)
 
