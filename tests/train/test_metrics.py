@@ -44,7 +44,8 @@ def test_the_largest_report_fits_120_columns(monkeypatch):
     console = Console(file=io.StringIO(), width=120, force_terminal=True)
     monkeypatch.setattr("rich.console.Console", lambda **_: console)
     report = replace(
-        REPORT, step=449_999, loss=12.345, tokens_per_second=123_456_789.0, dead_experts=24_576, seconds_per_step=20.0, steps=999_999,
+        REPORT, step=449_999, steps=999_999, loss=12.345, tokens_per_second=123_456_789.0, dead_experts=24_576,
+        seconds_per_step=20.0,
     )  # fmt: skip
     assert line(report) == (
         "step 449999/999999  loss 12.345  123.5M tokens/s  MFU 41.2%  load 0.97, 24576 dead  127 d 07 h left"

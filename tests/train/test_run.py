@@ -75,7 +75,7 @@ def test_what_an_older_record_does_not_say_of_the_data_is_taken_as_it_is(run, sy
 
 def test_a_setting_that_is_gone_is_named(run, system):
     change(run, lambda settings: settings["train"].update(momentum=0.9))
-    with pytest.raises(ValueError, match=re.escape(f"{run / 'run.json'}: train.momentum: this version of Troth does not")):
+    with pytest.raises(ValueError, match=re.escape(f"{run / 'run.json'}: train.momentum: this version of Troth")):
         open_run(run, system.model, system.train, DATA)
 
 

@@ -13,8 +13,8 @@ import torch.distributed as dist
 def running(code, ranks, *arguments, machines=None, store_apart=True):
     """Start `ranks` processes that run `code`; all are gone at the end.
 
-    The store that they meet at is here, unless it is to be with rank 0. With `machines` they are told, as torchrun does,
-    that they sit on so many.
+    The store that they meet at is here, unless it is to be with rank 0. With `machines` they are told, as torchrun
+    does, that they sit on so many.
     """
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port, "WORLD_SIZE": ranks, "OMP_NUM_THREADS": 1}

@@ -10,7 +10,9 @@ from torch import nn
 
 from troth.train.health.replicas import Difference, checksum, replicated_state
 
-INTEGERS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float64: torch.int64, torch.uint8: torch.int8}
+INTEGERS = {
+    torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float64: torch.int64, torch.uint8: torch.int8,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", INTEGERS)
@@ -90,6 +92,7 @@ if rank == 2:
     flip(model.weight.detach().to_local(), 3)
 told.append(compare())
 print(json.dumps(told))
+dist.destroy_process_group()
 """
 
 

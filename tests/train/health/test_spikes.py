@@ -16,7 +16,10 @@ values = st.tuples(losses, norms)
 broken = st.sampled_from([math.nan, math.inf, -math.inf])
 
 
-def after(rule, steps, state=SpikeState()):
+START = SpikeState()
+
+
+def after(rule, steps, state=START):
     for batch, (loss, norm) in enumerate(steps):
         _, _, state = judge(rule, state, batch, loss, norm)
     return state
@@ -24,7 +27,7 @@ def after(rule, steps, state=SpikeState()):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_noisy_falling_curve_has_no_spikes_and_a_jump_is_one(seed):
-    random, rule, state = np.random.default_rng(seed), SpikeRule(), SpikeState()
+    random, rule, state = np.random.default_rng(seed), SpikeRule(), START
     for step in range(1000):
         loss = 2 + 6 * math.exp(-step / 200) + random.normal(0, 0.03)
         norm = math.exp(random.normal(0, 0.3))
@@ -33,8 +36,9 @@ def test_a_noisy_falling_curve_has_no_spikes_and_a_jump_is_one(seed):
     action, why, _ = judge(rule, state, 1000, loss + 1, norm)
     assert action == "skip"
     assert why.startswith(f"loss {loss + 1:.4g} is ")
-    assert judge(rule, state, 1000, loss, 100.0)[:2] == ("skip", judge(rule, state, 1000, loss, 100.0)[1])
-    assert "gradient norm 100 is " in judge(rule, state, 1000, loss, 100.0)[1]
+    action, why, _ = judge(rule, state, 1000, loss, 100.0)
+    assert action == "skip"
+    assert why.startswith("gradient norm 100 is ")
 
 
 @given(st.lists(values, max_size=40))
@@ -65,7 +69,7 @@ def test_the_level_of_the_loss_does_not_matter(steps, level):
 @pytest.mark.parametrize("action", ["skip", "rewind"])
 def test_after_so_many_times_it_stops(action):
     rule = SpikeRule(action=action, most=3)
-    state, done = SpikeState(), []
+    state, done = START, []
     for batch in range(4):
         what, why, state = judge(rule, state, batch, math.nan, 1.0)
         done.append(what)
@@ -108,6 +112,6 @@ def test_the_state_is_stored_whole(steps, action):
 
 def test_a_state_of_another_rule_is_refused():
     with pytest.raises(ValueError, match=r"39 numbers were not stored with most=3, window=32"):
-        from_tensor(SpikeRule(window=32, most=3), to_tensor(RULE, SpikeState()))
+        from_tensor(SpikeRule(window=32, most=3), to_tensor(RULE, START))
     with pytest.raises(ValueError, match=r"least=32 must be positive and at most window=8"):
         SpikeRule(window=8)

@@ -64,8 +64,7 @@ def test_a_stopped_rank_and_a_slow_one_are_named(start_ranks, tmp_path):
     assert told.count("hang: ") == 1
     for rank in (0, 2):
         assert f"rank {rank} has been in all-reduce of step" in told
-        assert "dist.all_reduce" not in (stacks := (tmp_path / "hangs" / f"node-0000{rank}.txt").read_text())
-        assert "in all_reduce" in stacks
+        assert "in all_reduce" in (tmp_path / "hangs" / f"node-0000{rank}.txt").read_text()
 
 
 def test_the_next_rank_speaks_for_a_machine_whose_first_is_stopped(start_ranks, tmp_path):
@@ -118,18 +117,25 @@ with Watch(Path(sys.argv[1]), WatchRule(beat=0.2, least=2, first=9, multiple=3, 
         watch.enter(step, "all-reduce")
         dist.all_reduce(torch.ones(1))
 print(f"rank {dist.get_rank()} done in attempt {attempt}", flush=True)
+dist.destroy_process_group()
 """
 
 
 @pytest.mark.slow
 def test_torchrun_starts_a_hanging_run_anew(tmp_path):
-    """It takes half a minute: torchrun waits so long before it kills a rank that does not end when told to."""
+    """It takes half a minute: torchrun waits so long before it kills a rank that does not end when told to.
+
+    The variable gives each attempt a store of its own. In torchrun's shared one, addresses of the first attempt's ranks
+    stay, and the second tries to connect to them (torch 2.13).
+    """
     (tmp_path / "loop.py").write_text(RESTARTED)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3", "--max-restarts=1"]
     command = [*torchrun, str(tmp_path / "loop.py"), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
+    environment = os.environ | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=180)
     assert done.returncode == 0, done.stderr
-    assert sorted(re.findall(r"rank \d done in attempt \d", done.stdout)) == [f"rank {r} done in attempt 1" for r in range(3)]
+    ended = sorted(re.findall(r"rank \d done in attempt \d", done.stdout))
+    assert ended == [f"rank {rank} done in attempt 1" for rank in range(3)]
     assert [finding["ranks"] for finding in findings(tmp_path)] == [[1]]
 
 

@@ -26,7 +26,7 @@ _NAME_BYTES = 64
 
 
 class Figures(NamedTuple):
-    """Rates of one rank, a second, and latencies in seconds; not a number where there is one rank only."""
+    """Rates of one rank, a second, and latencies in seconds; not a number where there is no other rank to send to."""
 
     matrix: float
     """Operations, two for a multiply and add."""
@@ -57,7 +57,9 @@ class Preflight:
     @property
     def median(self) -> Figures:
         """The fleet's median of each figure. Model FLOPs utilisation is counted against its matrix rate."""
-        return Figures(*np.median([probe.figures for probe in self.probes], axis=0).tolist())
+        columns = np.array([probe.figures for probe in self.probes]).T
+        known = [column[~np.isnan(column)] for column in columns]
+        return Figures(*(float(np.median(column)) if len(column) else math.nan for column in known))
 
     def slow(self, share: float = SLOW) -> list[tuple[Probe, str]]:
         """Ranks with a figure that is worse than `share` of the median, and the name of each such figure."""
@@ -132,7 +134,7 @@ def run_preflight(
     record = np.array(figures).tobytes() + host.encode()[:_NAME_BYTES].ljust(_NAME_BYTES, b"\0")
     sent = torch.frombuffer(bytearray(record), dtype=torch.uint8).to(device)
     received = sent.new_empty(dist.get_world_size(), len(sent))
-    dist.all_gather_into_tensor(received, sent)
+    dist.all_gather(list(received), sent)
     if dist.get_rank() != 0:
         return None
     probes = []
@@ -189,9 +191,10 @@ def _collectives(device: torch.device, exchange: "dist.ProcessGroup | None") -> 
         return _median(lambda: dist.all_to_all_single(received, sent, group=exchange), device)
 
     ranks = dist.get_world_size()
-    reduce_bytes = 2 * (ranks - 1) / ranks * large
-    exchange_bytes = (among - 1) / among * large
-    return reduce_bytes / all_reduce(large), exchange_bytes / all_to_all(large), all_reduce(4), all_to_all(4)
+    bandwidth, latency = 2 * (ranks - 1) / ranks * large / all_reduce(large), all_reduce(4)
+    if among == 1:
+        return bandwidth, math.nan, latency, math.nan
+    return bandwidth, (among - 1) / among * large / all_to_all(large), latency, all_to_all(4)
 
 
 def _median(work: Callable[[], object], device: torch.device) -> float:

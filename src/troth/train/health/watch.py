@@ -87,6 +87,7 @@ class Watch:
             store = dist.PrefixStore("troth-watch", other)
             board = open_board(self.seat, store)
             self._courier = Courier(self.seat, store, board, self.beat, rule.slow, run, tell)
+        self._show(self._stand, self._stand.since)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="troth-watch", daemon=True)
         self._thread.start()
