@@ -25,6 +25,9 @@ from troth.train.health.verdict import Verdict, judge_hang, judge_pace, name_ran
 PATIENCE = 3
 """After so many beats without a sign a rank counts as silent."""
 
+_AT_ONCE = 500
+"""Keys read in one request; a store takes longer for each key of a longer one."""
+
 
 @dataclass(frozen=True)
 class Seat:
@@ -87,17 +90,17 @@ class Courier:
         self._thread.join(timeout=self.beat)
 
     def _work(self) -> None:
-        ready = False
-        while not self._closing.wait(self.beat):
-            # What a store raises depends on how its host ended; the rank's own watch says that it does not answer.
-            with contextlib.suppress(RuntimeError):
-                if not ready and self.seat.rank == 0:
-                    # A machine that never says anything must not be waited for when all are read.
-                    for node in range(self.seat.nodes):
-                        self.store.compare_set(f"node/{node}", "", "")
-                ready = True
+        # A store raises this and that, by how its host ended, and a disk may be full. Neither ends the thread: the
+        # rank's own watch says that the store does not answer.
+        with contextlib.suppress(RuntimeError):
+            for node in range(self.seat.nodes if self.seat.rank == 0 else 0):
+                # A machine that never says anything must not be waited for when all are read.
+                self.store.compare_set(f"node/{node}", "", "")
+        while not self._closing.is_set():
+            with contextlib.suppress(RuntimeError, OSError):
                 self._carry(time.monotonic())
                 self.answered = time.monotonic()
+            self._closing.wait(self.beat)
 
     def _carry(self, now: float) -> None:
         if self.stuck_since is None:
@@ -121,7 +124,7 @@ class Courier:
 
     def _read(self, now: float) -> np.ndarray:
         """The records of all machines; those of a machine that says nothing new have aged since it last did."""
-        news = self.store.multi_get([f"node/{node}" for node in range(self.seat.nodes)])
+        news = [said for start in range(0, self.seat.nodes, _AT_ONCE) for said in self._read_some(start)]
         if not self._news:
             self._news, self._fresh, self._first_read = news, np.full(len(news), now), now
         tables = []
@@ -133,6 +136,10 @@ class Courier:
             tables.append(table)
         self._news = news
         return np.concatenate(tables)
+
+    def _read_some(self, start: int) -> list[bytes]:
+        nodes = range(start, min(start + _AT_ONCE, self.seat.nodes))
+        return self.store.multi_get([f"node/{node}" for node in nodes])
 
     def _tell_late(self, everyone: np.ndarray) -> None:
         """Each straggler once, and again should it have kept pace in between."""

@@ -19,6 +19,7 @@ from types import TracebackType
 
 import torch.distributed as dist
 
+from troth.train.health.board import Board
 from troth.train.health.courier import PATIENCE, Courier, Seat, find_seat, open_board
 
 EXIT_CODE = 75
@@ -80,14 +81,15 @@ class Watch:
         self._step_began: float | None = None
         self._steps: deque[float] = deque(maxlen=rule.window)
         self._own: deque[float] = deque(maxlen=rule.window)
+        self._board: Board | None = None
         self._courier: Courier | None = None
         if dist.is_initialized():
             # A connection of its own: the main thread may be waiting on the other one.
             other = dist.distributed_c10d._get_default_store().clone()  # type: ignore[attr-defined]
             store = dist.PrefixStore("troth-watch", other)
-            board = open_board(self.seat, store)
-            self._courier = Courier(self.seat, store, board, self.beat, rule.slow, run, tell)
-        self._show(self._stand, self._stand.since)
+            self._board = open_board(self.seat, store)
+            self._show(self._stand, self._stand.since)
+            self._courier = Courier(self.seat, store, self._board, self.beat, rule.slow, run, tell)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="troth-watch", daemon=True)
         self._thread.start()
@@ -149,10 +151,10 @@ class Watch:
                 self._end(stand, now)
 
     def _show(self, stand: _Stand, now: float) -> None:
-        if self._courier:
+        if self._board:
             own = list(self._own)
             known = statistics.median(own) if 2 * len(own) >= self.rule.window else float("nan")
-            self._courier.board.records[self.seat.slot] = (
+            self._board.records[self.seat.slot] = (
                 self.seat.rank, self.seat.node, stand.step, stand.place, stand.phase.encode(), now, stand.since, known,
             )  # fmt: skip
 
