@@ -41,7 +41,7 @@ class Figures(NamedTuple):
 
 @dataclass(frozen=True)
 class Probe:
-    """One rank's figures. Those of collectives are those of the slowest member of its group."""
+    """One rank's figures. Those of collectives are by the slowest member of a group, so they tell groups apart."""
 
     rank: int
     host: str
@@ -110,7 +110,9 @@ def _show(name: str, value: float) -> str:
         return "-"
     if name.endswith("latency"):
         return f"{value * 1e6:,.0f} us"
-    return f"{value / 1e12:,.2f} TFLOP/s" if name == "matrix" else f"{value / 1e9:,.1f} GB/s"
+    if name == "matrix":
+        return f"{value / 1e12:,.0f} TFLOP/s" if value >= 1e13 else f"{value / 1e9:,.0f} GFLOP/s"
+    return f"{value / 1e9:,.1f} GB/s"
 
 
 def run_preflight(
@@ -183,12 +185,12 @@ def _collectives(device: torch.device, exchange: "dist.ProcessGroup | None") -> 
 
     def all_reduce(size: int) -> float:
         part = torch.ones(size // 4, device=device)
-        return _median(lambda: dist.all_reduce(part, op=dist.ReduceOp.MAX), device)
+        return _slowest(lambda: dist.all_reduce(part, op=dist.ReduceOp.MAX), device, None)
 
     def all_to_all(size: int) -> float:
         sent = torch.ones(among, max(1, size // 4 // among), device=device)
         received = torch.empty_like(sent)
-        return _median(lambda: dist.all_to_all_single(received, sent, group=exchange), device)
+        return _slowest(lambda: dist.all_to_all_single(received, sent, group=exchange), device, exchange)
 
     ranks = dist.get_world_size()
     bandwidth, latency = 2 * (ranks - 1) / ranks * large / all_reduce(large), all_reduce(4)
@@ -197,12 +199,14 @@ def _collectives(device: torch.device, exchange: "dist.ProcessGroup | None") -> 
     return bandwidth, (among - 1) / among * large / all_to_all(large), latency, all_to_all(4)
 
 
-def _median(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of the median of nine repeats, after two to warm up."""
+def _slowest(work: Callable[[], object], device: torch.device, group: "dist.ProcessGroup | None") -> float:
+    """Seconds of the median of nine repeats, after two to warm up, by the slowest member of the group."""
     times = []
     for _ in range(11):
         start = time.perf_counter()
         work()
         _finish(device)
         times.append(time.perf_counter() - start)
-    return sorted(times[2:])[4]
+    slowest = torch.tensor(sorted(times[2:])[4], device=device)
+    dist.all_reduce(slowest, dist.ReduceOp.MAX, group)
+    return slowest.item()
