@@ -175,25 +175,24 @@ def folder_of(step: int) -> str:
 
 def write_manifest(step: int, world_size: int, files: list[File]) -> bytes:
     """What the checkpoint consists of, as JSON, with a checksum over itself."""
-    body = {
+    return _sealed({
         "step": step, "world_size": world_size, "troth": troth.__version__, "torch": torch.__version__,
         "files": [asdict(file) for file in files],
-    }  # fmt: skip
-    return json.dumps(body | {"checksum": _seal(body)}, indent=1).encode()
+    })  # fmt: skip
 
 
 def read_manifest(data: bytes) -> list[File]:
     """The files of a checkpoint. Raises ValueError where the manifest is not as it was written."""
     body = json.loads(data)
-    if not isinstance(body, dict) or body.pop("checksum", None) != _seal(body):
+    if not isinstance(body, dict) or body.pop("checksum", None) is None or _sealed(body) != data:
         raise ValueError("its checksum differs")
     return [File(**file) for file in body["files"]]
 
 
-def _seal(body: dict[str, Any]) -> str:
+def _sealed(body: dict[str, Any]) -> bytes:
     from xxhash import xxh3_128
 
-    return xxh3_128(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    return json.dumps(body | {"checksum": xxh3_128(json.dumps(body).encode()).hexdigest()}, indent=1).encode()
 
 
 class _MetadataUnpickler(pickle.Unpickler):
