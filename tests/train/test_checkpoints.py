@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from troth.train.checkpoints import Checkpoints
-from troth.train.checkpoints.store import Store
+from troth.train.checkpoints.distcp import read_manifest, write_manifest
+from troth.train.checkpoints.store import File, Store
 
 RANKS = Path(__file__).with_name("checkpoint_ranks.py")
 
@@ -78,13 +79,16 @@ def test_a_url_is_as_good_as_a_folder(tmp_path, url):
     assert found(url) == (11, [])
 
 
-def test_object_storage(tmp_path, monkeypatch):
-    pytest.importorskip("s3fs")
+@pytest.mark.slow
+def test_object_storage(monkeypatch):
+    """A real client and a local server of Amazon's protocol, where both are installed."""
+    monkeypatch.setattr(pytest.importorskip("s3fs").S3FileSystem, "retries", 1)
     server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     for name, value in {
         "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any",
+        "AWS_MAX_ATTEMPTS": "1",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     try:
@@ -281,43 +285,39 @@ def test_a_folder_that_vanishes_and_comes_back(tmp_path):
     assert found(run) == (3, [])
 
 
+class Forged:
+    """A pickle that makes a folder when it is read."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
 def test_a_forged_pickle_runs_nothing(tmp_path):
     saved(tmp_path, 1)
-    folder, store = tmp_path / "step-000000001", Store(tmp_path)
-
-    class Forged:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "harm"),)
-
-    (folder / ".metadata").write_bytes(pickle.dumps(Forged()))
-    manifest = json.loads((folder / "manifest.json").read_text())
-    from troth.train.checkpoints.distcp import write_manifest
-    from troth.train.checkpoints.store import Stream
-
-    stream = Stream((tmp_path / "copy").open("wb"))
-    stream.write((folder / ".metadata").read_bytes())
-    files = [file for file in manifest["files"] if file["name"] != ".metadata"]
-    from troth.train.checkpoints.store import File
-
-    forged = [*(File(**file) for file in files), File(".metadata", stream.size, stream.hash.hexdigest())]
-    store.publish("step-000000001/manifest.json", write_manifest(1, 1, forged))
+    store, step = Store(tmp_path), "step-000000001"
+    with store.create(f"{step}/.metadata") as stream:
+        stream.write(pickle.dumps(Forged(tmp_path / "harm")))
+    files = read_manifest(store.read(f"{step}/manifest.json"))[:-1]
+    files.append(File(".metadata", stream.size, stream.hash.hexdigest()))
+    store.publish(f"{step}/manifest.json", write_manifest(1, 1, files))
     with pytest.raises(ValueError, match=r"\.metadata asks for posix\.mkdir, which is no part of its format"):
         found(tmp_path)
     assert not (tmp_path / "harm").exists()
 
 
 def test_what_cannot_be_asked_for():
-    with pytest.raises(ValueError, match="moon://far: no place for checkpoints .*moon"):
+    with pytest.raises(ValueError, match=r"moon://far: no place for checkpoints .*moon"):
         Checkpoints("moon://far", 1)
     with pytest.raises(ValueError, match="keep=0"):
         Checkpoints("memory://run", 0)
 
 
 def test_four_ranks_then_two_then_three_then_one(tmp_path):
-    ranks(
-        f"file://{tmp_path}", 4, "save", 1, 2, "load", 1, 2, "save", 2, 3, "load", 2, 3, "save", 3, 1, "load", 3, 4,
-        "load", 3,
-    )  # fmt: skip
+    actions = 4, "save", 1, 2, "load", 1, 2, "save", 2, 3, "load", 2, 3, "save", 3, 1, "load", 3
+    ranks(f"file://{tmp_path}", *actions)
     newest = tmp_path / "step-000000003"
     assert json.loads((newest / "manifest.json").read_text())["world_size"] == 3
     (newest / "__2_0.distcp").write_bytes(b"damaged")
