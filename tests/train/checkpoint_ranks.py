@@ -105,7 +105,7 @@ def save_until_killed(checkpoints: Checkpoints, acknowledged: Path) -> None:
     assert first >= told, f"{told} was complete, {first} is what was found"
     expected = larger(first)
     assert first == 0 or all(torch.equal(local(state[name]), local(expected[name])) for name in expected)
-    print("found", first, flush=True)
+    print("found", first, *notices, flush=True)
     for step in range(first + 1, 10**6):
         checkpoints.save(step, larger(step))
         if dist.get_rank() == 0 and step > first + 1:
