@@ -2,11 +2,11 @@
 
 from troth.system.curate import CurateTable
 from troth.system.cycle import CycleTable
-from troth.system.data import DataTable
+from troth.system.data import DataTable, Stage
 from troth.system.serve import ServeTable
 from troth.system.system import System, load_system, named_systems
 from troth.system.train import TrainTable
 
 __all__ = [
-    "CurateTable", "CycleTable", "DataTable", "ServeTable", "System", "TrainTable", "load_system", "named_systems",
+    "CurateTable", "CycleTable", "DataTable", "ServeTable", "Stage", "System", "TrainTable", "load_system", "named_systems",
 ]  # fmt: skip
