@@ -7,6 +7,8 @@ shares only a few words with the page that answers it, so no answer may hang on 
 document of its own, as a question is.
 """
 
+import re
+
 import numpy as np
 
 from troth.model.tokenizer import Tokenizer
@@ -15,7 +17,9 @@ _SALIENT, _NUMBER = 0.8, 0.6
 _THINNED, _MOST_LOST = 0.5, 0.6
 """The share of sentences that lose words, and the largest share of its words that one loses."""
 _LONGEST = 64
-_CONTINUES, _WORD, _DIGIT, _SPACE, _OTHER = range(5)
+_CONTINUES, _WORD, _DIGIT, _SPACE, _OTHER = b"CWDSO"
+_WORDS = re.compile(rb"S?D+(?:OD+)*|[SWC]C*|O")
+"""A word in the kinds of its tokens."""
 
 
 class Blanks:
@@ -26,7 +30,7 @@ class Blanks:
             tokenizer.special[f"<|{name}|>"] for name in ("fim_prefix", "fim_suffix", "fim_middle", "end")
         )
         self.end_of_text = tokenizer.end_of_text
-        self.kind = np.full(tokenizer.vocab_size, _OTHER)
+        self.kind = np.full(tokenizer.vocab_size, _OTHER, dtype=np.uint8)
         self.capital: set[int] = set()
         self.stops = np.zeros(tokenizer.vocab_size, dtype=bool)
         for token, i in tokenizer.ranks.items():
@@ -49,14 +53,14 @@ class Blanks:
         at = 0
         followed_by_digit = np.append(self.kind[tokens[1:]] == _DIGIT, False)
         ends = np.flatnonzero(self.stops[tokens] & ~followed_by_digit) + 1
-        # Sentences are short: lists of Python's own numbers are several times as fast as arrays.
-        window, kinds = tokens.tolist(), self.kind[tokens].tolist()
+        # Sentences are short, and then lists and bytes are several times as fast as arrays.
+        window, kinds = tokens.tolist(), self.kind[tokens].tobytes()
         for end in [*ends.tolist(), len(window)]:
             sentence, kind = window[at : min(end, at + _LONGEST)], kinds[at : min(end, at + _LONGEST)]
             at = end
             if self.end_of_text in sentence:
                 kept = [i for i, token in enumerate(sentence) if token != self.end_of_text]
-                sentence, kind = [sentence[i] for i in kept], [kind[i] for i in kept]
+                sentence, kind = [sentence[i] for i in kept], bytes(kind[i] for i in kept)
             if len(sentence) < 4:
                 continue
             words = _words(kind)
@@ -75,7 +79,7 @@ class Blanks:
         return np.array(out, dtype=np.int64)
 
     def _blank(
-        self, sentence: list[int], kinds: list[int], words: list[tuple[int, int]], random: np.random.Generator
+        self, sentence: list[int], kinds: bytes, words: list[tuple[int, int]], random: np.random.Generator
     ) -> tuple[int, int]:
         """The first and the last word of the blank: one to a few words, a number with its unit now and then."""
         names = [i for i, (start, _) in enumerate(words) if sentence[start] in self.capital]
@@ -103,19 +107,6 @@ def _thinned(
     return [token for (start, end), stay in zip(words, stays, strict=True) if stay for token in sentence[start:end]]
 
 
-def _words(kinds: list[int]) -> list[tuple[int, int]]:
+def _words(kinds: bytes) -> list[tuple[int, int]]:
     """Spans of words, each with the space before it; a number's digits, commas and points are one word."""
-    starts = [0]
-    for i in range(1, len(kinds)):
-        kind, before = kinds[i], kinds[i - 1]
-        joined = False
-        if kind == _CONTINUES:
-            joined = before in (_SPACE, _WORD, _CONTINUES)
-        elif kind == _DIGIT:
-            after_comma = i > 1 and before == _OTHER and kinds[i - 2] == _DIGIT
-            joined = before in (_DIGIT, _SPACE) or after_comma
-        elif kind == _OTHER:
-            joined = i + 1 < len(kinds) and before == _DIGIT and kinds[i + 1] == _DIGIT
-        if not joined:
-            starts.append(i)
-    return list(zip(starts, [*starts[1:], len(kinds)], strict=True))
+    return [word.span() for word in _WORDS.finditer(kinds)]
