@@ -2,12 +2,12 @@
 
     python bench/loader.py [--rows 16] [--time 4096] [--tokens 96] [--rounds 5] [--json]
 
-Three collections of `--tokens` million tokens in all, of documents of about 800 tokens (log-normal, as web pages are),
-4 bytes a token. `troth` gives rows through Prefetch, one background thread; `troth, no thread` calls Batches. The peer is
-a DataLoader with two workers, the common way without shuffled documents: each row is one slice of a memory map, and a
-worker computes the same targets and documents. Each round times every program once, in turn; a row gives the median. `of
-the limit` is the rate over that of copying the same bytes (24 a token) by memcpy. The second table is `write_shards` on
-real text (the sources of the standard library) beside tiktoken's own batches, which write nothing.
+Three collections, of `--tokens` million tokens together, have documents of about 800 tokens (log-normal, as web pages
+are), 4 bytes a token. `troth` gives rows through Prefetch, one background thread; `troth, no thread` calls Batches. The
+peer is a DataLoader with two workers, the common way without shuffled documents: each row is one slice of a memory map,
+and a worker computes the same targets and documents. Each round times every program once, in turn; a row gives the
+median. `of the limit` is the rate over that of copying as many bytes (24 a token) by memcpy. The second table is
+`write_shards` on real text (the sources of the standard library) beside tiktoken's own batches, which write nothing.
 """
 
 import argparse
@@ -110,7 +110,8 @@ def load(folder: Path, rows: int, time_: int, rounds: int) -> list[dict[str, Any
     peer = f"DataLoader, {WORKERS} workers"
     programs = {"troth": prefetched, "troth, no thread": ours, peer: theirs, "memcpy": copies}
     rates = {
-        name: median * rows * time_ for name, median in medians({n: (p, batch_rate) for n, p in programs.items()}, rounds)
+        name: median * rows * time_
+        for name, median in medians({n: (p, batch_rate) for n, p in programs.items()}, rounds)
     }
     return [
         {

@@ -81,9 +81,7 @@ def test_every_token_is_read_once_an_epoch(tokenizer, tmp_path_factory, texts, t
     sizes = write_shards((("all", text) for text in texts), tokenizer, folder)
     documents = [[tokenizer.end_of_text, *tokenizer.encode(text)] for text in texts]
     assert sizes == {"all": sum(map(len, documents))}
-    batches = Batches(
-        open_shards(folder), {}, tokenizer, sequences=sequences, time=time, fill_in_middle=0, seed=3
-    )
+    batches = Batches(open_shards(folder), {}, tokenizer, sequences=sequences, time=time, fill_in_middle=0, seed=3)
     epochs = 3
     needed = -(-epochs * sizes["all"] // (time + 1))
     stream = [token for window in windows(batches, needed, tokenizer.end_of_text) for token in window]
@@ -155,7 +153,9 @@ def test_every_token_is_read_once_an_epoch_of_many_files(tokenizer, tmp_path_fac
     assert len(stream.collection.files) >= size // 32
     epochs = np.empty((2, size), dtype=np.int64)
     stream.read(0, epochs.reshape(-1))
-    whole = sorted(token for file in range(len(stream.collection.files)) for token in stream.collection.open(file).tokens)
+    whole = sorted(
+        token for file in range(len(stream.collection.files)) for token in stream.collection.open(file).tokens
+    )
     assert all(sorted(epoch) == whole for epoch in epochs.tolist())
     middle = np.empty(size, dtype=np.int64)
     stream.read(size // 2, middle)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from troth.train.shards import open_shards, write_shards
 from troth.train.stream import Stream
 
+MEMORY = fsspec.filesystem("memory")
 few = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -126,16 +127,23 @@ def test_a_file_that_was_cut_off_is_named(tokenizer, tmp_path):
         open_shards(tmp_path)["all"].open(0)
 
 
+@pytest.fixture(scope="module")
+def local(tokenizer, tmp_path_factory):
+    """A folder of shards in 30 files."""
+    folder = tmp_path_factory.mktemp("local")
+    write_shards((("all", f"{text} {'la ' * 4_000}") for text in numbered(600)), tokenizer, folder, file_bytes=200_000)
+    return folder
+
+
 @pytest.fixture
-def remote(tokenizer, tmp_path):
-    """A URL of shards of 30 files, and the same in a local folder."""
-    local = tmp_path / "local"
-    write_shards((("all", f"{text} {'la ' * 4_000}") for text in numbered(600)), tokenizer, local, file_bytes=200_000)
-    url = "memory://bucket/shards"
-    memory = fsspec.filesystem("memory")
-    memory.put(str(local), "/bucket/shards", recursive=True)
-    yield url, local
-    memory.rm("/bucket", recursive=True)
+def url(local, tmp_path):
+    """The same in a bucket."""
+    bucket = f"memory://{tmp_path.name}/shards"
+    for file in local.iterdir():
+        MEMORY.pipe(f"{bucket}/{file.name}", file.read_bytes())
+    yield bucket
+    if MEMORY.exists(bucket):
+        MEMORY.rm(bucket, recursive=True)
 
 
 def read_all(collection):
@@ -150,8 +158,7 @@ def kept_bytes(cache):
     return sum(file.stat().st_size for file in cache.iterdir())
 
 
-def test_shards_at_a_url_are_read_through_a_bounded_cache(remote, tmp_path):
-    url, local = remote
+def test_shards_at_a_url_are_read_through_a_bounded_cache(url, local, tmp_path):
     here, cache = open_shards(local)["all"], tmp_path / "cache"
     whole = sum(file.bytes for file in here.files)
     limit = 10 * max(file.bytes for file in here.files)
@@ -161,8 +168,7 @@ def test_shards_at_a_url_are_read_through_a_bounded_cache(remote, tmp_path):
     assert 0 < kept_bytes(cache) <= limit
 
 
-def test_files_come_before_they_are_asked_for(remote, tmp_path):
-    url, _ = remote
+def test_files_come_before_they_are_asked_for(url, tmp_path):
     there = open_shards(url, tmp_path / "cache")["all"]
     Stream(there, seed=0).read(0, np.empty(100, dtype=np.int64))
     deadline = time.monotonic() + 20
@@ -172,33 +178,30 @@ def test_files_come_before_they_are_asked_for(remote, tmp_path):
     assert len(kept) == 8  # the group that is read, and the next
 
 
-def test_what_is_in_the_cache_is_not_fetched_again(remote, tmp_path):
-    url, local = remote
+def test_what_is_in_the_cache_is_not_fetched_again(url, tmp_path):
     first = read_all(open_shards(url, tmp_path / "cache")["all"])
     again = open_shards(url, tmp_path / "cache")["all"]
-    fsspec.filesystem("memory").rm("/bucket/shards", recursive=True)
+    MEMORY.rm(url, recursive=True)
     assert np.array_equal(read_all(again), first)
-    fsspec.filesystem("memory").put(str(local), "/bucket/shards", recursive=True)
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"), [(lambda data: data[:-8], "damaged"), (lambda data: b"\xff" + data[1:], "damaged"), (None, "fetched")]
+    ("harm", "told"),
+    [(lambda data: data[:-8], "damaged"), (lambda data: b"\xff" + data[1:], "damaged"), (None, "fetched")],
 )
-def test_a_damaged_or_missing_file_at_a_url_is_named(remote, tmp_path, harm, told):
-    url, _ = remote
-    memory = fsspec.filesystem("memory")
-    (name,) = [file for file in memory.ls("/bucket/shards", detail=False) if file.endswith("00003.tokens")]
+def test_a_damaged_or_missing_file_at_a_url_is_named(url, local, tmp_path, harm, told):
+    name = f"{url}/all-00003.tokens"
     if harm:
-        memory.pipe(name, harm(memory.cat(name)))
+        MEMORY.pipe(name, harm(MEMORY.cat(name)))
     else:
-        memory.rm(name)
-    with pytest.raises(ValueError, match=rf"{url}/all-00003.tokens: .*{told}"):
+        MEMORY.rm(name)
+    with pytest.raises(ValueError, match=rf"{name}: .*{told}"):
         read_all(open_shards(url, tmp_path / "cache")["all"])
-    assert not list((tmp_path / "cache").glob("*.partial"))
+    own = open_shards(local)["all"].files[3].sha256
+    assert [file.name for file in (tmp_path / "cache").glob(f"{own}*")] == [f"{own}.lock"]
 
 
-def test_a_cache_that_is_missing_or_too_small_is_explained(remote, tmp_path):
-    url, _ = remote
+def test_a_cache_that_is_missing_or_too_small_is_explained(url, tmp_path):
     with pytest.raises(ValueError, match="need a local folder as cache"):
         open_shards(url)
     with pytest.raises(ValueError, match=r"cache of 1,000 bytes is too small .* it needs [\d,]{9}"):
@@ -220,9 +223,8 @@ print(tokens.sum())
 """
 
 
-def test_processes_share_a_cache(remote, tmp_path):
+def test_processes_share_a_cache(local, tmp_path):
     """What one is fetching the others wait for; what one drops for want of room the others fetch again."""
-    _, local = remote
     cache, limit = tmp_path / "cache", 10 * max(file.bytes for file in open_shards(local)["all"].files)
     cache.mkdir()
     (cache / f"{'0' * 64}.partial").write_bytes(b"left by a process that was killed")
@@ -234,8 +236,7 @@ def test_processes_share_a_cache(remote, tmp_path):
     assert not list(cache.glob("*.partial"))
 
 
-def test_the_index_says_what_is_there(remote):
-    _, local = remote
+def test_the_index_says_what_is_there(local):
     index = json.loads((local / "shards.json").read_text())
     files = index["collections"]["all"]["files"]
     assert {file["name"] for file in files} == {file.name for file in local.glob("*.tokens")}

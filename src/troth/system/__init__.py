@@ -8,5 +8,6 @@ from troth.system.system import System, load_system, named_systems
 from troth.system.train import TrainTable
 
 __all__ = [
-    "CurateTable", "CycleTable", "DataTable", "ServeTable", "Stage", "System", "TrainTable", "load_system", "named_systems",
+    "CurateTable", "CycleTable", "DataTable", "ServeTable", "Stage", "System", "TrainTable", "load_system",
+    "named_systems",
 ]  # fmt: skip

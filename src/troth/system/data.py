@@ -1,5 +1,7 @@
 """[data]: where documents come from and how much of each kind a training run reads."""
 
+from itertools import pairwise
+
 from pydantic import Field, model_validator
 
 from troth.system.table import Table
@@ -24,8 +26,7 @@ class DataTable(Table):
 
     @model_validator(mode="after")
     def _in_order(self) -> "DataTable":
-        starts = [stage.start for stage in self.stages]
-        for before, after in zip(starts, starts[1:], strict=False):
+        for before, after in pairwise(stage.start for stage in self.stages):
             if before >= after:
-                raise ValueError(f"a stage from={after} does not come after the one from={before} that stands before it")
+                raise ValueError(f"stages: from={after} stands after from={before}; stages come in order")
         return self

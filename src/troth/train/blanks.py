@@ -99,9 +99,7 @@ class Blanks:
         return first, last
 
 
-def _thinned(
-    sentence: list[int], words: list[tuple[int, int]], lost: float, random: np.random.Generator
-) -> list[int]:
+def _thinned(sentence: list[int], words: list[tuple[int, int]], lost: float, random: np.random.Generator) -> list[int]:
     """Some words of a sentence, of which each is left out with probability `lost`."""
     stays = (random.random(len(words)) >= lost).tolist()
     return [token for (start, end), stay in zip(words, stays, strict=True) if stay for token in sentence[start:end]]

@@ -13,23 +13,13 @@ import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
+from troth.train.shard_file import ShardFile
+
 _AT_A_TIME = 4
 _BLOCK = 2**22
-
-
-class RemoteFile(Protocol):
-    """What is known of a file beforehand."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def bytes(self) -> int: ...
-    @property
-    def sha256(self) -> str: ...
 
 
 class Cache:
@@ -40,12 +30,13 @@ class Cache:
         folder.mkdir(parents=True, exist_ok=True)
         self.slots = threading.Semaphore(_AT_A_TIME)
         self.coming: dict[str, Future[None]] = {}
-        self.wanted: dict[str, list[RemoteFile]] = {}
+        self.wanted: dict[str, list[ShardFile]] = {}
         for partial in folder.glob("*.partial"):  # Left by a process that was killed, unless somebody holds its lock.
-            with contextlib.suppress(BlockingIOError), _locked(partial.with_suffix(".lock"), fcntl.LOCK_NB):
-                partial.unlink(missing_ok=True)
+            lock = _locked(partial.with_suffix(".lock"), fcntl.LOCK_NB)
+            with contextlib.suppress(BlockingIOError, FileNotFoundError), lock:
+                self._drop(partial)
 
-    def open(self, file: RemoteFile) -> np.ndarray:
+    def open(self, file: ShardFile) -> np.ndarray:
         """Its bytes, memory-mapped. Raises ValueError naming a file that cannot be had or is not what was written."""
         while True:
             self._start(file)
@@ -55,7 +46,7 @@ class Cache:
             except FileNotFoundError:
                 continue  # Another process needed the room just now.
 
-    def ahead(self, reader: str, files: Iterable[RemoteFile]) -> None:
+    def ahead(self, reader: str, files: Iterable[ShardFile]) -> None:
         """Fetch in the background what a reader wants now and next, in place of what it wanted before.
 
         What goes wrong is raised by `open`.
@@ -64,25 +55,26 @@ class Cache:
         for file in self.wanted[reader]:
             self._start(file)
 
-    def _start(self, file: RemoteFile) -> None:
+    def _start(self, file: ShardFile) -> None:
         if file.sha256 not in self.coming:
-            self.coming[file.sha256] = future = Future()
+            future: Future[None] = Future()
+            self.coming[file.sha256] = future
             # A daemon, so that a program that ends does not wait for files that it no longer needs.
             threading.Thread(target=self._bring, args=(file, future), daemon=True).start()
 
-    def _bring(self, file: RemoteFile, future: "Future[None]") -> None:
+    def _bring(self, file: ShardFile, future: Future[None]) -> None:
         kept = self.folder / file.sha256
         try:
             with self.slots, _locked(kept.with_suffix(".lock")):
-                if kept.exists() and kept.stat().st_size == file.bytes:
+                try:
                     os.utime(kept)
-                else:
+                except FileNotFoundError:
                     self._fetch(file, kept)
             future.set_result(None)
         except Exception as error:
             future.set_exception(error)
 
-    def _fetch(self, file: RemoteFile, kept: Path) -> None:
+    def _fetch(self, file: ShardFile, kept: Path) -> None:
         import fsspec
 
         url = f"{self.url.rstrip('/')}/{file.name}"
@@ -96,16 +88,25 @@ class Cache:
                     found.update(block)
                     size += len(block)
         except Exception as error:  # Every file system has errors of its own.
-            partial.unlink()
+            self._drop(partial)
             raise ValueError(f"{url}: cannot be fetched ({error!r})") from error
         if (size, found.hexdigest()) != (file.bytes, file.sha256):
-            partial.unlink()
+            self._drop(partial)
             raise ValueError(f"{url}: damaged; its {size:,} bytes are not the {file.bytes:,} that shards.json lists")
-        os.replace(partial, kept)
+        with self._alone():
+            os.replace(partial, kept)
+
+    def _drop(self, partial: Path) -> None:
+        with self._alone():
+            partial.unlink()
+
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        """Files come, go and change their names one after another, so that the room taken can be added up."""
+        return _locked(self.folder / "room.lock")
 
     def _make_room(self, size: int, partial: Path) -> None:
         """Take the room for a file, from those used longest ago. One that is mapped can still be read where it is."""
-        with _locked(self.folder / "room.lock"):
+        with self._alone():
             for file in itertools.chain.from_iterable(list(self.wanted.values())):
                 with contextlib.suppress(FileNotFoundError):
                     os.utime(self.folder / file.sha256)
@@ -115,8 +116,8 @@ class Cache:
                 if room < 0 and path.suffix != ".partial":
                     path.unlink()
                     room += stat.st_size
-            with partial.open("wb") as file:
-                file.truncate(size)
+            with partial.open("wb") as taken:
+                taken.truncate(size)
 
 
 @contextlib.contextmanager

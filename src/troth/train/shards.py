@@ -1,14 +1,11 @@
-"""Documents as memory-mapped token shards: each collection as files of bounded size, listed in shards.json.
+"""Documents as memory-mapped token shards: each collection as files of bounded size (`shard_file`).
 
-A file holds its tokens one document after another, then (from the next multiple of 8 bytes) where each document ends,
-as int64, and how often it is read, as uint16. shards.json comes last, so a folder without it was not finished.
+shards.json lists them. It is written last, so a folder without it was not finished.
 """
 
-import hashlib
 import json
 import math
 import os
-from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +18,7 @@ import numpy as np
 
 from troth.model.tokenizer import Tokenizer
 from troth.train.cache import Cache
+from troth.train.shard_file import GrowingFile, Shard, ShardFile
 
 FILE_BYTES = 2**28
 GROUP = 4
@@ -31,20 +29,8 @@ _CHUNK_CHARACTERS, _CHUNK_DOCUMENTS = 2**18, 2**12
 _LONGEST_NAME = 200
 
 
-@dataclass(frozen=True)
-class ShardFile:
-    """One file: `read` counts a document's tokens as often as its quarters of weight."""
-
-    name: str
-    tokens: int
-    documents: int
-    read: int
-    bytes: int
-    sha256: str
-
-
 class Store(Protocol):
-    """Where the files of a folder of shards are."""
+    """Where the files of a folder of shards are: here, or elsewhere (`cache`)."""
 
     def open(self, file: ShardFile) -> np.ndarray:
         """Its bytes, memory-mapped. Raises ValueError naming a file that is missing or damaged."""
@@ -71,19 +57,6 @@ class Folder:
 
     def ahead(self, reader: str, files: Iterable[ShardFile]) -> None:
         """They are here."""
-
-
-class Shard:
-    """One file, mapped: an epoch reads the documents `tokens[starts[i]:ends[i]]`, one of more weight several times."""
-
-    def __init__(self, file: ShardFile, data: np.ndarray, dtype: np.dtype, divisor: int):
-        data = np.asarray(data)  # Slices of a plain array are made several times as fast as those of a memmap.
-        self.tokens = data[: file.tokens * dtype.itemsize].view(dtype)
-        at = _aligned(self.tokens.nbytes)
-        ends = data[at : at + 8 * file.documents].view(np.int64)
-        repeats = data[at + 8 * file.documents :].view(np.uint16) // divisor
-        self.ends = np.repeat(ends, repeats)
-        self.starts = np.repeat(np.concatenate(([0], ends[:-1])), repeats)
 
 
 @dataclass(frozen=True)
@@ -149,7 +122,9 @@ def open_shards(folder: str | Path, cache: Path | None = None, cache_bytes: int 
         # At a time each collection reads one group of files and has the next fetched.
         needed = sum(sum(sorted(f.bytes for f in files)[-2 * GROUP :]) for _, files in listed.values())
         if cache_bytes < needed:
-            raise ValueError(f"{cache}: a cache of {cache_bytes:,} bytes is too small for {folder}; it needs {needed:,}")
+            raise ValueError(
+                f"{cache}: a cache of {cache_bytes:,} bytes is too small for {folder}; it needs {needed:,}"
+            )
         store = Cache(str(folder), cache, cache_bytes)
     return {name: Collection(name, dtype, divisor, files, store) for name, (divisor, files) in listed.items()}
 
@@ -239,7 +214,7 @@ class ShardWriter:
             old.unlink()
         self.folder, self.file_bytes = folder, file_bytes
         self.dtype = np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
-        self.open: dict[str, _OpenFile] = {}
+        self.open: dict[str, GrowingFile] = {}
         self.files: dict[str, list[ShardFile]] = {}
         self.divisors: dict[str, int] = {}
 
@@ -254,8 +229,10 @@ class ShardWriter:
             done = self.files.setdefault(collection, [])
             name = quote(collection, safe=" ")
             if len(name) > _LONGEST_NAME:
-                raise ValueError(f"collection {collection[:40]!r}...: a name of at most {_LONGEST_NAME} bytes is needed")
-            file = self.open[collection] = _OpenFile(self.folder / f"{name}-{len(done):05d}.tokens")
+                raise ValueError(
+                    f"collection {collection[:40]!r}...: a name of at most {_LONGEST_NAME} bytes is needed"
+                )
+            file = self.open[collection] = GrowingFile(self.folder / f"{name}-{len(done):05d}.tokens")
         parts = [max(1, round(weight * _PARTS)) for weight in weights]
         self.divisors[collection] = math.gcd(self.divisors.get(collection, 0), *parts)
         file.add(tokens, lengths, parts)
@@ -275,35 +252,3 @@ class ShardWriter:
 
     def _finish(self, collection: str) -> None:
         self.files[collection].append(self.open.pop(collection).finish())
-
-
-class _OpenFile:
-    """A file that grows. It is opened for each addition, so that any number of collections can grow side by side."""
-
-    def __init__(self, path: Path):
-        self.path, self.hash, self.tokens, self.read, self.bytes = path, hashlib.sha256(), 0, 0, 0
-        self.ends, self.parts = array("q"), array("H")
-
-    def add(self, tokens: np.ndarray, lengths: list[int], parts: list[int]) -> None:
-        for length, part in zip(lengths, parts, strict=True):
-            self.tokens += length
-            self.read += length * part
-            self.ends.append(self.tokens)
-            self.parts.append(part)
-        self._write(tokens.tobytes())
-
-    def finish(self) -> ShardFile:
-        self._write(bytes(_aligned(self.bytes) - self.bytes) + self.ends.tobytes() + self.parts.tobytes())
-        return ShardFile(
-            self.path.name, self.tokens, len(self.ends), self.read, self.bytes, self.hash.hexdigest()
-        )  # fmt: skip
-
-    def _write(self, data: bytes) -> None:
-        with self.path.open("ab") as file:
-            file.write(data)
-        self.hash.update(data)
-        self.bytes += len(data)
-
-
-def _aligned(size: int) -> int:
-    return -(-size // 8) * 8

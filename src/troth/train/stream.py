@@ -6,13 +6,12 @@ order follows from seed, name and files alone, and at any time only one group ha
 
 import zlib
 from bisect import bisect_right
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
 from troth.train.shards import GROUP, Collection
 
-_Key, _Value = TypeVar("_Key"), TypeVar("_Value")
 _FILES, _DOCUMENTS = 0, 1
 """What a random generator is for; its seed begins (seed, this, collection)."""
 _KEPT = 2
@@ -46,7 +45,8 @@ class Stream:
             order = np.random.default_rng((self.seed, _FILES, self.key, epoch)).permutation(len(self.sizes))
             ends = np.cumsum(self.sizes[order])
             last = np.minimum(np.arange(GROUP, len(order) + GROUP, GROUP), len(order)) - 1
-            self._epochs = _newest(self._epochs) | {epoch: (order, ends[last])}
+            _forget(self._epochs)
+            self._epochs[epoch] = order, ends[last]
         return self._epochs[epoch]
 
     def _group(self, epoch: int, group: int) -> "_Group":
@@ -55,16 +55,18 @@ class Stream:
             following = (epoch, group + 1) if group + 1 < len(self._epoch(epoch)[1]) else (epoch + 1, 0)
             self.collection.ahead([*now, *self._files(*following)])
             random = np.random.default_rng((self.seed, _DOCUMENTS, self.key, epoch, group))
-            self._groups = _newest(self._groups) | {(epoch, group): _Group(self.collection, now, random)}
+            _forget(self._groups)
+            self._groups[epoch, group] = _Group(self.collection, now, random)
         return self._groups[epoch, group]
 
     def _files(self, epoch: int, group: int) -> list[int]:
         return self._epoch(epoch)[0][group * GROUP : (group + 1) * GROUP].tolist()
 
 
-def _newest(kept: dict[_Key, _Value]) -> dict[_Key, _Value]:
-    """What is kept beside a new entry."""
-    return dict(list(kept.items())[1 - _KEPT :])
+def _forget(kept: dict[Any, Any]) -> None:
+    """Make room for one more."""
+    if len(kept) == _KEPT:
+        del kept[next(iter(kept))]
 
 
 class _Group:
