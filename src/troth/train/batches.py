@@ -45,7 +45,7 @@ class Batches:
         self.streams = {name: Stream(collections[name], seed) for name in self.mixture.names}
         self.sequences, self.time, self.seed, self.fill_in_middle = sequences, time, seed, fill_in_middle
         self.end_of_text = tokenizer.end_of_text
-        self.blanks = Blanks(tokenizer)
+        self.blanks = Blanks(tokenizer) if fill_in_middle else None
 
     def __getitem__(self, step: int) -> Batch:
         """The batch of a step that has `sequences` rows."""
@@ -63,7 +63,7 @@ class Batches:
     def _fill(self, row: int, out: np.ndarray) -> None:
         name, window = self.mixture[row]
         self.streams[name].read(window * len(out), out)
-        if self.fill_in_middle:
+        if self.blanks:
             random = np.random.default_rng((self.seed, _BLANKS, self.streams[name].key, window))
             if random.random() < self.fill_in_middle:
                 out[:] = self.blanks.cut(out, random)

@@ -77,7 +77,7 @@ class Cache:
     def _fetch(self, file: ShardFile, kept: Path) -> None:
         import fsspec
 
-        url = f"{self.url.rstrip('/')}/{file.name}"
+        url = f"{self.url}/{file.name}"
         partial = kept.with_suffix(".partial")
         self._make_room(file.bytes, partial)
         found, size = hashlib.sha256(), 0

@@ -5,6 +5,7 @@ between its halves by rounding their shares, and every half again. Each row's pl
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -110,11 +111,14 @@ def sample(
 ) -> Iterator[str]:
     """Texts of the mixture, to learn a tokenizer from: of each collection its share of so many characters, its
     (collection, text) pairs read again from the start as often as that takes. A collection without a weight is read
-    once, so that none of its characters is unknown."""
+    once, so that its characters are known too. Of each collection no more than its first `characters` are held."""
     members: dict[str, list[str]] = {}
+    sizes: Counter[str] = Counter()
     for collection, text in texts:
-        members.setdefault(collection, []).append(text)
-    share = shares({name: sum(map(len, own)) for name, own in members.items()}, weights)
+        if sizes[collection] < characters:
+            members.setdefault(collection, []).append(text)
+        sizes[collection] += len(text)
+    share = shares(sizes, weights)
     for name, own in members.items():
         room = share.get(name, 0.0) * characters
         for text in cycle(own) if name in share else own:

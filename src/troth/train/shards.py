@@ -95,16 +95,16 @@ class Collection:
 def open_shards(folder: str | Path, cache: Path | None = None, cache_bytes: int = 2**38) -> dict[str, Collection]:
     """The shards of a folder by collection.
 
-    A local folder is mapped in place. From an fsspec URL (`s3://...`) files are fetched ahead of use into `cache`,
-    which holds at most `cache_bytes`. Raises ValueError where `write_shards` did not finish, or where a URL has no
-    cache or one too small.
+    A local folder is mapped in place. From an fsspec URL (`s3://...`, or `file://...` for a slow shared disk) files are
+    fetched ahead of use into `cache`, which holds at most `cache_bytes`. Raises ValueError where `write_shards` did not
+    finish, or where a URL has no cache or one too small.
     """
-    remote = "://" in str(folder)
+    place, remote = str(folder).rstrip("/"), "://" in str(folder)
     try:
         if remote:
             import fsspec
 
-            with fsspec.open(f"{folder}/shards.json") as file:
+            with fsspec.open(f"{place}/shards.json") as file:
                 index = json.load(file)
         else:
             index = json.loads((Path(folder) / "shards.json").read_text())
@@ -113,7 +113,7 @@ def open_shards(folder: str | Path, cache: Path | None = None, cache_bytes: int 
             name: (entry["divisor"], tuple(ShardFile(**file) for file in entry["files"]))
             for name, entry in index["collections"].items()
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # Every file system has errors of its own.
         raise ValueError(f"{folder}: no token shards ({error!r})") from error
     store: Store = Folder(Path(folder))
     if remote:
@@ -125,7 +125,7 @@ def open_shards(folder: str | Path, cache: Path | None = None, cache_bytes: int 
             raise ValueError(
                 f"{cache}: a cache of {cache_bytes:,} bytes is too small for {folder}; it needs {needed:,}"
             )
-        store = Cache(str(folder), cache, cache_bytes)
+        store = Cache(place, cache, cache_bytes)
     return {name: Collection(name, dtype, divisor, files, store) for name, (divisor, files) in listed.items()}
 
 
