@@ -113,7 +113,6 @@ def test_a_file_is_not_read_further_than_needed(tmp_path):
         ("a.jsonl.gz", b"no gzip", "a.jsonl.gz: not readable"),
         ("a.jsonl.zst", b"no zstd", "a.jsonl.zst: not readable"),
         ("a.parquet", b"no parquet", "a.parquet: not readable"),
-        ("a.lance", b"no lance", "a.lance: "),
         ("a.txt", b"text", "a.txt: no documents; expected Parquet, JSON lines or a Lance dataset"),
     ],
 )
@@ -123,6 +122,12 @@ def test_what_cannot_be_read_is_named(tmp_path, name, content, told):
         list(read_documents([str(tmp_path / name)]))
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_no_lance_dataset_is_named(tmp_path):
+    (tmp_path / "a.lance").mkdir()
+    with pytest.raises(ValueError, match=r"a.lance: no Lance dataset"):
+        list(read_documents([str(tmp_path)]))
 
 
 @pytest.mark.parametrize(

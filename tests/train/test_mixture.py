@@ -34,6 +34,7 @@ def test_a_tokenizer_reads_collections_by_their_weights_and_small_ones_again():
 def test_no_collection_is_missed(weights):
     assert {text[0] for text in sample(TEXTS, weights, characters=2_000)} == set("pqct")
 
+
 def test_of_a_large_collection_the_beginning_is_enough():
     """Its texts are not held, and its size still counts."""
     texts = [*(("web", text) for text in "ab" * 500), ("code", "c" * 250)]
