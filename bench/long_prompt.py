@@ -15,7 +15,8 @@ import time
 import torch
 from idle import warn_if_busy
 
-from troth.model.decoder import Decoder, initialise
+from troth.model.decoder import Decoder
+from troth.model.initialise import initialise
 from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.engine import Engine
 from troth.serve.engine.request import Request
@@ -52,7 +53,7 @@ def main() -> None:
 def run(length: int, chunk: int) -> dict[str, float]:
     """Prefill one prompt and decode one token."""
     config = load_system("nano", [f"model.max_position_embeddings={POSITIONS}"]).model
-    model = initialise(Decoder(config), torch.Generator().manual_seed(0)).eval()
+    model = initialise(Decoder(config), 0).eval()
     start = peak_mib()
     tokenizer = Tokenizer({bytes([byte]): byte for byte in range(256)})
     engine = Engine(model, tokenizer, ServeTable(cache_tokens=POSITIONS, max_step_tokens=chunk))

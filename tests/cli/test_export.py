@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from troth.model.decoder import Decoder, initialise
+from troth.model.decoder import Decoder
+from troth.model.initialise import initialise
 from troth.model.families.configs import to_hf_config
 from troth.model.families.weights import save_weights
 from troth.model.tokenizer import Tokenizer
@@ -27,7 +28,7 @@ def folder(tmp_path_factory):
     path.mkdir()
     config = load_system("nano", ["model.vocab_size=400"]).model
     tokenizer = Tokenizer.train(iter([Path(json.__file__).read_text(encoding="utf-8")]), 400)
-    model = initialise(Decoder(config), torch.Generator().manual_seed(0))
+    model = initialise(Decoder(config), 0)
     save_weights(model, to_hf_config(config, "float32", tokenizer.end_of_text), path)
     tokenizer.save(path)
     return path

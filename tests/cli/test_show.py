@@ -7,7 +7,8 @@ import sys
 import pytest
 import torch
 
-from troth.model.decoder import Decoder, initialise
+from troth.model.decoder import Decoder
+from troth.model.initialise import initialise
 from troth.model.families.configs import to_hf_config
 from troth.model.families.weights import save_weights
 from troth.system import load_system
@@ -51,7 +52,7 @@ def test_a_longer_sequence_costs_more_in_attention_alone():
 
 def test_a_model_folder_is_shown_as_it_is(tmp_path):
     config = load_system("nano").model
-    model = initialise(Decoder(config), torch.Generator().manual_seed(0))
+    model = initialise(Decoder(config), 0)
     save_weights(model, to_hf_config(config, "float32", 0), tmp_path)
     figures = json.loads(show("--model", str(tmp_path), "--json").stdout)
     assert figures["parameters"]["total"] == sum(parameter.numel() for parameter in model.parameters())

@@ -15,13 +15,14 @@ import pytest
 import torch
 import uvicorn
 
+from troth.model.chat_template import ChatTemplate
 from troth.model.config import ModelConfig
-from troth.model.decoder import Decoder, initialise
+from troth.model.decoder import Decoder
+from troth.model.initialise import initialise
 from troth.model.families.configs import to_hf_config
 from troth.model.families.weights import save_weights
 from troth.model.tokenizer import Tokenizer
 from troth.serve.api.app import create_app
-from troth.serve.api.chat_template import ChatTemplate
 from troth.serve.api.served import Served
 from troth.serve.engine.engine import Engine
 from troth.serve.engine.thread import EngineThread
@@ -81,7 +82,7 @@ def config() -> ModelConfig:
 def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer, config: ModelConfig) -> Path:
     path = tmp_path_factory.mktemp("models") / "tiny"
     path.mkdir()
-    model = initialise(Decoder(config), torch.Generator().manual_seed(5))
+    model = initialise(Decoder(config), 5)
     # Routers that start at zero would send every token to the same experts.
     for moe in model.moe_layers():
         torch.nn.init.normal_(moe.router.gate.weight, std=0.2, generator=torch.Generator().manual_seed(6))

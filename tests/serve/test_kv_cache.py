@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from troth.model.config import ModelConfig
-from troth.model.decoder import Decoder, initialise
+from troth.model.decoder import Decoder
+from troth.model.initialise import initialise
 from troth.model.norm import RMSNorm
 from troth.serve.engine.kv_cache import KVCache
 
@@ -55,7 +56,7 @@ class Piece:
 def network(config: ModelConfig, changes: dict[str, Any], dtype: torch.dtype) -> Decoder:
     """The network of another kind, with random weights, those of norms and routers too."""
     random = torch.Generator().manual_seed(7)
-    model = initialise(Decoder(ModelConfig(**(config.model_dump() | changes))), random)
+    model = initialise(Decoder(ModelConfig(**(config.model_dump() | changes))), 7)
     for module in model.modules():
         if isinstance(module, RMSNorm):
             module.weight.uniform_(0.5, 1.5, generator=random)

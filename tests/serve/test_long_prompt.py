@@ -7,7 +7,8 @@ import sys
 import pytest
 import torch
 
-from troth.model.decoder import Decoder, initialise
+from troth.model.decoder import Decoder
+from troth.model.initialise import initialise
 from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.engine import Engine
 from troth.serve.engine.request import Request
@@ -20,7 +21,7 @@ POSITIONS = 133_120
 def peak_after(length: int) -> float:
     """Serve a random prompt on a network of nano's width and return the most memory that the process held, in GiB."""
     config = load_system("nano", [f"model.max_position_embeddings={POSITIONS}"]).model
-    model = initialise(Decoder(config), torch.Generator().manual_seed(0)).eval()
+    model = initialise(Decoder(config), 0).eval()
     tokenizer = Tokenizer({bytes([byte]): byte for byte in range(256)})
     engine = Engine(model, tokenizer, ServeTable(cache_tokens=POSITIONS))
     prompt = tuple(torch.randint(0, 256, (length,), generator=torch.Generator().manual_seed(1)).tolist())

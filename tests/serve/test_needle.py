@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from troth.model.config import ModelConfig
-from troth.model.decoder import Decoder, initialise
+from troth.model.decoder import Decoder
+from troth.model.initialise import initialise
 from troth.model.rope import rotary_angles, rotate
 from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.engine import Engine
@@ -74,7 +75,7 @@ def copier(vocabulary: int, positions: int) -> Decoder:
         initializer_range=0.2,
     )
     random = torch.Generator().manual_seed(0)
-    model = initialise(Decoder(config), random).eval()
+    model = initialise(Decoder(config), 0).eval()
     for moe in model.moe_layers():
         moe.router.gate.weight.normal_(generator=random)
     model.embed_tokens.weight.zero_()
@@ -87,7 +88,8 @@ def copier(vocabulary: int, positions: int) -> Decoder:
     here[:5] = 1
     one_back = rotate(here[None, None, None], *rotary_angles(torch.tensor([[-1]]), config)).flatten()
     for number, (source, target) in enumerate(((NOW, ONE), (ONE, TWO), (TWO, THREE), (NOW, NEXT))):
-        layer, attention = model.layers[number], model.layers[number].self_attn
+        layer = model.layers[str(number)]
+        attention = layer.self_attn
         for matrix in (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj, attention.gate_proj):
             matrix.weight.zero_()
         if config.layer_type(number) == "sliding_attention":

@@ -8,6 +8,12 @@ from hypothesis import strategies as st
 from troth.model.decoder import Decoder
 from troth.train.optim import Muon, build_optimizers, orthogonalise
 from troth.train.schedule import warmup_stable_decay
+from troth.train.weights import Weight, weights_of
+
+
+def weight(start):
+    parameter = torch.nn.Parameter(start)
+    return Weight("w", parameter, parameter)
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 8, 40), (5, 40, 8), (2, 64, 48)])
@@ -31,49 +37,37 @@ def test_directions_stay():
 def test_a_stack_is_updated_as_each_matrix_alone(weight_decay):
     random = torch.Generator().manual_seed(2)
     start, gradients = torch.randn(5, 12, 8, generator=random), torch.randn(4, 5, 12, 8, generator=random)
-    stack = torch.nn.Parameter(start.clone())
-    alone = [torch.nn.Parameter(matrix.clone()) for matrix in start]
+    stack = weight(start.clone())
+    alone = [weight(matrix.clone()) for matrix in start]
     optimizers = [Muon([stack], lr=0.1, weight_decay=weight_decay)]
     optimizers += [Muon([matrix], lr=0.1, weight_decay=weight_decay) for matrix in alone]
     for gradient in gradients:
-        stack.grad = gradient.clone()
+        stack.local.grad = gradient.clone()
         for matrix, part in zip(alone, gradient, strict=True):
-            matrix.grad = part.clone()
+            matrix.local.grad = part.clone()
         for optimizer in optimizers:
             optimizer.step()
-    torch.testing.assert_close(stack.data, torch.stack([matrix.data for matrix in alone]), atol=1e-5, rtol=1e-5)
-    assert (stack - start).abs().max() > 0.05
-
-
-def test_matrices_above_each_other_are_updated_as_each_alone():
-    random = torch.Generator().manual_seed(4)
-    gradient = torch.randn(3, 12, 8, generator=random)
-    both = torch.nn.Parameter(torch.zeros(3, 12, 8))
-    gate, up = torch.nn.Parameter(torch.zeros(3, 6, 8)), torch.nn.Parameter(torch.zeros(3, 6, 8))
-    both.grad = gradient.clone()
-    gate.grad, up.grad = (part.clone() for part in gradient.chunk(2, dim=1))
-    Muon([{"params": [both], "stacked": 2}], lr=0.1).step()
-    Muon([gate, up], lr=0.1).step()
-    torch.testing.assert_close(both.data, torch.cat([gate.data, up.data], dim=1), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(stack.local.data, torch.stack([matrix.local.data for matrix in alone]), atol=1e-5, rtol=1e-5)
+    assert (stack.local - start).abs().max() > 0.05
 
 
 def test_a_first_step_is_the_orthogonal_gradient_at_the_size_of_adam():
-    weight = torch.nn.Parameter(torch.zeros(10, 40))
-    weight.grad = torch.randn(10, 40, generator=torch.Generator().manual_seed(3))
-    Muon([weight], lr=0.5).step()
-    expected = -0.5 * 0.2 * 40**0.5 * orthogonalise(weight.grad[None], torch.float32)[0]
-    torch.testing.assert_close(weight.data, expected, atol=1e-5, rtol=1e-4)
+    wide = weight(torch.zeros(10, 40))
+    wide.local.grad = torch.randn(10, 40, generator=torch.Generator().manual_seed(3))
+    Muon([wide], lr=0.5).step()
+    expected = -0.5 * 0.2 * 40**0.5 * orthogonalise(wide.local.grad[None], torch.float32)[0]
+    torch.testing.assert_close(wide.local.data, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_a_parameter_without_gradient_stays():
-    weight = torch.nn.Parameter(torch.ones(3, 3))
-    Muon([weight], lr=1.0, weight_decay=0.5).step()
-    assert torch.equal(weight.data, torch.ones(3, 3))
+    still = weight(torch.ones(3, 3))
+    Muon([still], lr=1.0, weight_decay=0.5).step()
+    assert torch.equal(still.local.data, torch.ones(3, 3))
 
 
 def test_matrices_of_layers_go_to_muon_and_the_rest_to_adam(tiny):
     model = Decoder(tiny)
-    muon, adam = build_optimizers(model, 0.02, 0.003, 0.0, torch.float32)
+    muon, adam = build_optimizers(weights_of([model]), 0.02, 0.003, 0.0, torch.float32)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     to_muon, to_adam = ({names[id(p)] for group in o.param_groups for p in group["params"]} for o in (muon, adam))
     assert to_muon | to_adam == set(names.values())

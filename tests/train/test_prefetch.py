@@ -24,11 +24,10 @@ def threads():
     return [thread for thread in threading.enumerate() if thread.name == "prefetch"]
 
 
-def test_batches_come_in_order_as_tensors():
+def test_batches_come_in_order():
     with Prefetch(numbered([], stop=20)) as ready:
         found = list(ready)
-    assert [inputs.tolist() for inputs, _, _ in found] == [[[number, number]] for number in range(20)]
-    assert all(part.dtype == torch.int64 and part.is_contiguous() for batch in found for part in batch)
+    assert [batch.inputs.tolist() for batch in found] == [[[number, number]] for number in range(20)]
     assert not threads()
 
 
@@ -50,7 +49,7 @@ def test_an_error_comes_after_the_batches_before_it():
         raise ValueError("shard 7: damaged")
 
     ready = Prefetch(broken())
-    assert [int(next(ready)[0][0, 0]) for _ in range(2)] == [0, 1]
+    assert [int(next(ready).inputs[0, 0]) for _ in range(2)] == [0, 1]
     with pytest.raises(ValueError, match="shard 7: damaged"):
         next(ready)
     assert not threads()
@@ -69,4 +68,7 @@ def test_closed_in_the_middle_it_ends():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_for_a_gpu_tensors_are_pinned():
     with Prefetch(numbered([], stop=1), "cuda") as ready:
-        assert all(part.is_pinned() for part in next(ready))
+        batch = next(ready)
+    for part in (batch.inputs, batch.targets, batch.documents):
+        assert torch.from_numpy(part).is_pinned()
+        assert torch.from_numpy(part).to("cuda", non_blocking=True).tolist() == [[0, 0]]

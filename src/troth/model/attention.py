@@ -45,16 +45,20 @@ class MaskedAttention:
         return attention(q_BHTd, k_BKTd, v_BKTe, self.seen[self.config.layer_type(layer)], scores)
 
 
-def packed_attention(config: ModelConfig, documents_BT: torch.Tensor) -> MaskedAttention:
+def packed_attention(
+    config: ModelConfig, documents_BT: torch.Tensor, queries_Q: torch.Tensor | None = None
+) -> MaskedAttention:
     """Causal attention inside each document of a packed batch: `documents_BT` numbers the document of each token.
 
-    Sliding layers see `sliding_window` tokens, the token itself included; full layers see the whole document.
+    Sliding layers see `sliding_window` tokens, the token itself included; full layers see the whole document. With
+    `queries_Q`, only the queries of these times are there.
     """
     position_T = torch.arange(documents_BT.shape[1], device=documents_BT.device)
-    distance_TT = position_T[:, None] - position_T[None, :]
-    seen_B1TT = (documents_BT[:, :, None] == documents_BT[:, None, :])[:, None] & (distance_TT >= 0)
-    near_B1TT = seen_B1TT & (distance_TT < config.window)
-    return MaskedAttention(config, {"full_attention": seen_B1TT, "sliding_attention": near_B1TT})
+    queries_Q = position_T if queries_Q is None else queries_Q
+    distance_QT = queries_Q[:, None] - position_T[None, :]
+    seen_B1QT = (documents_BT[:, queries_Q, None] == documents_BT[:, None, :])[:, None] & (distance_QT >= 0)
+    near_B1QT = seen_B1QT & (distance_QT < config.window)
+    return MaskedAttention(config, {"full_attention": seen_B1QT, "sliding_attention": near_B1QT})
 
 
 class Attention(nn.Module):

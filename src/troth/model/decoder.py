@@ -7,7 +7,6 @@ from torch import nn
 
 from troth.model.attention import Attend, Attention, packed_attention
 from troth.model.config import ModelConfig
-from troth.model.experts import Experts
 from troth.model.latent_attention import LatentAttention
 from troth.model.moe import FeedForward, MoE
 from troth.model.norm import RMSNorm
@@ -52,21 +51,31 @@ def _plainly(part: nn.Module, *args: Any) -> torch.Tensor:
 
 
 class Decoder(nn.Module):
-    """A mixture-of-experts language model; weights start uninitialised, see `initialise`."""
+    """A mixture-of-experts language model; weights start uninitialised, see `initialise`.
 
-    def __init__(self, config: ModelConfig):
+    With `layers` it is the part of one that has these layers, the embedding where they begin with the first, and the
+    last norm and the head where they end with the last.
+    """
+
+    def __init__(self, config: ModelConfig, layers: range | None = None):
         super().__init__()
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(DecoderLayer(config, layer) for layer in range(config.num_hidden_layers))
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        layers = range(config.num_hidden_layers) if layers is None else layers
+        self.first, self.last = layers.start == 0, layers.stop == config.num_hidden_layers
+        if self.first:
+            self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        # By their numbers, so that a part's weights have the names that they have in the whole.
+        self.layers = nn.ModuleDict({str(layer): DecoderLayer(config, layer) for layer in layers})
+        if self.last:
+            self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
+            assert self.first and self.last
             self.lm_head.weight = self.embed_tokens.weight
 
     def forward(
         self,
-        tokens_BT: torch.Tensor,
+        inputs: torch.Tensor,
         attend: Attend | None = None,
         positions_BT: torch.Tensor | None = None,
         call: Call = _plainly,
@@ -74,21 +83,24 @@ class Decoder(nn.Module):
     ) -> torch.Tensor:
         """Hidden states [batch, time, hidden] after the last norm; `logits` turns them into scores.
 
-        Without `attend` each row of `tokens_BT` is one document; without `positions_BT` it starts at position 0. With
+        `inputs` are tokens [batch, time]; a part without the embedding takes hidden states, and one without the head
+        returns those after its last layer. Without `attend` each row is one document; without `positions_BT` it starts at position 0. With
         `wanted_W`, indices of times, only the states of these are returned, and the last layer's feed-forward is
         spared for the others: a prompt needs the scores of its last token.
         """
         if attend is None:
-            attend = packed_attention(self.config, torch.zeros_like(tokens_BT))
+            attend = packed_attention(self.config, torch.zeros(inputs.shape[:2], dtype=int, device=inputs.device))
         if positions_BT is None:
-            positions_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device).expand_as(tokens_BT)
+            positions_BT = torch.arange(inputs.shape[1], device=inputs.device).expand(inputs.shape[:2])
         positions = Positions.of(positions_BT, self.config)
-        h_BTD = call(self.embed_tokens, tokens_BT)
-        if self.config.mup_enabled:
-            h_BTD = h_BTD * self.config.hidden_size**0.5
-        for place, layer in enumerate(self.layers, 1):
+        h_BTD = inputs
+        if self.first:
+            h_BTD = call(self.embed_tokens, inputs)
+            if self.config.mup_enabled:
+                h_BTD = h_BTD * self.config.hidden_size**0.5
+        for place, layer in enumerate(self.layers.values(), 1):
             h_BTD = call(layer, h_BTD, positions, attend, wanted_W if place == len(self.layers) else None)
-        return self.norm(h_BTD)
+        return self.norm(h_BTD) if self.last else h_BTD
 
     def logits(self, h_BTD: torch.Tensor) -> torch.Tensor:
         """Scores over the vocabulary, in the dtype of the weights, for hidden states of any leading shape."""
@@ -99,23 +111,4 @@ class Decoder(nn.Module):
 
     def moe_layers(self) -> list[MoE]:
         """The mixture-of-experts parts, from the first layer to the last."""
-        return [layer.mlp for layer in self.layers if isinstance(layer.mlp, MoE)]
-
-
-@torch.no_grad()
-def initialise(model: Decoder, generator: torch.Generator) -> Decoder:
-    """Fill every matrix with N(0, initializer_range^2); biases and routers start at zero, so that all experts begin
-    alike."""
-    std = model.config.initializer_range
-    for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Embedding):
-            module.weight.normal_(0, std, generator=generator)
-        elif isinstance(module, Experts):
-            module.gate_up_proj.normal_(0, std, generator=generator)
-            module.down_proj.normal_(0, std, generator=generator)
-    for name, parameter in model.named_parameters():
-        if name.endswith(("bias", "sinks")):
-            parameter.zero_()
-    for moe in model.moe_layers():
-        moe.router.gate.weight.zero_()
-    return model
+        return [layer.mlp for layer in self.layers.values() if isinstance(layer.mlp, MoE)]

@@ -22,6 +22,7 @@ class LatentAttention(nn.Module):
         super().__init__()
         assert config.latent is not None
         self.layer, self.heads, self.latent = layer, config.num_attention_heads, config.latent
+        self.head_dim = config.head_dim
         self.scores = Scores(config.attention_scale)
         sizes, hidden = config.latent, config.hidden_size
         query_size = self.heads * config.head_dim
@@ -43,7 +44,7 @@ class LatentAttention(nn.Module):
             q_BTH = self.q_proj(x_BTD)
         else:
             q_BTH = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x_BTD)))
-        q_BHTd = q_BTH.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        q_BHTd = q_BTH.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
         q_own, q_turned = q_BHTd.split((sizes.qk_nope_head_dim, sizes.qk_rope_head_dim), dim=-1)
         latent_BTc, key_BTr = self.kv_a_proj_with_mqa(x_BTD).split(
             (sizes.kv_lora_rank, sizes.qk_rope_head_dim), dim=-1
@@ -54,9 +55,10 @@ class LatentAttention(nn.Module):
         if attend.keeps:
             out_BHTv = self._over_latents(q_own, q_turned, latent_B1Tc, key_B1Tr, attend)
         else:
-            expanded = self.kv_b_proj(latent_B1Tc[:, 0]).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            sizes_of_head = sizes.qk_nope_head_dim + sizes.v_head_dim
+            expanded = self.kv_b_proj(latent_B1Tc[:, 0]).unflatten(-1, (-1, sizes_of_head)).transpose(1, 2)
             k_own, v_BHTv = expanded.split((sizes.qk_nope_head_dim, sizes.v_head_dim), dim=-1)
-            k_BHTd = torch.cat((k_own, key_B1Tr.expand(-1, self.heads, -1, -1)), dim=-1)
+            k_BHTd = torch.cat((k_own, key_B1Tr.expand(-1, k_own.shape[1], -1, -1)), dim=-1)
             q_BHTd = torch.cat((q_own, q_turned), dim=-1)
             out_BHTv = attend(self.layer, q_BHTd, k_BHTd, v_BHTv, self.scores)
         return self.o_proj(out_BHTv.transpose(1, 2).flatten(2))

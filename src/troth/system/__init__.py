@@ -3,11 +3,12 @@
 from troth.system.curate import CurateTable
 from troth.system.cycle import CycleTable
 from troth.system.data import DataTable, Stage
+from troth.system.parallel import Layout, ParallelTable, lay_out
 from troth.system.serve import ServeTable
 from troth.system.system import System, load_system, named_systems
 from troth.system.train import TrainTable
 
 __all__ = [
-    "CurateTable", "CycleTable", "DataTable", "ServeTable", "Stage", "System", "TrainTable", "load_system",
-    "named_systems",
+    "CurateTable", "CycleTable", "DataTable", "Layout", "ParallelTable", "ServeTable", "Stage", "System", "TrainTable",
+    "lay_out", "load_system", "named_systems",
 ]  # fmt: skip

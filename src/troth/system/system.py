@@ -11,6 +11,7 @@ from troth.model.config import ModelConfig
 from troth.system.curate import CurateTable
 from troth.system.cycle import CycleTable
 from troth.system.data import DataTable
+from troth.system.parallel import ParallelTable
 from troth.system.serve import ServeTable
 from troth.system.table import Table
 from troth.system.train import TrainTable
@@ -23,6 +24,7 @@ class System(Table):
     curate: CurateTable = CurateTable()
     model: ModelConfig
     train: TrainTable
+    parallel: ParallelTable = ParallelTable()
     cycle: CycleTable
     serve: ServeTable = ServeTable()
 

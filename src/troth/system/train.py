@@ -10,7 +10,9 @@ from troth.system.table import Table
 class TrainTable(Table):
     """`batch_tokens` and `sequence_length` are in tokens; learning rates are peaks of the WSD schedule, in which
     `warmup` and `decay` are shares of all steps. `fill_in_middle` is the share of sequences trained with a blank.
-    With full `activation_checkpointing` a layer keeps its input only and is computed again for its gradient."""
+    With full `activation_checkpointing` a layer keeps its input only and is computed again for its gradient; with
+    selective, it keeps the results of products too. In `float64`, which is for
+    proofs, weights are of that dtype too."""
 
     steps: int = Field(gt=0)
     batch_tokens: int = Field(gt=0)
@@ -24,8 +26,8 @@ class TrainTable(Table):
     balance_rate: float = Field(default=1e-3, ge=0)
     z_loss: float = Field(default=0.0, ge=0)
     fill_in_middle: float = Field(default=0.0, ge=0, le=1)
-    precision: Literal["auto", "float32", "bf16"] = "auto"
-    activation_checkpointing: Literal["none", "full"] = "none"
+    precision: Literal["auto", "float32", "bf16", "float64"] = "auto"
+    activation_checkpointing: Literal["none", "selective", "full"] = "none"
     checkpoint_every: int = Field(default=200, gt=0)
     keep_checkpoints: int = Field(default=2, gt=0)
     log_every: int = Field(default=10, gt=0)

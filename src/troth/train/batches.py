@@ -29,6 +29,10 @@ class Batch:
     targets: np.ndarray
     documents: np.ndarray
 
+    def rows(self, first: int, end: int) -> "Batch":
+        """Some of the sequences."""
+        return Batch(self.inputs[first:end], self.targets[first:end], self.documents[first:end])
+
 
 class Batches:
     """Rows over collections by their weights; where no weight names any of them, by their sizes.

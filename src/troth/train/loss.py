@@ -17,7 +17,7 @@ class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, h_ND: torch.Tensor, w_VD: torch.Tensor, targets_N: torch.Tensor, z_loss: float, scale: float,
-        softcap: float | None,
+        softcap: float | None, count: int,
     ) -> torch.Tensor:  # fmt: skip
         wide = torch.promote_types(w_VD.dtype, torch.float32)
         tokens, vocabulary = len(h_ND), len(w_VD)
@@ -58,27 +58,29 @@ class _ChunkedLoss(torch.autograd.Function):
                 grad_w.addmm_(p.T, h)
             else:
                 grad_w += p.T @ h
-        count = max(1, tokens)
         grad_h.mul_(scale / count)
         grad_w.mul_(scale / count)
         ctx.save_for_backward(grad_h, grad_w.to(w_VD.dtype))
         return (loss / count).to(wide)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None, None, None]:
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         grad_h, grad_w = ctx.saved_tensors
-        return grad_h * grad.to(grad_h.dtype), grad_w * grad.to(grad_w.dtype), None, None, None, None
+        return grad_h * grad.to(grad_h.dtype), grad_w * grad.to(grad_w.dtype), None, None, None, None, None
 
 
 def next_token_loss(
     h_ND: torch.Tensor, w_VD: torch.Tensor, targets_N: torch.Tensor, z_loss: float, scale: float = 1.0,
-    softcap: float | None = None,
+    softcap: float | None = None, count: int | None = None,
 ) -> torch.Tensor:  # fmt: skip
     """Mean cross-entropy in nats over targets >= 0, plus `z_loss` times the mean squared log-partition (PaLM).
+
+    With `count` the sums are divided by it instead: these are then some of the targets of a larger batch.
 
     `h_ND` are hidden states and `w_VD` the head's weight, of one dtype; the result is float32 or wider. Scores are
     multiplied by `scale` and bent below `softcap`, as in `Decoder.logits`. Tokens that carry no loss cost no product
     with the head.
     """
     kept = (targets_N >= 0).nonzero()[:, 0]
-    return _ChunkedLoss.apply(h_ND[kept], w_VD, targets_N[kept], z_loss, scale, softcap)
+    count = max(1, len(kept)) if count is None else count
+    return _ChunkedLoss.apply(h_ND[kept], w_VD, targets_N[kept], z_loss, scale, softcap, count)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,18 @@ class Metrics:
         return self.seconds_per_step * (self.steps - self.step)
 
 
-def load_figures(shares: list[torch.Tensor]) -> tuple[float, int]:
-    """Mean normalised entropy of the experts' load shares over layers, and the number of dead experts."""
-    if not shares:
-        return 1.0, 0
+def load_figures(shares: list[torch.Tensor], stages: dist.ProcessGroup | None = None) -> tuple[float, int]:
+    """Mean normalised entropy of the experts' load shares over layers, and the number of dead experts.
+
+    With `stages`, over the layers of all these ranks. Collective.
+    """
     entropy = sum(float(-(s * s.clamp(min=1e-12).log()).sum()) / math.log(max(2, len(s))) for s in shares)
-    return entropy / len(shares), sum(int((s * len(s) < 0.01).sum()) for s in shares)
+    dead = sum(int((s * len(s) < 0.01).sum()) for s in shares)
+    sums = torch.tensor([entropy, dead, len(shares)], dtype=torch.float64, device=shares[0].device if shares else "cpu")
+    if stages is not None:
+        dist.all_reduce(sums, group=stages)
+    entropy, dead, layers = sums.tolist()
+    return (entropy / layers, int(dead)) if layers else (1.0, 0)
 
 
 class MetricsLog:

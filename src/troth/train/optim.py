@@ -5,12 +5,14 @@ costs 5% of nano's step and taught it no more); the update is scaled by 0.2 * sq
 size is like AdamW's (Liu et al., 2502.16982).
 """
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor.placement_types import Placement, _StridedShard
 
-from troth.model.decoder import Decoder
+from troth.train.weights import Weight
 
 _QUINTIC = 3.4445, -4.7750, 2.0315
 
@@ -29,56 +31,93 @@ def orthogonalise(g_SOI: torch.Tensor, dtype: torch.dtype, steps: int = 4) -> to
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum with orthogonalised updates; parameters are [out, in] or [experts, out, in].
+    """Nesterov momentum with orthogonalised updates; weights are [out, in] or stacks of these, [..., out, in].
 
-    Matrices of one shape, from all layers and experts, are orthogonalised together in one batched product. A group
-    whose `stacked` is n holds n matrices above each other in every [out, in], such as the experts' gate and up.
+    Matrices of one shape, from all layers and experts, are orthogonalised together in one batched product. Where ranks
+    hold parts of matrices, they exchange these so that each has some of the matrices whole, and exchange them back.
     """
 
     def __init__(
-        self, parameters: list[nn.Parameter] | list[dict[str, Any]], lr: float, momentum: float = 0.95,
-        weight_decay: float = 0.0, dtype: torch.dtype = torch.float32,
+        self, weights: Sequence[Weight], lr: float, momentum: float = 0.95, weight_decay: float = 0.0,
+        dtype: torch.dtype = torch.float32,
     ):  # fmt: skip
-        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "stacked": 1})
-        self.dtype = dtype
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__([weight.local for weight in weights], defaults)
+        self.weights, self.dtype = list(weights), dtype
+        for weight in weights:
+            self.state[weight.local]["momentum"] = torch.zeros_like(weight.local)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Update every parameter that has a gradient; the loss is not computed anew."""
-        for group in self.param_groups:
-            by_shape: dict[tuple[int, int], list[tuple[nn.Parameter, torch.Tensor]]] = {}
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    shape = parameter.shape[-2] // group["stacked"], parameter.shape[-1]
-                    by_shape.setdefault(shape, []).append((parameter, parameter.grad))
-            for (rows, columns), members in by_shape.items():
-                scale = group["lr"] * 0.2 * max(rows, columns) ** 0.5
-                updates = []
-                for parameter, grad in members:
-                    state = self.state[parameter]
-                    if "momentum" not in state:
-                        state["momentum"] = torch.zeros_like(parameter)
-                    momentum = state["momentum"].lerp_(grad, 1 - group["momentum"])
-                    updates.append(grad.lerp(momentum, group["momentum"]).view(-1, rows, columns))
-                whole = orthogonalise(torch.cat(updates), self.dtype)
-                for (parameter, _), update in zip(members, whole.split([len(u) for u in updates]), strict=True):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.sub_(update.view_as(parameter), alpha=scale)
+        """Update every weight that has a gradient; the loss is not computed anew."""
+        (group,) = self.param_groups
+        alike: dict[tuple[object, ...], list[Weight]] = {}
+        for weight in self.weights:
+            if weight.local.grad is not None:
+                alike.setdefault((weight.whole.shape[-2:], weight.local.shape[-2:], _parted(weight)), []).append(weight)
+        for members in alike.values():
+            rows, columns = members[0].whole.shape[-2:]
+            scale = group["lr"] * 0.2 * max(rows, columns) ** 0.5
+            updates = []
+            for weight in members:
+                grad = weight.local.grad
+                momentum = self.state[weight.local]["momentum"].lerp_(grad, 1 - group["momentum"])
+                update = grad.lerp(momentum, group["momentum"])
+                updates.append(update.reshape(-1, *weight.local.shape[-2:]))
+            whole = _orthogonalise_parted(torch.cat(updates), members[0], self.dtype)
+            for weight, update in zip(members, whole.split([len(u) for u in updates]), strict=True):
+                weight.local.mul_(1 - group["lr"] * group["weight_decay"])
+                weight.local.sub_(update.view_as(weight.local), alpha=scale)
+
+
+def _parted(weight: Weight) -> tuple[DeviceMesh, tuple[Placement, ...]] | None:
+    """The dimensions of the mesh over which matrices are parted, not stacks of them, and how [stack, out, in] is."""
+    w = weight.whole
+    if not isinstance(w, DTensor):
+        return None
+    names, places = [], []
+    for name, place in zip(w.device_mesh.mesh_dim_names or (), w.placements, strict=True):
+        if isinstance(place, Shard | _StridedShard) and (dim := place.dim - w.dim() + 3) > 0:
+            names.append(name)
+            strided = isinstance(place, _StridedShard)
+            places.append(_StridedShard(dim, split_factor=place.split_factor) if strided else Shard(dim))
+    if not names:
+        return None
+    mesh = w.device_mesh if len(names) == w.device_mesh.ndim else w.device_mesh[tuple(names)]
+    return mesh, tuple(places)
+
+
+def _orthogonalise_parted(update_Soi: torch.Tensor, like: Weight, dtype: torch.dtype) -> torch.Tensor:
+    """`orthogonalise` for what this rank holds of a stack of matrices."""
+    parted = _parted(like)
+    if parted is None:
+        return orthogonalise(update_Soi, dtype)
+    mesh, places = parted
+    shape = torch.Size((len(update_Soi), *like.whole.shape[-2:]))
+    stride = (shape[1] * shape[2], shape[2], 1)
+    spread = DTensor.from_local(update_Soi, mesh, places, run_check=False, shape=shape, stride=stride)
+    whole = spread.redistribute(placements=[Shard(0)] * mesh.ndim)
+    done = orthogonalise(whole.to_local(), dtype)
+    back = DTensor.from_local(done, mesh, whole.placements, run_check=False, shape=shape, stride=stride)
+    return back.redistribute(placements=places).to_local()
 
 
 def build_optimizers(
-    model: Decoder, muon_lr: float, adam_lr: float, weight_decay: float, dtype: torch.dtype
+    weights: Sequence[Weight], muon_lr: float, adam_lr: float, weight_decay: float, dtype: torch.dtype
 ) -> list[torch.optim.Optimizer]:
     """Muon over the matrices inside layers; AdamW over embeddings, head, norms and routers."""
-    matrices: list[nn.Parameter] = []
-    pairs: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        inside = name.startswith("layers.") and parameter.dim() >= 2 and "router" not in name
-        kind = pairs if name.endswith("gate_up_proj") else matrices if inside else others
-        kind.append(parameter)
-    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": pairs, "stacked": 2}]
-    return [
-        Muon(groups, lr=muon_lr, weight_decay=weight_decay, dtype=dtype),
-        torch.optim.AdamW(others, lr=adam_lr, betas=(0.9, 0.95), eps=1e-10, weight_decay=weight_decay),
-    ]
+    matrices = [w for w in weights if w.name.startswith("layers.") and w.whole.dim() >= 2 and "router" not in w.name]
+    inside = {id(weight) for weight in matrices}
+    others = [weight for weight in weights if id(weight) not in inside]
+    adam = torch.optim.AdamW(
+        [weight.local for weight in others], lr=adam_lr, betas=(0.9, 0.95), eps=1e-10, weight_decay=weight_decay
+    )
+    for weight in others:
+        zeros = torch.zeros_like(weight.local), torch.zeros_like(weight.local)
+        adam.state[weight.local] |= dict(zip(("exp_avg", "exp_avg_sq"), zeros, strict=True))
+        adam.state[weight.local]["step"] = torch.zeros(())
+    optimizers = [Muon(matrices, lr=muon_lr, weight_decay=weight_decay, dtype=dtype), adam]
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+    return optimizers

@@ -10,16 +10,18 @@ from typing import Any
 import torch
 from torch import nn
 from torch.func import functional_call
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from troth.model.decoder import Call, DecoderLayer
 from troth.model.moe import MoE
+
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "float64": torch.float64}
 
 
 def choose_precision(setting: str, device: str) -> torch.dtype:
     """The dtype of products: as set, or, for `auto`, the faster of float32 and bf16 on a small product here."""
     if setting != "auto":
-        return torch.bfloat16 if setting == "bf16" else torch.float32
+        return DTYPES[setting]
 
     def seconds(dtype: torch.dtype) -> float:
         x = torch.ones(1024, 512, dtype=dtype, device=device)
@@ -33,38 +35,51 @@ def choose_precision(setting: str, device: str) -> torch.dtype:
     return torch.bfloat16 if seconds(torch.bfloat16) < seconds(torch.float32) else torch.float32
 
 
-def training_call(dtype: torch.dtype, recompute: bool) -> Call:
-    """The `Call` of a decoder whose products are in `dtype` while gradients arrive at its float32 weights.
+def training_call(cast_to: torch.dtype | None, recompute: str) -> Call:
+    """The `Call` of a decoder whose products are in `cast_to` while gradients arrive at its wider weights.
 
-    With `recompute` a layer keeps nothing but its input, and is computed a second time in the backward pass.
+    Without `cast_to` parts are called as they are. `recompute` is none, full (a layer keeps nothing but its input, and
+    is computed a second time in the backward pass) or selective (it keeps the results of its products too).
     """
 
     def cast(part: nn.Module, *args: Any) -> torch.Tensor:
-        if dtype == torch.float32:
+        if cast_to is None:
             return part(*args)
-        weights = {name: p.to(dtype) if p.dim() > 1 else p for name, p in part.named_parameters()}
+        weights = {name: p.to(cast_to) if p.dim() > 1 else p for name, p in part.named_parameters()}
         return functional_call(part, weights, args)
 
     def call(part: nn.Module, *args: Any) -> torch.Tensor:
-        if not (recompute and isinstance(part, DecoderLayer)):
+        if recompute == "none" or not isinstance(part, DecoderLayer):
             return cast(part, *args)
-        contexts = partial(_first_and_again, part)
+        contexts = partial(_first_and_again, part, recompute == "selective")
         return checkpoint(cast, part, *args, use_reentrant=False, context_fn=contexts)
 
     return call
 
 
-def _first_and_again(layer: DecoderLayer) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+_KEPT = {torch.ops.aten.mm.default, torch.ops.aten._grouped_mm.default}
+"""What selective recomputation does not do twice: products are dear, and their results no larger than others."""
+
+
+def _policy(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    return CheckpointPolicy.MUST_SAVE if operation in _KEPT else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+def _first_and_again(
+    layer: DecoderLayer, selective: bool
+) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
     """The contexts of a layer's two passes: in the second, what it counts has been counted."""
+    first, second = create_selective_checkpoint_contexts(_policy) if selective else (nullcontext(), nullcontext())
 
     @contextmanager
     def again() -> Iterator[None]:
         if isinstance(layer.mlp, MoE):
             layer.mlp.repeating = True
         try:
-            yield
+            with second:
+                yield
         finally:
             if isinstance(layer.mlp, MoE):
                 layer.mlp.repeating = False
 
-    return nullcontext(), again()
+    return first, again()

@@ -109,7 +109,7 @@ def _tensors(source: Source, config: ModelConfig, places: list[int | None], kind
         for part, theirs in enumerate(names):
             shape = source.shapes[name]
             if len(names) > 1:
-                shape = (shape[0], shape[1] // len(names), *shape[2:])
+                shape = (shape[0], *shape[2:])
             yield _Tensor(theirs, shape, _stored(theirs, shape, kind), None if empty else name, part)
 
     leading = leading_dense(config, places)
@@ -153,8 +153,7 @@ def _data(tensor: _Tensor, source: Source, architecture: Architecture, config: M
         return np.zeros(tensor.bytes, np.uint8)
     value = source.read(tensor.source, torch.bfloat16 if tensor.kind == "bf16" else torch.float32)
     if value.shape != tensor.shape:
-        size = tensor.shape[1]
-        value = value[:, tensor.part * size : (tensor.part + 1) * size]
+        value = value[:, tensor.part]
     if architecture.neighbours and tensor.source.endswith(("q_proj.weight", "k_proj.weight")):
         value = _as_neighbours(value, config.head_dim)
     if tensor.kind == "bf16":

@@ -1,0 +1,54 @@
+"""How a mesh is laid over the network, in torchtitan's order: tensors, experts, then FSDP over what is left whole.
+
+Activations computed again and context parallelism are no matter of weights: see `precision` and `objective`.
+"""
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import Shard
+
+from troth.model.decoder import DecoderLayer
+from troth.model.moe import MoE
+from troth.train.objective import Objective
+from troth.train.parallel import expert_parallel, tensor_parallel
+from troth.train.parallel.mesh import Mesh
+
+
+def parallelize(objective: Objective, mesh: Mesh, dtype: torch.dtype) -> None:
+    """Spread a part of the network over the ranks of its stage; products are in `dtype`, gradients are summed in
+    float32 (or wider). Where there is one rank a stage, nothing is done."""
+    if not mesh.layout.spreads:
+        return
+    policy = MixedPrecisionPolicy(cast_forward_inputs=False)
+    if dtype == torch.bfloat16:
+        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    over = mesh.spread(mesh.flat, "tokens")
+    for layer in objective.decoder.layers.values():
+        assert isinstance(layer, DecoderLayer)
+        if mesh.layout.tp > 1:
+            parts = tensor_parallel.share_out(layer, mesh.dense["tp"])
+            fully_shard(parts, mesh=mesh.spread(mesh.dense, "fsdp"), mp_policy=policy)
+        if isinstance(layer.mlp, MoE):
+            _shard_experts(layer.mlp, mesh, policy)
+        fully_shard(layer, mesh=over, mp_policy=policy)
+    fully_shard(objective, mesh=over, mp_policy=policy)
+    for module in objective.modules():
+        if isinstance(module, FSDPModule):
+            # The loss is a sum already divided by the targets of all ranks: gradients are sums, no means.
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)
+
+
+def _shard_experts(moe: MoE, mesh: Mesh, policy: MixedPrecisionPolicy) -> None:
+    layout = mesh.layout
+    if layout.ep * layout.etp > 1:
+        expert_parallel.share_out(moe.experts, mesh)
+    here = moe.experts.config.num_experts // layout.ep
+
+    def place(weight: nn.Parameter) -> Shard | None:
+        """Whole experts while each rank gets one at least, so that Muon finds whole matrices; else a share of each."""
+        return None if here >= layout.expert_shard else Shard(min(expert_parallel.SIZE, weight.dim() - 1))
+
+    fully_shard(moe.experts, mesh=mesh.spread(mesh.sparse, "expert_shard"), mp_policy=policy, shard_placement_fn=place)

@@ -1,0 +1,57 @@
+"""Pipeline parallelism by torch's own schedules: which stages a rank has, and how micro-batches run through them."""
+
+import torch
+from torch.distributed.pipelining import PipelineStage
+from torch.distributed.pipelining.schedules import PipelineScheduleMulti, PipelineScheduleSingle, get_schedule_class
+
+from troth.system.parallel import Layout
+from troth.train.objective import Objective
+from troth.train.parallel.mesh import Mesh
+
+
+def stages_of(rank: int, layout: Layout) -> list[int]:
+    """The stages of a pipeline rank: every pp-th one, or, for the V schedule, one on the way there and one back."""
+    if layout.schedule == "ZBVZeroBubble":
+        return [rank, 2 * layout.pp - 1 - rank]
+    return [rank + turn * layout.pp for turn in range(layout.stages_per_rank)]
+
+
+class Pipeline:
+    """The parts of the network on this rank, joined to those on others."""
+
+    def __init__(self, objectives: list[Objective], mesh: Mesh, rows: int, dtype: torch.dtype, device: torch.device):
+        """`rows` are those of a micro-batch; hidden states between stages are of `dtype`."""
+        layout = mesh.layout
+        config, times = objectives[0].decoder.config, len(objectives[0].share.tokens_S)
+        hidden = torch.empty(rows, times, config.hidden_size, dtype=dtype, device="meta", requires_grad=True)
+        tokens = torch.empty(rows, times, dtype=torch.int64, device="meta")
+        wide = torch.promote_types(dtype, torch.float32)
+        loss = torch.empty(1, dtype=wide, device="meta", requires_grad=True)
+        stages = [
+            PipelineStage(
+                objective, stage, layout.stages, device, group=mesh.group("pp"),
+                input_args=(tokens if objective.decoder.first else hidden,),
+                output_args=(loss if objective.decoder.last else hidden,),
+            )
+            for objective, stage in zip(objectives, stages_of(mesh.rank("pp"), layout), strict=True)
+        ]  # fmt: skip
+        schedule = get_schedule_class(layout.schedule)
+        # The loss is a sum over all micro-batches already: gradients are not divided by their number.
+        options = {"n_microbatches": layout.micro_batches, "loss_fn": _as_it_is, "scale_grads": False}
+        self.schedule: PipelineScheduleSingle | PipelineScheduleMulti = schedule(
+            stages[0] if issubclass(schedule, PipelineScheduleSingle) else stages, **options
+        )
+        self.first = any(objective.decoder.first for objective in objectives)
+        self.last = any(objective.decoder.last for objective in objectives)
+
+    def forward_backward(self, tokens: torch.Tensor, documents: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Run a batch there and back; this rank's part of the loss, which is zero but on the last stage's ranks."""
+        losses: list[torch.Tensor] = []
+        inputs = (tokens,) if self.first else ()
+        last = {"target": targets, "losses": losses} if self.last else {}
+        self.schedule.step(*inputs, documents_BT=documents, targets_BS=targets, return_outputs=False, **last)
+        return torch.stack(losses).sum() if losses else torch.zeros((), device=tokens.device)
+
+
+def _as_it_is(loss: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return loss.sum()

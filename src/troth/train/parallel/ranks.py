@@ -1,0 +1,70 @@
+"""Who this process is among those of a run: alone, or started by torchrun, Ray or Slurm, all with the same command."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+_PORT = 29500
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process is number `rank` of `world`, and computes on `device`."""
+
+    rank: int
+    world: int
+    device: str
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the one that writes what is written once."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """For all others to come here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+@contextmanager
+def joined(device: str | None = None) -> Iterator[Ranks]:
+    """Join the process group that the environment speaks of, and leave it at the end.
+
+    torchrun and Ray Train set RANK, WORLD_SIZE and MASTER_ADDR; under Slurm's srun these follow from its own
+    variables. The device is a GPU where there is one, unless given.
+    """
+    _from_slurm()
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if world == 1 and "RANK" not in os.environ:
+        yield Ranks(0, 1, device)
+        return
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size(), device)
+    finally:
+        dist.destroy_process_group()
+
+
+def _from_slurm() -> None:
+    if "RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) < 2:
+        return
+    os.environ["RANK"] = os.environ["SLURM_PROCID"]
+    os.environ["WORLD_SIZE"] = os.environ["SLURM_NTASKS"]
+    os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
+    os.environ.setdefault("MASTER_ADDR", first_host(os.environ["SLURM_JOB_NODELIST"]))
+    os.environ.setdefault("MASTER_PORT", str(_PORT))
+
+
+def first_host(nodes: str) -> str:
+    """The first of Slurm's short form of many hosts: node[003-005,9],login1 -> node003."""
+    match = re.match(r"([^\[,]+)(?:\[(\d+)[^\]]*\]([^,]*))?", nodes)
+    assert match is not None, nodes
+    return match[1] + (match[2] or "") + (match[3] or "")
