@@ -12,7 +12,9 @@ class TrainTable(Table):
     `warmup` and `decay` are shares of all steps. `fill_in_middle` is the share of sequences trained with a blank.
     With full `activation_checkpointing` a layer keeps its input only and is computed again for its gradient; with
     selective, it keeps the results of products too. In `float64`, which is for
-    proofs, weights are of that dtype too."""
+    proofs, weights are of that dtype too. `on_spike` says what happens where the loss or the gradient jumps or is no
+    number: this update is left out, the run goes back to its last checkpoint and leaves out the data, or it ends. A
+    rank that has not moved for `hang_seconds` is named and, with `end_hanging`, ended, so that torchrun starts anew."""
 
     steps: int = Field(gt=0)
     batch_tokens: int = Field(gt=0)
@@ -31,6 +33,9 @@ class TrainTable(Table):
     checkpoint_every: int = Field(default=200, gt=0)
     keep_checkpoints: int = Field(default=2, gt=0)
     log_every: int = Field(default=10, gt=0)
+    on_spike: Literal["skip", "rewind", "stop"] = "skip"
+    hang_seconds: float = Field(default=300.0, ge=120)
+    end_hanging: bool = False
     seed: int = 0
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from troth.model.config import ModelConfig
 from troth.system import TrainTable
 
 WORKER = Path(__file__).parent / "worker.py"
-RATES = "tokens_per_second", "seconds_per_step"
+RATES = "tokens_per_second", "seconds_per_step", "seconds", "mfu"
 
 
 @pytest.fixture(scope="session")
