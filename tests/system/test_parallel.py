@@ -26,7 +26,7 @@ def test_dp_shard_takes_what_the_others_leave():
 @pytest.mark.parametrize(
     ("world", "sizes", "told"),
     [
-        (8, {"pp": 3}, "parallel: pp=3, dp_replicate=1, dp_shard=2, cp=1, tp=1 make 6 ranks, not 8; a multiple of 3 ranks"),
+        (8, {"pp": 3}, "pp=3, dp_replicate=1, dp_shard=2, cp=1, tp=1 make 6 ranks, not 8; a multiple of 3"),
         (8, {"dp_shard": 3, "tp": 2}, "dp_shard=3, cp=1, tp=2 make 6 ranks, not 8; dp_shard=4 would fit"),
         (16, {"tp": 16}, "tp = 16 does not divide num_key_value_heads = 8; it may be 1, 2, 4, 8"),
         (10, {"ep": 10}, "ep = 10 does not divide num_experts = 384; it may be 1, 2, 3, 4, 6, 8, 12"),
@@ -35,7 +35,7 @@ def test_dp_shard_takes_what_the_others_leave():
         (3, {"cp": 3}, "cp: 2 * cp * tp = 6 does not divide train.sequence_length = 8192"),
         (3, {"dp_shard": 3}, "dp_replicate * dp_shard * micro_batches = 3 does not divide the 8192 sequences"),
         (128, {"pp": 128, "micro_batches": 128}, "128 stages for num_hidden_layers=64; at most one a layer"),
-        (4, {"pp": 4, "micro_batches": 6}, "a pipeline needs a multiple of pp=4"),
+        (4, {"pp": 4, "micro_batches": 2}, "a pipeline needs a multiple of pp=4"),
         (4, {"pp": 4, "micro_batches": 4, "schedule": "Interleaved1F1B"}, "stages_per_rank=1"),
         (4, {"pp": 2, "micro_batches": 2, "schedule": "ZBVZeroBubble", "stages_per_rank": 2}, "one rank a stage only"),
     ],
