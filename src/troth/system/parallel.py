@@ -121,11 +121,15 @@ def _problems(p: Layout, model: ModelConfig, train: TrainTable) -> Iterator[str]
     if p.cp > 1:
         yield from _divides("cp", 2 * p.cp * p.tp, {"train.sequence_length": train.sequence_length}, "2 * cp * tp")
     rows = p.rows_ranks * p.micro_batches
-    if train.first_sequences % rows:
-        which = "the first batch (train.batch_ramp_start" if train.batch_ramp else "a batch (train.batch_tokens"
+    if train.sequences % rows:
         yield (
             f"micro_batches={p.micro_batches}: dp_replicate * dp_shard * micro_batches = {rows} does not divide the "
-            f"{train.first_sequences} sequences of {which} / train.sequence_length)"
+            f"{train.sequences} sequences of a batch (train.batch_tokens / train.sequence_length)"
+        )
+    if train.first_sequences % p.rows_ranks:
+        yield (
+            f"dp_shard={p.dp_shard}: dp_replicate * dp_shard = {p.rows_ranks} does not divide the "
+            f"{train.first_sequences} sequences of the first batch (train.batch_ramp_start / train.sequence_length)"
         )
     if p.pp > 1:
         yield from _pipeline_problems(p, model, train)
@@ -165,6 +169,13 @@ def _pipeline_problems(p: Layout, model: ModelConfig, train: TrainTable) -> Iter
         yield f"schedule={p.schedule}: it works with one rank a stage only; 1F1B and Interleaved1F1B work with more"
     if p.micro_batches % p.pp:
         yield f"micro_batches={p.micro_batches}: a pipeline needs a multiple of pp={p.pp}"
+    smaller = train.sequences // train.first_sequences
+    if p.micro_batches % (smaller * p.pp):
+        # A micro-batch has the same rows from the first step on.
+        yield (
+            f"micro_batches={p.micro_batches}: a pipeline needs a multiple of {smaller * p.pp}, pp={p.pp} for the "
+            f"first batch of train.batch_ramp, which is {smaller} times smaller"
+        )
 
 
 def _divides(name: str, size: int, wholes: dict[str, int], told: str | None = None) -> Iterator[str]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.functional import pad
 
 from troth.model.attention import Attend, packed_attention
 from troth.model.decoder import Call, Decoder
@@ -85,7 +86,7 @@ def look_ahead(
     further on, and the one behind that, which is no target where it is of another document or beyond the row."""
 
     def moved(x_RT: torch.Tensor, by: int, beyond: int) -> torch.Tensor:
-        return torch.cat((x_RT[:, by:], x_RT.new_full((len(x_RT), by), beyond)), dim=1)
+        return pad(x_RT, (0, by), value=beyond)[:, by:]
 
     ahead, targets = [], []
     for k in range(1, depth + 1):

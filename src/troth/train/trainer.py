@@ -22,7 +22,7 @@ from troth.train.parallel.network import Network
 from troth.train.parallel.ranks import Ranks
 from troth.train.precision import DTYPES, choose_precision
 from troth.train.run import open_run, save_record
-from troth.train.schedule import warmup_stable_decay
+from troth.train.schedule import learning_rate_share, mtp_weight
 from troth.train.shards import open_shards
 from troth.train.step import step as one_step
 
@@ -75,7 +75,8 @@ def train(
     rows = batches.sequences // layout.rows_ranks
     row = 0 if mesh is None else mesh.rows_rank * rows
     for step in range(first, settings.steps):
-        share = warmup_stable_decay(step, settings.steps, settings.warmup, settings.decay)
+        share = learning_rate_share(step, settings)
+        network.mtp_weight = mtp_weight(step, settings)
         batch = batches[step].rows(row, row + rows)
         outcome = one_step(network, optimizers, batch, share, settings)
         tokens += batches.sequences * batches.time
