@@ -20,7 +20,8 @@ class Pipeline:
     """The parts of the network on this rank, joined to those on others."""
 
     def __init__(self, objectives: list[Objective], mesh: Mesh, rows: int, dtype: torch.dtype, device: torch.device):
-        """`rows` are those of a micro-batch, of which batches may have different numbers; hidden states between stages are of `dtype`."""
+        """`rows` are those of a micro-batch, of which batches may have more or fewer; hidden states between stages are
+        of `dtype`."""
         layout = mesh.layout
         config, times = objectives[0].decoder.config, len(objectives[0].share.tokens_S)
         hidden = torch.empty(rows, times, config.hidden_size, dtype=dtype, device="meta", requires_grad=True)
