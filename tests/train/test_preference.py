@@ -9,7 +9,8 @@ from torch.nn.functional import logsigmoid
 
 from troth.model.attention import packed_attention
 from troth.model.chat_template import ChatTemplate, conversation_template
-from troth.model.decoder import Decoder, initialise
+from troth.model.decoder import Decoder
+from troth.model.initialise import initialise
 from troth.train.examples import Examples, fingerprint, tokenise_preferences
 from troth.train.log_probs import token_log_probs
 from troth.train.preference import Preferences, answer_log_probs, dpo_loss, reference_log_probs
@@ -49,7 +50,7 @@ def preferences(folder, tokenizer):
 @pytest.fixture(scope="module")
 def model(tiny):
     model = initialise(
-        Decoder(tiny.model_copy(update={"max_position_embeddings": 256})), torch.Generator().manual_seed(0)
+        Decoder(tiny.model_copy(update={"max_position_embeddings": 256})), 0
     )
     for moe in model.moe_layers():
         torch.nn.init.normal_(moe.router.gate.weight, std=0.2, generator=torch.Generator().manual_seed(1))

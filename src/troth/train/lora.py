@@ -11,9 +11,8 @@ import torch
 from torch import nn
 from torch.nn.functional import linear, pad
 
-from troth.model.activation import gated_expert
 from troth.model.decoder import Decoder
-from troth.model.experts import Experts, _product, count_choices
+from troth.model.experts import Experts, here, product
 
 PATTERNS = "*_proj", "*_proj_with_mqa", "experts"
 """Attention and feed-forward, routed experts included; not routers, embeddings and head."""
@@ -61,28 +60,16 @@ class LoRAExperts(Experts):
         self.lora_A_down = nn.Parameter(new(experts, 1, rank, size))
         self.lora_B_down = nn.Parameter(new(experts, 1, hidden, rank).zero_())
 
-    def forward(self, x_ND: torch.Tensor, gates_Nk: torch.Tensor, chosen_Nk: torch.Tensor) -> torch.Tensor:
-        order_M = chosen_Nk.flatten().argsort(stable=True)
-        token_M = order_M // chosen_Nk.shape[1]
-        counts_E = count_choices(chosen_Nk, len(self.down_proj))
-        hidden_MF = self.project("gate_up", x_ND.index_select(0, token_M), counts_E)
-        out_MD = self.project("down", gated_expert(hidden_MF, self.config), counts_E)
-        out_MD = out_MD * gates_Nk.flatten()[order_M, None].to(out_MD.dtype)
-        return torch.zeros_like(x_ND).index_add_(0, token_M, out_MD)
-
     def project(self, part: str, x_MI: torch.Tensor, counts_E: torch.Tensor) -> torch.Tensor:
         """Rows, `counts_E` to each expert in order, through `gate_up` (gate's numbers first) or `down`."""
-        weight, bias = getattr(self, f"{part}_proj"), getattr(self, f"{part}_bias")
-        a_EPrI, b_EPOr = self.adapters(part)
+        a_EPrI, b_EPOr = (here(adapter) for adapter in self.adapters(part))
         if lacking := -a_EPrI.shape[2] % _ALIGNED:
             a_EPrI, b_EPOr = pad(a_EPrI, (0, 0, 0, lacking)), pad(b_EPOr, (0, lacking))
         added = [
-            _product(_product(x_MI, a_ErI, None, counts_E), b_EOr, None, counts_E)
+            product(product(x_MI, a_ErI, None, counts_E), b_EOr, None, counts_E)
             for a_ErI, b_EOr in zip(a_EPrI.unbind(1), b_EPOr.unbind(1), strict=True)
         ]
-        # Flat, whether the stack keeps gate and up in one dimension or in two.
-        bias = None if bias is None else bias.flatten(1)
-        return _product(x_MI, weight.flatten(1, -2), bias, counts_E) + torch.cat(added, -1) * self.scale
+        return super().project(part, x_MI, counts_E) + torch.cat(added, -1) * self.scale
 
     def adapters(self, part: str) -> tuple[torch.Tensor, torch.Tensor]:
         """A and B of `gate_up` or `down`."""

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -112,7 +113,7 @@ def train(
     return final
 
 
-def _open(run: Path, model: ModelConfig, settings: TrainTable, data: dict, ranks: Ranks) -> dict:  # type: ignore[type-arg]
+def _open(run: Path, model: ModelConfig, settings: TrainTable, data: dict[str, Any], ranks: Ranks) -> dict[str, Any]:
     """The run's record, with the precision that its first rank chose."""
     if ranks.first:
         record = open_run(run, model, settings, data)

@@ -28,10 +28,10 @@ def small(tiny: ModelConfig) -> ModelConfig:
 
 @pytest.fixture(scope="session")
 def proof(recipe: Callable[..., TrainTable]) -> Callable[..., TrainTable]:
-    """Twenty steps of twelve rows, with everything that may go wrong over ranks."""
+    """Twenty steps of 24 rows, with everything that may go wrong over ranks."""
     return lambda **changes: recipe(
         **({
-            "steps": 20, "batch_tokens": 12 * 32, "precision": "float64", "z_loss": 1e-4, "weight_decay": 0.1,
+            "steps": 20, "batch_tokens": 24 * 32, "precision": "float64", "z_loss": 1e-4, "weight_decay": 0.1,
             "balance_rate": 1e-2, "checkpoint_every": 99,
         } | changes)
     )  # fmt: skip

@@ -1,6 +1,8 @@
 """The proof of the parallel dimensions: over any layout of ranks, a run has the losses, gradient norms and expert loads
 of a single process, and ends with its weights."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -18,7 +20,7 @@ ALONE_ON_TWO = [
     {"pp": 2, "micro_batches": 4, "schedule": "Interleaved1F1B", "stages_per_rank": 2},
     {"pp": 2, "micro_batches": 4, "schedule": "InterleavedZeroBubble", "stages_per_rank": 2},
     {"pp": 2, "micro_batches": 4, "schedule": "ZBVZeroBubble", "stages_per_rank": 2},
-    {"dp_shard": 2, "micro_batches": 3},
+    {"dp_shard": 2, "micro_batches": 2},
 ]
 TOGETHER_ON_FOUR = [
     {"dp_shard": 4, "ep": 2},
@@ -32,22 +34,23 @@ TOGETHER_ON_FOUR = [
     {"tp": 2, "pp": 2, "micro_batches": 2},
 ]
 TOGETHER_ON_EIGHT = [
-    {"pp": 2, "ep": 2, "dp_shard": 4, "micro_batches": 3},
-    {"pp": 2, "ep": 2, "dp_replicate": 2, "dp_shard": 2, "micro_batches": 3},
+    {"pp": 2, "ep": 2, "dp_shard": 4, "micro_batches": 2},
+    {"pp": 2, "ep": 2, "dp_replicate": 2, "dp_shard": 2, "micro_batches": 2},
     {"dp_shard": 2, "cp": 2, "tp": 2, "ep": 2},
 ]
 
 
 @pytest.fixture(scope="module")
-def alone(small, proof, run_training, tmp_path_factory):
-    """`alone(precision)` is the run of one process."""
+def alone(small, run_training, tmp_path_factory):
+    """`alone(settings)` is the run of one process."""
     runs = {}
 
-    def run(precision):
-        if precision not in runs:
-            runs[precision] = tmp_path_factory.mktemp("alone")
-            run_training(runs[precision], proof(precision=precision), model=small)
-        return runs[precision]
+    def run(settings):
+        key = settings.model_dump_json()
+        if key not in runs:
+            runs[key] = tmp_path_factory.mktemp("alone")
+            run_training(runs[key], settings, model=small)
+        return runs[key]
 
     return run
 
@@ -67,9 +70,9 @@ def check(world, layouts, precision, bound, alone, over_ranks, small, proof, fol
     runs = [folder / str(number) for number in range(len(layouts))]
     settings = proof(precision=precision)
     over_ranks(world, [case(run, small, settings, layout) for run, layout in zip(runs, layouts, strict=True)])
-    expected = load_weights(alone(precision) / "model").state_dict()
+    expected = load_weights(alone(settings) / "model").state_dict()
     for run, layout in zip(runs, layouts, strict=True):
-        assert deviation(run, alone(precision)) < bound, layout
+        assert deviation(run, alone(settings)) < bound, layout
         for name, tensor in load_weights(run / "model").state_dict().items():
             torch.testing.assert_close(tensor, expected[name], atol=100 * bound, rtol=0, msg=f"{layout}: {name}")
 
@@ -91,4 +94,5 @@ def test_dimensions_together_on_eight_ranks_are_as_one_process(alone, over_ranks
 @pytest.mark.slow
 def test_in_float32_too(alone, over_ranks, small, proof, tmp_path):
     """With grouped products, and rounding that differs with the order of sums."""
-    check(2, ALONE_ON_TWO[:6], "float32", 1e-4, alone, over_ranks, small, proof, tmp_path)
+    gentle = partial(proof, muon_lr=0.004, adam_lr=5e-4)
+    check(2, ALONE_ON_TWO[:6], "float32", 1e-4, alone, over_ranks, small, gentle, tmp_path)

@@ -72,13 +72,30 @@ def stored_tensors(model: Decoder) -> Iterator[Stored]:
     return _stored(model.config, model.state_dict().items())
 
 
-def _stored(config: ModelConfig, tensors: Iterable[tuple[str, torch.Tensor]]) -> Iterator[Stored]:
+def read_tensors(
+    folder: TensorFolder, config: ModelConfig, tensors: Iterable[tuple[str, torch.Tensor]], first_expert: int = 0
+) -> None:
+    """Fill some of a network's tensors, given by their names in it. Stacks of experts may begin with another expert
+    than the first where the family stores experts apart."""
+    with torch.no_grad():
+        folder.read((part.name, part.tensor, part.shape) for part in _stored(config, tensors, first_expert))
+
+
+def stores_experts_apart(config: ModelConfig) -> bool:
+    """Whether a folder of this family has a tensor for each matrix of each expert."""
+    return FAMILIES[config.model_type].expert is not None
+
+
+def _stored(
+    config: ModelConfig, tensors: Iterable[tuple[str, torch.Tensor]], first_expert: int = 0
+) -> Iterator[Stored]:
     family = FAMILIES[config.model_type]
     for name, tensor in tensors:
         if config.tie_word_embeddings and name == "lm_head.weight":
             continue
         if ".experts." in name:
-            named = _stacked(tensor, name) if family.expert is None else _unstacked(tensor, name, family.expert)
+            apart = family.expert
+            named = _stacked(tensor, name) if apart is None else _unstacked(tensor, name, apart, first_expert)
         else:
             named = iter([(name, tensor, tensor.shape)])
         for inner, view, shape in named:
@@ -94,11 +111,11 @@ def stored_shapes(config: ModelConfig) -> dict[str, torch.Size]:
 _Named = Iterator[tuple[str, torch.Tensor, torch.Size]]
 
 
-def _unstacked(tensor: torch.Tensor, name: str, names: tuple[str, str, str]) -> _Named:
+def _unstacked(tensor: torch.Tensor, name: str, names: tuple[str, str, str], first: int) -> _Named:
     """Each expert's matrices apart."""
     base, _, kind = name.rpartition(".")
     gate_name, up_name, down_name = names
-    for e, weight in enumerate(tensor):
+    for e, weight in enumerate(tensor, first):
         if kind == "gate_up_proj":
             gate, up = weight
             yield f"{base}.{e}.{gate_name}.weight", gate, gate.shape

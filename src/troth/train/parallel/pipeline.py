@@ -47,9 +47,10 @@ class Pipeline:
         """Run a batch there and back; this rank's part of the loss, which is zero but on the last stage's ranks."""
         losses: list[torch.Tensor] = []
         inputs = (tokens,) if self.first else ()
-        last = {"target": targets, "losses": losses} if self.last else {}
-        schedule = self._schedule(len(tokens) // self.rows)
-        schedule.step(*inputs, documents_BT=documents, targets_BS=targets, return_outputs=False, **last)
+        self._schedule(len(tokens) // self.rows).step(
+            *inputs, documents_BT=documents, targets_BS=targets, return_outputs=False,
+            target=targets if self.last else None, losses=losses if self.last else None,
+        )
         return torch.stack(losses).sum() if losses else torch.zeros((), device=tokens.device)
 
     def _schedule(self, micro_batches: int) -> PipelineScheduleSingle | PipelineScheduleMulti:
