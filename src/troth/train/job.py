@@ -10,6 +10,7 @@ from troth.model.families.configs import to_hf_config
 from troth.model.tokenizer import CHAT_TEMPLATE, Tokenizer
 from troth.system import ParallelTable, Stage, System, TrainTable
 from troth.train.batches import Batch, Batches
+from troth.train.schedule import rows_before
 from troth.train.shards import open_shards
 
 ALONE = ParallelTable()
@@ -60,7 +61,7 @@ def documents_job(
     collections = open_shards(shards, cache)
     rows = Batches(
         collections, weights, tokenizer, time=train.sequence_length, fill_in_middle=train.fill_in_middle,
-        seed=train.seed, rows=train.steps * (train.batch_tokens // train.sequence_length), stages=stages,
+        seed=train.seed, rows=rows_before(train.steps, train), stages=stages,
     )  # fmt: skip
     data = {
         "tokens": {name: collection.size for name, collection in collections.items()},

@@ -27,7 +27,7 @@ from troth.train.parallel.start import start_from
 from troth.train.precision import DTYPES, choose_precision
 from troth.train.prefetch import Prefetch
 from troth.train.run import add_to_history, open_run, save_record
-from troth.train.schedule import warmup_stable_decay
+from troth.train.schedule import learning_rate_share, mtp_weight, rows_before, rows_of
 from troth.train.state import after_loading, saved_network, training_state
 from troth.train.step import step as one_step
 from troth.train.weights import local
@@ -85,9 +85,7 @@ class Training:
             add_to_history(run, record, self.done)
         self.log = MetricsLog(run, self.done) if ranks.first else None
         self.meter = Meter(job, self.log, record["precision"], ranks)
-        per_step = train.batch_tokens // train.sequence_length
-        self.rows, self.per_step = per_step // layout.rows_ranks, per_step
-        self.row = 0 if mesh is None else mesh.rows_rank * self.rows
+        self.rows_ranks, self.rows_rank = layout.rows_ranks, 0 if mesh is None else mesh.rows_rank
 
     def go(self, report: Report) -> None:
         """All steps that are left."""
@@ -112,8 +110,10 @@ class Training:
     def _batches(self) -> Iterator[Batch]:
         """This rank's rows of the steps to come."""
         for step in range(self.done, self.job.train.steps):
-            first = self.guard.batch_of(step) * self.per_step + self.row
-            yield self.job.rows.rows(first, first + self.rows)
+            rows = rows_of(self.guard.batch_of(step), self.job.train)
+            own = len(rows) // self.rows_ranks
+            first = rows.start + self.rows_rank * own
+            yield self.job.rows.rows(first, first + own)
 
     def _until_rewound(self, batches: Iterator[Batch], watch: Watch, report: Report) -> None:
         """Steps to the end, or until the run has gone back to its last checkpoint."""
@@ -122,7 +122,8 @@ class Training:
             watch.enter(self.done, "data")
             batch = next(batches)
             watch.enter(self.done, "step")
-            share = warmup_stable_decay(self.done, train.steps, train.warmup, train.decay)
+            share = learning_rate_share(self.done, train)
+            self.network.mtp_weight = mtp_weight(self.done, train)
             action = self.guard.judging(self.done)
             outcome = one_step(self.network, self.optimizers, batch, share, train, action)
             if not outcome.updated:
@@ -131,10 +132,10 @@ class Training:
                     self._rewind()
                     return
             self.done += 1
-            self.meter.count(self.per_step * train.sequence_length)
+            self.meter.count(len(batch.inputs) * self.rows_ranks * train.sequence_length)
             if self.done % train.log_every == 0 or self.done == train.steps:
                 stages = None if self.mesh is None else self.mesh.group("pp")
-                seen = self.done * self.per_step * train.sequence_length
+                seen = rows_before(self.done, train) * train.sequence_length
                 metrics = self.meter.report(self.done, seen, outcome, share, stages)
                 if metrics is not None:
                     report(metrics)
