@@ -50,10 +50,12 @@ def command(
     from troth.system import lay_out
     from troth.train.job import documents_job
     from troth.train.parallel.ranks import joined
+    from troth.train.run import hold
     from troth.train.trainer import train
 
     with joined() as ranks:
         ranks.once(lambda: lay_out(settings.parallel, settings.model, settings.train, ranks.world))
+        ranks.once(lambda: hold(out))
         own = tokenizer or start or out / "tokenizer"
         ranks.once(lambda: _tokenise(documents, settings, own, out))
         words = Tokenizer.load(own)
