@@ -4,8 +4,8 @@
 
 A small network (FSDP and expert parallelism over two ranks, a checkpoint every 5 of 60 steps) is trained once in peace.
 Then the same run is begun anew and hurt at random moments, from its start to its end, up to four times, until so many
-faults have happened: a rank gets SIGKILL, or torchrun does and its ranks go on as orphans; the disk has no byte free for
-some seconds; a file of the newest complete checkpoint is cut off or has a bit flipped, and a rank is killed so that it
+faults have happened: a rank gets SIGKILL, or torchrun does and its ranks go on as orphans; the disk has no byte free
+for some seconds; a file of the newest complete checkpoint is cut off or has a bit flipped, and a rank is killed so that it
 is read; a TCP connection between the ranks, or of one with the store, is shut down. torchrun starts ranks anew up to
 three times (--max-restarts); where it gives up, the same command is run again, once the disk has room.
 
@@ -208,7 +208,7 @@ class Trial:
 
     def _follow(self, launcher: subprocess.Popen) -> None:
         """Note what became of the last fault."""
-        if self.hurt.faults:
+        if self.hurt.faults and self.hurt.faults[-1].outcome == "went on":
             now = ranks_of(launcher.pid) if launcher.poll() is None else self.ranks
             if now not in ({}, self.ranks) or len(self._starts()) > self.expected[-1][0]:
                 self.hurt.faults[-1].outcome = "started anew by torchrun"

@@ -24,7 +24,7 @@ def ranks_of(launcher: int) -> dict[int, int]:
             for pid in map(int, children.read_text().split()):
                 variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
                 found = [int(value[5:]) for value in variables if value.startswith(b"RANK=")]
-                ranks |= {rank: pid for rank in found}
+                ranks |= dict.fromkeys(found, pid)
     return ranks
 
 
@@ -39,7 +39,8 @@ def drop_connection(ranks: dict[int, int], chance: random.Random) -> str | None:
     """Shut down one of a rank's TCP connections, to another rank or to the store of the process group, by a copy of its
     socket: both ends find it closed, as when a switch resets it. None while there are none."""
     table = _connections()
-    sockets = [(rank, fd, inode) for rank, pid in sorted(ranks.items()) for fd, inode in _sockets(pid) if inode in table]
+    held = [(rank, *found) for rank, pid in sorted(ranks.items()) for found in _sockets(pid)]
+    sockets = [(rank, fd, inode) for rank, fd, inode in held if inode in table]
     if not sockets:
         return None
     others = {table[inode]: rank for rank, _, inode in sockets}

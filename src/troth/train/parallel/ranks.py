@@ -74,8 +74,8 @@ def joined(device: str | None = None) -> Iterator[Ranks]:
         if not _is_of_network(error):
             raise
         raise ConnectionError(
-            f"rank {os.environ['RANK']} lost its connection with others ({str(error).splitlines()[0]}): look for a rank "
-            "that ended before; the same command goes on from the last checkpoint"
+            f"rank {os.environ['RANK']} lost its connection with others ({str(error).splitlines()[0]}): look for a "
+            "rank that ended before; the same command goes on from the last checkpoint"
         ) from error
 
 
