@@ -5,8 +5,8 @@
 A small network (FSDP and expert parallelism over two ranks, a checkpoint every 5 of 60 steps) is trained once in peace.
 Then the same run is begun anew and hurt at random moments, from its start to its end, up to four times, until so many
 faults have happened: a rank gets SIGKILL, or torchrun does and its ranks go on as orphans; the disk has no byte free
-for some seconds; a file of the newest complete checkpoint is cut off or has a bit flipped, and a rank is killed so that it
-is read; a TCP connection between the ranks, or of one with the store, is shut down. torchrun starts ranks anew up to
+for some seconds; a file of the newest complete checkpoint is cut off or has a bit flipped, and a rank is killed so
+that it is read; a TCP connection between the ranks, or of one with the store, is shut down. torchrun starts ranks anew up to
 three times (--max-restarts); where it gives up, the same command is run again, once the disk has room.
 
 A run survives if it ends with every report and the model's files as in peace, to the bit; each end on the way must be
