@@ -1,18 +1,24 @@
 """Does a training run survive what happens to machines? Real runs of two ranks under torchrun, hurt again and again.
 
     python bench/faults.py [--faults 50] [--seed 0] [--kinds rank launcher disk truncate corrupt network] [--json]
+    python bench/faults.py --replica-groups [--every 30] [--seconds 180] [--json]
 
 A small network (FSDP and expert parallelism over two ranks, a checkpoint every 5 of 60 steps) is trained once in peace.
 Then the same run is begun anew and hurt at random moments, from its start to its end, up to four times, until so many
 faults have happened: a rank gets SIGKILL, or torchrun does and its ranks go on as orphans; the disk has no byte free
 for some seconds; a file of the newest complete checkpoint is cut off or has a bit flipped, and a rank is killed so
-that it is read; a TCP connection between the ranks, or of one with the store, is shut down. torchrun starts ranks anew up to
-three times (--max-restarts); where it gives up, the same command is run again, once the disk has room.
+that it is read; a TCP connection between the ranks, or of one with the store, is shut down. torchrun starts ranks
+anew up to three times (--max-restarts); where it gives up, the same command is run again.
 
 A run survives if it ends with every report and the model's files as in peace, to the bit; each end on the way must be
 told in a line of Troth's or of torchrun's naming a killed rank, and no start may go back behind the newest complete and
 undamaged checkpoint. Where no checkpoint is whole, the run says so, and its checkpoints are deleted as it advises.
 Linux; root's rights for the network and for a disk of its own (in memory).
+
+With --replica-groups (torchft), two groups of two ranks train on; every so many seconds one loses a rank and starts
+anew. Goodput is the tokens learned a second over those in peace; `healed` groups came back at their peer's step, and
+`differ` counts the steps whose reports were not the same in both groups. On a machine whose cores the groups share, one
+that is away leaves its cores to the other.
 """
 
 import argparse
@@ -29,20 +35,13 @@ from collections import Counter
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
+from groups import goodput, told
 from idle import warn_if_busy
 from injuries import damage, drop_connection, fill_disk, kill_rank, ranks_of, small_disk
-
-import troth
+from small_run import RATES, reports, start, write_documents
 
 KINDS = "rank", "launcher", "disk", "truncate", "corrupt", "network"
-RATES = "tokens_per_second", "seconds_per_step", "seconds", "mfu"
-SETTINGS = (
-    "data.weights={library=1.0}", "model.vocab_size=512", "model.hidden_size=64", "model.num_attention_heads=2",
-    "model.moe_intermediate_size=32", "train.batch_tokens=1024", "train.sequence_length=128", "train.steps=60",
-    "train.checkpoint_every=5", "train.log_every=1", "parallel.dp_shard=2", "parallel.ep=2",
-)  # fmt: skip
 PATIENCE = 300.0
 """Seconds in which an unhurt run must get on, or it hangs."""
 MOST_ENDS = 3
@@ -77,9 +76,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--folder", type=Path, default=Path("runs/bench-faults"))
+    parser.add_argument("--replica-groups", action="store_true")
+    parser.add_argument("--every", type=float, default=30.0, help="seconds between faults of replica groups")
+    parser.add_argument("--seconds", type=float, default=180.0, help="of training in peace, and with faults")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     warn_if_busy()
+    if options.replica_groups:
+        found = goodput(options.folder, options.every, options.seconds, options.seed)
+        print(json.dumps(found, indent=2) if options.json else told(found))
+        sys.exit(bool(found["survivors_restarted"] or found["steps_that_differ"]))
     chance, began = random.Random(options.seed), time.perf_counter()
     # Each kind as often as the others, in an order of chance.
     kinds = [options.kinds[n % len(options.kinds)] for n in range(options.faults)]
@@ -134,7 +140,7 @@ class Trial:
         `length` seconds after the last."""
         left, ends = self.chance.randint(1, 4) if kinds else 0, 0
         with self.log.open("w") as log:
-            launcher, told = self._start(log), 0
+            launcher, told = start(self.home / "documents.jsonl", self.hurt.folder, log), 0
             while not self.hurt.wrong:
                 hurting = bool(kinds) and left > 0
                 try:
@@ -156,24 +162,13 @@ class Trial:
                 if ends > MOST_ENDS:
                     self.hurt.wrong.append(f"did not start again: {self.hurt.ends[-1]}")
                 else:
-                    launcher = self._start(log)
+                    launcher = start(self.home / "documents.jsonl", self.hurt.folder, log)
             self._close(launcher)
         self._check_starts()
 
     def step(self) -> int:
         """The last that is reported."""
-        path = self.hurt.folder / "metrics.jsonl"
-        return len(path.read_text().splitlines()) if path.exists() else 0
-
-    def _start(self, log: Any) -> subprocess.Popen:
-        options = [word for setting in SETTINGS for word in ("--set", setting)]
-        command = [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=3",
-            "--no-python", Path(sys.executable).with_name("troth"), "train", self.home / "documents.jsonl",
-            "--out", self.hurt.folder, "--system", "nano", *options,
-        ]  # fmt: skip
-        variables = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=variables)
+        return len(reports(self.hurt.folder))
 
     def _injure(self, kind: str, launcher: subprocess.Popen) -> bool:
         """Whether it could be done now."""
@@ -251,9 +246,9 @@ class Trial:
 
     def _check_starts(self) -> None:
         for number, least in self.expected:
-            for start in self._starts()[number : number + 1]:
-                if start < least:
-                    self.hurt.wrong.append(f"started from step {start} though checkpoint {least} was whole")
+            for step in self._starts()[number : number + 1]:
+                if step < least:
+                    self.hurt.wrong.append(f"started from step {step} though checkpoint {least} was whole")
 
     def _close(self, launcher: subprocess.Popen) -> None:
         """End what hangs."""
@@ -265,16 +260,9 @@ class Trial:
                 os.kill(pid, signal.SIGKILL)
 
 
-def write_documents(path: Path) -> None:
-    """The pages that Troth brings along."""
-    pages = sorted((Path(troth.__file__).parent / "library" / "pages").rglob("*.md"))
-    lines = [json.dumps({"text": page.read_text(), "collection": "library"}) for page in pages]
-    path.write_text("\n".join(lines))
-
-
 def differences(run: Path, peace: Path) -> list[str]:
     """What a finished run has other than the undisturbed one."""
-    ours, theirs = ([*map(json.loads, (each / "metrics.jsonl").read_text().splitlines())] for each in (run, peace))
+    ours, theirs = reports(run), reports(peace)
     for line in ours + theirs:
         for rate in RATES:
             line.pop(rate)

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ def main(job: Path) -> None:
         for case in told["cases"]:
 
             def report(metrics, case=case):
+                time.sleep(case.get("pause", 0.0))
                 if metrics.step == case.get("killed_at"):
                     os.abort()
 

@@ -51,6 +51,7 @@ class ReplicaGroups:
         self, groups: int, ranks: Ranks, done: int, patience: timedelta, state: Mapping[str, torch.Tensor],
         before: Callable[[], None], after: Callable[[], None], say: Callable[[str], None],
     ):  # fmt: skip
+        os.environ.setdefault("RUST_LOG", "warn")  # Else torchft tells every quorum and commit.
         from torchft import Manager, ProcessGroupGloo, ProcessGroupNCCL
 
         # Told in a line by `begin`, in place of a stack for every sum that fails.
