@@ -52,7 +52,7 @@ def training(run: Path, home: Path) -> Iterator[list[subprocess.Popen]]:
             with Path(f"{run}-{number}.log").open("w") as log:
                 launchers.append(start(
                     home / "documents.jsonl", Path(f"{run}-{number}"), log, 1000, variables,
-                    parallel__replica_groups=GROUPS, train__steps=100_000, train__checkpoint_every=100,
+                    parallel__replica_groups=GROUPS, train__steps=100_000, train__checkpoint_every=20,
                 ))  # fmt: skip
         end = time.monotonic() + STARTING
         while not all(len(reports(Path(f"{run}-{number}"))) > 5 for number in range(GROUPS)):

@@ -58,7 +58,7 @@ def test_two_groups_are_as_one_process(in_groups, run_training, small, proof, tm
 
 @pytest.mark.slow
 def test_a_group_goes_on_while_the_other_is_away_and_heals_it(in_groups, small, proof, tmp_path):
-    settings = proof(steps=200, checkpoint_every=3, precision="float32")
+    settings = proof(steps=150, checkpoint_every=3, precision="float32")
     layout = {"replica_groups": 2, "dp_shard": 2, "ep": 2}
     lost, stays = tmp_path / "lost", tmp_path / "stays"
     in_groups(2, [
@@ -67,7 +67,8 @@ def test_a_group_goes_on_while_the_other_is_away_and_heals_it(in_groups, small, 
     assert [entry["from_step"] for entry in history(lost)] == [0, 6]
     assert [entry["from_step"] for entry in history(stays)] == [0]
     ours, theirs = ({report["step"]: report for report in reports(run)} for run in (lost, stays))
-    assert len(ours) < len(theirs) == 200, "steps were taken while the group was away"
+    assert theirs.keys() >= set(range(9, settings.steps + 1))
+    assert min(theirs.keys() - ours.keys()) > 6, "steps were taken while the group was away"
     assert all(ours[step] == theirs[step] for step in ours if step > 8)
     models = [(run / "model" / "model.safetensors").read_bytes() for run in (lost, stays)]
     assert models[0] == models[1]
