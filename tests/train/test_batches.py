@@ -17,10 +17,10 @@ few = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scop
 def batches(tokenizer, shards):
     """`batches(seed=1)` over prose and code."""
 
-    def build(weights=None, sequences=4, time=16, fill_in_middle=0.5, seed=0, **more):
+    def build(weights=None, time=16, fill_in_middle=0.5, seed=0, **more):
         return Batches(
             open_shards(shards), weights or {"prose": 0.5, "code": 0.5}, tokenizer,
-            sequences=sequences, time=time, fill_in_middle=fill_in_middle, seed=seed, **more,
+            time=time, fill_in_middle=fill_in_middle, seed=seed, **more,
         )  # fmt: skip
 
     return build
@@ -35,8 +35,9 @@ def same(one, other):
 def test_a_batch_follows_from_seed_and_step_whatever_was_read_before(batches, seed, steps):
     used = batches(seed=seed)
     for step in steps:
-        assert same(used[step], batches(seed=seed)[step])
-    assert not same(used[steps[0]], batches(seed=seed + 1)[steps[0]])
+        assert same(used.rows(step, step + 4), batches(seed=seed).rows(step, step + 4))
+    first = slice(steps[0], steps[0] + 4)
+    assert not same(used.rows(first.start, first.stop), batches(seed=seed + 1).rows(first.start, first.stop))
 
 
 @few
@@ -62,26 +63,21 @@ def test_another_collection_leaves_the_order_of_the_first_as_it_was(batches):
 
 def windows(batches, count, end_of_text):
     """The stream behind the batches of one collection, window by window."""
-    step = 0
-    while count > 0:
-        batch = batches[step]
-        for inputs, targets in zip(batch.inputs, batch.targets, strict=True):
-            last = targets[-1] if targets[-1] >= 0 else end_of_text
-            assert np.array_equal(np.where(targets[:-1] >= 0, targets[:-1], end_of_text), inputs[1:])
-            if count > 0:
-                yield [*inputs.tolist(), int(last)]
-            count -= 1
-        step += 1
+    batch = batches.rows(0, count)
+    for inputs, targets in zip(batch.inputs, batch.targets, strict=True):
+        last = targets[-1] if targets[-1] >= 0 else end_of_text
+        assert np.array_equal(np.where(targets[:-1] >= 0, targets[:-1], end_of_text), inputs[1:])
+        yield [*inputs.tolist(), int(last)]
 
 
 @few
-@given(st.lists(st.text(max_size=40), min_size=1, max_size=12, unique=True), st.integers(2, 30), st.integers(1, 3))
-def test_every_token_is_read_once_an_epoch(tokenizer, tmp_path_factory, texts, time, sequences):
+@given(st.lists(st.text(max_size=40), min_size=1, max_size=12, unique=True), st.integers(2, 30))
+def test_every_token_is_read_once_an_epoch(tokenizer, tmp_path_factory, texts, time):
     folder = tmp_path_factory.mktemp("shards")
     sizes = write_shards((("all", text) for text in texts), tokenizer, folder)
     documents = [[tokenizer.end_of_text, *tokenizer.encode(text)] for text in texts]
     assert sizes == {"all": sum(map(len, documents))}
-    batches = Batches(open_shards(folder), {}, tokenizer, sequences=sequences, time=time, fill_in_middle=0, seed=3)
+    batches = Batches(open_shards(folder), {}, tokenizer, time=time, fill_in_middle=0, seed=3)
     epochs = 3
     needed = -(-epochs * sizes["all"] // (time + 1))
     stream = [token for window in windows(batches, needed, tokenizer.end_of_text) for token in window]
@@ -95,8 +91,8 @@ def test_every_token_is_read_once_an_epoch(tokenizer, tmp_path_factory, texts, t
 
 def test_every_epoch_has_its_own_order(tokenizer, tmp_path):
     write_shards((("all", str(number)) for number in range(10, 60)), tokenizer, tmp_path)
-    batches = Batches(open_shards(tmp_path), {}, tokenizer, sequences=1, time=149, fill_in_middle=0, seed=0)
-    first, second = (batches[step].inputs[0].tolist() for step in (0, 1))
+    batches = Batches(open_shards(tmp_path), {}, tokenizer, time=149, fill_in_middle=0, seed=0)
+    first, second = (batches.rows(step, step + 1).inputs[0].tolist() for step in (0, 1))
     assert first != second
     assert first != sorted(first)
 
@@ -109,10 +105,10 @@ def test_shares_hold(tokenizer, tmp_path_factory, parts, sequences, steps):
     folder = tmp_path_factory.mktemp("shards")
     write_shards(((name, name[1] * 300) for name in names), tokenizer, folder)
     weights = {name: part / 7 for name, part in zip(names, parts, strict=True)}
-    batches = Batches(open_shards(folder), weights, tokenizer, sequences=sequences, time=4, fill_in_middle=0, seed=0)
+    batches = Batches(open_shards(folder), weights, tokenizer, time=4, fill_in_middle=0, seed=0)
     rows = dict.fromkeys(names, 0)
     for step in range(steps):
-        batch = batches[step]
+        batch = batches.rows(step * sequences, (step + 1) * sequences)
         assert batch.inputs.shape == batch.targets.shape == batch.documents.shape == (sequences, 4)
         for row in batch.inputs:
             rows["c" + tokenizer.decode(row[row != tokenizer.end_of_text])[0]] += 1
@@ -121,7 +117,7 @@ def test_shares_hold(tokenizer, tmp_path_factory, parts, sequences, steps):
 
 
 def test_targets_are_the_next_tokens_and_documents_are_numbered(batches, tokenizer):
-    batch = batches(fill_in_middle=0, time=400)[5]
+    batch = batches(fill_in_middle=0, time=400).rows(20, 24)
     starts = batch.inputs == tokenizer.end_of_text
     assert starts.any()
     assert np.array_equal(np.diff(batch.documents, axis=1), starts[:, 1:].astype(int))
@@ -131,7 +127,7 @@ def test_targets_are_the_next_tokens_and_documents_are_numbered(batches, tokeniz
 
 def test_a_weight_of_nothing_reads_nothing_and_weights_of_none_of_them_leave_it_to_the_sizes(batches, tokenizer):
     only_prose = batches({"prose": 1.0, "code": 0.0}, time=64, fill_in_middle=0)
-    text = "".join(tokenizer.decode(row) for row in only_prose[0].inputs)
+    text = "".join(tokenizer.decode(row) for row in only_prose.rows(0, 4).inputs)
     assert "bird" in text
     assert "def " not in text
     by_size = batches({"elsewhere": 1.0}, fill_in_middle=0)

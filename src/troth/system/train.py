@@ -15,7 +15,10 @@ class TrainTable(Table):
     the same experts, and that of the `mtp_depth` tokens after the next, which in the last `decay` of the steps weighs
     `mtp_decay_weight` where that is given. `fill_in_middle` is the share of sequences trained with a blank. With full
     `activation_checkpointing` a layer keeps its input only and is computed again for its gradient; with selective, it
-    keeps the results of products too. In `float64`, which is for proofs, weights are of that dtype too."""
+    keeps the results of products too. In `float64`, which is for proofs, weights are of that dtype too. `on_spike` says
+    what happens where the loss or the gradient jumps or is no number: this update is left out, the run goes back to its
+    last checkpoint and leaves out the data, or it ends. A rank that has not moved for `hang_seconds` is named and, with
+    `end_hanging`, ended, so that torchrun starts anew."""
 
     steps: int = Field(gt=0)
     batch_tokens: int = Field(gt=0)
@@ -42,6 +45,9 @@ class TrainTable(Table):
     checkpoint_every: int = Field(default=200, gt=0)
     keep_checkpoints: int = Field(default=2, gt=0)
     log_every: int = Field(default=10, gt=0)
+    on_spike: Literal["skip", "rewind", "stop"] = "skip"
+    hang_seconds: float = Field(default=300.0, ge=120)
+    end_hanging: bool = False
     seed: int = 0
 
     @model_validator(mode="after")

@@ -29,10 +29,6 @@ class Batch:
     targets: np.ndarray
     documents: np.ndarray
 
-    def rows(self, first: int, end: int) -> "Batch":
-        """Some of the sequences."""
-        return Batch(self.inputs[first:end], self.targets[first:end], self.documents[first:end])
-
 
 class Batches:
     """Rows over collections by their weights; where no weight names any of them, by their sizes.
@@ -42,18 +38,14 @@ class Batches:
 
     def __init__(
         self, collections: Mapping[str, Collection], weights: Mapping[str, float], tokenizer: Tokenizer,
-        *, time: int, fill_in_middle: float, seed: int, sequences: int = 1, rows: int = 0, stages: Sequence[Stage] = (),
+        *, time: int, fill_in_middle: float, seed: int, rows: int = 0, stages: Sequence[Stage] = (),
     ):  # fmt: skip
         sizes = {name: collection.size for name, collection in collections.items()}
         self.mixture = Mixture(sizes, weights, stages, rows)
         self.streams = {name: Stream(collections[name], seed) for name in self.mixture.names}
-        self.sequences, self.time, self.seed, self.fill_in_middle = sequences, time, seed, fill_in_middle
+        self.time, self.seed, self.fill_in_middle = time, seed, fill_in_middle
         self.end_of_text = tokenizer.end_of_text
         self.blanks = Blanks(tokenizer) if fill_in_middle else None
-
-    def __getitem__(self, step: int) -> Batch:
-        """The batch of a step that has `sequences` rows."""
-        return self.rows(step * self.sequences, (step + 1) * self.sequences)
 
     def rows(self, first: int, last: int) -> Batch:
         """Rows from `first` up to `last`, which is left out, numbered over the whole run."""

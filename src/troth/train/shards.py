@@ -74,11 +74,6 @@ class Collection:
         """Tokens in its files."""
         return sum(file.tokens for file in self.files)
 
-    @property
-    def tokens(self) -> range:
-        """Something as long as the collection."""
-        return range(self.size)
-
     def epoch_tokens(self, file: int) -> int:
         """Tokens that an epoch reads of a file."""
         return self.files[file].read // self.divisor
