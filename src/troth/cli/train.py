@@ -80,7 +80,7 @@ def _of_folder(settings: System, folder: Path, changes: list[str]) -> System:
     """The system with the shape of a folder's network, but for what `--set model.key=value` changes of it."""
     from troth.model.families.configs import read_config
 
-    changed = {change.partition("=")[0].strip() for change in changes}
+    changed = {".".join(change.partition("=")[0].strip().split(".")[:2]) for change in changes}
     kept = {key: value for key, value in settings.model.model_dump().items() if f"model.{key}" in changed}
     shape = read_config(folder)
     return settings.model_copy(update={"model": type(shape).model_validate(shape.model_dump() | kept)})

@@ -1,5 +1,6 @@
 """The state that a run goes on from, by name, and the network's part of it read back for export."""
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,5 +48,7 @@ def saved_network(checkpoint: Path, config: ModelConfig) -> Iterator[tuple[str, 
     for name, like in expected.items():
         if not (config.tie_word_embeddings and name == "lm_head.weight"):
             tensor = torch.empty_like(like, device="cpu")
-            dcp.load({f"model.{name}": tensor}, checkpoint_id=checkpoint, no_dist=True)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+                dcp.load({f"model.{name}": tensor}, checkpoint_id=checkpoint, no_dist=True)
             yield name, tensor

@@ -1,5 +1,6 @@
 """Who this process is among those of a run: alone, or started by torchrun, Ray or Slurm, all with the same command."""
 
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -66,6 +67,9 @@ def joined(device: str | None = None) -> Iterator[Ranks]:
         return
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    else:
+        # Its warning that gloo gathers where others exchange is of no use to anyone.
+        logging.getLogger("torch.distributed.tensor._collective_utils").setLevel(logging.ERROR)
     store, rank, world = next(dist.rendezvous("env://"))
     # A run that torchrun starts anew may find the store of the last attempt, with addresses of ranks that are gone.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
