@@ -82,13 +82,16 @@ class MetricsLog:
         self.board = SummaryWriter(str(run / "tensorboard"), purge_step=first_step + 1)
 
     def write(self, metrics: Metrics) -> None:
-        """Record one report."""
+        """Record one report. Raises OSError naming the file, as where the disk is full."""
         values = asdict(metrics)
-        self.file.write(json.dumps(values) + "\n")
-        self.file.flush()
-        for key, value in values.items():
-            if key not in ("step", "steps") and value is not None:
-                self.board.add_scalar(key, value, metrics.step)
+        try:
+            self.file.write(json.dumps(values) + "\n")
+            self.file.flush()
+            for key, value in values.items():
+                if key not in ("step", "steps") and value is not None:
+                    self.board.add_scalar(key, value, metrics.step)
+        except OSError as error:
+            raise OSError(f"{self.file.name}: step {metrics.step} could not be reported: {error}") from error
 
     def close(self) -> None:
         """Flush both files."""

@@ -27,6 +27,10 @@ def main(job: Path) -> None:
                 time.sleep(case.get("pause", 0.0))
                 if metrics.step == case.get("killed_at"):
                     os.abort()
+                once = Path(case.get("killed_once", "/"))
+                if metrics.step >= 20 and not once.exists():
+                    once.touch()
+                    os.abort()
 
             job = documents_job(
                 ModelConfig(**case["model"]), TrainTable(**case["train"]), told["weights"], tokenizer, told["shards"],
