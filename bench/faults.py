@@ -14,7 +14,6 @@ A run survives if it ends with every report and the model's files as in peace, t
 told in a line of Troth's or of torchrun's naming a killed rank, and no start may go back behind the newest complete and
 undamaged checkpoint. Where no checkpoint is whole, the run says so, and its checkpoints are deleted as it advises.
 Linux; root's rights for the network and for a disk of its own (in memory).
-
 With --replica-groups (torchft), two groups of two ranks train on; every so many seconds one loses a rank and starts
 anew. Goodput is the tokens learned a second over those in peace; `healed` groups came back at their peer's step, and
 `differ` counts the steps whose reports were not the same in both groups. On a machine whose cores the groups share, one
@@ -113,10 +112,8 @@ def main() -> None:
     wrong = [f"run {number}: {what}" for number, run in enumerate(runs) for what in run.wrong]
     seconds = time.perf_counter() - began
     if options.json:
-        print(json.dumps({
-            "faults": [asdict(fault) for fault in faults], "runs": len(runs), "wrong": wrong, "seconds": seconds,
-            "undisturbed_seconds": length,
-        }, indent=2))  # fmt: skip
+        found = {"faults": [asdict(fault) for fault in faults], "runs": len(runs), "wrong": wrong, "seconds": seconds}
+        print(json.dumps(found, indent=2))
     else:
         show(faults, runs, wrong, seconds)
     sys.exit(bool(wrong))
