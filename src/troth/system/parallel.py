@@ -131,6 +131,14 @@ def _problems(p: Layout, model: ModelConfig, train: TrainTable) -> Iterator[str]
             f"dp_shard={p.dp_shard}: dp_replicate * dp_shard = {p.rows_ranks} does not divide the "
             f"{train.first_sequences} sequences of the first batch (train.batch_ramp_start / train.sequence_length)"
         )
+    if train.objective == "preference" and train.sequences // rows % 2:
+        yield (
+            f"micro_batches={p.micro_batches}: dp_replicate * dp_shard * micro_batches = {rows} leaves "
+            f"{train.sequences // rows} of the {train.sequences} sequences of a batch to each, and the answers of a pair "
+            "stay together; it must be an even number"
+        )
+    if train.lora is not None and p.tp > 1:
+        yield f"tp={p.tp}: adapters (train.lora) are not parted over tensor-parallel ranks; tp may be 1"
     if p.pp > 1:
         yield from _pipeline_problems(p, model, train)
 
