@@ -48,7 +48,9 @@ def command(
     changes: Changes = None,
     json: AsJson = False,
 ) -> None:
-    """Train the system's network on documents, or fine-tune a model on chats or preferences. Run the same command again to continue an interrupted run.
+    """Train the system's network on documents, or fine-tune a model on chats or preferences.
+
+    Run the same command again to continue an interrupted run.
 
     On many ranks, laid out by the system's [parallel] table: torchrun --nproc-per-node 8 --no-python troth train ...
     """

@@ -34,7 +34,7 @@ def initialise(model: _Part, seed: int) -> _Part:
 
 @torch.no_grad()
 def fill(weight: torch.Tensor, std: float, name: str) -> None:
-    """Fill a matrix, or a stack of one an expert, whole or distributed, with N(0, std^2); `name` decides the numbers."""
+    """Fill a matrix, or a stack of one an expert, whole or distributed, with N(0, std^2) as `name` decides."""
     if weight.dim() == 2:
         _fill(weight, _drawn(weight.shape, weight, std, name))
     else:

@@ -134,8 +134,8 @@ def _problems(p: Layout, model: ModelConfig, train: TrainTable) -> Iterator[str]
     if train.objective == "preference" and train.sequences // rows % 2:
         yield (
             f"micro_batches={p.micro_batches}: dp_replicate * dp_shard * micro_batches = {rows} leaves "
-            f"{train.sequences // rows} of the {train.sequences} sequences of a batch to each, and the answers of a pair "
-            "stay together; it must be an even number"
+            f"{train.sequences // rows} of the {train.sequences} sequences of a batch to each, and the answers of a "
+            "pair stay together; it must be an even number"
         )
     if train.lora is not None and p.tp > 1:
         yield f"tp={p.tp}: adapters (train.lora) are not parted over tensor-parallel ranks; tp may be 1"

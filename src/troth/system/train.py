@@ -86,11 +86,11 @@ class TrainTable(Table):
                 f"that it starts with; set batch_ramp_start to a divisor's tokens, such as {self.sequence_length}"
             )
         if self.epochs is not None and (self.objective == "documents" or self.batch_ramp):
-            raise ValueError(f"epochs={self.epochs}: for objective chat or preference, and without batch_ramp; set steps")
+            raise ValueError(f"epochs={self.epochs}: for objective chat or preference without batch_ramp; set steps")
         if self.objective == "preference" and (self.mtp_weight or self.batch_ramp):
             raise ValueError("objective='preference': goes without mtp_weight and batch_ramp; leave both at 0")
         if self.lora is not None and self.mtp_weight:
-            raise ValueError(f"mtp_weight={self.mtp_weight}: with lora only the decoder's adapters learn; leave it at 0")
+            raise ValueError(f"mtp_weight={self.mtp_weight}: with lora only adapters learn; leave it at 0")
         return self
 
     @property

@@ -93,7 +93,8 @@ def _write(examples: Iterable[Example], tokenizer: Tokenizer, folder: Path) -> d
     np.array(ends, dtype=np.int64).tofile(folder / "ends")
     np.array(firsts, dtype=np.int64).tofile(folder / "firsts")
     counts = {"examples": len(ends), "tokens": total, "answer_tokens": answers}
-    known = {"dtype": np.dtype(dtype).name, "sha256": fingerprint(folder / name for name in ("tokens", "answers", "ends"))}
+    sha256 = fingerprint(folder / name for name in ("tokens", "answers", "ends"))
+    known = {"dtype": np.dtype(dtype).name, "sha256": sha256}
     index.write_text(json.dumps(known | counts))
     return counts
 

@@ -1,4 +1,4 @@
-"""What the network thinks of the answers of all pairs before it is tuned, computed once and kept in the run's folder."""
+"""What the network thinks of all pairs' answers before it is tuned, computed once and kept in the run's folder."""
 
 import os
 from collections.abc import Callable

@@ -23,8 +23,8 @@ from troth.train.weights import weights_of
 
 class Network:
     """The parts of the decoder on this rank: the whole where there is no mesh. Behind the last there may be modules of
-    multi-token prediction, `mtp`, whose loss weighs `mtp_weight`. With `train.lora` the decoder's weights are frozen, and
-    `weights` are its adapters."""
+    multi-token prediction, `mtp`, whose loss weighs `mtp_weight`. With `train.lora` the decoder's weights are frozen,
+    and `weights` are its adapters."""
 
     def __init__(
         self, config: ModelConfig, train: TrainTable, layout: Layout, dtype: torch.dtype, mesh: Mesh | None, device: str

@@ -1,5 +1,7 @@
 """Pipeline parallelism by torch's own schedules: which stages a rank has, and how micro-batches run through them."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch.distributed.pipelining import PipelineStage
@@ -48,7 +50,7 @@ class Pipeline:
         self.last = any(objective.decoder.last for objective in objectives)
 
     def forward_backward(
-        self, tokens: torch.Tensor, documents: torch.Tensor, targets: torch.Tensor, **more: torch.Tensor
+        self, tokens: torch.Tensor, documents: torch.Tensor, targets: torch.Tensor, **more: Any
     ) -> torch.Tensor:
         """Run a batch there and back; this rank's part of the loss, which is zero but on the last stage's ranks.
         `more` is what objectives are given besides."""
@@ -61,7 +63,7 @@ class Pipeline:
         return torch.stack(losses).sum() if losses else torch.zeros((), device=tokens.device)
 
     def forward(
-        self, tokens: torch.Tensor, documents: torch.Tensor, targets: torch.Tensor, **more: torch.Tensor
+        self, tokens: torch.Tensor, documents: torch.Tensor, targets: torch.Tensor, **more: Any
     ) -> torch.Tensor | None:
         """Run rows there and not back, stage after stage; what the last returns, None but on its ranks. While a stage
         has some rows, those before it may have the next."""
