@@ -67,7 +67,7 @@ def losses_and_norms(case, world):
         each = len(read) // layout.rows_ranks
         first = read.start + each * (mesh.rows_rank if mesh else 0)
         outcome = step(network, optimizers, rows(range(first, first + each)), 1.0, train)
-        found.append((outcome.loss.item(), outcome.norm.item()))
+        found.append((outcome.loss, outcome.norm))
     return found
 
 
