@@ -41,14 +41,14 @@ class TrainTable(Table):
     last checkpoint and leaves out the data, or it ends. A rank that has not moved for `hang_seconds` is named and, with
     `end_hanging`, ended, so that torchrun starts anew."""
 
-    objective: Literal["documents", "chat", "preference"] = "documents"
-    answers: Literal["all", "last"] = "all"
-    preference: PreferenceTable = PreferenceTable()
-    lora: LoRATable | None = None
     steps: int = Field(gt=0)
     epochs: float | None = Field(default=None, gt=0)
     batch_tokens: int = Field(gt=0)
     sequence_length: int = Field(gt=1)
+    objective: Literal["documents", "chat", "preference"] = "documents"
+    answers: Literal["all", "last"] = "all"
+    preference: PreferenceTable = PreferenceTable()
+    lora: LoRATable | None = None
     muon_lr: float = Field(default=0.02, gt=0)
     adam_lr: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
