@@ -7,8 +7,6 @@ from pathlib import Path
 import torch
 import torch.distributed.checkpoint as dcp
 
-from troth.model.config import ModelConfig
-from troth.model.decoder import Decoder
 from troth.train.parallel.network import Network
 
 
@@ -25,8 +23,8 @@ def training_state(network: Network, optimizers: list[torch.optim.Optimizer]) ->
                 state["adam.step"] = held
             else:
                 state[f"{kind}.{weight.name}"] = weight.like(held)
-    for decoder in [] if network.adapted else network.decoders:
-        for name, buffer in decoder.named_buffers():
+    for part in [] if network.adapted else network.parts:
+        for name, buffer in part.named_buffers():
             if name.endswith("expert_bias"):
                 state[f"model.{name}"] = buffer
     return state
@@ -40,19 +38,11 @@ def after_loading(optimizers: list[torch.optim.Optimizer], state: dict[str, torc
                 kept["step"].copy_(state["adam.step"])
 
 
-def saved_network(checkpoint: Path, config: ModelConfig) -> Iterator[tuple[str, torch.Tensor]]:
-    """The network's tensors in a checkpoint, one after another: the whole need not fit into memory."""
-    with torch.device("meta"):
-        expected = Decoder(config).state_dict()
-    if config.tie_word_embeddings:
-        del expected["lm_head.weight"]
-    return saved_tensors(checkpoint, expected.items())
-
-
 def saved_tensors(
     checkpoint: Path, expected: Iterable[tuple[str, torch.Tensor]]
 ) -> Iterator[tuple[str, torch.Tensor]]:  # fmt: skip
-    """Tensors of a network, of the names and shapes that are expected, from a checkpoint."""
+    """What a checkpoint has of the network under these names, in the shapes and types of these tensors, which may be on
+    the meta device; one after another: the whole need not fit into memory."""
     for name, like in expected:
         tensor = torch.empty_like(like, device="cpu")
         with warnings.catch_warnings():
