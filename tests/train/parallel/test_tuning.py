@@ -1,7 +1,6 @@
 """Fine-tuning over ranks: chats, preferences and adapters have the losses, norms and figures of a single process."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,12 +21,12 @@ CHATS = [
 ]
 PAIRS = [{"prompt": f"{i} is", "chosen": f" {i}." + " Yes." * (i % 3), "rejected": " 7, perhaps"} for i in range(30)]
 LORA = {"rank": 4, "alpha": 8.0}
-ON_TWO = [{"dp_replicate": 2}, {"dp_shard": 2}, {"ep": 2}, {"cp": 2}, {"dp_shard": 2, "micro_batches": 2}]
-PIPELINES = [
-    {"pp": 2, "micro_batches": 4},
+QUICK = [{"ep": 2}, {"cp": 2}, {"pp": 2, "micro_batches": 4}]
+ON_TWO = [
+    {"dp_replicate": 2}, {"dp_shard": 2, "micro_batches": 2}, {"tp": 2},
     {"pp": 2, "micro_batches": 4, "schedule": "Interleaved1F1B", "stages_per_rank": 2},
     {"pp": 2, "micro_batches": 4, "schedule": "ZBVZeroBubble", "stages_per_rank": 2},
-]
+]  # fmt: skip
 ON_FOUR = [
     {"dp_shard": 4}, {"dp_shard": 2, "pp": 2, "micro_batches": 2}, {"cp": 2, "dp_shard": 2}, {"dp_shard": 4, "ep": 2},
     {"dp_replicate": 2, "dp_shard": 2, "ep": 2},
@@ -56,18 +55,20 @@ def check(folders, base, proof, small, tokenizer, over_ranks, tmp_path_factory):
     """`check(world, layouts, objective)` compares runs over these layouts with one alone."""
 
     def compare(world, layouts, objective, **changes):
-        settings = proof(objective=objective, steps=6, adam_lr=0.01, **changes)
+        settings = proof(objective=objective, steps=4, adam_lr=0.01, **changes)
         home = tmp_path_factory.mktemp(objective)
         template = ChatTemplate.for_tuning(base, tokenizer)
         of = chats_job if objective == "chat" else preferences_job
         train(of(small, settings, tokenizer, folders / objective, base, template), home / "alone", print, ALONE)
         runs = [home / str(number) for number in range(len(layouts))]
         more = {"start": str(base), "examples": str(folders / objective)}
-        over_ranks(world, [case(run, small, settings, layout, **more) for run, layout in zip(runs, layouts)])
+        pairs = list(zip(runs, layouts, strict=True))
+        over_ranks(world, [case(run, small, settings, layout, **more) for run, layout in pairs])
         expected = load_weights(home / "alone" / "model").state_dict()
-        for run, layout in zip(runs, layouts, strict=True):
+        for run, layout in pairs:
             assert deviation(run, home / "alone") < 1e-9, layout
-            for ours, theirs in zip(reports(run), reports(home / "alone"), strict=True):
+            # At first margins are zero but for rounding, which then decides who is ahead.
+            for ours, theirs in zip(reports(run)[1:], reports(home / "alone")[1:], strict=True):
                 for key in ("margin", "accuracy", "chosen_reward") if objective == "preference" else ():
                     assert ours[key] == pytest.approx(theirs[key], abs=1e-9), layout
             for name, tensor in load_weights(run / "model").state_dict().items():
@@ -78,11 +79,11 @@ def check(folders, base, proof, small, tokenizer, over_ranks, tmp_path_factory):
 
 
 def test_chats(check):
-    check(2, [{"dp_shard": 2}, {"pp": 2, "micro_batches": 4}], "chat")
+    check(2, [{"dp_shard": 2}], "chat")
 
 
 def test_preferences(check):
-    home = check(2, [*ON_TWO, {"tp": 2}, *PIPELINES], "preference", preference={"beta": 0.5, "label_smoothing": 0.1})
+    home = check(2, QUICK, "preference", preference={"beta": 0.5, "label_smoothing": 0.1})
     found = reports(home / "alone")
     assert found[0]["loss"] == pytest.approx(0.693147, abs=1e-6)
     assert found[0]["margin"] == pytest.approx(0, abs=1e-9)
@@ -90,10 +91,16 @@ def test_preferences(check):
 
 
 def test_adapters(check):
-    home = check(2, [*ON_TWO, PIPELINES[0]], "chat", lora=LORA)
+    home = check(2, [{"ep": 2}, {"dp_shard": 2}], "chat", lora=LORA)
     ours, theirs = (load_file(home / run / "adapters" / "adapter_model.safetensors") for run in ("1", "alone"))
     assert ours.keys() == theirs.keys()
     assert any(tensor.any() for name, tensor in ours.items() if "lora_B" in name)
+
+
+@pytest.mark.slow
+def test_on_two_ranks(check):
+    check(2, ON_TWO, "preference", preference={"beta": 0.5})
+    check(2, [{"dp_replicate": 2}, {"cp": 2}, {"pp": 2, "micro_batches": 4}], "preference", lora=LORA)
 
 
 @pytest.mark.slow
