@@ -1,10 +1,12 @@
 """`troth train --objective`: chats are learned and said, preferences move answers apart, adapters are a folder."""
 
 import json
+import shutil
 import sys
 
 import pytest
 import torch
+import torch.distributed.checkpoint
 
 from troth.cli.main import main
 from troth.model.chat_template import ChatTemplate
@@ -14,12 +16,14 @@ from troth.train.adapters import load_adapters
 
 CHATS = [("What is 2 + 2?", "It is 4."), ("Who sailed in 1492?", "Columbus did."), ("Is all gold?", "No.")]
 SHAPE = [
-    "data.weights={ documents = 1.0 }", "train.steps=3", "model.vocab_size=300", "model.hidden_size=32", "model.intermediate_size=48", "model.moe_intermediate_size=16",
+    "data.weights={ documents = 1.0 }", "train.steps=60", "model.vocab_size=300",
+    "model.hidden_size=32", "model.intermediate_size=48", "model.moe_intermediate_size=16",
     "model.num_dense_layers=1", "model.num_attention_heads=2", "model.num_key_value_heads=1", "model.head_dim=16",
     "model.num_experts=4", "model.sliding_window=32",
 ]  # fmt: skip
 SETTINGS = [
-    "train.precision=float32", "train.fill_in_middle=0", "train.log_every=1", "train.sequence_length=64", "train.batch_tokens=256", "train.muon_lr=0.01", "train.adam_lr=0.01",
+    "train.precision=float32", "train.fill_in_middle=0", "train.log_every=1", "train.sequence_length=64",
+    "train.batch_tokens=256", "train.muon_lr=0.01", "train.adam_lr=0.01",
     "train.checkpoint_every=5",
 ]  # fmt: skip
 
@@ -51,7 +55,7 @@ def troth(monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """Files of chats and preferences, and a small model that knows nothing yet."""
+    """Files of chats and preferences, and a small model of a few documents."""
     home = tmp_path_factory.mktemp("tuning")
     chats = [
         {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]}
@@ -88,11 +92,11 @@ def answer(model, folder, question):
 
 def test_chats_are_learned_and_said(home, base, troth, tmp_path):
     told = troth(
-        home / "chats.jsonl", "--from", base, "--objective", "chat", "--out", tmp_path, settings=["train.epochs=30"]
+        home / "chats.jsonl", "--from", base, "--objective", "chat", "--out", tmp_path, settings=["train.epochs=80"]
     )
     assert "3 chats, 3 examples" in told.err
     found = reports(tmp_path)
-    assert len(found) == 15  # 2 rows an epoch in batches of 4
+    assert len(found) == 40  # 2 rows an epoch in batches of 4
     assert found[-1]["loss"] < 0.1 < found[0]["loss"]
     for asked, said in CHATS:
         assert answer(load_weights(tmp_path / "model"), tmp_path / "model", asked) == f"{said}<|end|>"
@@ -102,7 +106,7 @@ def test_adapters_are_learned_and_are_the_merged_model(home, base, troth, tmp_pa
     changes = ["train.steps=60", "train.lora.rank=8", "train.adam_lr=0.03"]
     told = troth(home / "chats.jsonl", "--from", base, "--objective", "chat", "--out", tmp_path, settings=changes)
     assert told.out == f"Model: {tmp_path}/model\n"
-    assert reports(tmp_path)[-1]["loss"] < reports(tmp_path)[0]["loss"] / 4
+    assert reports(tmp_path)[-1]["loss"] < reports(tmp_path)[0]["loss"] / 3
     adapted, merged = load_weights(base), load_weights(tmp_path / "model")
     before = {name: tensor.clone() for name, tensor in adapted.state_dict().items()}
     load_adapters(adapted, tmp_path / "adapters")
@@ -114,15 +118,26 @@ def test_adapters_are_learned_and_are_the_merged_model(home, base, troth, tmp_pa
         assert torch.equal(tensor, before[name]) or not frozen, name
 
 
-def test_preferences_move_answers_apart(home, base, troth, tmp_path):
-    changes = ["train.steps=12", "train.preference.beta=0.2"]
+@pytest.mark.parametrize("adapted", [False, True])
+def test_preferences_move_answers_apart(home, base, troth, tmp_path, adapted):
+    changes = ["train.steps=12", "train.preference.beta=0.2", "train.lora.rank=4"][: 2 + adapted]
     told = troth(home / "pairs.jsonl", "--from", base, "--objective", "preference", "--out", tmp_path, settings=changes)
     assert "3 pairs" in told.err
     assert "accuracy 100%" in told.err
     found = reports(tmp_path)
     assert found[0]["loss"] == pytest.approx(0.6931, abs=1e-3)  # log(2): the two are one still
-    assert found[-1]["margin"] > found[5]["margin"] > 0.1
+    assert found[-1]["margin"] > found[2]["margin"] > 0
     assert found[-1]["accuracy"] == 1
+    # Killed before the end and started again, it ends as it did.
+    ended = (tmp_path / "model" / "model.safetensors").read_bytes()
+    shutil.rmtree(tmp_path / "model")
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-000000005", "step-000000010"]
+    shutil.rmtree(tmp_path / "checkpoints" / "step-000000010")
+    troth(home / "pairs.jsonl", "--from", base, "--objective", "preference", "--out", tmp_path, settings=changes)
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == ended
+    # With adapters, no checkpoint has the weights that do not learn.
+    names = torch.distributed.checkpoint.FileSystemReader(tmp_path / "checkpoints" / "step-000000010").read_metadata()
+    assert adapted == all(".lora_" in name for name in names.state_dict_metadata if name.startswith("model."))
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,8 @@ def _pipeline_problems(p: Layout, model: ModelConfig, train: TrainTable) -> Iter
     if p.schedule.endswith("ZeroBubble") and p.spreads:
         # torch 2.13 gives wrong gradients where FSDP meets a backward pass in two halves.
         yield f"schedule={p.schedule}: it works with one rank a stage only; 1F1B and Interleaved1F1B work with more"
+    if p.schedule.endswith("ZeroBubble") and train.lora is not None:
+        yield f"schedule={p.schedule}: adapters (train.lora) go with 1F1B and Interleaved1F1B"
     if p.micro_batches % p.pp:
         yield f"micro_batches={p.micro_batches}: a pipeline needs a multiple of pp={p.pp}"
     smaller = train.sequences // train.first_sequences

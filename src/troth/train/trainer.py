@@ -17,6 +17,7 @@ from troth.train.health.guard import SpikeGuard
 from troth.train.health.replicas import compare_replicas
 from troth.train.health.watch import Watch, WatchRule, to_stderr
 from troth.train.job import Job, Rows
+from troth.train.lora import lora_names
 from troth.train.memory import keep_freed_memory
 from troth.train.meter import Meter
 from troth.train.metrics import Metrics, MetricsLog
@@ -47,7 +48,7 @@ def train(
     reports, and says what is not as it should be. Raises ValueError where `run` was started with other settings, the
     layout does not fit, or the loss cannot be brought back.
     """
-    layout = ranks.once(lambda: lay_out(job.parallel, job.model, job.train, ranks.world))
+    layout = ranks.once(lambda: _lay_out(job, ranks.world))
     record = ranks.once(lambda: _open(run, job, ranks.device))
     final = run / "model"
     if final.exists():
@@ -191,6 +192,19 @@ class Training:
     def _say(self, text: str) -> None:
         if self.ranks.first:
             self.say(text)
+
+
+def _lay_out(job: Job, world: int) -> Layout:
+    layout = lay_out(job.parallel, job.model, job.train, world)
+    if job.train.lora is not None:
+        adapted = {int(name.split(".")[1]) for name in lora_names(job.model, job.train.lora.patterns)}
+        for stage in range(layout.stages):
+            if adapted.isdisjoint(layout.layers_of(stage, job.model.num_hidden_layers)):
+                raise ValueError(
+                    f"train.lora.patterns: fit nothing in stage {stage + 1} of the {layout.stages} of the pipeline; "
+                    "use parallel.pp=1"
+                )
+    return layout
 
 
 def _open(run: Path, job: Job, device: str) -> dict[str, Any]:
