@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from troth.system import Layout, ParallelTable, lay_out, load_system
+from troth.system import Layout, ParallelTable, TrainTable, lay_out, load_system
 
 FLAGSHIP = load_system("flagship")
 NANO = load_system("nano")
@@ -48,6 +48,23 @@ def test_a_tied_embedding_stays_in_one_place():
     told = refused(2, NANO, pp=2, micro_batches=2)
     assert "model.tie_word_embeddings" in told
     assert told.endswith("use pp=1")
+
+
+@pytest.mark.parametrize(
+    ("train", "sizes", "told"),
+    [
+        ({"lora": {"rank": 4}}, {"tp": 2}, "tp=2: adapters (train.lora) are not parted over tensor-parallel ranks"),
+        (
+            {"lora": {"rank": 4}}, {"pp": 2, "micro_batches": 2, "schedule": "ZBVZeroBubble", "stages_per_rank": 2},
+            "schedule=ZBVZeroBubble: adapters (train.lora) go with 1F1B",
+        ),
+        ({"objective": "preference"}, {"micro_batches": 4096}, "leaves 1 of the 8192 sequences of a batch to each"),
+    ],
+)  # fmt: skip
+def test_fine_tuning_is_refused_where_it_would_not_learn(train, sizes, told):
+    table = FLAGSHIP.train.model_dump() | {"mtp_weight": 0.0, "mtp_decay_weight": None, "batch_ramp": 0.0} | train
+    system = FLAGSHIP.model_copy(update={"train": TrainTable(**table)})
+    assert told in refused(2, system, **sizes)
 
 
 def test_unknown_sizes_are_named():

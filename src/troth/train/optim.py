@@ -109,8 +109,12 @@ def _orthogonalise_parted(update_Soi: torch.Tensor, like: Weight, dtype: torch.d
 def build_optimizers(
     weights: Sequence[Weight], muon_lr: float, adam_lr: float, weight_decay: float, dtype: torch.dtype
 ) -> list[torch.optim.Optimizer]:
-    """Muon over the matrices inside layers; AdamW over embeddings, head, norms and routers."""
-    matrices = [w for w in weights if w.name.startswith("layers.") and w.whole.dim() >= 2 and "router" not in w.name]
+    """Muon over the matrices inside layers; AdamW over embeddings, head, norms, routers and adapters."""
+
+    def whole_matrix(w: Weight) -> bool:
+        return w.name.startswith("layers.") and w.whole.dim() >= 2 and "router" not in w.name and ".lora_" not in w.name
+
+    matrices = [w for w in weights if whole_matrix(w)]
     inside = {id(weight) for weight in matrices}
     others = [weight for weight in weights if id(weight) not in inside]
     adam = torch.optim.AdamW(
@@ -120,7 +124,9 @@ def build_optimizers(
         zeros = torch.zeros_like(weight.local), torch.zeros_like(weight.local)
         adam.state[weight.local] |= dict(zip(("exp_avg", "exp_avg_sq"), zeros, strict=True))
         adam.state[weight.local]["step"] = torch.zeros(())
-    optimizers = [Muon(matrices, lr=muon_lr, weight_decay=weight_decay, dtype=dtype), adam]
+    optimizers: list[torch.optim.Optimizer] = [adam]
+    if matrices:
+        optimizers.insert(0, Muon(matrices, lr=muon_lr, weight_decay=weight_decay, dtype=dtype))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]

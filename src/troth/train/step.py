@@ -9,7 +9,9 @@ import torch.distributed as dist
 from troth.system import TrainTable
 from troth.train.batches import Batch
 from troth.train.clip import clip, sum_of_squares
+from troth.train.objective import FIGURES
 from troth.train.parallel.network import Network
+from troth.train.preference import PreferenceBatch
 from troth.train.weights import drop_gradients, take_gradients
 
 Judge = Callable[[float, float], bool]
@@ -19,12 +21,13 @@ Judge = Callable[[float, float], bool]
 @dataclass(frozen=True)
 class Outcome:
     """What a step found, the same on all ranks: mean loss, norm of the gradient, and whether the weights were updated;
-    `shares` are the experts' shares of the load in this rank's layers."""
+    `shares` are the experts' shares of the load in this rank's layers; `figures` are further means, by name."""
 
     loss: float
     norm: float
     updated: bool
     shares: list[torch.Tensor]
+    figures: dict[str, float]
 
 
 def step(
@@ -36,18 +39,19 @@ def step(
     tokens, targets, documents = (
         torch.from_numpy(part).to(device, non_blocking=True) for part in (batch.inputs, batch.targets, batch.documents)
     )
-    count = torch.tensor((batch.targets >= 0).sum())
+    reference = torch.from_numpy(batch.reference).to(device) if isinstance(batch, PreferenceBatch) else None
+    count = torch.tensor(batch.count)
     if network.mesh is not None:
         count = count.to(device)
         dist.all_reduce(count, group=network.mesh.rows)
-    loss = network.forward_backward(tokens, documents, targets, max(1, int(count)))
+    loss = network.forward_backward(tokens, documents, targets, max(1, int(count)), reference)
     take_gradients(network.weights)
-    sums = torch.stack((loss.double(), sum_of_squares(network.weights)))
+    sums = torch.stack((loss.double(), sum_of_squares(network.weights), *network.take_figures()))
     if network.mesh is not None:
         dist.all_reduce(sums)
     norm = sums[1].sqrt()
-    figures = sums[0].item(), norm.item()
-    updated = judge(*figures)
+    loss_and_norm = sums[0].item(), norm.item()
+    updated = judge(*loss_and_norm)
     if updated:
         clip(network.weights, norm, train.clip)
         for optimizer in optimizers:
@@ -55,4 +59,7 @@ def step(
                 group["lr"] = group["initial_lr"] * lr_share
             optimizer.step()
     drop_gradients(network.weights)
-    return Outcome(*figures, updated, network.balance(train.balance_rate if updated else 0.0))
+    # Under adapters the experts' biases stay as they are, as all that is not an adapter does.
+    shares = network.balance(train.balance_rate if updated and not network.adapted else 0.0)
+    figures = dict(zip(FIGURES, sums[2:].tolist(), strict=True)) if len(sums) > 2 else {}
+    return Outcome(*loss_and_norm, updated, shares, figures)

@@ -20,7 +20,8 @@ def share_out(experts: Experts, mesh: Mesh) -> None:
             over, places = mesh.sparse["ep", "etp"], [Shard(0), Shard(SIZE)]
         else:
             over, places = mesh.sparse["ep"], [Shard(0)]
-        setattr(experts, name, nn.Parameter(distribute_tensor(weight.detach(), over, places, src_data_rank=None)))
+        part = distribute_tensor(weight.detach(), over, places, src_data_rank=None)
+        setattr(experts, name, nn.Parameter(part, requires_grad=weight.requires_grad))
     experts.transport = AllToAll(mesh)
 
 
