@@ -12,7 +12,7 @@ from troth.train.parallel.mesh import Mesh
 from troth.train.parallel.parallelize import parallelize
 from troth.train.parallel.pipeline import Pipeline, stages_of
 from troth.train.precision import training_call
-from troth.train.weights import weights_of
+from troth.train.weights import Weight, weights_of
 
 
 class Network:
@@ -21,7 +21,7 @@ class Network:
     def __init__(
         self, config: ModelConfig, train: TrainTable, layout: Layout, dtype: torch.dtype, mesh: Mesh | None, device: str
     ):
-        """`dtype` is that of products; weights are in float32 or wider. Weights are not filled yet."""
+        """`dtype` is that of products; weights are in float32 or wider. They have no memory yet."""
         self.mesh, self.device = mesh, torch.device(device)
         self.micro_batches = layout.micro_batches
         layers = [range(config.num_hidden_layers)]
@@ -39,20 +39,28 @@ class Network:
             objective = Objective(decoder, call, train.z_loss, share, mesh)
             if mesh is not None:
                 parallelize(objective, mesh, dtype)
-            objective.to_empty(device=device)
-            if config.tie_word_embeddings:
-                decoder.lm_head.weight = decoder.embed_tokens.weight
             self.objectives.append(objective)
         self.decoders = [objective.decoder for objective in self.objectives]
-        self.weights = weights_of(self.decoders)
+        self.weights: list[Weight] = []
         self.pipeline: Pipeline | None = None
         if mesh is not None and layout.pp > 1:
             sequences = train.batch_tokens // train.sequence_length
             rows = sequences // (layout.rows_ranks * layout.micro_batches)
             self.pipeline = Pipeline(self.objectives, mesh, rows, dtype, self.device)
 
+    def allocate(self) -> "Network":
+        """Give the weights memory, with any numbers in it."""
+        for objective in self.objectives:
+            objective.to_empty(device=self.device)
+            decoder = objective.decoder
+            if decoder.config.tie_word_embeddings:
+                decoder.lm_head.weight = decoder.embed_tokens.weight
+        self.weights = weights_of(self.decoders)
+        return self
+
     def initialise(self, seed: int) -> "Network":
-        """Fill the weights: the same network from the same seed, whatever the mesh."""
+        """Allocate and fill the weights: the same network from the same seed, whatever the mesh."""
+        self.allocate()
         for decoder in self.decoders:
             initialise(decoder, seed)
         return self
