@@ -6,12 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from troth.model.decoder import Decoder
-from troth.model.initialise import initialise
 from troth.model.families.configs import to_hf_config
 from troth.model.families.weights import save_weights
+from troth.model.initialise import initialise
 from troth.model.tokenizer import Tokenizer
 from troth.system import load_system
 

@@ -5,12 +5,11 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
 from troth.model.decoder import Decoder
-from troth.model.initialise import initialise
 from troth.model.families.configs import to_hf_config
 from troth.model.families.weights import save_weights
+from troth.model.initialise import initialise
 from troth.system import load_system
 
 

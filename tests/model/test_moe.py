@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from troth.model.decoder import Decoder
-from troth.model.initialise import initialise
 from troth.model.experts import Experts
+from troth.model.initialise import initialise
 from troth.model.moe import MoE
 
 
@@ -107,4 +107,5 @@ def test_a_fresh_network_follows_from_its_seed_and_treats_experts_alike(shape):
         assert tensor.isfinite().all(), name
     assert not torch.equal(model.embed_tokens.weight, other.embed_tokens.weight)
     assert all(not moe.router.gate.weight.any() for moe in model.moe_layers())
-    assert model.layers["1"].mlp.experts.down_proj.std().item() == pytest.approx(model.config.initializer_range, rel=0.05)
+    drawn = model.layers["1"].mlp.experts.down_proj
+    assert drawn.std().item() == pytest.approx(model.config.initializer_range, rel=0.05)

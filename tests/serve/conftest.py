@@ -15,14 +15,14 @@ import pytest
 import torch
 import uvicorn
 
+from troth.model.chat_template import ChatTemplate
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
-from troth.model.initialise import initialise
 from troth.model.families.configs import to_hf_config
 from troth.model.families.weights import save_weights
+from troth.model.initialise import initialise
 from troth.model.tokenizer import Tokenizer
 from troth.serve.api.app import create_app
-from troth.serve.api.chat_template import ChatTemplate
 from troth.serve.api.served import Served
 from troth.serve.engine.engine import Engine
 from troth.serve.engine.thread import EngineThread

@@ -14,11 +14,11 @@ from torch.nn.functional import cross_entropy
 
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
-from troth.model.initialise import initialise
 from troth.model.families.configs import to_hf_config
 from troth.model.families.family import PRE_NORM
 from troth.model.families.weights import load_weights, save_weights
 from troth.model.gguf.export import export_gguf
+from troth.model.initialise import initialise
 from troth.model.norm import RMSNorm
 from troth.model.tokenizer import SPECIAL, Tokenizer
 from troth.serve.engine.engine import Engine

@@ -83,7 +83,8 @@ def test_layers_computed_again_give_the_same_gradients_and_count_once(tiny, dtyp
         for moe in model.moe_layers():
             moe.load_E.zero_()
             moe.observe = lambda gates, chosen, seen=seen: seen.append(chosen)
-        model(inputs, call=training_call(None if dtype == torch.float32 else dtype, recompute)).float().square().sum().backward()
+        call = training_call(None if dtype == torch.float32 else dtype, recompute)
+        model(inputs, call=call).float().square().sum().backward()
         assert len(seen) == len(model.moe_layers())
         gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
         loads.append([moe.load_E.clone() for moe in model.moe_layers()])

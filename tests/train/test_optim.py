@@ -47,7 +47,8 @@ def test_a_stack_is_updated_as_each_matrix_alone(weight_decay):
             matrix.local.grad = part.clone()
         for optimizer in optimizers:
             optimizer.step()
-    torch.testing.assert_close(stack.local.data, torch.stack([matrix.local.data for matrix in alone]), atol=1e-5, rtol=1e-5)
+    expected = torch.stack([matrix.local.data for matrix in alone])
+    torch.testing.assert_close(stack.local.data, expected, atol=1e-5, rtol=1e-5)
     assert (stack.local - start).abs().max() > 0.05
 
 

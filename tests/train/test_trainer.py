@@ -216,7 +216,7 @@ def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(capsys):
     assert told.out == ""
     lines = told.err.splitlines()
     assert len(lines) == 11
-    assert lines[0].startswith("train  step 1/40  loss 2.500  12,346 tokens/s  expert load 0.97  1:18 left")
+    assert lines[0].startswith("train  step 1/40  loss 2.500  12,346 tokens/s  load 0.97  1:18 left")
     assert "1 dead" in lines[-1]
 
 

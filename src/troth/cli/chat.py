@@ -14,7 +14,7 @@ from troth.cli.options import AsJson, Changes, SystemName, read_system
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from troth.serve.api.chat_template import ChatTemplate
+    from troth.model.chat_template import ChatTemplate
     from troth.serve.engine.engine import Engine
     from troth.serve.engine.sampling_params import SamplingParams
 
@@ -35,7 +35,7 @@ def command(
     table = read_system(system, changes).serve
     from rich.console import Console
 
-    from troth.serve.api.chat_template import ChatTemplate
+    from troth.model.chat_template import ChatTemplate
     from troth.serve.engine.engine import Engine
     from troth.serve.engine.sampling_params import SamplingParams
 

@@ -44,8 +44,8 @@ def command(
 def _serve(folder: Path, table: ServeTable, listener: socket.socket, model_id: str, as_json: bool) -> None:
     import uvicorn
 
+    from troth.model.chat_template import ChatTemplate
     from troth.serve.api.app import create_app
-    from troth.serve.api.chat_template import ChatTemplate
     from troth.serve.api.served import Served
     from troth.serve.engine.engine import Engine
     from troth.serve.engine.thread import EngineThread

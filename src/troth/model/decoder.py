@@ -70,7 +70,7 @@ class Decoder(nn.Module):
             self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
-            assert self.first and self.last
+            assert len(layers) == config.num_hidden_layers
             self.lm_head.weight = self.embed_tokens.weight
 
     def forward(
@@ -84,12 +84,13 @@ class Decoder(nn.Module):
         """Hidden states [batch, time, hidden] after the last norm; `logits` turns them into scores.
 
         `inputs` are tokens [batch, time]; a part without the embedding takes hidden states, and one without the head
-        returns those after its last layer. Without `attend` each row is one document; without `positions_BT` it starts at position 0. With
-        `wanted_W`, indices of times, only the states of these are returned, and the last layer's feed-forward is
-        spared for the others: a prompt needs the scores of its last token.
+        returns those after its last layer. Without `attend` each row is one document; without `positions_BT` it starts
+        at position 0. With `wanted_W`, indices of times, only the states of these are returned, and the last layer's
+        feed-forward is spared for the others: a prompt needs the scores of its last token.
         """
         if attend is None:
-            attend = packed_attention(self.config, torch.zeros(inputs.shape[:2], dtype=int, device=inputs.device))
+            one_document = torch.zeros(inputs.shape[:2], dtype=torch.int64, device=inputs.device)
+            attend = packed_attention(self.config, one_document)
         if positions_BT is None:
             positions_BT = torch.arange(inputs.shape[1], device=inputs.device).expand(inputs.shape[:2])
         positions = Positions.of(positions_BT, self.config)

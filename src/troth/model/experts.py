@@ -51,14 +51,15 @@ class Experts(nn.Module):
 
     def apply_to(self, x_MD: torch.Tensor, counts_E: torch.Tensor) -> torch.Tensor:
         """Rows, `counts_E` to each expert that this rank holds in order, through their experts."""
-        gate_up_EFD, gate_up_bias = _here(self.gate_up_proj).flatten(1, 2), self.gate_up_bias
-        bias_EF = None if gate_up_bias is None else _here(gate_up_bias).flatten(1, 2)
-        hidden_MF = gated_expert(_product(x_MD, gate_up_EFD, bias_EF, counts_E), self.config)
-        bias_ED = None if self.down_bias is None else _here(self.down_bias)
-        return _product(hidden_MF, _here(self.down_proj), bias_ED, counts_E)
+        return self.project("down", gated_expert(self.project("gate_up", x_MD, counts_E), self.config), counts_E)
+
+    def project(self, part: str, x_MI: torch.Tensor, counts_E: torch.Tensor) -> torch.Tensor:
+        """Rows, `counts_E` to each expert in order, through `gate_up` (gate's numbers first) or `down`."""
+        weight, bias = here(getattr(self, f"{part}_proj")), getattr(self, f"{part}_bias")
+        return product(x_MI, weight.flatten(1, -2), None if bias is None else here(bias).flatten(1), counts_E)
 
 
-def _here(weight: torch.Tensor) -> torch.Tensor:
+def here(weight: torch.Tensor) -> torch.Tensor:
     """What of a weight this rank holds. DTensor itself is not imported: serving does without it."""
     return weight.to_local() if hasattr(weight, "to_local") else weight
 
@@ -69,7 +70,7 @@ def count_choices(chosen_Nk: torch.Tensor, experts: int) -> torch.Tensor:
     return torch.zeros(experts, dtype=torch.int64, device=chosen.device).index_add_(0, chosen, torch.ones_like(chosen))
 
 
-def _product(
+def product(
     x_MI: torch.Tensor, w_EOI: torch.Tensor, bias_EO: torch.Tensor | None, counts_E: torch.Tensor
 ) -> torch.Tensor:
     """Rows, `counts_E` to each expert in order, times its matrix. float64, which grouped_mm refuses, takes a loop."""

@@ -18,6 +18,10 @@ SPECIAL = (
     "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>",
 )  # fmt: skip
 
+CHAT_TEMPLATE = "<|endoftext|><|fim_prefix|> {{ messages[-1]['content'] }}<|fim_suffix|>.<|fim_middle|>"
+"""How a model that was trained on documents alone is asked: the answer fills the blank behind the last message. Models
+that are tuned on conversations bring a template of their own."""
+
 
 class Tokenizer:
     """Text to token ids and back. Ordinary ids come first, special ones after them."""
@@ -74,15 +78,15 @@ class Tokenizer:
         """The exact bytes of ids, for text that is still growing."""
         return self.encoding.decode_bytes(list(ids))
 
-    def save(self, folder: Path) -> None:
-        """Write tokenizer.json and tokenizer_config.json (with the chat template) into `folder`."""
+    def save(self, folder: Path, chat_template: str = CHAT_TEMPLATE) -> None:
+        """Write tokenizer.json and tokenizer_config.json, with the chat template, into `folder`."""
         (folder / "tokenizer.json").write_text(json.dumps(to_json(self), ensure_ascii=False), encoding="utf-8")
         settings = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "eos_token": END_OF_TEXT,
             "pad_token": "<|pad|>",
             "clean_up_tokenization_spaces": False,
-            "chat_template": CHAT_TEMPLATE,
+            "chat_template": chat_template,
         }
         (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
 
@@ -107,11 +111,6 @@ class Tokenizer:
             return cls(ranks, [entry["content"] for entry in added])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: not a byte-level BPE tokenizer ({error!r})") from error
-
-
-CHAT_TEMPLATE = "<|endoftext|><|fim_prefix|> {{ messages[-1]['content'] }}<|fim_suffix|>.<|fim_middle|>"
-"""How a model that was trained on documents alone is asked: the answer fills the blank behind the last message. Models
-that are tuned on conversations bring a template of their own."""
 
 
 def read_chat_template(folder: Path) -> tuple[str | None, dict[str, Any]]:

@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 
+from troth.model.config import ModelConfig
+from troth.model.decoder import Decoder
 from troth.train.optim import Muon
 from troth.train.parallel.network import Network
 
@@ -44,6 +46,17 @@ def after_loading(optimizers: list[torch.optim.Optimizer], state: dict[str, torc
     for kept in optimizers[1].state.values():
         if kept["step"] is not state["adam.step"]:
             kept["step"].copy_(state["adam.step"])
+
+
+def saved_tensors(run: Path, config: ModelConfig) -> Iterator[tuple[str, torch.Tensor]]:
+    """The network's tensors in the newest checkpoint, one after another: the whole need not fit into memory."""
+    with torch.device("meta"):
+        expected = Decoder(config).state_dict()
+    for name, like in expected.items():
+        if not (config.tie_word_embeddings and name == "lm_head.weight"):
+            state = {f"model.{name}": torch.empty_like(like, device="cpu")}
+            dcp.load({"state": state}, checkpoint_id=_folders(run)[-1], no_dist=True)
+            yield name, state[f"model.{name}"]
 
 
 @contextlib.contextmanager

@@ -8,11 +8,16 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from troth.model.config import ModelConfig
+from troth.model.counts import forward_flops
+
 
 @dataclass(frozen=True)
 class Metrics:
     """State after `step` steps. `loss` in nats a token; `load_entropy` is 1 where all experts work alike;
-    `dead_experts` got under a hundredth of an even share; rates are of the last interval."""
+    `dead_experts` got under a hundredth of an even share; rates are of the last interval, over all ranks. `mfu` is the
+    model FLOPs utilisation, None where the peak was not measured; `tokens` were read since the first step, in `seconds`
+    of training."""
 
     step: int
     steps: int
@@ -23,11 +28,23 @@ class Metrics:
     load_entropy: float
     dead_experts: int
     seconds_per_step: float
+    mfu: float | None = None
+    tokens: int = 0
+    seconds: float = 0.0
 
     @property
     def seconds_left(self) -> float:
         """At the present rate."""
         return self.seconds_per_step * (self.steps - self.step)
+
+
+def model_flops_utilisation(
+    model: ModelConfig, length: int, tokens_per_second: float, peak: float, ranks: int
+) -> float:  # fmt: skip
+    """Share of the ranks' peak, in operations a second each, that goes into the model's own products (PaLM, 2204.02311,
+    appendix B): forward and twice as many backward, in sequences of `length`; none for activations computed again."""
+    flops = 3 * sum(forward_flops(model, length).values())
+    return flops * tokens_per_second / (peak * ranks)
 
 
 def load_figures(shares: list[torch.Tensor], stages: dist.ProcessGroup | None = None) -> tuple[float, int]:
@@ -45,7 +62,10 @@ def load_figures(shares: list[torch.Tensor], stages: dist.ProcessGroup | None = 
 
 
 class MetricsLog:
-    """Appends to metrics.jsonl and to TensorBoard events under `run`."""
+    """Appends to metrics.jsonl and to TensorBoard events under `run`; of many ranks one alone has it.
+
+    Reports after `first_step` are dropped; `seconds` is what the last that is kept says, of earlier parts of this run.
+    """
 
     def __init__(self, run: Path, first_step: int):
         from torch.utils.tensorboard import SummaryWriter
@@ -53,6 +73,7 @@ class MetricsLog:
         path = run / "metrics.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= first_step]
+        self.seconds: float = json.loads(kept[-1]).get("seconds", 0.0) if kept else 0.0
         path.write_text("".join(line + "\n" for line in kept))
         self.file = path.open("a")
         self.board = SummaryWriter(str(run / "tensorboard"), purge_step=first_step + 1)
@@ -63,7 +84,7 @@ class MetricsLog:
         self.file.write(json.dumps(values) + "\n")
         self.file.flush()
         for key, value in values.items():
-            if key not in ("step", "steps"):
+            if key not in ("step", "steps") and value is not None:
                 self.board.add_scalar(key, value, metrics.step)
 
     def close(self) -> None:

@@ -61,6 +61,7 @@ class Muon(torch.optim.Optimizer):
             updates = []
             for weight in members:
                 grad = weight.local.grad
+                assert grad is not None
                 momentum = self.state[weight.local]["momentum"].lerp_(grad, 1 - group["momentum"])
                 update = grad.lerp(momentum, group["momentum"])
                 updates.append(update.reshape(-1, *weight.local.shape[-2:]))
@@ -75,12 +76,15 @@ def _parted(weight: Weight) -> tuple[DeviceMesh, tuple[Placement, ...]] | None:
     w = weight.whole
     if not isinstance(w, DTensor):
         return None
-    names, places = [], []
+    names: list[str] = []
+    places: list[Placement] = []
     for name, place in zip(w.device_mesh.mesh_dim_names or (), w.placements, strict=True):
         if isinstance(place, Shard | _StridedShard) and (dim := place.dim - w.dim() + 3) > 0:
             names.append(name)
-            strided = isinstance(place, _StridedShard)
-            places.append(_StridedShard(dim, split_factor=place.split_factor) if strided else Shard(dim))
+            if isinstance(place, _StridedShard):
+                places.append(_StridedShard(dim, split_factor=place.split_factor))
+            else:
+                places.append(Shard(dim))
     if not names:
         return None
     mesh = w.device_mesh if len(names) == w.device_mesh.ndim else w.device_mesh[tuple(names)]

@@ -5,6 +5,25 @@ from types import TracebackType
 from troth.train.metrics import Metrics
 
 
+def line(m: Metrics) -> str:
+    """A report in at most 98 letters, so that a short title and a bar beside it fit into 120 columns."""
+    rate = f"{m.tokens_per_second:,.0f}" if m.tokens_per_second < 1e6 else f"{m.tokens_per_second / 1e6:,.1f}M"
+    mfu = "" if m.mfu is None else f"  MFU {m.mfu:.1%}"
+    dead = f", {m.dead_experts} dead" if m.dead_experts else ""
+    return (
+        f"step {m.step}/{m.steps}  loss {m.loss:.3f}  {rate} tokens/s{mfu}  "
+        f"load {m.load_entropy:.2f}{dead}  {duration(m.seconds_left)} left"
+    )
+
+
+def duration(seconds: float) -> str:
+    """`3:05` minutes, `2 h 03` or `5 d 02 h`."""
+    minutes, hours = int(seconds) // 60, int(seconds) // 3600
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24:02d} h"
+    return f"{hours} h {minutes % 60:02d}" if hours else f"{minutes}:{int(seconds) % 60:02d}"
+
+
 class Progress:
     """Use as a context manager and call it with each report."""
 
@@ -16,18 +35,13 @@ class Progress:
         self.title = title
         self.console = Console(stderr=True, highlight=False)
         self.shown = -1
-        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}")
+        columns = TextColumn("{task.description}"), BarColumn(8), TextColumn("{task.fields[state]}")
         self.bar = Bar(*columns, console=self.console, disable=not self.console.is_terminal)
         self.task = self.bar.add_task(title, total=None, state="starting")
 
     def __call__(self, m: Metrics) -> None:
         """Show one report."""
-        left = f"{int(m.seconds_left) // 60}:{int(m.seconds_left) % 60:02d} left"
-        dead = f", {m.dead_experts} dead" if m.dead_experts else ""
-        state = (
-            f"step {m.step}/{m.steps}  loss {m.loss:.3f}  {m.tokens_per_second:,.0f} tokens/s  "
-            f"expert load {m.load_entropy:.2f}{dead}  {left}"
-        )
+        state = line(m)
         self.bar.update(self.task, total=m.steps, completed=m.step, state=state)
         tenth = m.step * 10 // m.steps
         if not self.console.is_terminal and tenth > self.shown:

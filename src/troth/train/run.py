@@ -3,40 +3,84 @@
 import json
 import os
 import platform
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
+from pydantic import BaseModel, ValidationError
 
-import troth
 from troth.model.config import ModelConfig
-from troth.system import TrainTable
+from troth.system import System, TrainTable
+from troth.train.environment import code_version, environment
 
 _FREE = {"checkpoint_every", "keep_checkpoints", "log_every"}
 
 
-def open_run(run: Path, model: ModelConfig, train: TrainTable, data: dict[str, Any]) -> dict[str, Any]:
+def open_run(
+    run: Path, model: ModelConfig, train: TrainTable, data: dict[str, Any], system: System | None = None
+) -> dict[str, Any]:
     """Create `run/run.json`, or check that it was started with the same settings, and return its record.
 
-    `data` describes the tokens (sizes and weights). Raises ValueError naming the first setting that differs.
+    `data` describes the tokens: sizes, weights, and versions such as checksums. `system` is recorded whole, but only
+    `model`, `train` and `data` decide whether the run may go on; a setting that its record does not have yet counts as
+    having its default, and a key of `data` as being what it is now. Raises ValueError naming the first that differs.
     """
-    settings = {"model": model.model_dump(), "train": train.model_dump(exclude=_FREE), "data": data}
+    settings = {
+        "model": model.model_dump(mode="json"),
+        "train": train.model_dump(mode="json", exclude=_FREE),
+        "data": json.loads(json.dumps(data)),
+    }
     path = run / "run.json"
     if path.exists():
         record = json.loads(path.read_text())
-        for table, values in json.loads(json.dumps(settings)).items():
+        started = {
+            "model": _filled(ModelConfig, record["settings"]["model"], f"{path}: model"),
+            "train": _filled(TrainTable, record["settings"]["train"], f"{path}: train"),
+            "data": settings["data"] | record["settings"]["data"],
+        }
+        for table, values in settings.items():
             for key, value in values.items():
-                if record["settings"][table].get(key) != value:
+                if started[table][key] != value:
                     raise ValueError(
-                        f"{run}: was started with {table}.{key}={record['settings'][table].get(key)!r}, not {value!r}; "
+                        f"{run}: was started with {table}.{key}={started[table][key]!r}, not {value!r}; "
                         "use those settings or another folder"
                     )
         return record
     run.mkdir(parents=True, exist_ok=True)
-    environment = {"python": platform.python_version(), "platform": platform.platform(), "torch": torch.__version__}
-    record = {"troth": troth.__version__, "environment": environment, "settings": settings}
+    record = {
+        "code": code_version(),
+        "environment": environment(),
+        "settings": settings,
+        "system": system and system.model_dump(mode="json"),
+        "history": [],
+    }
     save_record(path, record)
     return record
+
+
+def _filled(table: type[BaseModel], recorded: dict[str, Any], where: str) -> dict[str, Any]:
+    """Recorded settings, with defaults for those that came later."""
+    try:
+        return table.model_validate(recorded).model_dump(mode="json")
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{where}.{key}: this version of Troth does not take it ({first['msg']})") from error
+
+
+def add_to_history(run: Path, record: dict[str, Any], step: int) -> None:
+    """Record that the run goes on from `step` now, by whom; code and environment if they are not as they were last."""
+    history = record.setdefault("history", [])
+    now = {"code": code_version(), "environment": environment()}
+    last = {key: value for past in (record, *history) for key, value in past.items() if key in now}
+    entry = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "world_size": now["environment"]["world_size"],
+        "from_step": step,
+    }
+    history.append(entry | {key: value for key, value in now.items() if value != last.get(key)})
+    save_record(run / "run.json", record)
 
 
 def save_record(path: Path, record: dict[str, Any]) -> None:

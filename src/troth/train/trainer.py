@@ -1,22 +1,20 @@
 """The training loop: what a run is made of, and step after step until its model is written."""
 
-import os
-import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from troth.model.config import ModelConfig
-from troth.model.decoder import Decoder
 from troth.model.families.configs import to_hf_config
-from troth.model.families.weights import save_weights
 from troth.model.tokenizer import Tokenizer
 from troth.system import ParallelTable, TrainTable, lay_out
 from troth.train.batches import Batches
-from troth.train.checkpoint import after_loading, load_checkpoint, save_checkpoint, training_state
+from troth.train.checkpoint import after_loading, load_checkpoint, save_checkpoint, saved_tensors, training_state
+from troth.train.export import export
 from troth.train.memory import keep_freed_memory
 from troth.train.metrics import Metrics, MetricsLog, load_figures
 from troth.train.optim import build_optimizers
@@ -103,11 +101,18 @@ def train(
             save_checkpoint(run, done, state, settings.keep_checkpoints)
     if log is not None:
         log.close()
-    _finish(network, state, tokenizer, run, final, settings, ranks)
+    if mesh is None:
+        tensors: Iterable[tuple[str, torch.Tensor]] = network.decoders[0].state_dict().items()
+    else:
+        save_checkpoint(run, settings.steps, state, settings.keep_checkpoints)
+        tensors = saved_tensors(run, model_config)
+    if ranks.first:
+        export(model_config, tensors, tokenizer, final)
+    ranks.wait()
     return final
 
 
-def _open(run: Path, model: ModelConfig, settings: TrainTable, data: dict, ranks: Ranks) -> dict:  # type: ignore[type-arg]
+def _open(run: Path, model: ModelConfig, settings: TrainTable, data: dict[str, Any], ranks: Ranks) -> dict[str, Any]:
     """The run's record, with the precision that its first rank chose."""
     if ranks.first:
         record = open_run(run, model, settings, data)
@@ -119,21 +124,3 @@ def _open(run: Path, model: ModelConfig, settings: TrainTable, data: dict, ranks
     return open_run(run, model, settings, data)
 
 
-def _finish(
-    network: Network, state: dict[str, torch.Tensor], tokenizer: Tokenizer, run: Path, final: Path,
-    settings: TrainTable, ranks: Ranks,
-) -> None:  # fmt: skip
-    if network.mesh is None:
-        export(network.decoders[0], tokenizer, final)
-        return
-    raise NotImplementedError
-
-
-def export(model: Decoder, tokenizer: Tokenizer, folder: Path, dtype: str = "float32") -> None:
-    """Write weights, config and tokenizer as a Hugging Face folder; it appears whole or not at all."""
-    partial = folder.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_weights(model, to_hf_config(model.config, dtype, tokenizer.end_of_text), partial)
-    tokenizer.save(partial)
-    os.replace(partial, folder)

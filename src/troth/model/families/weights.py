@@ -1,7 +1,7 @@
 """A decoder's weights as a Hugging Face folder, in the names of its family."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,22 @@ from troth.model.families.folder import SHARD_BYTES, TensorFolder, write_tensors
 def save_weights(model: Decoder, config: dict[str, Any], folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
     """Write `config` as config.json and the weights, experts unstacked, in the dtype that it names; more than
     `shard_bytes` go into several files."""
+    save_tensors(model.config, model.state_dict().items(), config, folder, shard_bytes)
+
+
+def save_tensors(
+    shape: ModelConfig, tensors: Iterable[tuple[str, torch.Tensor]], config: dict[str, Any], folder: Path,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:  # fmt: skip
+    """`save_weights` of a network that is not in memory: `tensors` come one after another, by their names in it."""
     dtype = getattr(torch, config.get("dtype") or config["torch_dtype"])
 
-    def tensors() -> Iterator[tuple[str, torch.Tensor]]:
-        for part in stored_tensors(model):
+    def parts() -> Iterator[tuple[str, torch.Tensor]]:
+        for part in _stored(shape, tensors):
             keep = part.tensor.dtype if part.buffer else dtype
             yield part.name, part.tensor.detach().to("cpu", keep, copy=True).reshape(part.shape)
 
-    write_tensors(folder, tensors(), shard_bytes)
+    write_tensors(folder, parts(), shard_bytes)
     (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
@@ -61,17 +69,37 @@ class Stored:
 
 def stored_tensors(model: Decoder) -> Iterator[Stored]:
     """All tensors of a network's folder, in the names of its family."""
-    family = FAMILIES[model.config.model_type]
-    buffers = {name for name, _ in model.named_buffers()}
-    for name, tensor in model.state_dict().items():
-        if model.config.tie_word_embeddings and name == "lm_head.weight":
+    return _stored(model.config, model.state_dict().items())
+
+
+def read_tensors(
+    folder: TensorFolder, config: ModelConfig, tensors: Iterable[tuple[str, torch.Tensor]], first_expert: int = 0
+) -> None:
+    """Fill some of a network's tensors, given by their names in it. Stacks of experts may begin with another expert
+    than the first where the family stores experts apart."""
+    with torch.no_grad():
+        folder.read((part.name, part.tensor, part.shape) for part in _stored(config, tensors, first_expert))
+
+
+def stores_experts_apart(config: ModelConfig) -> bool:
+    """Whether a folder of this family has a tensor for each matrix of each expert."""
+    return FAMILIES[config.model_type].expert is not None
+
+
+def _stored(
+    config: ModelConfig, tensors: Iterable[tuple[str, torch.Tensor]], first_expert: int = 0
+) -> Iterator[Stored]:
+    family = FAMILIES[config.model_type]
+    for name, tensor in tensors:
+        if config.tie_word_embeddings and name == "lm_head.weight":
             continue
         if ".experts." in name:
-            named = _stacked(tensor, name) if family.expert is None else _unstacked(tensor, name, family.expert)
+            apart = family.expert
+            named = _stacked(tensor, name) if apart is None else _unstacked(tensor, name, apart, first_expert)
         else:
             named = iter([(name, tensor, tensor.shape)])
         for inner, view, shape in named:
-            yield Stored(family.rename(inner), view, shape, name in buffers)
+            yield Stored(family.rename(inner), view, shape, name.endswith("expert_bias"))
 
 
 def stored_shapes(config: ModelConfig) -> dict[str, torch.Size]:
@@ -83,11 +111,11 @@ def stored_shapes(config: ModelConfig) -> dict[str, torch.Size]:
 _Named = Iterator[tuple[str, torch.Tensor, torch.Size]]
 
 
-def _unstacked(tensor: torch.Tensor, name: str, names: tuple[str, str, str]) -> _Named:
+def _unstacked(tensor: torch.Tensor, name: str, names: tuple[str, str, str], first: int) -> _Named:
     """Each expert's matrices apart."""
     base, _, kind = name.rpartition(".")
     gate_name, up_name, down_name = names
-    for e, weight in enumerate(tensor):
+    for e, weight in enumerate(tensor, first):
         if kind == "gate_up_proj":
             gate, up = weight
             yield f"{base}.{e}.{gate_name}.weight", gate, gate.shape

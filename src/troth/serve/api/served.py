@@ -4,8 +4,8 @@ import time
 import uuid
 from dataclasses import dataclass, field
 
+from troth.model.chat_template import ChatTemplate
 from troth.model.tokenizer import Tokenizer
-from troth.serve.api.chat_template import ChatTemplate
 from troth.serve.api.errors import ApiError
 from troth.serve.api.logprobs import TokenTexts
 from troth.serve.engine.thread import EngineThread

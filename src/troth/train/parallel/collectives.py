@@ -5,7 +5,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 """Under their names of torch 2.13, or those before."""

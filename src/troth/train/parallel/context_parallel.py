@@ -38,5 +38,5 @@ class ContextParallel:
     ) -> torch.Tensor:
         """`attend` with the keys and values of all times in their order."""
         order_T = self.order_T.to(k_BKTd.device)
-        whole = (gather(x, _TIME, self.group).index_select(_TIME, order_T) for x in (k_BKTd, v_BKTe))
-        return self.attend(layer, q_BHTd, *whole, scores)
+        keys, values = (gather(x, _TIME, self.group).index_select(_TIME, order_T) for x in (k_BKTd, v_BKTe))
+        return self.attend(layer, q_BHTd, keys, values, scores)

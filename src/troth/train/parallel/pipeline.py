@@ -48,8 +48,10 @@ class Pipeline:
         """Run a batch there and back; this rank's part of the loss, which is zero but on the last stage's ranks."""
         losses: list[torch.Tensor] = []
         inputs = (tokens,) if self.first else ()
-        last = {"target": targets, "losses": losses} if self.last else {}
-        self.schedule.step(*inputs, documents_BT=documents, targets_BS=targets, return_outputs=False, **last)
+        self.schedule.step(
+            *inputs, documents_BT=documents, targets_BS=targets, return_outputs=False,
+            target=targets if self.last else None, losses=losses if self.last else None,
+        )
         return torch.stack(losses).sum() if losses else torch.zeros((), device=tokens.device)
 
 

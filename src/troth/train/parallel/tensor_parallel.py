@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.nn.functional import linear
 
 from troth.model.decoder import DecoderLayer
+from troth.model.experts import here
 from troth.model.moe import FeedForward
 from troth.train.parallel.collectives import gather, sum_and_share
 
@@ -33,6 +34,7 @@ def share_out(layer: DecoderLayer, mesh: DeviceMesh) -> list[nn.Module]:
     for block in blocks:
         for name, module in block.named_children():
             if name in _BY_ROWS + _BY_COLUMNS:
+                assert isinstance(module, nn.Linear)
                 place = Shard(0 if name in _BY_ROWS else 1)
                 part = _PartOfLinear(distribute_tensor(module.weight.detach(), mesh, [place], src_data_rank=None))
                 setattr(block, name, part)
@@ -49,7 +51,7 @@ class _PartOfLinear(nn.Module):
         self.weight = nn.Parameter(weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return linear(x, self.weight.to_local())  # type: ignore[operator]
+        return linear(x, here(self.weight))
 
 
 def _gather_and_share(block: nn.Module, group: dist.ProcessGroup) -> None:

@@ -1,0 +1,229 @@
+"""A folder's chat template, rendered so that nothing a user writes can become a special token.
+
+Hugging Face templates are Jinja programs that come with the weights, so they run in a sandbox. What is rendered for
+serving is rendered for training too: there each answer stands behind the very prompt that it would have been asked by.
+"""
+
+import json
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+from troth.model.tokenizer import CHAT_TEMPLATE, Tokenizer, read_chat_template
+
+# A code point that Unicode reserves for a program's own use and forbids in text.
+_BREAK = "\ufdd0"
+_WORD = re.compile(r"[\w.-]*")
+_NOT_PROSE = ("role", "name", "tool_call_id")
+# A block that marks what an assistant says, for other tools; here it only prints what is in it.
+_GENERATION = re.compile(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}")
+
+
+def conversation_template() -> str:
+    """The template of models that Troth tunes on conversations: turns between special tokens, tools and their calls as
+    JSON in XML tags (as Hermes and Qwen write them), reasoning in <think> tags behind the last question only."""
+    return Path(__file__).with_name("conversation.jinja").read_text(encoding="utf-8").rstrip("\n")
+
+
+@dataclass(frozen=True)
+class Example:
+    """Token ids to learn from; `answer` is true at those that the assistant has to produce."""
+
+    ids: list[int]
+    answer: list[bool]
+
+
+class ChatTemplate:
+    """Conversations to token ids.
+
+    Contents are rendered with every spelling of a special token broken by a character that is no text; after
+    rendering, what still spells a special token comes from the template itself and becomes one, and all between
+    is encoded as plain text without that character.
+    """
+
+    def __init__(self, source: str, tokenizer: Tokenizer, variables: dict[str, Any] | None = None):
+        """Raises ValueError where `source` is not a Jinja template."""
+        from jinja2 import TemplateError
+        from jinja2.ext import loopcontrols
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+        environment.globals |= {"raise_exception": _refuse, "strftime_now": lambda form: datetime.now().strftime(form)}
+        environment.filters["tojson"] = _to_json
+        try:
+            self._template = environment.from_string(_GENERATION.sub(_printed, source))
+        except TemplateError as error:
+            raise ValueError(f"the chat template is not valid: {error}") from error
+        self.source = source
+        self._tokenizer = tokenizer
+        self._variables = variables or {}
+        spellings = sorted((text for text in tokenizer.special if len(text) > 1), key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, spellings)) or "(?!)")
+
+    @classmethod
+    def from_folder(cls, folder: Path, tokenizer: Tokenizer) -> "ChatTemplate | None":
+        """The template in chat_template.jinja or tokenizer_config.json; None where a folder has none.
+
+        Raises ValueError naming the file that is not what it should be.
+        """
+        source, settings = read_chat_template(folder)
+        return None if source is None else cls(source, tokenizer, _named_tokens(settings))
+
+    @classmethod
+    def for_tuning(cls, folder: Path, tokenizer: Tokenizer) -> "ChatTemplate":
+        """The template that a model of this folder is tuned with: its own, or `conversation_template` where it knows
+        documents only. Raises ValueError naming the folder where that does not suit its tokenizer."""
+        source, settings = read_chat_template(folder)
+        if source in (None, CHAT_TEMPLATE):
+            source = conversation_template()
+            if lost := [text for text in re.findall(r"<\|\w+\|>", source) if text not in tokenizer.special]:
+                raise ValueError(
+                    f"{folder}: has no chat template, and its tokenizer lacks {lost[0]} for Troth's own; "
+                    "put a chat_template.jinja into the folder"
+                )
+        return cls(source, tokenizer, _named_tokens(settings))
+
+    def encode(
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None = None, **variables: Any
+    ) -> list[int]:
+        """Token ids of messages and the beginning of the answer.
+
+        Messages have `role`, `content` and what else the template reads, such as `reasoning_content` and `tool_calls`;
+        `tools` are functions as JSON schemas. Raises ValueError where the template refuses them.
+        """
+        return self._ids(self._render(self._safe(messages), True, self._guard({"tools": tools or None} | variables)))
+
+    def examples(
+        self, messages: list[dict[str, Any]], answers: Collection[int], tools: list[dict[str, Any]] | None = None,
+        **variables: Any,
+    ) -> list[Example]:  # fmt: skip
+        """What the assistant's messages at the places `answers` teach.
+
+        Each stands behind exactly the tokens that `encode` gives for the messages before it, and ends with the token
+        that ends its turn. Answers share an example for as long as each prompt goes on from the answer before; where a
+        template writes past turns in another way than they were answered, such as without their reasoning, another
+        example begins. Raises ValueError where the template refuses the messages, or does not begin a written answer
+        as it begins one that is asked for.
+        """
+        safe, given = self._safe(messages), self._guard({"tools": tools or None} | variables)
+        found: list[list[tuple[str, bool]]] = []
+        told = ""
+        for place in sorted(answers):
+            prompt = self._render(safe[:place], True, given)
+            whole = self._render(safe[: place + 1], False, given)
+            if not whole.startswith(prompt):
+                same = next(i for i, pair in enumerate(zip(prompt, whole + "\0", strict=False)) if len({*pair}) > 1)
+                raise ValueError(
+                    f"the chat template asks for message {place + 1} by {_shown(prompt[same:])}, but writes it as "
+                    f"{_shown(whole[same:])}; give what is missing (reasoning_content, chat_template_kwargs), or use a "
+                    "template that begins answers as it asks for them"
+                )
+            answer = self._until_its_end(whole[len(prompt) :])
+            if not answer.strip():
+                raise ValueError(f"the chat template writes nothing of message {place + 1}")
+            if not found or not prompt.startswith(told):
+                found.append([])
+                told = ""
+            found[-1] += [(prompt[len(told) :], False), (answer, True)]
+            told = prompt + answer
+        return [self._example(parts) for parts in found]
+
+    def _example(self, parts: list[tuple[str, bool]]) -> Example:
+        encoded = [(self._ids(text), answer) for text, answer in parts]
+        return Example(
+            [i for ids, _ in encoded for i in ids], [answer for ids, answer in encoded for _ in range(len(ids))]
+        )
+
+    def _until_its_end(self, answer: str) -> str:
+        """An answer without the white space behind its last special token, which nobody asks the model for."""
+        ends = [match.end() for match in self._special.finditer(answer)]
+        return answer[: ends[-1]] if ends and not answer[ends[-1] :].strip() else answer
+
+    def _render(self, safe: list[dict[str, Any]], asks: bool, given: dict[str, Any]) -> str:
+        from jinja2 import TemplateError
+
+        variables = {"documents": None} | self._variables | given
+        try:
+            return self._template.render(messages=safe, add_generation_prompt=asks, **variables)
+        except (TemplateError, TypeError, ValueError) as error:
+            raise ValueError(f"the chat template refuses the messages: {error}") from error
+
+    def _safe(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [
+            {
+                key: self._break(value) if isinstance(value, str) and key not in _NOT_PROSE else self._guard(value)
+                for key, value in message.items()
+            }
+            for message in messages
+        ]
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = []
+        end = 0
+        for match in self._special.finditer(text):
+            ids += self._plain(text[end : match.start()])
+            ids.append(self._tokenizer.special[match[0]])
+            end = match.end()
+        return ids + self._plain(text[end:])
+
+    def _plain(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text.replace(_BREAK, ""))
+
+    def _guard(self, value: Any) -> Any:
+        """`_break` of all strings in lists and objects but plain words, which templates compare with words of theirs:
+        types of a schema, names, roles."""
+        if isinstance(value, dict):
+            return {self._guard(key): self._guard(part) for key, part in value.items()}
+        if isinstance(value, list):
+            return [self._guard(part) for part in value]
+        if isinstance(value, str) and not (_WORD.fullmatch(value) and not self._special.search(value)):
+            return self._break(value)
+        return value
+
+    def _break(self, content: str) -> str:
+        content = content.replace(_BREAK, "\ufffd")
+        while self._special.search(content):
+            content = self._special.sub(lambda match: match[0][0] + _BREAK + match[0][1:], content)
+        # Breaks at both ends, inside white space that a template may trim, keep it from completing a spelling.
+        return re.sub(r"\S(?:.*\S)?", lambda match: _BREAK + match[0] + _BREAK, content, count=1, flags=re.DOTALL)
+
+
+def _refuse(message: str) -> NoReturn:
+    from jinja2 import TemplateError
+
+    raise TemplateError(message)
+
+
+def _to_json(
+    value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:  # fmt: skip
+    """JSON as transformers has templates write it: not fit for HTML, as Jinja's own filter would make it."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators, sort_keys=sort_keys)
+    if not ensure_ascii:
+        return text
+    return re.sub(rf"[^\x00-\x7f{_BREAK}]", lambda match: json.dumps(match[0])[1:-1], text)
+
+
+def _printed(match: re.Match[str]) -> str:
+    """A filter that changes nothing, in place of a block that Jinja does not know."""
+    return f"{{%{match[1]} {'endfilter' if match[2] else 'filter string'} {match[3]}%}}"
+
+
+def _named_tokens(settings: dict[str, Any]) -> dict[str, str]:
+    """The tokens that templates call by name."""
+    names = ("bos_token", "eos_token", "pad_token", "unk_token")
+    return {name: _spelling(settings[name]) for name in names if settings.get(name)}
+
+
+def _spelling(token: str | dict[str, Any]) -> str:
+    """Special tokens are written as text or as an object with `content`."""
+    return token if isinstance(token, str) else token["content"]
+
+
+def _shown(text: str) -> str:
+    text = text.replace(_BREAK, "")
+    return repr(text if len(text) <= 40 else text[:40] + "…")

@@ -1,0 +1,137 @@
+"""Tokenised examples in a folder: each its token ids and which of them carry loss, memory-mapped.
+
+The examples of preferences come in pairs, the chosen one first.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from troth.model.chat_template import ChatTemplate, Example
+from troth.model.tokenizer import Tokenizer
+from troth.train.messages import Chat, ChatPair, read_chats, read_preferences
+
+
+def tokenise_chats(
+    files: Iterable[Path], template: ChatTemplate, tokenizer: Tokenizer, folder: Path, last_only: bool = False
+) -> dict[str, int]:
+    """Tokenise the chats of JSON-lines files into `folder`; return the numbers of `chats`, of `examples` (more, where
+    the template writes past turns anew), of their `tokens` and of the `answer_tokens` among these.
+
+    Raises ValueError naming file and line where a chat is not in form or the template refuses it.
+    """
+    chats = 0
+
+    def examples() -> Iterator[Example]:
+        nonlocal chats
+        for path in files:
+            for place, chat in read_chats(path, last_only):
+                chats += 1
+                yield from _rendered(place, chat, template)
+
+    counts = _write(examples(), tokenizer, folder)
+    return {"chats": chats} | counts
+
+
+def tokenise_preferences(
+    files: Iterable[Path], template: ChatTemplate, tokenizer: Tokenizer, folder: Path
+) -> dict[str, int]:
+    """Tokenise the preferences of JSON-lines files into `folder`; return the numbers of `pairs`, `examples`, `tokens`
+    and `answer_tokens`. Text begins and ends with the end-of-text token, as documents do.
+
+    Raises ValueError naming file and line where a preference is not in form or the template refuses it.
+    """
+    pairs = 0
+
+    def examples() -> Iterator[Example]:
+        nonlocal pairs
+        for path in files:
+            for place, pair in read_preferences(path):
+                pairs += 1
+                if isinstance(pair, ChatPair):
+                    for chat in (pair.chosen, pair.rejected):
+                        found = _rendered(place, chat, template)
+                        if len(found) > 1:
+                            told = "the chat template writes past answers anew, so only one can be compared"
+                            raise ValueError(f"{place}: {told}; leave one turn of the assistant behind the prompt")
+                        yield found[0]
+                else:
+                    before = [tokenizer.end_of_text, *tokenizer.encode(pair.prompt)]
+                    for text in (pair.chosen, pair.rejected):
+                        after = [*tokenizer.encode(text), tokenizer.end_of_text]
+                        yield Example(before + after, [False] * len(before) + [True] * len(after))
+
+    counts = _write(examples(), tokenizer, folder)
+    return {"pairs": pairs} | counts
+
+
+def _rendered(place: str, chat: Chat, template: ChatTemplate) -> list[Example]:
+    try:
+        return template.examples(chat.messages, chat.answers, chat.tools, **chat.variables)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
+
+
+def _write(examples: Iterable[Example], tokenizer: Tokenizer, folder: Path) -> dict[str, int]:
+    folder.mkdir(parents=True, exist_ok=True)
+    index = folder / "examples.json"
+    index.unlink(missing_ok=True)
+    dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
+    ends, firsts, total, answers = [], [], 0, 0
+    with (folder / "tokens").open("wb") as tokens, (folder / "answers").open("wb") as mask:
+        for example in examples:
+            np.array(example.ids, dtype=dtype).tofile(tokens)
+            np.array(example.answer, dtype=bool).tofile(mask)
+            total, answers = total + len(example.ids), answers + sum(example.answer)
+            ends.append(total)
+            firsts.append(example.answer.index(True))
+    if not ends:
+        raise ValueError("the files hold nothing to learn")
+    np.array(ends, dtype=np.int64).tofile(folder / "ends")
+    np.array(firsts, dtype=np.int64).tofile(folder / "firsts")
+    counts = {"examples": len(ends), "tokens": total, "answer_tokens": answers}
+    index.write_text(json.dumps({"dtype": np.dtype(dtype).name} | counts))
+    return counts
+
+
+class Examples:
+    """The examples that were written into a folder: `tokens[starts[i]:ends[i]]`, of which the first `firsts[i]` come
+    before all that carry loss. Tokens are not read before they are asked for.
+
+    Raises ValueError where the writing did not finish there.
+    """
+
+    def __init__(self, folder: Path):
+        try:
+            dtype = json.loads((folder / "examples.json").read_text())["dtype"]
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"{folder}: no tokenised examples ({error!r})") from error
+        self.tokens = np.memmap(folder / "tokens", dtype=dtype, mode="r")
+        self.answers = np.memmap(folder / "answers", dtype=bool, mode="r")
+        self.ends = np.fromfile(folder / "ends", dtype=np.int64)
+        self.firsts = np.fromfile(folder / "firsts", dtype=np.int64)
+        self.starts = np.concatenate(([0], self.ends[:-1]))
+        self.files = [folder / name for name in ("tokens", "answers", "ends")]
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def lay(self, i: int, at: int, inputs_T: np.ndarray, targets_T: np.ndarray) -> None:
+        """Write example `i`, cut at the end of the row, from place `at` on: its tokens, and behind each of them the
+        next one where that carries loss."""
+        end = min(self.ends[i], self.starts[i] + len(inputs_T) - at + 1)
+        ids, answer = self.tokens[self.starts[i] : end], self.answers[self.starts[i] : end]
+        inputs_T[at : at + len(ids) - 1] = ids[:-1]
+        targets_T[at : at + len(ids) - 1] = np.where(answer[1:], ids[1:].astype(np.int64), -100)
+
+
+def fingerprint(files: Iterable[Path]) -> str:
+    """SHA-256 of the contents of files, in their order."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,243 @@
+"""Chats and preferences as JSON lines, in the forms that TRL, Axolotl and OpenAI's fine-tuning read.
+
+A chat is `{"messages": [{"role", "content", …}, …], "tools": […]}`; a preference `{"prompt", "chosen", "rejected"}`,
+each a list of messages or all plain text, and without `prompt` what both answers begin with is it.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+_ROLES = "system", "user", "assistant", "tool"
+_REASONING = "reasoning_content", "reasoning", "thinking"
+_KNOWN = ("role", "content", "name", "tool_calls", "tool_call_id", "weight", *_REASONING)
+_LINE = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Chat:
+    """Messages as a chat template takes them, the places of those that are to be learned, and what else the template
+    is given."""
+
+    messages: list[dict[str, Any]]
+    answers: tuple[int, ...]
+    tools: list[dict[str, Any]] | None = None
+    variables: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TextPair:
+    """A prompt with the continuation that is preferred and the one that is not."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True)
+class ChatPair:
+    """Two chats that begin alike."""
+
+    chosen: Chat
+    rejected: Chat
+
+
+def read_chats(path: Path, last_only: bool = False) -> Iterator[tuple[str, Chat]]:
+    """The chats of a file, one a line, each with its place for messages; all turns of the assistant are to be learned
+    but those of `weight` 0, or with `last_only` the last of these.
+
+    Raises ValueError naming file, line and what is wrong there.
+    """
+    for place, line in _lines(path):
+        try:
+            yield place, _chat(line, last_only)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
+
+
+def read_preferences(path: Path) -> Iterator[tuple[str, TextPair | ChatPair]]:
+    """The preferences of a file, one a line, each with its place for messages.
+
+    Raises ValueError naming file, line and what is wrong there.
+    """
+    for place, line in _lines(path):
+        try:
+            yield place, _preference(line)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
+
+
+def _lines(path: Path) -> Iterator[tuple[str, _LINE]]:
+    """Each line that is not empty as an object, with its place for messages."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, text in enumerate(file, 1):
+                if text.strip():
+                    place = f"{path}:{number}"
+                    try:
+                        line = json.loads(text)
+                    except ValueError as error:
+                        raise ValueError(f"{place}: not JSON ({error})") from error
+                    if not isinstance(line, dict):
+                        raise ValueError(f"{place}: a {type(line).__name__}, not an object")
+                    yield place, line
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not readable ({error})") from error
+
+
+def _chat(line: _LINE, last_only: bool) -> Chat:
+    if "messages" not in line:
+        raise ValueError(f"no key 'messages', only {', '.join(map(repr, line)) or 'an empty object'}")
+    messages = _messages(line["messages"], "messages")
+    answers = [
+        i
+        for i, (message, given) in enumerate(zip(messages, line["messages"], strict=True))
+        if message["role"] == "assistant" and _weight(given, f"messages[{i}]")
+    ]
+    if not answers:
+        raise ValueError("messages: no turn of the assistant to learn")
+    return Chat(messages, tuple(answers[-1:] if last_only else answers), _tools(line), _variables(line))
+
+
+def _preference(line: _LINE) -> TextPair | ChatPair:
+    for key in ("chosen", "rejected"):
+        if key not in line:
+            raise ValueError(f"no key {key!r}, only {', '.join(map(repr, line)) or 'an empty object'}")
+    chosen, rejected, prompt = line["chosen"], line["rejected"], line.get("prompt")
+    kinds = {type(part) for part in (chosen, rejected, prompt) if part is not None}
+    if kinds == {str}:
+        if prompt is None:
+            shared = _shared(chosen, rejected)
+            # A space belongs to the word behind it.
+            shared -= shared > 0 and chosen[shared - 1] == " "
+            prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
+        if chosen == rejected:
+            raise ValueError("chosen and rejected are the same")
+        return TextPair(prompt, chosen, rejected)
+    if kinds != {list}:
+        raise ValueError("prompt, chosen and rejected are neither all text nor all lists of messages")
+    good, bad = _messages(chosen, "chosen"), _messages(rejected, "rejected")
+    if good == bad:
+        raise ValueError("chosen and rejected are the same")
+    before = _messages(prompt, "prompt") if prompt is not None else good[: _shared(good, bad)]
+    if prompt is None:
+        good, bad = good[len(before) :], bad[len(before) :]
+    chats = []
+    for name, messages in (("chosen", good), ("rejected", bad)):
+        answers = [len(before) + i for i, message in enumerate(messages) if message["role"] == "assistant"]
+        if not answers:
+            raise ValueError(f"{name}: no turn of the assistant behind the prompt")
+        chats.append(Chat([*before, *messages], tuple(answers), _tools(line), _variables(line)))
+    return ChatPair(*chats)
+
+
+def _shared(one: str | list[Any], other: str | list[Any]) -> int:
+    """How long the common beginning is."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _messages(value: Any, name: str) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"{name}: not a list of messages")
+    return [_message(message, f"{name}[{i}]") for i, message in enumerate(value)]
+
+
+def _message(given: Any, name: str) -> dict[str, Any]:
+    """A message with text as `content`, reasoning as `reasoning_content` and arguments of calls as objects."""
+    if not isinstance(given, dict):
+        raise ValueError(f"{name}: not an object")
+    given = {key: value for key, value in given.items() if value is not None}
+    if unknown := sorted(given.keys() - _KNOWN):
+        raise ValueError(f"{name}: unknown key {unknown[0]!r}; known are {', '.join(_KNOWN)}")
+    # OpenAI renamed `system` to `developer`; templates know the first.
+    role = {"developer": "system"}.get(given.get("role", ""), given.get("role"))
+    if role not in _ROLES:
+        raise ValueError(f"{name}: role={role!r}; expected one of {', '.join(_ROLES)}")
+    message = {"role": role, "content": _text(given.get("content", ""), f"{name}.content")}
+    if role != "assistant":
+        if "content" not in given:
+            raise ValueError(f"{name}: a {role} message needs content")
+        if "tool_calls" in given:
+            raise ValueError(f"{name}: tool_calls in a {role} message; only the assistant calls")
+    message |= {key: _text(given[key], f"{name}.{key}") for key in ("name", "tool_call_id") if key in given}
+    reasoning = [_text(given[key], f"{name}.{key}") for key in _REASONING if key in given]
+    if reasoning:
+        message["reasoning_content"] = reasoning[0]
+    elif role == "assistant" and message["content"].lstrip().startswith("<think>"):
+        inside, end, after = message["content"].lstrip().removeprefix("<think>").partition("</think>")
+        if not end:
+            raise ValueError(f"{name}.content: <think> without </think>")
+        message |= {"reasoning_content": inside.strip("\n"), "content": after.lstrip("\n")}
+    if given.get("tool_calls"):
+        message["tool_calls"] = [
+            _call(call, f"{name}.tool_calls[{i}]") for i, call in enumerate(_list(given["tool_calls"], name))
+        ]
+    if role == "assistant" and not (message["content"] or message.get("tool_calls")):
+        raise ValueError(f"{name}: an assistant message without content or tool_calls")
+    return message
+
+
+def _call(call: Any, name: str) -> dict[str, Any]:
+    function = call.get("function", call) if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise ValueError(f"{name}: not a call of a function by its name")
+    arguments = function.get("arguments", {})
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments or "{}")
+        except ValueError as error:
+            raise ValueError(f"{name}: arguments are not JSON ({error})") from error
+    if not isinstance(arguments, dict):
+        raise ValueError(f"{name}: arguments are not an object")
+    kept = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
+    return kept | {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
+
+
+def _tools(line: _LINE) -> list[dict[str, Any]] | None:
+    """Functions as JSON schemas; tables without nested columns hold them as JSON text."""
+    tools = line.get("tools")
+    if isinstance(tools, str):
+        try:
+            tools = json.loads(tools)
+        except ValueError as error:
+            raise ValueError(f"tools: not JSON ({error})") from error
+    if not tools:
+        return None
+    for i, tool in enumerate(_list(tools, "tools")):
+        function = tool.get("function", tool) if isinstance(tool, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise ValueError(f"tools[{i}]: not a function with a name")
+    return list(tools)
+
+
+def _variables(line: _LINE) -> dict[str, Any]:
+    variables = line.get("chat_template_kwargs") or {}
+    if not isinstance(variables, dict):
+        raise ValueError("chat_template_kwargs: not an object")
+    return variables
+
+
+def _weight(given: dict[str, Any], name: str) -> bool:
+    weight = given.get("weight", 1)
+    if weight not in (0, 1, None):
+        raise ValueError(f"{name}: weight={weight!r}; expected 0 or 1")
+    return weight != 0
+
+
+def _list(value: Any, name: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{name}: not a list")
+    return value
+
+
+def _text(value: Any, name: str) -> str:
+    """Text, or a list of pieces of text as one."""
+    if isinstance(value, list):
+        pieces = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in value]
+        if all(isinstance(piece, str) for piece in pieces):
+            return "".join(str(piece) for piece in pieces)
+    if not isinstance(value, str):
+        raise ValueError(f"{name}: not text")
+    return value

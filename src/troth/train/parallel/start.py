@@ -1,0 +1,54 @@
+"""Weights from a Hugging Face folder: each rank reads what it holds of them, one tensor at a time."""
+
+from pathlib import Path
+
+import torch
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+from troth.model.config import ModelConfig
+from troth.model.families.configs import FAMILIES, read_config
+from troth.model.families.folder import TensorFolder
+from troth.model.families.weights import read_tensors, stored_shapes, stores_experts_apart
+from troth.train.parallel.network import Network
+
+
+@torch.no_grad()
+def start_from(folder: Path, network: Network) -> None:
+    """Fill a network from a folder of its own shape.
+
+    Raises ValueError naming the first key in which the shapes differ, or the tensor that is missing or left over.
+    """
+    config = network.decoders[0].config
+    for key, value in read_config(folder).model_dump().items():
+        if value != (ours := getattr(config, key)) and key not in ("max_position_embeddings", "yarn"):
+            raise ValueError(f"{folder}: has {key}={value!r}, and the system's model has {ours!r}")
+    files = TensorFolder(folder)
+    unused = FAMILIES[config.model_type].unused(config)
+    left = set(files.place) - set(stored_shapes(config))
+    if extra := sorted(name for name in left if unused is None or not name.startswith(unused)):
+        raise ValueError(f"{files.place[extra[0]]}: unexpected tensor {extra[0]}")
+    for decoder in network.decoders:
+        for name, tensor in decoder.state_dict().items():
+            if config.tie_word_embeddings and name == "lm_head.weight":
+                continue
+            if not isinstance(tensor, DTensor):
+                read_tensors(files, config, [(name, tensor)])
+            elif tensor.dim() > 2 and stores_experts_apart(config):
+                _read_experts(files, config, name, tensor)
+            else:
+                whole = torch.empty(tensor.shape, dtype=tensor.dtype)
+                read_tensors(files, config, [(name, whole)])
+                whole = whole.to(tensor.device)
+                part = distribute_tensor(whole, tensor.device_mesh, tensor.placements, src_data_rank=None)
+                tensor.to_local().copy_(part.to_local())
+
+
+def _read_experts(files: TensorFolder, config: ModelConfig, name: str, tensor: DTensor) -> None:
+    """Only the experts of which this rank has a part."""
+    local = tensor.to_local()
+    _, offset = compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)
+    whole = torch.empty(len(local), *tensor.shape[1:], dtype=tensor.dtype)
+    read_tensors(files, config, [(name, whole)], first_expert=offset[0])
+    place = tuple(slice(start, start + size) for start, size in zip(offset[1:], local.shape[1:], strict=True))
+    local.copy_(whole[(slice(None), *place)])

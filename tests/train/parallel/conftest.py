@@ -1,0 +1,65 @@
+"""Runs of a small network over ranks that are real processes, and the same run of one process."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from troth.model.config import ModelConfig
+from troth.system import TrainTable
+
+WORKER = Path(__file__).parent / "worker.py"
+RATES = "tokens_per_second", "seconds_per_step"
+
+
+@pytest.fixture(scope="session")
+def small(tiny: ModelConfig) -> ModelConfig:
+    """Four layers, eight experts, and sizes that two divides."""
+    changes = {
+        "num_hidden_layers": 4, "num_experts": 8, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+        "tie_word_embeddings": False,
+    }  # fmt: skip
+    return tiny.model_copy(update=changes)
+
+
+@pytest.fixture(scope="session")
+def proof(recipe: Callable[..., TrainTable]) -> Callable[..., TrainTable]:
+    """Twenty steps of 24 rows, with everything that may go wrong over ranks."""
+    return lambda **changes: recipe(
+        **({
+            "steps": 20, "batch_tokens": 24 * 32, "precision": "float64", "z_loss": 1e-4, "weight_decay": 0.1,
+            "balance_rate": 1e-2, "checkpoint_every": 99,
+        } | changes)
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def over_ranks(tokenizer: Any, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """`over_ranks(world, cases)` trains each case over so many processes; returns what they said."""
+
+    def run(world: int, cases: list[dict[str, Any]], fails: bool = False) -> str:
+        home = tmp_path_factory.mktemp("job")
+        tokenizer.save(home)
+        told = {"tokenizer": str(home), "shards": str(shards), "weights": {"prose": 0.75, "code": 0.25}}
+        (home / "job.json").write_text(json.dumps(told | {"cases": cases}))
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}", WORKER]
+        done = subprocess.run([*command, home / "job.json"], capture_output=True, text=True, timeout=500, check=False)
+        assert (done.returncode != 0) == fails, done.stderr[-5000:]
+        return done.stderr
+
+    return run
+
+
+def case(run: Path, model: ModelConfig, train: TrainTable, parallel: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """One case for `over_ranks`."""
+    return {"run": str(run), "model": model.model_dump(), "train": train.model_dump(), "parallel": parallel, **more}
+
+
+def reports(run: Path) -> list[dict[str, float]]:
+    """What a run reported at each step, but for the rates."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in RATES} for line in lines]

@@ -1,0 +1,98 @@
+"""The proof of the parallel dimensions: over any layout of ranks, a run has the losses, gradient norms and expert loads
+of a single process, and ends with its weights."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from troth.model.families.weights import load_weights
+
+from .conftest import case, reports
+
+ALONE_ON_TWO = [
+    {"dp_replicate": 2},
+    {"dp_shard": 2},
+    {"cp": 2},
+    {"tp": 2},
+    {"ep": 2},
+    {"pp": 2, "micro_batches": 4},
+    {"pp": 2, "micro_batches": 4, "schedule": "Interleaved1F1B", "stages_per_rank": 2},
+    {"pp": 2, "micro_batches": 4, "schedule": "InterleavedZeroBubble", "stages_per_rank": 2},
+    {"pp": 2, "micro_batches": 4, "schedule": "ZBVZeroBubble", "stages_per_rank": 2},
+    {"dp_shard": 2, "micro_batches": 2},
+]
+TOGETHER_ON_FOUR = [
+    {"dp_shard": 4, "ep": 2},
+    {"dp_replicate": 2, "dp_shard": 2, "ep": 2},
+    {"dp_shard": 2, "pp": 2, "micro_batches": 2},
+    {"tp": 2, "ep": 2, "dp_shard": 2},
+    {"tp": 2, "ep": 2, "etp": 2, "dp_shard": 2},
+    {"cp": 2, "dp_shard": 2},
+    {"cp": 2, "tp": 2, "ep": 4},
+    {"cp": 2, "pp": 2, "micro_batches": 2},
+    {"tp": 2, "pp": 2, "micro_batches": 2},
+]
+TOGETHER_ON_EIGHT = [
+    {"pp": 2, "ep": 2, "dp_shard": 4, "micro_batches": 2},
+    {"pp": 2, "ep": 2, "dp_replicate": 2, "dp_shard": 2, "micro_batches": 2},
+    {"dp_shard": 2, "cp": 2, "tp": 2, "ep": 2},
+]
+
+
+@pytest.fixture(scope="module")
+def alone(small, run_training, tmp_path_factory):
+    """`alone(settings)` is the run of one process."""
+    runs = {}
+
+    def run(settings):
+        key = settings.model_dump_json()
+        if key not in runs:
+            runs[key] = tmp_path_factory.mktemp("alone")
+            run_training(runs[key], settings, model=small)
+        return runs[key]
+
+    return run
+
+
+def deviation(run, reference):
+    """The largest relative difference of losses and norms; what counts experts must be the same."""
+    worst = 0.0
+    for ours, theirs in zip(reports(run), reports(reference), strict=True):
+        assert ours["dead_experts"] == theirs["dead_experts"]
+        assert ours["load_entropy"] == pytest.approx(theirs["load_entropy"], abs=1e-6)
+        for key in ("loss", "grad_norm"):
+            worst = max(worst, abs(ours[key] / theirs[key] - 1))
+    return worst
+
+
+def check(world, layouts, precision, bound, alone, over_ranks, small, proof, folder):
+    runs = [folder / str(number) for number in range(len(layouts))]
+    settings = proof(precision=precision)
+    over_ranks(world, [case(run, small, settings, layout) for run, layout in zip(runs, layouts, strict=True)])
+    expected = load_weights(alone(settings) / "model").state_dict()
+    for run, layout in zip(runs, layouts, strict=True):
+        assert deviation(run, alone(settings)) < bound, layout
+        for name, tensor in load_weights(run / "model").state_dict().items():
+            torch.testing.assert_close(tensor, expected[name], atol=100 * bound, rtol=0, msg=f"{layout}: {name}")
+
+
+def test_each_dimension_alone_is_as_one_process(alone, over_ranks, small, proof, tmp_path):
+    check(2, ALONE_ON_TWO, "float64", 1e-9, alone, over_ranks, small, proof, tmp_path)
+
+
+@pytest.mark.slow
+def test_dimensions_together_on_four_ranks_are_as_one_process(alone, over_ranks, small, proof, tmp_path):
+    check(4, TOGETHER_ON_FOUR, "float64", 1e-9, alone, over_ranks, small, proof, tmp_path)
+
+
+@pytest.mark.slow
+def test_dimensions_together_on_eight_ranks_are_as_one_process(alone, over_ranks, small, proof, tmp_path):
+    check(8, TOGETHER_ON_EIGHT, "float64", 1e-9, alone, over_ranks, small, proof, tmp_path)
+
+
+@pytest.mark.slow
+def test_in_float32_too(alone, over_ranks, small, proof, tmp_path):
+    """With grouped products, and rounding that differs with the order of sums."""
+    gentle = partial(proof, muon_lr=0.004, adam_lr=5e-4)
+    check(2, ALONE_ON_TWO[:6], "float32", 1e-4, alone, over_ranks, small, gentle, tmp_path)

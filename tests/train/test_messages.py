@@ -1,0 +1,147 @@
+"""Chats and preferences in the forms that others write, and what is wrong with a line said by its place."""
+
+import json
+import re
+
+import pytest
+
+from troth.train.messages import ChatPair, TextPair, read_chats, read_preferences
+
+USER, ASSISTANT = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(*lines):
+        path = tmp_path / "lines.jsonl"
+        path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
+        return path
+
+    return write
+
+
+def chats(path, **options):
+    return [chat for _, chat in read_chats(path, **options)]
+
+
+def pairs(path):
+    return [pair for _, pair in read_preferences(path)]
+
+
+def test_a_chat_as_others_write_it(write):
+    """OpenAI's arguments are text, its system is a developer, and a weight of 0 leaves an answer out."""
+    call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1, "b": [2]}'}}
+    tools = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]
+    given = [
+        {"role": "developer", "content": [{"type": "text", "text": "Be "}, {"type": "text", "text": "kind."}]},
+        USER,
+        {"role": "assistant", "content": None, "tool_calls": [call], "refusal": None},
+        {"role": "tool", "tool_call_id": "c1", "content": "3"},
+        ASSISTANT | {"weight": 0},
+        USER | {"name": "Ann"},
+        ASSISTANT | {"reasoning": "Think."},
+    ]
+    (chat,) = chats(write({"id": 7, "messages": given, "tools": json.dumps(tools)}))
+    assert chat.tools == tools
+    assert chat.answers == (2, 6)
+    assert chat.messages[0] == {"role": "system", "content": "Be kind."}
+    assert chat.messages[2]["content"] == ""
+    assert chat.messages[2]["tool_calls"] == [call | {"function": {"name": "add", "arguments": {"a": 1, "b": [2]}}}]
+    assert chat.messages[6] == ASSISTANT | {"reasoning_content": "Think."}
+
+
+def test_reasoning_in_tags_is_reasoning(write):
+    content = "<think>\nFour.\n</think>\n\n2 + 2 = 4"
+    (chat,) = chats(write({"messages": [USER, {"role": "assistant", "content": content}]}))
+    assert chat.messages[1] == {"role": "assistant", "content": "2 + 2 = 4", "reasoning_content": "Four."}
+
+
+def test_all_answers_or_the_last_only(write):
+    path = write({"messages": [USER, ASSISTANT, USER, ASSISTANT], "chat_template_kwargs": {"enable_thinking": False}})
+    assert [chat.answers for chat in chats(path)] == [(1, 3)]
+    assert [chat.answers for chat in chats(path, last_only=True)] == [(3,)]
+    assert chats(path)[0].variables == {"enable_thinking": False}
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("{", "not JSON"),
+        ([1], "a list, not an object"),
+        ({"conversations": []}, "no key 'messages', only 'conversations'"),
+        ({"messages": []}, "messages: not a list of messages"),
+        ({"messages": ["Hi"]}, "messages[0]: not an object"),
+        ({"messages": [USER]}, "messages: no turn of the assistant to learn"),
+        ({"messages": [USER, ASSISTANT | {"weight": 0}]}, "messages: no turn of the assistant to learn"),
+        ({"messages": [{"from": "human", "value": "Hi"}]}, "messages[0]: unknown key 'from'; known are role, content"),
+        ({"messages": [{"role": "bot", "content": "Hi"}]}, "messages[0]: role='bot'; expected one of system, user"),
+        ({"messages": [{"role": "user"}, ASSISTANT]}, "messages[0]: a user message needs content"),
+        ({"messages": [USER | {"content": 5}, ASSISTANT]}, "messages[0].content: not text"),
+        ({"messages": [USER | {"content": [{"type": "image"}]}, ASSISTANT]}, "messages[0].content: not text"),
+        ({"messages": [USER | {"tool_calls": [1]}, ASSISTANT]}, "messages[0]: tool_calls in a user message"),
+        (
+            {"messages": [USER, {"role": "assistant"}]},
+            "messages[1]: an assistant message without content or tool_calls",
+        ),
+        ({"messages": [USER, ASSISTANT | {"content": "<think>hm"}]}, "messages[1].content: <think> without </think>"),
+        ({"messages": [USER, ASSISTANT | {"weight": 2}]}, "messages[1]: weight=2; expected 0 or 1"),
+        ({"messages": [USER, ASSISTANT | {"tool_calls": [{"name": 1}]}]}, "messages[1].tool_calls[0]: not a call"),
+        (
+            {"messages": [USER, ASSISTANT | {"tool_calls": [{"name": "f", "arguments": "{"}]}]},
+            "messages[1].tool_calls[0]: arguments are not JSON",
+        ),
+        ({"messages": [USER, ASSISTANT], "tools": [{"type": "function"}]}, "tools[0]: not a function with a name"),
+        ({"messages": [USER, ASSISTANT], "tools": "["}, "tools: not JSON"),
+    ],
+)
+def test_a_bad_chat_is_named_by_file_and_line(write, line, told):
+    path = write({"messages": [USER, ASSISTANT]}, "", line)
+    with pytest.raises(ValueError, match=re.escape(f"{path}:3: {told}")):
+        chats(path)
+
+
+def test_preferences_as_text(write):
+    explicit = {"prompt": "The sky is", "chosen": " blue.", "rejected": " green."}
+    implicit = {"chosen": "The sky is blue.", "rejected": "The sky is green."}
+    assert pairs(write(explicit, implicit)) == [TextPair("The sky is", " blue.", " green.")] * 2
+
+
+def test_preferences_as_messages(write):
+    bad = {"role": "assistant", "content": "Go away"}
+    explicit = {"prompt": [USER], "chosen": [ASSISTANT], "rejected": [bad]}
+    implicit = {"chosen": [USER, ASSISTANT], "rejected": [USER, bad]}
+    first, second = pairs(write(explicit, implicit))
+    assert first == second
+    assert isinstance(first, ChatPair)
+    assert first.chosen.messages == [USER, ASSISTANT]
+    assert first.rejected.messages == [USER, bad]
+    assert first.chosen.answers == first.rejected.answers == (1,)
+
+
+def test_answers_in_the_prompt_are_not_compared(write):
+    (pair,) = pairs(write({"prompt": [USER, ASSISTANT, USER], "chosen": [ASSISTANT], "rejected": [ASSISTANT, USER]}))
+    assert pair.chosen.answers == pair.rejected.answers == (3,)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ({"chosen": "a"}, "no key 'rejected', only 'chosen'"),
+        (
+            {"prompt": "a", "chosen": "b", "rejected": [USER]},
+            "prompt, chosen and rejected are neither all text nor all",
+        ),
+        ({"prompt": "a", "chosen": "b", "rejected": "b"}, "chosen and rejected are the same"),
+        ({"chosen": [USER, ASSISTANT], "rejected": [USER, ASSISTANT]}, "chosen and rejected are the same"),
+        ({"prompt": [USER], "chosen": [ASSISTANT], "rejected": [USER]}, "rejected: no turn of the assistant behind"),
+    ],
+)
+def test_a_bad_preference_is_named_by_file_and_line(write, line, told):
+    path = write(line)
+    with pytest.raises(ValueError, match=re.escape(f"{path}:1: {told}")):
+        pairs(path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path / 'none.jsonl'}: not readable")):
+        chats(tmp_path / "none.jsonl")

@@ -1,0 +1,60 @@
+"""What a report says, where it is written, and that it fits a terminal."""
+
+import io
+import json
+from dataclasses import replace
+
+import pytest
+
+from troth.model.counts import count_parts
+from troth.train.metrics import Metrics, MetricsLog, model_flops_utilisation
+from troth.train.progress import Progress, duration, line
+
+REPORT = Metrics(
+    step=10, steps=450_000, loss=2.5, grad_norm=1.0, lr_share=1.0, tokens_per_second=12345.6, load_entropy=0.97,
+    dead_experts=0, seconds_per_step=2.0, mfu=0.4123, tokens=1000, seconds=20.0,
+)  # fmt: skip
+
+
+def test_utilisation_is_six_operations_a_weight_and_token_and_attention_besides(tiny):
+    parts = count_parts(tiny)
+    weights = sum(part.active for name, part in parts.items() if name not in ("embedding", "norms"))
+    weights += tiny.vocab_size * tiny.hidden_size  # the head, tied to the embedding
+    scores = 2 * (2 * 2 * tiny.num_attention_heads * tiny.head_dim) * (8 + 1) / 2  # two layers, 4.5 tokens seen
+    per_token = 6 * weights + 3 * scores
+    assert model_flops_utilisation(tiny, 8, 1000, peak=1e9, ranks=4) == pytest.approx(per_token * 1000 / 4e9)
+
+
+def test_reports_are_dropped_after_the_step_that_a_run_goes_on_from(tmp_path):
+    log = MetricsLog(tmp_path, 0)
+    assert log.seconds == 0
+    for step in (10, 20, 30):
+        log.write(replace(REPORT, step=step, seconds=2.0 * step, mfu=None))
+    log.close()
+    log = MetricsLog(tmp_path, 20)
+    assert log.seconds == 40
+    log.close()
+    lines = [json.loads(text) for text in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["mfu"]) for row in lines] == [(10, None), (20, None)]
+
+
+def test_the_largest_report_fits_120_columns(monkeypatch):
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    monkeypatch.setattr("rich.console.Console", lambda **_: console)
+    report = replace(
+        REPORT, step=449_999, steps=999_999, loss=12.345, tokens_per_second=123_456_789.0, dead_experts=24_576,
+        seconds_per_step=20.0,
+    )  # fmt: skip
+    assert line(report) == (
+        "step 449999/999999  loss 12.345  123.5M tokens/s  MFU 41.2%  load 0.97, 24576 dead  127 d 07 h left"
+    )
+    with Progress("generation 0") as show:
+        show(report)
+    assert "127 d 07 h left" in console.file.getvalue()
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(5, "0:05"), (185.7, "3:05"), (7_380, "2 h 03"), (439_200, "5 d 02 h")])
+def test_duration(seconds, told):
+    assert duration(seconds) == told
