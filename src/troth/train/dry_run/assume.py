@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import placement_types
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from troth.model import scores
@@ -14,12 +16,16 @@ from troth.train.parallel.expert_parallel import AllToAll
 @contextmanager
 def assumed(gpu: bool) -> Iterator[None]:
     """Each rank gets its even share of the tokens' choices, every token has a target, and attention, where it goes
-    block by block, looks at all keys. With `gpu`, attention is the one that is fastest there."""
+    block by block, looks at all keys. With `gpu`, attention and DTensor's exchanges are those of GPUs, though tensors
+    say that they are on a CPU."""
     answers: list[tuple[Any, str, Any]] = [
         (AllToAll, "rows", _even_rows), (scores, "span_of", _all_keys),
     ]  # fmt: skip
     if gpu:
-        answers.append((scores, "fused_is_faster", lambda q_BHTd: True))
+        answers += [
+            (scores, "fused_is_faster", lambda q_BHTd: True),
+            (placement_types, "shard_dim_alltoall", _all_to_all),
+        ]
     before = [getattr(module, name) for module, name, _ in answers]
     for module, name, answer in answers:
         setattr(module, name, answer)
@@ -43,14 +49,23 @@ def _all_keys(mask_BrL: torch.Tensor) -> scores.Span:
     return scores.Span(0, mask_BrL.shape[-1], 0)
 
 
+def _all_to_all(x: torch.Tensor, gather_dim: int, shard_dim: int, mesh: DeviceMesh, mesh_dim: int) -> torch.Tensor:
+    """What DTensor does but on a CPU, where it gathers all and keeps a part."""
+    group = mesh.get_group(mesh_dim).group_name
+    out: torch.Tensor = torch.ops._dtensor.shard_dim_alltoall(x, gather_dim, shard_dim, group)
+    return out
+
+
 class _Shapes(TorchDispatchMode):
-    """Answers the operations that fake tensors cannot on a CPU."""
+    """Answers the operations that fake tensors cannot, on a CPU."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten.nonzero.default:
             return args[0].new_empty(args[0].numel(), args[0].dim(), dtype=torch.int64)
         if func is torch.ops.aten._grouped_mm.default:
             return _grouped(*args[:3])
+        if func is torch.ops.aten._local_scalar_dense.default:
+            return 1  # Of a step: the number of targets, and a pipeline's vote that all stages know their shapes.
         return func(*args, **(kwargs or {}))
 
 

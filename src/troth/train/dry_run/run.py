@@ -3,11 +3,14 @@
 Memory is that of torch's tensors: a GPU's driver, its kernels and the buffers of NCCL take some more.
 """
 
+import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -66,7 +69,10 @@ def dry_run(model: ModelConfig, train: TrainTable, table: ParallelTable, world: 
         raise ValueError("train.precision=float64: a dry run is for bf16 and float32")
     precision = "bf16" if train.precision == "auto" else train.precision
     places = sorted({0, layout.pp // 2, layout.pp - 1})
-    ranks = [run_rank(model, train, layout, precision, place * (active // layout.pp)) for place in places]
+    run = partial(run_rank, model, train, layout, precision)
+    # Each in a process of its own: torch remembers groups of ranks that are gone.
+    with ProcessPoolExecutor(min(len(places), os.cpu_count() or 1), get_context("spawn"), max_tasks_per_child=1) as pool:
+        ranks = list(pool.map(run, [place * (active // layout.pp) for place in places]))
     return Report(layout, world - active, precision, ranks, time.perf_counter() - start)
 
 
@@ -81,11 +87,13 @@ def run_rank(
         mesh = Mesh.over(layout, "cpu") if layout.world > 1 else None
         dtype = DTYPES[precision]
         network = Network(model, train, layout, dtype, mesh, "cpu")
-        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        fake = FakeTensorMode(allow_non_fake_inputs=True)
+        with fake:
+            network.allocate()
+        optimizers = build_optimizers(network.weights, train.muon_lr, train.adam_lr, train.weight_decay, dtype)
+        stack.enter_context(fake)
         stack.enter_context(assumed(gpu))
         tracker = stack.enter_context(Tracker())
-        network.allocate()
-        optimizers = build_optimizers(network.weights, train.muon_lr, train.adam_lr, train.weight_decay, dtype)
         follow(tracker, network, optimizers)
         rows = train.batch_tokens // train.sequence_length // layout.rows_ranks
         zeros = np.zeros((rows, train.sequence_length), dtype=np.int64)
@@ -124,6 +132,7 @@ def follow(tracker: Tracker, network: Network, optimizers: list[torch.optim.Opti
             layer.register_forward_pre_hook(partial(_enter, tracker, f"layer {name}"))
             layer.register_forward_hook(partial(_enter_backward, tracker, f"layer {name}"))
         decoder.register_forward_pre_hook(partial(_enter, tracker, "embedding"))
+        decoder.register_forward_hook(partial(_enter, tracker, "head"))
         decoder.register_forward_hook(partial(_enter_backward, tracker, "head"))
     tracker.name((weight.local for weight in network.weights), WEIGHTS)
     for optimizer in optimizers:
