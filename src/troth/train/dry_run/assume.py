@@ -5,11 +5,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import placement_types
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from troth.model import scores
+from troth.train.dry_run.replaced import replaced
 from troth.train.parallel.expert_parallel import AllToAll
 
 
@@ -26,15 +28,8 @@ def assumed(gpu: bool) -> Iterator[None]:
             (scores, "fused_is_faster", lambda q_BHTd: True),
             (placement_types, "shard_dim_alltoall", _all_to_all),
         ]
-    before = [getattr(module, name) for module, name, _ in answers]
-    for module, name, answer in answers:
-        setattr(module, name, answer)
-    try:
-        with _Shapes():
-            yield
-    finally:
-        for (module, name, _), answer in zip(answers, before, strict=True):
-            setattr(module, name, answer)
+    with replaced(answers), _Shapes():
+        yield
 
 
 def _even_rows(
@@ -50,10 +45,13 @@ def _all_keys(mask_BrL: torch.Tensor) -> scores.Span:
 
 
 def _all_to_all(x: torch.Tensor, gather_dim: int, shard_dim: int, mesh: DeviceMesh, mesh_dim: int) -> torch.Tensor:
-    """What DTensor does but on a CPU, where it gathers all and keeps a part."""
-    group = mesh.get_group(mesh_dim).group_name
-    out: torch.Tensor = torch.ops._dtensor.shard_dim_alltoall(x, gather_dim, shard_dim, group)
-    return out
+    """What DTensor does but on a CPU, where it gathers all and keeps a part; its steps are one operation there, of
+    which fake tensors know too little."""
+    group = mesh.get_group(mesh_dim)
+    send = x.unflatten(shard_dim, (group.size(), -1)).movedim(shard_dim, 0).contiguous()
+    received = torch.empty_like(send)
+    dist.all_to_all_single(received, send, group=group)
+    return received.movedim(0, gather_dim).flatten(gather_dim, gather_dim + 1).contiguous()
 
 
 class _Shapes(TorchDispatchMode):

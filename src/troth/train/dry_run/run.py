@@ -131,9 +131,11 @@ def follow(tracker: Tracker, network: Network, optimizers: list[torch.optim.Opti
         for name, layer in decoder.layers.items():
             layer.register_forward_pre_hook(partial(_enter, tracker, f"layer {name}"))
             layer.register_forward_hook(partial(_enter_backward, tracker, f"layer {name}"))
-        decoder.register_forward_pre_hook(partial(_enter, tracker, "embedding"))
-        decoder.register_forward_hook(partial(_enter, tracker, "head"))
-        decoder.register_forward_hook(partial(_enter_backward, tracker, "head"))
+        if decoder.first:
+            decoder.embed_tokens.register_forward_pre_hook(partial(_enter, tracker, "embedding"))
+        if decoder.last:
+            decoder.register_forward_hook(partial(_enter, tracker, "head"))
+            decoder.register_forward_hook(partial(_enter_backward, tracker, "head"))
     tracker.name((weight.local for weight in network.weights), WEIGHTS)
     for optimizer in optimizers:
         states = (x for state in optimizer.state.values() for x in state.values() if isinstance(x, torch.Tensor))

@@ -14,8 +14,11 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import _resolve_process_group
 from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._sharding_prop import ShardingPropagator
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from troth.train.dry_run.replaced import replaced
 
 WEIGHTS, GATHERED, GRADIENTS, OPTIMIZER = "weights", "gathered weights", "gradients", "optimizer"
 ACTIVATIONS, BUFFERS = "activations", "buffers"
@@ -63,29 +66,42 @@ class Tracker(TorchDispatchMode):
         self.place = ""
         self._moments: list[tuple[int, Block, str]] = []
         self._live: dict[int, tuple[Block, Any]] = {}
-        self._turn, self._in_backward = 0, False
+        self._turn, self._in_backward, self._blind = 0, False, False
         self._collectives: dict[tuple[str, str], list[int]] = {}
 
     def __enter__(self) -> "Tracker":
-        # FSDP frees and brings back weights by resizing their storages, which is no operation.
-        self._resize = torch.UntypedStorage.resize_
-        tracker = self
+        resize, infer = torch.UntypedStorage.resize_, ShardingPropagator._propagate_tensor_meta_non_cached
 
-        def resize(storage: torch.UntypedStorage, size: int) -> torch.UntypedStorage:
-            tracker._resized(storage, size)
-            return tracker._resize(storage, size)
+        def resize_seen(storage: torch.UntypedStorage, size: int) -> torch.UntypedStorage:
+            self._resized(storage, size)
+            return resize(storage, size)
 
-        torch.UntypedStorage.resize_ = resize  # type: ignore[method-assign,assignment]
+        def infer_unseen(*args: Any) -> Any:
+            self._blind = True
+            try:
+                return infer(*args)
+            finally:
+                self._blind = False
+
+        # FSDP frees and brings back weights by resizing their storages, which is no operation. DTensor finds out the
+        # shapes of results by fake operations on whole tensors, which take no memory.
+        self._others = replaced([
+            (torch.UntypedStorage, "resize_", resize_seen),
+            (ShardingPropagator, "_propagate_tensor_meta_non_cached", infer_unseen),
+        ])  # fmt: skip
+        self._others.__enter__()
         super().__enter__()
         return self
 
     def __exit__(self, *raised: Any) -> None:
         super().__exit__(*raised)
-        torch.UntypedStorage.resize_ = self._resize  # type: ignore[method-assign]
+        self._others.__exit__(*raised)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if any(issubclass(kind, DTensor) for kind in types):
             return NotImplemented  # Its operations on local tensors come here next.
+        if self._blind:
+            return func(*args, **(kwargs or {}))
         self._take_turns()
         out = func(*args, **(kwargs or {}))
         if func.namespace == "prim":
