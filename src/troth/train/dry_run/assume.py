@@ -1,6 +1,6 @@
 """What a run without numbers takes for granted where the real one looks at them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,7 +8,6 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import placement_types
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from troth.model import scores
 from troth.train.dry_run.replaced import replaced
@@ -28,7 +27,7 @@ def assumed(gpu: bool) -> Iterator[None]:
             (scores, "fused_is_faster", lambda q_BHTd: True),
             (placement_types, "shard_dim_alltoall", _all_to_all),
         ]
-    with replaced(answers), _Shapes():
+    with replaced(answers):
         yield
 
 
@@ -54,21 +53,19 @@ def _all_to_all(x: torch.Tensor, gather_dim: int, shard_dim: int, mesh: DeviceMe
     return received.movedim(0, gather_dim).flatten(gather_dim, gather_dim + 1).contiguous()
 
 
-class _Shapes(TorchDispatchMode):
-    """Answers the operations that fake tensors cannot, on a CPU."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten.nonzero.default:
-            return args[0].new_empty(args[0].numel(), args[0].dim(), dtype=torch.int64)
-        if func is torch.ops.aten._grouped_mm.default:
-            return _grouped(*args[:3])
-        if func is torch.ops.aten._local_scalar_dense.default:
-            return 1  # Of a step: the number of targets, and a pipeline's vote that all stages know their shapes.
-        return func(*args, **(kwargs or {}))
-
-
-def _grouped(a: torch.Tensor, b: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+def _grouped(a: torch.Tensor, b: torch.Tensor, offsets: torch.Tensor, *_: None) -> torch.Tensor:
     """The result of a grouped product: rows in groups, or, between two matrices, one product for each group."""
     if a.dim() == 2 and b.dim() == 2:
         return a.new_empty(len(offsets), a.shape[0], b.shape[1])
     return a.new_empty(a.shape[0], b.shape[-1])
+
+
+ANSWERS: dict[Any, Callable[..., Any]] = {
+    torch.ops.aten.nonzero.default: lambda x: x.new_empty(x.numel(), x.dim(), dtype=torch.int64),
+    torch.ops.aten._grouped_mm.default: _grouped,
+    # Of a step: the number of targets, and a pipeline's vote that all stages know their shapes.
+    torch.ops.aten._local_scalar_dense.default: lambda x: 1,
+    # Asked for at each operation, and slow to find out otherwise.
+    torch.ops.prim.device.default: lambda x: x.fake_device,
+}
+"""What operations return that fake tensors have no answer to, on a CPU at least."""

@@ -24,7 +24,7 @@ from troth.model.config import ModelConfig
 from troth.system import Layout, ParallelTable, TrainTable, lay_out
 from troth.system.parallel import active_ranks
 from troth.train.batches import Batch
-from troth.train.dry_run.assume import assumed
+from troth.train.dry_run.assume import ANSWERS, assumed
 from troth.train.dry_run.tracker import GRADIENTS, OPTIMIZER, WEIGHTS, Collective, Peak, Tracker
 from troth.train.optim import build_optimizers
 from troth.train.parallel.mesh import Mesh
@@ -93,7 +93,7 @@ def run_rank(
         optimizers = build_optimizers(network.weights, train.muon_lr, train.adam_lr, train.weight_decay, dtype)
         stack.enter_context(fake)
         stack.enter_context(assumed(gpu))
-        tracker = stack.enter_context(Tracker())
+        tracker = stack.enter_context(Tracker(ANSWERS))
         follow(tracker, network, optimizers)
         rows = train.batch_tokens // train.sequence_length // layout.rows_ranks
         zeros = np.zeros((rows, train.sequence_length), dtype=np.int64)

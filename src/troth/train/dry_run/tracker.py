@@ -6,7 +6,7 @@ for is often known later than it is made, so the peak is read from the record at
 """
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,11 +59,11 @@ class Collective:
 
 
 class Tracker(TorchDispatchMode):
-    """While entered, it sees all operations of this process."""
+    """While entered, it sees all operations of this process; some it answers itself, by `answers`."""
 
-    def __init__(self) -> None:
+    def __init__(self, answers: dict[Any, Callable[..., Any]]):
         super().__init__()
-        self.place = ""
+        self.place, self._answers = "", answers
         self._moments: list[tuple[int, Block, str]] = []
         self._live: dict[int, tuple[Block, Any]] = {}
         self._turn, self._in_backward, self._blind = 0, False, False
@@ -100,18 +100,16 @@ class Tracker(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if any(issubclass(kind, DTensor) for kind in types):
             return NotImplemented  # Its operations on local tensors come here next.
-        if self._blind:
-            return func(*args, **(kwargs or {}))
-        self._take_turns()
-        out = func(*args, **(kwargs or {}))
-        if func.namespace == "prim":
+        out = self._answers.get(func, func)(*args, **(kwargs or {}))
+        if self._blind or func.namespace == "prim":
             return out
+        self._take_turns()
         if func.namespace == "fsdp":
             self._name_fsdp(func, args, kwargs or {})
         elif func.namespace in ("c10d", "_c10d_functional", "_dtensor"):
             self._count(func, args, out)
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, torch.Tensor) and leaf.device.type != "meta":
+        for leaf in (out,) if isinstance(out, torch.Tensor) else tree_leaves(out):
+            if isinstance(leaf, torch.Tensor):
                 self._see(leaf)
         return out
 
