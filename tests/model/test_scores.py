@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from troth.model import scores as module
-from troth.model.scores import Scores, Seen, attention
+from troth.model.scores import Scores, Seen, SeenBetween, attention
 
 KINDS = {
     "plain": {},
@@ -89,3 +89,23 @@ def test_what_no_query_of_a_block_sees_is_not_multiplied():
     mask = torch.ones(1, 1, 6, 6, dtype=torch.bool).tril() & torch.ones(6, 6, dtype=torch.bool).triu(-2)
     assert Seen(mask).spans(2) == [(0, 2, 1), (0, 4, 0), (2, 6, 0)]
     assert Seen(torch.ones(2, 1, 3, 5, dtype=torch.bool)).spans(3) == [(0, 5, 5)]
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 1), min_size=12, max_size=12), min_size=1, max_size=3),
+    st.integers(1, 14), st.sets(st.integers(0, 11), min_size=1), st.integers(1, 5),
+)  # fmt: skip
+def test_intervals_are_the_mask_that_they_stand_for(steps, window, queries, rows):
+    """Documents and a window leave each query a run of keys, for whichever queries are asked."""
+    documents, times = torch.tensor(steps).cumsum(1), torch.tensor(sorted(queries))
+    begin = torch.searchsorted(documents, documents[:, times].contiguous()).maximum(times - window + 1)
+    seen = SeenBetween(begin, times, 12)
+    distance = times[:, None] - torch.arange(12)
+    mask = (documents[:, times, None] == documents[:, None]) & (distance >= 0) & (distance < window)
+    assert torch.equal(seen.mask[:, 0], mask)
+    for number, span in enumerate(seen.spans(rows)):
+        block = slice(number * rows, number * rows + rows)
+        assert torch.equal(seen.part(block, span.first, span.end), mask[:, None, block, span.first : span.end])
+        assert not mask[:, block, : span.first].any()
+        assert not mask[:, block, span.end :].any()
+        assert mask[:, block, span.first : span.first + span.clear].all()

@@ -46,6 +46,13 @@ def test_changes_come_after_the_file_and_the_last_one_counts():
     assert system.model_dump() == merged
 
 
+def test_stages_of_the_mixture_come_in_order():
+    stages = "data.stages=[{ from = 0.7, weights = { code = 1 } }, { from = %s, weights = { maths = 2 } }]"
+    first, second = load_system("nano", [stages % 0.9]).data.stages
+    assert (first.start, second.start, second.weights) == (0.7, 0.9, {"maths": 2.0})
+    assert "data: stages: from=0.7 stands after from=0.7; stages come in order" in refused("nano", stages % 0.7)
+
+
 def test_a_file_of_ones_own(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(NANO.read_text() + "\n[serve]\nport = 9000\n")
@@ -64,12 +71,16 @@ def test_a_file_of_ones_own(tmp_path):
         ("train.steps=many", "train.steps='many': input should be a valid integer"),
         ("train.steps=1.5", "train.steps=1.5: "),
         ("train.clip=nan", "train.clip=nan: "),
-        ("train.precision=fp8", "train.precision='fp8': input should be 'auto', 'float32' or 'bf16'"),
+        ("train.precision=fp8", "train.precision='fp8': input should be 'auto', 'float32', 'bf16' or 'float64'"),
         ("model.head_dim=31", "model.head_dim=31: input should be a multiple of 2"),
         ("model.num_experts_per_tok=99", "model: num_experts_per_tok=99 exceeds num_experts="),
         ("train.batch_tokens=8", "train: batch_tokens=8 is less than sequence_length="),
         ("data.sources=[]", "data.sources=[]: "),
         ("data.weights.library=much", "data.weights.library='much': input should be a valid number"),
+        ("data.stages=[{ from = 0.5 }]", "data.stages.0.weights: field required"),
+        ("data.stages=[{ from = 1.5, weights = { a = 1 } }]", "data.stages.0.from=1.5: input should be less than 1"),
+        ("data.stages=[{ of = 0.5, weights = { a = 1 } }]", "data.stages.0.from: field required"),
+        ("data.stages=[{ from = 0.5, weights = { a = 1 }, to = 1 }]", "stages.0.to: unknown key; known here: from, w"),
         ("serve.port=70000", "serve.port=70000: input should be less than or equal to 65535"),
     ],
 )

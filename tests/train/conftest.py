@@ -3,6 +3,7 @@
 import json
 import textwrap
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from troth.model.config import ModelConfig
 from troth.model.tokenizer import Tokenizer
 from troth.system import TrainTable
+from troth.train.job import Rows, documents_job
 from troth.train.metrics import Metrics
 from troth.train.shards import write_shards
 from troth.train.trainer import train
@@ -91,7 +93,9 @@ def run_training(tiny: ModelConfig, tokenizer: Tokenizer, shards: Path) -> Calla
     def run(
         folder: Path, settings: TrainTable, report: Callable[[Metrics], Any] = lambda metrics: None,
         model: ModelConfig = tiny, weights: dict[str, float] | None = None,
+        change: Callable[[Rows], Rows] = lambda rows: rows, say: Callable[[str], None] = print, **more: Any,
     ) -> Path:  # fmt: skip
-        return train(model, settings, weights or {"prose": 0.75, "code": 0.25}, tokenizer, shards, folder, report)
+        job = documents_job(model, settings, weights or {"prose": 0.75, "code": 0.25}, tokenizer, shards, **more)
+        return train(replace(job, rows=change(job.rows)), folder, report, say=say)
 
     return run

@@ -1,15 +1,14 @@
-"""Which tokens a step reads: decided by seed and step alone, each token once an epoch, each collection by its share."""
-
-import json
-from pathlib import Path
+"""Which tokens a row holds: decided by seed and row alone, each token once an epoch, each collection by its share."""
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from troth.train.batches import Batches
-from troth.train.shards import open_shards, write_shards
+from troth.system import Stage
+from troth.train.batches import Batch, Batches
+from troth.train.shards import ShardWriter, open_shards, write_shards
+from troth.train.stream import Stream
 
 few = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -18,10 +17,10 @@ few = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scop
 def batches(tokenizer, shards):
     """`batches(seed=1)` over prose and code."""
 
-    def build(weights=None, sequences=4, time=16, fill_in_middle=0.5, seed=0):
+    def build(weights=None, time=16, fill_in_middle=0.5, seed=0, **more):
         return Batches(
             open_shards(shards), weights or {"prose": 0.5, "code": 0.5}, tokenizer,
-            sequences=sequences, time=time, fill_in_middle=fill_in_middle, seed=seed,
+            time=time, fill_in_middle=fill_in_middle, seed=seed, **more,
         )  # fmt: skip
 
     return build
@@ -36,34 +35,49 @@ def same(one, other):
 def test_a_batch_follows_from_seed_and_step_whatever_was_read_before(batches, seed, steps):
     used = batches(seed=seed)
     for step in steps:
-        assert same(used[step], batches(seed=seed)[step])
-    assert not same(used[steps[0]], batches(seed=seed + 1)[steps[0]])
+        assert same(used.rows(step, step + 4), batches(seed=seed).rows(step, step + 4))
+    first = slice(steps[0], steps[0] + 4)
+    assert not same(used.rows(first.start, first.stop), batches(seed=seed + 1).rows(first.start, first.stop))
+
+
+@few
+@given(st.integers(0, 10**12), st.lists(st.integers(1, 4), min_size=1, max_size=5))
+def test_any_ranks_read_the_same_rows(batches, first, parts):
+    """However a step's rows are split, and however far the run is, a rank reads its own as one rank reads all."""
+    whole = batches().rows(first, first + sum(parts))
+    at = first
+    for rank, part in enumerate(parts):
+        own = batches().rows(at, at + part)
+        here = slice(at - first, at - first + part)
+        assert same(own, Batch(whole.inputs[here], whole.targets[here], whole.documents[here])), rank
+        at += part
+
+
+def test_another_collection_leaves_the_order_of_the_first_as_it_was(batches):
+    """A stream hangs on seed, name and files, so that of a mixture only the turns change."""
+    alone = batches({"prose": 1.0}, fill_in_middle=0).rows(0, 20)
+    mixed = batches({"prose": 0.5, "code": 0.5}, fill_in_middle=0).rows(0, 40)
+    kept = {row.tobytes() for row in alone.inputs}
+    assert sum(row.tobytes() in kept for row in mixed.inputs) >= 19
 
 
 def windows(batches, count, end_of_text):
     """The stream behind the batches of one collection, window by window."""
-    step = 0
-    while count > 0:
-        batch = batches[step]
-        for inputs, targets in zip(batch.inputs, batch.targets, strict=True):
-            last = targets[-1] if targets[-1] >= 0 else end_of_text
-            assert np.array_equal(np.where(targets[:-1] >= 0, targets[:-1], end_of_text), inputs[1:])
-            if count > 0:
-                yield [*inputs.tolist(), int(last)]
-            count -= 1
-        step += 1
+    batch = batches.rows(0, count)
+    for inputs, targets in zip(batch.inputs, batch.targets, strict=True):
+        last = targets[-1] if targets[-1] >= 0 else end_of_text
+        assert np.array_equal(np.where(targets[:-1] >= 0, targets[:-1], end_of_text), inputs[1:])
+        yield [*inputs.tolist(), int(last)]
 
 
 @few
-@given(st.lists(st.text(max_size=40), min_size=1, max_size=12, unique=True), st.integers(2, 30), st.integers(1, 3))
-def test_every_token_is_read_once_an_epoch(tokenizer, tmp_path_factory, texts, time, sequences):
+@given(st.lists(st.text(max_size=40), min_size=1, max_size=12, unique=True), st.integers(2, 30))
+def test_every_token_is_read_once_an_epoch(tokenizer, tmp_path_factory, texts, time):
     folder = tmp_path_factory.mktemp("shards")
     sizes = write_shards((("all", text) for text in texts), tokenizer, folder)
     documents = [[tokenizer.end_of_text, *tokenizer.encode(text)] for text in texts]
     assert sizes == {"all": sum(map(len, documents))}
-    batches = Batches(
-        open_shards(folder), {}, tokenizer, sequences=sequences, time=time, fill_in_middle=0, seed=3
-    )
+    batches = Batches(open_shards(folder), {}, tokenizer, time=time, fill_in_middle=0, seed=3)
     epochs = 3
     needed = -(-epochs * sizes["all"] // (time + 1))
     stream = [token for window in windows(batches, needed, tokenizer.end_of_text) for token in window]
@@ -77,8 +91,8 @@ def test_every_token_is_read_once_an_epoch(tokenizer, tmp_path_factory, texts, t
 
 def test_every_epoch_has_its_own_order(tokenizer, tmp_path):
     write_shards((("all", str(number)) for number in range(10, 60)), tokenizer, tmp_path)
-    batches = Batches(open_shards(tmp_path), {}, tokenizer, sequences=1, time=149, fill_in_middle=0, seed=0)
-    first, second = (batches[step].inputs[0].tolist() for step in (0, 1))
+    batches = Batches(open_shards(tmp_path), {}, tokenizer, time=149, fill_in_middle=0, seed=0)
+    first, second = (batches.rows(step, step + 1).inputs[0].tolist() for step in (0, 1))
     assert first != second
     assert first != sorted(first)
 
@@ -91,10 +105,10 @@ def test_shares_hold(tokenizer, tmp_path_factory, parts, sequences, steps):
     folder = tmp_path_factory.mktemp("shards")
     write_shards(((name, name[1] * 300) for name in names), tokenizer, folder)
     weights = {name: part / 7 for name, part in zip(names, parts, strict=True)}
-    batches = Batches(open_shards(folder), weights, tokenizer, sequences=sequences, time=4, fill_in_middle=0, seed=0)
+    batches = Batches(open_shards(folder), weights, tokenizer, time=4, fill_in_middle=0, seed=0)
     rows = dict.fromkeys(names, 0)
     for step in range(steps):
-        batch = batches[step]
+        batch = batches.rows(step * sequences, (step + 1) * sequences)
         assert batch.inputs.shape == batch.targets.shape == batch.documents.shape == (sequences, 4)
         for row in batch.inputs:
             rows["c" + tokenizer.decode(row[row != tokenizer.end_of_text])[0]] += 1
@@ -103,7 +117,7 @@ def test_shares_hold(tokenizer, tmp_path_factory, parts, sequences, steps):
 
 
 def test_targets_are_the_next_tokens_and_documents_are_numbered(batches, tokenizer):
-    batch = batches(fill_in_middle=0, time=400)[5]
+    batch = batches(fill_in_middle=0, time=400).rows(20, 24)
     starts = batch.inputs == tokenizer.end_of_text
     assert starts.any()
     assert np.array_equal(np.diff(batch.documents, axis=1), starts[:, 1:].astype(int))
@@ -113,39 +127,51 @@ def test_targets_are_the_next_tokens_and_documents_are_numbered(batches, tokeniz
 
 def test_a_weight_of_nothing_reads_nothing_and_weights_of_none_of_them_leave_it_to_the_sizes(batches, tokenizer):
     only_prose = batches({"prose": 1.0, "code": 0.0}, time=64, fill_in_middle=0)
-    text = "".join(tokenizer.decode(row) for row in only_prose[0].inputs)
+    text = "".join(tokenizer.decode(row) for row in only_prose.rows(0, 4).inputs)
     assert "bird" in text
     assert "def " not in text
     by_size = batches({"elsewhere": 1.0}, fill_in_middle=0)
-    assert by_size.names == ["code", "prose"]
-    sizes = [len(by_size.shards[name].tokens) for name in by_size.names]
-    assert np.allclose(by_size.share, np.array(sizes) / sum(sizes))
+    assert sorted(by_size.streams) == ["code", "prose"]
 
 
-def test_shards_that_were_not_finished_are_named(tmp_path):
-    with pytest.raises(ValueError, match=str(tmp_path)):
-        open_shards(tmp_path)
-
-
-@pytest.mark.parametrize("documents", [1, 600])
-def test_shards_are_the_documents_one_after_another(tokenizer, tmp_path, documents):
-    texts = [f"Document {number} of {documents}." for number in range(documents)]
-    write_shards((("all", text) for text in texts), tokenizer, tmp_path)
-    shard = open_shards(tmp_path)["all"]
-    read = [shard.tokens[start:end] for start, end in zip(shard.starts, shard.ends, strict=True)]
-    assert all(part[0] == tokenizer.end_of_text for part in read)
-    assert [tokenizer.decode(part[1:]) for part in read] == texts
-    assert json.loads((Path(tmp_path) / "shards.json").read_text())["dtype"] == "uint16"
+@few
+@given(st.integers(1, 400), st.integers(0, 3))
+def test_every_token_is_read_once_an_epoch_of_many_files(tokenizer, tmp_path_factory, documents, seed):
+    """Files are shuffled, and the documents of every few; none is lost between them."""
+    folder = tmp_path_factory.mktemp("shards")
+    random = np.random.default_rng(seed)
+    writer = ShardWriter(folder, tokenizer.vocab_size, file_bytes=64)
+    for number in range(documents):
+        ids = np.array([tokenizer.end_of_text, *random.integers(0, 256, number % 13)])
+        writer.add("all", ids, [len(ids)], [1.0])
+    size = writer.close()["all"]
+    stream = Stream(open_shards(folder)["all"], seed)
+    assert len(stream.collection.files) >= size // 32
+    epochs = np.empty((2, size), dtype=np.int64)
+    stream.read(0, epochs.reshape(-1))
+    whole = sorted(
+        token for file in range(len(stream.collection.files)) for token in stream.collection.open(file).tokens
+    )
+    assert all(sorted(epoch) == whole for epoch in epochs.tolist())
+    middle = np.empty(size, dtype=np.int64)
+    stream.read(size // 2, middle)
+    assert np.array_equal(middle, epochs.reshape(-1)[size // 2 : size // 2 + size])
 
 
 def test_an_epoch_reads_a_document_as_often_as_its_weight_says(tokenizer, tmp_path):
     weights = {"alpha ": 0.5, "beta ": 1.0, "gamma ": 1.5}
     sizes = write_shards((("all", text * 20, weight) for text, weight in weights.items()), tokenizer, tmp_path)
-    shard = open_shards(tmp_path)["all"]
-    time = 16
-    batches = Batches({"all": shard}, {"all": 1.0}, tokenizer, sequences=1, time=time, fill_in_middle=0.0, seed=0)
-    epochs = 10 * shard.epoch_tokens // (time + 1)
-    text = tokenizer.decode(token for row in windows(batches, epochs, tokenizer.end_of_text) for token in row)
-    counts = [text.count(word.strip()) / 200 for word in weights]
-    assert counts == pytest.approx([1, 2, 3], abs=0.1)
-    assert sizes["all"] < shard.epoch_tokens == pytest.approx(2 * sizes["all"], rel=0.2)
+    stream = Stream(open_shards(tmp_path)["all"], seed=0)
+    tokens = np.empty(stream.epoch_tokens, dtype=np.int64)
+    stream.read(0, tokens)
+    text = tokenizer.decode(tokens)
+    assert [text.count(word) for word in weights] == [20, 40, 60]
+    assert sizes["all"] < stream.epoch_tokens == pytest.approx(2 * sizes["all"], rel=0.2)
+
+
+def test_stages_change_the_mixture_and_each_collection_goes_on(batches):
+    stages = [Stage(**{"from": 0.5, "weights": {"code": 1.0}})]
+    staged = batches({"prose": 1.0}, fill_in_middle=0, rows=20, stages=stages).rows(0, 20)
+    prose = batches({"prose": 1.0}, fill_in_middle=0).rows(0, 10)
+    code = batches({"code": 1.0}, fill_in_middle=0).rows(0, 10)
+    assert np.array_equal(staged.inputs, np.concatenate([prose.inputs, code.inputs]))

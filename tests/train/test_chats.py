@@ -46,7 +46,7 @@ def folder(template, tokenizer, tmp_path_factory):
 @pytest.fixture
 def batches(folder, tokenizer):
     def build(**changes):
-        settings = {"sequences": 3, "time": 160, "seed": 0, "padding": tokenizer.end_of_text} | changes
+        settings = {"time": 160, "seed": 0, "padding": tokenizer.end_of_text} | changes
         return Chats(Examples(folder), **settings)
 
     return build
@@ -69,9 +69,9 @@ def test_a_row_holds_whole_chats_with_loss_on_their_answers(batches, template, t
         targets = [i if answer else -100 for i, answer in zip(example.ids, example.answer, strict=True)]
         expected[tuple(example.ids[:-1])] = targets[1:]
     seen = []
-    chats = batches(sequences=1)
-    for step in range(chats.rows):
-        batch = chats[step]
+    chats = batches()
+    for row in range(chats.epoch_rows):
+        batch = chats.rows(row, row + 1)
         assert batch.inputs.shape == batch.targets.shape == batch.documents.shape == (1, 160)
         for inputs, targets in documents(batch):
             assert expected[tuple(inputs)] == targets
@@ -81,14 +81,15 @@ def test_a_row_holds_whole_chats_with_loss_on_their_answers(batches, template, t
     assert chats.filled > 0.85
 
 
-def test_batches_depend_on_seed_and_step_only(batches):
+def test_rows_depend_on_seed_and_number_only(batches):
     chats, again, other = batches(), batches(), batches(seed=1)
-    steps = range(2 * chats.rows // 3)
-    for step in reversed(steps):
-        assert np.array_equal(chats[step].inputs, again[step].inputs)
-    assert any(not np.array_equal(chats[step].inputs, other[step].inputs) for step in steps)
-    first, second = ([chats[step].inputs.tolist() for step in part] for part in np.array_split(np.array(steps), 2))
-    assert first != second  # shuffled anew
+    rows = chats.epoch_rows
+    for row in reversed(range(2 * rows)):
+        assert np.array_equal(chats.rows(row, row + 1).inputs, again.rows(row, row + 1).inputs)
+    first, second = chats.rows(0, rows).inputs, chats.rows(rows, 2 * rows).inputs
+    assert not np.array_equal(first, other.rows(0, rows).inputs)
+    assert not np.array_equal(first, second)  # shuffled anew
+    assert sorted(first.tolist()) == sorted(second.tolist())
 
 
 def test_long_chats_are_cut_and_counted(batches, folder):
@@ -98,8 +99,7 @@ def test_long_chats_are_cut_and_counted(batches, folder):
     assert chats.lost == 0
     tight = batches(time=20)
     assert tight.lost == (np.fromfile(folder / "firsts", dtype=np.int64) > 20).sum()
-    for step in range(tight.rows):
-        assert tight[step].inputs.shape == (3, 20)
+    assert tight.rows(0, tight.epoch_rows).inputs.shape == (tight.epoch_rows, 20)
     with pytest.raises(ValueError, match=r"train\.sequence_length=5: no chat has an answer that begins so early"):
         batches(time=5)
 
@@ -116,13 +116,13 @@ def test_what_was_learned_is_said_when_asked(tmp_path, template, tokenizer, tiny
     other = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]
     (tmp_path / "chats.jsonl").write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in (messages, other)))
     tokenise_chats([tmp_path / "chats.jsonl"], template, tokenizer, tmp_path / "tokens")
-    chats = Chats(Examples(tmp_path / "tokens"), sequences=2, time=192, seed=0, padding=tokenizer.end_of_text)
+    chats = Chats(Examples(tmp_path / "tokens"), time=192, seed=0, padding=tokenizer.end_of_text)
     model = initialise(
         Decoder(tiny.model_copy(update={"max_position_embeddings": 256})), 0
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for step in range(80):
-        batch = chats[step]
+        batch = chats.rows(2 * step, 2 * step + 2)
         inputs, targets, documents = map(torch.from_numpy, (batch.inputs, batch.targets, batch.documents))
         h = model(inputs, packed_attention(model.config, documents))
         next_token_loss(h.flatten(0, 1), model.lm_head.weight, targets.flatten(), 0.0).backward()

@@ -1,13 +1,10 @@
-"""Muon makes updates orthogonal, a stack of experts is updated as each matrix alone, and the schedule has its shape."""
+"""Muon makes updates orthogonal, and a stack of experts is updated as each matrix alone."""
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from troth.model.decoder import Decoder
 from troth.train.optim import Muon, build_optimizers, orthogonalise
-from troth.train.schedule import warmup_stable_decay
 from troth.train.weights import Weight, weights_of
 
 
@@ -76,18 +73,3 @@ def test_matrices_of_layers_go_to_muon_and_the_rest_to_adam(tiny):
     assert "layers.1.mlp.experts.gate_up_proj" in to_muon
     assert "layers.0.self_attn.q_proj.weight" in to_muon
     assert {"embed_tokens.weight", "layers.1.mlp.router.gate.weight", "norm.weight"} <= to_adam
-
-
-def test_the_schedule_rises_stays_and_falls():
-    shares = [warmup_stable_decay(step, 100, 0.1, 0.3) for step in range(100)]
-    assert shares[:10] == pytest.approx([0.1 * step for step in range(1, 11)])
-    assert shares[10:70] == [1.0] * 60
-    assert shares[70:] == pytest.approx([(100 - step) / 30 for step in range(70, 100)])
-
-
-@given(st.integers(1, 500), st.floats(0, 1), st.floats(0, 1))
-def test_no_step_is_wasted_or_above_the_peak(steps, warmup, decay):
-    shares = [warmup_stable_decay(step, steps, warmup, decay) for step in range(steps)]
-    assert all(0 < share <= 1 for share in shares)
-    peak = shares.index(max(shares))
-    assert shares == [*sorted(shares[:peak]), *sorted(shares[peak:], reverse=True)]

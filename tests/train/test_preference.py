@@ -41,7 +41,7 @@ def folder(tokenizer, tmp_path_factory):
 @pytest.fixture
 def preferences(folder, tokenizer):
     def build(**changes):
-        settings = {"sequences": 4, "time": 128, "seed": 0, "padding": tokenizer.end_of_text} | changes
+        settings = {"time": 128, "seed": 0, "padding": tokenizer.end_of_text} | changes
         return Preferences(Examples(folder), **settings)
 
     return build
@@ -74,7 +74,7 @@ def one_by_one(model, examples, i):
 
 def test_answers_have_the_log_probabilities_that_they_have_alone(preferences, model, folder):
     examples, seen = Examples(folder), set()
-    for batch in preferences().in_turn():
+    for batch in preferences().in_turn(4):
         found = log_probs(model, batch)
         for row, number in np.argwhere(batch.pairs >= 0):
             pair = int(batch.pairs[row, number])
@@ -85,23 +85,22 @@ def test_answers_have_the_log_probabilities_that_they_have_alone(preferences, mo
     assert seen == set(range(15))
 
 
-def test_an_epoch_has_every_pair_once_and_only_seed_and_step_decide(preferences):
-    found, again = preferences(sequences=2), preferences(sequences=2)
-    epochs = [[found[epoch * found.rows + i].pairs for i in range(found.rows)] for epoch in (0, 1)]
+def test_an_epoch_has_every_pair_once_and_only_seed_and_row_decide(preferences):
+    found, again = preferences(), preferences()
+    rows = found.epoch_rows
+    epochs = [[found.rows(at, at + 2).pairs for at in range(epoch * rows, epoch * rows + rows, 2)] for epoch in (0, 1)]
     for epoch in epochs:
         assert sorted(pair for pairs in epoch for pair in pairs[pairs >= 0]) == list(range(15))
     assert any(not np.array_equal(*both) for both in zip(*epochs, strict=True))
-    assert np.array_equal(again[found.rows + 1].inputs, found[found.rows + 1].inputs)
+    assert np.array_equal(again.rows(rows, rows + 2).inputs, found.rows(rows, rows + 2).inputs)
 
 
 def test_long_answers_are_cut_and_counted(preferences, folder):
     lengths = (np.diff(np.fromfile(folder / "ends", dtype=np.int64), prepend=0) - 1).reshape(-1, 2).max(1)
     short = preferences(time=32)
     assert short.cut == (lengths > 32).sum() > 0
-    assert short.rows > preferences().rows
-    assert all((batch.pairs < 15).all() for batch in short.in_turn())
-    with pytest.raises(ValueError, match="gives 3 sequences; preferences need an even number"):
-        preferences(sequences=3)
+    assert short.epoch_rows > preferences().epoch_rows
+    assert all((batch.pairs < 15).all() for batch in short.in_turn(4))
     with pytest.raises(ValueError, match="no pair has answers that begin so early"):
         preferences(time=2)
 
@@ -130,28 +129,28 @@ def test_the_reference_is_computed_once_for_the_same_weights_and_data(preference
         return log_probs(model, batch)
 
     file, key = tmp_path / "run" / "reference", fingerprint(Examples(folder).files)
-    first = reference_log_probs(found, compute, file, key)
-    assert len(asked) == len(found.in_turn())
+    first = reference_log_probs(found, compute, file, key, 4)
+    assert len(asked) == len(found.in_turn(4))
     assert first.shape == (15, 2)
     assert first.isfinite().all()
-    assert torch.equal(reference_log_probs(found, compute, file, key), first)
-    assert len(asked) == len(found.in_turn())
-    reference_log_probs(found, compute, file, "other")
-    assert len(asked) == 2 * len(found.in_turn())
+    assert torch.equal(reference_log_probs(found, compute, file, key, 4), first)
+    assert len(asked) == len(found.in_turn(4))
+    reference_log_probs(found, compute, file, "other", 4)
+    assert len(asked) == 2 * len(found.in_turn(4))
     file.write_bytes(b"half")
     with pytest.raises(ValueError, match="reference: not readable"):
-        reference_log_probs(found, compute, file, key)
+        reference_log_probs(found, compute, file, key, 4)
 
 
 def test_training_on_preferences_moves_answers_apart(preferences, tiny, model, tmp_path):
     policy = Decoder(model.config)
     policy.load_state_dict(model.state_dict())
     found = preferences()
-    reference = reference_log_probs(found, lambda batch: log_probs(model, batch), tmp_path / "reference", "")
+    reference = reference_log_probs(found, lambda batch: log_probs(model, batch), tmp_path / "reference", "", 4)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=3e-3)
     steps = []
     for step in range(12):
-        batch = found[step]
+        batch = found.rows(4 * step, 4 * step + 4)
         pairs = torch.from_numpy(batch.pairs)
         loss = dpo_loss(log_probs(policy, batch)[pairs >= 0], reference[pairs[pairs >= 0]], beta=0.1)
         loss.loss.backward()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -19,11 +20,11 @@ def say(text: str) -> None:
     errors.print(text, soft_wrap=True)
 
 
-def quiet_progress(title: str) -> Any:
-    """Progress of training on standard error."""
+def quiet_progress(title: str, shown: bool = True) -> Any:
+    """Progress of training on standard error, where it is shown."""
     from troth.train.progress import Progress
 
-    return Progress(title)
+    return Progress(title) if shown else contextlib.nullcontext(lambda metrics: None)
 
 
 def cycle_table(scores: dict[str, Any]) -> Table:

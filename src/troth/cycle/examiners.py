@@ -12,6 +12,7 @@ from troth.evaluate.score import Scorer
 from troth.model.families.weights import load_weights
 from troth.model.tokenizer import Tokenizer
 from troth.system import System
+from troth.train.job import documents_job
 from troth.train.metrics import Metrics
 from troth.train.shards import write_shards
 from troth.train.trainer import train
@@ -61,7 +62,7 @@ def train_examiners(
             kept = [(d.collection, d.text) for d in documents if fold_of(d.source, folds) != fold]
             write_shards(kept, tokenizer, home / "shards")
         with reporter(f"examiner {fold + 1} of {folds}") as report:
-            weights = system.data.weights
-            model = train(system.model, settings, weights, tokenizer, home / "shards", home / "run", report)
+            job = documents_job(system.model, settings, system.data.weights, tokenizer, home / "shards")
+            model = train(job, home / "run", report)
         scorers.append(Scorer(load_weights(model), tokenizer))
     return FoldExaminers(tuple(scorers))

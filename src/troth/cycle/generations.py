@@ -21,6 +21,7 @@ from troth.evaluate.texts import sample_by_kind
 from troth.model.families.weights import load_weights
 from troth.model.tokenizer import Tokenizer
 from troth.system import System
+from troth.train.job import documents_job
 from troth.train.mixture import sample
 from troth.train.run import save_record
 from troth.train.shards import write_shards
@@ -105,10 +106,9 @@ def _train_generation(cycle: Cycle, generation: int, documents: list[Document], 
     if not (home / "shards" / "shards.json").exists():
         write_shards(((d.collection, d.text, d.weight) for d in documents), tokenizer, home / "shards")
     with cycle.reporter(f"generation {generation}") as report:
-        train(
-            cycle.system.model, cycle.system.train, cycle.system.data.weights, tokenizer, home / "shards",
-            home / "run", report,
-        )  # fmt: skip
+        system = cycle.system
+        job = documents_job(system.model, system.train, system.data.weights, tokenizer, home / "shards", system=system)
+        train(job, home / "run", report)
 
 
 def _measured(

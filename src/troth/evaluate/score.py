@@ -11,6 +11,7 @@ import torch
 from troth.model.attention import MaskedAttention
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
+from troth.model.scores import Seen
 from troth.model.tokenizer import Tokenizer
 
 _BATCH_TOKENS, _ROW_OPTIONS = 8192, 32
@@ -23,7 +24,7 @@ def _branch_attention(config: ModelConfig, branch_BT: torch.Tensor, position_BT:
     seen = torch.ones(time, time, dtype=torch.bool, device=branch_BT.device).tril() & ((key == 0) | (key == query))
     distance = position_BT[:, :, None] - position_BT[:, None, :]
     near = seen & (distance < config.window)
-    return MaskedAttention(config, {"full_attention": seen[:, None], "sliding_attention": near[:, None]})
+    return MaskedAttention(config, {"full_attention": Seen(seen[:, None]), "sliding_attention": Seen(near[:, None])})
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ What queries may see, and where keys and values live, is the business of an `Att
 `MaskedAttention` here for whole sequences, the serving engine's cache for some tokens at a time.
 """
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 from troth.model.config import LayerType, ModelConfig
 from troth.model.norm import RMSNorm
 from troth.model.rope import Positions, rotate
-from troth.model.scores import Scores, Seen, attention
+from troth.model.scores import Scores, Seen, SeenBetween, attention
 
 
 class Attend(Protocol):
@@ -31,13 +32,12 @@ class Attend(Protocol):
 
 
 class MaskedAttention:
-    """Attention over whole sequences; `masks` say for each kind of layer, [batch, 1, time, time], who sees whom."""
+    """Attention over whole sequences; `seen` says for each kind of layer who sees whom."""
 
     keeps = False
 
-    def __init__(self, config: ModelConfig, masks: dict[LayerType, torch.Tensor]):
-        self.config = config
-        self.seen = {kind: Seen(mask) for kind, mask in masks.items()}
+    def __init__(self, config: ModelConfig, seen: Mapping[LayerType, Seen]):
+        self.config, self.seen = config, seen
 
     def __call__(
         self, layer: int, q_BHTd: torch.Tensor, k_BKTd: torch.Tensor, v_BKTe: torch.Tensor, scores: Scores
@@ -48,17 +48,23 @@ class MaskedAttention:
 def packed_attention(
     config: ModelConfig, documents_BT: torch.Tensor, queries_Q: torch.Tensor | None = None
 ) -> MaskedAttention:
-    """Causal attention inside each document of a packed batch: `documents_BT` numbers the document of each token.
+    """Causal attention inside each document of a packed batch: `documents_BT` numbers the documents of a row in order.
 
     Sliding layers see `sliding_window` tokens, the token itself included; full layers see the whole document. With
     `queries_Q`, only the queries of these times are there.
     """
-    position_T = torch.arange(documents_BT.shape[1], device=documents_BT.device)
-    queries_Q = position_T if queries_Q is None else queries_Q
-    distance_QT = queries_Q[:, None] - position_T[None, :]
-    seen_B1QT = (documents_BT[:, queries_Q, None] == documents_BT[:, None, :])[:, None] & (distance_QT >= 0)
-    near_B1QT = seen_B1QT & (distance_QT < config.window)
-    return MaskedAttention(config, {"full_attention": seen_B1QT, "sliding_attention": near_B1QT})
+    time = documents_BT.shape[1]
+    if queries_Q is None:
+        queries_Q = torch.arange(time, device=documents_BT.device)
+    begin_BQ = torch.searchsorted(documents_BT.contiguous(), documents_BT[:, queries_Q].contiguous())
+    near_BQ = begin_BQ.maximum(queries_Q - config.window + 1)
+    return MaskedAttention(
+        config,
+        {
+            "full_attention": SeenBetween(begin_BQ, queries_Q, time),
+            "sliding_attention": SeenBetween(near_BQ, queries_Q, time),
+        },
+    )
 
 
 class Attention(nn.Module):

@@ -46,7 +46,8 @@ class Call(Protocol):
         ...
 
 
-def _plainly(part: nn.Module, *args: Any) -> torch.Tensor:
+def plainly(part: nn.Module, *args: Any) -> torch.Tensor:
+    """The `Call` that does nothing besides."""
     return part(*args)
 
 
@@ -78,7 +79,7 @@ class Decoder(nn.Module):
         inputs: torch.Tensor,
         attend: Attend | None = None,
         positions_BT: torch.Tensor | None = None,
-        call: Call = _plainly,
+        call: Call = plainly,
         wanted_W: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Hidden states [batch, time, hidden] after the last norm; `logits` turns them into scores.

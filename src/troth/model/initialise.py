@@ -2,16 +2,20 @@
 network is spread over ranks, each can fill the part it holds, and all hold the same network."""
 
 import hashlib
+from typing import TypeVar
 
 import torch
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from troth.model.decoder import Decoder
+from troth.model.mtp import MTP
+
+_Part = TypeVar("_Part", bound=Decoder | MTP)
 
 
 @torch.no_grad()
-def initialise(model: Decoder, seed: int) -> Decoder:
+def initialise(model: _Part, seed: int) -> _Part:
     """Fill every matrix with N(0, initializer_range^2); biases, sinks and routers start at zero, so that all experts
     begin alike, norms and buffers at one and zero. Weights may be whole or distributed."""
     std = model.config.initializer_range

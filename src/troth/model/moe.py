@@ -30,12 +30,17 @@ class FeedForward(nn.Module):
 
 
 class Router(nn.Module):
-    """Chooses k experts for each token and the gates to weigh them with."""
+    """Chooses k experts for each token and the gates to weigh them with.
+
+    In training `attach`, when set, is given the scores [tokens, experts] and returns them, perhaps with the gradient
+    of a loss of theirs.
+    """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
         self.gate = nn.Linear(config.hidden_size, config.num_experts, bias=config.biases)
+        self.attach: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     def forward(self, x_ND: torch.Tensor, bias_E: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return gates [tokens, k] in float32 (or wider) and the chosen experts [tokens, k]."""
@@ -45,6 +50,8 @@ class Router(nn.Module):
         if config.router_softcap is not None:
             logits_NE = config.router_softcap * torch.tanh(logits_NE / config.router_softcap)
         scores_NE = torch.softmax(logits_NE, -1) if config.router_score == "softmax" else torch.sigmoid(logits_NE)
+        if self.training and self.attach is not None:
+            scores_NE = self.attach(scores_NE)
         preferred_NE = scores_NE.detach() + bias_E
         if config.num_expert_groups > 1:
             preferred_NE = self._within_best_groups(preferred_NE)

@@ -7,6 +7,7 @@ plain products: there a block of queries at a time is multiplied with the keys t
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -45,22 +46,66 @@ class Seen:
 
     def __init__(self, mask_B1TL: torch.Tensor):
         self.mask = mask_B1TL
+<<<<<<< HEAD
         self._spans: dict[int, list[Span]] = {}
+=======
+        self.keys = mask_B1TL.shape[-1]
+        self._spans: dict[int, list[_Span]] = {}
+>>>>>>> main
         self._hidden: dict[tuple[int | torch.dtype, ...], torch.Tensor] = {}
+
+    def part(self, queries: slice, first: int, end: int) -> torch.Tensor:
+        """The mask of some queries and the keys `first` to `end`."""
+        return self.mask[:, :, queries, first:end]
 
     def hidden(self, queries: slice, first: int, end: int, dtype: torch.dtype) -> torch.Tensor:
         """What hides those of the keys `first` to `end` that queries do not see when it is added to their scores."""
         place = queries.start, queries.stop, first, end, dtype
         if place not in self._hidden:
-            seen = self.mask[:, :, queries, first:end]
+            seen = self.part(queries, first, end)
             self._hidden[place] = torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, float("-inf"))
         return self._hidden[place]
 
     def spans(self, rows: int) -> list[Span]:
         """One for each block of `rows` queries; every block sees a key at least."""
         if rows not in self._spans:
+<<<<<<< HEAD
             self._spans[rows] = [span_of(block) for block in self.mask.flatten(0, 1).split(rows, dim=1)]
+=======
+            self._spans[rows] = self._find_spans(rows)
+>>>>>>> main
         return self._spans[rows]
+
+    def _find_spans(self, rows: int) -> list[_Span]:
+        return [_span(block) for block in self.mask.flatten(0, 1).split(rows, dim=1)]
+
+
+class SeenBetween(Seen):
+    """Queries that see the keys from `low` [batch, queries] to `high` [queries], both included: what documents and
+    windows leave of causal attention. The mask, which is as large as all scores, exists only where it is asked for."""
+
+    def __init__(self, low_BQ: torch.Tensor, high_Q: torch.Tensor, keys: int):
+        self.low, self.high, self.keys = low_BQ, high_Q, keys
+        self._spans = {}
+        self._hidden = {}
+
+    @cached_property
+    def mask(self) -> torch.Tensor:  # type: ignore[override]
+        return self.part(slice(None), 0, self.keys)
+
+    def part(self, queries: slice, first: int, end: int) -> torch.Tensor:
+        key_L = torch.arange(first, end, device=self.low.device)
+        return ((key_L >= self.low[:, queries, None]) & (key_L <= self.high[queries, None]))[:, None]
+
+    def _find_spans(self, rows: int) -> list[_Span]:
+        lows, highs = self.low.split(rows, dim=1), self.high.split(rows)
+        borders = [
+            torch.stack((low.min(), low.max(), high.min(), high.max())) for low, high in zip(lows, highs, strict=True)
+        ]
+        spans = []
+        for first, last, least, most in torch.stack(borders).tolist():
+            spans.append(_Span(first, most + 1, max(0, least + 1 - first) if first == last else 0))
+        return spans
 
 
 def span_of(mask_BrL: torch.Tensor) -> Span:
@@ -136,7 +181,7 @@ class _Blocks(torch.autograd.Function):
 
 def _blocks(q_BHTd: torch.Tensor, kv_heads: int, seen: Seen, scores: Scores) -> "list[_Block]":
     batch, heads, queries, _ = q_BHTd.shape
-    fitting = _BLOCK_BYTES // (q_BHTd.itemsize * batch * heads * seen.mask.shape[-1])
+    fitting = _BLOCK_BYTES // (q_BHTd.itemsize * batch * heads * seen.keys)
     rows = max(1, min(_ROWS, queries, fitting))
     return [_Block(q_BHTd, kv_heads, i * rows, rows, span, seen, scores) for i, span in enumerate(seen.spans(rows))]
 

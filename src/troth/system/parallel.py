@@ -111,7 +111,6 @@ def lay_out(table: ParallelTable, model: ModelConfig, train: TrainTable, world: 
 
 
 def _problems(p: Layout, model: ModelConfig, train: TrainTable) -> Iterator[str]:
-    sequences = train.batch_tokens // train.sequence_length
     yield from _tensor_problems(p, model)
     if p.ep > 1 or p.etp > 1:
         yield from _divides("ep", p.ep, {"num_experts": model.num_experts})
@@ -129,13 +128,18 @@ def _problems(p: Layout, model: ModelConfig, train: TrainTable) -> Iterator[str]
     if p.cp > 1:
         yield from _divides("cp", 2 * p.cp * p.tp, {"train.sequence_length": train.sequence_length}, "2 * cp * tp")
     rows = p.rows_ranks * p.micro_batches
-    if sequences % rows:
+    if train.sequences % rows:
         yield (
             f"micro_batches={p.micro_batches}: dp_replicate * dp_shard * micro_batches = {rows} does not divide the "
-            f"{sequences} sequences of a batch (train.batch_tokens / train.sequence_length)"
+            f"{train.sequences} sequences of a batch (train.batch_tokens / train.sequence_length)"
+        )
+    if train.first_sequences % p.rows_ranks:
+        yield (
+            f"dp_shard={p.dp_shard}: dp_replicate * dp_shard = {p.rows_ranks} does not divide the "
+            f"{train.first_sequences} sequences of the first batch (train.batch_ramp_start / train.sequence_length)"
         )
     if p.pp > 1:
-        yield from _pipeline_problems(p, model)
+        yield from _pipeline_problems(p, model, train)
 
 
 def _tensor_problems(p: Layout, model: ModelConfig) -> Iterator[str]:
@@ -154,7 +158,9 @@ def _tensor_problems(p: Layout, model: ModelConfig) -> Iterator[str]:
     yield from _divides("tp", p.tp, sizes)
 
 
-def _pipeline_problems(p: Layout, model: ModelConfig) -> Iterator[str]:
+def _pipeline_problems(p: Layout, model: ModelConfig, train: TrainTable) -> Iterator[str]:
+    if train.mtp_weight:
+        yield f"pp={p.pp}: multi-token prediction (train.mtp_weight) needs the embedding at the last stage; use pp=1"
     if model.tie_word_embeddings:
         yield f"pp={p.pp}: embedding and head are one matrix (model.tie_word_embeddings) and cannot be parted; use pp=1"
     if p.stages > model.num_hidden_layers:
@@ -170,6 +176,13 @@ def _pipeline_problems(p: Layout, model: ModelConfig) -> Iterator[str]:
         yield f"schedule={p.schedule}: it works with one rank a stage only; 1F1B and Interleaved1F1B work with more"
     if p.micro_batches % p.pp:
         yield f"micro_batches={p.micro_batches}: a pipeline needs a multiple of pp={p.pp}"
+    smaller = train.sequences // train.first_sequences
+    if p.micro_batches % (smaller * p.pp):
+        # A micro-batch has the same rows from the first step on.
+        yield (
+            f"micro_batches={p.micro_batches}: a pipeline needs a multiple of {smaller * p.pp}, pp={p.pp} for the "
+            f"first batch of train.batch_ramp, which is {smaller} times smaller"
+        )
 
 
 def _divides(name: str, size: int, wholes: dict[str, int], told: str | None = None) -> Iterator[str]:

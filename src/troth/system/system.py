@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -77,10 +77,12 @@ def _first_problem(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        table = System
+        table: Any = System
         for part in first["loc"][:-1]:
-            table = table.model_fields[str(part)].annotation  # type: ignore[assignment]
-        return f"{key}: unknown key; known here: {', '.join(table.model_fields)}"
+            # A number is a place in a list of tables.
+            table = get_args(table)[0] if isinstance(part, int) else table.model_fields[part].annotation
+        known = ", ".join(field.alias or name for name, field in table.model_fields.items())
+        return f"{key}: unknown key; known here: {known}"
     message = first["msg"].removeprefix("Value error, ")
     value = "" if isinstance(first["input"], dict) else f"={first['input']!r}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""

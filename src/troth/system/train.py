@@ -8,11 +8,17 @@ from troth.system.table import Table
 
 
 class TrainTable(Table):
-    """`batch_tokens` and `sequence_length` are in tokens; learning rates are peaks of the WSD schedule, in which
-    `warmup` and `decay` are shares of all steps. `fill_in_middle` is the share of sequences trained with a blank.
+    """`batch_tokens` and `sequence_length` are in tokens. Learning rates are peaks of the schedule, and it ends at
+    `lr_floor` times these; `warmup`, `decay` (which cosine does without) and `batch_ramp` are shares of all steps.
+    While it ramps, a batch grows from `batch_ramp_start` tokens, an eighth where not given. `sequence_balance` and
+    `mtp_weight` weigh losses beside that of the next token: of rows whose tokens all want the same experts, and of
+    the `mtp_depth` tokens after the next; in the last `decay` of the steps, `mtp_decay_weight` takes its place.
+    `fill_in_middle` is the share of sequences trained with a blank.
     With full `activation_checkpointing` a layer keeps its input only and is computed again for its gradient; with
     selective, it keeps the results of products too. In `float64`, which is for
-    proofs, weights are of that dtype too."""
+    proofs, weights are of that dtype too. `on_spike` says what happens where the loss or the gradient jumps or is no
+    number: this update is left out, the run goes back to its last checkpoint and leaves out the data, or it ends. A
+    rank that has not moved for `hang_seconds` is named and, with `end_hanging`, ended, so that torchrun starts anew."""
 
     steps: int = Field(gt=0)
     batch_tokens: int = Field(gt=0)
@@ -20,21 +26,50 @@ class TrainTable(Table):
     muon_lr: float = Field(default=0.02, gt=0)
     adam_lr: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
+    schedule: Literal["wsd", "cosine"] = "wsd"
+    lr_floor: float = Field(default=0.0, ge=0, le=1)
     warmup: float = Field(default=0.05, ge=0, le=1)
     decay: float = Field(default=0.3, ge=0, le=1)
+    batch_ramp: float = Field(default=0.0, ge=0, le=1)
+    batch_ramp_start: int | None = Field(default=None, gt=0)
     clip: float = Field(default=1.0, gt=0)
     balance_rate: float = Field(default=1e-3, ge=0)
+    sequence_balance: float = Field(default=0.0, ge=0)
     z_loss: float = Field(default=0.0, ge=0)
+    mtp_weight: float = Field(default=0.0, ge=0)
+    mtp_decay_weight: float | None = Field(default=None, ge=0)
+    mtp_depth: int = Field(default=1, gt=0)
     fill_in_middle: float = Field(default=0.0, ge=0, le=1)
     precision: Literal["auto", "float32", "bf16", "float64"] = "auto"
     activation_checkpointing: Literal["none", "selective", "full"] = "none"
     checkpoint_every: int = Field(default=200, gt=0)
     keep_checkpoints: int = Field(default=2, gt=0)
     log_every: int = Field(default=10, gt=0)
+    on_spike: Literal["skip", "rewind", "stop"] = "skip"
+    hang_seconds: float = Field(default=300.0, ge=120)
+    end_hanging: bool = False
     seed: int = 0
 
     @model_validator(mode="after")
     def _fits(self) -> "TrainTable":
         if self.batch_tokens < self.sequence_length:
             raise ValueError(f"batch_tokens={self.batch_tokens} is less than sequence_length={self.sequence_length}")
+        if self.batch_ramp and (not self.first_sequences or self.sequences % self.first_sequences):
+            raise ValueError(
+                f"batch_ramp: {self.sequences} sequences of a batch are no multiple of the {self.first_sequences} "
+                f"that it starts with; set batch_ramp_start to a divisor's tokens, such as {self.sequence_length}"
+            )
         return self
+
+    @property
+    def sequences(self) -> int:
+        """Rows of a full batch."""
+        return self.batch_tokens // self.sequence_length
+
+    @property
+    def first_sequences(self) -> int:
+        """Rows of the smallest batch, of which the others have multiples."""
+        if not self.batch_ramp:
+            return self.sequences
+        start = self.batch_tokens // 8 if self.batch_ramp_start is None else self.batch_ramp_start
+        return start // self.sequence_length

@@ -7,6 +7,8 @@ shares only a few words with the page that answers it, so no answer may hang on 
 document of its own, as a question is.
 """
 
+import re
+
 import numpy as np
 
 from troth.model.tokenizer import Tokenizer
@@ -15,7 +17,9 @@ _SALIENT, _NUMBER = 0.8, 0.6
 _THINNED, _MOST_LOST = 0.5, 0.6
 """The share of sentences that lose words, and the largest share of its words that one loses."""
 _LONGEST = 64
-_CONTINUES, _WORD, _DIGIT, _SPACE, _OTHER = range(5)
+_CONTINUES, _WORD, _DIGIT, _SPACE, _OTHER = b"CWDSO"
+_WORDS = re.compile(rb"S?D+(?:OD+)*|[SWC]C*|O")
+"""A word in the kinds of its tokens."""
 
 
 class Blanks:
@@ -26,8 +30,8 @@ class Blanks:
             tokenizer.special[f"<|{name}|>"] for name in ("fim_prefix", "fim_suffix", "fim_middle", "end")
         )
         self.end_of_text = tokenizer.end_of_text
-        self.kind = np.full(tokenizer.vocab_size, _OTHER)
-        self.capital = np.zeros(tokenizer.vocab_size, dtype=bool)
+        self.kind = np.full(tokenizer.vocab_size, _OTHER, dtype=np.uint8)
+        self.capital: set[int] = set()
         self.stops = np.zeros(tokenizer.vocab_size, dtype=bool)
         for token, i in tokenizer.ranks.items():
             text = token.decode("utf-8", errors="replace")
@@ -38,7 +42,8 @@ class Blanks:
                 self.kind[i] = _WORD if text[0].isspace() else _CONTINUES
             elif text == " ":
                 self.kind[i] = _SPACE
-            self.capital[i] = word[:1].isupper()
+            if word[:1].isupper():
+                self.capital.add(i)
             self.stops[i] = word.endswith((".", "!", "?")) or "\n" in text
         self.stops[self.end_of_text] = True
 
@@ -48,38 +53,40 @@ class Blanks:
         at = 0
         followed_by_digit = np.append(self.kind[tokens[1:]] == _DIGIT, False)
         ends = np.flatnonzero(self.stops[tokens] & ~followed_by_digit) + 1
-        for end in [*ends, len(tokens)]:
-            sentence = tokens[at : min(end, at + _LONGEST)]
+        # Sentences are short, and then lists and bytes are several times as fast as arrays.
+        window, kinds = tokens.tolist(), self.kind[tokens].tobytes()
+        for end in [*ends.tolist(), len(window)]:
+            sentence, kind = window[at : min(end, at + _LONGEST)], kinds[at : min(end, at + _LONGEST)]
             at = end
-            sentence = sentence[sentence != self.end_of_text]
+            if self.end_of_text in sentence:
+                kept = [i for i, token in enumerate(sentence) if token != self.end_of_text]
+                sentence, kind = [sentence[i] for i in kept], bytes(kind[i] for i in kept)
             if len(sentence) < 4:
                 continue
-            start, stop = self._blank(sentence, random)
+            words = _words(kind)
+            first, last = self._blank(sentence, kind, words, random)
+            start, stop = words[first][0], words[last][1]
             before, after = sentence[:start], sentence[stop:]
             if random.random() < _THINNED:
                 lost = random.random() * _MOST_LOST
-                before, after = self._thinned(before, lost, random), self._thinned(after, lost, random)
+                before = _thinned(sentence, words[:first], lost, random)
+                after = _thinned(sentence, words[last + 1 :], lost, random)
             row = [self.end_of_text, self.prefix, *before, self.suffix, *after]
             row += [self.middle, *sentence[start:stop], self.end]
-            if len(out) + len(row) <= len(tokens):
+            if len(out) + len(row) <= len(window):
                 out += row
-        out += [self.end_of_text] * (len(tokens) - len(out))
+        out += [self.end_of_text] * (len(window) - len(out))
         return np.array(out, dtype=np.int64)
 
-    def _thinned(self, part: np.ndarray, lost: float, random: np.random.Generator) -> np.ndarray:
-        """Part of a sentence of which each word is left out with probability `lost`."""
-        words = self._words(part) if len(part) else []
-        kept = [part[start:end] for start, end in words if random.random() >= lost]
-        return np.concatenate([part[:0], *kept])
-
-    def _blank(self, sentence: np.ndarray, random: np.random.Generator) -> tuple[int, int]:
-        """Where the blank begins and ends: one to a few words, a number with its unit now and then."""
-        words = self._words(sentence)
-        names = [i for i, (start, _) in enumerate(words) if self.capital[sentence[start]]]
-        numbers = [i for i, (_, end) in enumerate(words) if self.kind[sentence[end - 1]] == _DIGIT]
+    def _blank(
+        self, sentence: list[int], kinds: bytes, words: list[tuple[int, int]], random: np.random.Generator
+    ) -> tuple[int, int]:
+        """The first and the last word of the blank: one to a few words, a number with its unit now and then."""
+        names = [i for i, (start, _) in enumerate(words) if sentence[start] in self.capital]
+        numbers = [i for i, (_, end) in enumerate(words) if kinds[end - 1] == _DIGIT]
         telling = numbers if numbers and (not names or random.random() < _NUMBER) else names
         if telling and random.random() < _SALIENT:
-            first = last = int(random.choice(telling))
+            first = last = telling[random.integers(len(telling))]
             while last + 1 in telling:
                 last += 1
             while first - 1 in telling:
@@ -89,19 +96,15 @@ class Blanks:
         else:
             first = int(random.integers(len(words)))
             last = min(len(words) - 1, first + int(random.integers(3)))
-        return words[first][0], words[last][1]
+        return first, last
 
-    def _words(self, sentence: np.ndarray) -> list[tuple[int, int]]:
-        """Spans of words, each with the space before it; a number's digits, commas and points are one word."""
-        kinds = self.kind[sentence]
-        starts = [0]
-        for i in range(1, len(kinds)):
-            joined = kinds[i] == _CONTINUES and kinds[i - 1] in (_SPACE, _WORD, _CONTINUES)
-            if kinds[i] == _DIGIT:
-                after_comma = i > 1 and kinds[i - 1] == _OTHER and kinds[i - 2] == _DIGIT
-                joined = kinds[i - 1] in (_DIGIT, _SPACE) or after_comma
-            elif kinds[i] == _OTHER:
-                joined = i + 1 < len(kinds) and kinds[i - 1] == _DIGIT and kinds[i + 1] == _DIGIT
-            if not joined:
-                starts.append(i)
-        return list(zip(starts, [*starts[1:], len(sentence)], strict=True))
+
+def _thinned(sentence: list[int], words: list[tuple[int, int]], lost: float, random: np.random.Generator) -> list[int]:
+    """Some words of a sentence, of which each is left out with probability `lost`."""
+    stays = (random.random(len(words)) >= lost).tolist()
+    return [token for (start, end), stay in zip(words, stays, strict=True) if stay for token in sentence[start:end]]
+
+
+def _words(kinds: bytes) -> list[tuple[int, int]]:
+    """Spans of words, each with the space before it; a number's digits, commas and points are one word."""
+    return [word.span() for word in _WORDS.finditer(kinds)]

@@ -1,4 +1,4 @@
-"""Batches of chats for supervised fine-tuning: a pure function of (seed, step), as `batches` are of documents.
+"""Batches of chats for supervised fine-tuning: a pure function of (seed, row), as `batches` are of documents.
 
 Several chats share a row, each a document of its own; only what the assistant says carries loss.
 """
@@ -11,15 +11,15 @@ from troth.train.packing import Order, pack
 
 
 class Chats:
-    """Batches [sequences, time] over tokenised chats.
+    """Rows of `time` tokens over tokenised chats.
 
     A chat of more than `time` + 1 tokens is cut at its end: `cut` counts these, and `lost` those of them that are left
-    out, because no token that carries loss remained. An epoch has `rows` rows; `filled` is the share of their places
-    that chats take. Raises ValueError where nothing remains.
+    out, because no token that carries loss remained. An epoch has `epoch_rows` rows; `filled` is the share of their
+    places that chats take. Raises ValueError where nothing remains.
     """
 
-    def __init__(self, examples: Examples, *, sequences: int, time: int, seed: int, padding: int):
-        self.examples, self.sequences, self.time, self.padding = examples, sequences, time, padding
+    def __init__(self, examples: Examples, *, time: int, seed: int, padding: int):
+        self.examples, self.time, self.padding = examples, time, padding
         lengths = examples.ends - examples.starts - 1
         kept = np.flatnonzero(examples.firsts <= time)
         if not len(kept):
@@ -31,17 +31,17 @@ class Chats:
         self._order = Order(len(packed), seed)
 
     @property
-    def rows(self) -> int:
+    def epoch_rows(self) -> int:
         """Rows of an epoch."""
         return len(self._packed)
 
-    def __getitem__(self, step: int) -> Batch:
-        """The batch of a step."""
-        shape = self.sequences, self.time
+    def rows(self, first: int, last: int) -> Batch:
+        """Rows from `first` up to `last`, which is left out, numbered over the whole run."""
+        shape = last - first, self.time
         inputs, targets = np.full(shape, self.padding, dtype=np.int64), np.full(shape, -100, dtype=np.int64)
         documents = np.zeros(shape, dtype=np.int64)
-        for row in range(self.sequences):
-            members = self._packed[self._order[step * self.sequences + row]]
+        for row in range(last - first):
+            members = self._packed[self._order[first + row]]
             at = 0
             for number, i in enumerate(members):
                 self.examples.lay(i, at, inputs[row], targets[row])

@@ -10,17 +10,17 @@ import torch
 from troth.model.config import ModelConfig
 from troth.model.families.configs import to_hf_config
 from troth.model.families.weights import save_tensors
-from troth.model.tokenizer import Tokenizer
+from troth.model.tokenizer import CHAT_TEMPLATE, Tokenizer
 
 
 def export(
     config: ModelConfig, tensors: Iterable[tuple[str, torch.Tensor]], tokenizer: Tokenizer, folder: Path,
-    dtype: str = "float32",
+    dtype: str = "float32", chat_template: str = CHAT_TEMPLATE,
 ) -> None:  # fmt: skip
     """Write a network's tensors, its config and tokenizer; the folder appears whole or not at all."""
     partial = folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     save_tensors(config, tensors, to_hf_config(config, dtype, tokenizer.end_of_text), partial)
-    tokenizer.save(partial)
+    tokenizer.save(partial, chat_template)
     os.replace(partial, folder)

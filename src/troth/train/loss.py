@@ -69,6 +69,23 @@ class _ChunkedLoss(torch.autograd.Function):
         return grad_h * grad.to(grad_h.dtype), grad_w * grad.to(grad_w.dtype), None, None, None, None, None
 
 
+class _WithGradientOf(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return grad, grad.new_ones(())
+
+
+def with_gradient_of(x: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
+    """`x`, whose backward pass is also that of `loss`, a scalar of its dtype: a loss that is learned from as it is and
+    not added to what is reported."""
+    out: torch.Tensor = _WithGradientOf.apply(x, loss)
+    return out
+
+
 def next_token_loss(
     h_ND: torch.Tensor, w_VD: torch.Tensor, targets_N: torch.Tensor, z_loss: float, scale: float = 1.0,
     softcap: float | None = None, count: int | None = None,

@@ -28,17 +28,15 @@ class PreferenceBatch(Batch):
 
 
 class Preferences:
-    """Batches [sequences, time] over tokenised pairs: a pure function of (seed, step).
+    """Rows of `time` tokens over tokenised pairs: a pure function of (seed, row).
 
     An answer is cut at the end where it has, with its prompt, more than `time` + 1 tokens: `cut` counts such pairs, and
-    `lost` those of them that are left out, because nothing of an answer remained. An epoch has `rows` double rows.
-    Raises ValueError where `sequences` is odd or nothing remains.
+    `lost` those of them that are left out, because nothing of an answer remained. An epoch has `epoch_rows` rows, two
+    for each double row. Raises ValueError where nothing remains.
     """
 
-    def __init__(self, examples: Examples, *, sequences: int, time: int, seed: int, padding: int):
-        if sequences % 2:
-            raise ValueError(f"train.batch_tokens gives {sequences} sequences; preferences need an even number")
-        self.examples, self.sequences, self.time, self.padding = examples, sequences, time, padding
+    def __init__(self, examples: Examples, *, time: int, seed: int, padding: int):
+        self.examples, self.time, self.padding = examples, time, padding
         longest = (examples.ends - examples.starts - 1).reshape(-1, 2).max(1)
         kept = np.flatnonzero(examples.firsts.reshape(-1, 2).max(1) <= time)
         if not len(kept):
@@ -49,19 +47,19 @@ class Preferences:
         self._order = Order(len(self._packed), seed)
 
     @property
-    def rows(self) -> int:
-        """Double rows of an epoch."""
-        return len(self._packed)
+    def epoch_rows(self) -> int:
+        """Rows of an epoch."""
+        return 2 * len(self._packed)
 
-    def __getitem__(self, step: int) -> PreferenceBatch:
-        """The batch of a step."""
-        count = self.sequences // 2
-        return self._batch([self._order[step * count + row] for row in range(count)])
+    def rows(self, first: int, last: int) -> PreferenceBatch:
+        """Rows from `first` up to `last`, which is left out, both even, numbered over the whole run."""
+        assert first % 2 == last % 2 == 0
+        return self._batch([self._order[row] for row in range(first // 2, last // 2)])
 
-    def in_turn(self) -> list[PreferenceBatch]:
-        """Batches that hold every pair once."""
-        count = self.sequences // 2
-        return [self._batch(list(range(at, min(at + count, self.rows)))) for at in range(0, self.rows, count)]
+    def in_turn(self, rows: int) -> list[PreferenceBatch]:
+        """Batches of at most so many rows that hold every pair once."""
+        count, whole = max(1, rows // 2), len(self._packed)
+        return [self._batch(list(range(at, min(at + count, whole)))) for at in range(0, whole, count)]
 
     def _batch(self, rows: list[int]) -> PreferenceBatch:
         shape = 2 * len(rows), self.time
@@ -118,12 +116,13 @@ def dpo_loss(
 
 
 def reference_log_probs(
-    preferences: Preferences, log_probs: Callable[[PreferenceBatch], torch.Tensor], file: Path, key: str
+    preferences: Preferences, log_probs: Callable[[PreferenceBatch], torch.Tensor], file: Path, key: str, rows: int
 ) -> torch.Tensor:
     """Log-probabilities [pairs, chosen and rejected] in float32 under the network before it is tuned.
 
     Read from `file` where that was written with this `key`, which stands for weights, data and length of rows; else
-    `log_probs`, [rows / 2, documents, 2] of a batch, is asked for every pair, and the file is written. Pairs that
+    `log_probs`, [rows / 2, documents, 2] of a batch, is asked for every pair, `rows` rows at a time, and the
+    file is written. Pairs that
     `preferences` leaves out are not a number.
     """
     from safetensors import SafetensorError, safe_open
@@ -138,7 +137,7 @@ def reference_log_probs(
         except SafetensorError as error:
             raise ValueError(f"{file}: not readable ({error}); delete it to compute it anew") from error
     values_P2 = torch.full((len(preferences.examples) // 2, 2), float("nan"))
-    for batch in preferences.in_turn():
+    for batch in preferences.in_turn(rows):
         pairs = torch.from_numpy(batch.pairs)
         with torch.no_grad():
             values_P2[pairs[pairs >= 0]] = log_probs(batch).float().cpu()[pairs >= 0]

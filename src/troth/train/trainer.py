@@ -1,126 +1,193 @@
 """The training loop: what a run is made of, and step after step until its model is written."""
 
-import time
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from troth.model.config import ModelConfig
-from troth.model.families.configs import to_hf_config
-from troth.model.tokenizer import Tokenizer
-from troth.system import ParallelTable, TrainTable, lay_out
-from troth.train.batches import Batches
-from troth.train.checkpoint import after_loading, load_checkpoint, save_checkpoint, saved_tensors, training_state
+from troth.system import Layout, lay_out
+from troth.train.batches import Batch
+from troth.train.checkpoints import Checkpoints
 from troth.train.export import export
+from troth.train.health.guard import SpikeGuard
+from troth.train.health.replicas import compare_replicas
+from troth.train.health.watch import Watch, WatchRule, to_stderr
+from troth.train.job import Job
 from troth.train.memory import keep_freed_memory
-from troth.train.metrics import Metrics, MetricsLog, load_figures
+from troth.train.meter import Meter
+from troth.train.metrics import Metrics, MetricsLog
 from troth.train.optim import build_optimizers
 from troth.train.parallel.mesh import Mesh
 from troth.train.parallel.network import Network
-from troth.train.parallel.ranks import Ranks
+from troth.train.parallel.ranks import ALONE, Ranks
+from troth.train.parallel.start import start_from
 from troth.train.precision import DTYPES, choose_precision
-from troth.train.run import open_run, save_record
-from troth.train.schedule import warmup_stable_decay
-from troth.train.shards import open_shards
+from troth.train.prefetch import Prefetch
+from troth.train.run import add_to_history, open_run, save_record
+from troth.train.schedule import learning_rate_share, mtp_weight, rows_before, rows_of
+from troth.train.state import after_loading, saved_network, training_state
 from troth.train.step import step as one_step
+from troth.train.weights import local
 
-ALONE = Ranks(0, 1, "cpu")
+Report = Callable[[Metrics], None]
 
 
 def train(
-    model_config: ModelConfig, settings: TrainTable, weights: dict[str, float], tokenizer: Tokenizer,
-    shards: Path, run: Path, report: Callable[[Metrics], None], ranks: Ranks = ALONE,
-    parallel: ParallelTable | None = None,
-) -> Path:  # fmt: skip
-    """Train from scratch on the token shards and return the folder of the finished model (Hugging Face layout).
+    job: Job, run: Path, report: Report, ranks: Ranks = ALONE, say: Callable[[str], None] = to_stderr
+) -> Path:
+    """Train, and return the folder of the finished model (Hugging Face layout).
 
-    Continues from the newest checkpoint in `run`; a finished run returns at once. `weights` are the collections'
-    shares of the tokens. All `ranks` call it, laid out as `parallel` says; the first alone reports. Raises ValueError
-    where `run` was started with other settings, the family cannot express the shape, a sequence has more tokens than
-    the network positions, or the layout does not fit.
+    Continues from the newest checkpoint in `run`; a finished run returns at once. All `ranks` call it; the first alone
+    reports, and says what is not as it should be. Raises ValueError where `run` was started with other settings, the
+    layout does not fit, or the loss cannot be brought back.
     """
-    to_hf_config(model_config, "float32", tokenizer.end_of_text)  # A shape that could not be exported is refused now.
-    if settings.sequence_length > model_config.max_position_embeddings:
-        raise ValueError(
-            f"train.sequence_length={settings.sequence_length}: the network has "
-            f"model.max_position_embeddings={model_config.max_position_embeddings}"
-        )
-    parallel = parallel or ParallelTable()
-    layout = lay_out(parallel, model_config, settings, ranks.world)
-    collections = open_shards(shards)
-    data = {"tokens": {name: len(shard.tokens) for name, shard in collections.items()}, "weights": weights}
+    layout = ranks.once(lambda: lay_out(job.parallel, job.model, job.train, ranks.world))
+    record = ranks.once(lambda: _open(run, job, ranks.device))
     final = run / "model"
-    record = _open(run, model_config, settings, data, ranks)
     if final.exists():
         return final
     keep_freed_memory()
-    dtype = DTYPES[record["precision"]]
-    batches = Batches(
-        collections, weights, tokenizer, sequences=settings.batch_tokens // settings.sequence_length,
-        time=settings.sequence_length, fill_in_middle=settings.fill_in_middle, seed=settings.seed,
-    )  # fmt: skip
-    mesh = Mesh.over(layout, ranks.device) if dist.is_initialized() else None
-    network = Network(model_config, settings, layout, dtype, mesh, ranks.device).initialise(settings.seed)
-    muon_dtype = dtype if dtype != torch.float32 else torch.float32
-    optimizers = build_optimizers(
-        network.weights, settings.muon_lr, settings.adam_lr, settings.weight_decay, muon_dtype
-    )
-    state = training_state(network, optimizers)
-    first = load_checkpoint(run, state)
-    after_loading(optimizers, state)
-    log = MetricsLog(run, first) if ranks.first else None
-    since, tokens = time.perf_counter(), 0
-    rows = batches.sequences // layout.rows_ranks
-    row = 0 if mesh is None else mesh.rows_rank * rows
-    for step in range(first, settings.steps):
-        share = warmup_stable_decay(step, settings.steps, settings.warmup, settings.decay)
-        batch = batches[step].rows(row, row + rows)
-        outcome = one_step(network, optimizers, batch, share, settings)
-        tokens += batches.sequences * batches.time
-        done = step + 1
-        if done % settings.log_every == 0 or done == settings.steps:
-            if not torch.isfinite(outcome.loss):
-                raise ValueError(
-                    f"{run}: loss is {outcome.loss.item()} at step {done}; lower train.muon_lr or train.adam_lr"
-                )
-            now = time.perf_counter()
-            entropy, dead = load_figures(outcome.shares, mesh.group("pp") if mesh else None)
-            metrics = Metrics(
-                step=done, steps=settings.steps, loss=outcome.loss.item(), grad_norm=outcome.norm.item(),
-                lr_share=share, tokens_per_second=tokens / (now - since), load_entropy=entropy, dead_experts=dead,
-                seconds_per_step=(now - since) / (tokens / (batches.sequences * batches.time)),
-            )  # fmt: skip
-            if log is not None:
-                log.write(metrics)
-                report(metrics)
-            since, tokens = now, 0
-        if done % settings.checkpoint_every == 0 and done < settings.steps:
-            save_checkpoint(run, done, state, settings.keep_checkpoints)
-    if log is not None:
-        log.close()
-    if mesh is None:
-        tensors: Iterable[tuple[str, torch.Tensor]] = network.decoders[0].state_dict().items()
-    else:
-        save_checkpoint(run, settings.steps, state, settings.keep_checkpoints)
-        tensors = saved_tensors(run, model_config)
+    training = Training(job, run, layout, record, ranks, say)
+    with contextlib.closing(training):
+        training.go(report)
+    tensors: Iterable[tuple[str, torch.Tensor]] = training.network.decoders[0].state_dict().items()
+    if training.network.mesh is not None:
+        tensors = saved_network(run / "checkpoints" / f"step-{job.train.steps:09d}", job.model)
     if ranks.first:
-        export(model_config, tensors, tokenizer, final)
+        export(job.model, tensors, job.tokenizer, final, chat_template=job.chat_template)
     ranks.wait()
     return final
 
 
-def _open(run: Path, model: ModelConfig, settings: TrainTable, data: dict[str, Any], ranks: Ranks) -> dict[str, Any]:
-    """The run's record, with the precision that its first rank chose."""
-    if ranks.first:
-        record = open_run(run, model, settings, data)
-        if "precision" not in record:
-            dtype = choose_precision(settings.precision, ranks.device)
-            record["precision"] = next(name for name, known in DTYPES.items() if known == dtype)
-            save_record(run / "run.json", record)
-    ranks.wait()
-    return open_run(run, model, settings, data)
+class Training:
+    """A run on this rank: the network, its optimisers, and where it stands."""
+
+    def __init__(
+        self, job: Job, run: Path, layout: Layout, record: dict[str, Any], ranks: Ranks, say: Callable[[str], None]
+    ):
+        self.job, self.run, self.ranks, self.say = job, run, ranks, say
+        dtype = DTYPES[record["precision"]]
+        self.mesh = mesh = Mesh.over(layout, ranks.device) if dist.is_initialized() else None
+        self.network = Network(job.model, job.train, layout, dtype, mesh, ranks.device)
+        train = job.train
+        self.optimizers = build_optimizers(
+            self.network.weights, train.muon_lr, train.adam_lr, train.weight_decay, dtype
+        )
+        self.guard = SpikeGuard(train.on_spike)
+        self.state = training_state(self.network, self.optimizers) | {"spikes": self.guard.stored}
+        self._fill()
+        self.checkpoints = Checkpoints(run / "checkpoints", train.keep_checkpoints)
+        self.done = self._load()
+        if ranks.first:
+            add_to_history(run, record, self.done)
+        self.log = MetricsLog(run, self.done) if ranks.first else None
+        self.meter = Meter(job, self.log, record["precision"], ranks)
+        self.rows_ranks, self.rows_rank = layout.rows_ranks, 0 if mesh is None else mesh.rows_rank
+
+    def go(self, report: Report) -> None:
+        """All steps that are left."""
+        train = self.job.train
+        rule = WatchRule(least=train.hang_seconds, first=6 * train.hang_seconds, end=train.end_hanging)
+        with Watch(self.run, rule, self.say) as watch:
+            begun = self.done
+            while self.done < train.steps:
+                with Prefetch(self._batches(), self.ranks.device) as batches:
+                    self._until_rewound(batches, watch, report)
+            if self.mesh is not None and begun < train.steps:
+                watch.enter(train.steps, "checkpoint")
+                self.checkpoints.save(train.steps, self.state)
+            self.checkpoints.wait()
+
+    def close(self) -> None:
+        """Finish what is written in the background."""
+        self.checkpoints.close()
+        if self.log is not None:
+            self.log.close()
+
+    def _batches(self) -> Iterator[Batch]:
+        """This rank's rows of the steps to come."""
+        for step in range(self.done, self.job.train.steps):
+            rows = rows_of(self.guard.batch_of(step), self.job.train)
+            own = len(rows) // self.rows_ranks
+            first = rows.start + self.rows_rank * own
+            yield self.job.rows.rows(first, first + own)
+
+    def _until_rewound(self, batches: Iterator[Batch], watch: Watch, report: Report) -> None:
+        """Steps to the end, or until the run has gone back to its last checkpoint."""
+        train = self.job.train
+        while self.done < train.steps:
+            watch.enter(self.done, "data")
+            batch = next(batches)
+            watch.enter(self.done, "step")
+            share = learning_rate_share(self.done, train)
+            self.network.mtp_weight = mtp_weight(self.done, train)
+            action = self.guard.judging(self.done)
+            outcome = one_step(self.network, self.optimizers, batch, share, train, action)
+            if not outcome.updated:
+                self._say(self.guard.told)
+                if self.guard.rewinds:
+                    self._rewind()
+                    return
+            self.done += 1
+            self.meter.count(len(batch.inputs) * self.rows_ranks * train.sequence_length)
+            if self.done % train.log_every == 0 or self.done == train.steps:
+                stages = None if self.mesh is None else self.mesh.group("pp")
+                seen = rows_before(self.done, train) * train.sequence_length
+                metrics = self.meter.report(self.done, seen, outcome, share, stages)
+                if metrics is not None:
+                    report(metrics)
+            if self.done % train.checkpoint_every == 0 and self.done < train.steps:
+                watch.enter(self.done, "checkpoint")
+                self._compare_replicas()
+                self.guard.store()
+                self.checkpoints.save(self.done, self.state)
+
+    def _rewind(self) -> None:
+        """Go back to the newest checkpoint, or to the beginning where there is none yet."""
+        left_out = self.guard.state
+        self._fill()
+        self.done = self._load()
+        self.guard.rewound(left_out)
+        if self.log is not None:
+            self.log.close()
+            self.log = self.meter.log = MetricsLog(self.run, self.done)
+
+    def _fill(self) -> None:
+        """The state that training begins with."""
+        for tensor in self.state.values():
+            local(tensor).zero_()
+        self.network.initialise(self.job.train.seed)
+        if self.job.start is not None:
+            start_from(self.job.start, self.network)
+
+    def _load(self) -> int:
+        """Fill the state from the newest whole checkpoint, if there is one, and return its step."""
+        done = self.checkpoints.load(self.state, self._say)
+        after_loading(self.optimizers, self.state)
+        self.guard.read()
+        return done
+
+    def _compare_replicas(self) -> None:
+        """Raises RuntimeError naming the ranks whose weights are not those of the others."""
+        if self.mesh is not None and self.mesh.layout.dp_replicate > 1:
+            held = {name: local(tensor) for name, tensor in self.state.items()}
+            if found := compare_replicas(held, self.mesh.group("dp_replicate")):
+                raise RuntimeError(f"{self.run}: before step {self.done + 1} {found[0]}; no checkpoint was written")
+
+    def _say(self, text: str) -> None:
+        if self.ranks.first:
+            self.say(text)
 
 
+def _open(run: Path, job: Job, device: str) -> dict[str, Any]:
+    """The run's record, with the precision that is chosen when it begins."""
+    start = {} if job.start is None else {"start": str(job.start)}
+    record = open_run(run, job.model, job.train, job.data | start, job.system)
+    if "precision" not in record:
+        dtype = choose_precision(job.train.precision, device)
+        record["precision"] = next(name for name, known in DTYPES.items() if known == dtype)
+        save_record(run / "run.json", record)
+    return record

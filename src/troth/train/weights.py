@@ -1,12 +1,11 @@
 """A network's weights as optimisers see them: what of each this rank holds, as plain tensors."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
-
-from troth.model.decoder import Decoder
 
 
 def local(x: torch.Tensor) -> torch.Tensor:
@@ -45,11 +44,11 @@ class Weight:
 
 
 @torch.no_grad()
-def weights_of(decoders: list[Decoder]) -> list[Weight]:
+def weights_of(parts: Sequence[nn.Module]) -> list[Weight]:
     """All weights of a rank's parts of the network; a matrix with two names comes once."""
     found = []
-    for decoder in decoders:
-        for name, parameter in decoder.named_parameters():
+    for part in parts:
+        for name, parameter in part.named_parameters():
             here = nn.Parameter(local(parameter)) if isinstance(parameter, DTensor) else parameter
             found.append(Weight(name, parameter, here))
     return found

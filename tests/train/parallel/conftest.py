@@ -13,7 +13,7 @@ from troth.model.config import ModelConfig
 from troth.system import TrainTable
 
 WORKER = Path(__file__).parent / "worker.py"
-RATES = "tokens_per_second", "seconds_per_step"
+RATES = "tokens_per_second", "seconds_per_step", "seconds", "mfu"
 
 
 @pytest.fixture(scope="session")
@@ -63,3 +63,14 @@ def reports(run: Path) -> list[dict[str, float]]:
     """What a run reported at each step, but for the rates."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in RATES} for line in lines]
+
+
+def deviation(run: Path, reference: Path) -> float:
+    """The largest relative difference of losses and norms; what counts experts must be the same."""
+    worst = 0.0
+    for ours, theirs in zip(reports(run), reports(reference), strict=True):
+        assert ours["dead_experts"] == theirs["dead_experts"]
+        assert ours["load_entropy"] == pytest.approx(theirs["load_entropy"], abs=1e-6)
+        for key in ("loss", "grad_norm"):
+            worst = max(worst, abs(ours[key] / theirs[key] - 1))
+    return worst

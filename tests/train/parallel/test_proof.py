@@ -8,7 +8,7 @@ import torch
 
 from troth.model.families.weights import load_weights
 
-from .conftest import case, reports
+from .conftest import case, deviation
 
 ALONE_ON_TWO = [
     {"dp_replicate": 2},
@@ -53,17 +53,6 @@ def alone(small, run_training, tmp_path_factory):
         return runs[key]
 
     return run
-
-
-def deviation(run, reference):
-    """The largest relative difference of losses and norms; what counts experts must be the same."""
-    worst = 0.0
-    for ours, theirs in zip(reports(run), reports(reference), strict=True):
-        assert ours["dead_experts"] == theirs["dead_experts"]
-        assert ours["load_entropy"] == pytest.approx(theirs["load_entropy"], abs=1e-6)
-        for key in ("loss", "grad_norm"):
-            worst = max(worst, abs(ours[key] / theirs[key] - 1))
-    return worst
 
 
 def check(world, layouts, precision, bound, alone, over_ranks, small, proof, folder):

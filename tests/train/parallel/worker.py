@@ -10,6 +10,7 @@ import torch
 from troth.model.config import ModelConfig
 from troth.model.tokenizer import Tokenizer
 from troth.system import ParallelTable, TrainTable
+from troth.train.job import documents_job
 from troth.train.parallel.ranks import joined
 from troth.train.trainer import train
 
@@ -25,10 +26,12 @@ def main(job: Path) -> None:
                 if metrics.step == case.get("killed_at"):
                     os.abort()
 
-            train(
-                ModelConfig(**case["model"]), TrainTable(**case["train"]), told["weights"], tokenizer,
-                Path(told["shards"]), Path(case["run"]), report, ranks, ParallelTable(**case["parallel"]),
-            )  # fmt: skip
+            job = documents_job(
+                ModelConfig(**case["model"]), TrainTable(**case["train"]), told["weights"], tokenizer, told["shards"],
+                parallel=ParallelTable(**case["parallel"]),
+                start=Path(case["start"]) if "start" in case else None,
+            )
+            train(job, Path(case["run"]), report, ranks)
 
 
 if __name__ == "__main__":

@@ -6,24 +6,29 @@ import torch.distributed as dist
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
 from troth.model.initialise import initialise
+from troth.model.moe import MoE
+from troth.model.mtp import MTP
 from troth.system import Layout, TrainTable
-from troth.train.objective import Objective, Share
+from troth.train.objective import Objective, Share, look_ahead
 from troth.train.parallel.mesh import Mesh
 from troth.train.parallel.parallelize import parallelize
 from troth.train.parallel.pipeline import Pipeline, stages_of
 from troth.train.precision import training_call
-from troth.train.weights import Weight, weights_of
+from troth.train.sequence_balance import SequenceBalance
+from troth.train.weights import weights_of
 
 
 class Network:
-    """The parts of the decoder on this rank: the whole where there is no mesh."""
+    """The parts of the decoder on this rank: the whole where there is no mesh. Behind the last there may be modules of
+    multi-token prediction, `mtp`, whose loss weighs `mtp_weight`."""
 
     def __init__(
         self, config: ModelConfig, train: TrainTable, layout: Layout, dtype: torch.dtype, mesh: Mesh | None, device: str
     ):
-        """`dtype` is that of products; weights are in float32 or wider. They have no memory yet."""
+        """`dtype` is that of products; weights are in float32 or wider. Weights are not filled yet."""
         self.mesh, self.device = mesh, torch.device(device)
-        self.micro_batches = layout.micro_batches
+        self.micro_batches, self.rows_ranks = layout.micro_batches, layout.rows_ranks
+        self.mtp_weight = train.mtp_weight
         layers = [range(config.num_hidden_layers)]
         if mesh is not None:
             stages = stages_of(mesh.rank("pp"), layout)
@@ -36,34 +41,40 @@ class Network:
         for part in layers:
             with torch.device("meta"):
                 decoder = Decoder(config, part).to(wide).train()
-            objective = Objective(decoder, call, train.z_loss, share, mesh)
+                with_mtp = decoder.last and train.mtp_weight > 0
+                mtp = MTP(config, train.mtp_depth).to(wide).train() if with_mtp else None
+            objective = Objective(decoder, call, train.z_loss, share, mesh, mtp)
             if mesh is not None:
                 parallelize(objective, mesh, dtype)
+            objective.to_empty(device=device)
+            if config.tie_word_embeddings:
+                decoder.lm_head.weight = decoder.embed_tokens.weight
             self.objectives.append(objective)
         self.decoders = [objective.decoder for objective in self.objectives]
-        self.weights: list[Weight] = []
+        self.mtp = self.objectives[-1].mtp
+        self.parts: list[Decoder | MTP] = [*self.decoders, *([] if self.mtp is None else [self.mtp])]
+        self.weights = weights_of(self.parts)
+        self.sequence_balance: SequenceBalance | None = None
+        if train.sequence_balance:
+            self.sequence_balance = SequenceBalance(
+                train.sequence_balance, config.num_experts_per_tok, train.sequence_length, share, mesh
+            )
+            for moe in self._moe_layers():
+                moe.router.attach = self.sequence_balance
         self.pipeline: Pipeline | None = None
         if mesh is not None and layout.pp > 1:
             sequences = train.batch_tokens // train.sequence_length
             rows = sequences // (layout.rows_ranks * layout.micro_batches)
             self.pipeline = Pipeline(self.objectives, mesh, rows, dtype, self.device)
 
-    def allocate(self) -> "Network":
-        """Give the weights memory, with any numbers in it."""
-        for objective in self.objectives:
-            objective.to_empty(device=self.device)
-            decoder = objective.decoder
-            if decoder.config.tie_word_embeddings:
-                decoder.lm_head.weight = decoder.embed_tokens.weight
-        self.weights = weights_of(self.decoders)
+    def initialise(self, seed: int) -> "Network":
+        """Fill the weights: the same network from the same seed, whatever the mesh."""
+        for part in self.parts:
+            initialise(part, seed)
         return self
 
-    def initialise(self, seed: int) -> "Network":
-        """Allocate and fill the weights: the same network from the same seed, whatever the mesh."""
-        self.allocate()
-        for decoder in self.decoders:
-            initialise(decoder, seed)
-        return self
+    def _moe_layers(self) -> list[MoE]:
+        return [moe for part in self.parts for moe in part.moe_layers()]
 
     def forward_backward(
         self, tokens_RT: torch.Tensor, documents_RT: torch.Tensor, targets_RT: torch.Tensor, count: int
@@ -74,13 +85,17 @@ class Network:
         times = share.tokens_S
         tokens, targets = tokens_RT[:, times], targets_RT[:, times]
         for objective in self.objectives:
-            objective.count = count
+            objective.count, objective.mtp_weight = count, self.mtp_weight
+        if self.sequence_balance is not None:
+            self.sequence_balance.sequences = len(tokens_RT) * self.rows_ranks
         if self.pipeline is not None:
             return self.pipeline.forward_backward(tokens, documents_RT, targets)
         (objective,) = self.objectives
         total = torch.zeros((), device=self.device)
-        parts = (x.chunk(self.micro_batches) for x in (tokens, documents_RT, targets))
-        for micro_batch in zip(*parts, strict=True):
+        rows = [tokens, documents_RT, targets]
+        if self.mtp is not None:
+            rows += [x[..., times] for x in look_ahead(tokens_RT, documents_RT, targets_RT, len(self.mtp.layers))]
+        for micro_batch in zip(*(x.chunk(self.micro_batches) for x in rows), strict=True):
             loss = objective(*micro_batch).sum()
             loss.backward()
             total = total + loss.detach()
@@ -90,7 +105,7 @@ class Network:
     def balance(self, rate: float) -> list[torch.Tensor]:
         """Move the experts' biases against the loads of all ranks; each layer's shares of the load, as all ranks of
         the stage know them."""
-        layers = [moe for decoder in self.decoders for moe in decoder.moe_layers()]
+        layers = self._moe_layers()
         if self.mesh is not None and layers:
             loads_LE = torch.stack([moe.load_E for moe in layers])
             dist.all_reduce(loads_LE, group=self.mesh.stage)

@@ -24,7 +24,8 @@ def parallelize(objective: Objective, mesh: Mesh, dtype: torch.dtype) -> None:
     if dtype == torch.bfloat16:
         policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     over = mesh.spread(mesh.flat, "tokens")
-    for layer in objective.decoder.layers.values():
+    ahead = [] if objective.mtp is None else objective.mtp.decoder_layers()
+    for layer in [*objective.decoder.layers.values(), *ahead]:
         assert isinstance(layer, DecoderLayer)
         if mesh.layout.tp > 1:
             parts = tensor_parallel.share_out(layer, mesh.dense["tp"])

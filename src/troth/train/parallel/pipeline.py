@@ -20,14 +20,16 @@ class Pipeline:
     """The parts of the network on this rank, joined to those on others."""
 
     def __init__(self, objectives: list[Objective], mesh: Mesh, rows: int, dtype: torch.dtype, device: torch.device):
-        """`rows` are those of a micro-batch; hidden states between stages are of `dtype`."""
+        """`rows` are those of a micro-batch, of which batches may have more or fewer; hidden states between stages are
+        of `dtype`."""
         layout = mesh.layout
         config, times = objectives[0].decoder.config, len(objectives[0].share.tokens_S)
         hidden = torch.empty(rows, times, config.hidden_size, dtype=dtype, device="meta", requires_grad=True)
         tokens = torch.empty(rows, times, dtype=torch.int64, device="meta")
         wide = torch.promote_types(dtype, torch.float32)
         loss = torch.empty(1, dtype=wide, device="meta", requires_grad=True)
-        stages = [
+        self.rows = rows
+        self.stages = [
             PipelineStage(
                 objective, stage, layout.stages, device, group=mesh.group("pp"),
                 input_args=(tokens if objective.decoder.first else hidden,),
@@ -35,12 +37,9 @@ class Pipeline:
             )
             for objective, stage in zip(objectives, stages_of(mesh.rank("pp"), layout), strict=True)
         ]  # fmt: skip
-        schedule = get_schedule_class(layout.schedule)
-        # The loss is a sum over all micro-batches already: gradients are not divided by their number.
-        options = {"n_microbatches": layout.micro_batches, "loss_fn": _as_it_is, "scale_grads": False}
-        self.schedule: PipelineScheduleSingle | PipelineScheduleMulti = schedule(
-            stages[0] if issubclass(schedule, PipelineScheduleSingle) else stages, **options
-        )
+        self.name = layout.schedule
+        self.schedule: PipelineScheduleSingle | PipelineScheduleMulti | None = None
+        self.scheduled = 0
         self.first = any(objective.decoder.first for objective in objectives)
         self.last = any(objective.decoder.last for objective in objectives)
 
@@ -48,11 +47,20 @@ class Pipeline:
         """Run a batch there and back; this rank's part of the loss, which is zero but on the last stage's ranks."""
         losses: list[torch.Tensor] = []
         inputs = (tokens,) if self.first else ()
-        self.schedule.step(
+        self._schedule(len(tokens) // self.rows).step(
             *inputs, documents_BT=documents, targets_BS=targets, return_outputs=False,
             target=targets if self.last else None, losses=losses if self.last else None,
         )
         return torch.stack(losses).sum() if losses else torch.zeros((), device=tokens.device)
+
+    def _schedule(self, micro_batches: int) -> PipelineScheduleSingle | PipelineScheduleMulti:
+        if self.schedule is None or micro_batches != self.scheduled:
+            kind = get_schedule_class(self.name)
+            stages = self.stages[0] if issubclass(kind, PipelineScheduleSingle) else self.stages
+            # The loss is a sum over all micro-batches already: gradients are not divided by their number.
+            self.schedule = kind(stages, n_microbatches=micro_batches, loss_fn=_as_it_is, scale_grads=False)
+            self.scheduled = micro_batches
+        return self.schedule
 
 
 def _as_it_is(loss: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

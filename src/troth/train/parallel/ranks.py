@@ -1,15 +1,19 @@
 """Who this process is among those of a run: alone, or started by torchrun, Ray or Slurm, all with the same command."""
 
+import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 
 _PORT = 29500
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,23 @@ class Ranks:
         if self.world > 1:
             dist.barrier()
 
+    def once(self, do: Callable[[], T]) -> T:
+        """What `do` returns on the first rank, which alone runs it; after a ValueError the others just end."""
+        answer: list[Any] = [None]
+        if self.first:
+            try:
+                answer = [do()]
+            except ValueError as error:
+                answer = [error]
+        if self.world > 1:
+            dist.broadcast_object_list(answer, src=0)
+        if isinstance(answer[0], ValueError):
+            raise answer[0] if self.first else SystemExit(2)
+        return cast(T, answer[0])
+
+
+ALONE = Ranks(0, 1, "cpu")
+
 
 @contextmanager
 def joined(device: str | None = None) -> Iterator[Ranks]:
@@ -46,7 +67,16 @@ def joined(device: str | None = None) -> Iterator[Ranks]:
         return
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    else:
+        # Its warning that gloo gathers where others exchange is of no use to anyone.
+        logging.getLogger("torch.distributed.tensor._collective_utils").setLevel(logging.ERROR)
+    store, rank, world = next(dist.rendezvous("env://"))
+    # A run that torchrun starts anew may find the store of the last attempt, with addresses of ranks that are gone.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    dist.init_process_group(
+        "nccl" if device == "cuda" else "gloo", store=dist.PrefixStore(f"attempt {attempt}", store), rank=rank,
+        world_size=world,
+    )  # fmt: skip
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), device)
     finally:

@@ -1,0 +1,71 @@
+"""What a run trains on what: everything that decides its result, but for the weights it has reached."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from troth.model.config import ModelConfig
+from troth.model.families.configs import to_hf_config
+from troth.model.tokenizer import CHAT_TEMPLATE, Tokenizer
+from troth.system import ParallelTable, Stage, System, TrainTable
+from troth.train.batches import Batch, Batches
+from troth.train.schedule import rows_before
+from troth.train.shards import open_shards
+
+ALONE = ParallelTable()
+
+
+class Rows(Protocol):
+    """Rows of a run, numbered from its first to its last; a pure function of the number, so that any ranks may read
+    any of them."""
+
+    def rows(self, first: int, last: int) -> Batch:
+        """Rows from `first` up to `last`, which is left out."""
+        ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """`rows` are what is learned, `data` says which they are (sizes, weights, checksums), so that a run is not
+    continued on others. Training starts from random weights, or from those in the folder `start`."""
+
+    model: ModelConfig
+    train: TrainTable
+    tokenizer: Tokenizer
+    rows: Rows
+    data: dict[str, Any]
+    parallel: ParallelTable = ALONE
+    start: Path | None = None
+    chat_template: str = CHAT_TEMPLATE
+    system: System | None = None
+    """Of which model, train and parallel are tables, for the record."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where the family cannot express the shape, so that it could not be exported, or a sequence
+        has more tokens than the network positions."""
+        to_hf_config(self.model, "float32", self.tokenizer.end_of_text)
+        if self.train.sequence_length > self.model.max_position_embeddings:
+            raise ValueError(
+                f"train.sequence_length={self.train.sequence_length}: the network has "
+                f"model.max_position_embeddings={self.model.max_position_embeddings}"
+            )
+
+
+def documents_job(
+    model: ModelConfig, train: TrainTable, weights: Mapping[str, float], tokenizer: Tokenizer, shards: str | Path,
+    stages: Sequence[Stage] = (), cache: Path | None = None, **more: Any,
+) -> Job:  # fmt: skip
+    """Learn the documents in a folder or at a URL of token shards, read by `weights`, which `stages` change; `more` are
+    further fields of the job. From a URL shards are kept in the folder `cache`."""
+    collections = open_shards(shards, cache)
+    rows = Batches(
+        collections, weights, tokenizer, time=train.sequence_length, fill_in_middle=train.fill_in_middle,
+        seed=train.seed, rows=rows_before(train.steps, train), stages=stages,
+    )  # fmt: skip
+    data = {
+        "tokens": {name: collection.size for name, collection in collections.items()},
+        "weights": dict(weights),
+        "stages": [stage.model_dump(by_alias=True) for stage in stages],
+    }
+    return Job(model, train, tokenizer, rows, data, **more)

@@ -1,0 +1,51 @@
+"""A run over ranks goes on after any end: to the bit over the same layout, and as one process over any other."""
+
+import pytest
+
+from troth.model.families.weights import load_weights
+from troth.train.parallel.ranks import first_host
+
+from .conftest import case, deviation, reports
+
+
+@pytest.mark.slow
+def test_four_ranks_then_two_then_three_are_as_one_process(run_training, over_ranks, small, proof, tmp_path):
+    settings = proof(checkpoint_every=3)
+    run_training(tmp_path / "alone", settings, model=small)
+    run = tmp_path / "run"
+    # Eight experts and hidden sizes of 32 do not divide by three, and need not.
+    over_ranks(4, [case(run, small, settings, {"dp_shard": 2, "tp": 2, "ep": 2}, killed_at=8)], fails=True)
+    over_ranks(2, [case(run, small, settings, {"pp": 2, "micro_batches": 2}, killed_at=14)], fails=True)
+    over_ranks(3, [case(run, small, settings, {"dp_shard": 3})])
+    assert deviation(run, tmp_path / "alone") < 1e-9
+
+
+def test_stopped_and_continued_over_ranks_is_the_same_to_the_bit(over_ranks, small, proof, tmp_path):
+    settings = proof(checkpoint_every=3, steps=10, precision="float32")
+    layout = {"dp_replicate": 1, "ep": 2}
+    over_ranks(2, [case(tmp_path / "whole", small, settings, layout)])
+    over_ranks(2, [case(tmp_path / "stopped", small, settings, layout, killed_at=8)], fails=True)
+    assert not (tmp_path / "stopped" / "model").exists()
+    over_ranks(2, [case(tmp_path / "stopped", small, settings, layout)])
+    assert reports(tmp_path / "stopped") == reports(tmp_path / "whole")
+    ours, theirs = ((tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("stopped", "whole"))
+    assert ours == theirs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", [{"tp": 2, "ep": 2}, {"pp": 2, "micro_batches": 2}, {"dp_shard": 2}])
+def test_a_run_from_a_folder_starts_with_its_weights(run_training, over_ranks, small, proof, tmp_path, layout):
+    first = run_training(tmp_path / "first", proof(steps=5), model=small)
+    alone = run_training(tmp_path / "alone", proof(steps=3), model=small, start=first)
+    over_ranks(2, [case(tmp_path / "run", small, proof(steps=3), layout, start=str(first))])
+    assert deviation(tmp_path / "run", tmp_path / "alone") < 1e-9
+    assert reports(alone.parent)[0]["loss"] < reports(tmp_path / "first")[0]["loss"]
+    assert load_weights(tmp_path / "run" / "model").config == small
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [("node[003-005,9],login1", "node003"), ("a,b", "a"), ("one", "one"), ("gpu-[01-04]-x,foo", "gpu-01-x")],
+)
+def test_slurms_list_of_hosts(nodes, first):
+    assert first_host(nodes) == first

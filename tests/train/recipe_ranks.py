@@ -1,0 +1,89 @@
+"""Trains a small network over the ranks of a torchrun and alone, and compares: `recipe_ranks.py JOB` with a JSON list
+of cases, each with what it changes in the recipe and in the layout."""
+
+import json
+import sys
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from troth.model.config import ModelConfig
+from troth.system import ParallelTable, TrainTable, lay_out
+from troth.train.batches import Batch
+from troth.train.optim import build_optimizers
+from troth.train.parallel.mesh import Mesh
+from troth.train.parallel.network import Network
+from troth.train.parallel.ranks import joined
+from troth.train.schedule import rows_of
+from troth.train.step import step
+
+STEPS, ROWS, TIME = 6, 8, 32
+SMALL = ModelConfig(
+    vocab_size=96, hidden_size=32, intermediate_size=48, moe_intermediate_size=16, num_hidden_layers=4,
+    num_dense_layers=1, num_attention_heads=4, num_key_value_heads=2, head_dim=8, num_experts=8, num_experts_per_tok=2,
+    num_shared_experts=1, sliding_window=12, max_position_embeddings=64,
+)  # fmt: skip
+
+
+def rows(numbers):
+    """Rows of several documents each, some of whose tokens carry no loss."""
+    parts = []
+    for number in numbers:
+        random = np.random.default_rng(number)
+        tokens, ends = random.integers(0, 96, TIME + 1), random.random(TIME) < 0.1
+        parts.append((tokens[:-1], np.where(ends | (random.random(TIME) < 0.1), -100, tokens[1:]), np.cumsum(ends)))
+    return Batch(*map(np.stack, zip(*parts, strict=True)))
+
+
+@torch.no_grad()
+def tell_experts_apart(network):
+    """Routers begin at zero. Experts that nobody has used yet then get the same gradient from the balance loss but for
+    its rounding, which would decide between them, over ranks otherwise than alone."""
+    for weight in network.weights:
+        if weight.name.endswith("router.gate.weight"):
+            numbers = torch.Generator().manual_seed(len(weight.name))
+            whole = torch.randn(weight.whole.shape, dtype=weight.whole.dtype, generator=numbers) / 10
+            if isinstance(weight.whole, DTensor):
+                mesh, places = weight.whole.device_mesh, weight.whole.placements
+                whole = distribute_tensor(whole, mesh, places, src_data_rank=None).to_local()
+            weight.local.copy_(whole)
+
+
+def losses_and_norms(case, world):
+    train = TrainTable(
+        steps=STEPS, batch_tokens=ROWS * TIME, sequence_length=TIME, z_loss=1e-4, balance_rate=1e-2,
+        precision="float64", **case["train"],
+    )  # fmt: skip
+    layout = lay_out(ParallelTable(**(case["parallel"] if world > 1 else {})), SMALL, train, world)
+    mesh = Mesh.over(layout, "cpu") if world > 1 else None
+    network = Network(SMALL, train, layout, torch.float64, mesh, "cpu").initialise(0)
+    tell_experts_apart(network)
+    optimizers = build_optimizers(network.weights, 0.02, 0.01, 0.1, torch.float64)
+    found = []
+    for number in range(STEPS):
+        read = rows_of(number, train)
+        each = len(read) // layout.rows_ranks
+        first = read.start + each * (mesh.rows_rank if mesh else 0)
+        outcome = step(network, optimizers, rows(range(first, first + each)), 1.0, train)
+        found.append((outcome.loss, outcome.norm))
+    return found
+
+
+def main(job):
+    torch.set_num_threads(1)
+    alone = {}
+    with joined("cpu") as ranks:
+        for case in job:
+            recipe = json.dumps(case["train"])
+            if recipe not in alone:
+                alone[recipe] = losses_and_norms(case, 1)
+            np.testing.assert_allclose(
+                losses_and_norms(case, ranks.world), alone[recipe], rtol=1e-9, err_msg=json.dumps(case)
+            )
+            dist.barrier()
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
