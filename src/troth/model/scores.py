@@ -46,12 +46,8 @@ class Seen:
 
     def __init__(self, mask_B1TL: torch.Tensor):
         self.mask = mask_B1TL
-<<<<<<< HEAD
-        self._spans: dict[int, list[Span]] = {}
-=======
         self.keys = mask_B1TL.shape[-1]
-        self._spans: dict[int, list[_Span]] = {}
->>>>>>> main
+        self._spans: dict[int, list[Span]] = {}
         self._hidden: dict[tuple[int | torch.dtype, ...], torch.Tensor] = {}
 
     def part(self, queries: slice, first: int, end: int) -> torch.Tensor:
@@ -69,14 +65,11 @@ class Seen:
     def spans(self, rows: int) -> list[Span]:
         """One for each block of `rows` queries; every block sees a key at least."""
         if rows not in self._spans:
-<<<<<<< HEAD
-            self._spans[rows] = [span_of(block) for block in self.mask.flatten(0, 1).split(rows, dim=1)]
-=======
-            self._spans[rows] = self._find_spans(rows)
->>>>>>> main
+            self._spans[rows] = self.find_spans(rows)
         return self._spans[rows]
 
-    def _find_spans(self, rows: int) -> list[_Span]:
+    def find_spans(self, rows: int) -> list[Span]:
+        """`spans`, which waits for the device."""
         return [_span(block) for block in self.mask.flatten(0, 1).split(rows, dim=1)]
 
 
@@ -97,19 +90,18 @@ class SeenBetween(Seen):
         key_L = torch.arange(first, end, device=self.low.device)
         return ((key_L >= self.low[:, queries, None]) & (key_L <= self.high[queries, None]))[:, None]
 
-    def _find_spans(self, rows: int) -> list[_Span]:
+    def find_spans(self, rows: int) -> list[Span]:
         lows, highs = self.low.split(rows, dim=1), self.high.split(rows)
         borders = [
             torch.stack((low.min(), low.max(), high.min(), high.max())) for low, high in zip(lows, highs, strict=True)
         ]
         spans = []
         for first, last, least, most in torch.stack(borders).tolist():
-            spans.append(_Span(first, most + 1, max(0, least + 1 - first) if first == last else 0))
+            spans.append(Span(first, most + 1, max(0, least + 1 - first) if first == last else 0))
         return spans
 
 
-def span_of(mask_BrL: torch.Tensor) -> Span:
-    """The keys that a block of queries sees; waits for the device."""
+def _span(mask_BrL: torch.Tensor) -> Span:
     some = mask_BrL.any(0).any(0).nonzero()[:, 0]
     first, end = (int(some[0]), int(some[-1]) + 1) if len(some) else (0, 1)
     hidden = (~mask_BrL[..., first:end].all(0).all(0)).nonzero()[:, 0]

@@ -20,7 +20,7 @@ def assumed(gpu: bool) -> Iterator[None]:
     block by block, looks at all keys. With `gpu`, attention and DTensor's exchanges are those of GPUs, though tensors
     say that they are on a CPU."""
     answers: list[tuple[Any, str, Any]] = [
-        (AllToAll, "rows", _even_rows), (scores, "span_of", _all_keys),
+        (AllToAll, "rows", _even_rows), (scores.SeenBetween, "find_spans", _all_keys),
     ]  # fmt: skip
     if gpu:
         answers += [
@@ -39,8 +39,8 @@ def _even_rows(
     return rows, rows
 
 
-def _all_keys(mask_BrL: torch.Tensor) -> scores.Span:
-    return scores.Span(0, mask_BrL.shape[-1], 0)
+def _all_keys(self: scores.SeenBetween, rows: int) -> list[scores.Span]:
+    return [scores.Span(0, self.keys, 0) for _ in self.high.split(rows)]
 
 
 def _all_to_all(x: torch.Tensor, gather_dim: int, shard_dim: int, mesh: DeviceMesh, mesh_dim: int) -> torch.Tensor:

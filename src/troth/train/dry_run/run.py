@@ -5,11 +5,11 @@ Memory is that of torch's tensors: a GPU's driver, its kernels and the buffers o
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, partialmethod
 from multiprocessing import get_context
 from typing import Any
 
@@ -25,6 +25,7 @@ from troth.system import Layout, ParallelTable, TrainTable, lay_out
 from troth.system.parallel import active_ranks
 from troth.train.batches import Batch
 from troth.train.dry_run.assume import ANSWERS, assumed
+from troth.train.dry_run.replaced import replaced
 from troth.train.dry_run.tracker import GRADIENTS, OPTIMIZER, WEIGHTS, Collective, Peak, Tracker
 from troth.train.optim import build_optimizers
 from troth.train.parallel.mesh import Mesh
@@ -86,10 +87,9 @@ def run_rank(
         # Tensors say that they are on a CPU: a torch built without CUDA has no gradients for others.
         mesh = Mesh.over(layout, "cpu") if layout.world > 1 else None
         dtype = DTYPES[precision]
-        network = Network(model, train, layout, dtype, mesh, "cpu")
         fake = FakeTensorMode(allow_non_fake_inputs=True)
-        with fake:
-            network.allocate()
+        with replaced([(nn.Module, "to_empty", partialmethod(_to_empty, fake, nn.Module.to_empty))]):
+            network = Network(model, train, layout, dtype, mesh, "cpu")
         optimizers = build_optimizers(network.weights, train.muon_lr, train.adam_lr, train.weight_decay, dtype)
         stack.enter_context(fake)
         stack.enter_context(assumed(gpu))
@@ -100,6 +100,12 @@ def run_rank(
         step(network, optimizers, Batch(zeros, zeros, zeros), 1.0, train)
         layers = [int(name) for decoder in network.decoders for name in decoder.layers]
         return Rank(rank, layers, tracker.peak(), tracker.collectives(_names_of_groups(mesh) if mesh else {}))
+
+
+def _to_empty(module: nn.Module, fake: FakeTensorMode, to_empty: Callable[..., Any], device: str) -> None:
+    """Give a module weights without numbers; before it had none, and was taken apart as a real one is."""
+    with fake:
+        to_empty(module, device=device)
 
 
 @contextmanager
@@ -126,8 +132,8 @@ def _names_of_groups(mesh: Mesh) -> dict[str, str]:
 
 def follow(tracker: Tracker, network: Network, optimizers: list[torch.optim.Optimizer]) -> None:
     """Tell the tracker what weights and the like are, and in which layer or optimizer it is while a step runs."""
+    tracker.name((buffer for part in network.parts for buffer in part.buffers()), WEIGHTS)
     for decoder in network.decoders:
-        tracker.name(decoder.buffers(), WEIGHTS)
         for name, layer in decoder.layers.items():
             layer.register_forward_pre_hook(partial(_enter, tracker, f"layer {name}"))
             layer.register_forward_hook(partial(_enter_backward, tracker, f"layer {name}"))
