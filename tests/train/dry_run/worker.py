@@ -22,7 +22,6 @@ from troth.train.parallel.network import Network
 from troth.train.precision import DTYPES
 from troth.train.step import step
 
-
 STEP = "a step of training"
 
 
@@ -64,9 +63,7 @@ if __name__ == "__main__":
     job = json.loads(Path(sys.argv[1]).read_text())
     dist.init_process_group("gloo")
     let_go()
-    peaks = [
-        peak(*(kind(**case[key]) for key, kind in (("model", ModelConfig), ("train", TrainTable), ("parallel", ParallelTable))))
-        for case in job
-    ]
+    kinds = {"model": ModelConfig, "train": TrainTable, "parallel": ParallelTable}
+    peaks = [peak(**{name: kind(**case[name]) for name, kind in kinds.items()}) for case in job]
     Path(f"{sys.argv[1]}.{dist.get_rank()}").write_text(json.dumps(peaks))
     dist.destroy_process_group()

@@ -71,10 +71,16 @@ def dry_run(model: ModelConfig, train: TrainTable, table: ParallelTable, world: 
     precision = "bf16" if train.precision == "auto" else train.precision
     places = sorted({0, layout.pp // 2, layout.pp - 1})
     run = partial(run_rank, model, train, layout, precision)
-    # Each in a process of its own: torch remembers groups of ranks that are gone.
-    with ProcessPoolExecutor(min(len(places), os.cpu_count() or 1), get_context("spawn"), max_tasks_per_child=1) as pool:
+    with fresh_processes(min(len(places), os.cpu_count() or 1)) as pool:
         ranks = list(pool.map(run, [place * (active // layout.pp) for place in places]))
     return Report(layout, world - active, precision, ranks, time.perf_counter() - start)
+
+
+def fresh_processes(count: int) -> ProcessPoolExecutor:
+    """So many at a time, each for one task: torch remembers groups of ranks that are gone."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return ProcessPoolExecutor(count, context, max_tasks_per_child=1)
 
 
 def run_rank(
@@ -121,7 +127,7 @@ def _fake_ranks(rank: int, world: int) -> Iterator[None]:
 def _names_of_groups(mesh: Mesh) -> dict[str, str]:
     """What groups of ranks are called in the mesh, by the names that torch gave them."""
     assert dist.group.WORLD is not None
-    names = {dist.group.WORLD.group_name: "all"}
+    names: dict[str, str] = {dist.group.WORLD.group_name: "all"}
     for part in (mesh.whole, mesh.flat, mesh.dense, mesh.sparse):
         for dimension in part.mesh_dim_names or ():
             names.setdefault(part.get_group(dimension).group_name, dimension)

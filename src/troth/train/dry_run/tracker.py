@@ -181,6 +181,8 @@ class Tracker(TorchDispatchMode):
         name = func._schema.name
         if name == "fsdp::all_gather_copy_in":
             self.name([args[1]], GATHERED)
+        elif name == "fsdp::split_with_sizes_copy":
+            self.name(kwargs["out"], GATHERED)
         elif name == "fsdp::chunk_cat":
             self.name(args[0], GRADIENTS)
 
@@ -212,7 +214,7 @@ def _group(args: Any) -> dist.ProcessGroup | None:
             return dist.ProcessGroup.unbox(arg)
         if isinstance(arg, str):
             try:
-                return _resolve_process_group(arg)
+                return _resolve_process_group(arg)  # type: ignore[arg-type]
             except RuntimeError:
                 continue
     return None
