@@ -35,11 +35,12 @@ def show_dry_run(settings: System, world: int, json: bool) -> None:
     peak = report.worst.peak
     room = f"{'fits' if peak.bytes <= GPU_BYTES else 'does not fit'} {GPU_BYTES / 1e9:.0f} GB"
     console.print(f"The peak, {peak.bytes / 1e9:.1f} GB ({peak.moment}), {room}", soft_wrap=True)
-    console.print(f"One step in {report.precision} without numbers: {report.seconds:.0f} s", soft_wrap=True)
+    own = sum(rank.seconds for rank in report.ranks)
+    console.print(f"This run took {report.seconds:.0f} s, {own:.0f} s of one processor", soft_wrap=True)
 
 
 def _memory(report: Report) -> Table:
-    table = Table(title="Memory at the peak, GB")
+    table = Table(title=f"Memory at the peak, GB, with products in {report.precision}")
     table.add_column("")
     for rank in report.ranks:
         table.add_column(f"rank {rank.rank:,}", justify="right")

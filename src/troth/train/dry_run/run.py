@@ -36,18 +36,19 @@ from troth.train.step import step
 
 @dataclass(frozen=True)
 class Rank:
-    """What the step took on one rank."""
+    """What the step took on one rank; `seconds` are those of one processor that the dry run of it took."""
 
     rank: int
     layers: list[int]
     peak: Peak
     collectives: list[Collective]
+    seconds: float
 
 
 @dataclass(frozen=True)
 class Report:
     """A dry run: its layout, the ranks that are left over, and the ranks that ran, of which the others are copies: the
-    first, a middle and the last place of a pipeline. `seconds` are those that the run itself took."""
+    first, a middle and the last place of a pipeline. `seconds` passed while the run itself was under way."""
 
     layout: Layout
     spares: int
@@ -87,6 +88,7 @@ def run_rank(
     model: ModelConfig, train: TrainTable, layout: Layout, precision: str, rank: int, gpu: bool = True
 ) -> Rank:
     """What a step takes on one rank; without `gpu`, where it computes on a CPU."""
+    start = time.process_time()
     with ExitStack() as stack:
         if layout.world > 1:
             stack.enter_context(_fake_ranks(rank, layout.world))
@@ -105,7 +107,8 @@ def run_rank(
         zeros = np.zeros((rows, train.sequence_length), dtype=np.int64)
         step(network, optimizers, Batch(zeros, zeros, zeros), 1.0, train)
         layers = [int(name) for decoder in network.decoders for name in decoder.layers]
-        return Rank(rank, layers, tracker.peak(), tracker.collectives(_names_of_groups(mesh) if mesh else {}))
+        collectives = tracker.collectives(_names_of_groups(mesh) if mesh else {})
+        return Rank(rank, layers, tracker.peak(), collectives, time.process_time() - start)
 
 
 def _to_empty(module: nn.Module, fake: FakeTensorMode, to_empty: Callable[..., Any], device: str) -> None:
