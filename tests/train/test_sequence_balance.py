@@ -124,4 +124,4 @@ def test_sequences_use_more_experts(tiny, recipe, batches):
         for number in range(train.steps):
             step(net, optimizers, batches.rows(4 * number, 4 * number + 4), 1.0, train)
         entropies[weight] = entropy_within_rows(net, batches.rows(396, 400))
-    assert entropies[0.1] > entropies[0.0] + 0.01
+    assert entropies[0.1] > entropies[0.0] + 0.1

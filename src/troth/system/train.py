@@ -10,15 +10,15 @@ from troth.system.table import Table
 class TrainTable(Table):
     """`batch_tokens` and `sequence_length` are in tokens. Learning rates are peaks of the schedule, and it ends at
     `lr_floor` times these; `warmup`, `decay` (which cosine does without) and `batch_ramp` are shares of all steps.
-    While it ramps, a batch grows from `batch_ramp_start` tokens, an eighth where not given. `sequence_balance` and
-    `mtp_weight` weigh losses beside that of the next token: of rows whose tokens all want the same experts, and of
-    the `mtp_depth` tokens after the next; in the last `decay` of the steps, `mtp_decay_weight` takes its place.
-    `fill_in_middle` is the share of sequences trained with a blank.
-    With full `activation_checkpointing` a layer keeps its input only and is computed again for its gradient; with
-    selective, it keeps the results of products too. In `float64`, which is for
-    proofs, weights are of that dtype too. `on_spike` says what happens where the loss or the gradient jumps or is no
-    number: this update is left out, the run goes back to its last checkpoint and leaves out the data, or it ends. A
-    rank that has not moved for `hang_seconds` is named and, with `end_hanging`, ended, so that torchrun starts anew."""
+    While it ramps, a batch grows from `batch_ramp_start` tokens, an eighth of a batch where not given.
+    `sequence_balance` and `mtp_weight` weigh losses beside that of the next token: that of rows whose tokens all want
+    the same experts, and that of the `mtp_depth` tokens after the next, which in the last `decay` of the steps weighs
+    `mtp_decay_weight` where that is given. `fill_in_middle` is the share of sequences trained with a blank. With full
+    `activation_checkpointing` a layer keeps its input only and is computed again for its gradient; with selective, it
+    keeps the results of products too. In `float64`, which is for proofs, weights are of that dtype too. `on_spike` says
+    what happens where the loss or the gradient jumps or is no number: this update is left out, the run goes back to its
+    last checkpoint and leaves out the data, or it ends. A rank that has not moved for `hang_seconds` is named and, with
+    `end_hanging`, ended, so that torchrun starts anew."""
 
     steps: int = Field(gt=0)
     batch_tokens: int = Field(gt=0)

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 import torch.distributed.checkpoint as dcp
 
-from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
+from troth.model.mtp import MTP
 from troth.train.optim import Muon
 from troth.train.parallel.network import Network
 
@@ -27,8 +27,8 @@ def training_state(network: Network, optimizers: list[torch.optim.Optimizer]) ->
                 state["adam.step"] = held
             else:
                 state[f"{kind}.{weight.name}"] = weight.like(held)
-    for decoder in network.decoders:
-        for name, buffer in decoder.named_buffers():
+    for part in network.parts:
+        for name, buffer in part.named_buffers():
             if name.endswith("expert_bias"):
                 state[f"model.{name}"] = buffer
     return state
@@ -41,12 +41,11 @@ def after_loading(optimizers: list[torch.optim.Optimizer], state: dict[str, torc
             kept["step"].copy_(state["adam.step"])
 
 
-def saved_network(checkpoint: Path, config: ModelConfig) -> Iterator[tuple[str, torch.Tensor]]:
-    """The network's tensors in a checkpoint, one after another: the whole need not fit into memory."""
-    with torch.device("meta"):
-        expected = Decoder(config).state_dict()
-    for name, like in expected.items():
-        if not (config.tie_word_embeddings and name == "lm_head.weight"):
+def saved_tensors(checkpoint: Path, part: Decoder | MTP) -> Iterator[tuple[str, torch.Tensor]]:
+    """What a checkpoint has of a part, which may be on the meta device, one tensor after another: the whole need not
+    fit into memory."""
+    for name, like in part.state_dict().items():
+        if not (part.config.tie_word_embeddings and name == "lm_head.weight"):
             tensor = torch.empty_like(like, device="cpu")
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="torch.distributed is disabled")

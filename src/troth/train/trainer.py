@@ -8,6 +8,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from troth.model.decoder import Decoder
+from troth.model.mtp import MTP
 from troth.system import Layout, lay_out
 from troth.train.batches import Batch
 from troth.train.checkpoints import Checkpoints
@@ -28,7 +30,7 @@ from troth.train.precision import DTYPES, choose_precision
 from troth.train.prefetch import Prefetch
 from troth.train.run import add_to_history, open_run, save_record
 from troth.train.schedule import learning_rate_share, mtp_weight, rows_before, rows_of
-from troth.train.state import after_loading, saved_network, training_state
+from troth.train.state import after_loading, saved_tensors, training_state
 from troth.train.step import step as one_step
 from troth.train.weights import local
 
@@ -53,11 +55,16 @@ def train(
     training = Training(job, run, layout, record, ranks, say)
     with contextlib.closing(training):
         training.go(report)
-    tensors: Iterable[tuple[str, torch.Tensor]] = training.network.decoders[0].state_dict().items()
-    if training.network.mesh is not None:
-        tensors = saved_network(run / "checkpoints" / f"step-{job.train.steps:09d}", job.model)
+    network = training.network
+    tensors: Iterable[tuple[str, torch.Tensor]] = network.decoders[0].state_dict().items()
+    ahead: Iterable[tuple[str, torch.Tensor]] | None = None if network.mtp is None else network.mtp.state_dict().items()
+    if network.mesh is not None:
+        checkpoint = run / "checkpoints" / f"step-{job.train.steps:09d}"
+        with torch.device("meta"):
+            tensors = saved_tensors(checkpoint, Decoder(job.model))
+            ahead = None if network.mtp is None else saved_tensors(checkpoint, MTP(job.model, job.train.mtp_depth))
     if ranks.first:
-        export(job.model, tensors, job.tokenizer, final, chat_template=job.chat_template)
+        export(job.model, tensors, job.tokenizer, final, chat_template=job.chat_template, mtp=ahead)
     ranks.wait()
     return final
 

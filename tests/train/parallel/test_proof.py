@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from troth.model.families.weights import load_weights
+from troth.model.mtp import load_mtp
 
 from .conftest import case, deviation
 
@@ -85,3 +86,13 @@ def test_in_float32_too(alone, over_ranks, small, proof, tmp_path):
     """With grouped products, and rounding that differs with the order of sums."""
     gentle = partial(proof, muon_lr=0.004, adam_lr=5e-4)
     check(2, ALONE_ON_TWO[:6], "float32", 1e-4, alone, over_ranks, small, gentle, tmp_path)
+
+
+def test_multi_token_prediction_is_exported_from_ranks(over_ranks, run_training, small, proof, tmp_path):
+    settings = proof(steps=6, mtp_weight=0.3, batch_ramp=0.7, batch_ramp_start=4 * 32)
+    run_training(tmp_path / "alone", settings, model=small)
+    over_ranks(2, [case(tmp_path / "ranks", small, settings, {"tp": 2})])
+    assert deviation(tmp_path / "ranks", tmp_path / "alone") < 1e-9
+    expected, found = (load_mtp(tmp_path / run / "model").state_dict() for run in ("alone", "ranks"))
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, atol=1e-6, rtol=0, msg=name)

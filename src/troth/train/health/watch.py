@@ -5,6 +5,7 @@ nothing moved: neither a device, nor another rank, nor the store need answer for
 """
 
 import contextlib
+import itertools
 import os
 import statistics
 import sys
@@ -24,6 +25,9 @@ from troth.train.health.courier import PATIENCE, Courier, Seat, find_seat, open_
 
 EXIT_CODE = 75
 """Of a rank that ended itself: EX_TEMPFAIL, try again."""
+
+_numbers = itertools.count()
+"""All ranks make their watches in the same order; each has keys of its own in the store."""
 
 _GRACE = 8
 """So many beats after a rank found that it hangs it ends: time for the ranks to find out together who is to blame."""
@@ -86,7 +90,7 @@ class Watch:
         if dist.is_initialized():
             # A connection of its own: the main thread may be waiting on the other one.
             other = dist.distributed_c10d._get_default_store().clone()  # type: ignore[attr-defined]
-            store = dist.PrefixStore("troth-watch", other)
+            store = dist.PrefixStore(f"troth-watch {next(_numbers)}", other)
             self._board = open_board(self.seat, store)
             self._show(self._stand, self._stand.since)
             self._courier = Courier(self.seat, store, self._board, self.beat, rule.slow, run, tell)
