@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from troth.cli.dry_run import show_dry_run
 from troth.cli.options import AsJson, Changes, SystemName, print_json, read_system
 
 if TYPE_CHECKING:
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
 
 def command(
     documents: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             help="Parquet, JSON lines or Lance, files, folders or URLs, with the columns text and, optionally, "
             "collection and weight; chats and preferences: files of JSON lines."
         ),
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Run folder: checkpoints, metrics, model.", metavar="DIR")],
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run folder: checkpoints, metrics, model.", metavar="DIR")
+    ] = None,
     tokenizer: Annotated[
         Path | None,
         typer.Option("--tokenizer", help="Folder with a tokenizer.json (default: train one).", metavar="DIR"),
@@ -44,6 +47,10 @@ def command(
     preflight: Annotated[
         bool, typer.Option("--preflight", help="Measure each rank first, and name the slow ones.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Take one step without numbers or GPUs, and say what it takes of each.")
+    ] = False,
+    world: Annotated[int, typer.Option("--world", help="GPUs of a dry run.", min=1)] = 1,
     system: SystemName = "nano",
     changes: Changes = None,
     json: AsJson = False,
@@ -58,6 +65,11 @@ def command(
     settings = read_system(system, changes)
     if start is not None:
         settings = _of_folder(settings, start, changes)
+    if dry_run:
+        show_dry_run(settings, world, json)
+        return
+    if not documents or out is None:
+        raise ValueError("train: documents and --out DIR are needed, but for a --dry-run")
     from troth.cli.output import console, quiet_progress, say
     from troth.model.counts import count_parameters
     from troth.system import lay_out

@@ -89,6 +89,13 @@ class Layout:
         return range(start, start + each + longer[stage])
 
 
+def active_ranks(table: ParallelTable, world: int) -> int:
+    """How many of `world` ranks a layout takes whose sizes are all given; the others are hot spares. All of them where
+    `dp_shard` takes what the others leave, or where the world is too small."""
+    sizes = table.pp * table.dp_replicate * table.dp_shard * table.cp * table.tp
+    return sizes if 0 < sizes <= world else world
+
+
 def lay_out(table: ParallelTable, model: ModelConfig, train: TrainTable, world: int) -> Layout:
     """The layout of `world` ranks. Raises ValueError naming a size that does not fit and sizes that would."""
     others = table.pp * table.dp_replicate * table.cp * table.tp
