@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import troth
 from troth.system import load_system
 from troth.train.environment import code_version, environment
-from troth.train.run import add_to_history, open_run, save_record
+from troth.train.run import add_to_history, hold, open_run, save_record
 
 DATA = {"tokens": {"prose": 1000}, "weights": {"prose": 1.0}, "versions": {"prose": "sha256:ab"}}
 
@@ -96,3 +97,14 @@ def test_the_commit_is_that_of_this_checkout():
     if done.returncode or not Path(troth.__file__).is_relative_to(root):
         pytest.skip("not run from a checkout")
     assert code_version()["commit"] == done.stdout.strip()
+
+
+def test_one_training_at_a_time_has_a_folder_until_it_ends_however_it_does(tmp_path):
+    program = f"import time; from pathlib import Path; from troth.train.run import hold; hold(Path({str(tmp_path)!r}))"
+    command = [sys.executable, "-c", f"{program}; print('held', flush=True); time.sleep(60)"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match=f"process {other.pid} on .* is training it; wait for it or end it"):
+            hold(tmp_path, patience=0.1)
+        other.kill()
+        hold(tmp_path)

@@ -74,10 +74,12 @@ def command(
     from troth.model.counts import count_parameters
     from troth.system import lay_out
     from troth.train.parallel.ranks import joined
+    from troth.train.run import hold
     from troth.train.trainer import train
 
     with joined() as ranks:
         ranks.once(lambda: lay_out(settings.parallel, settings.model, settings.train, ranks.world))
+        ranks.once(lambda: hold(out))
         own = tokenizer or start or out / "tokenizer"
         if settings.train.objective == "documents":
             ranks.once(lambda: _tokenise(documents, settings, own, out))

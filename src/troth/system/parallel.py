@@ -19,7 +19,8 @@ class ParallelTable(Table):
     different rows; dp_shard: ranks that read different rows and hold a share of the weights each (FSDP). cp: shares of
     every sequence. tp: shares of every attention head's and dense feed-forward's matrices, and of a sequence between
     them. ep: shares of the experts, over ranks that dp_shard, cp and tp give; etp (1 or tp): shares of each expert.
-    A rank's rows are computed in `micro_batches`.
+    A rank's rows are computed in `micro_batches`. replica_groups: copies of all this, each under a launcher of its own,
+    that read different rows and outlive each other (torchft).
     """
 
     pp: int = Field(default=1, gt=0)
@@ -32,6 +33,7 @@ class ParallelTable(Table):
     micro_batches: int = Field(default=1, gt=0)
     schedule: Literal["1F1B", "Interleaved1F1B", "InterleavedZeroBubble", "ZBVZeroBubble"] = "1F1B"
     stages_per_rank: int = Field(default=1, gt=0)
+    replica_groups: int = Field(default=1, gt=0)
 
 
 @dataclass(frozen=True)
@@ -48,16 +50,22 @@ class Layout:
     micro_batches: int
     schedule: str
     stages_per_rank: int
+    replica_groups: int = 1
 
     @property
     def world(self) -> int:
-        """Ranks in all."""
+        """Ranks in all, of one replica group."""
         return self.pp * self.dp_replicate * self.token_ranks
 
     @property
     def rows_ranks(self) -> int:
         """Ranks, or groups of them, that read different rows."""
-        return self.dp_replicate * self.dp_shard
+        return self.replica_groups * self.dp_replicate * self.dp_shard
+
+    @property
+    def readers(self) -> str:
+        """What `rows_ranks` is the product of."""
+        return "replica_groups * " * (self.replica_groups > 1) + "dp_replicate * dp_shard"
 
     @property
     def token_ranks(self) -> int:
@@ -127,15 +135,17 @@ def _problems(p: Layout, model: ModelConfig, train: TrainTable) -> Iterator[str]
         )
     if p.cp > 1:
         yield from _divides("cp", 2 * p.cp * p.tp, {"train.sequence_length": train.sequence_length}, "2 * cp * tp")
+    if p.replica_groups > 1 and train.on_spike == "rewind":
+        yield f"replica_groups={p.replica_groups}: train.on_spike=rewind would part the groups; it may be skip or stop"
     rows = p.rows_ranks * p.micro_batches
     if train.sequences % rows:
         yield (
-            f"micro_batches={p.micro_batches}: dp_replicate * dp_shard * micro_batches = {rows} does not divide the "
+            f"micro_batches={p.micro_batches}: {p.readers} * micro_batches = {rows} does not divide the "
             f"{train.sequences} sequences of a batch (train.batch_tokens / train.sequence_length)"
         )
     if train.first_sequences % p.rows_ranks:
         yield (
-            f"dp_shard={p.dp_shard}: dp_replicate * dp_shard = {p.rows_ranks} does not divide the "
+            f"dp_shard={p.dp_shard}: {p.readers} = {p.rows_ranks} does not divide the "
             f"{train.first_sequences} sequences of the first batch (train.batch_ramp_start / train.sequence_length)"
         )
     if train.objective == "preference" and train.sequences // rows % 2:

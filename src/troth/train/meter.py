@@ -38,12 +38,13 @@ class Meter:
         if self.log is None:
             return None
         now, train = time.perf_counter(), self.job.train
+        ranks = self.ranks.world * self.job.parallel.replica_groups
         rate = self.tokens / (now - self.since)
         metrics = Metrics(
             step=done, steps=train.steps, loss=outcome.loss, grad_norm=outcome.norm, lr_share=lr_share,
             tokens_per_second=rate, load_entropy=entropy, dead_experts=dead,
             seconds_per_step=(now - self.since) / self.steps,
-            mfu=model_flops_utilisation(self.job.model, train.sequence_length, rate, self.peak, self.ranks.world),
+            mfu=model_flops_utilisation(self.job.model, train.sequence_length, rate, self.peak, ranks),
             tokens=seen, seconds=self.log.seconds + now - self.began, figures=outcome.figures,
         )  # fmt: skip
         self.since, self.steps, self.tokens = now, 0, 0

@@ -72,23 +72,29 @@ class MetricsLog:
     def __init__(self, run: Path, first_step: int):
         from torch.utils.tensorboard import SummaryWriter
 
-        path = run / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= first_step]
-        self.seconds: float = json.loads(kept[-1]).get("seconds", 0.0) if kept else 0.0
-        path.write_text("".join(line + "\n" for line in kept))
-        self.file = path.open("a")
+        self.file = (run / "metrics.jsonl").open("a+")
+        self.seconds, size = 0.0, 0
+        self.file.seek(0)
+        for line in self.file:
+            if not line.endswith("}\n") or (report := json.loads(line))["step"] > first_step:
+                break
+            self.seconds, size = report.get("seconds", 0.0), size + len(line.encode())
+        # Cut off in place, for which there is room on a full disk too.
+        self.file.truncate(size)
         self.board = SummaryWriter(str(run / "tensorboard"), purge_step=first_step + 1)
 
     def write(self, metrics: Metrics) -> None:
-        """Record one report."""
+        """Record one report. Raises OSError naming the file, as where the disk is full."""
         values = asdict(metrics)
         values |= values.pop("figures")
-        self.file.write(json.dumps(values) + "\n")
-        self.file.flush()
-        for key, value in values.items():
-            if key not in ("step", "steps") and value is not None:
-                self.board.add_scalar(key, value, metrics.step)
+        try:
+            self.file.write(json.dumps(values) + "\n")
+            self.file.flush()
+            for key, value in values.items():
+                if key not in ("step", "steps") and value is not None:
+                    self.board.add_scalar(key, value, metrics.step)
+        except OSError as error:
+            raise OSError(f"{self.file.name}: step {metrics.step} could not be reported: {error}") from error
 
     def close(self) -> None:
         """Flush both files."""

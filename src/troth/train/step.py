@@ -11,6 +11,7 @@ from troth.train.batches import Batch
 from troth.train.clip import clip, sum_of_squares
 from troth.train.objective import FIGURES
 from troth.train.parallel.network import Network
+from troth.train.parallel.replica_groups import ReplicaGroups
 from troth.train.preference import PreferenceBatch
 from troth.train.weights import drop_gradients, take_gradients
 
@@ -32,9 +33,10 @@ class Outcome:
 
 def step(
     network: Network, optimizers: list[torch.optim.Optimizer], batch: Batch, lr_share: float, train: TrainTable,
-    judge: Judge = lambda loss, norm: True,
-) -> Outcome:  # fmt: skip
-    """Learn from `batch`, the rows of this rank. `lr_share` is the learning rate as a share of its peak."""
+    judge: Judge = lambda loss, norm: True, groups: ReplicaGroups | None = None,
+) -> Outcome | None:  # fmt: skip
+    """Learn from `batch`, the rows of this rank. `lr_share` is the learning rate as a share of its peak. None, and
+    nothing has happened, where a replica group was lost on the way."""
     device = network.device
     tokens, targets, documents = (
         torch.from_numpy(part).to(device, non_blocking=True) for part in (batch.inputs, batch.targets, batch.documents)
@@ -44,13 +46,23 @@ def step(
     if network.mesh is not None:
         count = count.to(device)
         dist.all_reduce(count, group=network.mesh.rows)
+    if groups is not None:
+        groups.sum([count])
     loss = network.forward_backward(tokens, documents, targets, max(1, int(count)), reference)
+    found = network.take_figures()
     take_gradients(network.weights)
-    sums = torch.stack((loss.double(), sum_of_squares(network.weights), *network.take_figures()))
+    if groups is not None:
+        gradients = [weight.local.grad for weight in network.weights if weight.local.grad is not None]
+        groups.sum([loss, *([found] if len(found) else []), *gradients, *(moe.load_E for moe in network.moe_layers())])
+    sums = torch.stack((loss.double(), sum_of_squares(network.weights), *found))
     if network.mesh is not None:
         dist.all_reduce(sums)
     norm = sums[1].sqrt()
     loss_and_norm = sums[0].item(), norm.item()
+    if groups is not None and not groups.commit():
+        drop_gradients(network.weights)
+        network.balance(0.0)
+        return None
     updated = judge(*loss_and_norm)
     if updated:
         clip(network.weights, norm, train.clip)

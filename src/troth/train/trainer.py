@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from troth.train.optim import build_optimizers
 from troth.train.parallel.mesh import Mesh
 from troth.train.parallel.network import Network
 from troth.train.parallel.ranks import ALONE, Ranks
+from troth.train.parallel.replica_groups import ReplicaGroups, group_number
 from troth.train.parallel.start import start_from
 from troth.train.precision import DTYPES, choose_precision
 from troth.train.preference import Preferences, Referenced
@@ -49,6 +51,7 @@ def train(
     layout does not fit, or the loss cannot be brought back.
     """
     layout = ranks.once(lambda: _lay_out(job, ranks.world))
+    ranks.once(lambda: group_number(layout.replica_groups))
     record = ranks.once(lambda: _open(run, job, ranks.device))
     final = run / "model"
     if final.exists():
@@ -87,7 +90,17 @@ class Training:
             add_to_history(run, record, self.done)
         self.log = MetricsLog(run, self.done) if ranks.first else None
         self.meter = Meter(job, self.log, record["precision"], ranks)
-        self.rows_ranks, self.rows_rank = layout.rows_ranks, 0 if mesh is None else mesh.rows_rank
+        # Each replica group has its part of the rows, each of its ranks a part of that.
+        in_group = layout.rows_ranks // layout.replica_groups
+        self.rows_ranks, self.rows_rank = layout.rows_ranks, group_number(layout.replica_groups) * in_group
+        self.rows_rank += 0 if mesh is None else mesh.rows_rank
+        self.groups: ReplicaGroups | None = None
+        if layout.replica_groups > 1:
+            state = {name: local(tensor) for name, tensor in self.state.items()}
+            self.groups = ReplicaGroups(
+                layout.replica_groups, ranks, self.done, timedelta(seconds=train.hang_seconds), state,
+                self.guard.store, self._loaded, self._say,
+            )  # fmt: skip
 
     def go(self, report: Report) -> None:
         """All steps that are left."""
@@ -98,6 +111,9 @@ class Training:
             while self.done < train.steps:
                 with Prefetch(self._batches(), self.ranks.device) as batches:
                     self._until_rewound(batches, watch, report)
+            if self.groups is not None:
+                watch.enter(train.steps, "quorum")
+                self.groups.part()
             if self.mesh is not None and begun < train.steps:
                 watch.enter(train.steps, "checkpoint")
                 self.checkpoints.save(train.steps, self.state)
@@ -105,6 +121,8 @@ class Training:
 
     def close(self) -> None:
         """Finish what is written in the background."""
+        if self.groups is not None:
+            self.groups.close()
         self.checkpoints.close()
         if self.log is not None:
             self.log.close()
@@ -128,23 +146,32 @@ class Training:
         return Referenced(rows, reference_log_probs(self.network, rows, file, key, self.ranks, self.say))
 
     def _until_rewound(self, batches: Iterator[Batch], watch: Watch, report: Report) -> None:
-        """Steps to the end, or until the run has gone back to its last checkpoint."""
+        """Steps to the end, or until the next batch is another one: the run went back to its last checkpoint, or is as
+        far as another replica group, or must take a step again because one was lost."""
         train = self.job.train
         while self.done < train.steps:
+            if self.groups is not None:
+                watch.enter(self.done, "quorum")
+                if self.done != (done := self.groups.begin()):
+                    self.done = done
+                    return
             watch.enter(self.done, "data")
             batch = next(batches)
             watch.enter(self.done, "step")
             share = learning_rate_share(self.done, train)
             self.network.mtp_weight = mtp_weight(self.done, train)
             action = self.guard.judging(self.done)
-            outcome = one_step(self.network, self.optimizers, batch, share, train, action)
+            outcome = one_step(self.network, self.optimizers, batch, share, train, action, self.groups)
+            if outcome is None:
+                return
             if not outcome.updated:
                 self._say(self.guard.told)
                 if self.guard.rewinds:
                     self._rewind()
                     return
             self.done += 1
-            self.meter.count(len(batch.inputs) * self.rows_ranks * train.sequence_length)
+            present = 1.0 if self.groups is None else self.groups.present / self.groups.groups
+            self.meter.count(round(len(batch.inputs) * self.rows_ranks * present) * train.sequence_length)
             if self.done % train.log_every == 0 or self.done == train.steps:
                 stages = None if self.mesh is None else self.mesh.group("pp")
                 seen = rows_before(self.done, train) * train.sequence_length
@@ -178,9 +205,13 @@ class Training:
     def _load(self) -> int:
         """Fill the state from the newest whole checkpoint, if there is one, and return its step."""
         done = self.checkpoints.load(self.state, self._say)
+        self._loaded()
+        return done
+
+    def _loaded(self) -> None:
+        """The state has been filled from elsewhere."""
         after_loading(self.optimizers, self.state)
         self.guard.read()
-        return done
 
     def _compare_replicas(self) -> None:
         """Raises RuntimeError naming the ranks whose weights are not those of the others."""

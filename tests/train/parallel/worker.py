@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -25,7 +26,12 @@ def main(job: Path) -> None:
         for case in told["cases"]:
 
             def report(metrics, case=case):
+                time.sleep(case.get("pause", 0.0))
                 if metrics.step == case.get("killed_at"):
+                    os.abort()
+                once = Path(case.get("killed_once", "/"))
+                if metrics.step >= 20 and not once.exists():
+                    once.touch()
                     os.abort()
 
             model, settings = ModelConfig(**case["model"]), TrainTable(**case["train"])

@@ -65,5 +65,5 @@ class Mesh:
 
     @property
     def rows_rank(self) -> int:
-        """Which share of a batch's rows this rank reads."""
+        """Which share of the rows of its replica group this rank reads."""
         return self.rank("dp_replicate") * self.layout.dp_shard + self.rank("dp_shard")

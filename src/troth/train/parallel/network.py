@@ -69,7 +69,7 @@ class Network:
             self.sequence_balance = SequenceBalance(
                 train.sequence_balance, config.num_experts_per_tok, train.sequence_length, share, mesh
             )
-            for moe in self._moe_layers():
+            for moe in self.moe_layers():
                 moe.router.attach = self.sequence_balance
         self.pipeline: Pipeline | None = None
         if mesh is not None and layout.pp > 1:
@@ -83,7 +83,8 @@ class Network:
             fill_adapters(decoder, seed)
         return self
 
-    def _moe_layers(self) -> list[MoE]:
+    def moe_layers(self) -> list[MoE]:
+        """Those of this rank's parts."""
         return [moe for part in self.parts for moe in part.moe_layers()]
 
     def forward_backward(
@@ -150,7 +151,7 @@ class Network:
     def balance(self, rate: float) -> list[torch.Tensor]:
         """Move the experts' biases against the loads of all ranks; each layer's shares of the load, as all ranks of
         the stage know them."""
-        layers = self._moe_layers()
+        layers = self.moe_layers()
         if self.mesh is not None and layers:
             loads_LE = torch.stack([moe.load_E for moe in layers])
             dist.all_reduce(loads_LE, group=self.mesh.stage)

@@ -57,7 +57,8 @@ def joined(device: str | None = None) -> Iterator[Ranks]:
     """Join the process group that the environment speaks of, and leave it at the end.
 
     torchrun and Ray Train set RANK, WORLD_SIZE and MASTER_ADDR; under Slurm's srun these follow from its own
-    variables. The device is a GPU where there is one, unless given.
+    variables. The device is a GPU where there is one, unless given. Raises ConnectionError where another rank or the
+    store of the process group can be reached no more.
     """
     _from_slurm()
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -70,6 +71,20 @@ def joined(device: str | None = None) -> Iterator[Ranks]:
     else:
         # Its warning that gloo gathers where others exchange is of no use to anyone.
         logging.getLogger("torch.distributed.tensor._collective_utils").setLevel(logging.ERROR)
+    try:
+        with _in_group(device) as ranks:
+            yield ranks
+    except RuntimeError as error:
+        if not _is_of_network(error):
+            raise
+        raise ConnectionError(
+            f"rank {os.environ['RANK']} lost its connection with others ({str(error).splitlines()[0]}): look for a "
+            "rank that ended before; the same command goes on from the last checkpoint"
+        ) from error
+
+
+@contextmanager
+def _in_group(device: str) -> Iterator[Ranks]:
     store, rank, world = next(dist.rendezvous("env://"))
     # A run that torchrun starts anew may find the store of the last attempt, with addresses of ranks that are gone.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
@@ -81,6 +96,11 @@ def joined(device: str | None = None) -> Iterator[Ranks]:
         yield Ranks(dist.get_rank(), dist.get_world_size(), device)
     finally:
         dist.destroy_process_group()
+
+
+def _is_of_network(error: RuntimeError) -> bool:
+    """gloo has no error of its own, but says where in its sources it arose."""
+    return isinstance(error, dist.DistError) or "gloo/" in str(error)
 
 
 def _from_slurm() -> None:
