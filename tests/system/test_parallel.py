@@ -33,7 +33,7 @@ def test_dp_shard_takes_what_the_others_leave():
         (8, {"ep": 16}, "ep=16: ep * etp must divide dp_shard * cp * tp = 8"),
         (8, {"tp": 4, "etp": 2}, "etp=2: it may be 1 or tp=4"),
         (3, {"cp": 3}, "cp: 2 * cp * tp = 6 does not divide train.sequence_length = 8192"),
-        (3, {"dp_shard": 3}, "dp_replicate * dp_shard * micro_batches = 3 does not divide the 8192 sequences"),
+        (5, {"dp_shard": 5}, "dp_replicate * dp_shard * micro_batches = 5 does not divide the 12288 sequences"),
         (128, {"pp": 128, "micro_batches": 128}, "128 stages for num_hidden_layers=64; at most one a layer"),
         (4, {"pp": 4, "micro_batches": 2}, "a pipeline needs a multiple of pp=4"),
         (4, {"pp": 4, "micro_batches": 4, "schedule": "Interleaved1F1B"}, "stages_per_rank=1"),
@@ -58,7 +58,7 @@ def test_a_tied_embedding_stays_in_one_place():
             {"lora": {"rank": 4}}, {"pp": 2, "micro_batches": 2, "schedule": "ZBVZeroBubble", "stages_per_rank": 2},
             "schedule=ZBVZeroBubble: adapters (train.lora) go with 1F1B",
         ),
-        ({"objective": "preference"}, {"micro_batches": 4096}, "leaves 1 of the 8192 sequences of a batch to each"),
+        ({"objective": "preference"}, {"micro_batches": 6144}, "leaves 1 of the 12288 sequences of a batch to each"),
     ],
 )  # fmt: skip
 def test_fine_tuning_is_refused_where_it_would_not_learn(train, sizes, told):
