@@ -105,8 +105,7 @@ def main() -> None:
         while kinds:
             trial = Trial(disk / f"run-{len(runs)}", options.folder, chance)
             trial.go(kinds, length)
-            if not trial.hurt.wrong:
-                trial.hurt.wrong += differences(trial.hurt.folder, disk / "peace")
+            trial.hurt.wrong += differences(trial.hurt.folder, disk / "peace")
             runs.append(trial.hurt)
             shutil.rmtree(trial.hurt.folder)
             report(runs[-1], len(runs) - 1)
@@ -131,8 +130,8 @@ class Trial:
         self.log = home / f"{folder.name}.log"
         self.checkpoints = folder / "checkpoints"
         self.damaged: set[tuple[str, int]] = set()
-        self.expected: list[tuple[int, int]] = []
-        """At each fault, how often the run had been started, and its newest whole checkpoint."""
+        self.expected: dict[int, int] = {}
+        """The newest whole checkpoint that a start, by its number, finds: damage may come twice before it."""
         self.ranks: dict[int, int] = {}
 
     def go(self, kinds: list[str], length: float) -> None:
@@ -188,15 +187,17 @@ class Trial:
         elif kind == "network":
             what = drop_connection(ranks, self.chance)
         elif whole:
-            newest = whole.pop()
-            mark = self._mark(newest)
-            what = damage(self.checkpoints / newest, kind == "truncate", self.chance)
+            folder = whole.pop()
+            mark = self._mark(folder)
+            what = damage(self.checkpoints / folder, kind == "truncate", self.chance)
             if what is not None:
                 self.damaged.add(mark)
                 what = f"{what}; {kill_rank(ranks, self.chance)}"
         if what is None:
             return False
-        self.expected.append((len(self._starts()), int(whole[-1][5:]) if whole else 0))
+        number, newest = len(self._starts()), int(whole[-1][5:]) if whole else 0
+        before = 0 if kind in ("truncate", "corrupt") else self.expected.get(number, 0)
+        self.expected[number] = max(before, newest)
         self.hurt.faults.append(Fault(kind, what, step, int(self.hurt.folder.name[4:])))
         self.ranks = ranks
         return True
@@ -205,7 +206,7 @@ class Trial:
         """Note what became of the last fault."""
         if self.hurt.faults and self.hurt.faults[-1].outcome == "went on":
             now = ranks_of(launcher.pid) if launcher.poll() is None else self.ranks
-            if now not in ({}, self.ranks) or len(self._starts()) > self.expected[-1][0]:
+            if now not in ({}, self.ranks) or len(self._starts()) > max(self.expected):
                 self.hurt.faults[-1].outcome = "started anew by torchrun"
 
     def _end(self, code: int, text: str) -> None:
@@ -245,7 +246,7 @@ class Trial:
         return [entry["from_step"] for entry in json.loads(record.read_text())["history"]] if record.exists() else []
 
     def _check_starts(self) -> None:
-        for number, least in self.expected:
+        for number, least in self.expected.items():
             for step in self._starts()[number : number + 1]:
                 if step < least:
                     self.hurt.wrong.append(f"started from step {step} though checkpoint {least} was whole")
