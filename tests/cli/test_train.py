@@ -169,3 +169,30 @@ def test_evaluate_names_what_it_cannot_read(trained, refused, tmp_path):
     key = tmp_path / "key.jsonl"
     key.write_text('{"id": "1", "question": "?", "options": ["a"], "answer": "b"}\n')
     assert f"{key}, line 1" in refused("evaluate", out / "model", "--key", key)
+
+
+@pytest.mark.slow
+def test_the_same_command_on_two_ranks_from_the_model_of_one(trained, parquet, tmp_path):
+    _, out = trained
+    ranks = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
+    command = [sys.executable, "-c", "from troth.cli.main import main; main()", "train", parquet]
+    command += ["--from", out / "model"]
+    longer = ["model.max_position_embeddings=4096", "model.yarn.factor=2.0", "parallel.cp=2", "train.steps=3",
+              "model.yarn.original_max_position_embeddings=2048"]  # fmt: skip
+    told = [*SETTINGS, *(word for change in longer for word in ("--set", change)), "--preflight", "--json"]
+    done = subprocess.run(
+        [*ranks, *map(str, command), "--out", tmp_path / "run", *told], capture_output=True, text=True, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Preflight of 2 ranks" in done.stdout
+    assert done.stdout.count('"model":') == 1
+    config = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
+    assert config["max_position_embeddings"] == 4096
+    assert config["rope_parameters"]["factor"] == 2.0
+    refused = subprocess.run(
+        [*ranks, *map(str, command), "--out", tmp_path / "other", *SETTINGS, "--set", "parallel.cp=3"],
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert "troth: parallel: pp=1, dp_replicate=1, dp_shard=1, cp=3, tp=1 make 3 ranks, not 2" in refused.stderr
+    assert not (tmp_path / "other").exists()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from troth.system import Layout, ParallelTable, lay_out, load_system
+from troth.system import Layout, ParallelTable, TrainTable, lay_out, load_system
 
 FLAGSHIP = load_system("flagship")
 NANO = load_system("nano")
@@ -33,7 +33,7 @@ def test_dp_shard_takes_what_the_others_leave():
         (8, {"ep": 16}, "ep=16: ep * etp must divide dp_shard * cp * tp = 8"),
         (8, {"tp": 4, "etp": 2}, "etp=2: it may be 1 or tp=4"),
         (3, {"cp": 3}, "cp: 2 * cp * tp = 6 does not divide train.sequence_length = 8192"),
-        (3, {"dp_shard": 3}, "dp_replicate * dp_shard * micro_batches = 3 does not divide the 8192 sequences"),
+        (5, {"dp_shard": 5}, "dp_replicate * dp_shard * micro_batches = 5 does not divide the 12288 sequences"),
         (128, {"pp": 128, "micro_batches": 128}, "128 stages for num_hidden_layers=64; at most one a layer"),
         (4, {"pp": 4, "micro_batches": 2}, "a pipeline needs a multiple of pp=4"),
         (4, {"pp": 4, "micro_batches": 4, "schedule": "Interleaved1F1B"}, "stages_per_rank=1"),
@@ -48,6 +48,23 @@ def test_a_tied_embedding_stays_in_one_place():
     told = refused(2, NANO, pp=2, micro_batches=2)
     assert "model.tie_word_embeddings" in told
     assert told.endswith("use pp=1")
+
+
+@pytest.mark.parametrize(
+    ("train", "sizes", "told"),
+    [
+        ({"lora": {"rank": 4}}, {"tp": 2}, "tp=2: adapters (train.lora) are not parted over tensor-parallel ranks"),
+        (
+            {"lora": {"rank": 4}}, {"pp": 2, "micro_batches": 2, "schedule": "ZBVZeroBubble", "stages_per_rank": 2},
+            "schedule=ZBVZeroBubble: adapters (train.lora) go with 1F1B",
+        ),
+        ({"objective": "preference"}, {"micro_batches": 6144}, "leaves 1 of the 12288 sequences of a batch to each"),
+    ],
+)  # fmt: skip
+def test_fine_tuning_is_refused_where_it_would_not_learn(train, sizes, told):
+    table = FLAGSHIP.train.model_dump() | {"mtp_weight": 0.0, "mtp_decay_weight": None, "batch_ramp": 0.0} | train
+    system = FLAGSHIP.model_copy(update={"train": TrainTable(**table)})
+    assert told in refused(2, system, **sizes)
 
 
 def test_unknown_sizes_are_named():

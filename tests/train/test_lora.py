@@ -1,6 +1,5 @@
 """Adapters change nothing at first, are all that learns, merge exactly, and travel as PEFT's folder."""
 
-import copy
 import json
 import re
 import subprocess
@@ -16,7 +15,7 @@ from troth.model.decoder import Decoder
 from troth.model.families.configs import to_hf_config
 from troth.model.families.weights import load_weights, save_weights
 from troth.train.adapters import load_adapters, save_adapters
-from troth.train.lora import LoRAExperts, LoRALinear, adapters, add_lora, merge
+from troth.train.lora import adapt, adapters, fill_adapters, lora_names, merged
 from troth.train.loss import next_token_loss
 from troth.train.precision import training_call
 
@@ -72,8 +71,19 @@ def saved(model, folder):
     return folder
 
 
-def drawn():
-    return torch.Generator().manual_seed(0)
+def add_lora(model, rank, alpha, patterns=None):
+    names = lora_names(model.config, patterns)
+    adapt(model, names, rank, alpha)
+    fill_adapters(model, seed=0)
+    return names
+
+
+def plain(adapted):
+    """The network with its adapters merged."""
+    model = Decoder(adapted.config).train()
+    base = ((name, tensor.clone()) for name, tensor in adapted.state_dict().items() if ".lora_" not in name)
+    model.load_state_dict(dict(merged(adapted, base)))
+    return model
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -82,7 +92,7 @@ def test_adapters_change_nothing_at_first_and_are_all_that_learns(network, famil
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     with torch.no_grad():
         expected = model(TOKENS)
-    names = add_lora(model, 4, 8, drawn())
+    names = add_lora(model, 4, 8)
     assert any(name.endswith("self_attn.o_proj") for name in names)
     assert any(name.endswith("mlp.experts") for name in names)
     h = model(TOKENS)
@@ -101,23 +111,16 @@ def test_adapters_change_nothing_at_first_and_are_all_that_learns(network, famil
 @pytest.mark.parametrize("family", FAMILIES)
 def test_merged_says_the_same_and_is_plain_again(network, family, rank):
     model = network(family)
-    names = {name for name, _ in model.named_parameters()}
-    add_lora(model, rank, 2 * rank, drawn())
+    add_lora(model, rank, 2 * rank)
     disturb(model)
     with torch.no_grad():
         adapted = model(TOKENS)
-    plain = copy.deepcopy(model)
-    merge(plain)
-    assert {name for name, _ in plain.named_parameters()} == names
-    assert all(parameter.requires_grad for parameter in plain.parameters())
-    assert not any(isinstance(part, LoRALinear | LoRAExperts) for part in plain.modules())
-    with torch.no_grad():
-        torch.testing.assert_close(plain(TOKENS), adapted, atol=2e-3, rtol=1e-3)
+        torch.testing.assert_close(plain(model)(TOKENS), adapted, atol=2e-3, rtol=1e-3)
 
 
 def test_merging_is_adding_by_hand_to_the_bit(network):
     model = network()
-    add_lora(model, 4, 10, drawn())
+    add_lora(model, 4, 10)
     disturb(model)
     linear, experts = model.layers["0"].self_attn.q_proj, model.layers["1"].mlp.experts
     by_hand = linear.weight + 2.5 * (linear.lora_B @ linear.lora_A)
@@ -130,7 +133,7 @@ def test_merging_is_adding_by_hand_to_the_bit(network):
     gate = experts.gate_up_proj[2, 0] + 2.5 * (
         experts.lora_B_gate_up[2, 0] @ experts.lora_A_gate_up[2, 0]
     )
-    merge(model)
+    model = plain(model)
     assert torch.equal(model.layers["0"].self_attn.q_proj.weight, by_hand)
     assert torch.equal(model.layers["1"].mlp.experts.down_proj, down)
     assert torch.equal(model.layers["1"].mlp.experts.gate_up_proj[2, 0], gate)
@@ -140,7 +143,7 @@ def test_merging_is_adding_by_hand_to_the_bit(network):
 @pytest.mark.parametrize("recompute", ["none", "full"])
 def test_products_in_bfloat16_reach_the_adapters(network, dtype, recompute):
     model = network()
-    add_lora(model, 8, 16, drawn())
+    add_lora(model, 8, 16)
     disturb(model)
     gradients = []
     for precision, again in ((torch.float32, "none"), (dtype, recompute)):
@@ -155,20 +158,20 @@ def test_products_in_bfloat16_reach_the_adapters(network, dtype, recompute):
 
 def test_patterns_say_what_is_adapted(network):
     model = network()
-    assert add_lora(model, 2, 4, drawn(), ["self_attn.[qv]_proj"]) == [
+    assert add_lora(model, 2, 4, ["self_attn.[qv]_proj"]) == [
         f"layers.{layer}.self_attn.{kind}_proj" for layer in (0, 1) for kind in "qv"
     ]
     assert type(network().lm_head) is torch.nn.Linear
     told = "train.lora.patterns: 'wq' fits none of down_proj, experts, gate, gate_proj, k_proj, o_proj, q_proj, up_proj"
     with pytest.raises(ValueError, match=re.escape(told)):
-        add_lora(network(), 2, 4, drawn(), ["wq"])
-    assert "layers.1.mlp.router.gate" in add_lora(network(), 2, 4, drawn(), ["router.gate"])
+        add_lora(network(), 2, 4, ["wq"])
+    assert "layers.1.mlp.router.gate" in add_lora(network(), 2, 4, ["router.gate"])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_folder_of_adapters_is_what_was_saved(network, family, tmp_path):
     model = network(family)
-    names = add_lora(model, 4, 6, drawn())
+    names = add_lora(model, 4, 6)
     disturb(model)
     save_adapters(model, tmp_path, "base")
     loaded = network(family)
@@ -207,7 +210,7 @@ def with_another(config, tensors):
 )
 def test_what_is_wrong_with_a_folder_is_named(network, tmp_path, change, told):
     model = network()
-    add_lora(model, 4, 6, drawn())
+    add_lora(model, 4, 6)
     save_adapters(model, tmp_path, "base")
     config, tensors = (
         json.loads((tmp_path / "adapter_config.json").read_text()),
@@ -229,7 +232,7 @@ def test_peft_reads_the_folder(network, family, patterns, tmp_path):
 
     model = network(family)
     saved(model, tmp_path / "base")
-    add_lora(model, 4, 6, drawn(), *([patterns] if patterns else []))
+    add_lora(model, 4, 6, *([patterns] if patterns else []))
     disturb(model)
     save_adapters(model, tmp_path / "adapters", "base")
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
@@ -254,7 +257,7 @@ def test_we_read_the_folder_of_peft(network, tmp_path):
     theirs = get_peft_model(base, settings).eval()
     theirs.save_pretrained(tmp_path / "adapters")
     load_adapters(model, tmp_path / "adapters")
-    merge(model)
+    model = plain(model)
     saved(model, tmp_path / "merged")
     with torch.no_grad():
         expected = theirs(TOKENS).logits
@@ -292,7 +295,7 @@ dist.destroy_process_group()
 def test_sharded_by_fsdp_the_gradients_are_the_same(network, tmp_path):
     model = network()
     saved(model, tmp_path / "base")
-    add_lora(model, 4, 8, drawn())
+    add_lora(model, 4, 8)
     disturb(model)
     save_adapters(model, tmp_path / "adapters", "base")
     (tmp_path / "sharded.py").write_text(SHARDED)

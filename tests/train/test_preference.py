@@ -1,4 +1,4 @@
-"""DPO is its formula, pairs share places of neighbouring rows, and a reference is computed once."""
+"""DPO is its formula, and pairs share places of neighbouring rows."""
 
 import json
 
@@ -11,9 +11,9 @@ from troth.model.attention import packed_attention
 from troth.model.chat_template import ChatTemplate, conversation_template
 from troth.model.decoder import Decoder
 from troth.model.initialise import initialise
-from troth.train.examples import Examples, fingerprint, tokenise_preferences
+from troth.train.examples import Examples, tokenise_preferences
 from troth.train.log_probs import token_log_probs
-from troth.train.preference import Preferences, answer_log_probs, dpo_loss, reference_log_probs
+from troth.train.preference import Preferences, answer_log_probs, dpo_loss
 
 LINES = [
     {"prompt": f"{i} and {i}", "chosen": f" make {2 * i}." + " Yes." * (i % 4), "rejected": " make 7, I guess."}
@@ -113,51 +113,7 @@ def test_the_loss_is_the_papers(label_smoothing):
     beta = 0.3
     ratio = (policy[:, 0] - policy[:, 1]) - (reference[:, 0] - reference[:, 1])
     plain = -logsigmoid(beta * ratio) * (1 - label_smoothing) - logsigmoid(-beta * ratio) * label_smoothing
-    found = dpo_loss(policy, reference, beta, label_smoothing)
-    torch.testing.assert_close(found.loss, plain.mean())
-    assert found.margin == pytest.approx((beta * ratio).mean().item())
-    assert found.chosen_reward - found.rejected_reward == pytest.approx(found.margin)
-    assert found.accuracy == (ratio > 0).double().mean().item()
-    assert torch.autograd.gradcheck(lambda p: dpo_loss(p, reference, beta, label_smoothing).loss, policy)
-
-
-def test_the_reference_is_computed_once_for_the_same_weights_and_data(preferences, model, folder, tmp_path):
-    found, asked = preferences(), []
-
-    def compute(batch):
-        asked.append(batch)
-        return log_probs(model, batch)
-
-    file, key = tmp_path / "run" / "reference", fingerprint(Examples(folder).files)
-    first = reference_log_probs(found, compute, file, key, 4)
-    assert len(asked) == len(found.in_turn(4))
-    assert first.shape == (15, 2)
-    assert first.isfinite().all()
-    assert torch.equal(reference_log_probs(found, compute, file, key, 4), first)
-    assert len(asked) == len(found.in_turn(4))
-    reference_log_probs(found, compute, file, "other", 4)
-    assert len(asked) == 2 * len(found.in_turn(4))
-    file.write_bytes(b"half")
-    with pytest.raises(ValueError, match="reference: not readable"):
-        reference_log_probs(found, compute, file, key, 4)
-
-
-def test_training_on_preferences_moves_answers_apart(preferences, tiny, model, tmp_path):
-    policy = Decoder(model.config)
-    policy.load_state_dict(model.state_dict())
-    found = preferences()
-    reference = reference_log_probs(found, lambda batch: log_probs(model, batch), tmp_path / "reference", "", 4)
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=3e-3)
-    steps = []
-    for step in range(12):
-        batch = found.rows(4 * step, 4 * step + 4)
-        pairs = torch.from_numpy(batch.pairs)
-        loss = dpo_loss(log_probs(policy, batch)[pairs >= 0], reference[pairs[pairs >= 0]], beta=0.1)
-        loss.loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        steps.append(loss)
-    assert steps[0].loss.item() == pytest.approx(np.log(2), abs=1e-4)  # policy and reference are the same
-    assert steps[-1].loss.item() < 0.4
-    assert steps[-1].accuracy == 1
-    assert steps[-1].margin > 0.5
+    loss, rewards = dpo_loss(policy, reference, beta, label_smoothing)
+    torch.testing.assert_close(loss, plain)
+    torch.testing.assert_close(rewards, beta * (policy - reference).detach())
+    assert torch.autograd.gradcheck(lambda p: dpo_loss(p, reference, beta, label_smoothing)[0], policy)

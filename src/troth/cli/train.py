@@ -1,4 +1,5 @@
-"""`troth train`: documents in, a Hugging Face folder out; alone, or on all ranks that torchrun, Slurm or Ray start."""
+"""`troth train`: documents, chats or preferences in, a Hugging Face folder out; alone, or on all ranks that torchrun,
+Slurm or Ray start."""
 
 from __future__ import annotations
 
@@ -7,21 +8,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from troth.cli.dry_run import show_dry_run
 from troth.cli.options import AsJson, Changes, SystemName, print_json, read_system
 
 if TYPE_CHECKING:
+    from troth.model.tokenizer import Tokenizer
     from troth.system import System
+    from troth.train.job import Job
+    from troth.train.parallel.ranks import Ranks
 
 
 def command(
     documents: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             help="Parquet, JSON lines or Lance, files, folders or URLs, with the columns text and, optionally, "
-            "collection and weight."
+            "collection and weight; chats and preferences: files of JSON lines."
         ),
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Run folder: checkpoints, metrics, model.", metavar="DIR")],
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run folder: checkpoints, metrics, model.", metavar="DIR")
+    ] = None,
     tokenizer: Annotated[
         Path | None,
         typer.Option("--tokenizer", help="Folder with a tokenizer.json (default: train one).", metavar="DIR"),
@@ -30,25 +37,42 @@ def command(
         Path | None,
         typer.Option("--from", help="Go on from a model: its shape, weights and tokenizer.", metavar="FOLDER"),
     ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            "--objective", help="documents, chat (answers of the assistant) or preference (DPO): train.objective.",
+            metavar="NAME",
+        ),
+    ] = None,
     preflight: Annotated[
         bool, typer.Option("--preflight", help="Measure each rank first, and name the slow ones.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Take one step without numbers or GPUs, and say what it takes of each.")
+    ] = False,
+    world: Annotated[int, typer.Option("--world", help="GPUs of a dry run.", min=1)] = 1,
     system: SystemName = "nano",
     changes: Changes = None,
     json: AsJson = False,
 ) -> None:
-    """Train the system's network on documents. Run the same command again to continue an interrupted run.
+    """Train the system's network on documents, or fine-tune a model on chats or preferences.
+
+    Run the same command again to continue an interrupted run.
 
     On many ranks, laid out by the system's [parallel] table: torchrun --nproc-per-node 8 --no-python troth train ...
     """
+    changes = [*(changes or []), *([] if objective is None else [f"train.objective={objective}"])]
     settings = read_system(system, changes)
     if start is not None:
-        settings = _of_folder(settings, start, changes or [])
+        settings = _of_folder(settings, start, changes)
+    if dry_run:
+        show_dry_run(settings, world, json)
+        return
+    if not documents or out is None:
+        raise ValueError("train: documents and --out DIR are needed, but for a --dry-run")
     from troth.cli.output import console, quiet_progress, say
     from troth.model.counts import count_parameters
-    from troth.model.tokenizer import Tokenizer
     from troth.system import lay_out
-    from troth.train.job import documents_job
     from troth.train.parallel.ranks import joined
     from troth.train.run import hold
     from troth.train.trainer import train
@@ -57,17 +81,16 @@ def command(
         ranks.once(lambda: lay_out(settings.parallel, settings.model, settings.train, ranks.world))
         ranks.once(lambda: hold(out))
         own = tokenizer or start or out / "tokenizer"
-        ranks.once(lambda: _tokenise(documents, settings, own, out))
-        words = Tokenizer.load(own)
+        if settings.train.objective == "documents":
+            ranks.once(lambda: _tokenise(documents, settings, own, out))
+            job = _documents(settings, own, out, start)
+        else:
+            job = _tuning(documents, settings, own, out, start, ranks)
         counts = count_parameters(settings.model)
         if ranks.first:
             say(f"{counts.total:,} parameters, {counts.active:,} active on a token")
         if preflight:
             _preflight(settings, ranks.device)
-        job = documents_job(
-            settings.model, settings.train, settings.data.weights, words, out / "shards", settings.data.stages,
-            parallel=settings.parallel, start=start, system=settings,
-        )  # fmt: skip
         with quiet_progress("train", shown=ranks.first) as report:
             model = train(job, out, report, ranks, say)
         if not ranks.first:
@@ -103,12 +126,67 @@ def _tokenise(documents: list[str], settings: System, own: Path, out: Path) -> N
         own.mkdir(parents=True, exist_ok=True)
         texts = sample(((name, text) for name, text, _ in read_documents(documents)), settings.data.weights)
         Tokenizer.train(texts, settings.model.vocab_size).save(own)
-    words, room = Tokenizer.load(own), settings.model.vocab_size
-    if words.vocab_size > room:
-        raise ValueError(f"{own}: {words.vocab_size} tokens do not fit model.vocab_size={room}")
+    words = Tokenizer.load(own)
+    _fits(words, own, settings)
     if not (out / "shards" / "shards.json").exists():
         sizes = write_shards(read_documents(documents), words, out / "shards")
         say(", ".join(f"{name} {size:,} tokens" for name, size in sizes.items()))
+
+
+def _documents(settings: System, own: Path, out: Path, start: Path | None) -> Job:
+    from troth.model.tokenizer import Tokenizer
+    from troth.train.job import documents_job
+
+    return documents_job(
+        settings.model, settings.train, settings.data.weights, Tokenizer.load(own), out / "shards",
+        settings.data.stages, parallel=settings.parallel, start=start, system=settings,
+    )  # fmt: skip
+
+
+def _tuning(files: list[str], settings: System, own: Path, out: Path, start: Path | None, ranks: Ranks) -> Job:
+    """Fine-tuning on chats or preferences, which the first rank tokenises; what is there already is kept."""
+    from troth.cli.output import say
+    from troth.model.chat_template import ChatTemplate
+    from troth.model.tokenizer import Tokenizer
+    from troth.train.chats import Chats
+    from troth.train.examples import tokenise_chats, tokenise_preferences
+    from troth.train.preference import Preferences
+    from troth.train.tuning import chats_job, preferences_job
+
+    train = settings.train
+    if start is None:
+        raise ValueError(f"train.objective={train.objective!r}: a model is tuned; name its folder (--from)")
+    words = Tokenizer.load(own)
+    template = ChatTemplate.for_tuning(start, words)
+
+    def tokenise() -> None:
+        _fits(words, own, settings)
+        if (out / "examples" / "examples.json").exists():
+            return
+        paths = [Path(file) for file in files]
+        if train.objective == "chat":
+            counts = tokenise_chats(paths, template, words, out / "examples", train.answers == "last")
+        else:
+            counts = tokenise_preferences(paths, template, words, out / "examples")
+        say(", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items()))
+
+    ranks.once(tokenise)
+    of = chats_job if train.objective == "chat" else preferences_job
+    job = of(
+        settings.model, train, words, out / "examples", start, template, parallel=settings.parallel, system=settings
+    )  # fmt: skip
+    assert isinstance(job.rows, Chats | Preferences)
+    if ranks.first and job.rows.cut:
+        what = "chats" if train.objective == "chat" else "pairs"
+        lost = f", and {job.rows.lost:,} of these left out: no answer begins before" if job.rows.lost else ""
+        say(f"{job.rows.cut:,} {what} cut at train.sequence_length={train.sequence_length}{lost}")
+    return job
+
+
+def _fits(words: Tokenizer, own: Path, settings: System) -> None:
+    """Raises ValueError where the tokenizer has more tokens than the network."""
+    if words.vocab_size > (room := settings.model.vocab_size):
+        raise ValueError(f"{own}: {words.vocab_size} tokens do not fit model.vocab_size={room}")
 
 
 def _preflight(settings: System, device: str) -> None:

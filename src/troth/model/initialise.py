@@ -24,14 +24,21 @@ def initialise(model: _Part, seed: int) -> _Part:
             weight.zero_()
         elif weight.dim() == 1:
             weight.fill_(1)
-        elif weight.dim() == 2:
-            _fill(weight, _drawn(weight.shape, weight, std, f"{seed} {name}"))
         else:
-            _fill_experts(weight, std, f"{seed} {name}")
+            fill(weight, std, f"{seed} {name}")
     for moe in model.moe_layers():
         moe.expert_bias.zero_()
         moe.load_E.zero_()
     return model
+
+
+@torch.no_grad()
+def fill(weight: torch.Tensor, std: float, name: str) -> None:
+    """Fill a matrix, or a stack of one an expert, whole or distributed, with N(0, std^2) as `name` decides."""
+    if weight.dim() == 2:
+        _fill(weight, _drawn(weight.shape, weight, std, name))
+    else:
+        _fill_experts(weight, std, name)
 
 
 def _drawn(shape: torch.Size, like: torch.Tensor, std: float, name: str) -> torch.Tensor:

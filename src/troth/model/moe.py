@@ -107,9 +107,10 @@ class MoE(nn.Module):
 
     @torch.no_grad()
     def balance(self, rate: float) -> torch.Tensor:
-        """Move the bias by `rate` towards even load, centre it, and return each expert's share of the load."""
+        """Move the bias by `rate` towards even load and centre it, or with a rate of 0 leave it as it is; return each
+        expert's share of the load."""
         share_E = self.load_E / self.load_E.sum().clamp(min=1)
-        if self.steered:
+        if self.steered and rate:
             self.expert_bias += rate * torch.sign(share_E.mean() - share_E)
             self.expert_bias -= self.expert_bias.mean()
         self.load_E.zero_()

@@ -33,7 +33,7 @@ class Scores:
     sinks: torch.Tensor | None = None
 
 
-class _Span(NamedTuple):
+class Span(NamedTuple):
     """The keys `first` to `end` that a block of queries sees some of, the first `clear` of them all."""
 
     first: int
@@ -47,7 +47,7 @@ class Seen:
     def __init__(self, mask_B1TL: torch.Tensor):
         self.mask = mask_B1TL
         self.keys = mask_B1TL.shape[-1]
-        self._spans: dict[int, list[_Span]] = {}
+        self._spans: dict[int, list[Span]] = {}
         self._hidden: dict[tuple[int | torch.dtype, ...], torch.Tensor] = {}
 
     def part(self, queries: slice, first: int, end: int) -> torch.Tensor:
@@ -62,13 +62,14 @@ class Seen:
             self._hidden[place] = torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, float("-inf"))
         return self._hidden[place]
 
-    def spans(self, rows: int) -> list[_Span]:
+    def spans(self, rows: int) -> list[Span]:
         """One for each block of `rows` queries; every block sees a key at least."""
         if rows not in self._spans:
-            self._spans[rows] = self._find_spans(rows)
+            self._spans[rows] = self.find_spans(rows)
         return self._spans[rows]
 
-    def _find_spans(self, rows: int) -> list[_Span]:
+    def find_spans(self, rows: int) -> list[Span]:
+        """`spans`, which waits for the device."""
         return [_span(block) for block in self.mask.flatten(0, 1).split(rows, dim=1)]
 
 
@@ -89,22 +90,27 @@ class SeenBetween(Seen):
         key_L = torch.arange(first, end, device=self.low.device)
         return ((key_L >= self.low[:, queries, None]) & (key_L <= self.high[queries, None]))[:, None]
 
-    def _find_spans(self, rows: int) -> list[_Span]:
+    def find_spans(self, rows: int) -> list[Span]:
         lows, highs = self.low.split(rows, dim=1), self.high.split(rows)
         borders = [
             torch.stack((low.min(), low.max(), high.min(), high.max())) for low, high in zip(lows, highs, strict=True)
         ]
         spans = []
         for first, last, least, most in torch.stack(borders).tolist():
-            spans.append(_Span(first, most + 1, max(0, least + 1 - first) if first == last else 0))
+            spans.append(Span(first, most + 1, max(0, least + 1 - first) if first == last else 0))
         return spans
 
 
-def _span(mask_BrL: torch.Tensor) -> _Span:
+def _span(mask_BrL: torch.Tensor) -> Span:
     some = mask_BrL.any(0).any(0).nonzero()[:, 0]
     first, end = (int(some[0]), int(some[-1]) + 1) if len(some) else (0, 1)
     hidden = (~mask_BrL[..., first:end].all(0).all(0)).nonzero()[:, 0]
-    return _Span(first, end, int(hidden[0]) if len(hidden) else end - first)
+    return Span(first, end, int(hidden[0]) if len(hidden) else end - first)
+
+
+def fused_is_faster(q_BHTd: torch.Tensor) -> bool:
+    """Whether torch's fused attention is faster, where it can do what is asked, than products block by block."""
+    return q_BHTd.device.type != "cpu" or q_BHTd.shape[2] < _FEW_QUERIES
 
 
 def attention(
@@ -117,7 +123,7 @@ def attention(
     plain = scores.softcap is None and scores.temperature is None and scores.sinks is None
     learns = torch.is_grad_enabled() and q_BHTd.requires_grad
     many = k_BKLd.shape[2] > _MANY_KEYS and q_BHTd.dtype != torch.bfloat16 and not learns
-    if plain and (many or q_BHTd.device.type != "cpu" or q_BHTd.shape[2] < _FEW_QUERIES):
+    if plain and (many or fused_is_faster(q_BHTd)):
         grouped = q_BHTd.shape[1] != k_BKLd.shape[1]
         return scaled_dot_product_attention(
             q_BHTd, k_BKLd, v_BKLe, attn_mask=seen.mask, scale=scores.scale, enable_gqa=grouped
@@ -176,7 +182,7 @@ class _Block:
     """`rows` queries from `start` on, [batch * K, heads / K * rows, ...]: heads of one key lie below each other."""
 
     def __init__(
-        self, q_BHTd: torch.Tensor, kv_heads: int, start: int, rows: int, span: _Span, seen: Seen, scores: Scores
+        self, q_BHTd: torch.Tensor, kv_heads: int, start: int, rows: int, span: Span, seen: Seen, scores: Scores
     ):
         self.span, self.seen, self.scores, self.kv_heads = span, seen, scores, kv_heads
         self.place = slice(start, min(start + rows, q_BHTd.shape[2]))

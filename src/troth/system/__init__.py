@@ -6,9 +6,9 @@ from troth.system.data import DataTable, Stage
 from troth.system.parallel import Layout, ParallelTable, lay_out
 from troth.system.serve import ServeTable
 from troth.system.system import System, load_system, named_systems
-from troth.system.train import TrainTable
+from troth.system.train import LoRATable, PreferenceTable, TrainTable
 
 __all__ = [
-    "CurateTable", "CycleTable", "DataTable", "Layout", "ParallelTable", "ServeTable", "Stage", "System", "TrainTable",
-    "lay_out", "load_system", "named_systems",
+    "CurateTable", "CycleTable", "DataTable", "Layout", "LoRATable", "ParallelTable", "PreferenceTable", "ServeTable",
+    "Stage", "System", "TrainTable", "lay_out", "load_system", "named_systems",
 ]  # fmt: skip

@@ -97,6 +97,13 @@ class Layout:
         return range(start, start + each + longer[stage])
 
 
+def active_ranks(table: ParallelTable, world: int) -> int:
+    """How many of `world` ranks a layout takes whose sizes are all given; the others are hot spares. All of them where
+    `dp_shard` takes what the others leave, or where the world is too small."""
+    sizes = table.pp * table.dp_replicate * table.dp_shard * table.cp * table.tp
+    return sizes if 0 < sizes <= world else world
+
+
 def lay_out(table: ParallelTable, model: ModelConfig, train: TrainTable, world: int) -> Layout:
     """The layout of `world` ranks. Raises ValueError naming a size that does not fit and sizes that would."""
     others = table.pp * table.dp_replicate * table.cp * table.tp
@@ -141,6 +148,14 @@ def _problems(p: Layout, model: ModelConfig, train: TrainTable) -> Iterator[str]
             f"dp_shard={p.dp_shard}: {p.readers} = {p.rows_ranks} does not divide the "
             f"{train.first_sequences} sequences of the first batch (train.batch_ramp_start / train.sequence_length)"
         )
+    if train.objective == "preference" and train.sequences // rows % 2:
+        yield (
+            f"micro_batches={p.micro_batches}: dp_replicate * dp_shard * micro_batches = {rows} leaves "
+            f"{train.sequences // rows} of the {train.sequences} sequences of a batch to each, and the answers of a "
+            "pair stay together; it must be an even number"
+        )
+    if train.lora is not None and p.tp > 1:
+        yield f"tp={p.tp}: adapters (train.lora) are not parted over tensor-parallel ranks; tp may be 1"
     if p.pp > 1:
         yield from _pipeline_problems(p, model, train)
 
@@ -177,6 +192,8 @@ def _pipeline_problems(p: Layout, model: ModelConfig, train: TrainTable) -> Iter
     if p.schedule.endswith("ZeroBubble") and p.spreads:
         # torch 2.13 gives wrong gradients where FSDP meets a backward pass in two halves.
         yield f"schedule={p.schedule}: it works with one rank a stage only; 1F1B and Interleaved1F1B work with more"
+    if p.schedule.endswith("ZeroBubble") and train.lora is not None:
+        yield f"schedule={p.schedule}: adapters (train.lora) go with 1F1B and Interleaved1F1B"
     if p.micro_batches % p.pp:
         yield f"micro_batches={p.micro_batches}: a pipeline needs a multiple of pp={p.pp}"
     smaller = train.sequences // train.first_sequences

@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
+from types import NoneType
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -79,8 +80,10 @@ def _first_problem(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         table: Any = System
         for part in first["loc"][:-1]:
-            # A number is a place in a list of tables.
+            # A number is a place in a list of tables; a table that may be left out is one of two annotations.
             table = get_args(table)[0] if isinstance(part, int) else table.model_fields[part].annotation
+            if NoneType in get_args(table):
+                table = get_args(table)[0]
         known = ", ".join(field.alias or name for name, field in table.model_fields.items())
         return f"{key}: unknown key; known here: {known}"
     message = first["msg"].removeprefix("Value error, ")

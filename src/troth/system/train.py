@@ -7,8 +7,29 @@ from pydantic import Field, model_validator
 from troth.system.table import Table
 
 
+class PreferenceTable(Table):
+    """Direct preference optimisation: `beta` is how dear it is to leave the model that one starts from, and
+    `label_smoothing` how often a preference is taken to be the wrong way round."""
+
+    beta: float = Field(default=0.1, gt=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+
+
+class LoRATable(Table):
+    """Only thin matrices beside the weights are trained, by `adam_lr`: W + `alpha` / `rank` * B A. `patterns` name the
+    parts that have them, by their names or the ends of these (`*` stands for anything); all linear layers and routed
+    experts where not given."""
+
+    rank: int = Field(default=16, gt=0)
+    alpha: float = Field(default=32.0, gt=0)
+    patterns: list[str] | None = Field(default=None, min_length=1)
+
+
 class TrainTable(Table):
-    """`batch_tokens` and `sequence_length` are in tokens. Learning rates are peaks of the schedule, and it ends at
+    """What is learned is documents, the assistant's `answers` in chats (all of a chat or its last), or which of two
+    answers is preferred. `lora`, where given, is how fine-tuning leaves the weights as they are. With `epochs`, which
+    fine-tuning may have, so often is everything read, however many `steps` that takes.
+    `batch_tokens` and `sequence_length` are in tokens. Learning rates are peaks of the schedule, and it ends at
     `lr_floor` times these; `warmup`, `decay` (which cosine does without) and `batch_ramp` are shares of all steps.
     While it ramps, a batch grows from `batch_ramp_start` tokens, an eighth of a batch where not given.
     `sequence_balance` and `mtp_weight` weigh losses beside that of the next token: that of rows whose tokens all want
@@ -21,8 +42,13 @@ class TrainTable(Table):
     `end_hanging`, ended, so that torchrun starts anew."""
 
     steps: int = Field(gt=0)
+    epochs: float | None = Field(default=None, gt=0)
     batch_tokens: int = Field(gt=0)
     sequence_length: int = Field(gt=1)
+    objective: Literal["documents", "chat", "preference"] = "documents"
+    answers: Literal["all", "last"] = "all"
+    preference: PreferenceTable = PreferenceTable()
+    lora: LoRATable | None = None
     muon_lr: float = Field(default=0.02, gt=0)
     adam_lr: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
@@ -59,6 +85,12 @@ class TrainTable(Table):
                 f"batch_ramp: {self.sequences} sequences of a batch are no multiple of the {self.first_sequences} "
                 f"that it starts with; set batch_ramp_start to a divisor's tokens, such as {self.sequence_length}"
             )
+        if self.epochs is not None and (self.objective == "documents" or self.batch_ramp):
+            raise ValueError(f"epochs={self.epochs}: for objective chat or preference without batch_ramp; set steps")
+        if self.objective == "preference" and (self.mtp_weight or self.batch_ramp):
+            raise ValueError("objective='preference': goes without mtp_weight and batch_ramp; leave both at 0")
+        if self.lora is not None and self.mtp_weight:
+            raise ValueError(f"mtp_weight={self.mtp_weight}: with lora only adapters learn; leave it at 0")
         return self
 
     @property

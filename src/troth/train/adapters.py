@@ -32,7 +32,7 @@ def save_adapters(model: Decoder, folder: Path, base: str) -> None:
     has them stacked, as if they had the names of AFMoE's, which no other program reads.
     """
     adapted = [(name, part) for name, part in model.named_modules() if isinstance(part, LoRALinear | LoRAExperts)]
-    assert adapted, "add_lora comes first"
+    assert adapted, "adapt comes first"
     first = adapted[0][1]
     rank = first.lora_A.shape[0] if isinstance(first, LoRALinear) else first.lora_A_down.shape[2]
     tensors: dict[str, torch.Tensor] = {}
@@ -51,7 +51,8 @@ def save_adapters(model: Decoder, folder: Path, base: str) -> None:
 
 @torch.no_grad()
 def load_adapters(model: Decoder, folder: Path) -> list[str]:
-    """Adapt the parts that a folder has adapters for, fill these, and return the parts' names.
+    """Adapt the parts that a folder has adapters for, fill these, and return the parts' names. The weights themselves
+    may be on the meta device.
 
     Raises ValueError naming the file, and the setting or tensor in it that is missing, unknown or misshapen.
     """
@@ -63,7 +64,7 @@ def load_adapters(model: Decoder, folder: Path) -> list[str]:
         raise ValueError(f"{path}: {error}") from error
     held = {key.removeprefix(_PREFIX).partition(".lora_")[0] for key in tensors}
     names = [name for name, part in _plain_parts(model) if any(place in held for place in _places(model, name, part))]
-    adapt(model, names, rank, alpha)
+    adapt(model, names, rank, alpha, "cpu" if next(model.parameters()).is_meta else None)
     for name in names:
         part = model.get_submodule(name)
         assert isinstance(part, LoRALinear | LoRAExperts)

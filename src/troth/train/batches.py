@@ -29,6 +29,11 @@ class Batch:
     targets: np.ndarray
     documents: np.ndarray
 
+    @property
+    def count(self) -> int:
+        """How many targets there are: the loss is the mean over those of all ranks."""
+        return int((self.targets >= 0).sum())
+
 
 class Batches:
     """Rows over collections by their weights; where no weight names any of them, by their sizes.

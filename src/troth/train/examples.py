@@ -93,20 +93,23 @@ def _write(examples: Iterable[Example], tokenizer: Tokenizer, folder: Path) -> d
     np.array(ends, dtype=np.int64).tofile(folder / "ends")
     np.array(firsts, dtype=np.int64).tofile(folder / "firsts")
     counts = {"examples": len(ends), "tokens": total, "answer_tokens": answers}
-    index.write_text(json.dumps({"dtype": np.dtype(dtype).name} | counts))
+    sha256 = fingerprint(folder / name for name in ("tokens", "answers", "ends"))
+    known = {"dtype": np.dtype(dtype).name, "sha256": sha256}
+    index.write_text(json.dumps(known | counts))
     return counts
 
 
 class Examples:
     """The examples that were written into a folder: `tokens[starts[i]:ends[i]]`, of which the first `firsts[i]` come
-    before all that carry loss. Tokens are not read before they are asked for.
+    before all that carry loss; `sha256` is the fingerprint of them all. Tokens are not read before they are asked for.
 
     Raises ValueError where the writing did not finish there.
     """
 
     def __init__(self, folder: Path):
         try:
-            dtype = json.loads((folder / "examples.json").read_text())["dtype"]
+            known = json.loads((folder / "examples.json").read_text())
+            dtype, self.sha256 = known["dtype"], known["sha256"]
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"{folder}: no tokenised examples ({error!r})") from error
         self.tokens = np.memmap(folder / "tokens", dtype=dtype, mode="r")
@@ -114,7 +117,6 @@ class Examples:
         self.ends = np.fromfile(folder / "ends", dtype=np.int64)
         self.firsts = np.fromfile(folder / "firsts", dtype=np.int64)
         self.starts = np.concatenate(([0], self.ends[:-1]))
-        self.files = [folder / name for name in ("tokens", "answers", "ends")]
 
     def __len__(self) -> int:
         return len(self.ends)

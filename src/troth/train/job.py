@@ -10,6 +10,7 @@ from troth.model.families.configs import to_hf_config
 from troth.model.tokenizer import CHAT_TEMPLATE, Tokenizer
 from troth.system import ParallelTable, Stage, System, TrainTable
 from troth.train.batches import Batch, Batches
+from troth.train.lora import lora_names
 from troth.train.schedule import rows_before
 from troth.train.shards import open_shards
 
@@ -42,14 +43,18 @@ class Job:
     """Of which model, train and parallel are tables, for the record."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError where the family cannot express the shape, so that it could not be exported, or a sequence
-        has more tokens than the network positions."""
+        """Raises ValueError where the family cannot express the shape, so that it could not be exported, a sequence
+        has more tokens than the network positions, or adapters have nothing to adapt."""
         to_hf_config(self.model, "float32", self.tokenizer.end_of_text)
         if self.train.sequence_length > self.model.max_position_embeddings:
             raise ValueError(
                 f"train.sequence_length={self.train.sequence_length}: the network has "
                 f"model.max_position_embeddings={self.model.max_position_embeddings}"
             )
+        if self.train.lora is not None:
+            lora_names(self.model, self.train.lora.patterns)
+            if self.start is None:
+                raise ValueError("train.lora: adapters are of a model that is there; name its folder (--from)")
 
 
 def documents_job(

@@ -23,7 +23,9 @@ class _ChunkedLoss(torch.autograd.Function):
         tokens, vocabulary = len(h_ND), len(w_VD)
         rows = min(tokens, max(_LEAST_ROWS, _CHUNK_BYTES // (vocabulary * h_ND.itemsize)))
         loss = torch.zeros((), dtype=torch.float64, device=h_ND.device)
-        grad_h, grad_w = torch.empty_like(h_ND), torch.zeros_like(w_VD, dtype=wide)
+        grad_h = torch.empty_like(h_ND)
+        # A frozen head, as adapters leave it, costs none.
+        grad_w = torch.zeros_like(w_VD, dtype=wide) if ctx.needs_input_grad[1] else None
         # One buffer for all chunks: fresh memory costs more than the arithmetic on it.
         scores, probabilities = h_ND.new_empty(rows, vocabulary), h_ND.new_empty(rows, vocabulary)
         for start in range(0, tokens, max(1, rows)):
@@ -54,19 +56,23 @@ class _ChunkedLoss(torch.autograd.Function):
             if softcap is not None:
                 p.mul_(x.div_(softcap).square_().neg_().add_(1))
             torch.mm(p, w_VD, out=grad_h[start : start + rows])
+            if grad_w is None:
+                continue
             if p.dtype == wide:
                 grad_w.addmm_(p.T, h)
             else:
                 grad_w += p.T @ h
         grad_h.mul_(scale / count)
-        grad_w.mul_(scale / count)
-        ctx.save_for_backward(grad_h, grad_w.to(w_VD.dtype))
+        if grad_w is not None:
+            grad_w = grad_w.mul_(scale / count).to(w_VD.dtype)
+        ctx.save_for_backward(grad_h, grad_w)
         return (loss / count).to(wide)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         grad_h, grad_w = ctx.saved_tensors
-        return grad_h * grad.to(grad_h.dtype), grad_w * grad.to(grad_w.dtype), None, None, None, None, None
+        of_head = None if grad_w is None else grad_w * grad.to(grad_w.dtype)
+        return grad_h * grad.to(grad_h.dtype), of_head, None, None, None, None, None
 
 
 class _WithGradientOf(torch.autograd.Function):

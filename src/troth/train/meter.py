@@ -45,7 +45,7 @@ class Meter:
             tokens_per_second=rate, load_entropy=entropy, dead_experts=dead,
             seconds_per_step=(now - self.since) / self.steps,
             mfu=model_flops_utilisation(self.job.model, train.sequence_length, rate, self.peak, ranks),
-            tokens=seen, seconds=self.log.seconds + now - self.began,
+            tokens=seen, seconds=self.log.seconds + now - self.began, figures=outcome.figures,
         )  # fmt: skip
         self.since, self.steps, self.tokens = now, 0, 0
         self.log.write(metrics)

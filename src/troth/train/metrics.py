@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -17,7 +17,8 @@ class Metrics:
     """State after `step` steps. `loss` in nats a token; `load_entropy` is 1 where all experts work alike;
     `dead_experts` got under a hundredth of an even share; rates are of the last interval, over all ranks. `mfu` is the
     model FLOPs utilisation, None where the peak was not measured; `tokens` were read since the first step, in `seconds`
-    of training."""
+    of training. `figures` are what the objective reports besides, and stand in the log by their names: of preferences
+    the implicit rewards of both answers, their margin and the share of pairs in which the chosen one is ahead."""
 
     step: int
     steps: int
@@ -31,6 +32,7 @@ class Metrics:
     mfu: float | None = None
     tokens: int = 0
     seconds: float = 0.0
+    figures: dict[str, float] = field(default_factory=dict)
 
     @property
     def seconds_left(self) -> float:
@@ -84,6 +86,7 @@ class MetricsLog:
     def write(self, metrics: Metrics) -> None:
         """Record one report. Raises OSError naming the file, as where the disk is full."""
         values = asdict(metrics)
+        values |= values.pop("figures")
         try:
             self.file.write(json.dumps(values) + "\n")
             self.file.flush()

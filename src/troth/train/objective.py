@@ -10,9 +10,17 @@ from troth.model.attention import Attend, packed_attention
 from troth.model.decoder import Call, Decoder
 from troth.model.mtp import MTP
 from troth.model.rope import Positions
+from troth.system import TrainTable
+from troth.train.log_probs import token_log_probs
 from troth.train.loss import next_token_loss, with_gradient_of
+from troth.train.parallel.collectives import sum_over
 from troth.train.parallel.context_parallel import ContextParallel, times_of
 from troth.train.parallel.mesh import Mesh
+from troth.train.preference import answer_log_probs, dpo_loss
+
+FIGURES = "chosen_reward", "rejected_reward", "margin", "accuracy"
+"""Of preferences: the implicit rewards of both answers, how far the chosen one is ahead and how often it is; means over
+the pairs."""
 
 
 @dataclass(frozen=True)
@@ -37,21 +45,30 @@ class Objective(nn.Module):
 
     The loss [1] is a sum over this rank's targets divided by `count`, the number of targets of the whole batch. With
     `mtp` its gradient is also that of multi-token prediction, `mtp_weight` times the mean over the depths.
+
+    Of preferences the sum is over pairs, and `figures` are added up until someone takes them. Where ranks have some
+    times of a row each, all know the whole answers, and each has its share of the loss.
     """
 
     def __init__(
-        self, decoder: Decoder, call: Call, z_loss: float, share: Share, mesh: Mesh | None, mtp: MTP | None = None
+        self, decoder: Decoder, call: Call, train: TrainTable, share: Share, mesh: Mesh | None, mtp: MTP | None = None
     ):
         super().__init__()
-        self.decoder, self.call, self.z_loss, self.share, self.mesh = decoder, call, z_loss, share, mesh
+        self.decoder, self.call, self.share, self.mesh = decoder, call, share, mesh
+        self.z_loss, self.preference = train.z_loss, train.preference
+        known, device = len(FIGURES) if train.objective == "preference" else 0, share.tokens_S.device
+        self.figures = torch.zeros(known, dtype=torch.float64, device=device)
         self.mtp, self.mtp_weight = mtp, 0.0
         self.count = 1
 
     def forward(
         self, inputs: torch.Tensor, documents_BT: torch.Tensor, targets_BS: torch.Tensor,
         ahead_BKS: torch.Tensor | None = None, targets_BKS: torch.Tensor | None = None,
+        reference_RP2: torch.Tensor | None = None,
     ) -> torch.Tensor:  # fmt: skip
-        """`documents_BT` are of all times, the others of this rank's; the last two are what `look_ahead` returns."""
+        """`documents_BT` are of all times, the others of this rank's; `ahead_BKS` and `targets_BKS` are what
+        `look_ahead` returns. With `reference_RP2`, not a number where there is no pair, rows are of preferences; where
+        the network is not in training, it is the answers' log-probabilities [R, P, 2] that are returned."""
         config, queries_Q = self.decoder.config, self.share.queries_Q
         attend: Attend = packed_attention(config, documents_BT, queries_Q)
         if self.mesh is not None and self.mesh.layout.cp > 1:
@@ -59,6 +76,9 @@ class Objective(nn.Module):
         h_BSD = self.decoder(inputs, attend, queries_Q.expand(len(inputs), -1), call=self.call)
         if not self.decoder.last:
             return h_BSD
+        if reference_RP2 is not None:
+            answers_RP2 = self._answers(h_BSD, documents_BT[:, self.share.tokens_S], targets_BS, reference_RP2.shape[1])
+            return self._preferred(answers_RP2, reference_RP2) if self.training else answers_RP2
         loss = self._loss(h_BSD, targets_BS, self.z_loss)
         if self.mtp is not None:
             assert ahead_BKS is not None
@@ -70,6 +90,29 @@ class Objective(nn.Module):
             losses = [self._loss(h, targets, 0.0) for h, targets in zip(depths, targets_BKS.unbind(1), strict=True)]
             loss = with_gradient_of(loss, self.mtp_weight * torch.stack(losses).mean())
         return loss.expand(1).clone()
+
+    def _answers(
+        self, h_BSD: torch.Tensor, documents_BS: torch.Tensor, targets_BS: torch.Tensor, most: int
+    ) -> torch.Tensor:
+        """Log-probabilities of whole answers, [rows / 2, `most`, chosen and rejected]."""
+        config, head = self.decoder.config, self.decoder.lm_head.weight.to(h_BSD.dtype)
+        tokens_N = token_log_probs(
+            h_BSD.flatten(0, 1), head, targets_BS.flatten(), config.logit_scale, config.logit_softcap
+        )  # fmt: skip
+        answers_RP2 = answer_log_probs(tokens_N.view_as(targets_BS), documents_BS, most)
+        return answers_RP2 if self.mesh is None else sum_over(answers_RP2, self.mesh.times)
+
+    def _preferred(self, answers_RP2: torch.Tensor, reference_RP2: torch.Tensor) -> torch.Tensor:
+        pairs_RP = ~reference_RP2[..., 0].isnan()
+        reference_RP2 = reference_RP2.nan_to_num().to(answers_RP2.dtype)
+        loss_RP, rewards_RP2 = dpo_loss(
+            answers_RP2, reference_RP2, self.preference.beta, self.preference.label_smoothing
+        )  # fmt: skip
+        margin_RP = rewards_RP2[..., 0] - rewards_RP2[..., 1]
+        found_RPF = torch.stack((*rewards_RP2.unbind(-1), margin_RP, margin_RP > 0), -1) * pairs_RP[..., None]
+        times_ranks = 1 if self.mesh is None else self.mesh.layout.cp * self.mesh.layout.tp
+        self.figures += found_RPF.double().sum((0, 1)) / (self.count * times_ranks)
+        return (loss_RP * pairs_RP).sum().expand(1) / (self.count * times_ranks)
 
     def _loss(self, h_BSD: torch.Tensor, targets_BS: torch.Tensor, z_loss: float) -> torch.Tensor:
         config, head = self.decoder.config, self.decoder.lm_head.weight.to(h_BSD.dtype)

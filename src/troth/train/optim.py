@@ -44,6 +44,7 @@ class Muon(torch.optim.Optimizer):
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__([weight.local for weight in weights], defaults)
         self.weights, self.dtype = list(weights), dtype
+        self.parted = [_parted(weight) for weight in weights]
         for weight in weights:
             self.state[weight.local]["momentum"] = torch.zeros_like(weight.local)
 
@@ -51,12 +52,12 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update every weight that has a gradient; the loss is not computed anew."""
         (group,) = self.param_groups
-        alike: dict[tuple[object, ...], list[Weight]] = {}
-        for weight in self.weights:
+        alike: dict[tuple[torch.Size, torch.Size, _Parted], list[Weight]] = {}
+        for weight, parted in zip(self.weights, self.parted, strict=True):
             if weight.local.grad is not None:
-                alike.setdefault((weight.whole.shape[-2:], weight.local.shape[-2:], _parted(weight)), []).append(weight)
-        for members in alike.values():
-            rows, columns = members[0].whole.shape[-2:]
+                alike.setdefault((weight.whole.shape[-2:], weight.local.shape[-2:], parted), []).append(weight)
+        for (shape, _, parted), members in alike.items():
+            rows, columns = shape
             scale = group["lr"] * 0.2 * max(rows, columns) ** 0.5
             updates = []
             for weight in members:
@@ -65,13 +66,16 @@ class Muon(torch.optim.Optimizer):
                 momentum = self.state[weight.local]["momentum"].lerp_(grad, 1 - group["momentum"])
                 update = grad.lerp(momentum, group["momentum"])
                 updates.append(update.reshape(-1, *weight.local.shape[-2:]))
-            whole = _orthogonalise_parted(torch.cat(updates), members[0], self.dtype)
+            whole = _orthogonalise_parted(torch.cat(updates), shape, parted, self.dtype)
             for weight, update in zip(members, whole.split([len(u) for u in updates]), strict=True):
                 weight.local.mul_(1 - group["lr"] * group["weight_decay"])
                 weight.local.sub_(update.view_as(weight.local), alpha=scale)
 
 
-def _parted(weight: Weight) -> tuple[DeviceMesh, tuple[Placement, ...]] | None:
+_Parted = tuple[DeviceMesh, tuple[Placement, ...]] | None
+
+
+def _parted(weight: Weight) -> _Parted:
     """The dimensions of the mesh over which matrices are parted, not stacks of them, and how [stack, out, in] is."""
     w = weight.whole
     if not isinstance(w, DTensor):
@@ -91,13 +95,14 @@ def _parted(weight: Weight) -> tuple[DeviceMesh, tuple[Placement, ...]] | None:
     return mesh, tuple(places)
 
 
-def _orthogonalise_parted(update_Soi: torch.Tensor, like: Weight, dtype: torch.dtype) -> torch.Tensor:
-    """`orthogonalise` for what this rank holds of a stack of matrices."""
-    parted = _parted(like)
+def _orthogonalise_parted(
+    update_Soi: torch.Tensor, matrix: torch.Size, parted: _Parted, dtype: torch.dtype
+) -> torch.Tensor:
+    """`orthogonalise` for what this rank holds of a stack of matrices, each [out, in] if whole."""
     if parted is None:
         return orthogonalise(update_Soi, dtype)
     mesh, places = parted
-    shape = torch.Size((len(update_Soi), *like.whole.shape[-2:]))
+    shape = torch.Size((len(update_Soi), *matrix))
     stride = (shape[1] * shape[2], shape[2], 1)
     spread = DTensor.from_local(update_Soi, mesh, places, run_check=False, shape=shape, stride=stride)
     whole = spread.redistribute(placements=[Shard(0)] * mesh.ndim)
@@ -109,18 +114,25 @@ def _orthogonalise_parted(update_Soi: torch.Tensor, like: Weight, dtype: torch.d
 def build_optimizers(
     weights: Sequence[Weight], muon_lr: float, adam_lr: float, weight_decay: float, dtype: torch.dtype
 ) -> list[torch.optim.Optimizer]:
-    """Muon over the matrices inside layers; AdamW over embeddings, head, norms and routers."""
-    matrices = [w for w in weights if w.name.startswith("layers.") and w.whole.dim() >= 2 and "router" not in w.name]
+    """Muon over the matrices inside layers; AdamW over embeddings, head, norms, routers and adapters."""
+
+    def whole_matrix(w: Weight) -> bool:
+        return w.name.startswith("layers.") and w.whole.dim() >= 2 and "router" not in w.name and ".lora_" not in w.name
+
+    matrices = [w for w in weights if whole_matrix(w)]
     inside = {id(weight) for weight in matrices}
     others = [weight for weight in weights if id(weight) not in inside]
     adam = torch.optim.AdamW(
-        [weight.local for weight in others], lr=adam_lr, betas=(0.9, 0.95), eps=1e-10, weight_decay=weight_decay
-    )
+        [weight.local for weight in others], lr=adam_lr, betas=(0.9, 0.95), eps=1e-10, weight_decay=weight_decay,
+        fused=True,
+    )  # fmt: skip
     for weight in others:
         zeros = torch.zeros_like(weight.local), torch.zeros_like(weight.local)
         adam.state[weight.local] |= dict(zip(("exp_avg", "exp_avg_sq"), zeros, strict=True))
-        adam.state[weight.local]["step"] = torch.zeros(())
-    optimizers = [Muon(matrices, lr=muon_lr, weight_decay=weight_decay, dtype=dtype), adam]
+        adam.state[weight.local]["step"] = torch.zeros((), device=weight.local.device)
+    optimizers: list[torch.optim.Optimizer] = [adam]
+    if matrices:
+        optimizers.insert(0, Muon(matrices, lr=muon_lr, weight_decay=weight_decay, dtype=dtype))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]

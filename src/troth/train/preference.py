@@ -1,13 +1,10 @@
 """Preference tuning: batches of pairs, and direct preference optimisation (DPO, Rafailov et al., 2305.18290).
 
-The reference's log-probabilities are computed once, before anything is trained, and kept in a file: no second network
+What the reference thinks of the answers is computed once, before anything is trained (`reference`): no second network
 is held while training.
 """
 
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,9 +19,16 @@ from troth.train.packing import Order, pack
 class PreferenceBatch(Batch):
     """`inputs`, `targets` and `documents` are [rows, time] with an even number of rows: document d of row 2r is the
     chosen answer of pair `pairs[r, d]` with its prompt, document d of row 2r + 1, at the same places, the rejected one.
-    `pairs` is -1 where a row has no such document."""
+    `pairs` is -1 where a row has no such document, and there `reference`, the log-probabilities [rows / 2, documents,
+    chosen and rejected] under the network before it is tuned, is not a number."""
 
     pairs: np.ndarray
+    reference: np.ndarray
+
+    @property
+    def count(self) -> int:
+        """How many pairs there are."""
+        return int((self.pairs >= 0).sum())
 
 
 class Preferences:
@@ -76,7 +80,21 @@ class Preferences:
                 pairs[place, number] = pair
                 at += int(self._lengths[pair])
             documents[2 * place : 2 * place + 2, at:] = len(self._packed[row])
-        return PreferenceBatch(inputs, targets, documents, pairs)
+        return PreferenceBatch(inputs, targets, documents, pairs, np.full((*pairs.shape, 2), np.nan))
+
+
+@dataclass(frozen=True)
+class Referenced:
+    """The rows of `preferences` with the reference's log-probabilities, [pairs, chosen and rejected] of all pairs."""
+
+    preferences: Preferences
+    log_probs_P2: np.ndarray
+
+    def rows(self, first: int, last: int) -> PreferenceBatch:
+        """As those of `preferences`."""
+        batch = self.preferences.rows(first, last)
+        known = np.where(batch.pairs[..., None] >= 0, self.log_probs_P2[batch.pairs], np.nan)
+        return replace(batch, reference=known)
 
 
 def answer_log_probs(log_probs_BT: torch.Tensor, documents_BT: torch.Tensor, most: int) -> torch.Tensor:
@@ -87,62 +105,16 @@ def answer_log_probs(log_probs_BT: torch.Tensor, documents_BT: torch.Tensor, mos
     return sums_BP[:, :most].unflatten(0, (-1, 2)).transpose(1, 2)
 
 
-@dataclass(frozen=True)
-class Preferred:
-    """What a batch of n pairs gives: the mean `loss`, and as figures the mean implicit rewards of chosen and rejected
-    answers, the mean `margin` between them, and the share of pairs (`accuracy`) in which the chosen one is ahead."""
-
-    loss: torch.Tensor
-    chosen_reward: float
-    rejected_reward: float
-    margin: float
-    accuracy: float
-
-
 def dpo_loss(
     policy_N2: torch.Tensor, reference_N2: torch.Tensor, beta: float, label_smoothing: float = 0.0
-) -> Preferred:
-    """DPO (equation 7) over pairs, given log-probabilities [pairs, chosen and rejected] in nats.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """DPO (equation 7) of pairs, given log-probabilities [..., chosen and rejected] in nats: each pair's loss [...] and
+    the implicit rewards [..., chosen and rejected] of its answers.
 
-    An answer's implicit reward is `beta` times how much likelier it became (equation 5). `label_smoothing` is how often
+    An answer's reward is `beta` times how much likelier it became (equation 5). `label_smoothing` is how often
     a preference is taken to be the wrong way round (Mitchell, 2023, "A note on DPO with noisy preferences").
     """
     rewards_N2 = beta * (policy_N2 - reference_N2)
-    margin_N = rewards_N2[:, 0] - rewards_N2[:, 1]
-    loss = -(1 - label_smoothing) * logsigmoid(margin_N) - label_smoothing * logsigmoid(-margin_N)
-    chosen, rejected = rewards_N2.detach().mean(0).tolist()
-    ahead = (margin_N.detach() > 0).double().mean().item()
-    return Preferred(loss.mean(), chosen, rejected, chosen - rejected, ahead)
-
-
-def reference_log_probs(
-    preferences: Preferences, log_probs: Callable[[PreferenceBatch], torch.Tensor], file: Path, key: str, rows: int
-) -> torch.Tensor:
-    """Log-probabilities [pairs, chosen and rejected] in float32 under the network before it is tuned.
-
-    Read from `file` where that was written with this `key`, which stands for weights, data and length of rows; else
-    `log_probs`, [rows / 2, documents, 2] of a batch, is asked for every pair, `rows` rows at a time, and the
-    file is written. Pairs that
-    `preferences` leaves out are not a number.
-    """
-    from safetensors import SafetensorError, safe_open
-    from safetensors.torch import save_file
-
-    if file.exists():
-        try:
-            with safe_open(file, framework="pt") as stored:
-                if (stored.metadata() or {}).get("key") == key:
-                    found: torch.Tensor = stored.get_tensor("log_probs")
-                    return found
-        except SafetensorError as error:
-            raise ValueError(f"{file}: not readable ({error}); delete it to compute it anew") from error
-    values_P2 = torch.full((len(preferences.examples) // 2, 2), float("nan"))
-    for batch in preferences.in_turn(rows):
-        pairs = torch.from_numpy(batch.pairs)
-        with torch.no_grad():
-            values_P2[pairs[pairs >= 0]] = log_probs(batch).float().cpu()[pairs >= 0]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    save_file({"log_probs": values_P2}, partial, metadata={"key": key})
-    os.replace(partial, file)
-    return values_P2
+    margin_N = rewards_N2[..., 0] - rewards_N2[..., 1]
+    loss_N = -(1 - label_smoothing) * logsigmoid(margin_N) - label_smoothing * logsigmoid(-margin_N)
+    return loss_N, rewards_N2.detach()

@@ -10,9 +10,12 @@ def line(m: Metrics) -> str:
     rate = f"{m.tokens_per_second:,.0f}" if m.tokens_per_second < 1e6 else f"{m.tokens_per_second / 1e6:,.1f}M"
     mfu = "" if m.mfu is None else f"  MFU {m.mfu:.1%}"
     dead = f", {m.dead_experts} dead" if m.dead_experts else ""
+    state = f"load {m.load_entropy:.2f}{dead}"
+    if "accuracy" in m.figures:
+        state = f"margin {m.figures['margin']:.2f}  accuracy {m.figures['accuracy']:.0%}"
     return (
         f"step {m.step}/{m.steps}  loss {m.loss:.3f}  {rate} tokens/s{mfu}  "
-        f"load {m.load_entropy:.2f}{dead}  {duration(m.seconds_left)} left"
+        f"{state}  {duration(m.seconds_left)} left"
     )
 
 

@@ -19,7 +19,7 @@ class SequenceBalance:
     def __init__(self, weight: float, chosen: int, time: int, share: Share, mesh: Mesh | None):
         """`chosen` are the experts of a token, `time` the tokens of a row."""
         self.weight, self.chosen, self.time, self.here = weight, chosen, time, len(share.tokens_S)
-        self.groups = [] if mesh is None else [mesh.group(name) for name in ("cp", "tp") if mesh.whole[name].size() > 1]
+        self.groups = [] if mesh is None else mesh.times
         self.sequences = 1
 
     def __call__(self, scores_NE: torch.Tensor) -> torch.Tensor:

@@ -9,8 +9,10 @@ import torch.distributed as dist
 from troth.system import TrainTable
 from troth.train.batches import Batch
 from troth.train.clip import clip, sum_of_squares
+from troth.train.objective import FIGURES
 from troth.train.parallel.network import Network
 from troth.train.parallel.replica_groups import ReplicaGroups
+from troth.train.preference import PreferenceBatch
 from troth.train.weights import drop_gradients, take_gradients
 
 Judge = Callable[[float, float], bool]
@@ -20,12 +22,13 @@ Judge = Callable[[float, float], bool]
 @dataclass(frozen=True)
 class Outcome:
     """What a step found, the same on all ranks: mean loss, norm of the gradient, and whether the weights were updated;
-    `shares` are the experts' shares of the load in this rank's layers."""
+    `shares` are the experts' shares of the load in this rank's layers; `figures` are further means, by name."""
 
     loss: float
     norm: float
     updated: bool
     shares: list[torch.Tensor]
+    figures: dict[str, float]
 
 
 def step(
@@ -38,27 +41,29 @@ def step(
     tokens, targets, documents = (
         torch.from_numpy(part).to(device, non_blocking=True) for part in (batch.inputs, batch.targets, batch.documents)
     )
-    count = torch.tensor((batch.targets >= 0).sum())
+    reference = torch.from_numpy(batch.reference).to(device) if isinstance(batch, PreferenceBatch) else None
+    count = torch.tensor(batch.count)
     if network.mesh is not None:
         count = count.to(device)
         dist.all_reduce(count, group=network.mesh.rows)
     if groups is not None:
         groups.sum([count])
-    loss = network.forward_backward(tokens, documents, targets, max(1, int(count)))
+    loss = network.forward_backward(tokens, documents, targets, max(1, int(count)), reference)
+    found = network.take_figures()
     take_gradients(network.weights)
     if groups is not None:
         gradients = [weight.local.grad for weight in network.weights if weight.local.grad is not None]
-        groups.sum([loss, *gradients, *(moe.load_E for moe in network.moe_layers())])
-    sums = torch.stack((loss.double(), sum_of_squares(network.weights)))
+        groups.sum([loss, *([found] if len(found) else []), *gradients, *(moe.load_E for moe in network.moe_layers())])
+    sums = torch.stack((loss.double(), sum_of_squares(network.weights), *found))
     if network.mesh is not None:
         dist.all_reduce(sums)
     norm = sums[1].sqrt()
-    figures = sums[0].item(), norm.item()
+    loss_and_norm = sums[0].item(), norm.item()
     if groups is not None and not groups.commit():
         drop_gradients(network.weights)
         network.balance(0.0)
         return None
-    updated = judge(*figures)
+    updated = judge(*loss_and_norm)
     if updated:
         clip(network.weights, norm, train.clip)
         for optimizer in optimizers:
@@ -66,4 +71,7 @@ def step(
                 group["lr"] = group["initial_lr"] * lr_share
             optimizer.step()
     drop_gradients(network.weights)
-    return Outcome(*figures, updated, network.balance(train.balance_rate if updated else 0.0))
+    # Under adapters the experts' biases stay as they are, as all that is not an adapter does.
+    shares = network.balance(train.balance_rate if updated and not network.adapted else 0.0)
+    figures = dict(zip(FIGURES, sums[2:].tolist(), strict=True)) if len(sums) > 2 else {}
+    return Outcome(*loss_and_norm, updated, shares, figures)

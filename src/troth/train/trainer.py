@@ -1,24 +1,24 @@
 """The training loop: what a run is made of, and step after step until its model is written."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+import json
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
 
-from troth.model.decoder import Decoder
-from troth.model.mtp import MTP
 from troth.system import Layout, lay_out
 from troth.train.batches import Batch
 from troth.train.checkpoints import Checkpoints
-from troth.train.export import export
+from troth.train.examples import fingerprint
+from troth.train.finish import finish
 from troth.train.health.guard import SpikeGuard
 from troth.train.health.replicas import compare_replicas
 from troth.train.health.watch import Watch, WatchRule, to_stderr
-from troth.train.job import Job
+from troth.train.job import Job, Rows
+from troth.train.lora import lora_names
 from troth.train.memory import keep_freed_memory
 from troth.train.meter import Meter
 from troth.train.metrics import Metrics, MetricsLog
@@ -29,10 +29,12 @@ from troth.train.parallel.ranks import ALONE, Ranks
 from troth.train.parallel.replica_groups import ReplicaGroups, group_number
 from troth.train.parallel.start import start_from
 from troth.train.precision import DTYPES, choose_precision
+from troth.train.preference import Preferences, Referenced
 from troth.train.prefetch import Prefetch
+from troth.train.reference import reference_log_probs
 from troth.train.run import add_to_history, open_run, save_record
 from troth.train.schedule import learning_rate_share, mtp_weight, rows_before, rows_of
-from troth.train.state import after_loading, saved_tensors, training_state
+from troth.train.state import after_loading, training_state
 from troth.train.step import step as one_step
 from troth.train.weights import local
 
@@ -48,7 +50,7 @@ def train(
     reports, and says what is not as it should be. Raises ValueError where `run` was started with other settings, the
     layout does not fit, or the loss cannot be brought back.
     """
-    layout = ranks.once(lambda: lay_out(job.parallel, job.model, job.train, ranks.world))
+    layout = ranks.once(lambda: _lay_out(job, ranks.world))
     ranks.once(lambda: group_number(layout.replica_groups))
     record = ranks.once(lambda: _open(run, job, ranks.device))
     final = run / "model"
@@ -58,16 +60,8 @@ def train(
     training = Training(job, run, layout, record, ranks, say)
     with contextlib.closing(training):
         training.go(report)
-    network = training.network
-    tensors: Iterable[tuple[str, torch.Tensor]] = network.decoders[0].state_dict().items()
-    ahead: Iterable[tuple[str, torch.Tensor]] | None = None if network.mtp is None else network.mtp.state_dict().items()
-    if network.mesh is not None:
-        checkpoint = run / "checkpoints" / f"step-{job.train.steps:09d}"
-        with torch.device("meta"):
-            tensors = saved_tensors(checkpoint, Decoder(job.model))
-            ahead = None if network.mtp is None else saved_tensors(checkpoint, MTP(job.model, job.train.mtp_depth))
     if ranks.first:
-        export(job.model, tensors, job.tokenizer, final, chat_template=job.chat_template, mtp=ahead)
+        finish(job, run, training.network)
     ranks.wait()
     return final
 
@@ -89,6 +83,7 @@ class Training:
         self.guard = SpikeGuard(train.on_spike)
         self.state = training_state(self.network, self.optimizers) | {"spikes": self.guard.stored}
         self._fill()
+        self.rows = self._rows(record)
         self.checkpoints = Checkpoints(run / "checkpoints", train.keep_checkpoints)
         self.done = self._load()
         if ranks.first:
@@ -138,7 +133,17 @@ class Training:
             rows = rows_of(self.guard.batch_of(step), self.job.train)
             own = len(rows) // self.rows_ranks
             first = rows.start + self.rows_rank * own
-            yield self.job.rows.rows(first, first + own)
+            yield self.rows.rows(first, first + own)
+
+    def _rows(self, record: dict[str, Any]) -> Rows:
+        """The job's rows; those of preferences with what the network thinks of the answers as it is now."""
+        rows = self.job.rows
+        if not isinstance(rows, Preferences):
+            return rows
+        known = {"precision": record["precision"], "time": rows.time} | record["settings"]["data"]
+        key = json.dumps({name: known[name] for name in ("precision", "time", "examples", "start_weights")})
+        file = self.run / "reference.safetensors"
+        return Referenced(rows, reference_log_probs(self.network, rows, file, key, self.ranks, self.say))
 
     def _until_rewound(self, batches: Iterator[Batch], watch: Watch, report: Report) -> None:
         """Steps to the end, or until the next batch is another one: the run went back to its last checkpoint, or is as
@@ -220,9 +225,25 @@ class Training:
             self.say(text)
 
 
+def _lay_out(job: Job, world: int) -> Layout:
+    layout = lay_out(job.parallel, job.model, job.train, world)
+    if job.train.lora is not None:
+        adapted = {int(name.split(".")[1]) for name in lora_names(job.model, job.train.lora.patterns)}
+        for stage in range(layout.stages):
+            if adapted.isdisjoint(layout.layers_of(stage, job.model.num_hidden_layers)):
+                raise ValueError(
+                    f"train.lora.patterns: fit nothing in stage {stage + 1} of the {layout.stages} of the pipeline; "
+                    "use parallel.pp=1"
+                )
+    return layout
+
+
 def _open(run: Path, job: Job, device: str) -> dict[str, Any]:
     """The run's record, with the precision that is chosen when it begins."""
     start = {} if job.start is None else {"start": str(job.start)}
+    if job.start is not None and (job.train.lora is not None or job.train.objective == "preference"):
+        # Their checkpoints and the answers' first log-probabilities mean nothing beside other weights.
+        start["start_weights"] = fingerprint(sorted(job.start.glob("*.safetensors")))
     record = open_run(run, job.model, job.train, job.data | start, job.system)
     if "precision" not in record:
         dtype = choose_precision(job.train.precision, device)

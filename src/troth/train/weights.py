@@ -45,10 +45,12 @@ class Weight:
 
 @torch.no_grad()
 def weights_of(parts: Sequence[nn.Module]) -> list[Weight]:
-    """All weights of a rank's parts of the network; a matrix with two names comes once."""
+    """All weights that learn of a rank's parts of the network; a matrix with two names comes once."""
     found = []
     for part in parts:
         for name, parameter in part.named_parameters():
+            if not parameter.requires_grad:
+                continue
             here = nn.Parameter(local(parameter)) if isinstance(parameter, DTensor) else parameter
             found.append(Weight(name, parameter, here))
     return found

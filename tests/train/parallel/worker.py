@@ -8,12 +8,14 @@ from pathlib import Path
 
 import torch
 
+from troth.model.chat_template import ChatTemplate
 from troth.model.config import ModelConfig
 from troth.model.tokenizer import Tokenizer
 from troth.system import ParallelTable, TrainTable
 from troth.train.job import documents_job
 from troth.train.parallel.ranks import joined
 from troth.train.trainer import train
+from troth.train.tuning import chats_job, preferences_job
 
 
 def main(job: Path) -> None:
@@ -32,11 +34,17 @@ def main(job: Path) -> None:
                     once.touch()
                     os.abort()
 
-            job = documents_job(
-                ModelConfig(**case["model"]), TrainTable(**case["train"]), told["weights"], tokenizer, told["shards"],
-                parallel=ParallelTable(**case["parallel"]),
-                start=Path(case["start"]) if "start" in case else None,
-            )
+            model, settings = ModelConfig(**case["model"]), TrainTable(**case["train"])
+            start = Path(case["start"]) if "start" in case else None
+            parallel = ParallelTable(**case["parallel"])
+            if settings.objective == "documents":
+                job = documents_job(
+                    model, settings, told["weights"], tokenizer, told["shards"], parallel=parallel, start=start
+                )  # fmt: skip
+            else:
+                tuned = chats_job if settings.objective == "chat" else preferences_job
+                template = ChatTemplate.for_tuning(start, tokenizer)
+                job = tuned(model, settings, tokenizer, Path(case["examples"]), start, template, parallel=parallel)
             train(job, Path(case["run"]), report, ranks)
 
 

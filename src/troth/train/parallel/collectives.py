@@ -22,6 +22,13 @@ def sum_and_share(x: torch.Tensor, dim: int, group: dist.ProcessGroup) -> torch.
     return out
 
 
+def sum_over(x: torch.Tensor, groups: list[dist.ProcessGroup]) -> torch.Tensor:
+    """The sum over all ranks of the groups, one group after another, which each rank has; so are its gradients."""
+    for group in groups:
+        x = _Sum.apply(x, group)
+    return x
+
+
 def exchange(x: torch.Tensor, receive: list[int], send: list[int], group: dist.ProcessGroup) -> torch.Tensor:
     """Send the first `send[0]` rows to rank 0 and so on; the rows that come, `receive[0]` from rank 0 and so on."""
     out: torch.Tensor = _Exchange.apply(x, receive, send, group)
@@ -40,6 +47,12 @@ def _summed(x: torch.Tensor, dim: int, group: dist.ProcessGroup) -> torch.Tensor
     out = first.new_empty(len(first) // group.size(), *first.shape[1:])
     _reduce_scatter(out, first, group=group)
     return out.movedim(0, dim)
+
+
+def _sum(x: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
+    out = x.clone()
+    dist.all_reduce(out, group=group)
+    return out
 
 
 class _Gather(torch.autograd.Function):
@@ -62,6 +75,17 @@ class _SumAndShare(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         return _gathered(grad, ctx.dim, ctx.group), None, None
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
+        ctx.group = group
+        return _sum(x, group)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return _sum(grad, ctx.group), None
 
 
 class _Exchange(torch.autograd.Function):

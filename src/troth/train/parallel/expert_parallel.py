@@ -20,7 +20,8 @@ def share_out(experts: Experts, mesh: Mesh) -> None:
             over, places = mesh.sparse["ep", "etp"], [Shard(0), Shard(SIZE)]
         else:
             over, places = mesh.sparse["ep"], [Shard(0)]
-        setattr(experts, name, nn.Parameter(distribute_tensor(weight.detach(), over, places, src_data_rank=None)))
+        part = distribute_tensor(weight.detach(), over, places, src_data_rank=None)
+        setattr(experts, name, nn.Parameter(part, requires_grad=weight.requires_grad))
     experts.transport = AllToAll(mesh)
 
 
@@ -37,8 +38,7 @@ class AllToAll:
         sent_RE = counts_E.view(self.ep, -1).repeat_interleave(self.etp, 0)
         ones = [1] * ranks
         got_RE = exchanged(sent_RE, ones, ones, self.group)
-        # The only wait for the device: how many rows go and come must be known to the host.
-        send, receive = torch.stack((sent_RE.sum(1), got_RE.sum(1))).tolist()
+        send, receive = self.rows(x_MD, sent_RE, got_RE)
         there_LD = exchange(self._to_each_part(x_MD, send), receive, send, self.group)
         # Rows come rank by rank; their experts want them expert by expert.
         expert_RE = torch.arange(got_RE.shape[1], device=x_MD.device).repeat(ranks)
@@ -47,6 +47,16 @@ class AllToAll:
         place_L = torch.empty_like(order_L).scatter_(0, order_L, torch.arange(len(order_L), device=x_MD.device))
         back_LD = exchange(out_LD.index_select(0, place_L), send, receive, self.group)
         return self._sum_of_parts(back_LD, send)
+
+    def rows(
+        self, x_MD: torch.Tensor, sent_RE: torch.Tensor, got_RE: torch.Tensor
+    ) -> tuple[list[int], list[int]]:
+        """How many of the rows go to each rank, once to each part of an expert, and how many come from each.
+
+        The only wait for the device: the host must know.
+        """
+        send, receive = torch.stack((sent_RE.sum(1), got_RE.sum(1))).tolist()
+        return send, receive
 
     def _to_each_part(self, x_MD: torch.Tensor, send: list[int]) -> torch.Tensor:
         if self.etp == 1:

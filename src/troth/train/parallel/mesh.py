@@ -59,6 +59,11 @@ class Mesh:
         return self.whole.get_group(name)
 
     @property
+    def times(self) -> list[dist.ProcessGroup]:
+        """The groups, one inside another, of ranks that have some times each of the same rows."""
+        return [self.group(name) for name in ("cp", "tp") if self.whole[name].size() > 1]
+
+    @property
     def rows_rank(self) -> int:
         """Which share of the rows of its replica group this rank reads."""
         return self.rank("dp_replicate") * self.layout.dp_shard + self.rank("dp_shard")

@@ -2,6 +2,7 @@
 
 import torch
 import torch.distributed as dist
+from torch.distributed.fsdp import FSDPModule
 
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
@@ -9,18 +10,21 @@ from troth.model.initialise import initialise
 from troth.model.moe import MoE
 from troth.model.mtp import MTP
 from troth.system import Layout, TrainTable
+from troth.train.lora import adapt, fill_adapters, lora_names
 from troth.train.objective import Objective, Share, look_ahead
 from troth.train.parallel.mesh import Mesh
 from troth.train.parallel.parallelize import parallelize
 from troth.train.parallel.pipeline import Pipeline, stages_of
 from troth.train.precision import training_call
+from troth.train.preference import PreferenceBatch
 from troth.train.sequence_balance import SequenceBalance
 from troth.train.weights import weights_of
 
 
 class Network:
     """The parts of the decoder on this rank: the whole where there is no mesh. Behind the last there may be modules of
-    multi-token prediction, `mtp`, whose loss weighs `mtp_weight`."""
+    multi-token prediction, `mtp`, whose loss weighs `mtp_weight`. With `train.lora` the decoder's weights are frozen,
+    and `weights` are its adapters."""
 
     def __init__(
         self, config: ModelConfig, train: TrainTable, layout: Layout, dtype: torch.dtype, mesh: Mesh | None, device: str
@@ -28,6 +32,7 @@ class Network:
         """`dtype` is that of products; weights are in float32 or wider. Weights are not filled yet."""
         self.mesh, self.device = mesh, torch.device(device)
         self.micro_batches, self.rows_ranks = layout.micro_batches, layout.rows_ranks
+        self.micro_batch_rows = train.sequences // (layout.rows_ranks * layout.micro_batches)
         self.mtp_weight = train.mtp_weight
         layers = [range(config.num_hidden_layers)]
         if mesh is not None:
@@ -38,12 +43,16 @@ class Network:
         share = Share.of(mesh, train.sequence_length, device)
         self.objectives: list[Objective] = []
         wide = torch.promote_types(dtype, torch.float32)
+        adapted = [] if train.lora is None else lora_names(config, train.lora.patterns)
         for part in layers:
             with torch.device("meta"):
                 decoder = Decoder(config, part).to(wide).train()
                 with_mtp = decoder.last and train.mtp_weight > 0
                 mtp = MTP(config, train.mtp_depth).to(wide).train() if with_mtp else None
-            objective = Objective(decoder, call, train.z_loss, share, mesh, mtp)
+            if train.lora is not None:
+                here = dict(decoder.named_modules())
+                adapt(decoder, [name for name in adapted if name in here], train.lora.rank, train.lora.alpha)
+            objective = Objective(decoder, call, train, share, mesh, mtp)
             if mesh is not None:
                 parallelize(objective, mesh, dtype)
             objective.to_empty(device=device)
@@ -52,6 +61,7 @@ class Network:
             self.objectives.append(objective)
         self.decoders = [objective.decoder for objective in self.objectives]
         self.mtp = self.objectives[-1].mtp
+        self.adapted = train.lora is not None
         self.parts: list[Decoder | MTP] = [*self.decoders, *([] if self.mtp is None else [self.mtp])]
         self.weights = weights_of(self.parts)
         self.sequence_balance: SequenceBalance | None = None
@@ -63,14 +73,14 @@ class Network:
                 moe.router.attach = self.sequence_balance
         self.pipeline: Pipeline | None = None
         if mesh is not None and layout.pp > 1:
-            sequences = train.batch_tokens // train.sequence_length
-            rows = sequences // (layout.rows_ranks * layout.micro_batches)
-            self.pipeline = Pipeline(self.objectives, mesh, rows, dtype, self.device)
+            self.pipeline = Pipeline(self.objectives, mesh, self.micro_batch_rows, dtype, self.device)
 
     def initialise(self, seed: int) -> "Network":
         """Fill the weights: the same network from the same seed, whatever the mesh."""
         for part in self.parts:
             initialise(part, seed)
+        for decoder in self.decoders:
+            fill_adapters(decoder, seed)
         return self
 
     def moe_layers(self) -> list[MoE]:
@@ -78,10 +88,12 @@ class Network:
         return [moe for part in self.parts for moe in part.moe_layers()]
 
     def forward_backward(
-        self, tokens_RT: torch.Tensor, documents_RT: torch.Tensor, targets_RT: torch.Tensor, count: int
-    ) -> torch.Tensor:
+        self, tokens_RT: torch.Tensor, documents_RT: torch.Tensor, targets_RT: torch.Tensor, count: int,
+        reference_NP2: torch.Tensor | None = None,
+    ) -> torch.Tensor:  # fmt: skip
         """Add the gradients of the loss of this rank's rows, and return its part of the loss: summed over all ranks it
-        is the mean over the `count` targets of the whole batch."""
+        is the mean over the `count` targets, or pairs, of the whole batch. Of preferences, `reference_NP2` is that of a
+        `PreferenceBatch`, [rows / 2, pairs, 2]."""
         share = self.objectives[0].share
         times = share.tokens_S
         tokens, targets = tokens_RT[:, times], targets_RT[:, times]
@@ -90,16 +102,49 @@ class Network:
         if self.sequence_balance is not None:
             self.sequence_balance.sequences = len(tokens_RT) * self.rows_ranks
         if self.pipeline is not None:
-            return self.pipeline.forward_backward(tokens, documents_RT, targets)
+            more = {} if reference_NP2 is None else {"reference_RP2": reference_NP2}
+            return self.pipeline.forward_backward(tokens, documents_RT, targets, **more)
         (objective,) = self.objectives
         total = torch.zeros((), device=self.device)
-        rows = [tokens, documents_RT, targets]
+        rows = {"inputs": tokens, "documents_BT": documents_RT, "targets_BS": targets}
         if self.mtp is not None:
-            rows += [x[..., times] for x in look_ahead(tokens_RT, documents_RT, targets_RT, len(self.mtp.layers))]
-        for micro_batch in zip(*(x.chunk(self.micro_batches) for x in rows), strict=True):
-            loss = objective(*micro_batch).sum()
+            ahead = look_ahead(tokens_RT, documents_RT, targets_RT, len(self.mtp.layers))
+            rows |= {name: x[..., times] for name, x in zip(("ahead_BKS", "targets_BKS"), ahead, strict=True)}
+        if reference_NP2 is not None:
+            rows["reference_RP2"] = reference_NP2
+        for micro_batch in zip(*(x.chunk(self.micro_batches) for x in rows.values()), strict=True):
+            loss = objective(**dict(zip(rows, micro_batch, strict=True))).sum()
             loss.backward()
             total = total + loss.detach()
+        return total
+
+    @torch.no_grad()
+    def answer_log_probs(self, batch: PreferenceBatch) -> torch.Tensor | None:
+        """Log-probabilities [rows / 2, pairs, 2] of the answers of at most `micro_batch_rows` rows; None on ranks that
+        do not have the last layer. All ranks call it, with batches of their own where they read different rows."""
+        tokens, documents, targets, reference = (
+            torch.from_numpy(x).to(self.device) for x in (batch.inputs, batch.documents, batch.targets, batch.reference)
+        )
+        times = self.objectives[0].share.tokens_S
+        tokens, targets = tokens[:, times], targets[:, times]
+        for objective in self.objectives:
+            objective.eval()
+        if self.pipeline is not None:
+            found = self.pipeline.forward(tokens, documents, targets, reference_RP2=reference)
+        else:
+            found = self.objectives[0](tokens, documents, targets, reference_RP2=reference)
+        for objective in self.objectives:
+            objective.train()
+            if isinstance(objective, FSDPModule):
+                objective.reshard()  # Or the next pass would take the weights of this one, whatever is loaded now.
+        return found
+
+    def take_figures(self) -> torch.Tensor:
+        """This rank's part of the figures, named `FIGURES`, of the batch since they were taken last; empty but for
+        preferences."""
+        total = torch.stack([objective.figures for objective in self.objectives]).sum(0)
+        for objective in self.objectives:
+            objective.figures.zero_()
         return total
 
     @torch.no_grad()

@@ -48,7 +48,10 @@ def _shard_experts(moe: MoE, mesh: Mesh, policy: MixedPrecisionPolicy) -> None:
     here = moe.experts.config.num_experts // layout.ep
 
     def place(weight: nn.Parameter) -> Shard | None:
-        """Whole experts while each rank gets one at least, so that Muon finds whole matrices; else a share of each."""
-        return None if here >= layout.expert_shard else Shard(min(expert_parallel.SIZE, weight.dim() - 1))
+        """Whole experts while each rank gets one at least, so that Muon finds whole matrices; else a share of each.
+        Thin adapters may not be divisible there; no Muon looks at these."""
+        dim = min(expert_parallel.SIZE, weight.dim() - 1)
+        whole = here >= layout.expert_shard or weight.shape[dim] % layout.expert_shard
+        return None if whole else Shard(dim)
 
     fully_shard(moe.experts, mesh=mesh.spread(mesh.sparse, "expert_shard"), mp_policy=policy, shard_placement_fn=place)

@@ -1,6 +1,9 @@
 """Pipeline parallelism by torch's own schedules: which stages a rank has, and how micro-batches run through them."""
 
+from typing import Any
+
 import torch
+import torch.distributed as dist
 from torch.distributed.pipelining import PipelineStage
 from torch.distributed.pipelining.schedules import PipelineScheduleMulti, PipelineScheduleSingle, get_schedule_class
 
@@ -26,6 +29,7 @@ class Pipeline:
         config, times = objectives[0].decoder.config, len(objectives[0].share.tokens_S)
         hidden = torch.empty(rows, times, config.hidden_size, dtype=dtype, device="meta", requires_grad=True)
         tokens = torch.empty(rows, times, dtype=torch.int64, device="meta")
+        self.width = config.hidden_size
         wide = torch.promote_types(dtype, torch.float32)
         loss = torch.empty(1, dtype=wide, device="meta", requires_grad=True)
         self.rows = rows
@@ -37,21 +41,42 @@ class Pipeline:
             )
             for objective, stage in zip(objectives, stages_of(mesh.rank("pp"), layout), strict=True)
         ]  # fmt: skip
+        self.group, self.dtype = mesh.group("pp"), dtype
+        self.owner = {stage: rank for rank in range(layout.pp) for stage in stages_of(rank, layout)}
         self.name = layout.schedule
         self.schedule: PipelineScheduleSingle | PipelineScheduleMulti | None = None
         self.scheduled = 0
         self.first = any(objective.decoder.first for objective in objectives)
         self.last = any(objective.decoder.last for objective in objectives)
 
-    def forward_backward(self, tokens: torch.Tensor, documents: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Run a batch there and back; this rank's part of the loss, which is zero but on the last stage's ranks."""
+    def forward_backward(
+        self, tokens: torch.Tensor, documents: torch.Tensor, targets: torch.Tensor, **more: Any
+    ) -> torch.Tensor:
+        """Run a batch there and back; this rank's part of the loss, which is zero but on the last stage's ranks.
+        `more` is what objectives are given besides."""
         losses: list[torch.Tensor] = []
         inputs = (tokens,) if self.first else ()
         self._schedule(len(tokens) // self.rows).step(
-            *inputs, documents_BT=documents, targets_BS=targets, return_outputs=False,
+            *inputs, documents_BT=documents, targets_BS=targets, **more, return_outputs=False,
             target=targets if self.last else None, losses=losses if self.last else None,
         )
         return torch.stack(losses).sum() if losses else torch.zeros((), device=tokens.device)
+
+    def forward(
+        self, tokens: torch.Tensor, documents: torch.Tensor, targets: torch.Tensor, **more: Any
+    ) -> torch.Tensor | None:
+        """Run rows there and not back, stage after stage; what the last returns, None but on its ranks. While a stage
+        has some rows, those before it may have the next."""
+        h, rank = tokens, self.group.rank()
+        for stage in self.stages:
+            before, behind = (self.owner.get(stage.stage_index + by, rank) for by in (-1, 1))
+            if before != rank:
+                h = torch.empty(*tokens.shape, self.width, dtype=self.dtype, device=tokens.device)
+                dist.recv(h, group=self.group, group_src=before)
+            h = stage.submod(h, documents, targets, **more)
+            if behind != rank:
+                dist.send(h.contiguous(), group=self.group, group_dst=behind)
+        return h if self.last else None
 
     def _schedule(self, micro_batches: int) -> PipelineScheduleSingle | PipelineScheduleMulti:
         if self.schedule is None or micro_batches != self.scheduled:

@@ -1,5 +1,6 @@
 """Weights from a Hugging Face folder: each rank reads what it holds of them, one tensor at a time."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -7,6 +8,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from troth.model.config import ModelConfig
+from troth.model.decoder import Decoder
 from troth.model.families.configs import FAMILIES, read_config
 from troth.model.families.folder import TensorFolder
 from troth.model.families.weights import read_tensors, stored_shapes, stores_experts_apart
@@ -30,7 +32,7 @@ def start_from(folder: Path, network: Network) -> None:
         raise ValueError(f"{files.place[extra[0]]}: unexpected tensor {extra[0]}")
     for decoder in network.decoders:
         for name, tensor in decoder.state_dict().items():
-            if config.tie_word_embeddings and name == "lm_head.weight":
+            if ".lora_" in name or (config.tie_word_embeddings and name == "lm_head.weight"):
                 continue
             if not isinstance(tensor, DTensor):
                 read_tensors(files, config, [(name, tensor)])
@@ -42,6 +44,18 @@ def start_from(folder: Path, network: Network) -> None:
                 whole = whole.to(tensor.device)
                 part = distribute_tensor(whole, tensor.device_mesh, tensor.placements, src_data_rank=None)
                 tensor.to_local().copy_(part.to_local())
+
+
+def folder_tensors(folder: Path, config: ModelConfig) -> Iterator[tuple[str, torch.Tensor]]:
+    """A network's tensors in a folder of this shape, by their names in the network, in float32, one after another."""
+    files = TensorFolder(folder)
+    with torch.device("meta"):
+        expected = Decoder(config).state_dict()
+    for name, like in expected.items():
+        if not (config.tie_word_embeddings and name == "lm_head.weight"):
+            tensor = torch.empty_like(like, device="cpu")
+            read_tensors(files, config, [(name, tensor)])
+            yield name, tensor
 
 
 def _read_experts(files: TensorFolder, config: ModelConfig, name: str, tensor: DTensor) -> None:

@@ -1,0 +1,71 @@
+"""What a run without numbers takes for granted where the real one looks at them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import placement_types
+
+from troth.model import scores
+from troth.train.dry_run.replaced import replaced
+from troth.train.parallel.expert_parallel import AllToAll
+
+
+@contextmanager
+def assumed(gpu: bool) -> Iterator[None]:
+    """Each rank gets its even share of the tokens' choices, every token has a target, and attention, where it goes
+    block by block, looks at all keys. With `gpu`, attention and DTensor's exchanges are those of GPUs, though tensors
+    say that they are on a CPU."""
+    answers: list[tuple[Any, str, Any]] = [
+        (AllToAll, "rows", _even_rows), (scores.SeenBetween, "find_spans", _all_keys),
+    ]  # fmt: skip
+    if gpu:
+        answers += [
+            (scores, "fused_is_faster", lambda q_BHTd: True),
+            (placement_types, "shard_dim_alltoall", _all_to_all),
+        ]
+    with replaced(answers):
+        yield
+
+
+def _even_rows(
+    self: AllToAll, x_MD: torch.Tensor, sent_RE: torch.Tensor, got_RE: torch.Tensor
+) -> tuple[list[int], list[int]]:
+    each, over = divmod(len(x_MD), self.ep)
+    rows = [each + (place < over) for place in range(self.ep) for _ in range(self.etp)]
+    return rows, rows
+
+
+def _all_keys(self: scores.SeenBetween, rows: int) -> list[scores.Span]:
+    return [scores.Span(0, self.keys, 0) for _ in self.high.split(rows)]
+
+
+def _all_to_all(x: torch.Tensor, gather_dim: int, shard_dim: int, mesh: DeviceMesh, mesh_dim: int) -> torch.Tensor:
+    """What DTensor does but on a CPU, where it gathers all and keeps a part; its steps are one operation there, of
+    which fake tensors know too little."""
+    group = mesh.get_group(mesh_dim)
+    send = x.unflatten(shard_dim, (group.size(), -1)).movedim(shard_dim, 0).contiguous()
+    received = torch.empty_like(send)
+    dist.all_to_all_single(received, send, group=group)
+    return received.movedim(0, gather_dim).flatten(gather_dim, gather_dim + 1).contiguous()
+
+
+def _grouped(a: torch.Tensor, b: torch.Tensor, offsets: torch.Tensor, *_: None) -> torch.Tensor:
+    """The result of a grouped product: rows in groups, or, between two matrices, one product for each group."""
+    if a.dim() == 2 and b.dim() == 2:
+        return a.new_empty(len(offsets), a.shape[0], b.shape[1])
+    return a.new_empty(a.shape[0], b.shape[-1])
+
+
+ANSWERS: dict[Any, Callable[..., Any]] = {
+    torch.ops.aten.nonzero.default: lambda x: x.new_empty(x.numel(), x.dim(), dtype=torch.int64),
+    torch.ops.aten._grouped_mm.default: _grouped,
+    # Of a step: the number of targets, and a pipeline's vote that all stages know their shapes.
+    torch.ops.aten._local_scalar_dense.default: lambda x: 1,
+    # Asked for at each operation, and slow to find out otherwise.
+    torch.ops.prim.device.default: lambda x: x.fake_device,
+}
+"""What operations return that fake tensors have no answer to, on a CPU at least."""

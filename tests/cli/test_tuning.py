@@ -1,0 +1,163 @@
+"""`troth train --objective`: chats are learned and said, preferences move answers apart, adapters are a folder."""
+
+import json
+import shutil
+import sys
+
+import pytest
+import torch
+import torch.distributed.checkpoint
+
+from troth.cli.main import main
+from troth.model.chat_template import ChatTemplate
+from troth.model.families.weights import load_weights
+from troth.model.tokenizer import Tokenizer
+from troth.train.adapters import load_adapters
+
+CHATS = [("What is 2 + 2?", "It is 4."), ("Who sailed in 1492?", "Columbus did."), ("Is all gold?", "No.")]
+SHAPE = [
+    "data.weights={ documents = 1.0 }", "train.steps=60", "model.vocab_size=300",
+    "model.hidden_size=32", "model.intermediate_size=48", "model.moe_intermediate_size=16",
+    "model.num_dense_layers=1", "model.num_attention_heads=2", "model.num_key_value_heads=1", "model.head_dim=16",
+    "model.num_experts=4", "model.sliding_window=32",
+]  # fmt: skip
+SETTINGS = [
+    "train.precision=float32", "train.fill_in_middle=0", "train.log_every=1", "train.sequence_length=64",
+    "train.batch_tokens=256", "train.muon_lr=0.01", "train.adam_lr=0.01",
+    "train.checkpoint_every=5",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def troth(monkeypatch, capsys):
+    """Runs `troth train` here and returns what it said, to whom; `settings` are what `--set` changes."""
+
+    def run(*arguments, settings=(), code=0):
+        changes = [word for change in (*SETTINGS, *settings) for word in ("--set", change)]
+        monkeypatch.setattr(sys, "argv", ["troth", "train", *map(str, arguments), *changes])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capsys.readouterr()
+        assert ended.value.code == code, told.err
+        return told
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Files of chats and preferences, and a small model of a few documents."""
+    home = tmp_path_factory.mktemp("tuning")
+    chats = [
+        {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]}
+        for asked, said in CHATS
+    ]
+    pairs = [{"prompt": asked, "chosen": f" {said}", "rejected": " I do not know."} for asked, said in CHATS]
+    for name, lines in (("chats", chats), ("pairs", pairs), ("documents", [{"text": json.dumps(chats) * 4}] * 5)):
+        (home / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return home
+
+
+@pytest.fixture
+def base(home, troth):
+    out = home / "base"
+    if not (out / "model").exists():
+        troth(home / "documents.jsonl", "--out", out, settings=SHAPE)
+    return out / "model"
+
+
+def reports(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@torch.no_grad()
+def answer(model, folder, question):
+    """What a network says, greedily, asked as its folder's template asks."""
+    tokenizer = Tokenizer.load(folder)
+    ids = ChatTemplate.from_folder(folder, tokenizer).encode([{"role": "user", "content": question}])
+    asked = len(ids)
+    while ids[-1] != tokenizer.special["<|end|>"] and len(ids) < asked + 40:
+        ids.append(int(model.logits(model(torch.tensor([ids])))[0, -1].argmax()))
+    return tokenizer.decode(ids[asked:])
+
+
+def test_chats_are_learned_and_said(home, base, troth, tmp_path):
+    told = troth(
+        home / "chats.jsonl", "--from", base, "--objective", "chat", "--out", tmp_path, settings=["train.epochs=80"]
+    )
+    assert "3 chats, 3 examples" in told.err
+    found = reports(tmp_path)
+    assert len(found) == 40  # 2 rows an epoch in batches of 4
+    assert found[-1]["loss"] < 0.1 < found[0]["loss"]
+    for asked, said in CHATS:
+        assert answer(load_weights(tmp_path / "model"), tmp_path / "model", asked) == f"{said}<|end|>"
+
+
+def test_adapters_are_learned_and_are_the_merged_model(home, base, troth, tmp_path):
+    changes = ["train.steps=60", "train.lora.rank=8", "train.adam_lr=0.03"]
+    told = troth(home / "chats.jsonl", "--from", base, "--objective", "chat", "--out", tmp_path, settings=changes)
+    assert told.out == f"Model: {tmp_path}/model\n"
+    assert reports(tmp_path)[-1]["loss"] < reports(tmp_path)[0]["loss"] / 3
+    adapted, merged = load_weights(base), load_weights(tmp_path / "model")
+    before = {name: tensor.clone() for name, tensor in adapted.state_dict().items()}
+    load_adapters(adapted, tmp_path / "adapters")
+    tokens = torch.arange(3, 43)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(merged(tokens), adapted(tokens), atol=1e-3, rtol=1e-3)
+    for name, tensor in merged.state_dict().items():
+        frozen = not name.endswith("_proj.weight") and "experts" not in name.rsplit(".", 2)[-2]
+        assert torch.equal(tensor, before[name]) or not frozen, name
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_preferences_move_answers_apart(home, base, troth, tmp_path, adapted):
+    changes = ["train.steps=12", "train.preference.beta=0.2", "train.lora.rank=4"][: 2 + adapted]
+    told = troth(home / "pairs.jsonl", "--from", base, "--objective", "preference", "--out", tmp_path, settings=changes)
+    assert "3 pairs" in told.err
+    assert "accuracy 100%" in told.err
+    found = reports(tmp_path)
+    assert found[0]["loss"] == pytest.approx(0.6931, abs=1e-3)  # log(2): the two are one still
+    assert found[-1]["margin"] > found[2]["margin"] > 0
+    assert found[-1]["accuracy"] == 1
+    # Killed before the end and started again, it ends as it did.
+    ended = (tmp_path / "model" / "model.safetensors").read_bytes()
+    shutil.rmtree(tmp_path / "model")
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-000000005", "step-000000010"]
+    shutil.rmtree(tmp_path / "checkpoints" / "step-000000010")
+    troth(home / "pairs.jsonl", "--from", base, "--objective", "preference", "--out", tmp_path, settings=changes)
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == ended
+    # With adapters, no checkpoint has the weights that do not learn.
+    names = torch.distributed.checkpoint.FileSystemReader(tmp_path / "checkpoints" / "step-000000010").read_metadata()
+    assert adapted == all(".lora_" in name for name in names.state_dict_metadata if name.startswith("model."))
+
+
+@pytest.mark.parametrize(
+    ("words", "changes", "told"),
+    [
+        (["--objective", "chat"], [], "train.objective='chat': a model is tuned; name its folder (--from)"),
+        (["--objective", "chats"], [], "train.objective='chats': input should be 'documents', 'chat' or 'preference'"),
+        (["--from", "{base}", "--objective", "chat"], ["train.lora.patterns=['wq']"], "'wq' fits none of down_proj"),
+        (["--from", "{base}", "--objective", "chat"], ["train.lora.ranks=2"], "known here: rank, alpha, patterns"),
+        (["--from", "{base}", "--objective", "chat"], ["train.sequence_length=5"], "no chat has an answer that begins"),
+        (["--from", "{base}", "--objective", "preference"], [], "chats.jsonl:1: no key 'chosen'"),
+        (
+            ["--from", "{base}", "--objective", "preference"], ["parallel.micro_batches=4"],
+            "leaves 1 of the 4 sequences of a batch to each, and the answers of a pair stay together",
+        ),
+        ([], ["train.epochs=2"], "epochs=2.0: for objective chat or preference"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line(home, base, troth, tmp_path, words, changes, told):
+    words = [word.format(base=base) for word in words]
+    said = troth(home / "chats.jsonl", *words, "--out", tmp_path / "run", settings=changes, code=2)
+    assert told in said.err.splitlines()[-1]
+    assert not (tmp_path / "run" / "model").exists()

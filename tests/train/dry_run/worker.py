@@ -1,0 +1,69 @@
+"""Real ranks take one real step; each writes down the most memory that torch's profiler saw it hold at a time."""
+
+import gc
+import json
+import sys
+import time
+from datetime import timedelta
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from troth.model.config import ModelConfig
+from troth.system import ParallelTable, TrainTable, lay_out
+from troth.train.batches import Batch
+from troth.train.optim import build_optimizers
+from troth.train.parallel.mesh import Mesh
+from troth.train.parallel.network import Network
+from troth.train.precision import DTYPES
+from troth.train.step import step
+
+STEP = "a step of training"
+
+
+def peak(model: ModelConfig, train: TrainTable, parallel: ParallelTable) -> int:
+    """Bytes, of everything that torch's allocator gave out."""
+    layout = lay_out(parallel, model, train, dist.get_world_size())
+    mesh = Mesh.over(layout, "cpu")
+    dtype = DTYPES[train.precision]
+    rows = train.batch_tokens // train.sequence_length // layout.rows_ranks
+    zeros = np.zeros((rows, train.sequence_length), dtype=np.int64)
+    gc.collect()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        network = Network(model, train, layout, dtype, mesh, "cpu").initialise(0)
+        optimizers = build_optimizers(network.weights, train.muon_lr, train.adam_lr, train.weight_decay, dtype)
+        with record_function(STEP):
+            step(network, optimizers, Batch(zeros, zeros, zeros), 1.0, train)
+    assert profiler.profiler is not None
+    events = sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns())
+    start = next(event.start_ns() for event in events if event.name() == STEP)
+    memory = [event for event in events if event.name() == "[memory]"]
+    held = accumulate(event.nbytes() for event in memory)
+    return max(total for event, total in zip(memory, held, strict=True) if event.start_ns() >= start)
+
+
+def let_go() -> None:
+    """Let threads of gloo, which are not profiled, drop what they were handed before this one does."""
+    wait = dist.Work.wait
+
+    def wait_longer(work: dist.Work, *timeout: timedelta) -> bool:
+        done = wait(work, *timeout)
+        time.sleep(0.002)
+        return done
+
+    dist.Work.wait = wait_longer  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    job = json.loads(Path(sys.argv[1]).read_text())
+    dist.init_process_group("gloo")
+    let_go()
+    kinds = {"model": ModelConfig, "train": TrainTable, "parallel": ParallelTable}
+    peaks = [peak(**{name: kind(**case[name]) for name, kind in kinds.items()}) for case in job]
+    Path(f"{sys.argv[1]}.{dist.get_rank()}").write_text(json.dumps(peaks))
+    dist.destroy_process_group()
