@@ -11,7 +11,7 @@ import pytest
 import troth
 from troth.system import load_system
 from troth.train.environment import code_version, environment
-from troth.train.run import add_to_history, hold, open_run, save_record
+from troth.train.run import add_to_history, held, open_run, save_record
 
 DATA = {"tokens": {"prose": 1000}, "weights": {"prose": 1.0}, "versions": {"prose": "sha256:ab"}}
 
@@ -100,11 +100,16 @@ def test_the_commit_is_that_of_this_checkout():
 
 
 def test_one_training_at_a_time_has_a_folder_until_it_ends_however_it_does(tmp_path):
-    program = f"import time; from pathlib import Path; from troth.train.run import hold; hold(Path({str(tmp_path)!r}))"
-    command = [sys.executable, "-c", f"{program}; print('held', flush=True); time.sleep(60)"]
+    imports = "import time; from pathlib import Path; from troth.train.run import held"
+    body = f"with held(Path({str(tmp_path)!r})):\n    print('held', flush=True)\n    time.sleep(60)"
+    command = [sys.executable, "-c", f"{imports}\n{body}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(ValueError, match=f"process {other.pid} on .* is training it; wait for it or end it"):
-            hold(tmp_path, patience=0.1)
+        told = f"process {other.pid} on .* is training it; wait for it or end it"
+        with pytest.raises(ValueError, match=told), held(tmp_path, patience=0.1):
+            pass
         other.kill()
-        hold(tmp_path)
+        with held(tmp_path):
+            pass
+        with held(tmp_path, patience=0.0):
+            pass

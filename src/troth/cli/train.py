@@ -3,6 +3,7 @@ Slurm or Ray start."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,12 +75,12 @@ def command(
     from troth.model.counts import count_parameters
     from troth.system import lay_out
     from troth.train.parallel.ranks import joined
-    from troth.train.run import hold
+    from troth.train.run import held
     from troth.train.trainer import train
 
-    with joined() as ranks:
+    with joined() as ranks, ExitStack() as stack:
         ranks.once(lambda: lay_out(settings.parallel, settings.model, settings.train, ranks.world))
-        ranks.once(lambda: hold(out))
+        ranks.once(lambda: stack.enter_context(held(out)))
         own = tokenizer or start or out / "tokenizer"
         if settings.train.objective == "documents":
             ranks.once(lambda: _tokenise(documents, settings, own, out))

@@ -5,6 +5,8 @@ import json
 import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -60,8 +62,9 @@ def open_run(
     return record
 
 
-def hold(run: Path, patience: float = 20.0) -> None:
-    """Keep other trainings out of a folder until this process ends, in whatever way it does.
+@contextmanager
+def held(run: Path, patience: float = 20.0) -> Iterator[None]:
+    """Keep other trainings out of a folder meanwhile, or until this process ends, in whatever way it does.
 
     Waits for `patience` seconds, since ranks of a run that is started anew may be just about to end. Raises ValueError
     naming the process that has the folder. On a file system without locks nothing is held.
@@ -80,10 +83,13 @@ def hold(run: Path, patience: float = 20.0) -> None:
                 raise ValueError(f"{run}: {holder} is training it; wait for it or end it") from None
             time.sleep(0.2)
         except OSError:
-            os.close(handle)
-            return
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, f"process {os.getpid()} on {platform.node()}".encode(), 0)
+            break
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"process {os.getpid()} on {platform.node()}".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _filled(table: type[BaseModel], recorded: dict[str, Any], where: str) -> dict[str, Any]:
