@@ -75,6 +75,7 @@ if preflight:
     for probe in preflight.probes:
         print(probe.rank, bool(probe.host), *(figure > 0 for figure in probe.figures))
     print(*preflight.warnings(1e-6))
+dist.barrier()  # A rank that leaves while another still talks ends that one.
 dist.destroy_process_group()
 """
 

@@ -92,6 +92,7 @@ if rank == 2:
     flip(model.weight.detach().to_local(), 3)
 told.append(compare())
 print(json.dumps(told))
+dist.barrier()  # A rank that leaves while another still talks ends that one.
 dist.destroy_process_group()
 """
 

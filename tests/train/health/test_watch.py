@@ -117,6 +117,7 @@ with Watch(Path(sys.argv[1]), WatchRule(beat=0.2, least=2, first=9, multiple=3, 
         watch.enter(step, "all-reduce")
         dist.all_reduce(torch.ones(1))
 print(f"rank {dist.get_rank()} done in attempt {attempt}", flush=True)
+dist.barrier()  # A rank that leaves while another still talks ends that one.
 dist.destroy_process_group()
 """
 
