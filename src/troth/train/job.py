@@ -70,6 +70,7 @@ def documents_job(
     )  # fmt: skip
     data = {
         "tokens": {name: collection.size for name, collection in collections.items()},
+        "versions": {name: collection.version for name, collection in collections.items()},
         "weights": dict(weights),
         "stages": [stage.model_dump(by_alias=True) for stage in stages],
     }

@@ -3,6 +3,7 @@
 shards.json lists them. It is written last, so a folder without it was not finished.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -73,6 +74,11 @@ class Collection:
     def size(self) -> int:
         """Tokens in its files."""
         return sum(file.tokens for file in self.files)
+
+    @property
+    def version(self) -> str:
+        """What tells these tokens from others: a checksum over those of the files."""
+        return hashlib.sha256("".join(file.sha256 for file in self.files).encode()).hexdigest()
 
     def epoch_tokens(self, file: int) -> int:
         """Tokens that an epoch reads of a file."""
