@@ -1,0 +1,172 @@
+"""Training steps with their optimiser, here and in transformers' Trainer: tokens a second and memory.
+
+    python bench/train.py [--batch 4] [--length 512] [--steps 12] [--json]
+
+The network is the Qwen3-MoE of bench/network.py (175 million parameters, 43 million active), trained on the same random
+tokens in bf16: here by `troth.train.trainer` (float32 weights, Muon and AdamW), there by Trainer (AdamW) with float32
+weights under autocast, and once more with all in bf16. Each program runs in a process of its own, and they take their
+steps in turn; the first few are not counted. A row gives the median step, the ratio to the faster of transformers' two
+ways, the share of the matrix rate (see bench/network.py) and the most memory that the process had.
+"""
+
+import argparse
+import json
+import multiprocessing
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from idle import warn_if_busy
+from network import DEVICE, SIZES, matrix_rate, mini_sizes, write_weights
+
+from troth.model.counts import forward_flops
+from troth.model.families.configs import read_config
+from troth.model.tokenizer import Tokenizer
+from troth.system import TrainTable
+from troth.train.batches import Batch
+from troth.train.job import Job
+from troth.train.parallel.ranks import Ranks
+from troth.train.trainer import train
+
+PROGRAMS = "troth", "Trainer, autocast", "Trainer, all in bf16"
+UNTIMED = 3
+
+
+def main() -> None:
+    """Run, print a table, or JSON with --json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=4, help="sequences of a step")
+    parser.add_argument("--length", type=int, default=512, help="tokens of a sequence")
+    parser.add_argument("--steps", type=int, default=12, help="timed steps of each program")
+    parser.add_argument("--mini", action="store_true", help="layers of the sizes of the system mini")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    warn_if_busy()
+    with tempfile.TemporaryDirectory() as folder:
+        write_weights(Path(folder), SIZES | (mini_sizes() if options.mini else {}))
+        rows = run(Path(folder), options.batch, options.length, options.steps)
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        print(
+            f"{row['program']:<22} {row['tokens_per_second']:>9,.0f} tokens/s  {row['of_limit']:>4.0%} of the limit"
+            f"  {row['ratio']:>5.2f}x  {row['memory_gib']:>6.2f} GiB"
+        )
+
+
+def run(folder: Path, batch: int, length: int, steps: int) -> list[dict[str, Any]]:
+    """A row for each program."""
+    processes = multiprocessing.get_context("spawn")
+    pipes, times, limits = {}, {program: [] for program in PROGRAMS}, []
+    memory: dict[str, float] = {}
+    for program in PROGRAMS:
+        pipes[program], there = processes.Pipe()
+        processes.Process(target=contestant, args=(there, folder, program, batch, length), daemon=True).start()
+    for program in PROGRAMS:  # Each is ready before its first step.
+        pipes[program].recv()
+    for step in range(UNTIMED + steps):
+        if step >= UNTIMED:
+            limits.append(matrix_rate(torch.bfloat16))
+        for program in PROGRAMS:
+            pipes[program].send("go")
+            seconds, memory[program] = pipes[program].recv()
+            if step >= UNTIMED:
+                times[program].append(seconds)
+    medians = {program: statistics.median(measured) for program, measured in times.items()}
+    peer = min(medians[program] for program in PROGRAMS[1:])
+    operations, tokens = 3 * sum(forward_flops(read_config(folder), length).values()), batch * length
+    return [
+        {
+            "program": program, "device": DEVICE, "sequences": batch, "length": length,
+            "tokens_per_second": tokens / median, "of_limit": operations * tokens / median / statistics.median(limits),
+            "ratio": peer / median, "memory_gib": memory[program],
+        }
+        for program, median in medians.items()
+    ]  # fmt: skip
+
+
+def contestant(pipe: Any, folder: Path, program: str, batch: int, length: int) -> None:
+    """Train until the parent is gone, a step each time that it says so."""
+    began = 0.0
+
+    def between_steps() -> None:
+        nonlocal began
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+        pipe.send((time.perf_counter() - began, memory_gib()))
+        try:
+            pipe.recv()
+        except EOFError:
+            sys.exit()
+        began = time.perf_counter()
+
+    (ours if program == "troth" else theirs)(folder, program, batch, length, between_steps)
+
+
+def memory_gib() -> float:
+    """The most that this process, or its part of the device, has had."""
+    if DEVICE == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+class RandomRows:
+    """Rows of random tokens, each one document."""
+
+    def __init__(self, vocabulary: int, length: int):
+        self.vocabulary, self.length = vocabulary, length
+
+    def rows(self, first: int, last: int) -> Batch:
+        tokens = np.random.default_rng(first).integers(0, self.vocabulary, (last - first, self.length + 1))
+        return Batch(tokens[:, :-1], tokens[:, 1:], np.zeros((last - first, self.length), dtype=np.int64))
+
+
+def ours(folder: Path, program: str, batch: int, length: int, between_steps: Callable[[], None]) -> None:
+    config = read_config(folder)
+    settings = TrainTable(
+        steps=10**6, batch_tokens=batch * length, sequence_length=length, precision="bf16", log_every=1,
+        checkpoint_every=10**6,
+    )  # fmt: skip
+    rows = RandomRows(config.vocab_size, length)
+    job = Job(config, settings, Tokenizer.train(iter(["some words " * 99]), 270), rows, {}, start=folder)
+    with tempfile.TemporaryDirectory() as run:
+        train(job, Path(run), lambda metrics: between_steps(), Ranks(0, 1, DEVICE))
+
+
+def theirs(folder: Path, program: str, batch: int, length: int, between_steps: Callable[[], None]) -> None:
+    from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
+
+    class Turns(TrainerCallback):
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            between_steps()
+
+    dtype = torch.bfloat16 if "all" in program else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, experts_implementation="grouped_mm")
+    rows = RandomRows(model.config.vocab_size, length)
+
+    class Tokens(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return 10**6
+
+        def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+            row = torch.from_numpy(rows.rows(number, number + 1).inputs[0])
+            return {"input_ids": row, "labels": row}
+
+    with tempfile.TemporaryDirectory() as out:
+        arguments = TrainingArguments(
+            out, per_device_train_batch_size=batch, max_steps=10**6, bf16=True, save_strategy="no", report_to=[],
+            logging_strategy="no", disable_tqdm=True, use_cpu=DEVICE == "cpu",
+        )  # fmt: skip
+        Trainer(model, arguments, train_dataset=Tokens(), callbacks=[Turns()]).train()
+
+
+if __name__ == "__main__":
+    main()
