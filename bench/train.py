@@ -3,7 +3,8 @@
     python bench/train.py [--batch 4] [--length 512] [--steps 12] [--json]
 
 The network is the Qwen3-MoE of bench/network.py (175 million parameters, 43 million active), trained on the same random
-tokens in bf16: here by `troth.train.trainer` (float32 weights, Muon and AdamW), there by Trainer (AdamW) with float32
+tokens in bf16: here by `troth.train.trainer` (float32 weights; AdamW
+for all, and Muon for matrices), there by Trainer (AdamW) with float32
 weights under autocast, and once more with all in bf16. Each program runs in a process of its own, and they take their
 steps in turn; the first few are not counted. A row gives the median step, the ratio to the faster of transformers' two
 ways, the share of the matrix rate (see bench/network.py) and the most memory that the process had.
@@ -35,7 +36,7 @@ from troth.train.job import Job
 from troth.train.parallel.ranks import Ranks
 from troth.train.trainer import train
 
-PROGRAMS = "troth", "Trainer, autocast", "Trainer, all in bf16"
+PROGRAMS = "troth, AdamW", "troth, Muon and AdamW", "Trainer, autocast", "Trainer, all in bf16"
 UNTIMED = 3
 
 
@@ -81,7 +82,7 @@ def run(folder: Path, batch: int, length: int, steps: int) -> list[dict[str, Any
             if step >= UNTIMED:
                 times[program].append(seconds)
     medians = {program: statistics.median(measured) for program, measured in times.items()}
-    peer = min(medians[program] for program in PROGRAMS[1:])
+    peer = min(medians[program] for program in PROGRAMS[2:])
     operations, tokens = 3 * sum(forward_flops(read_config(folder), length).values()), batch * length
     return [
         {
@@ -108,7 +109,7 @@ def contestant(pipe: Any, folder: Path, program: str, batch: int, length: int) -
             sys.exit()
         began = time.perf_counter()
 
-    (ours if program == "troth" else theirs)(folder, program, batch, length, between_steps)
+    (ours if program.startswith("troth") else theirs)(folder, program, batch, length, between_steps)
 
 
 def memory_gib() -> float:
@@ -133,7 +134,7 @@ def ours(folder: Path, program: str, batch: int, length: int, between_steps: Cal
     config = read_config(folder)
     settings = TrainTable(
         steps=10**6, batch_tokens=batch * length, sequence_length=length, precision="bf16", log_every=1,
-        checkpoint_every=10**6,
+        checkpoint_every=10**6, optimizer="muon" if "Muon" in program else "adamw",
     )  # fmt: skip
     rows = RandomRows(config.vocab_size, length)
     job = Job(config, settings, Tokenizer.train(iter(["some words " * 99]), 270), rows, {}, start=folder)

@@ -73,3 +73,10 @@ def test_matrices_of_layers_go_to_muon_and_the_rest_to_adam(tiny):
     assert "layers.1.mlp.experts.gate_up_proj" in to_muon
     assert "layers.0.self_attn.q_proj.weight" in to_muon
     assert {"embed_tokens.weight", "layers.1.mlp.router.gate.weight", "norm.weight"} <= to_adam
+
+
+def test_adamw_may_have_the_matrices_too(tiny):
+    weights = weights_of([Decoder(tiny)])
+    (adam,) = build_optimizers(weights, 0.02, 0.003, 0.0, torch.float32, "adamw")
+    assert isinstance(adam, torch.optim.AdamW)
+    assert len(adam.param_groups[0]["params"]) == len(weights)

@@ -102,8 +102,9 @@ def test_stopped_and_continued_is_as_at_once(at_once, run_training, recipe, tmp_
     assert outcome(tmp_path) == outcome(at_once)
 
 
-def test_stopped_twice_in_bfloat16_is_as_at_once(run_training, recipe, tmp_path):
-    settings = recipe(precision="bf16", z_loss=1e-4, weight_decay=0.1)
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_stopped_twice_in_bfloat16_is_as_at_once(run_training, recipe, tmp_path, optimizer):
+    settings = recipe(precision="bf16", z_loss=1e-4, weight_decay=0.1, optimizer=optimizer)
     run_training(tmp_path / "whole", settings)
     for step in (5, 8):
         with pytest.raises(Killed):

@@ -29,7 +29,8 @@ class TrainTable(Table):
     """What is learned is documents, the assistant's `answers` in chats (all of a chat or its last), or which of two
     answers is preferred. `lora`, where given, is how fine-tuning leaves the weights as they are. With `epochs`, which
     fine-tuning may have, so often is everything read, however many `steps` that takes.
-    `batch_tokens` and `sequence_length` are in tokens. Learning rates are peaks of the schedule, and it ends at
+    `batch_tokens` and `sequence_length` are in tokens. `optimizer` is that of the matrices inside layers; all else
+    has AdamW. Learning rates are peaks of the schedule, and it ends at
     `lr_floor` times these; `warmup`, `decay` (which cosine does without) and `batch_ramp` are shares of all steps.
     While it ramps, a batch grows from `batch_ramp_start` tokens, an eighth of a batch where not given.
     `sequence_balance` and `mtp_weight` weigh losses beside that of the next token: that of rows whose tokens all want
@@ -49,6 +50,7 @@ class TrainTable(Table):
     answers: Literal["all", "last"] = "all"
     preference: PreferenceTable = PreferenceTable()
     lora: LoRATable | None = None
+    optimizer: Literal["muon", "adamw"] = "muon"
     muon_lr: float = Field(default=0.02, gt=0)
     adam_lr: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)

@@ -6,6 +6,7 @@ size is like AdamW's (Liu et al., 2502.16982).
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch.distributed.device_mesh import DeviceMesh
@@ -112,14 +113,15 @@ def _orthogonalise_parted(
 
 
 def build_optimizers(
-    weights: Sequence[Weight], muon_lr: float, adam_lr: float, weight_decay: float, dtype: torch.dtype
-) -> list[torch.optim.Optimizer]:
-    """Muon over the matrices inside layers; AdamW over embeddings, head, norms, routers and adapters."""
+    weights: Sequence[Weight], muon_lr: float, adam_lr: float, weight_decay: float, dtype: torch.dtype,
+    for_matrices: Literal["muon", "adamw"] = "muon",
+) -> list[torch.optim.Optimizer]:  # fmt: skip
+    """Muon, or AdamW, over the matrices inside layers; AdamW over embeddings, head, norms, routers and adapters."""
 
     def whole_matrix(w: Weight) -> bool:
         return w.name.startswith("layers.") and w.whole.dim() >= 2 and "router" not in w.name and ".lora_" not in w.name
 
-    matrices = [w for w in weights if whole_matrix(w)]
+    matrices = [w for w in weights if whole_matrix(w)] if for_matrices == "muon" else []
     inside = {id(weight) for weight in matrices}
     others = [weight for weight in weights if id(weight) not in inside]
     adam = torch.optim.AdamW(

@@ -78,7 +78,7 @@ class Training:
         self.network = Network(job.model, job.train, layout, dtype, mesh, ranks.device)
         train = job.train
         self.optimizers = build_optimizers(
-            self.network.weights, train.muon_lr, train.adam_lr, train.weight_decay, dtype
+            self.network.weights, train.muon_lr, train.adam_lr, train.weight_decay, dtype, train.optimizer
         )
         self.guard = SpikeGuard(train.on_spike)
         self.state = training_state(self.network, self.optimizers) | {"spikes": self.guard.stored}

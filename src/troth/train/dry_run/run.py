@@ -98,7 +98,9 @@ def run_rank(
         fake = FakeTensorMode(allow_non_fake_inputs=True)
         with replaced([(nn.Module, "to_empty", partialmethod(_to_empty, fake, nn.Module.to_empty))]):
             network = Network(model, train, layout, dtype, mesh, "cpu")
-        optimizers = build_optimizers(network.weights, train.muon_lr, train.adam_lr, train.weight_decay, dtype)
+        optimizers = build_optimizers(
+            network.weights, train.muon_lr, train.adam_lr, train.weight_decay, dtype, train.optimizer
+        )
         stack.enter_context(fake)
         stack.enter_context(assumed(gpu))
         tracker = stack.enter_context(Tracker(ANSWERS))
