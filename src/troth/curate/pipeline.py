@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from troth.curate.collect import Drop, Duplicate, drop_duplicates, drop_junk, kind
+from troth.curate.collect import Drop, Duplicate, drop_duplicates, drop_junk
 from troth.curate.document import Document
 from troth.curate.integrate.corpus import write_documents
 from troth.curate.integrate.ledger import write_ledger
@@ -46,7 +46,7 @@ def judged_documents(documents: list[Document]) -> list[Document]:
     voices: dict[str, set[str]] = {}
     for document in documents:
         voices.setdefault(document.collection, set()).add(document.publisher)
-    return [d for d in documents if len(voices[d.collection]) > 1 and kind(d.collection) == "prose"]
+    return [d for d in documents if len(voices[d.collection]) > 1 and d.kind == "prose"]
 
 
 def curate(

@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,8 +16,8 @@ def article(seed: int, paragraphs: int = 6) -> list[str]:
     return [" ".join(draw.choices(VOCABULARY, k=draw.randint(40, 90))) + "." for _ in range(paragraphs)]
 
 
-def document(source: str, paragraphs: list[str], published: str = "", collection: str = "documents") -> Document:
-    return Document(source, collection, "\n\n".join(paragraphs), published=published)
+def document(source: str, paragraphs: list[str], published: str = "") -> Document:
+    return Document(source, "documents", "\n\n".join(paragraphs), published=published)
 
 
 def test_a_reprint_is_found_and_the_earlier_one_stays():
@@ -68,7 +69,7 @@ def test_editions_with_other_figures_both_stay():
 
 def test_code_that_holds_the_same_prose_is_another_kind():
     text = article(1)
-    documents = [document("prose", text), document("code", text, collection="python-code")]
+    documents = [document("prose", text), replace(document("code", text), kind="code")]
     assert drop_duplicates(documents, 0.5) == (documents, [])
 
 
@@ -76,7 +77,7 @@ def test_facts_in_the_same_wording_are_no_duplicates():
     documents = fact_documents()
     assert len(documents) > 50
     assert drop_duplicates(documents, 0.5) == (documents, [])
-    again = document("z", [documents[3].text], collection="other-facts")
+    again = replace(document("z", [documents[3].text]), kind="facts")
     assert [one.of for one in drop_duplicates([*documents, again], 0.5)[1]] == [documents[3].source]
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from rensa import RMinHash, RMinHashLSH
 
-from troth.curate.collect.kinds import kind
 from troth.curate.document import Document
 
 SHINGLE_WORDS = 5
@@ -45,7 +44,7 @@ def drop_duplicates(documents: list[Document], near_duplicate: float) -> tuple[l
     stays: list[int] = []
     duplicates: list[Duplicate] = []
     for number, document in enumerate(ranked):
-        group = kind(document.collection)
+        group = document.kind
         original = first.setdefault((group, document.text), number)
         stays.append(stays[original] if original != number else number)
         if original != number:
@@ -59,7 +58,7 @@ def drop_duplicates(documents: list[Document], near_duplicate: float) -> tuple[l
             continue
         score = 0.0
         for other in sorted(index.query(hashes[number])):
-            if kind(ranked[other].collection) == group:
+            if ranked[other].kind == group:
                 shared = _containment(shingles[number], shingles[other])
                 if shared > score and shared >= near_duplicate and not _editions(document.text, ranked[other].text):
                     score, stays[number] = shared, other

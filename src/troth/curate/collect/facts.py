@@ -53,7 +53,7 @@ def _documents(table: FactTable) -> Iterator[Document]:
             rows = table.rows[start : start + _FACTS_A_DOCUMENT]
             text = "\n\n".join(sentence.format(**row) for row in rows)
             source = f"python-facts/{table.name}/{wording}#{start // _FACTS_A_DOCUMENT}"
-            yield Document(source, "python-facts", text, title=table.title)
+            yield Document(source, "python-facts", text, title=table.title, kind="facts")
 
 
 def _http_status() -> FactTable:

@@ -80,7 +80,7 @@ def _module_code(path: str, file: Path) -> Document:
     """Empty for what is too small, too large, or a table of characters rather than a program."""
     source = _source(file)
     ordinary = len(source) in _CODE_BYTES and not path.startswith("encodings/")
-    return Document(f"python-code/{path}", "python-code", source if ordinary else "", title=_name(path))
+    return Document(f"python-code/{path}", "python-code", source if ordinary else "", _name(path), kind="code")
 
 
 def _name(path: str) -> str:

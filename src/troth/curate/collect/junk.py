@@ -12,7 +12,6 @@ from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from troth.curate.collect import measures
 from troth.curate.collect.boilerplate import boilerplate_rule
-from troth.curate.collect.kinds import kind
 from troth.curate.document import Document
 
 MIN_MEAN_WORD_LENGTH = 3.0
@@ -60,7 +59,7 @@ def drop_junk(document: Document, min_words: int) -> tuple[Document | None, list
 
     Documents of code and of facts come back as they are.
     """
-    if kind(document.collection) != "prose":
+    if document.kind != "prose":
         return document, []
     kept: list[str] = []
     drops: list[Drop] = []

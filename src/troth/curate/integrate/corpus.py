@@ -1,17 +1,16 @@
 """Documents as one Parquet file, the form in which they are trained on and shared."""
 
 import os
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from troth.curate.document import Document
+from troth.curate.rows import schema
 
-_SCHEMA = pa.schema(
-    [pa.field(field.name, pa.float64() if field.name == "weight" else pa.string()) for field in fields(Document)]
-)
+_SCHEMA = schema(Document)
 
 _HEAVIEST = 100
 
@@ -37,9 +36,10 @@ def read_documents(path: Path) -> list[Document]:
     defaults = {"source": str(path), "collection": "documents"}
     rows = table.select(known).to_pylist()
     for number, row in enumerate(rows):
+        row["ancestors"] = tuple(row.get("ancestors") or ())
         weight = row.get("weight")
         if weight is None:
             row["weight"] = 1.0
         elif not (isinstance(weight, int | float) and 0 < weight <= _HEAVIEST):
             raise ValueError(f"{path}, row {number}: weight={weight!r}; expected a number above 0, at most {_HEAVIEST}")
-    return [Document(**(defaults | {key: value or "" for key, value in row.items()})) for row in rows]
+    return [Document(**(defaults | {key: value for key, value in row.items() if value is not None})) for row in rows]

@@ -1,0 +1,76 @@
+"""Rows of a dataclass in Parquet, written and read as a stream, so that memory stays flat however many there are."""
+
+import os
+import types
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_BATCH_ROWS, _BATCH_BYTES = 4096, 8 << 20
+_SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), bytes: pa.binary()}
+
+T = TypeVar("T")
+
+
+def schema(row: type) -> pa.Schema:
+    """The Arrow schema of a dataclass whose fields are str, int, float, bool, bytes, literals of text, tuples of these,
+    or one of these or None."""
+    hints = get_type_hints(row)
+    return pa.schema([pa.field(field.name, _type(hints[field.name])) for field in fields(row)])
+
+
+def _type(hint: Any) -> pa.DataType:
+    if hint in _SCALARS:
+        return _SCALARS[hint]
+    if get_origin(hint) is Literal:
+        return pa.string()
+    if get_origin(hint) is tuple:
+        return pa.list_(_type(get_args(hint)[0]))
+    assert get_origin(hint) in (Union, types.UnionType), hint
+    return _type(next(part for part in get_args(hint) if part is not type(None)))
+
+
+def write_rows(path: Path, row: type[T], rows: Iterable[T], *, weigh: Callable[[T], int] = lambda row: 0) -> int:
+    """Write `path`, which appears whole or not at all, and return the number of rows.
+
+    `weigh` gives a row's bytes where rows are large, so that no batch holds more than a few megabytes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    names = [field.name for field in fields(row)]  # type: ignore[arg-type]
+    form, count, waiting = schema(row), 0, iter(rows)
+    with pq.ParquetWriter(partial, form, compression="zstd") as writer:
+        while batch := _batch(waiting, weigh):
+            columns = [[getattr(one, name) for one in batch] for name in names]
+            arrays = [pa.array(column, kind) for column, kind in zip(columns, form.types, strict=True)]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=form))
+            count += len(batch)
+    os.replace(partial, path)
+    return count
+
+
+def _batch(waiting: Iterator[T], weigh: Callable[[T], int]) -> list[T]:
+    batch: list[T] = []
+    size = 0
+    for one in islice(waiting, _BATCH_ROWS):
+        batch.append(one)
+        size += weigh(one)
+        if size > _BATCH_BYTES:
+            break
+    return batch
+
+
+def read_rows(path: Path, row: type[T]) -> Iterator[T]:
+    """The rows of a file that `write_rows` wrote; a column that it does not have takes the field's default."""
+    with pq.ParquetFile(path) as file:
+        names = [field.name for field in fields(row) if field.name in file.schema_arrow.names]  # type: ignore[arg-type]
+        lists = {name for name in names if pa.types.is_list(file.schema_arrow.field(name).type)}
+        for batch in file.iter_batches(_BATCH_ROWS // 4, columns=names):
+            for values in zip(*(batch.column(name).to_pylist() for name in names), strict=True):
+                about = dict(zip(names, values, strict=True))
+                yield row(**about | {name: tuple(about[name] or ()) for name in lists})
