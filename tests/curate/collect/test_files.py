@@ -8,8 +8,8 @@ from fpdf import FPDF
 from hypothesis import given
 from hypothesis import strategies as st
 
-from troth.curate.collect.files import read_files
-from troth.curate.collect.text import decode, unwrap
+from troth.curate.collect import collect
+from troth.curate.collect.text import unwrap
 
 CELLS = (
     "A cell is the smallest unit of life. Every plant and every animal is built from cells, and each cell holds a copy "

@@ -2,22 +2,25 @@
 
 import re
 from collections.abc import Iterator
+from typing import BinaryIO
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from troth.curate.collect.encoding import decode
 from troth.curate.collect.page import visible_text
-from troth.curate.collect.reader import document
-from troth.curate.collect.text import clean, decode
+from troth.curate.collect.reader import Origin, document, read_whole
+from troth.curate.collect.text import clean
 from troth.curate.document import Document
 
 _FRONT = re.compile(r"---\n(.*?)\n?(?:---|\.\.\.)(?:\n|$)", re.DOTALL)
 _FIELD = re.compile(r"([A-Za-z]+):[ \t]*(.*)")
 
 
-def read_markdown(data: bytes, source: str, collection: str) -> Iterator[Document]:
+def read_markdown(stream: BinaryIO, origin: Origin) -> Iterator[Document]:
     """One document a file: its front matter of `key: value` lines, or its first heading where that has no title."""
-    text = clean(decode(data))
+    raw, encoding = decode(read_whole(stream))
+    text = clean(raw)
     front = _FRONT.match(text)
     about: dict[str, str] = {}
     if front:
@@ -25,9 +28,10 @@ def read_markdown(data: bytes, source: str, collection: str) -> Iterator[Documen
         about = {field[1].lower(): field[2].strip().strip("\"'") for field in fields}
         text = text[front.end() :]
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
-    first = next((words for kind, words in _paragraphs(tokens) if kind == "heading"), "")
+    blocks = list(_paragraphs(tokens))
+    first = next((words for kind, words in blocks if kind == "heading"), "")
     about.setdefault("title", first)
-    yield document("\n\n".join(words for _, words in _paragraphs(tokens)), source, collection, about)
+    yield document("\n\n".join(words for _, words in blocks), origin, about, encoding=encoding)
 
 
 def _paragraphs(tokens: list[Token]) -> Iterator[tuple[str, str]]:

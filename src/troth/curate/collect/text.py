@@ -1,4 +1,4 @@
-"""Clean paragraphs from raw text: decoding, stray characters, and lines that were wrapped to a fixed width."""
+"""Clean paragraphs from raw text: stray characters, and lines that were wrapped to a fixed width."""
 
 import re
 import unicodedata
@@ -9,21 +9,6 @@ _NEWLINE = re.compile(r"\r\n?|\f|\x0b|\x85")
 _ITEM = re.compile(r"\s*(?:[-*+•‣·–]|\(?\d{1,3}[.)])\s+\S")
 _BULLET = re.compile(r"^\s*[-*+•‣·–]\s+")
 _NARROWEST, _WIDEST = 30, 200
-
-
-def decode(data: bytes) -> str:
-    """Text of a file: UTF-8 (UTF-16 where a byte order mark says so), else Windows-1252. Raises ValueError."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16")
-    for encoding in ("utf-8-sig", "cp1252"):
-        try:
-            text = data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if "\0" in text:
-            break
-        return text
-    raise ValueError("neither UTF-8 nor Windows-1252 text")
 
 
 def clean(text: str) -> str:
