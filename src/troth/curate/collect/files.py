@@ -12,7 +12,7 @@ from troth.curate.collect.page import read_html
 from troth.curate.collect.pdf import read_pdf
 from troth.curate.collect.plain import read_plain
 from troth.curate.collect.reader import Origin, Rejected
-from troth.curate.collect.records import read_json_lines
+from troth.curate.collect.records import read_json, read_json_lines
 from troth.curate.collect.storage import PACKED, Source, unpacked
 from troth.curate.collect.tables import read_csv, read_tsv
 from troth.curate.collect.warc import read_warc
@@ -28,6 +28,7 @@ READERS: dict[str, Callable[[Any, Origin], Iterator[Document | Rejected]]] = {
     ".txt": read_plain,
     ".jsonl": read_json_lines,
     ".ndjson": read_json_lines,
+    ".json": read_json,
     ".csv": read_csv,
     ".tsv": read_tsv,
     ".parquet": read_parquet,

@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
-from troth.curate.collect.encoding import lines
-from troth.curate.collect.reader import Origin, Rejected, document
+from troth.curate.collect.encoding import decode, lines
+from troth.curate.collect.reader import Origin, Rejected, document, read_whole
 from troth.curate.collect.text import clean
 from troth.curate.document import Document, Kind
 
@@ -21,17 +21,34 @@ def read_json_lines(stream: io.BufferedReader, origin: Origin) -> Iterator[Docum
     for line, encoding in lines(stream):
         if line.isspace():
             continue
-        where = origin.record(number)
+        yield _read(line, origin, origin.record(number), encoding)
         number += 1
-        if not encoding:
-            yield Rejected(where, line)
-            continue
-        try:
-            yield from_record(json.loads(line), origin, where, encoding)
-        except json.JSONDecodeError as error:
-            yield Rejected(where, f"broken JSON: {error}")
-        except (ValueError, RecursionError) as error:
-            yield Rejected(where, str(error))
+
+
+def read_json(stream: io.BufferedReader, origin: Origin) -> Iterator[Document | Rejected]:
+    """JSON lines, or an array of records, which is read as a whole."""
+    if not stream.peek(1).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
+        yield from read_json_lines(stream, origin)
+        return
+    text, encoding = decode(read_whole(stream))
+    try:
+        records = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"broken JSON: {error}") from error
+    for number, record in enumerate(records):
+        yield _read(record, origin, origin.record(number), encoding)
+
+
+def _read(record: Any, origin: Origin, where: str, encoding: str) -> Document | Rejected:
+    """A record, or the line that holds it; without an encoding, what is wrong with the line."""
+    if not encoding:
+        return Rejected(where, record)
+    try:
+        return from_record(json.loads(record) if isinstance(record, str) else record, origin, where, encoding)
+    except json.JSONDecodeError as error:
+        return Rejected(where, f"broken JSON: {error}")
+    except (ValueError, RecursionError) as error:
+        return Rejected(where, str(error))
 
 
 def from_record(record: Any, origin: Origin, where: str, encoding: str) -> Document:

@@ -6,6 +6,8 @@ import unicodedata
 _INVISIBLE: dict[int, str | None] = dict.fromkeys([*range(0x20), 0x7F, 0xAD, 0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF])
 _INVISIBLE.update({ord("\n"): "\n", ord("\t"): "\t", 0xA0: " ", 0x202F: " ", 0x2028: "\n", 0x2029: "\n\n"})
 _NEWLINE = re.compile(r"\r\n?|\f|\x0b|\x85")
+_ODD = re.compile("[" + "".join(rf"\u{one:04x}" for one in (*_INVISIBLE, 0x0B, 0x0C, 0x0D, 0x85) if chr(one) not in "\n\t") + "]")
+_GAP = re.compile(r"\n{3,}")
 _ITEM = re.compile(r"\s*(?:[-*+•‣·–]|\(?\d{1,3}[.)])\s+\S")
 _BULLET = re.compile(r"^\s*[-*+•‣·–]\s+")
 _NARROWEST, _WIDEST = 30, 200
@@ -13,9 +15,11 @@ _NARROWEST, _WIDEST = 30, 200
 
 def clean(text: str) -> str:
     """The same words in Unicode NFC, without invisible characters, trailing blanks, or more than one empty line."""
-    text = unicodedata.normalize("NFC", _NEWLINE.sub("\n", text).translate(_INVISIBLE))
-    lines = (line.rstrip() for line in text.split("\n"))
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
+    if _ODD.search(text):
+        text = _NEWLINE.sub("\n", text).translate(_INVISIBLE)
+    text = unicodedata.normalize("NFC", text)
+    text = "\n".join([line.rstrip() for line in text.split("\n")])
+    return (_GAP.sub("\n\n", text) if "\n\n\n" in text else text).strip("\n")
 
 
 def unwrap(text: str) -> str:
