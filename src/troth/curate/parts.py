@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from troth.curate.document import Document
-from troth.curate.rows import read_rows, write_rows
+from troth.curate.rows import RowWriter, read_rows
 
 T = TypeVar("T")
 
@@ -41,9 +41,16 @@ class Parts:
         self._mark(part).touch()
 
     def write(self, part: int, table: str, row: type[T], rows: Iterable[T]) -> int:
-        """Write one table of a part; see `write_rows`."""
+        """Write one table of a part and return the number of its rows."""
+        with self.writer(part, table, row) as writer:
+            for one in rows:
+                writer.add(one)
+        return writer.count
+
+    def writer(self, part: int, table: str, row: type[T]) -> RowWriter[T]:
+        """The same for a table whose rows come one by one, as a context."""
         weigh: Callable[[T], int] = (lambda one: len(one.text)) if row is Document else lambda one: 0  # type: ignore[attr-defined]
-        return write_rows(self.file(part, table), row, rows, weigh=weigh)
+        return RowWriter(self.file(part, table), row, weigh)
 
     def read(self, part: int, table: str, row: type[T]) -> Iterator[T]:
         """The rows of one table of a part; none where the part has no such table."""

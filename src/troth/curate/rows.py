@@ -4,9 +4,8 @@ import os
 import types
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,34 +36,54 @@ def _type(hint: Any) -> pa.DataType:
     return _type(next(part for part in get_args(hint) if part is not type(None)))
 
 
-def write_rows(path: Path, row: type[T], rows: Iterable[T], *, weigh: Callable[[T], int] = lambda row: 0) -> int:
-    """Write `path`, which appears whole or not at all, and return the number of rows.
+class RowWriter(Generic[T]):
+    """A file of rows that are added one by one; as a context, it appears whole at the end, or not at all.
 
-    `weigh` gives a row's bytes where rows are large, so that no batch holds more than a few megabytes.
+    No more than a few megabytes of rows wait to be written; `weigh` gives a row's bytes where rows are large.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    names = [field.name for field in fields(row)]  # type: ignore[arg-type]
-    form, count, waiting = schema(row), 0, iter(rows)
-    with pq.ParquetWriter(partial, form, compression="zstd") as writer:
-        while batch := _batch(waiting, weigh):
-            columns = [[getattr(one, name) for one in batch] for name in names]
-            arrays = [pa.array(column, kind) for column, kind in zip(columns, form.types, strict=True)]
-            writer.write_table(pa.Table.from_arrays(arrays, schema=form))
-            count += len(batch)
-    os.replace(partial, path)
-    return count
+
+    def __init__(self, path: Path, row: type[T], weigh: Callable[[T], int] = lambda row: 0):
+        self.count = 0
+        self._path, self._weigh = path, weigh
+        self._partial = path.with_name(f"{path.name}.partial")
+        self._names = [field.name for field in fields(row)]  # type: ignore[arg-type]
+        self._schema = schema(row)
+        self._waiting: list[T] = []
+        self._bytes = 0
+
+    def __enter__(self) -> "RowWriter[T]":
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._writer = pq.ParquetWriter(self._partial, self._schema, compression="zstd")
+        return self
+
+    def add(self, one: T) -> None:
+        """One more row."""
+        self._waiting.append(one)
+        self._bytes += self._weigh(one)
+        if len(self._waiting) >= _BATCH_ROWS or self._bytes > _BATCH_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        columns = [[getattr(one, name) for one in self._waiting] for name in self._names]
+        arrays = [pa.array(column, kind) for column, kind in zip(columns, self._schema.types, strict=True)]
+        self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
+        self.count += len(self._waiting)
+        self._waiting, self._bytes = [], 0
+
+    def __exit__(self, kind: type[BaseException] | None, *about: object) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.close()
+        if kind is None:
+            os.replace(self._partial, self._path)
 
 
-def _batch(waiting: Iterator[T], weigh: Callable[[T], int]) -> list[T]:
-    batch: list[T] = []
-    size = 0
-    for one in islice(waiting, _BATCH_ROWS):
-        batch.append(one)
-        size += weigh(one)
-        if size > _BATCH_BYTES:
-            break
-    return batch
+def write_rows(path: Path, row: type[T], rows: Iterable[T], *, weigh: Callable[[T], int] = lambda row: 0) -> int:
+    """Write `path`, which appears whole or not at all, and return the number of rows; see `RowWriter`."""
+    with RowWriter(path, row, weigh) as writer:
+        for one in rows:
+            writer.add(one)
+    return writer.count
 
 
 def read_rows(path: Path, row: type[T]) -> Iterator[T]:
