@@ -1,6 +1,7 @@
 """Lines that belong to a web site rather than to what its page says, after C4's line rules (section 2.2)."""
 
 import re
+from collections.abc import Iterable
 
 MAX_WORDS = 40
 """A longer line has something else to say too; ours."""
@@ -43,14 +44,43 @@ _MENU = frozenset({
 })  # fmt: skip
 
 
+_CUES = {
+    "cookie_notice": ("cookie", "privacy", "you agree", "you accept", "you consent"),
+    "enable_javascript": ("javascript",),
+    "copyright_notice": ("rights reserved", "©", "(c)"),
+    "subscribe": ("subscribe", "sign up", "follow us", "share "),
+    "page_number": ("page", " of "),
+}
+"""A text in which none of these stands cannot break the rule."""
+_LONGEST = 600
+"""Characters of a line of at most MAX_WORDS words, nearly always."""
+_MARKS = frozenset("|»›>•·/→")
+
+
 def boilerplate_rule(line: str) -> str:
     """Name of the rule that a line breaks, or empty where it breaks none."""
+    return _rule(line, _RULES.keys())
+
+
+def boilerplate_lines(text: str) -> dict[int, str]:
+    """Numbers of the lines of a text that are boilerplate, with the rule that each breaks."""
+    lowered = text.lower()
+    live = [rule for rule in _RULES if rule not in _CUES or any(cue in lowered for cue in _CUES[rule])]
+    lines = text.split("\n")
+    return {number: rule for number, line in enumerate(lines) if line and (rule := _rule(line, live))}
+
+
+def _rule(line: str, live: Iterable[str]) -> str:
+    if len(line) > _LONGEST:
+        return ""
     line = line.strip()
     if not line or len(line.split()) > MAX_WORDS:
         return ""
-    for name, pattern in _RULES.items():
-        if pattern.search(line):
+    for name in live:
+        if _RULES[name].search(line):
             return name
+    if _MARKS.isdisjoint(line) and "   " not in line:
+        return ""
     entries = [entry.lower() for entry in _SEPARATOR.split(line) if entry]
     if len(entries) >= 3 and sum(entry in _MENU for entry in entries) >= 2:
         return "navigation"
