@@ -39,10 +39,10 @@ JUDGED_FROM = 50
 """Words from which shares say something; Gopher's lower limit for a document."""
 
 
-def lenient(words: Words, min_words: int, language: Finding | None) -> list[Finding]:
+def lenient(words: Words, min_words: int, language: Finding | None, *, english: bool = True) -> list[Finding]:
     """What speaks against a text, the clearest first; nothing where it is in doubt.
 
-    `language` is what was found of its language; rules of English words are asked only of English.
+    `language` is what was found of its language; function words are counted in `english` only.
     """
     count = int(words.is_word.sum())
     few = Finding("few_words", count, min_words, least=True)
@@ -53,7 +53,7 @@ def lenient(words: Words, min_words: int, language: Finding | None) -> list[Find
     lorem = Finding("lorem_ipsum", measures.lorem(words), MAX_LOREM)
     if lorem.broken:
         return [lorem]
-    found = [*_findings(words, count, english=language is None or not language.broken)]
+    found = [*_findings(words, count, english=english)]
     if language and count >= JUDGED_FROM:
         found.append(language)
     past = sorted((one for one in found if one.broken), key=lambda one: -one.excess)

@@ -216,8 +216,18 @@ def among(hashes: Hashes, known: Hashes) -> npt.NDArray[np.bool_]:
     """Which hashes stand in `known`, which is sorted."""
     if not len(known):
         return np.zeros(len(hashes), bool)
-    at = np.searchsorted(known, hashes)
-    return known.take(at, mode="clip") == hashes
+    return known.take(np.searchsorted(known, hashes), mode="clip") == hashes
+
+
+def hash_runs(hashes: Hashes, starts: Places, ends: Places) -> Hashes:
+    """One hash for each run of hashes from a start to an end, shape of `starts`."""
+    powers, inverses = _powers(len(hashes))
+    sums = np.zeros(len(hashes) + 1, np.uint64)
+    np.cumsum(hashes * powers[: len(hashes)], out=sums[1:])
+    found = (sums[ends] - sums[starts]) * inverses[starts]
+    found ^= found >> np.uint64(31)
+    found *= _MIX
+    return found
 
 
 def grams(hashes: Hashes, n: int) -> Hashes:
