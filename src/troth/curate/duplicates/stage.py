@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from troth.curate.document import Document
 from troth.curate.duplicates.buckets import BUCKET_BYTES
-from troth.curate.duplicates.candidates import Numbers, equal_texts, like_texts, within
+from troth.curate.duplicates.candidates import Numbers, equal_texts, like_texts
 from troth.curate.duplicates.prints import read_prints
 from troth.curate.duplicates.repeats import cut_repeats, repeated_sentences
 from troth.curate.duplicates.resolve import Repeat, Suspect, resolve
@@ -26,6 +27,8 @@ from troth.system import CurateTable
 
 STAGE = "duplicates"
 FOUND = "duplicates-found"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,8 @@ def duplicates_part(part: int, out: Path, settings: CurateTable) -> None:
                 limit = 1.0 if copy.kind == "exact" else settings.near_duplicate
                 rule = f"{copy.kind}_duplicate"
                 decisions.add(Decision(
-                    STAGE, document.source, "dropped", rule, copy.score, limit, document.text, copy.of
+                    STAGE, document.source, "dropped", rule, copy.score, limit,
+                    "" if copy.kind == "exact" else document.text, copy.of,
                 ))  # fmt: skip
                 continue
             left, made = cut_repeats(document, cuts.get(row, ()), settings)
@@ -117,21 +121,28 @@ def _led(parts: Parts, same: list[Numbers]) -> list[Numbers]:
     return [np.array(sorted(group.tolist(), key=lambda one: about[one]), np.int64) for group in same]
 
 
+@dataclass(frozen=True)
+class _Name:
+    source: str
+    published: str
+
+
 def _about(parts: Parts, wanted: Numbers) -> dict[int, tuple[bool, str, str, int]]:
     return {
-        number: (not document.published, document.published, document.source, number)
-        for number, document in _documents(parts, wanted)
+        number: (not name.published, name.published, name.source, number)
+        for number, name in _rows(parts, wanted, _Name)
     }
 
 
 def _sources(parts: Parts, wanted: Numbers) -> dict[int, str]:
-    return {number: document.source for number, document in _documents(parts, wanted)}
+    return {number: name.source for number, name in _rows(parts, wanted, _Name)}
 
 
-def _documents(parts: Parts, wanted: Numbers) -> Iterator[tuple[int, Document]]:
+def _rows(parts: Parts, wanted: Numbers, form: type[T]) -> Iterator[tuple[int, T]]:
+    """The documents of the numbers wanted, as rows of some of their columns."""
     for part in np.unique(wanted >> 32).tolist():
         rows = set((wanted[wanted >> 32 == part] & 0xFFFFFFFF).tolist())
-        for row, document in enumerate(parts.read(part, "documents", Document)):
+        for row, document in enumerate(parts.read(part, "documents", form)):
             if row in rows:
                 yield (part << 32) + row, document
 
@@ -149,9 +160,9 @@ def _near(
     weigh = lambda one: len(one.text)  # noqa: E731
     writers = [RowWriter(folder / f"{bucket:04d}.parquet", Suspect, weigh=weigh) for bucket in range(count)]
     cluster_of = dict(zip(members.tolist(), clusters.tolist(), strict=True))
-    for number, document in _documents(parts, members):
+    for number, document in _rows(parts, members, Document):
         cluster = cluster_of[number]
-        writers[hash(cluster) % count].add(
+        writers[cluster % count].add(
             Suspect(cluster, number, document.source, document.published, document.text)
         )
     del cluster_of
@@ -187,6 +198,3 @@ def _connected(pairs: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64
         least = least[least]
         if (least == before).all():
             return least
-
-
-__all__ = ["FOUND", "STAGE", "duplicates_part", "find_duplicates", "within"]

@@ -53,14 +53,12 @@ def lenient(words: Words, min_words: int, language: Finding | None, *, english: 
     lorem = Finding("lorem_ipsum", measures.lorem(words), MAX_LOREM)
     if lorem.broken:
         return [lorem]
-    found = [*_findings(words, count, english=english)]
-    if language and count >= JUDGED_FROM:
-        found.append(language)
+    found = _findings(words, count, language, english=english)
     past = sorted((one for one in found if one.broken), key=lambda one: -one.excess)
     return past if past and (past[0].excess > CLEARLY or len(past) > 1) else []
 
 
-def _findings(words: Words, count: int, *, english: bool) -> Iterator[Finding]:
+def _findings(words: Words, count: int, language: Finding | None, *, english: bool) -> Iterator[Finding]:
     judged = count >= JUDGED_FROM
     if measures.rows(words.text) <= TABLE_FROM:
         length = measures.mean_length(words)
@@ -68,6 +66,8 @@ def _findings(words: Words, count: int, *, english: bool) -> Iterator[Finding]:
         yield Finding("alphabetic", measures.alphabetic(words), MIN_ALPHABETIC, least=True)
         yield Finding("mean_word_length", length, MAX_MEAN_WORD_LENGTH)
         if judged:
+            if language:
+                yield language
             if english:
                 yield Finding("function_words", measures.function_words(words), MIN_FUNCTION_WORDS, least=True)
             yield Finding("punctuated_lines", measures.punctuated(words.text), MIN_PUNCTUATED, least=True)
