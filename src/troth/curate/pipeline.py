@@ -3,16 +3,21 @@ is recorded."""
 
 import json
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from troth.curate.collect import Drop, Duplicate, drop_duplicates, drop_junk
 from troth.curate.document import Document
+from troth.curate.duplicates.stage import duplicates_part, find_duplicates
+from troth.curate.filter.fit import fit_quality
+from troth.curate.filter.stage import filter_part
 from troth.curate.integrate.corpus import write_documents
 from troth.curate.integrate.ledger import write_ledger
 from troth.curate.integrate.weight import weigh_documents
+from troth.curate.parts import Parts
+from troth.curate.records import Decision
 from troth.curate.refine.correct import apply, propose
 from troth.curate.validate.examine import Examiner
 from troth.curate.validate.validate import validate
@@ -21,24 +26,25 @@ from troth.system import CurateTable
 
 @dataclass(frozen=True)
 class Cleaned:
-    """Documents without junk and duplicates; what went is in the ledger's terms."""
+    """Documents without junk and duplicates, and why the rest went."""
 
     documents: list[Document]
-    drops: list[tuple[Document, Drop]]
-    duplicates: list[Duplicate]
+    decisions: list[Decision]
 
 
 def clean(documents: list[Document], settings: CurateTable) -> Cleaned:
-    """Apply the quality rules, then remove duplicates."""
-    kept: list[Document] = []
-    drops: list[tuple[Document, Drop]] = []
-    for document in documents:
-        better, found = drop_junk(document, settings.min_words)
-        drops += [(document, drop) for drop in found]
-        if better is not None:
-            kept.append(better)
-    kept, duplicates = drop_duplicates(kept, settings.near_duplicate)
-    return Cleaned(kept, drops, duplicates)
+    """Run the stages `filter` and `duplicates` on one part that holds all documents."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        collected = Parts(out, "collect")
+        collected.write(0, "documents", Document, documents)
+        collected.finish(0)
+        fit_quality([0], out, settings)
+        filter_part(0, out, settings)
+        find_duplicates([0], out, settings)
+        duplicates_part(0, out, settings)
+        decisions = [one for stage in ("filter", "duplicates") for one in Parts(out, stage).read(0, "decisions", Decision)]
+        return Cleaned(list(Parts(out, "duplicates").read(0, "documents", Document)), decisions)
 
 
 def judged_documents(documents: list[Document]) -> list[Document]:
@@ -68,8 +74,8 @@ def curate(
     documents = [next(edited) if document in is_judged else document for document in cleaned.documents]
     report = {
         "documents": len(documents),
-        "dropped": dict(Counter(drop.rule for _, drop in cleaned.drops)),
-        "duplicates": len(cleaned.duplicates),
+        "filtered": dict(Counter(one.rule for one in cleaned.decisions if one.stage == "filter")),
+        "duplicates": sum(one.stage == "duplicates" and one.label == "dropped" for one in cleaned.decisions),
         "claims": validation.claims,
         "claims_without_evidence": validation.unchecked,
         "stances": dict(Counter(verdict.stance for verdict in validation.verdicts)),
@@ -82,7 +88,7 @@ def curate(
     progress(f"{len(corrections)} corrections: writing corpus and ledger")
     write_documents(documents, out / "documents.parquet")
     write_ledger(
-        out / "ledger", generation, documents, cleaned.drops, cleaned.duplicates, validation, corrections,
+        out / "ledger", generation, documents, cleaned.decisions, validation, corrections,
         {key: float(value) for key, value in validation.planted.items()},
     )  # fmt: skip
     partial = done.with_suffix(".partial")

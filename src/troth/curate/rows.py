@@ -36,54 +36,59 @@ def _type(hint: Any) -> pa.DataType:
     return _type(next(part for part in get_args(hint) if part is not type(None)))
 
 
-class RowWriter(Generic[T]):
-    """A file of rows that are added one by one; as a context, it appears whole at the end, or not at all.
-
-    No more than a few megabytes of rows wait to be written; `weigh` gives a row's bytes where rows are large.
-    """
-
-    def __init__(self, path: Path, row: type[T], weigh: Callable[[T], int] = lambda row: 0):
-        self.count = 0
-        self._path, self._weigh = path, weigh
-        self._partial = path.with_name(f"{path.name}.partial")
-        self._names = [field.name for field in fields(row)]  # type: ignore[arg-type]
-        self._schema = schema(row)
-        self._waiting: list[T] = []
-        self._bytes = 0
-
-    def __enter__(self) -> "RowWriter[T]":
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._writer = pq.ParquetWriter(self._partial, self._schema, compression="zstd")
-        return self
-
-    def add(self, one: T) -> None:
-        """One more row."""
-        self._waiting.append(one)
-        self._bytes += self._weigh(one)
-        if len(self._waiting) >= _BATCH_ROWS or self._bytes > _BATCH_BYTES:
-            self._flush()
-
-    def _flush(self) -> None:
-        columns = [[getattr(one, name) for one in self._waiting] for name in self._names]
-        arrays = [pa.array(column, kind) for column, kind in zip(columns, self._schema.types, strict=True)]
-        self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
-        self.count += len(self._waiting)
-        self._waiting, self._bytes = [], 0
-
-    def __exit__(self, kind: type[BaseException] | None, *about: object) -> None:
-        if kind is None:
-            self._flush()
-        self._writer.close()
-        if kind is None:
-            os.replace(self._partial, self._path)
-
-
 def write_rows(path: Path, row: type[T], rows: Iterable[T], *, weigh: Callable[[T], int] = lambda row: 0) -> int:
-    """Write `path`, which appears whole or not at all, and return the number of rows; see `RowWriter`."""
-    with RowWriter(path, row, weigh) as writer:
+    """Write `path`, which appears whole or not at all, and return the number of rows.
+
+    `weigh` gives a row's bytes where rows are large, so that no batch holds more than a few megabytes.
+    """
+    with RowWriter(path, row, weigh=weigh) as writer:
         for one in rows:
             writer.add(one)
     return writer.count
+
+
+class RowWriter(Generic[T]):
+    """Writes rows as they come, for a stage that fills several tables at once; see `write_rows`.
+
+    `path` appears when the `with` block ends well; `count` is how many rows came.
+    """
+
+    def __init__(self, path: Path, row: type[T], *, weigh: Callable[[T], int] = lambda row: 0):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._partial, self._weigh = path, path.with_name(f"{path.name}.partial"), weigh
+        self._names = [field.name for field in fields(row)]  # type: ignore[arg-type]
+        self._form = schema(row)
+        self._writer = pq.ParquetWriter(self._partial, self._form, compression="zstd")
+        self._batch: list[T] = []
+        self._size = 0
+        self.count = 0
+
+    def add(self, row: T) -> None:
+        """Write one more row, sooner or later."""
+        self._batch.append(row)
+        self._size += self._weigh(row)
+        self.count += 1
+        if len(self._batch) >= _BATCH_ROWS or self._size > _BATCH_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._batch:
+            columns = [[getattr(one, name) for one in self._batch] for name in self._names]
+            arrays = [pa.array(column, kind) for column, kind in zip(columns, self._form.types, strict=True)]
+            self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._form))
+        self._batch, self._size = [], 0
+
+    def __enter__(self) -> "RowWriter[T]":
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
+        if error is None:
+            self._flush()
+        self._writer.close()
+        if error is None:
+            os.replace(self._partial, self._path)
+        else:
+            self._partial.unlink()
 
 
 def read_rows(path: Path, row: type[T]) -> Iterator[T]:

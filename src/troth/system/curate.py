@@ -1,6 +1,6 @@
 """[curate]: what counts as a duplicate, as evidence, and as enough of it."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -10,10 +10,27 @@ from troth.system.table import Table
 class CurateTable(Table):
     """Thresholds and policy of curation. Shares and probabilities lie between 0 and 1.
 
+    Filters: a text stays in one of the `languages` (ISO 639-1 codes; all where the list is empty) that passes the `rules`:
+    `lenient` ones, Gopher's, C4's and FineWeb's as `published`, or `none`. Beyond the three `..._above` and `..._below`
+    a text goes; left out, they do not ask. A quality model is trained where `quality_below` is given, on the folders
+    `good` and `bad` of `quality_examples` or, without those, on what passes and fails the rules. `personal_data` and
+    `secrets` give way to placeholders; text of the files that `benchmarks` names goes. Of three sentences in a row that
+    `repeated_in` documents or more have in common the first stays (0: all stay).
+
     The policy says what becomes of a `superseded` statement, of a `contested` one, and of one that is hardly credible
     (its probability `drop_below`) and cannot be mended.
     """
 
+    languages: list[Annotated[str, Field(pattern="^[a-z]{2,3}$")]] = Field(default=["en"])
+    rules: Literal["lenient", "published", "none"] = "lenient"
+    toxic_above: float | None = Field(default=0.02, ge=0, le=1)
+    loaded_above: float | None = Field(default=None, ge=0, le=1)
+    quality_below: float | None = Field(default=None, ge=0, le=1)
+    quality_examples: str = ""
+    personal_data: bool = True
+    secrets: bool = True
+    benchmarks: list[str] = Field(default_factory=list)
+    repeated_in: int = Field(default=2, ge=0)
     near_duplicate: float = Field(default=0.5, gt=0, le=1)
     min_words: int = Field(default=20, ge=0)
     evidence_top_k: int = Field(default=16, gt=0)

@@ -10,8 +10,8 @@ from typing import Any
 import lance
 import pyarrow as pa
 
-from troth.curate.collect import Drop, Duplicate
 from troth.curate.document import Document
+from troth.curate.records import Decision
 from troth.curate.refine.correct import Correction
 from troth.curate.validate.evidence import Witness
 from troth.curate.validate.validate import Validation, Verdict
@@ -20,18 +20,16 @@ POLICY = "1"
 
 
 def write_ledger(
-    folder: Path, generation: int, documents: list[Document], drops: list[tuple[Document, Drop]],
-    duplicates: list[Duplicate], validation: Validation, corrections: list[Correction], metrics: dict[str, float],
+    folder: Path, generation: int, documents: list[Document], decisions: list[Decision],
+    validation: Validation, corrections: list[Correction], metrics: dict[str, float],
 ) -> None:  # fmt: skip
     """Write all tables as one generation, tagged `gen-N`."""
     edited = {correction.verdict.claim.claim_id: correction.kind for correction in corrections}
     tables: dict[str, list[dict[str, Any]]] = {
         "documents": [_document(document) for document in documents],
         "decisions": [
-            *({"subject": d.source, "label": "dropped", "rule": p.rule, "value": p.value, "limit": p.limit,
-               "text": p.text} for d, p in drops),
-            *({"subject": d.source, "label": f"{d.kind} duplicate", "rule": f"repeats {d.of}", "value": d.score,
-               "limit": 0.0, "text": ""} for d in duplicates),
+            *({"subject": d.subject, "label": d.label, "rule": d.rule, "value": d.value, "limit": d.limit,
+               "text": d.text} for d in decisions),
             *({"subject": v.claim.claim_id, "label": edited.get(v.claim.claim_id, "kept"), "rule": v.stance,
                "value": v.p_stated, "limit": 0.0, "text": v.claim.value.text} for v in validation.verdicts),
         ],
