@@ -11,8 +11,10 @@ from pathlib import Path
 from troth.curate.collect import Drop, Duplicate, drop_duplicates, drop_junk
 from troth.curate.document import Document
 from troth.curate.integrate.corpus import write_documents
-from troth.curate.integrate.ledger import write_ledger
+from troth.curate.integrate.judged import judged_feeds
+from troth.curate.integrate.ledger import write_generation
 from troth.curate.integrate.weight import weigh_documents
+from troth.curate.records import GenerationRow
 from troth.curate.refine.correct import apply, propose
 from troth.curate.validate.examine import Examiner
 from troth.curate.validate.validate import validate
@@ -81,10 +83,11 @@ def curate(
     }
     progress(f"{len(corrections)} corrections: writing corpus and ledger")
     write_documents(documents, out / "documents.parquet")
-    write_ledger(
-        out / "ledger", generation, documents, cleaned.drops, cleaned.duplicates, validation, corrections,
-        {key: float(value) for key, value in validation.planted.items()},
-    )  # fmt: skip
+    feeds = judged_feeds(
+        out, generation, cleaned.documents, cleaned.drops, cleaned.duplicates, validation.verdicts, corrections
+    )
+    metrics = json.dumps({key: float(value) for key, value in validation.planted.items()}, sort_keys=True)
+    write_generation(out / "ledger", GenerationRow(generation, "", "", metrics, accepted=True), feeds)
     partial = done.with_suffix(".partial")
     partial.write_text(json.dumps(report, indent=2))
     os.replace(partial, done)
