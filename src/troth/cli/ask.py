@@ -36,15 +36,16 @@ def command(
     if not answers:
         console.print("The curated documents know nothing of this.")
     for answer in answers:
-        _print(answer, at, folder)
+        _print(answer, at)
 
 
-def _print(answer: "Answer", at: str, folder: Path) -> None:
+def _print(answer: "Answer", at: str) -> None:
     from rich.markup import escape
 
     from troth.cli.output import console
 
-    span = f"{answer.since or '?'} to {answer.until}" if answer.until else f"since {answer.since}" if answer.since else ""
+    since = f"since {answer.since}" if answer.since else ""
+    span = f"{answer.since or '?'} to {answer.until}" if answer.until else since
     told = {
         "current": f"[green]stands{f' at {at}' if at else ''}[/green]",
         "contested": "[yellow]contested[/yellow]",

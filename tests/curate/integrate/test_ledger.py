@@ -28,13 +28,6 @@ def rows(folder: Path, number: int | None = None) -> dict[str, list[dict]]:
     return {name: read_table(folder, name, number) for name in [*TABLES, "generations"]}
 
 
-@pytest.fixture(scope="module")
-def curation(tmp_path_factory) -> Path:
-    out = write_curation(tmp_path_factory.mktemp("curation"))
-    write_generation(out / "ledger", generation(1), stage_feeds(out))
-    return out
-
-
 def test_every_text_is_kept_as_it_was_collected(curation):
     kept = {row["source_id"]: row for row in read_table(curation / "ledger", "documents")}
     for page in documents():

@@ -172,7 +172,8 @@ def _answer(known: _Known, at: str) -> Answer | None:
     agree = tuple(dict.fromkeys(s.publisher for s in known.sources if s.stance in ("", "supported") and s.publisher))
     gone = standing in ("refuted", "superseded")
     return Answer(
-        claim["claim_id"], claim["text"], claim["object"], standing, since, until, finding.get("answer", "") if gone else "",
+        claim["claim_id"], claim["text"], claim["object"], standing, since, until,
+        finding.get("answer", "") if gone else "",
         finding.get("newer_text", "") if standing == "superseded" else "", finding.get("p_stated", math.nan), agree,
         known.sources, _sides(known) if standing == "contested" else {},
     )  # fmt: skip
