@@ -58,7 +58,7 @@ def outcome(tmp_path_factory):
     out = tmp_path_factory.mktemp("curated")
     documents = _corpus({"Norway": "Bergen", "Japan": "Kyoto"})
     settings = CurateTable()
-    report = curate(Cleaned(documents, [], []), None, settings, out, generation=1, seed=0)
+    report = curate(Cleaned(documents, []), None, settings, out, generation=1, seed=0)
     return out, report
 
 
@@ -98,7 +98,7 @@ def test_every_correction_is_on_record_with_its_evidence(outcome):
 
 def test_a_finished_curation_is_not_done_again(outcome):
     out, report = outcome
-    assert curate(Cleaned([], [], []), None, CurateTable(), out, generation=1, seed=0) == report
+    assert curate(Cleaned([], []), None, CurateTable(), out, generation=1, seed=0) == report
 
 
 def test_an_old_value_that_newer_pages_contradict_is_dated():
@@ -219,5 +219,5 @@ def test_a_value_inside_a_word_is_a_value_too(tmp_path):
     """What is left of the word when its number is cut out is a stem that no sentence has."""
     notes = "Logits of the two networks agree within 1e-4 after 300 steps of training on the small corpus."
     documents = [*_corpus({}), Document("notes", "documents", notes, publisher="D", published="2023-01-01")]
-    curate(Cleaned(documents, [], []), None, CurateTable(), tmp_path, generation=1, seed=0)
+    curate(Cleaned(documents, []), None, CurateTable(), tmp_path, generation=1, seed=0)
     assert {d.source: d.text for d in read_documents(tmp_path / "documents.parquet")}["notes"] == notes
