@@ -113,7 +113,7 @@ def corpus(books: list[str], megabytes: float) -> Iterator[Document]:
         elif kind < 0.3 and number >= len(pages):
             paragraphs = text.split("\n\n")
             left = [one for one in paragraphs if draw.random() < 0.9]
-            text = "\n\n".join([f"Reprinted for the reader as number {number}.", *left])
+            text = "\n\n".join([f"Reprinted for the {draw.choice(long_words)} reader.", *left])
         elif kind < 0.9 or number < len(pages):
             text = re.sub(r"[a-z]{5,}", lambda found: exchange.get(found[0], found[0]), text)
         yield Document(f"{number:06d}", "documents", text)
