@@ -43,8 +43,9 @@ def clean(documents: list[Document], settings: CurateTable) -> Cleaned:
         filter_part(0, out, settings)
         find_duplicates([0], out, settings)
         duplicates_part(0, out, settings)
-        decisions = [one for stage in ("filter", "duplicates") for one in Parts(out, stage).read(0, "decisions", Decision)]
-        return Cleaned(list(Parts(out, "duplicates").read(0, "documents", Document)), decisions)
+        filtered, left = Parts(out, "filter"), Parts(out, "duplicates")
+        decisions = [*filtered.read(0, "decisions", Decision), *left.read(0, "decisions", Decision)]
+        return Cleaned(list(left.read(0, "documents", Document)), decisions)
 
 
 def judged_documents(documents: list[Document]) -> list[Document]:

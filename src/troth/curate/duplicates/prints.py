@@ -66,7 +66,7 @@ class PrintWriter:
     def __init__(self, parts: Parts, part: int):
         self._paths = [_prints(parts, part), _spans(parts, part)]
         parts.folder.mkdir(parents=True, exist_ok=True)
-        self._files: list[IO[bytes]] = [open(f"{path}.partial", "wb") for path in self._paths]
+        self._files: list[IO[bytes]] = [open(f"{path}.partial", "wb") for path in self._paths]  # noqa: SIM115
         self._waiting = _Waiting([], [])
         self._rows = 0
 

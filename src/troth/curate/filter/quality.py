@@ -1,5 +1,5 @@
-"""A learned judge of quality: logistic regression on hashed words and pairs of words, trained here on good and bad texts
-(as FineWeb-Edu and DCLM do with larger ones; Penedo et al. 2024, Li et al. 2024).
+"""A learned judge of quality: logistic regression on hashed words and pairs of words, trained here on good and bad
+texts (as FineWeb-Edu and DCLM do with larger models; Penedo et al. 2024, Li et al. 2024).
 
 Good and bad are what the user names or, where nothing is named, what passes all rules against what fails one.
 """

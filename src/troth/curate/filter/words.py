@@ -152,7 +152,7 @@ class Words:
         mark = points[marks]
         holds = _characters().holds.take(mark, mode="clip")
         seen = np.cumsum(holds)
-        before = np.repeat(seen[first] - holds[first], sizes)
+        before: Places = np.repeat(seen[first] - holds[first], sizes)
         inside = np.repeat(~opens & ~closes, sizes)
         leading = np.repeat(opens, sizes)
         rest = leading & (seen > before)
@@ -172,7 +172,8 @@ class Words:
         apostrophe = ((mark == 0x27) | (mark == 0x2019)) & letters
         begins[marks[apostrophe]] = True
         apart = letters & _characters().dashes.take(mark, mode="clip")
-        apart |= ((left & (_LETTER | _DIGIT)) != 0) & (right & _LETTER != 0) & _characters().joints.take(mark, mode="clip")
+        joint = _characters().joints.take(mark, mode="clip")
+        apart |= joint & (left & (_LETTER | _DIGIT) != 0) & (right & _LETTER != 0)
         apart |= (mark == 0x2E) & (left & _LOWER != 0) & (right & _UPPER != 0)
         apart |= ((mark == 0x2D) | (mark == 0x2B) | (mark == 0x2A) | (mark == 0x5E)) & digit & (right & _DIGIT != 0)
         begins[marks[apart]] = begins[marks[apart] + 1] = True
@@ -198,20 +199,21 @@ class Words:
 
 
 def hash_words(words: Iterable[str]) -> Hashes:
-    """The hashes that `Words.lower` gives these words, sorted, each once. Raises ValueError for what is not one word."""
-    return _lexicon([Words(word) for word in words], "lower")
+    """The hashes that `Words.lower` gives these words, sorted, each once. Raises ValueError where one is not a word."""
+    return distinct(_alone(words).lower)
 
 
 def hash_exact(words: Iterable[str]) -> Hashes:
-    """The hashes that `Words.exact` gives these words, sorted, each once. Raises ValueError for what is not one word."""
-    return _lexicon([Words(word) for word in words], "exact")
+    """The hashes that `Words.exact` gives these words, sorted, each once. Raises ValueError where one is not a word."""
+    return distinct(_alone(words).exact)
 
 
-def _lexicon(words: list[Words], form: str) -> Hashes:
-    for word in words:
-        if len(word) != 1:
-            raise ValueError(f"{word.text!r}: a lexicon holds single words")
-    return np.unique(np.array([getattr(word, form)[0] for word in words], np.uint64))
+def _alone(words: Iterable[str]) -> Words:
+    listed = list(words)
+    found = Words(" ".join(listed))
+    if len(found) != len(listed):
+        raise ValueError(f"{next(word for word in listed if len(Words(word)) != 1)!r}: a lexicon holds single words")
+    return found
 
 
 def distinct(hashes: Hashes) -> Hashes:
@@ -283,7 +285,7 @@ def _class(char: str) -> int:
 
 
 def _kind(char: str) -> int:
-    kind = _DIGIT if char.isdigit() else ENDS if char in ".!?。！？" else CLOSES if char in "\"'”’)]»" else 0
+    kind = _DIGIT if char.isdigit() else ENDS if char in ".!?。\uff01\uff1f" else CLOSES if char in "\"'”’)]»" else 0
     if char.isalpha():
         kind |= _LETTER | (_LOWER if char.islower() else _UPPER if char.isupper() else 0)
     return kind
