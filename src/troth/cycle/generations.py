@@ -127,7 +127,7 @@ def _measured(
         result["experts"] = {kind: share.tolist() for kind, share in shares.items()}
         scores["generations"].append(result)
     ledger = cycle.out / "curated" / "ledger"
-    pages = {row["source_id"] for row in read_table(ledger, "documents")}
+    pages = {document.source for document in read_documents(cycle.out / "curated" / "documents.parquet")}
     scores["curation"] = asdict(score_corrections(questions, read_table(ledger, "corrections"), pages))
     scores["curation_report"] = json.loads((cycle.out / "curated" / "report.json").read_text())
     before, after = scores["generations"]
