@@ -11,7 +11,7 @@ length, which are new texts of the same statistics.
 block at the first rule that is broken, as datatrove does. The agreement is the share of documents with the same
 decision; words are split by our own rules there and by spaCy's blank English here, and by how much is reported too.
 `duplicates`: MinHash deduplication, from documents to documents without their duplicates; datatrove's four blocks write
-to a folder too. Its pairs share 14 bands of 8 hashes (a Jaccard likeness of about 0.72); ours the setting's share of the
+to a folder too. Its pairs share one of 14 bands of 8 hashes (a Jaccard likeness of about 0.72); ours share 0.72 of the
 smaller text, confirmed on the texts. `flow`: collect, filter and deduplicate JSON lines with a process a core.
 `memory`: the peak of one process that does all that, on the corpus and on one `--grown` times as large.
 """
@@ -113,9 +113,9 @@ def corpus(books: list[str], megabytes: float) -> Iterator[Document]:
         elif kind < 0.3 and number >= len(pages):
             paragraphs = text.split("\n\n")
             left = [one for one in paragraphs if draw.random() < 0.9]
-            text = "\n\n".join([f"Reprinted for the reader as number {number}.", *left])
+            text = "\n\n".join([f"Reprinted for the {draw.choice(long_words)} reader.", *left])
         elif kind < 0.9 or number < len(pages):
-            text = re.sub(r"[a-z]{5,}", lambda found: exchange.get(found[0], found[0]), text)
+            text = reworded(text, exchange)
         yield Document(f"{number:06d}", "documents", text)
         size, number = size + len(text), number + 1
 
@@ -127,6 +127,11 @@ def exchanged(words: list[str], draw: random.Random) -> dict[str, str]:
         same = [word for word in words if len(word) == length]
         found.update(zip(same, draw.sample(same, len(same)), strict=True))
     return found
+
+
+def reworded(text: str, exchange: dict[str, str]) -> str:
+    """The text with words exchanged."""
+    return re.sub(r"[a-z]{5,}", lambda found: exchange.get(found[0], found[0]), text)
 
 
 def junk(draw: random.Random, words: list[str]) -> str:
@@ -351,7 +356,8 @@ def table(found: dict[str, Any]) -> str:
             lines.append(f"  same decision, {name:<18} {row['same_decision']:7.2%}  ({row['different']} differ)")
             lines += [f"    {rules:<60} {count}" for rules, count in row["rules"].items()]
         words = found["filters"]["words"]
-        lines.append(f"  words: {words['number']:.4f} of spaCy's; {words['split_otherwise']:.2%} of these split otherwise")
+        share = f"{words['split_otherwise']:.2%} of these split otherwise"
+        lines.append(f"  words: {words['number']:.4f} of spaCy's number; {share}")
     if "duplicates" in found:
         row = found["duplicates"]
         lines.append(
@@ -360,8 +366,8 @@ def table(found: dict[str, Any]) -> str:
     if "flow" in found:
         row = found["flow"]
         lines.append(
-            f"flow         {row['mb_per_second']:.2f} MB/s (collect and filter {row['collect_and_filter_mb_per_second']:.2f}, "
-            f"deduplicate {row['deduplicate_mb_per_second']:.2f})"
+            f"flow         {row['mb_per_second']:.2f} MB/s (collect and filter "
+            f"{row['collect_and_filter_mb_per_second']:.2f}, deduplicate {row['deduplicate_mb_per_second']:.2f})"
         )
         lines += [f"    {rule:<60} {count}" for rule, count in row["decisions"].items()]
     for row in found.get("memory", []):

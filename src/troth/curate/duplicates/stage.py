@@ -1,6 +1,6 @@
-"""The stage `duplicates`: first over all parts at once, what repeats what; then, part by part, the documents without it.
+"""The stage `duplicates`: first over all parts at once, what repeats what; then, part by part, the documents without.
 
-Memory holds a bucket at a time and, for the whole corpus, some two hundred bytes for each document that has a duplicate.
+Memory holds a bucket at a time and, of the whole corpus, some two hundred bytes for each document that repeats another.
 One cluster of near duplicates has to fit in memory with its texts.
 """
 
@@ -58,6 +58,7 @@ def find_duplicates(numbers: Sequence[int], out: Path, settings: CurateTable) ->
     if found.is_done(0):
         return
     work = found.folder / "buckets"
+    shutil.rmtree(work, ignore_errors=True)
     same = _led(parts, equal_texts(parts, numbers, work))
     copies = np.sort(np.concatenate([group[1:] for group in same] or [np.zeros(0, np.int64)]))
     pairs = like_texts(parts, numbers, copies, settings.near_duplicate, work)
