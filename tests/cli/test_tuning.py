@@ -148,7 +148,7 @@ def test_preferences_move_answers_apart(home, base, troth, tmp_path, adapted):
         (["--from", "{base}", "--objective", "chat"], ["train.lora.patterns=['wq']"], "'wq' fits none of down_proj"),
         (["--from", "{base}", "--objective", "chat"], ["train.lora.ranks=2"], "known here: rank, alpha, patterns"),
         (["--from", "{base}", "--objective", "chat"], ["train.sequence_length=5"], "no chat has an answer that begins"),
-        (["--from", "{base}", "--objective", "preference"], [], "chats.jsonl:1: no key 'chosen'"),
+        (["--from", "{base}", "--objective", "preference"], [], "chats.jsonl, line 1: no 'chosen'; it has messages"),
         (
             ["--from", "{base}", "--objective", "preference"], ["parallel.micro_batches=4"],
             "leaves 1 of the 4 sequences of a batch to each, and the answers of a pair stay together",

@@ -24,7 +24,7 @@ def command(
         list[str] | None,
         typer.Argument(
             help="Parquet, JSON lines or Lance, files, folders or URLs, with the columns text and, optionally, "
-            "collection and weight, or a folder or URL of token shards; chats and preferences: files of JSON lines."
+            "collection and weight, or of chats (messages) or preferences (chosen, rejected); or token shards."
         ),
     ] = None,
     out: Annotated[
@@ -181,11 +181,10 @@ def _tuning(files: list[str], settings: System, own: Path, out: Path, start: Pat
         _fits(words, own, settings)
         if (out / "examples" / "examples.json").exists():
             return
-        paths = [Path(file) for file in files]
         if train.objective == "chat":
-            counts = tokenise_chats(paths, template, words, out / "examples", train.answers == "last")
+            counts = tokenise_chats(files, template, words, out / "examples", train.answers == "last")
         else:
-            counts = tokenise_preferences(paths, template, words, out / "examples")
+            counts = tokenise_preferences(files, template, words, out / "examples")
         say(", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items()))
 
     ranks.once(tokenise)
