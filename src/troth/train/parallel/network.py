@@ -140,8 +140,7 @@ class Network:
         return found
 
     def take_figures(self) -> torch.Tensor:
-        """This rank's part of the figures, named `FIGURES`, of the batch since they were taken last; empty but for
-        preferences."""
+        """This rank's part of the figures, by `figure_names`, of the batch since they were taken last."""
         total = torch.stack([objective.figures for objective in self.objectives]).sum(0)
         for objective in self.objectives:
             objective.figures.zero_()
