@@ -53,8 +53,8 @@ class Objective(nn.Module):
     The loss [1] is a sum over this rank's targets divided by `count`, the number of targets of the whole batch. With
     `mtp` its gradient is also that of multi-token prediction, `mtp_weight` times the mean over the depths.
 
-    Of preferences the sum is over pairs. Where ranks have some times of a row each, all know the whole answers, and each
-    has its share of the loss. `figures` (see `figure_names`) are added up until someone takes them.
+    Of preferences the sum is over pairs. Where ranks have some times of a row each, all know the whole answers, and
+    each has its share of the loss. `figures` (see `figure_names`) are added up until someone takes them.
     """
 
     def __init__(

@@ -39,22 +39,22 @@ def start_from(folder: Path, network: Network) -> None:
             if isinstance(tensor, DTensor) and tensor.dim() > 2 and stores_experts_apart(config):
                 _read_experts(files, config, name, tensor)
             else:
-                _fill(tensor, lambda whole, name=name: read_tensors(files, config, [(name, whole)]))
+                _fill(name, tensor, lambda name, whole: read_tensors(files, config, [(name, whole)]))
     if network.mtp is not None and (folder / FOLDER).exists():
         ahead = TensorFolder(folder / FOLDER)
         depths = {name.split(".")[1] for name in ahead.place}
         for name, tensor in network.mtp.state_dict().items():
             if name.split(".")[1] in depths:
-                _fill(tensor, lambda whole, name=name: ahead.read([(name, whole, whole.shape)]))
+                _fill(name, tensor, lambda name, whole: ahead.read([(name, whole, whole.shape)]))
 
 
-def _fill(tensor: torch.Tensor, read: Callable[[torch.Tensor], object]) -> None:
-    """Fill what this rank holds of a tensor, given what fills a whole one."""
+def _fill(name: str, tensor: torch.Tensor, read: Callable[[str, torch.Tensor], object]) -> None:
+    """Fill what this rank holds of a tensor, given what fills a whole one of this name."""
     if not isinstance(tensor, DTensor):
-        read(tensor)
+        read(name, tensor)
         return
     whole = torch.empty(tensor.shape, dtype=tensor.dtype)
-    read(whole)
+    read(name, whole)
     whole = whole.to(tensor.device)
     part = distribute_tensor(whole, tensor.device_mesh, tensor.placements, src_data_rank=None)
     tensor.to_local().copy_(part.to_local())
