@@ -211,9 +211,10 @@ def _preflight(settings: System, device: str) -> None:
 
     from troth.cli.output import console, say
     from troth.train.health.preflight import run_preflight
-    from troth.train.precision import choose_precision
+    from troth.train.precision import DTYPES, choose_precision
 
-    found = run_preflight(choose_precision(settings.train.precision, device), torch.device(device))
+    dtype = DTYPES[choose_precision(settings.train.precision, device)]
+    found = run_preflight(dtype, torch.device(device))
     if found is not None:
         console.print(found.table())
         for warning in found.warnings():
