@@ -8,7 +8,7 @@ import platform
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import groupby, zip_longest
+from itertools import groupby, repeat, zip_longest
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -120,7 +120,7 @@ def _files(source: str) -> Iterator[File]:
 
 def _doubled(lists: Sequence[Iterable[str]]) -> set[int]:
     """Which lists, each in sorted order, have a name that an earlier one has too."""
-    tagged = [((name, number) for name in names) for number, names in enumerate(lists)]
+    tagged = (zip(names, repeat(number)) for number, names in enumerate(lists))
     found: set[int] = set()
     for _, group in groupby(heapq.merge(*tagged), key=lambda pair: pair[0]):
         found.update(sorted(number for _, number in group)[1:])
