@@ -1,4 +1,4 @@
-"""Word documents, tables and Parquet: what is in them comes out as plain lines, and what Troth wrote keeps its ancestry."""
+"""Word documents, tables and Parquet: what is in them comes out as plain lines, and ancestry is kept."""
 
 import io
 import json
@@ -31,7 +31,8 @@ BODY = f"""<?xml version="1.0" encoding="UTF-8"?>
 <w:sdt><w:sdtContent><w:p><w:r><w:t>Within a control.</w:t></w:r></w:p></w:sdtContent></w:sdt>
 </w:body></w:document>"""
 CORE = """<cp:coreProperties xmlns:cp="c" xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:dcterms="t">
-<dc:title>On rivers</dc:title><dc:creator>Field Press</dc:creator><dcterms:created>2021-03-12T08:00:00Z</dcterms:created>
+<dc:title>On rivers</dc:title><dc:creator>Field Press</dc:creator>
+<dcterms:created>2021-03-12T08:00:00Z</dcterms:created>
 </cp:coreProperties>"""
 
 

@@ -62,8 +62,8 @@ WHOLE = {
     "a.html": b"<html><head><meta charset=utf-8><title>T</title></head><body><table><tr><td>1<td>2</table><p>Text.",
     "a.md": b"---\ntitle: T\n---\n# H\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n* x\n\n```\ncode\n```\n<p>html</p>\n",
     "a.warc": b"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://a.test/\r\nContent-Length: 64\r\n"
-              b"Content-Type: application/http\r\n\r\nHTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<p>Some text here"
-              b"</p>\r\n\r\n",
+              b"Content-Type: application/http\r\n\r\nHTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"
+              b"<p>Some text here</p>\r\n\r\n",
 }  # fmt: skip
 
 

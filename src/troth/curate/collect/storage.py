@@ -185,7 +185,7 @@ class Source(io.RawIOBase):
 @contextmanager
 def unpacked(source: Source, name: str) -> Iterator[io.BufferedReader]:
     """A stream of a file's content: what its name says is packed comes unpacked."""
-    plain = io.BufferedReader(source, _BUFFER)
+    plain: Any = io.BufferedReader(source, _BUFFER)
     suffix = PurePosixPath(name).suffix.lower()
     if suffix in _OPENERS:
         with _OPENERS[suffix](plain, "rb") as inner:
