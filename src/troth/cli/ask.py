@@ -1,6 +1,5 @@
 """`troth ask`: what the curated documents know, with evidence and dates."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer

@@ -27,6 +27,8 @@ from troth.curate.progress import Progress
 _BEAT = 10.0
 _SILENCE = 600.0
 _GRACE = 10.0
+# Not as the main module, for what executors pickle must be importable by its name.
+_SUPERVISOR = "import sys; from troth.curate.supervise import main; main(sys.argv[1])"
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def _supervised(job: Job) -> None:
     shutil.rmtree(folder / "log", ignore_errors=True)
     description = folder / "job.pickle"
     description.write_bytes(pickle.dumps(job))
-    command = [sys.executable, "-m", "troth.curate.supervise", str(description)]
+    command = [sys.executable, "-c", _SUPERVISOR, str(description)]
     environment = os.environ | {"RAY_USAGE_STATS_ENABLED": os.environ.get("RAY_USAGE_STATS_ENABLED", "0")}
     with (folder / "log.txt").open("wb") as log:
         supervisor = subprocess.Popen(
@@ -138,22 +140,22 @@ def _supervised(job: Job) -> None:
         )  # fmt: skip
     try:
         left = set(job.todo)
+        lost = False
         last = time.monotonic()
         while left and supervisor.poll() is None:
             time.sleep(0.05)
             left = {part for part in left if not _settled(job.parts, part)}
             if time.monotonic() - last > 1:
-                _find_lost(job.parts, left)
+                lost |= _find_lost(job.parts, left)
                 last = time.monotonic()
-        if not left:
+        if not left and not lost:
             _wait(supervisor)
-        elif supervisor.returncode:
+        elif left:
             _blame(job.parts, left, folder / "log.txt")
     finally:
         # The supervisor ends whatever it started when this pipe closes, also if it is this process that ends.
         if supervisor.stdin:
             supervisor.stdin.close()
-        _wait(supervisor)
         try:
             os.killpg(supervisor.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -174,8 +176,9 @@ def _settled(parts: Parts, part: int) -> bool:
     return parts.is_done(part) or parts.file(part, "error", "txt").exists()
 
 
-def _find_lost(parts: Parts, left: set[int]) -> None:
-    """Record the parts whose worker was killed, since no executor tells of them."""
+def _find_lost(parts: Parts, left: set[int]) -> bool:
+    """Record the parts whose worker was killed, since executors do not tell of them and would wait for ever."""
+    found = False
     for part in left:
         file = parts.file(part, "alive", "txt")
         try:
@@ -187,6 +190,8 @@ def _find_lost(parts: Parts, left: set[int]) -> None:
         if (gone or silent > _SILENCE) and file.exists() and not _settled(parts, part):
             told = "its worker was killed; perhaps memory ran out, so try fewer workers"
             parts.file(part, "error", "txt").write_text(told)
+            found = True
+    return found
 
 
 def _exists(pid: int) -> bool:
@@ -202,7 +207,7 @@ def _exists(pid: int) -> bool:
 def _blame(parts: Parts, left: set[int], log: Path) -> None:
     """Parts that no worker came to, because the executor itself failed."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    told = f"not worked on, for the executor failed: {lines[-1] if lines else 'it was killed'} (see {log})"
+    told = f"not done, for the executor failed: {lines[-1] if lines else 'it was killed'} (see {log})"
     for part in left:
         if not _settled(parts, part):
             parts.file(part, "error", "txt").write_text(told)

@@ -6,7 +6,7 @@ Each stage works on parts that are done once (see `parts`), so a run that was ki
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
@@ -17,7 +17,7 @@ from troth.curate.collect.part import collect_part
 from troth.curate.collect.plan import plan_collect
 from troth.curate.document import Document
 from troth.curate.duplicates.stage import duplicates_part, find_duplicates
-from troth.curate.execute import run_stage
+from troth.curate.execute import Executor, run_stage
 from troth.curate.filter.fit import fit_quality
 from troth.curate.filter.stage import filter_part
 from troth.curate.integrate.feeds import fingerprint, stage_feeds
@@ -27,7 +27,6 @@ from troth.curate.parts import Parts
 from troth.curate.records import CorrectionRow, Decision, Finding, GenerationRow
 from troth.curate.refine.part import refine_part
 from troth.curate.refine.policy import POLICY
-from troth.curate.rows import RowWriter
 from troth.curate.validate.canaries import Canary, Measure, measure, objection
 from troth.curate.validate.cases import Case
 from troth.curate.validate.examine import Examiner
@@ -97,13 +96,17 @@ def _claim_folder(run: Curation) -> None:
             )
 
 
+def _executor(settings: CurateTable) -> Executor:
+    return Executor(settings.executor, settings.workers)
+
+
 def _cleaned(run: Curation) -> int:
     """Collect, filter and deduplicate; the number of parts."""
     out, settings = run.out, run.settings
     plan = plan_collect(run.sources, out, python_bytes=run.python_bytes)
     numbers = range(plan.parts)
-    stage = partial(run_stage, parts=plan.parts, out=out, how=settings)
-    stage("collect", partial(collect_part, out=out))
+    stage = partial(run_stage, parts=plan.parts, out=out, how=_executor(settings))
+    stage("collect", partial(collect_part, out=out), total_bytes=plan.bytes)
     fit_quality(numbers, out, settings)
     stage("filter", partial(filter_part, out=out, settings=settings))
     find_duplicates(numbers, out, settings)
@@ -114,7 +117,7 @@ def _cleaned(run: Curation) -> int:
 def _judged(run: Curation, parts: int, examiner: Callable[[list[Document]], Examiner] | None) -> Judge:
     """Find the claims and judge them."""
     out, settings = run.out, run.settings
-    stage = partial(run_stage, parts=parts, out=out, how=settings)
+    stage = partial(run_stage, parts=parts, out=out, how=_executor(settings))
     run.say("looking for claims and evidence")
     build_index(out, parts, (), run.generation)
     stage("neighbours", partial(neighbours_part, parts=parts, out=out, settings=settings))
@@ -135,7 +138,7 @@ def _refined(run: Curation, parts: int, judge: Judge) -> dict[str, Any]:
     errors = dict(zip(judge.publishers, judge.error.tolist(), strict=True))
     weights = publisher_weights(Counter(one.publisher for one in judged_documents(out, parts)), errors)
     work = partial(refine_part, out=out, settings=settings, weights=weights)
-    run_stage("refine", work, parts=parts, out=out, how=settings)
+    run_stage("refine", work, parts=parts, out=out, how=_executor(settings))
     found = measure(_rows(out, parts, "validate", "canaries", Canary), settings.canary_rate)
     report = _report(run, parts, judge, found) | {"weight_by_publisher": weights}
     reason = objection(found, settings.max_false_alarms)

@@ -113,7 +113,3 @@ def _call(*command: str) -> str:
         return ""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else "no answer"
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -10,6 +10,9 @@ from troth.system.table import Table
 class CurateTable(Table):
     """Thresholds and policy of curation. Shares and probabilities lie between 0 and 1.
 
+    Stages are worked on by so many `workers` (0: as many as there are cores) of an `executor`: processes of this
+    machine (`local`), a Ray cluster or Slurm.
+
     Filters: a text stays in one of the `languages` (ISO 639-1 codes; all, where the list is empty) that passes the
     `rules`: `lenient` ones, those of Gopher, C4 and FineWeb as `published`, or `none`. Past the limits `..._above` and
     `..._below` a text goes; without a limit they are not asked. A quality model is trained where `quality_below` is
@@ -18,8 +21,12 @@ class CurateTable(Table):
     three sentences in a row that `repeated_in` documents or more have in common the first stays (0: all stay).
 
     The policy says what becomes of a `superseded` statement, of a `contested` one, and of one that is hardly credible
-    (its probability `drop_below`) and cannot be mended.
+    (its probability `drop_below`) and cannot be mended. A run that flags more than `max_false_alarms` of the claims that
+    others confirm is not integrated.
     """
+
+    executor: Literal["local", "ray", "slurm"] = "local"
+    workers: int = Field(default=0, ge=0)
 
     languages: list[Annotated[str, Field(pattern="^[a-z]{2,3}$")]] = Field(default=["en"])
     rules: Literal["lenient", "published", "none"] = "lenient"
@@ -40,3 +47,4 @@ class CurateTable(Table):
     superseded: Literal["date", "keep"] = "date"
     contested: Literal["attribute", "keep"] = "attribute"
     unmendable: Literal["drop", "label", "keep"] = "drop"
+    max_false_alarms: float = Field(default=0.02, ge=0, le=1)
