@@ -21,6 +21,7 @@ from troth.curate.duplicates.prints import read_prints
 from troth.curate.duplicates.repeats import cut_repeats, repeated_sentences
 from troth.curate.duplicates.resolve import Repeat, Suspect, resolve
 from troth.curate.parts import Parts
+from troth.curate.progress import Counter
 from troth.curate.records import Decision
 from troth.curate.rows import RowWriter, read_rows
 from troth.system import CurateTable
@@ -95,8 +96,9 @@ def duplicates_part(part: int, out: Path, settings: CurateTable) -> None:
     with (
         parts.writer(part, "documents", Document) as documents,
         parts.writer(part, "decisions", Decision) as decisions,
+        Counter(parts, part) as counter,
     ):
-        for row, document in enumerate(Parts(out, "filter").read(part, "documents", Document)):
+        for row, document in enumerate(counter.documents(Parts(out, "filter").read(part, "documents", Document))):
             copy = copies.get(row)
             if copy:
                 limit = 1.0 if copy.kind == "exact" else settings.near_duplicate

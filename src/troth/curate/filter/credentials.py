@@ -64,8 +64,9 @@ def credentials(words: Words) -> Iterator[Edit]:
     chunks = _long_chunks(words)
     if not chunks and "-----BEGIN" not in text:
         return
+    candidates = "\n".join(text[start:end] for start, end in chunks)
     for rule, (cues, pattern) in _PATTERNS.items():
-        if any(cue in text for cue in cues):
+        if any(cue in (text if rule == "private_key" else candidates) for cue in cues):
             yield from (
                 Edit(*found.span(), "<SECRET>", rule, masked(found[0]))
                 for found in pattern.finditer(text)

@@ -31,6 +31,7 @@ _CUED = re.compile(
     re.IGNORECASE,
 )
 _IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?!\w)")
+_BETWEEN = np.isin(np.arange(129), [ord(char) for char in "0123456789 +-.()/"])
 _DIGITS = 7
 """Fewer in a row, with nothing but the marks of such numbers between them, are none of these."""
 
@@ -61,7 +62,7 @@ def _numbers(words: Words) -> list[tuple[int, int]]:
     digit = (points >= 0x30) & (points <= 0x39)
     if int(digit.sum()) < 4:
         return []
-    allowed = digit | np.isin(points, np.frombuffer(" +-.()/".encode("utf-32-le"), np.uint32))
+    allowed = _BETWEEN.take(points, mode="clip")
     edges = np.flatnonzero(np.diff(np.concatenate(([False], allowed, [False])).astype(np.int8)))
     starts, ends = edges[::2], edges[1::2]
     seen = np.concatenate(([0], np.cumsum(digit)))
