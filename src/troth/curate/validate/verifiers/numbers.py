@@ -14,7 +14,7 @@ _TENS = {word: 10 * n for n, word in enumerate("twenty thirty forty fifty sixty 
 _SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _TENS_PATTERN = rf"(?:{'|'.join(_TENS)})(?:-(?:{'|'.join(list(_SMALL)[1:10])}))?"
 PATTERN = (
-    r"(?:(?<![\w.,])\d+ \d+/\d+(?![\d/])|(?<![\w.,])\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|(?<![\w.,])(?:\d+(?:\.\d+)?|\.\d+)(?!\d)"
+    r"(?:(?<![\w.,])(?:\d+ \d+/\d+(?![\d/])|\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|(?:\d+(?:\.\d+)?|\.\d+)(?!\d))"
     rf"|\b(?:{_TENS_PATTERN}|{'|'.join(sorted(_SMALL, key=len, reverse=True))})\b)"
     rf"(?: (?:{'|'.join(_SCALES)})\b)?"
 )
@@ -38,18 +38,13 @@ class Number:
     def written(self, value: Fraction) -> str:
         """Another value in the manner of this number: its decimal places, scale word and thousands separators."""
         value = value / self.scale
-        whole = f"{_rounded(value, self.places):.{self.places}f}"
-        if self.grouped or (not self.places and abs(value) >= 10_000):
-            whole = f"{int(whole):,}" if not self.places else f"{float(whole):,.{self.places}f}"
+        # Half away from zero, as people round.
+        digits = int(abs(value) * 10**self.places + Fraction(1, 2))
+        whole, part = divmod(digits, 10**self.places)
+        text = f"{whole:,}" if self.grouped or abs(value) >= 10_000 else str(whole)
+        text = f"{text}.{part:0{self.places}d}" if self.places else text
         scale = next((f" {word}" for word, size in _SCALES.items() if size == self.scale != 1), "")
-        return whole + scale
-
-
-def _rounded(value: Fraction, places: int) -> Fraction:
-    """Half away from zero, as people round."""
-    shift = 10**places
-    sign = -1 if value < 0 else 1
-    return Fraction(sign * int(abs(value) * shift + Fraction(1, 2)), shift)
+        return "-" * (value < 0 < digits) + text + scale
 
 
 def find_numbers(text: str) -> Iterator[Number]:
