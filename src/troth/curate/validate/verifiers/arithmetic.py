@@ -27,7 +27,7 @@ _GOES_ON = re.compile(
     r"[.,:]\d|…|\.\.\.)"
 )
 _BEFORE = re.compile(
-    r"(?:[\w}\])°′″.:]|[-+−–*×·/÷^=~±<>√∑∫%]\s*|\)\s+|\b[A-Za-z]\s+|\d\s+|\b(?:of|by|per|plus|minus|times|over|and|root|log|ln|sin|"
+    r"(?:[\w}\])°′″.:\\]|[-+−–*×·/÷^=~±<>√∑∫%]\s*|\)\s+|\b[A-Za-z]\s+|\d\s+|\b(?:of|by|per|plus|minus|times|over|and|root|log|ln|sin|"
     r"cos|tan|power|mod|about|approximately|from|to)\s+)$", re.IGNORECASE,
 )  # fmt: skip
 _CLAUSE = re.compile(

@@ -14,7 +14,7 @@ _TENS = {word: 10 * n for n, word in enumerate("twenty thirty forty fifty sixty 
 _SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _TENS_PATTERN = rf"(?:{'|'.join(_TENS)})(?:-(?:{'|'.join(list(_SMALL)[1:10])}))?"
 PATTERN = (
-    r"(?:(?<![\w.,])(?:\d+ \d+/\d+(?![\d/])|\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|(?:\d+(?:\.\d+)?|\.\d+)(?!\d))"
+    r"(?:(?<![\w.,\\])(?:\d+ \d+/\d+(?![\d/])|\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|(?:\d+(?:\.\d+)?|\.\d+)(?!\d))"
     rf"|\b(?:{_TENS_PATTERN}|{'|'.join(sorted(_SMALL, key=len, reverse=True))})\b)"
     rf"(?: (?:{'|'.join(_SCALES)})\b)?"
 )

@@ -37,9 +37,12 @@ def _quantity(i: int) -> str:
 
 
 _TWICE = re.compile(
-    rf"(?<![\w.,–/×-]){_quantity(1)}(?: (?:long|tall|wide|high|deep|away))?(?: \(|, or |, which is |/| = )"
-    rf"(?:(?:about|around|approximately|roughly|c\.|ca\.|or|≈|~) ?)?{_quantity(2)}(?= ?\)|[,.;]? |[,.;]$|$)"
+    rf"(?<![\w.,–/×\\-]){_quantity(1)}(?: (?:long|tall|wide|high|deep|away))?(?: \(|, or |, which is |/| = )"
+    rf"(?:(?:about|around|approximately|roughly|c\.|ca\.|or|≈|~) ?)?{_quantity(2)}"
+    r"(?= ?\)|[,.;]? (?!\d|to |and \d|or \d)|[,.;]$|$)"
 )
+_LARGER = re.compile(rf"(?<![\w.,–/×\\-])({PATTERN})[ -]({_UNIT})(?:,| and|, and)? ?$")
+_PART_OF = re.compile(rf"(?:\bby |\bof |\d(?: ?(?:{_UNIT}))?(?: to| and| or|–|-|,) ?)$")
 _NEAR = re.compile(
     r"\b(?:about|around|approx\w*|roughly|nearly|almost|some|over|under|more than|less than|up to|c\.|ca\.)|≈|~"
 )
@@ -59,18 +62,28 @@ def units(text: str) -> Iterator[Finding]:
         if first is None or second is None or one is None or two is None or one == two:
             continue
         a, b = (-x.value if match[f"n{i}"][0] in "-−" else x.value for i, x in ((1, first), (2, second)))
+        before = text[max(0, match.start() - 40) : match.start()]
+        if larger := _LARGER.search(before):
+            whole, unit = parse(larger[1]), _unit(larger[2])
+            more = convert(whole.value, unit, one) if whole and unit else None
+            if more is None or more < a:
+                continue
+            a += more
+        elif _PART_OF.search(before):
+            continue  # The end of a range, or a difference of temperatures.
         there = [value for value in _meanings(a, one, two) if value is not None]
         if not there:
             continue
         near = bool(_NEAR.search(text[max(0, match.start() - 14) : match.end()]))
         start, end = match.span("n2")
-        shown = f"{match['n1']} {match['u1']} is {_shown(second, there[0])} {match['u2']}"
+        given = f"{larger.group() if larger else ''}{match['n1']} {match['u1']}"
+        shown = f"{given} is {_shown(second, there[0])} {match['u2']}"
         if any(_close(value, b, second, near) for value in there) or any(
             _close(value, a, first, near) for value in _meanings(b, two, one) if value is not None
         ):
             yield agree(start, end, shown)
-        elif abs(there[0] - b) > abs(there[0]) * (_FEW_DIGITS if _digits(second) < 3 else _DIGITS) and not any(
-            _may_be(a, first, b, second, x, y) for x, y in _pairs(one, two)
+        elif not any(_may_be(a, first, b, second, x, y) for x, y in _pairs(one, two)) and (
+            abs(there[0] - b) > abs(there[0]) * (_FEW_DIGITS if _digits(second) < 3 else _DIGITS)
         ):
             yield differ(start, end, _shown(second, there[0]), shown)
 
