@@ -88,7 +88,8 @@ def _impossible_days(text: str) -> Iterator[Finding]:
         i = 1 if match["m1"] else 2
         month, day = _MONTHS.index(match[f"m{i}"]) + 1, int(match[f"d{i}"])
         year = int(match[f"y{i}"] or 2000)
-        if text[: match.start()].endswith(("-", "–", ".", ",", "/")) or (match[f"m{i}"] == "May" and not match[f"y{i}"]):
+        verb = match[f"m{i}"] == "May" and not match[f"y{i}"]
+        if verb or text[: match.start()].endswith(("-", "–", ".", ",", "/")):
             continue
         last = monthrange(year, month)[1]
         if year < 1900 and last == 28:

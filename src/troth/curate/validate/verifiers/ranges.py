@@ -36,8 +36,8 @@ _LIMITS = tuple(
         (rf"(?<![\w.,–/-])(?P<n>[-−]{PATTERN}) ?(?:°F\b|degrees Fahrenheit)", "-459.67", 0,
          "absolute zero is -459.67 °F"),
         (rf"\btemperatures? of (?P<n>[-−]{PATTERN}) ?(?:K\b|kelvins?\b)", 0, _ANY, "absolute zero is 0 K"),
-        (r"(?<![\w.,–/)%-])(?P<n>[-−]\d[\d,]*)(?= (?:people|inhabitants|residents|children|students|soldiers|votes|"
-         r"seats|cells)\b)", 0, _ANY, "a count is not negative"),
+        (r"(?<![\w.,–/)%-])(?P<n>[-−]\d[\d,]*)(?= (?:people|inhabitants|children|students|votes|seats)\b)", 0, _ANY,
+         "a count is not negative"),
         (rf"\bprobability of (?:about )?(?P<n>{PATTERN})(?![\w%,]|\.\d| ?(?:%|per|in\b|to\b|percent))", 0, 1,
          "no probability exceeds 1"),
     )

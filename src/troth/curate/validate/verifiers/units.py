@@ -58,13 +58,13 @@ def units(text: str) -> Iterator[Finding]:
         return
     for match in _TWICE.finditer(text):
         first, second = (parse(match[f"n{i}"].lstrip("-−"), match.start(f"n{i}")) for i in (1, 2))
-        one, two = _unit(match["u1"]), _unit(match["u2"])
+        one, two = unit_of(match["u1"]), unit_of(match["u2"])
         if first is None or second is None or one is None or two is None or one == two:
             continue
         a, b = (-x.value if match[f"n{i}"][0] in "-−" else x.value for i, x in ((1, first), (2, second)))
         before = text[max(0, match.start() - 40) : match.start()]
         if larger := _LARGER.search(before):
-            whole, unit = parse(larger[1]), _unit(larger[2])
+            whole, unit = parse(larger[1]), unit_of(larger[2])
             more = convert(whole.value, unit, one) if whole and unit else None
             if more is None or more < a:
                 continue
@@ -88,7 +88,8 @@ def units(text: str) -> Iterator[Finding]:
             yield differ(start, end, _shown(second, there[0]), shown)
 
 
-def _unit(text: str) -> str | None:
+def unit_of(text: str) -> str | None:
+    """The unit, as pint names it, that a word or sign stands for; None if it is none that is known."""
     return next((unit for pattern, unit in _ALIASES if pattern.match(text)), None)
 
 
