@@ -50,7 +50,7 @@ class LexicalVerifier:
 
 
 def weigh_passages(
-    question: Question, score: Callable[[str, str], float], overlap: float, *, certain: float = 0.25, widest: float = 1.0
+    question: Question, score: Callable[[str, str], float], overlap: float, certain: float = 0.25
 ) -> Judgement | None:
     """Score the claim against what each document says, and take the mean, weighted by how surely it speaks of the same
     thing. None where no passage has `overlap` of the claim's words; below `certain` there is not enough evidence."""
@@ -71,7 +71,7 @@ def weigh_passages(
         return None
     mean = total / weight
     stance: Stance = "not_enough_evidence"
-    if abs(mean) >= certain * widest:
+    if abs(mean) >= certain:
         stance = "supported" if mean > 0 else "refuted"
     return Judgement(mean, stance, "", strongest[1])
 

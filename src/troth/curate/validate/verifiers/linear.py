@@ -1,6 +1,6 @@
 """Logistic regression on hashed features that are there or not, by L-BFGS (Liu & Nocedal 1989) with a ridge."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,15 +47,15 @@ def fit(rows: Rows, labels: np.ndarray, size: int, ridge: float, weights: np.nda
     return minimise(loss, np.zeros(size))
 
 
-def minimise(loss, w: np.ndarray) -> np.ndarray:  # type: ignore[no-untyped-def]
+def minimise(loss: Callable[[np.ndarray], tuple[float, np.ndarray]], w: np.ndarray) -> np.ndarray:
     """The minimum of a smooth convex function that returns its value and gradient."""
     value, gradient = loss(w)
     steps: list[tuple[np.ndarray, np.ndarray]] = []
-    start = np.abs(gradient).max()
+    start = float(np.abs(gradient).max())
     for _ in range(_STEPS):
         direction = -_inverse_hessian(gradient, steps)
         slope = float(gradient @ direction)
-        size = 1.0 if steps else min(1.0, 1.0 / (np.linalg.norm(gradient) + 1e-12))
+        size = 1.0 if steps else min(1.0, 1.0 / (float(np.linalg.norm(gradient)) + 1e-12))
         while True:
             new = w + size * direction
             new_value, new_gradient = loss(new)
@@ -66,7 +66,7 @@ def minimise(loss, w: np.ndarray) -> np.ndarray:  # type: ignore[no-untyped-def]
         if moved @ turned > 1e-12:
             steps = [*steps, (moved, turned)][-_MEMORY:]
         w, value, gradient = new, new_value, new_gradient
-        if np.abs(gradient).max() < _TOLERANCE * max(1.0, start) or size < 1e-10:
+        if float(np.abs(gradient).max()) < _TOLERANCE * max(1.0, start) or size < 1e-10:
             break
     return w
 

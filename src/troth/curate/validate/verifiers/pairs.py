@@ -1,5 +1,6 @@
-"""What a linear verifier sees of a claim and a passage: which words, numbers and names have a counterpart, which stand
-in another's place, what is denied. Feature names are hashed (Weinberger et al. 2009), so that the model is one array."""
+"""What a linear verifier sees of a claim and a passage: which words, numbers and names have a counterpart, which
+stand in another's place, what is denied. Feature names are hashed (Weinberger et al. 2009), so that the model is one
+array."""
 
 import zlib
 from collections.abc import Iterator
