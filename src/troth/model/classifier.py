@@ -1,4 +1,5 @@
-"""A decoder with a linear head over its last token: what kind of text this is (transformers' *ForSequenceClassification).
+"""A decoder with a linear head over its last token: what kind of text this is, as in transformers'
+*ForSequenceClassification.
 
 A natural-language-inference model is one: its text is a passage with a claim, its labels are what the one says of the
 other.

@@ -27,13 +27,14 @@ _GOES_ON = re.compile(
     r"[.,:]\d|…|\.\.\.)"
 )
 _BEFORE = re.compile(
-    r"(?:[\w}\])°′″.:\\]|[-+−–*×·/÷^=~±<>√∑∫%]\s*|\)\s+|\b[A-Za-z]\s+|\d\s+|\b(?:of|by|per|plus|minus|times|over|and|root|log|ln|sin|"
+    r"(?:[\w}\])°′″.:\\]|[-+−–*×·/÷^=~±<>√∑∫%]\s*|\)\s+|\b[A-Za-z]\s+|\d\s+(?:and\s+)?|\b(?:of|by|per|plus|minus|times|over|root|log|ln|sin|"
     r"cos|tan|power|mod|about|approximately|from|to)\s+)$", re.IGNORECASE,
 )  # fmt: skip
 _CLAUSE = re.compile(
     r"(?:^|[.,:;!?\"'“‘(]|\b(?:that|because|so|since|knows?|as|then|therefore|thus|where|says?|and))\s*$", re.IGNORECASE
 )
 _POWER_OF_TEN = re.compile(r"[×x*·]\s?10\s?[-−–]?\s?\d|[×x*·]\s?10\^|\d[eE][-+]?\d")
+_FRACTION = re.compile(r"[/÷]\s*[\d.]+\s*[/÷]|(?:[*×x·]|times)\s*[\d.]+\s*[/÷]|[/÷]\s*[\d.]+\s*(?:[*×x·]|times)")
 _NEAR = re.compile(
     r"≈|~|\b(?:about|around|approx\w*|roughly|nearly|almost|some|over|more than|less than|rounded)\b|…|\.\.\."
 )
@@ -97,7 +98,7 @@ def _compare(text: str, left: Side, right: Side, marked: bool, near: bool, word:
     same_units = left.units == () or right.units == () or set(left.units) == set(right.units)
     mixed = len(set(left.units)) > 2 or (right.units and left.currency > right.currency)
     # "25 / 1/3" may mean 25 / (1/3), and "5 x 1/2 = 10 halves" counts halves.
-    unclear = span.count("/") > 1 or span.count("÷") > 1 or ("/" in left.signs and "*" in left.signs)
+    unclear = bool(_FRACTION.search(text[left.start : left.end]))
     shown = re.sub(r"\s+", " ", text[left.start : left.end])
     if right.number is not None and right.percent is False:
         if kinds and (not same_units or mixed or (left.units and not right.units and "share" in left.signs)):

@@ -48,6 +48,7 @@ class Endpoint:
 
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         problem = ""
+        asked: float | None = None
         for attempt in range(self.attempts):
             if attempt:
                 self._rest(attempt, asked)

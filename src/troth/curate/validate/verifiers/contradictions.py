@@ -30,11 +30,12 @@ _AUXILIARY = re.compile(r"\b(is|are|was|were|can|could|will|would|has|have|had|s
 _DENIED = re.compile(r"\b(is|are|was|were|can|could|will|would|has|have|had|should|must|did|does|do) (?:not|never) ")
 _SAID_OTHERWISE = {
     "large": "big", "big": "large", "begin": "start", "began": "started", "start": "begin", "started": "began",
-    "important": "significant", "significant": "important", "many": "numerous", "numerous": "many", "called": "known as",
-    "because": "since", "also": "too", "usually": "generally", "generally": "usually", "often": "frequently",
+    "important": "significant", "significant": "important", "many": "numerous", "numerous": "many",
+    "called": "known as", "because": "since",
+    "also": "too", "usually": "generally", "generally": "usually", "often": "frequently",
     "frequently": "often", "about": "approximately", "approximately": "about", "however": "yet", "show": "demonstrate",
     "shows": "demonstrates", "contain": "include", "contains": "includes", "produce": "make", "produces": "makes",
-    "use": "employ", "used": "employed", "made": "created", "built": "constructed", "small": "little", "help": "aid",
+    "use": "employ", "made": "created", "built": "constructed", "small": "little", "help": "aid",
     "helps": "aids", "obtain": "get", "rapidly": "quickly", "quickly": "rapidly", "near": "close to", "whole": "entire",
     "entire": "whole", "different": "distinct", "main": "principal", "common": "widespread", "ended": "finished",
 }  # fmt: skip

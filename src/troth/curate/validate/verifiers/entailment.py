@@ -69,8 +69,8 @@ def _sides(answer: Mapping[str, float]) -> tuple[float, float]:
     said = [label for label in answer if label not in denied and any(word in label.lower() for word in _SUPPORTS)]
     said = [label for label in said if not label.lower().startswith(("not", "un", "non"))]
     if len(said) != 1 or len(denied) > 1:
-        names = ", ".join(answer)
-        raise ValueError(f"labels {names}: expected one that says entailment or supported, and one contradiction or refuted")
+        expected = "expected one that says entailment or supported, and one contradiction or refuted"
+        raise ValueError(f"labels {', '.join(answer)}: {expected}")
     supports = answer[said[0]]
     if denied:
         return supports, answer[denied[0]]

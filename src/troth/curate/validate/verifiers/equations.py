@@ -22,7 +22,7 @@ SHARE_WORDS = rf"(?:{'|'.join(_SHARES)})s?"
 _WHOSE = "(?:(?:the|these|those|all|its|her|his|their)[ ])?(?=[$£€]?[0-9])"
 _TOKEN = re.compile(
     rf"""(?P<mark><<|>>)
-    |(?P<share>\b(?:(?:[Oo]ne|two|three|four|five|seven|[Aa]n?)[ -])?{SHARE_WORDS}[ ](?:of[ ])?{_WHOSE})
+    |(?P<share>(?i:\b(?:(?:one|two|three|four|five|seven|an?)[ -])?{SHARE_WORDS}[ ](?:of[ ])?){_WHOSE})
     |(?P<equals>===?|=|≈|\bis\ equal\ to\b|\bequals\b|\bmakes\b|\bgives\b|\bis\b|\bare\b)
     |(?P<sign>\*\*|[-+−–*×·/÷^()]|\bx\b(?=\ ?[$£€]?\d)|\bplus\b|\bminus\b|\btimes\b|\bmultiplied\ by\b
         |\bdivided\ by\b)

@@ -27,7 +27,8 @@ class Finding:
 
 Check = Callable[[str], Iterable[Finding]]
 _HEDGED = re.compile(
-    r"\b(?:not|never|no longer|cannot|wrong\w*|incorrect\w*|mistake\w*|mistook|false\w*|suppos\w+|imagin\w+|pretend\w*|"
+    r"\b(?:not|never|no longer|(?:is|was|are|were|has|have) no|cannot|"
+    r"wrong\w*|incorrect\w*|mistake\w*|mistook|false\w*|suppos\w+|imagin\w+|pretend\w*|"
     r"fiction\w*|myth\w*|jok(?:e|es|ed|ing|ingly)|errors?|erroneous\w*|contradict\w*|nonsens\w*|absurd\w*|impossib\w+|"
     r"instead of|misprint\w*|typos?|would|if|unless|guess\w*|claims? that|claimed|binary|modulo|mod|hexadecimal|octal|"
     r"base)\b|n['’]t\b|≠|!=",

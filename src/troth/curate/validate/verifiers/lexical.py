@@ -22,7 +22,9 @@ def lexical_score(claim: str, evidence: str) -> float:
     denied = (sum(word.denies for word in ours) + sum(word.denies for word in theirs)) % 2
     turned = any(opposite(a.stem, b.stem) and not found(a, theirs) for a in content for b in theirs)
     score = 2 * overlap - 1
-    return max(-1.0, min(1.0, score - wrong - (denied + turned) * max(0.0, score)))
+    if score > 0 and (denied or turned):
+        score = -score
+    return max(-1.0, score - wrong)
 
 
 def found(word: Word, among: list[Word]) -> bool:

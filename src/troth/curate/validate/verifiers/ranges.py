@@ -65,9 +65,12 @@ _REST = re.compile(r"\b(?:others?|the rest|remaind(?:er|ing)|remaining|unspecifi
 _MOST = 108
 
 
+_WORTH_READING = re.compile(r"[°%]|[-−]\d|\bpH\b|per ?cent|latitude|minimum|a low of|a high of|probability|degrees")
+
+
 def ranges(text: str) -> Iterator[Finding]:
     """Values of a sentence that cannot be."""
-    if not any(c.isdigit() for c in text) or hedged(text):
+    if not _WORTH_READING.search(text) or hedged(text):
         return
     for match in _SHARE.finditer(text):
         number = parse(match["n"])

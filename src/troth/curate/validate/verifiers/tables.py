@@ -75,7 +75,7 @@ class TableLookup:
 
     path: Path
 
-    name = "table"
+    name = "tables"
     prompt_hash = ""
 
     @cached_property

@@ -42,13 +42,17 @@ _TWICE = re.compile(
     r"(?= ?\)|[,.;]? (?!\d|to |and \d|or \d)|[,.;]$|$)"
 )
 _LARGER = re.compile(rf"(?<![\w.,–/×\\-])({PATTERN})[ -]({_UNIT})(?:,| and|, and)? ?$")
-_PART_OF = re.compile(rf"(?:\bby |\bof |\d(?: ?(?:{_UNIT}))?(?: to| and| or|–|-|,) ?)$")
+_PART_OF = re.compile(
+    r"(?:\b(?:by|increase|rise|drop|change|difference|fall|decrease)(?: of)? |"
+    rf"\d(?: ?(?:{_UNIT}))?(?: to| and| or|–|-|,) ?)$"
+)
 _NEAR = re.compile(
     r"\b(?:about|around|approx\w*|roughly|nearly|almost|some|over|under|more than|less than|up to|c\.|ca\.)|≈|~"
 )
 _MAY_BE_ROUND, _MAY_BE_ROUND_ABOUT = Fraction(1, 5), Fraction(3, 10)
 _FEW_DIGITS, _DIGITS = Fraction(3, 20), Fraction(1, 50)
 """A share by which two quantities differ surely: people write a quarter of an ounce for 8 g."""
+_DEGREES = ("degC", "degF", "kelvin")
 _ALSO = {"gallon": "imperial_gallon"}
 
 
@@ -83,7 +87,7 @@ def units(text: str) -> Iterator[Finding]:
         ):
             yield agree(start, end, shown)
         elif not any(_may_be(a, first, b, second, x, y) for x, y in _pairs(one, two)) and (
-            abs(there[0] - b) > abs(there[0]) * (_FEW_DIGITS if _digits(second) < 3 else _DIGITS)
+            one in _DEGREES or abs(there[0] - b) > abs(there[0]) * (_FEW_DIGITS if _digits(second) < 3 else _DIGITS)
         ):
             yield differ(start, end, _shown(second, there[0]), shown)
 
