@@ -43,15 +43,45 @@ _MENU = frozenset({
 })  # fmt: skip
 
 
+_CUES = {
+    "cookie_notice": ("cookie", "privacy", "you agree", "you accept", "you consent"),
+    "enable_javascript": ("javascript",),
+    "copyright_notice": ("rights reserved", "©", "(c)"),
+    "subscribe": ("subscribe", "sign up", "follow us", "share "),
+    "page_number": ("page", " of "),
+}
+"""A text in which none of these stands cannot break the rule."""
+_LONGEST = {"navigation": 200, "page_number": 40}
+"""Characters of a line that a rule looks at; of others, what MAX_WORDS words have at most, nearly always."""
+_LONG = 600
+_MARKS = "|»›>•·/→"
+
+
 def boilerplate_rule(line: str) -> str:
     """Name of the rule that a line breaks, or empty where it breaks none."""
-    line = line.strip()
-    if not line or len(line.split()) > MAX_WORDS:
-        return ""
-    for name, pattern in _RULES.items():
-        if pattern.search(line):
-            return name
+    return boilerplate_lines(line.strip()).get(0, "")
+
+
+def boilerplate_lines(text: str) -> dict[int, str]:
+    """Numbers of the lines of a text that are boilerplate, with the rule that each breaks."""
+    lowered = text.lower()
+    live = [rule for rule in _RULES if rule not in _CUES or any(cue in lowered for cue in _CUES[rule])]
+    patterns = [(rule, _LONGEST.get(rule, _LONG), _RULES[rule]) for rule in live]
+    marks = [mark for mark in (*_MARKS, "   ") if mark in text]
+    found: dict[int, str] = {}
+    for number, line in enumerate(text.split("\n")):
+        if not line or len(line) > _LONG:
+            continue
+        line = line.strip()
+        size = len(line)
+        rule = next((name for name, longest, pattern in patterns if size <= longest and pattern.search(line)), "")
+        if not rule and any(line.count(mark) > 1 for mark in marks) and _is_menu(line):
+            rule = "navigation"
+        if rule and len(line.split()) <= MAX_WORDS:
+            found[number] = rule
+    return found
+
+
+def _is_menu(line: str) -> bool:
     entries = [entry.lower() for entry in _SEPARATOR.split(line) if entry]
-    if len(entries) >= 3 and sum(entry in _MENU for entry in entries) >= 2:
-        return "navigation"
-    return ""
+    return len(entries) >= 3 and sum(entry in _MENU for entry in entries) >= 2
