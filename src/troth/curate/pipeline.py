@@ -1,4 +1,4 @@
-"""Curation from end to end: documents are collected and cleaned, their claims judged and mended, and all of it recorded.
+"""Curation from end to end: documents are collected and cleaned, their claims judged and mended, all of it recorded.
 
 Each stage works on parts that are done once (see `parts`), so a run that was killed goes on where it stood.
 """
@@ -33,11 +33,14 @@ from troth.curate.validate.examine import Examiner
 from troth.curate.validate.stages import (
     Judge,
     build_index,
+    calibrate_opinions,
     cases_part,
     examine_part,
+    index_for_verifiers,
     judge_cases,
     judged_documents,
     neighbours_part,
+    opinions_part,
     verdicts_part,
 )
 from troth.system import CurateTable
@@ -128,7 +131,11 @@ def _judged(run: Curation, parts: int, examiner: Callable[[list[Document]], Exam
         for part in range(parts):
             examine_part(part, out, asked)
     judge = judge_cases(out, parts, settings)
-    stage("validate", partial(verdicts_part, out=out, settings=settings, judge=judge, generation=run.generation))
+    index_for_verifiers(out, parts, settings, run.seed)
+    stage("opinions", partial(opinions_part, out=out, settings=settings))
+    calibrated = calibrate_opinions(out, parts, judge, settings)
+    verdicts = partial(verdicts_part, out=out, settings=settings, judge=judge, calibrated=calibrated)
+    stage("validate", partial(verdicts, generation=run.generation))
     return judge
 
 
