@@ -21,8 +21,8 @@ class CurateTable(Table):
     three sentences in a row that `repeated_in` documents or more have in common the first stays (0: all stay).
 
     The policy says what becomes of a `superseded` statement, of a `contested` one, and of one that is hardly credible
-    (its probability `drop_below`) and cannot be mended. A run that flags more than `max_false_alarms` of the claims that
-    others confirm is not integrated.
+    (its probability `drop_below`) and cannot be mended. A run that flags more than `max_false_alarms` of the claims
+    that others confirm is not integrated.
     """
 
     executor: Literal["local", "ray", "slurm"] = "local"
