@@ -11,7 +11,7 @@ length, which are new texts of the same statistics.
 block at the first rule that is broken, as datatrove does. The agreement is the share of documents with the same
 decision; words are split by our own rules there and by spaCy's blank English here, and by how much is reported too.
 `duplicates`: MinHash deduplication, from documents to documents without their duplicates; datatrove's four blocks write
-to a folder too. Its pairs share 14 bands of 8 hashes (a Jaccard likeness of about 0.72); ours the setting's share of the
+to a folder too. Its pairs share one of 14 bands of 8 hashes (a Jaccard likeness of about 0.72); ours share 0.72 of the
 smaller text, confirmed on the texts. `flow`: collect, filter and deduplicate JSON lines with a process a core.
 `memory`: the peak of one process that does all that, on the corpus and on one `--grown` times as large.
 """
@@ -29,15 +29,18 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from idle import warn_if_busy
 
-from troth.curate.collect import read_files
+from troth.curate.collect.part import collect_part
+from troth.curate.collect.plan import plan_collect
 from troth.curate.document import Document
 from troth.curate.duplicates.prints import PrintWriter
 from troth.curate.duplicates.stage import duplicates_part, find_duplicates
+from troth.curate.execute import run_stage
 from troth.curate.filter.finding import Finding
 from troth.curate.filter.fineweb import fineweb
 from troth.curate.filter.gopher import quality
@@ -90,10 +93,14 @@ def main() -> None:
 def textbooks(data: Path) -> list[str]:
     """Texts of the pages of all textbooks. Raises SystemExit where there are none."""
     folders = sorted(data.glob("openstax_*/contents"))
-    texts = [one.text for folder in folders for one in read_files(folder)[0] if len(one.text) > 500]
-    if not texts:
+    if not folders:
         sys.exit(f"{data}: no openstax_*/contents; name the folder above data with --shared")
-    return texts
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        for part in range(plan_collect([str(one) for one in folders], out).parts):
+            collect_part(part, out)
+        found = [one for part in range(100) for one in Parts(out, "collect").read(part, "documents", Document)]
+    return [one.text for one in sorted(found, key=lambda one: one.source) if len(one.text) > 500]
 
 
 def corpus(books: list[str], megabytes: float) -> Iterator[Document]:
@@ -113,9 +120,9 @@ def corpus(books: list[str], megabytes: float) -> Iterator[Document]:
         elif kind < 0.3 and number >= len(pages):
             paragraphs = text.split("\n\n")
             left = [one for one in paragraphs if draw.random() < 0.9]
-            text = "\n\n".join([f"Reprinted for the reader as number {number}.", *left])
+            text = "\n\n".join([f"Reprinted for the {draw.choice(long_words)} reader.", *left])
         elif kind < 0.9 or number < len(pages):
-            text = re.sub(r"[a-z]{5,}", lambda found: exchange.get(found[0], found[0]), text)
+            text = reworded(text, exchange)
         yield Document(f"{number:06d}", "documents", text)
         size, number = size + len(text), number + 1
 
@@ -127,6 +134,11 @@ def exchanged(words: list[str], draw: random.Random) -> dict[str, str]:
         same = [word for word in words if len(word) == length]
         found.update(zip(same, draw.sample(same, len(same)), strict=True))
     return found
+
+
+def reworded(text: str, exchange: dict[str, str]) -> str:
+    """The text with words exchanged."""
+    return re.sub(r"[a-z]{5,}", lambda found: exchange.get(found[0], found[0]), text)
 
 
 def junk(draw: random.Random, words: list[str]) -> str:
@@ -262,73 +274,65 @@ def _rates(size: float, own_seconds: float, peer_seconds: float) -> dict[str, fl
     }  # fmt: skip
 
 
-def write_corpus(books: list[str], megabytes: float, folder: Path) -> list[Path]:
+def write_corpus(books: list[str], megabytes: float, folder: Path) -> Path:
     """The corpus as files of JSON lines, of about PART_BYTES each."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    files: list[Path] = []
-    size = PART_BYTES
+    written = 0
     for document in corpus(books, megabytes):
-        if size >= PART_BYTES:
-            files.append(folder / f"{len(files):04d}.jsonl")
-            size = 0
-        with files[-1].open("a", encoding="utf-8") as file:
+        name = f"{int(written / PART_BYTES):04d}.jsonl"
+        with (folder / name).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"text": document.text}) + "\n")
-        size += len(document.text)
-    return files
+        written += len(document.text)
+    return folder
 
 
-def collect_and_filter(part: int, file: Path, out: Path, settings: CurateTable) -> None:
-    """One file through the first two stages."""
-    collected = Parts(out, "collect")
-    collected.write(part, "documents", Document, read_files(file)[0])
-    collected.finish(part)
-    filter_part(part, out, settings)
-
-
-def flow(files: list[Path], out: Path) -> dict[str, Any]:
+def flow(texts: Path, out: Path) -> dict[str, Any]:
     """From files to documents without junk and duplicates, with a process a core."""
     settings = CurateTable()
-    size = sum(file.stat().st_size for file in files) / 1e6
-    cores = os.cpu_count() or 1
-    with multiprocessing.get_context("spawn").Pool(cores) as pool:
-        pool.starmap(len, [([],)] * cores)
-        start = time.perf_counter()
-        pool.starmap(collect_and_filter, [(at, file, out, settings) for at, file in enumerate(files)], chunksize=1)
-        filtered = time.perf_counter()
-        find_duplicates(range(len(files)), out, settings)
-        pool.starmap(duplicates_part, [(at, out, settings) for at in range(len(files))], chunksize=1)
-        end = time.perf_counter()
+    start = time.perf_counter()
+    plan = plan_collect([str(texts)], out, part_bytes=PART_BYTES)
+    size = plan.bytes / 1e6
+    run_stage("collect", partial(collect_part, out=out), plan.parts, out, shown=False)
+    collected = time.perf_counter()
+    run_stage("filter", partial(filter_part, out=out, settings=settings), plan.parts, out, shown=False)
+    filtered = time.perf_counter()
+    find_duplicates(range(plan.parts), out, settings)
+    run_stage("duplicates", partial(duplicates_part, out=out, settings=settings), plan.parts, out, shown=False)
+    end = time.perf_counter()
     rules = Counter(
         f"{one.stage}: {one.label}, {one.rule}"
         for stage in ("filter", "duplicates")
-        for at in range(len(files))
+        for at in range(plan.parts)
         for one in Parts(out, stage).read(at, "decisions", Decision)
     )
     return {
-        "mb_per_second": size / (end - start), "collect_and_filter_mb_per_second": size / (filtered - start),
+        "mb_per_second": size / (end - start), "collect_mb_per_second": size / (collected - start),
+        "filter_mb_per_second": size / (filtered - collected),
         "deduplicate_mb_per_second": size / (end - filtered), "decisions": dict(rules.most_common()),
     }  # fmt: skip
 
 
 def memory(books: list[str], megabytes: float, work: Path) -> dict[str, float]:
     """Peak of one process that takes the corpus through all stages."""
-    files = write_corpus(books, megabytes, work / "texts")
+    write_corpus(books, megabytes, work / "texts")
     shutil.rmtree(work / "out", ignore_errors=True)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        before, peak = pool.apply(_through, (files, work / "out"))
+        before, peak = pool.apply(_through, (work / "texts", work / "out"))
     shutil.rmtree(work)
     return {"megabytes": megabytes, "peak_mib": peak, "before_mib": before}
 
 
-def _through(files: list[Path], out: Path) -> tuple[float, float]:
+def _through(texts: Path, out: Path) -> tuple[float, float]:
     before = _peak()
     settings = CurateTable()
-    for at, file in enumerate(files):
-        collect_and_filter(at, file, out, settings)
-    find_duplicates(range(len(files)), out, settings)
-    for at in range(len(files)):
-        duplicates_part(at, out, settings)
+    numbers = range(plan_collect([str(texts)], out, part_bytes=PART_BYTES).parts)
+    for part in numbers:
+        collect_part(part, out)
+        filter_part(part, out, settings)
+    find_duplicates(numbers, out, settings)
+    for part in numbers:
+        duplicates_part(part, out, settings)
     return before, _peak()
 
 
@@ -351,7 +355,8 @@ def table(found: dict[str, Any]) -> str:
             lines.append(f"  same decision, {name:<18} {row['same_decision']:7.2%}  ({row['different']} differ)")
             lines += [f"    {rules:<60} {count}" for rules, count in row["rules"].items()]
         words = found["filters"]["words"]
-        lines.append(f"  words: {words['number']:.4f} of spaCy's; {words['split_otherwise']:.2%} of these split otherwise")
+        share = f"{words['split_otherwise']:.2%} of these split otherwise"
+        lines.append(f"  words: {words['number']:.4f} of spaCy's number; {share}")
     if "duplicates" in found:
         row = found["duplicates"]
         lines.append(
@@ -360,8 +365,8 @@ def table(found: dict[str, Any]) -> str:
     if "flow" in found:
         row = found["flow"]
         lines.append(
-            f"flow         {row['mb_per_second']:.2f} MB/s (collect and filter {row['collect_and_filter_mb_per_second']:.2f}, "
-            f"deduplicate {row['deduplicate_mb_per_second']:.2f})"
+            f"flow         {row['mb_per_second']:.2f} MB/s (collect {row['collect_mb_per_second']:.2f}, filter "
+            f"{row['filter_mb_per_second']:.2f}, deduplicate {row['deduplicate_mb_per_second']:.2f})"
         )
         lines += [f"    {rule:<60} {count}" for rule, count in row["decisions"].items()]
     for row in found.get("memory", []):

@@ -1,4 +1,4 @@
-"""A stage over its parts: the same result from every executor, errors that leave the rest alone, nothing left running."""
+"""A stage over its parts: one result from every executor, errors that leave the rest alone, nothing left running."""
 
 import os
 import signal

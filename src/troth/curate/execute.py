@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -156,10 +156,8 @@ def _supervised(job: Job) -> None:
         # The supervisor ends whatever it started when this pipe closes, also if it is this process that ends.
         if supervisor.stdin:
             supervisor.stdin.close()
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(supervisor.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         supervisor.wait()
     description.unlink()
     shutil.rmtree(folder / "log", ignore_errors=True)

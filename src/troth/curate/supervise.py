@@ -26,7 +26,7 @@ from troth.curate.execute import Job, do_part
 _POLL = 15.0
 
 
-class Work(PipelineStep):  # type: ignore[misc]
+class Work(PipelineStep):
     """datatrove's step that works on the part of its task."""
 
     name = "part"
@@ -43,7 +43,7 @@ class Work(PipelineStep):  # type: ignore[misc]
         return ()
 
 
-class _Slurm(SlurmPipelineExecutor):  # type: ignore[misc]
+class _Slurm(SlurmPipelineExecutor):
     """What is not given stays out of the script, where sbatch's environment variables decide."""
 
     def get_sbatch_args(self, max_array: int = 1) -> dict[str, Any]:
@@ -83,8 +83,8 @@ def _end_with_parent() -> None:
 def _on_ray(job: Job, common: dict[str, Any]) -> None:
     import ray
 
-    given = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False, "num_cpus": max(2, job.workers)}
-    ray.init(log_to_driver=False, configure_logging=False, **given)
+    own: dict[str, Any] = {"include_dashboard": False, "num_cpus": job.workers}
+    ray.init(log_to_driver=False, configure_logging=False, **({} if os.environ.get("RAY_ADDRESS") else own))
     cores = int(ray.cluster_resources().get("CPU", 1))
     workers = min(job.how.workers or cores, len(job.todo))
     RayPipelineExecutor(**common, workers=workers, mem_per_cpu_gb=0).run()

@@ -32,19 +32,19 @@ class EndpointTable(Table):
 class CurateTable(Table):
     """Thresholds and policy of curation. Shares and probabilities lie between 0 and 1.
 
-    Stages are worked on by so many `workers` (0: as many as there are cores) of an `executor`: processes of this machine
-    (`local`), a Ray cluster or Slurm.
+    Stages are worked on by so many `workers` (0: as many as there are cores) of an `executor`: processes of this
+    machine (`local`), a Ray cluster or Slurm.
 
-    Filters: a text stays in one of the `languages` (ISO 639-1 codes; all where the list is empty) that passes the
-    `rules`: `lenient` ones, Gopher's, C4's and FineWeb's as `published`, or `none`. Beyond the three `..._above` and `..._below`
-    a text goes; left out, they do not ask. A quality model is trained where `quality_below` is given, on the folders
-    `good` and `bad` of `quality_examples` or, without those, on what passes and fails the rules. `personal_data` and
-    `secrets` give way to placeholders; text of the files that `benchmarks` names goes. Of three sentences in a row that
-    `repeated_in` documents or more have in common the first stays (0: all stay).
+    Filters: a text stays in one of the `languages` (ISO 639-1 codes; all, where the list is empty) that passes the
+    `rules`: `lenient` ones, those of Gopher, C4 and FineWeb as `published`, or `none`. Past the limits `..._above` and
+    `..._below` a text goes; without a limit they are not asked. A quality model is trained where `quality_below` is
+    given, on the folders `good` and `bad` of `quality_examples` or, without those, on what passes and what fails the
+    rules. `personal_data` and `secrets` give way to placeholders; text of the files that `benchmarks` names goes. Of
+    three sentences in a row that `repeated_in` documents or more have in common the first stays (0: all stay).
 
     The policy says what becomes of a `superseded` statement, of a `contested` one, and of one that is hardly credible
-    (its probability `drop_below`) and cannot be mended. A run that flags more than `max_false_alarms` of the claims that
-    others confirm is not integrated.
+    (its probability `drop_below`) and cannot be mended. A run that flags more than `max_false_alarms` of the claims
+    that others confirm is not integrated.
     """
 
     executor: Literal["local", "ray", "slurm"] = "local"

@@ -154,3 +154,65 @@ def test_the_order_given_does_not_matter(order, draw):
     kept, duplicates = drop_duplicates([documents[at] for at in order], 0.5)
     assert {one.source for one in kept} == {one.source for one in expected} == {"c", "e", "h"}
     assert sorted(duplicates, key=str) == sorted(reasons, key=str)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.permutations(range(24)), st.integers(1, 5))
+def test_the_number_of_parts_does_not_matter(order, parts):
+    documents = []
+    for seed in range(6):
+        text = article(seed)
+        documents += [
+            document(f"{seed}a", text), document(f"{seed}b", [*text[:-1], "Reprinted with leave."], f"20{10 + seed}"),
+            document(f"{seed}c", text), document(f"{seed}d", [*article(seed + 50, 3), *text[:2]], "2001"),
+        ]  # fmt: skip
+    expected, reasons = run(documents, 0.5, repeated_in=2)
+    kept, decisions = run([documents[at] for at in order], 0.5, parts, repeated_in=2)
+    assert {(one.source, one.text) for one in kept} == {(one.source, one.text) for one in expected}
+    assert sorted(decisions, key=str) == sorted(reasons, key=str)
+
+
+SAID = (
+    "Subscribers may read this page as often as they wish to. Nothing on it may be sold or lent to any other person. "
+    "Questions about it are answered by the office in the old town hall."
+)
+
+
+def test_sentences_that_others_said_first_go():
+    documents = [document(f"{n}", [*article(n), SAID, *article(n + 20, 1)], f"20{10 + n}") for n in range(4)]
+    kept, decisions = run(documents, 0.5, parts=2, repeated_in=2)
+    left = {one.source: one.text for one in kept}
+    assert left["0"] == documents[0].text
+    assert all(left[f"{n}"] == "\n\n".join([*article(n), *article(n + 20, 1)]) for n in (1, 2, 3))
+    assert {(one.subject, one.rule, one.value, one.text) for one in decisions} == {
+        (f"{n}", "repeated_sentences", 3.0, SAID) for n in (1, 2, 3)
+    }
+    assert run(documents, 0.5, repeated_in=5) == (documents, [])
+    assert run(documents, 0.5, repeated_in=0) == (documents, [])
+
+
+def test_two_sentences_in_common_are_none():
+    two = SAID[: SAID.index("Questions")].strip()
+    documents = [document(f"{n}", [*article(n), two]) for n in range(3)]
+    assert run(documents, 0.5, repeated_in=2) == (documents, [])
+
+
+def test_a_page_of_nothing_new_goes():
+    documents = [document("a", [*article(1, 20), SAID], "2001"), document("b", [SAID, "See there."], "2002")]
+    kept, decisions = run(documents, 1.0, repeated_in=2)
+    assert [one.source for one in kept] == ["a"]
+    assert [(one.label, one.rule) for one in decisions] == [
+        ("changed", "repeated_sentences"), ("dropped", "repeated_sentences"),
+    ]  # fmt: skip
+
+
+def test_a_kind_of_its_own_for_each_part_of_the_house(tmp_path):
+    """What was found is not looked for again, and a part that is done stays as it is."""
+    filtered = Parts(tmp_path, "filter")
+    filtered.write(0, "documents", Document, [document("a", article(1))])
+    with PrintWriter(filtered, 0) as prints:
+        prints.add(document("a", article(1)), Words(document("a", article(1)).text))
+    for _ in range(2):
+        find_duplicates([0], tmp_path, CurateTable())
+        duplicates_part(0, tmp_path, CurateTable())
+    assert [one.source for one in Parts(tmp_path, "duplicates").read(0, "documents", Document)] == ["a"]

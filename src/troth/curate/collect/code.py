@@ -24,8 +24,8 @@ LANGUAGES = {
 """The programming language of a file, by its suffix in small letters."""
 
 _VENDORED = {
-    "node_modules", "bower_components", "site-packages", "dist-packages", "vendor", "vendored", "_vendor", "third_party",
-    "third-party", "thirdparty", "external", "extern",
+    "node_modules", "bower_components", "site-packages", "dist-packages", "vendor", "vendored", "_vendor",
+    "third_party", "third-party", "thirdparty", "external", "extern",
 }  # fmt: skip
 _GENERATED = re.compile(
     r"@generated|\b(?:code|file|automatically|auto[- ]?)\s?generated\b.*(?:by|from)|generated.{0,60}do not edit"

@@ -22,8 +22,8 @@ _LEFT_OUT = {"del", "moveFrom", "instrText", "pPr", "rPr"}
 
 
 def read_docx(stream: BinaryIO, origin: Origin) -> Iterator[Document]:
-    """One document a file: its title, author (as publisher) and day of creation, headings, paragraphs, and tables with a
-    row a line as `column: cell; column: cell`. Deleted text, comments and notes are left out."""
+    """One document a file: its title, author (as publisher) and day of creation, headings, paragraphs, and tables with
+    a row a line as `column: cell; column: cell`. Deleted text, comments and notes are left out."""
     try:
         with zipfile.ZipFile(io.BytesIO(read_whole(stream, _LARGEST))) as package:
             main = _unpacked(package, "word/document.xml")

@@ -87,5 +87,8 @@ def _detected(data: bytes) -> str:
     # The sample begins where text beyond ASCII does, for a long English preface tells nothing.
     start = data.find(beyond[:1])
     sample = data[max(0, start - 200) : start + _SAMPLE]
-    found = from_bytes(sample, cp_isolation=_IN_USE, enable_fallback=False).best()
-    return found.encoding if found else "cp1252"
+    found = list(from_bytes(sample, cp_isolation=_IN_USE, enable_fallback=False))
+    # Alphabets are told apart well, code pages of Latin letters are not: the commonest wins unless it is the worse one.
+    usual = next((one for one in found if one.encoding == "cp1252"), None)
+    alike = usual is not None and (usual.chaos, usual.coherence) == (found[0].chaos, found[0].coherence)
+    return found[0].encoding if found and not alike else "cp1252"

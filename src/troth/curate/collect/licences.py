@@ -11,8 +11,7 @@ _WORDINGS = [
     ("CC-BY-NC-{v}", r"Attribution-NonCommercial (?P<v>\d\.\d)|CC[ -]BY[ -]NC[ -](?P<w>\d\.\d)"),
     ("CC-BY-ND-{v}", r"Attribution-NoDerivat\w+ (?P<v>\d\.\d)|CC[ -]BY[ -]ND[ -](?P<w>\d\.\d)"),
     ("CC-BY-SA-{v}", r"Attribution-ShareAlike (?P<v>\d\.\d)|CC[ -]BY[ -]SA[ -](?P<w>\d\.\d)"),
-    ("CC-BY-{v}", r"Creative Commons Attribution(?: License)?,? (?:version )?v?(?P<v>\d\.\d)|Attribution (?P<w>\d\.\d)"
-     r"|CC[ -]BY[ -](?P<x>\d\.\d)"),
+    ("CC-BY-{v}", r"Attribution(?: License)?,? (?:version )?v?(?P<v>\d\.\d)|CC[ -]BY[ -](?P<w>\d\.\d)"),
     ("AGPL-{v}.0", r"GNU AFFERO GENERAL PUBLIC LICENSE\s+Version (?P<v>\d)"),
     ("LGPL-{v}", r"GNU LESSER GENERAL PUBLIC LICENSE\s+Version (?P<v>\d(?:\.\d)?)"),
     ("GPL-{v}.0", r"GNU GENERAL PUBLIC LICENSE\s+Version (?P<v>\d)"),
@@ -22,7 +21,7 @@ _WORDINGS = [
     ("BSL-1.0", r"Boost Software License\s*-\s*Version 1\.0"),
     ("PSF-2.0", r"PYTHON SOFTWARE FOUNDATION LICENSE VERSION 2"),
     ("Unlicense", r"This is free and unencumbered software released into the public domain"),
-    ("BSD-3-Clause", r"Redistribution and use in source and binary forms[\s\S]*(?:Neither the names?|may not be used) "),
+    ("BSD-3-Clause", r"Redistribution and use in source and binary forms[\s\S]*(?:Neither the name|may not be used)"),
     ("BSD-2-Clause", r"Redistribution and use in source and binary forms"),
     ("ISC", r"Permission to use, copy, modify, and(?:/or)? distribute this software for any\s+purpose"),
     ("MIT", r"Permission is hereby granted, free of charge|\bMIT License\b"),
@@ -48,13 +47,10 @@ def licence_of(text: str) -> str:
     version, since only the programs themselves say whether later ones may be chosen."""
     if named := spdx(text):
         return named
-    found = ((match.start(), order, name, match) for order, (name, form) in enumerate(_KNOWN) if (match := form.search(text)))
-    first = min(found, key=lambda one: one[:2], default=None)
-    if first is None:
+    found = [(match, name) for name, form in _KNOWN if (match := form.search(text))]
+    if not found:
         return ""
-    version = next((value for value in first[3].groupdict().values() if value), "")
-    return _canonical(first[2].replace("{v}", version))
-
-
-def _canonical(name: str) -> str:
-    return f"{name}.0" if re.fullmatch(r"LGPL-\d", name) else name
+    match, name = min(found, key=lambda pair: pair[0].start())
+    version = next((value for value in match.groupdict().values() if value), "")
+    known = name.replace("{v}", version)
+    return f"{known}.0" if re.fullmatch(r"LGPL-\d", known) else known

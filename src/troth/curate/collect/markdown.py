@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyromark
 
@@ -14,7 +14,10 @@ from troth.curate.document import Document
 
 _FRONT = re.compile(r"---\n(.*?)\n?(?:---|\.\.\.)(?:\n|$)", re.DOTALL)
 _TAGS = re.compile(r"<!--.*?-->|<[^<>]*>", re.DOTALL)
-_BLOCKS = {"Paragraph", "Heading", "BlockQuote", "CodeBlock", "HtmlBlock", "List", "Item", "Table", "TableHead", "TableRow", "TableCell"}
+_BLOCKS = {
+    "Paragraph", "Heading", "BlockQuote", "CodeBlock", "HtmlBlock", "List", "Item", "Table", "TableHead", "TableRow",
+    "TableCell",
+}  # fmt: skip
 _FIELD = re.compile(r"([A-Za-z]+):[ \t]*(.*)")
 
 
@@ -41,7 +44,8 @@ def _blocks(text: str) -> Iterator[tuple[str, str]]:
     cells: list[str] = []
     columns: list[str] = []
     images, kind = 0, ""
-    for event in pyromark.events(text, options=pyromark.Options.ENABLE_TABLES):
+    events: Iterator[Any] = iter(pyromark.events(text, options=pyromark.Options.ENABLE_TABLES))
+    for event in events:
         if isinstance(event, str):
             if event in ("SoftBreak", "HardBreak"):
                 words.append(" ")

@@ -52,11 +52,11 @@ def read_item(item: Item) -> Iterator[tuple[Source | None, Document | Rejected]]
     try:
         info = fs.info(item.path)
         if item.version and (int(info.get("size") or 0), version(info)) != (item.size, item.version):
-            raise ValueError(f"{item.source} changed since the collection was begun; curate into another folder")
+            raise ValueError(f"{item.source} changed since the collection was begun; curate anew")
         stream = open(item.path, "rb", buffering=0) if is_local else fs.open(item.path, "rb")  # noqa: SIM115
     except FileNotFoundError as error:
         if item.version:
-            raise ValueError(f"{item.source} is gone since the collection was begun; curate into another folder") from error
+            raise ValueError(f"{item.source} is gone since the collection was begun; curate anew") from error
         yield None, Rejected(item.source, str(error))
         return
     except PermissionError as error:

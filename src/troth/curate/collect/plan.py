@@ -8,7 +8,7 @@ import platform
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import groupby, zip_longest
+from itertools import groupby, repeat, zip_longest
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -27,8 +27,9 @@ _FILE_BYTES = 16 << 10
 
 @dataclass(frozen=True)
 class Item:
-    """One file of a part: `root` is the source that was named, `path` what its file system calls the file, `source` the
-    name that its documents get. `root` is `python` for what the running Python carries, up to `size` bytes of a kind."""
+    """One file of a part: `root` is the source that was named, `path` what its file system calls the file, `source`
+    the name that its documents get. `root` is `python` for what the running Python carries, up to `size` bytes of a
+    kind."""
 
     part: int
     root: str
@@ -91,7 +92,7 @@ def _items(sources: list[str], folder: Path, stack: ExitStack, python_bytes: int
     if len(folders) > 1:
         lists = {name: folder / f"list-{number}.parquet" for number, name in enumerate(folders)}
         for name, file in lists.items():
-            stack.callback(lambda file=file: file.unlink(missing_ok=True))
+            stack.callback(file.unlink, missing_ok=True)
             write_rows(file, File, _files(folders[name]))
         doubled = _doubled([(one.name for one in read_rows(file, File)) for file in lists.values()])
     else:
@@ -120,7 +121,7 @@ def _files(source: str) -> Iterator[File]:
 
 def _doubled(lists: Sequence[Iterable[str]]) -> set[int]:
     """Which lists, each in sorted order, have a name that an earlier one has too."""
-    tagged = [((name, number) for name in names) for number, names in enumerate(lists)]
+    tagged = (zip(names, repeat(number)) for number, names in enumerate(lists))
     found: set[int] = set()
     for _, group in groupby(heapq.merge(*tagged), key=lambda pair: pair[0]):
         found.update(sorted(number for _, number in group)[1:])

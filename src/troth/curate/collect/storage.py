@@ -17,7 +17,7 @@ from troth.curate.collect.licences import is_licence_file, licence_of
 
 _BUFFER = 1 << 20
 _LICENCE_BYTES = 64 << 10
-_OPENERS = {".gz": gzip.GzipFile, ".bz2": bz2.BZ2File, ".xz": lzma.LZMAFile}
+_OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 """Suffixes of files that are unpacked as they are read."""
 
@@ -185,11 +185,11 @@ class Source(io.RawIOBase):
 @contextmanager
 def unpacked(source: Source, name: str) -> Iterator[io.BufferedReader]:
     """A stream of a file's content: what its name says is packed comes unpacked."""
-    plain = io.BufferedReader(source, _BUFFER)
+    plain: Any = io.BufferedReader(source, _BUFFER)
     suffix = PurePosixPath(name).suffix.lower()
     if suffix in _OPENERS:
         with _OPENERS[suffix](plain, "rb") as inner:
-            yield io.BufferedReader(inner, _BUFFER)  # type: ignore[arg-type]
+            yield io.BufferedReader(inner, _BUFFER)
     elif suffix == ".zst":
         import pyarrow as pa
 

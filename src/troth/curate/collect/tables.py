@@ -107,8 +107,9 @@ def table_documents(
         if isinstance(row, str):
             yield Rejected(f"{origin.source}#row{number}", row)
             continue
-        cells = ((name, " ".join(str(cell).split())) for name, cell in zip(columns, row, strict=True) if cell is not None)
-        line = clean("; ".join(f"{name}: {cell}" if name else cell for name, cell in cells if cell))
+        cells = ["" if cell is None else " ".join(str(cell).split()) for cell in row]
+        named = zip(columns, cells, strict=True)
+        line = clean("; ".join(f"{name}: {cell}" if name else cell for name, cell in named if cell))
         if size + len(line) > _CHUNK and waiting:
             yield _chunk(waiting, origin, about, origin.record(chunks), encodings)
             waiting, size, chunks = [], 0, chunks + 1

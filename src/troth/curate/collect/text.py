@@ -6,7 +6,7 @@ import unicodedata
 _INVISIBLE: dict[int, str | None] = dict.fromkeys([*range(0x20), 0x7F, 0xAD, 0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF])
 _INVISIBLE.update({ord("\n"): "\n", ord("\t"): "\t", 0xA0: " ", 0x202F: " ", 0x2028: "\n", 0x2029: "\n\n"})
 _NEWLINE = re.compile(r"\r\n?|\f|\x0b|\x85")
-_ODD = re.compile("[" + "".join(rf"\u{one:04x}" for one in (*_INVISIBLE, 0x0B, 0x0C, 0x0D, 0x85) if chr(one) not in "\n\t") + "]")
+_ODD = re.compile(f"[{''.join(re.escape(chr(one)) for one in {*_INVISIBLE, 0x85} - {0x09, 0x0A})}]")
 _GAP = re.compile(r"\n{3,}")
 _ITEM = re.compile(r"\s*(?:[-*+•‣·–]|\(?\d{1,3}[.)])\s+\S")
 _BULLET = re.compile(r"^\s*[-*+•‣·–]\s+")

@@ -46,7 +46,7 @@ def _page(record: WarcRecord, source: str, origin: Origin) -> Iterator[Document]
     kind = ("text/plain" if extracted else record.http_content_type or "").lower()
     if kind not in _HTML and kind != "text/plain":
         return
-    data = read_whole(record.reader, _LARGEST)
+    data = read_whole(record.reader, _LARGEST)  # type: ignore[arg-type]
     date = str(record.headers.get("WARC-Date", ""))
     page = Origin(source, origin.collection, date[:10] or origin.retrieved, origin.licence, origin.publisher)
     charset = record.http_charset or ""

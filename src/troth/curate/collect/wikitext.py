@@ -101,14 +101,28 @@ def _tag(tag: Tag) -> Iterator[str]:
 
 def _rows(table: Tag) -> Iterator[str]:
     columns: list[str] = []
-    for row in (node for node in _tags(table) if str(node.tag) == "tr"):
-        found = [(str(cell.tag), " ".join("".join(_plain(cell.contents)).split())) for cell in _tags(row)]
-        cells = [words for tag, words in found if tag in ("th", "td")]
-        if cells and not columns and all(tag == "th" for tag, _ in found):
+    for row in _cells(table):
+        found = [(str(cell.tag), " ".join("".join(_plain(cell.contents)).split())) for cell in row]
+        cells = [words for _, words in found]
+        if not columns and all(tag == "th" for tag, _ in found):
             columns = cells
             continue
         names = columns if len(columns) == len(cells) else [""] * len(cells)
         yield "; ".join(f"{name}: {cell}" if name else cell for name, cell in zip(names, cells, strict=True) if cell)
+
+
+def _cells(table: Tag) -> Iterator[list[Tag]]:
+    """The cells of each row that has any; those before the first mark of a row are a row too."""
+    row: list[Tag] = []
+    for tag in _tags(table):
+        name = str(tag.tag)
+        if name in ("th", "td"):
+            row.append(tag)
+        elif name == "tr":
+            yield from filter(None, [row])
+            row = []
+            yield from filter(None, [[cell for cell in _tags(tag) if str(cell.tag) in ("th", "td")]])
+    yield from filter(None, [row])
 
 
 def _tags(tag: Tag) -> Iterator[Tag]:

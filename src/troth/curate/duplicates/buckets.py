@@ -1,9 +1,9 @@
-"""Records of a fixed size on disk in buckets by a hash, so that what belongs together can be joined a bucket at a time."""
+"""Records of a fixed size on disk, in buckets by a hash, so that what belongs together is joined a bucket at a time."""
 
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from troth.curate.filter.words import Hashes
 BUCKET_BYTES = 64 << 20
 """What one bucket takes in memory, about."""
 _MOST = 1024
-"""Files that are open at once."""
+"""Files at most."""
 
 
 class Buckets:
@@ -24,12 +24,11 @@ class Buckets:
         folder.mkdir(parents=True)
         self._folder, self._form = folder, form
         self.count = int(min(_MOST, max(1, -(-size // BUCKET_BYTES))))
-        self._files: list[IO[bytes]] = [open(folder / f"{number:04d}", "wb") for number in range(self.count)]
 
     def add(self, records: npt.NDArray[Any], keys: Hashes) -> None:
         """Put records where their keys (of their shape) belong."""
         if self.count == 1:
-            self._files[0].write(records.tobytes())
+            self._append(0, records)
             return
         places = keys % np.uint64(self.count)
         order = np.argsort(places, kind="stable")
@@ -37,15 +36,22 @@ class Buckets:
         edges = np.searchsorted(places, np.arange(self.count + 1))
         for number, (start, end) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
             if end > start:
-                self._files[number].write(records[start:end].tobytes())
+                self._append(number, records[start:end])
 
     def read(self) -> Iterator[npt.NDArray[Any]]:
         """Each bucket, whole; after that the folder is gone."""
-        for file in self._files:
-            file.close()
         for number in range(self.count):
-            yield np.fromfile(self._folder / f"{number:04d}", self._form)
+            path = self._path(number)
+            if path.exists():
+                yield np.fromfile(path, self._form)
         shutil.rmtree(self._folder)
+
+    def _append(self, number: int, records: npt.NDArray[Any]) -> None:
+        with self._path(number).open("ab") as file:
+            file.write(records.tobytes())
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:04d}"
 
 
 def groups(keys: npt.NDArray[Any]) -> Iterator[tuple[int, int]]:

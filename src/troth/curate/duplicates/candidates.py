@@ -1,5 +1,5 @@
-"""Pairs of documents that may be duplicates: equal texts, and MinHashes that agree in a band (locality-sensitive hashing,
-Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, section 3.4), joined on disk.
+"""Pairs of documents that may be duplicates: equal texts, and MinHashes that agree in a band (locality-sensitive
+hashing; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, section 3.4), joined on disk.
 
 A document is a number: its part times 2^32 and its row there.
 """

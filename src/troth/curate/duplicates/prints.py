@@ -15,7 +15,7 @@ from rensa import RMinHash
 
 from troth.curate.document import Document
 from troth.curate.duplicates.sentences import spans
-from troth.curate.filter.words import Hashes, Words, grams
+from troth.curate.filter.words import Hashes, Words, distinct, grams
 from troth.curate.parts import Parts
 
 SHINGLE_WORDS = 5
@@ -38,7 +38,7 @@ def shingles(words: Words) -> Hashes:
     """Hashes of five words in a row, in lower case, punctuation aside, sorted, each once; of a shorter text, of all of
     it."""
     plain = words.lower[words.is_word]
-    return np.unique(grams(plain, min(SHINGLE_WORDS, max(1, len(plain)))))
+    return distinct(grams(plain, min(SHINGLE_WORDS, max(1, len(plain)))))
 
 
 def day(published: str) -> int:
@@ -66,7 +66,7 @@ class PrintWriter:
     def __init__(self, parts: Parts, part: int):
         self._paths = [_prints(parts, part), _spans(parts, part)]
         parts.folder.mkdir(parents=True, exist_ok=True)
-        self._files: list[IO[bytes]] = [open(f"{path}.partial", "wb") for path in self._paths]
+        self._files: list[IO[bytes]] = [open(f"{path}.partial", "wb") for path in self._paths]  # noqa: SIM115
         self._waiting = _Waiting([], [])
         self._rows = 0
 

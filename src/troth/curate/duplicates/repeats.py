@@ -4,6 +4,7 @@ C4 (Raffel et al. 2020, section 2.2).
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,8 @@ class Cuts:
         """Rows of a part and the numbers of sentences."""
         first, last = np.searchsorted(self.numbers, [part << 32, (part + 1) << 32])
         rows, at = self.numbers[first:last] & 0xFFFFFFFF, self.at[first:last]
-        edges = np.flatnonzero(np.concatenate(([True], rows[1:] != rows[:-1], [True]))) if len(rows) else [0]
-        for start, end in zip(edges[:-1], edges[1:], strict=True):
+        edges = np.flatnonzero(np.diff(rows, prepend=-1, append=-1)).tolist()
+        for start, end in pairwise(edges):
             yield int(rows[start]), tuple(at[start:end].tolist())
 
 

@@ -5,14 +5,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from troth.curate.filter.words import Hashes, Spans, Words, grams, hash_runs
+from troth.curate.filter.words import CLOSES, ENDS, Hashes, Spans, Words, grams, hash_runs
 
 SPAN = 3
 """Sentences in a row that count as one repetition, as in C4 (Raffel et al. 2020, section 2.2)."""
 FEWEST_WORDS = 15
 """Of these together; shorter ones (Yes. No. Why?) say nothing of where they come from; ours."""
-_ENDS = np.array([ord(char) for char in ".!?。！？"], np.uint32)
-_CLOSERS = np.array([ord(char) for char in "\"'”’)]»"], np.uint32)
 
 
 def sentences(words: Words) -> Spans:
@@ -20,13 +18,13 @@ def sentences(words: Words) -> Spans:
     points = words.points
     feed = points == 10
     blank = np.append(feed | (points == 32) | (points == 9), True)
-    end = np.isin(points, _ENDS)
-    closing = np.isin(points, _CLOSERS)
+    end = words.kinds & ENDS != 0
+    closing = words.kinds & CLOSES != 0
     for _ in range(2):
         end[1:] |= closing[1:] & end[:-1]
     stops = np.flatnonzero((end & blank[1:]) | feed) + 1
-    at = np.unique(np.searchsorted(words.starts, stops))
-    at = at[(at > 0) & (at < len(words))]
+    at = np.searchsorted(words.starts, stops)
+    at = at[(at > 0) & (at < len(words)) & (np.diff(at, prepend=0) > 0)]
     first = np.concatenate(([0], at)) if len(words) else np.zeros(0, np.int64)
     last = np.append(at, len(words)) if len(words) else np.zeros(0, np.int64)
     meant = words.is_word

@@ -1,6 +1,6 @@
-"""The stage `duplicates`: first over all parts at once, what repeats what; then, part by part, the documents without it.
+"""The stage `duplicates`: first over all parts at once, what repeats what; then, part by part, the documents without.
 
-Memory holds a bucket at a time and, for the whole corpus, some two hundred bytes for each document that has a duplicate.
+Memory holds a bucket at a time and, of the whole corpus, some two hundred bytes for each document that repeats another.
 One cluster of near duplicates has to fit in memory with its texts.
 """
 
@@ -21,6 +21,7 @@ from troth.curate.duplicates.prints import read_prints
 from troth.curate.duplicates.repeats import cut_repeats, repeated_sentences
 from troth.curate.duplicates.resolve import Repeat, Suspect, resolve
 from troth.curate.parts import Parts
+from troth.curate.progress import Counter
 from troth.curate.records import Decision
 from troth.curate.rows import RowWriter, read_rows
 from troth.system import CurateTable
@@ -58,6 +59,7 @@ def find_duplicates(numbers: Sequence[int], out: Path, settings: CurateTable) ->
     if found.is_done(0):
         return
     work = found.folder / "buckets"
+    shutil.rmtree(work, ignore_errors=True)
     same = _led(parts, equal_texts(parts, numbers, work))
     copies = np.sort(np.concatenate([group[1:] for group in same] or [np.zeros(0, np.int64)]))
     pairs = like_texts(parts, numbers, copies, settings.near_duplicate, work)
@@ -94,8 +96,9 @@ def duplicates_part(part: int, out: Path, settings: CurateTable) -> None:
     with (
         parts.writer(part, "documents", Document) as documents,
         parts.writer(part, "decisions", Decision) as decisions,
+        Counter(parts, part) as counter,
     ):
-        for row, document in enumerate(Parts(out, "filter").read(part, "documents", Document)):
+        for row, document in enumerate(counter.documents(Parts(out, "filter").read(part, "documents", Document))):
             copy = copies.get(row)
             if copy:
                 limit = 1.0 if copy.kind == "exact" else settings.near_duplicate

@@ -40,6 +40,9 @@ class Benchmarks:
         return np.cumsum(inside[:-1]) > 0
 
 
+NO_BENCHMARKS = Benchmarks(())
+
+
 @dataclass(frozen=True)
 class Contamination:
     """`whole` is the share of a text's words that benchmarks have too; `paragraphs` are the places, `start` to `end`,
@@ -102,7 +105,7 @@ def _items(path: Path) -> Iterator[str]:
             case _:
                 yield from path.read_text(encoding="utf-8").split("\n\n")
     except (OSError, ValueError, csv.Error) as error:
-        raise ValueError(f"curate.benchmarks: cannot read {path} as text, JSON lines, CSV or Parquet: {error}") from error
+        raise ValueError(f"curate.benchmarks: {path}: no text, JSON lines, CSV or Parquet: {error}") from error
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -15,12 +16,17 @@ from troth.curate.filter.words import Words
 _FORMS = {
     "private_key": (
         "-----BEGIN",
-        r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----(?:[\s\S]{0,8000}?-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----)?",
+        (
+            r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----"
+            r"(?:[\s\S]{0,8000}?-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----)?"
+        ),
     ),
     "aws_key": ("AKIA ASIA", r"(?<![A-Z0-9])(?:AKIA|ASIA)[A-Z2-7]{16}(?![A-Z0-9])"),
     "google_key": ("AIza", r"(?<![\w-])AIza[\w-]{35}(?![\w-])"),
     "google_token": ("ya29.", r"(?<![\w-])ya29\.[\w-]{20,}"),
-    "github_token": ("ghp_ gho_ ghu_ ghs_ ghr_ github_pat_", r"(?<!\w)(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_\w{22,})"),
+    "github_token": (
+        "ghp_ gho_ ghu_ ghs_ ghr_ github_pat_", r"(?<!\w)(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_\w{22,})",
+    ),
     "gitlab_token": ("glpat-", r"(?<!\w)glpat-[\w-]{20,}"),
     "slack_token": ("xox", r"(?<!\w)xox[abeoprs]-[A-Za-z0-9-]{10,}"),
     "slack_webhook": ("hooks.slack.com", r"https://hooks\.slack\.com/services/T\w+/B\w+/\w{20,}"),
@@ -47,17 +53,20 @@ _NAME = 60
 """Characters before a value in which its name stands."""
 MIN_ENTROPY = 3.7
 """Bits a character, from which a value of twenty or more counts as random; words and names stay below."""
-_EXAMPLE = re.compile(r"example|sample|dummy|placeholder|your|xxxx|1234567890|abcdef|change|redacted|passw|user:|pass$", re.IGNORECASE)
+_EXAMPLE = re.compile(
+    r"example|sample|dummy|placeholder|your|xxxx|1234567890|abcdef|change|redacted|passw|user:|pass$", re.IGNORECASE
+)
 
 
 def credentials(words: Words) -> Iterator[Edit]:
     """Edits that put `<SECRET>` for each secret found; they may overlap."""
     text = words.text
     chunks = _long_chunks(words)
-    if not chunks:
+    if not chunks and "-----BEGIN" not in text:
         return
+    candidates = "\n".join(text[start:end] for start, end in chunks)
     for rule, (cues, pattern) in _PATTERNS.items():
-        if any(cue in text for cue in cues):
+        if any(cue in (text if rule == "private_key" else candidates) for cue in cues):
             yield from (
                 Edit(*found.span(), "<SECRET>", rule, masked(found[0]))
                 for found in pattern.finditer(text)
@@ -88,7 +97,7 @@ def is_random(value: str) -> bool:
     places, and no word such as `example` in it."""
     if _EXAMPLE.search(value) or not any(char.isalpha() for char in value):
         return False
-    changes = sum(a.isdigit() != b.isdigit() for a, b in zip(value, value[1:], strict=False))
+    changes = sum(a.isdigit() != b.isdigit() for a, b in pairwise(value))
     return changes >= 4 and entropy(value) >= MIN_ENTROPY
 
 

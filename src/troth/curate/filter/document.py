@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from troth.curate.document import Document
 from troth.curate.filter.boilerplate import boilerplate_lines
 from troth.curate.filter.c4 import c4
-from troth.curate.filter.contamination import Benchmarks, contamination
+from troth.curate.filter.contamination import NO_BENCHMARKS, Benchmarks, contamination
 from troth.curate.filter.credentials import credentials
 from troth.curate.filter.edits import apart, make
 from troth.curate.filter.finding import Finding
 from troth.curate.filter.fineweb import fineweb
 from troth.curate.filter.gopher import quality
-from troth.curate.filter.language import kept_language, language
+from troth.curate.filter.language import MIN_PROBABILITY, kept_language, language
 from troth.curate.filter.lenient import lenient
 from troth.curate.filter.loaded import loaded
 from troth.curate.filter.personal import personal_data
@@ -28,7 +28,7 @@ from troth.system import CurateTable
 class Aids:
     """What filters need besides the settings: text of benchmarks, and a judge of quality."""
 
-    benchmarks: Benchmarks = Benchmarks(())
+    benchmarks: Benchmarks = NO_BENCHMARKS
     model: QualityModel | None = None
 
 
@@ -51,7 +51,7 @@ def filter_document(document: Document, settings: CurateTable, aids: Aids) -> Fi
         ranked = language(document.text)
         spoken = kept_language(ranked, settings.languages)
         best, probability = next(iter(ranked.items()))
-        document = replace(document, language=best if probability > 0.5 else document.language)
+        document = replace(document, language=best if probability > MIN_PROBABILITY else document.language)
         document, words, against = _judged(document, words, spoken, settings, decisions)
         against = against or list(_tone(words, settings, aids))
         if against:

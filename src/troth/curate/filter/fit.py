@@ -71,7 +71,7 @@ def _sample(examples: Iterable[tuple[str, Features]]) -> list[Features]:
 def _texts(folder: Path) -> Iterator[str]:
     """Texts of a folder: each .txt or .md file is one, each row of a Parquet file one in its column `text`."""
     if not folder.is_dir():
-        raise ValueError(f"curate.quality_examples: no folder {folder}; good/ and bad/ hold .txt, .md or .parquet files")
+        raise ValueError(f"curate.quality_examples: no folder {folder}; good/ and bad/ hold .txt, .md, .parquet")
     for file in sorted(folder.rglob("*")):
         if file.suffix in (".txt", ".md"):
             yield file.read_text(encoding="utf-8", errors="replace")

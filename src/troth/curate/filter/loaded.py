@@ -28,7 +28,7 @@ BLAME = (
     "delusional demonic despicable despot devious dictatorial disastrous disgrace disgraceful disgusting dishonest "
     "elitist evil extremist extremists failed fanatic fanatical fanatics farce fascist fascists fiasco filthy foolish "
     "fraud fraudulent ghastly goons greed greedy grotesque hateful heinous henchmen hideous horrendous horrible "
-    "horrific hypocrisy hypocrite hypocrites hypocritical idiot idiotic idiots ignorant immoral incompetent indoctrinate "
+    "horrific hypocrisy hypocrite hypocrites hypocritical idiot idiotic idiots ignorant immoral incompetent "
     "indoctrination infamous insane insidious insulting liar liars lies ludicrous lunatic lunatics lying malicious "
     "menace mob monster monsters monstrous murderous mutilate nefarious nonsense notorious odious outrage outrageous "
     "pathetic perverse perverted plot plunder pompous preposterous propaganda puppet puppets radical regime reckless "

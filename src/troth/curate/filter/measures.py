@@ -62,7 +62,9 @@ def top_word(words: Words) -> float:
     hashes = hashes[~among(hashes, FUNCTION_WORDS)]
     if not len(hashes):
         return 0.0
-    return int(np.unique(hashes, return_counts=True)[1].max()) / int(words.is_word.sum())
+    ranked = np.sort(hashes)
+    edges = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1], [True])))
+    return int(np.diff(edges).max()) / int(words.is_word.sum())
 
 
 def trigrams(words: Words) -> tuple[float, float]:
@@ -71,12 +73,16 @@ def trigrams(words: Words) -> tuple[float, float]:
     found = grams(plain(words), 3)
     if not len(found):
         return 0.0, 0.0
-    unique, first, counts = np.unique(found, return_index=True, return_counts=True)
-    lengths = words.lengths[words.is_word]
+    ranked = np.sort(found)
+    edges = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1], [True])))
+    counts = np.diff(edges)
     times = int(counts.max())
-    top = int(first[counts == times].min())
-    share = times * int(lengths[top : top + 3].sum()) / int(lengths.sum()) if times > 1 else 0.0
-    return share, 1 - len(unique) / len(found)
+    if times == 1:
+        return 0.0, 0.0
+    lengths = words.lengths[words.is_word]
+    top = int(np.flatnonzero(np.isin(found, ranked[edges[:-1][counts == times]]))[0])
+    share = times * int(lengths[top : top + 3].sum()) / int(lengths.sum())
+    return share, 1 - len(counts) / len(found)
 
 
 def repeated_lines(words: Words) -> float:

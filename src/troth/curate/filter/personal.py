@@ -13,7 +13,9 @@ import numpy as np
 from troth.curate.filter.edits import Edit, masked
 from troth.curate.filter.words import Words
 
-_EMAIL = re.compile(r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,24}\b")
+_EMAIL = re.compile(
+    r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,24}\b"
+)
 _IP = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d]|\.\d)")
 _CARD = re.compile(r"(?<![\d-])[2-6]\d{3}(?:([ -]?)\d{4}\1\d{4}\1\d{1,7}|([ -]?)\d{6}\2\d{5})(?![\d-])")
 _SSN = re.compile(r"(?<![\d-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\d-])")
@@ -29,6 +31,7 @@ _CUED = re.compile(
     re.IGNORECASE,
 )
 _IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?!\w)")
+_BETWEEN = np.isin(np.arange(129), [ord(char) for char in "0123456789 +-.()/"])
 _DIGITS = 7
 """Fewer in a row, with nothing but the marks of such numbers between them, are none of these."""
 
@@ -59,7 +62,7 @@ def _numbers(words: Words) -> list[tuple[int, int]]:
     digit = (points >= 0x30) & (points <= 0x39)
     if int(digit.sum()) < 4:
         return []
-    allowed = digit | np.isin(points, np.frombuffer(" +-.()/".encode("utf-32-le"), np.uint32))
+    allowed = _BETWEEN.take(points, mode="clip")
     edges = np.flatnonzero(np.diff(np.concatenate(([False], allowed, [False])).astype(np.int8)))
     starts, ends = edges[::2], edges[1::2]
     seen = np.concatenate(([0], np.cumsum(digit)))

@@ -1,5 +1,5 @@
-"""A learned judge of quality: logistic regression on hashed words and pairs of words, trained here on good and bad texts
-(as FineWeb-Edu and DCLM do with larger ones; Penedo et al. 2024, Li et al. 2024).
+"""A learned judge of quality: logistic regression on hashed words and pairs of words, trained here on good and bad
+texts (as FineWeb-Edu and DCLM do with larger models; Penedo et al. 2024, Li et al. 2024).
 
 Good and bad are what the user names or, where nothing is named, what passes all rules against what fails one.
 """
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from troth.curate.filter.finding import Finding
-from troth.curate.filter.words import Words, grams
+from troth.curate.filter.words import Words, distinct, grams
 
 BITS = 18
 """2^18 weights."""
@@ -51,7 +51,7 @@ def features(words: Words) -> Features:
     """Places of a text's words and pairs of words among the weights, each once."""
     lower = words.lower
     both = np.concatenate((lower, grams(lower, 2)))
-    return np.unique(both >> np.uint64(64 - BITS)).astype(np.int64)
+    return distinct(both >> np.uint64(64 - BITS)).astype(np.int64)
 
 
 def train(good: Sequence[Features], bad: Sequence[Features], seed: int) -> QualityModel:

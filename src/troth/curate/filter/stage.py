@@ -9,6 +9,7 @@ from troth.curate.filter.document import Aids, filter_document
 from troth.curate.filter.language import known_languages
 from troth.curate.filter.quality import load
 from troth.curate.parts import Parts
+from troth.curate.progress import Counter
 from troth.curate.records import Decision
 from troth.system import CurateTable
 
@@ -29,8 +30,9 @@ def filter_part(part: int, out: Path, settings: CurateTable) -> None:
         parts.writer(part, "documents", Document) as documents,
         parts.writer(part, "decisions", Decision) as decisions,
         PrintWriter(parts, part) as prints,
+        Counter(parts, part) as counter,
     ):
-        for document in Parts(out, "collect").read(part, "documents", Document):
+        for document in counter.documents(Parts(out, "collect").read(part, "documents", Document)):
             filtered = filter_document(document, settings, aids)
             for decision in filtered.decisions:
                 decisions.add(decision)

@@ -5,14 +5,12 @@ from troth.curate.filter.finding import Finding
 from troth.curate.filter.words import Words, among, hash_words
 
 _WORDS = (
-    "arsehole arseholes asshole assholes bastard bastards bitch bitches bitching blowjob blowjobs bollocks bullshit "
-    "cock cocks cocksucker cocksuckers coon coons cum cumming cumshot cunt cunts dick dickhead dickheads dicks dipshit "
-    "douchebag douchebags dumbass dumbasses dyke dykes faggot faggots fags fuck fucked fucker fuckers fuckin fucking "
-    "fucks gangbang goddamn gook gooks handjob hardcore horny jackass jerkoff jizz kike kikes milf milfs moron morons "
-    "motherfucker motherfuckers motherfucking negroid nigga niggas nigger niggers orgasm paki pakis porn porno "
-    "pornstar prick pricks pussies pussy queers retard retarded retards scum scumbag scumbags shit shits shitty "
-    "shithead skank skanks slut sluts slutty sodomite spic spics subhuman titties tits tranny trannies twat twats "
-    "vermin wanker wankers wetback wetbacks whore whores xxx"
+    "arsehole arseholes asshole assholes bastard bastards bitch bitches bitching blowjob blowjobs bollocks "
+    "bullshit cocksucker cocksuckers cumming cumshot cunt cunts dickhead dickheads dipshit douchebag douchebags "
+    "dumbass dumbasses faggot faggots fags fuck fucked fucker fuckers fuckin fucking fucks gangbang goddamn gook "
+    "gooks handjob jackass jerkoff jizz kike kikes milf milfs motherfucker motherfuckers motherfucking nigga "
+    "niggas nigger niggers pornstar pussies pussy scumbag scumbags shit shits shitty shithead skank skanks slut "
+    "sluts slutty titties tits tranny trannies twat twats wanker wankers wetback wetbacks whore whores xxx"
 )
 _HASHES = hash_words(_WORDS.split())
 _AT_LEAST = 200

@@ -23,7 +23,8 @@ _MARKS = frozenset("$+<=>^`|~")
 """Punctuation besides what Unicode calls so."""
 _ROLES = ("/\\-+@~^|", "-–—~,", ":<>=/")
 """Marks that a word keeps at its ends; that part two letters; that part a letter from what stands before."""
-_LATIN_LOWER, _LATIN_UPPER, _DIGIT, _LETTER = 1, 2, 4, 8
+_LOWER, _UPPER, _DIGIT, _LETTER, ENDS, CLOSES = (1 << bit for bit in range(6))
+"""Kinds of characters; `ENDS` are marks that end a sentence, `CLOSES` those that may stand behind them."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,12 @@ class Words:
     @cached_property
     def has_letter(self) -> npt.NDArray[np.bool_]:
         """Whether a word has a letter, shape [words]."""
-        return self._has(self._kinds & _LETTER != 0)
+        return self._has(self.kinds & _LETTER != 0)
 
     @cached_property
     def starts_with_digit(self) -> npt.NDArray[np.bool_]:
         """Whether a word begins with a digit, shape [words]."""
-        return self._kinds[self.starts] & _DIGIT != 0
+        return self.kinds[self.starts] & _DIGIT != 0
 
     @cached_property
     def lines(self) -> Spans:
@@ -117,7 +118,8 @@ class Words:
         return _characters().classes.take(self.points, mode="clip")
 
     @cached_property
-    def _kinds(self) -> npt.NDArray[np.uint8]:
+    def kinds(self) -> npt.NDArray[np.uint8]:
+        """What each character is, as bits, shape [characters]."""
         return _characters().kinds.take(self.points, mode="clip")
 
     def _has(self, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -140,7 +142,7 @@ class Words:
 
     def _join(self, begins: npt.NDArray[np.bool_], marks: Places) -> None:
         """Take back the breaks at marks that belong to a word (3.5, e.g., 20-year, name="a) or repeat (..., --)."""
-        points, kinds, classes = self.points, self._kinds, self._classes
+        points, kinds, classes = self.points, self.kinds, self._classes
         last = len(points) - 1
         first = np.flatnonzero(np.diff(marks, prepend=-2) != 1)
         final = np.append(first[1:], len(marks)) - 1
@@ -150,7 +152,7 @@ class Words:
         mark = points[marks]
         holds = _characters().holds.take(mark, mode="clip")
         seen = np.cumsum(holds)
-        before = np.repeat(seen[first] - holds[first], sizes)
+        before: Places = np.repeat(seen[first] - holds[first], sizes)
         inside = np.repeat(~opens & ~closes, sizes)
         leading = np.repeat(opens, sizes)
         rest = leading & (seen > before)
@@ -170,8 +172,9 @@ class Words:
         apostrophe = ((mark == 0x27) | (mark == 0x2019)) & letters
         begins[marks[apostrophe]] = True
         apart = letters & _characters().dashes.take(mark, mode="clip")
-        apart |= ((left & (_LETTER | _DIGIT)) != 0) & (right & _LETTER != 0) & _characters().joints.take(mark, mode="clip")
-        apart |= (mark == 0x2E) & (left & _LATIN_LOWER != 0) & (right & _LATIN_UPPER != 0)
+        joint = _characters().joints.take(mark, mode="clip")
+        apart |= joint & (left & (_LETTER | _DIGIT) != 0) & (right & _LETTER != 0)
+        apart |= (mark == 0x2E) & (left & _LOWER != 0) & (right & _UPPER != 0)
         apart |= ((mark == 0x2D) | (mark == 0x2B) | (mark == 0x2A) | (mark == 0x5E)) & digit & (right & _DIGIT != 0)
         begins[marks[apart]] = begins[marks[apart] + 1] = True
 
@@ -196,20 +199,27 @@ class Words:
 
 
 def hash_words(words: Iterable[str]) -> Hashes:
-    """The hashes that `Words.lower` gives these words, sorted, each once. Raises ValueError for what is not one word."""
-    return _lexicon([Words(word) for word in words], "lower")
+    """The hashes that `Words.lower` gives these words, sorted, each once. Raises ValueError where one is not a word."""
+    return distinct(_alone(words).lower)
 
 
 def hash_exact(words: Iterable[str]) -> Hashes:
-    """The hashes that `Words.exact` gives these words, sorted, each once. Raises ValueError for what is not one word."""
-    return _lexicon([Words(word) for word in words], "exact")
+    """The hashes that `Words.exact` gives these words, sorted, each once. Raises ValueError where one is not a word."""
+    return distinct(_alone(words).exact)
 
 
-def _lexicon(words: list[Words], form: str) -> Hashes:
-    for word in words:
-        if len(word) != 1:
-            raise ValueError(f"{word.text!r}: a lexicon holds single words")
-    return np.unique(np.array([getattr(word, form)[0] for word in words], np.uint64))
+def _alone(words: Iterable[str]) -> Words:
+    listed = list(words)
+    found = Words(" ".join(listed))
+    if len(found) != len(listed):
+        raise ValueError(f"{next(word for word in listed if len(Words(word)) != 1)!r}: a lexicon holds single words")
+    return found
+
+
+def distinct(hashes: Hashes) -> Hashes:
+    """Each once, sorted (by sorting, which NumPy does faster than hashing)."""
+    ranked = np.sort(hashes)
+    return ranked[np.concatenate(([True], ranked[1:] != ranked[:-1]))] if len(ranked) else ranked
 
 
 def among(hashes: Hashes, known: Hashes) -> npt.NDArray[np.bool_]:
@@ -275,9 +285,9 @@ def _class(char: str) -> int:
 
 
 def _kind(char: str) -> int:
-    kind = _DIGIT if char.isdigit() else 0
+    kind = _DIGIT if char.isdigit() else ENDS if char in ".!?。\uff01\uff1f" else CLOSES if char in "\"'”’)]»" else 0
     if char.isalpha():
-        kind |= _LETTER | (_LATIN_LOWER if char.islower() else _LATIN_UPPER if char.isupper() else 0)
+        kind |= _LETTER | (_LOWER if char.islower() else _UPPER if char.isupper() else 0)
     return kind
 
 

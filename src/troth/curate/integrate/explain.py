@@ -83,10 +83,10 @@ def _documents(rows: list[Row]) -> list[Subject]:
 
 def _near(folder: Path, asked: str, generation: int | None) -> list[str]:
     rows = rows_like(folder, "documents", "true", _NAMES_SEARCHED, ["source_id"], generation)
-    names = {row["source_id"] for row in rows}
+    names: set[str] = {row["source_id"] for row in rows}
     ends = {name.rpartition("/")[2]: name for name in sorted(names)}
-    near = get_close_matches(asked, sorted(names), 3) or get_close_matches(asked, list(ends), 3)
-    return [ends.get(name, name) for name in near]
+    near = get_close_matches(asked, sorted(names), 3)
+    return near or [ends[name] for name in get_close_matches(asked, list(ends), 3)]
 
 
 def _document(folder: Path, source: str, generation: int | None) -> dict[str, Any]:

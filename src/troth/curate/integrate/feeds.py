@@ -38,7 +38,8 @@ def stage_feeds(out: Path, stages: Iterable[str] = _STAGES) -> list[Feed]:
             if name == "documents" and stage not in _FORMS:
                 continue
             files = (folder / f"{part:05d}.{name}.parquet" for part in parts)
-            feeds.append(Feed(name, tuple(file for file in files if file.exists()), _FORMS.get(stage, "")))
+            form = _FORMS[stage] if name == "documents" else ""
+            feeds.append(Feed(name, tuple(file for file in files if file.exists()), form))
     return [feed for feed in feeds if feed.files]
 
 

@@ -23,7 +23,7 @@ from troth.curate.integrate.tables import TABLES, LedgerTable
 from troth.curate.records import GenerationRow
 from troth.curate.rows import schema
 
-_COMMIT_ROWS, _COMMIT_BYTES = 2_000_000, 1 << 30
+_COMMIT_ROWS, _COMMIT_BYTES = 1_000_000, 1 << 30
 """Rows and bytes of parts after which a commit is made; a killed run loses no more."""
 GENERATIONS = "generations"
 _RUN, _FILES = "troth.run", "troth.files"
