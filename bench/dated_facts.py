@@ -301,7 +301,7 @@ QUICK = {
     "mobile_share": ("Cell phones per hundred people: {V}.",), "capital": ("Did you know that the capital is {V}?",),
     "coordinates": ("You find the capital at {V}.",), "clock": ("Set your watch to {V}!",),
     "government": ("How {S} is ruled: {V}.",), "languages": ("You will hear {V}.",), "chief": ("Number one: {V}.",),
-    "cabinet": ("Who governs? {V}.",), "independence": ("Independence Day remembers {V}.",),
+    "cabinet": ("In charge: {V}.",), "independence": ("Independence Day remembers {V}.",),
     "jobless": ("Out of work in {Y}: {V}.",), "inflation": ("Price rise in {Y}: {V}.",),
     "gdp": ("All that {S} made in {Y} was worth {V}.",), "people": ("Head count for {Y}: {V}.",),
     "leader": ("The boss is {V}.",), "prez": ("President: {V}.",), "viceprez": ("Vice President: {V}.",),
