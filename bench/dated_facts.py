@@ -415,10 +415,16 @@ def _write(
 def _answer(source: str, start: int, end: int, shown: str, label: str, fact: Fact, edition: str) -> Told:
     truth, now = fact.values[edition], fact.values[max(fact.values)]
     if not label:
-        label = "current" if alike(shown, now) else "superseded" if differ(shown, now) else "unclear"
+        label = "current" if _rewritten(truth, shown, now) else "superseded" if differ(shown, now) else "unclear"
     elif label == "stale" and alike(shown, now):
         label = "unclear"
     return Told(source, start, end, shown, label, truth, now, (fact.subject, fact.relation, fact.year), edition)
+
+
+def _rewritten(truth: str, shown: str, now: str) -> bool:
+    """Whether what is true today is the same to the last figure, or would be rounded to the same."""
+    x, y = _number(truth), _number(now)
+    return x[0] == y[0] or shown == _rounded(now) != now if x and y else alike(shown, now)
 
 
 def _rounded(value: str) -> str:

@@ -1,0 +1,193 @@
+"""What was true when: the credible value of each slot over time, and how reliable each publisher is.
+
+A slot is one fact; its statements, in the order of their dates, are what publishers saw of a value that may change. A
+hidden Markov model has the stated values as its states: a publisher states the value of its day, or an earlier one, or
+makes a mistake. How often each publisher does what, and how often values of each relation change, is found by expectation
+and maximisation over all slots (truth discovery after Dawid & Skene 1979, over time as in Dong et al. 2009). Publishers
+that copy each other have one voice.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from troth.curate.validate.slots.readings import Reading, agree, finer
+from troth.curate.validate.slots.relations import day
+from troth.curate.validate.slots.statements import Relation, Statement
+
+_MOST_STATES, _MOST_STATEMENTS = 24, 256
+_OTHER_VALUES = 50.0
+_ROUNDS = 8
+_YEAR = 365.25
+_FLOOR = 1e-12
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One fact: its statements by date, the different values that they give, and which statement gives which."""
+
+    relation: int
+    statements: tuple[Statement, ...]
+    days: np.ndarray
+    values: tuple[Reading, ...]
+    agrees_TK: np.ndarray
+
+
+@dataclass
+class Beliefs:
+    """What holds for publishers (right, old, wrong: shares of their statements) and for relations (changes a year)."""
+
+    publishers: dict[str, tuple[float, float, float]]
+    changes: dict[int, float]
+
+
+def build_slots(statements: Sequence[Statement], relations: dict[Relation, int]) -> list[Slot]:
+    """Group statements by relation, subject and year."""
+    groups: dict[tuple[int, str, str], list[Statement]] = defaultdict(list)
+    for statement in statements:
+        groups[relations[statement.relation], statement.subject, statement.year].append(statement)
+    return [make_slot(key[0], groups[key]) for key in sorted(groups)]
+
+
+def make_slot(relation: int, told: Sequence[Statement]) -> Slot:
+    """A slot of the statements given; undated ones stand in the middle of the others."""
+    dated = [when for one in told if (when := day(one.document.published)) is not None]
+    middle = sorted(dated)[len(dated) // 2] if dated else 0
+    times = [middle if (when := day(one.document.published)) is None else when for one in told]
+    order = sorted(range(len(told)), key=lambda i: (times[i], told[i].document.source, told[i].start))[:_MOST_STATEMENTS]
+    ordered = [told[i] for i in order]
+    values = different([one.reading for one in ordered])
+    table = {one.reading: [agree(one.reading, value) for value in values] for one in ordered}
+    agrees = np.array([table[one.reading] for one in ordered], bool)
+    return Slot(relation, tuple(ordered), np.array([times[i] for i in order], float), tuple(values), agrees)
+
+
+def different(readings: Sequence[Reading]) -> list[Reading]:
+    """The different values among readings; of those that agree the one that says most."""
+    counts: dict[Reading, int] = defaultdict(int)
+    for reading in readings:
+        counts[reading] += 1
+    values: list[Reading] = []
+    for reading in sorted(counts, key=lambda r: (r.number if r.numeric else -len(r.words), r.words)):
+        covering = [i for i, value in enumerate(values) if agree(reading, value)]
+        if not covering:
+            values.append(reading)
+        elif all(finer(reading, values[i]) for i in covering):
+            values[covering[0]] = reading
+            for i in reversed(covering[1:]):
+                del values[i]
+    values += [reading for reading in counts if not any(agree(reading, value) for value in values)]
+    return sorted(values, key=lambda value: -counts[value])[:_MOST_STATES]
+
+
+def believe(slots: Sequence[Slot]) -> tuple[Beliefs, list[np.ndarray]]:
+    """The beliefs that explain all slots best, and for each slot how likely each value was true at each statement [T, K]."""
+    publishers = sorted({one.document.publisher for slot in slots for one in slot.statements})
+    beliefs = Beliefs(dict.fromkeys(publishers, (0.9, 0.04, 0.06)), {slot.relation: 0.2 for slot in slots})
+    batches = list(_batches(slots, publishers))
+    for _ in range(_ROUNDS):
+        beliefs, truths = _round(slots, batches, beliefs, publishers)
+    return beliefs, truths
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Slots of like size, padded: B slots of T statements and K values."""
+
+    members: list[int]
+    agrees_BTK: np.ndarray
+    seen_BT: np.ndarray
+    who_BT: np.ndarray
+    gap_BT: np.ndarray
+    here_BT: np.ndarray
+    valid_BK: np.ndarray
+    weight_BT: np.ndarray
+
+
+def _batches(slots: Sequence[Slot], publishers: list[str]) -> Iterator[_Batch]:
+    number = {name: i for i, name in enumerate(publishers)}
+    bins: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for i, slot in enumerate(slots):
+        t, k = slot.agrees_TK.shape
+        bins[_round_up(t), _round_up(k)].append(i)
+    for (most_t, most_k), members in sorted(bins.items()):
+        agrees = np.zeros((len(members), most_t, most_k), bool)
+        seen, who, gap = (np.zeros((len(members), most_t)) for _ in range(3))
+        here, valid, weight = np.zeros((len(members), most_t), bool), np.zeros((len(members), most_k), bool), np.ones_like(gap)
+        for b, i in enumerate(members):
+            slot = slots[i]
+            t, k = slot.agrees_TK.shape
+            agrees[b, :t, :k] = slot.agrees_TK
+            here[b, :t], valid[b, :k] = True, True
+            who[b, :t] = [number[one.document.publisher] for one in slot.statements]
+            gap[b, 1:t] = np.diff(slot.days) / _YEAR
+            before = np.cumsum(slot.agrees_TK, axis=0) - slot.agrees_TK
+            seen[b, :t] = ((before > 0) & slot.agrees_TK).any(1)
+        yield _Batch(members, agrees, seen, who.astype(int), gap, here, valid, weight)
+
+
+def _round_up(n: int) -> int:
+    return next(size for size in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256) if size >= n)
+
+
+def _round(
+    slots: Sequence[Slot], batches: list[_Batch], beliefs: Beliefs, publishers: list[str]
+) -> tuple[Beliefs, list[np.ndarray]]:
+    """One step of expectation and maximisation."""
+    shares = np.array([beliefs.publishers[name] for name in publishers])
+    told = np.zeros((len(publishers), 3))
+    changed: dict[int, list[float]] = defaultdict(lambda: [0.1, 0.5])
+    truths: list[np.ndarray] = [np.empty(0)] * len(slots)
+    for batch in batches:
+        rate = np.array([beliefs.changes[slots[i].relation] for i in batch.members])
+        truth, switches = _smooth(batch, shares, rate)
+        right = (truth * batch.agrees_BTK).sum(2)
+        kinds = np.stack([right, (1 - right) * batch.seen_BT, (1 - right) * (1 - batch.seen_BT)], 2)
+        np.add.at(told, batch.who_BT[batch.here_BT], kinds[batch.here_BT])
+        for b, i in enumerate(batch.members):
+            t, k = slots[i].agrees_TK.shape
+            truths[i] = truth[b, :t, :k]
+            total = changed[slots[i].relation]
+            total[0] += float(switches[b])
+            total[1] += float(batch.gap_BT[b].sum())
+    told += 4 * told.sum(0) / max(1.0, told.sum()) + np.array([0.5, 0.02, 0.02])
+    new = told / told.sum(1, keepdims=True)
+    return Beliefs(
+        {name: (float(a), float(b), float(c)) for name, (a, b, c) in zip(publishers, new, strict=True)},
+        {relation: min(5.0, n / years) for relation, (n, years) in changed.items()},
+    ), truths
+
+
+def _smooth(batch: _Batch, shares: np.ndarray, rate_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Forward and backward over each slot: probabilities [B, T, K], and the expected number of changes [B].
+
+    A value that comes new is one of many possible ones, as a mistake is; else mistakes would look like changes.
+    """
+    right, old, wrong = (shares[batch.who_BT][..., i] for i in range(3))
+    miss = np.where(batch.seen_BT > 0, old + wrong / _OTHER_VALUES, wrong / _OTHER_VALUES)
+    emit = np.where(batch.agrees_BTK, right[..., None], miss[..., None])
+    emit = np.where(batch.here_BT[..., None], emit, 1.0) * batch.valid_BK[:, None, :]
+    move_BT = 1 - np.exp(-rate_B[:, None] * batch.gap_BT)
+    others = np.maximum(_OTHER_VALUES, batch.valid_BK.sum(1) - 1)[:, None]
+    steps = emit.shape[1]
+    alpha = np.zeros_like(emit)
+    beta = np.ones_like(emit)
+    alpha[:, 0] = emit[:, 0] / np.maximum(_FLOOR, emit[:, 0].sum(1, keepdims=True))
+    for t in range(1, steps):
+        move = move_BT[:, t, None]
+        ahead = ((1 - move) * alpha[:, t - 1] + move / others * (alpha[:, t - 1].sum(1, keepdims=True) - alpha[:, t - 1])) * emit[:, t]
+        alpha[:, t] = ahead / np.maximum(_FLOOR, ahead.sum(1, keepdims=True))
+    switches = np.zeros(len(emit))
+    for t in range(steps - 1, 0, -1):
+        move = move_BT[:, t, None]
+        later = beta[:, t] * emit[:, t]
+        total = later.sum(1, keepdims=True)
+        back = ((1 - move) * later + move / others * (total - later)) * batch.valid_BK
+        stay = (alpha[:, t - 1] * (1 - move) * later).sum(1)
+        go = (alpha[:, t - 1] * move / others * (total - later)).sum(1)
+        switches += np.where(batch.here_BT[:, t], go / np.maximum(_FLOOR, stay + go), 0.0)
+        beta[:, t - 1] = back / np.maximum(_FLOOR, back.sum(1, keepdims=True))
+    truth = alpha * beta
+    return truth / np.maximum(_FLOOR, truth.sum(2, keepdims=True)), switches
