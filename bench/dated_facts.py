@@ -452,8 +452,8 @@ def differ(a: str, b: str) -> bool:
     """Whether two values surely say different things; names and phrases that share most words may not."""
     if alike(a, b):
         return False
-    if _number(a) and _number(b):
-        return True
+    if (x := _number(a)) and (y := _number(b)):
+        return f"{x[0]:.3g}" != f"{y[0]:.3g}" or (not a.endswith("00") and not b.endswith("00"))
     x, y = _words(a), _words(b)
     return len(x & y) / len(x | y) < 0.5 and not ({_surname(a)} & y or {_surname(b)} & x)
 

@@ -35,11 +35,10 @@ class Placed:
     slots: tuple[tuple[int, int], ...]
 
 
-def place(lines: Sequence[Line], pages: Sequence[tuple[str, str]]) -> list[Placed | None]:
+def place(lines: Sequence[Line], pages: Sequence[str]) -> list[Placed | None]:
     """The frame of each sentence of one publisher, None for a wording that does not come back.
 
-    `pages` gives two names of the page that a sentence belongs to, each with the edition: by title and heading, and by
-    the first name in the sentence.
+    `pages` name the page that each sentence belongs to, with its edition.
     """
     forms = [tuple(token.form for token in line.tokens[:_LONGEST]) for line in lines]
     ahead = _walk(forms, pages)
@@ -68,7 +67,7 @@ def place(lines: Sequence[Line], pages: Sequence[tuple[str, str]]) -> list[Place
 
 def _settle(
     placed: list[Placed | None], forms: list[tuple[str, ...]], members: list[int], head: tuple[str, ...],
-    tail: tuple[str, ...], pages: Sequence[tuple[str, str]],
+    tail: tuple[str, ...], pages: Sequence[str],
 ) -> None:  # fmt: skip
     """Place the members of one wording: those that are it to the word, and those that have something between."""
     fixed = len(head) + len(tail)
@@ -97,17 +96,25 @@ def _in_frame(frame: tuple[str, ...], size: int) -> Placed:
 
 
 def _merge(placed: list[Placed | None], forms: list[tuple[str, ...]]) -> None:
-    """Rare wordings that are a frequent one with a certain value in its gap join it."""
+    """Wordings that are a frequent one with something else in its place for the value join it."""
     counts = Counter(one.frame for one in placed if one)
-    open_frames = [frame for frame in counts if GAP in frame]
+    begins: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for frame in sorted(counts):
+        for size in range(len(frame)):
+            begins.setdefault(frame[:size], []).append(frame)
     joined: dict[tuple[str, ...], tuple[str, ...]] = {}
-    for frame, count in counts.items():
-        for wide in sorted(open_frames, key=lambda wide: -counts[wide]):
-            at = wide.index(GAP)
-            tail = wide[at + 1 :]
-            fits = frame[:at] == wide[:at] and frame[len(frame) - len(tail) :] == tail and len(frame) >= len(wide)
-            if wide != frame and fits and (frame[at] in (*SLOTS, GAP) or count < _RARE * counts[wide]):
-                joined[frame] = wide
+    for frame in sorted(counts, key=lambda frame: (-counts[frame], frame)):
+        if frame in joined:
+            continue
+        for head, tail in _openings(frame):
+            wide = (*head, GAP, *tail)
+            others = [
+                other for other in begins[head]
+                if other not in joined and other not in (frame, wide) and len(other) >= len(wide) and _ends(other, tail)
+                and (other[len(head)] in (*SLOTS, GAP) or GAP in frame and counts[other] < _RARE * counts[frame])
+            ]  # fmt: skip
+            if others and wide not in joined and _weight(head) + _weight(tail) >= 1:
+                joined |= dict.fromkeys((*others, *([] if wide == frame else [frame])), wide)
                 break
     for at, one in enumerate(placed):
         if one and one.frame in joined:
@@ -115,6 +122,19 @@ def _merge(placed: list[Placed | None], forms: list[tuple[str, ...]]) -> None:
             while frame in joined:
                 frame = joined[frame]
             placed[at] = _in_frame(frame, len(forms[at]))
+
+
+def _openings(frame: tuple[str, ...]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """What stands before and after the place of the value: the gap, or the last and the first slot."""
+    if GAP in frame:
+        at = frame.index(GAP)
+        return [(frame[:at], frame[at + 1 :])]
+    runs = [run for run in _fixed_slots(frame) if frame[run[0]] != YEAR]
+    return [(frame[:first], frame[last:]) for first, last in dict.fromkeys((*runs[-1:], *runs[:1]))]
+
+
+def _ends(frame: tuple[str, ...], tail: tuple[str, ...]) -> bool:
+    return not tail or frame[-len(tail) :] == tail
 
 
 def _fixed_slots(forms: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
@@ -134,7 +154,7 @@ def _fixed_slots(forms: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def _walk(forms: list[tuple[str, ...]], pages: Sequence[tuple[str, str]]) -> list[tuple[int, float]]:
+def _walk(forms: list[tuple[str, ...]], pages: Sequence[str]) -> list[tuple[int, float]]:
     """How many tokens from the start belong to each sentence's wording, and the logarithm of the pages that have it."""
     sizes = np.fromiter((len(form) for form in forms), np.int64, len(forms))
     total = int(sizes.sum())
@@ -148,12 +168,10 @@ def _walk(forms: list[tuple[str, ...]], pages: Sequence[tuple[str, str]]) -> lis
             at += 1
     owner = np.repeat(np.arange(len(forms)), sizes)
     _, ids, counts = np.unique(nodes, return_inverse=True, return_counts=True)
-    most = np.ones(len(counts), np.int64)
-    for kind in (0, 1):
-        names: dict[str, int] = {}
-        page = np.fromiter((names.setdefault(p[kind], len(names)) for p in pages), np.int64, len(pages))
-        pairs = np.unique(ids * (len(names) + 1) + page[owner]) // (len(names) + 1)
-        most = np.maximum(most, np.bincount(pairs, minlength=len(counts)))
+    names: dict[str, int] = {}
+    page = np.fromiter((names.setdefault(one, len(names)) for one in pages), np.int64, len(pages))
+    pairs = np.unique(ids * (len(names) + 1) + page[owner]) // (len(names) + 1)
+    most = np.bincount(pairs, minlength=len(counts))
     crowd = counts / most
     walked, start = [], 0
     for size in sizes:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import date
 from itertools import combinations
 
-from troth.curate.validate.slots.readings import agree, keys
+from troth.curate.validate.slots.readings import Reading, agree, keys
 from troth.curate.validate.slots.statements import Relation, Statement
 
 _CROWD, _SAMPLE, _NEAR_DAYS = 60, 80, 400
@@ -71,6 +71,7 @@ def _agreement(ours: dict[Key, list[Statement]], theirs: dict[Key, list[Statemen
     common = sorted(ours.keys() & theirs.keys())
     step = max(1, len(common) // _SAMPLE)
     seen = agreed = 0.0
+    shared: set[tuple[Key, Reading]] = set()
     for key in common[::step]:
         pairs = [
             (x, y) for x in ours[key] for y in theirs[key]
@@ -79,8 +80,10 @@ def _agreement(ours: dict[Key, list[Statement]], theirs: dict[Key, list[Statemen
         if pairs:
             nearest = _nearest(pairs)
             seen += 1
-            agreed += sum(agree(x.reading, y.reading) for x, y in nearest) / len(nearest)
-    return agreed / seen if agreed >= _FEWEST - 1 and agreed > _AGREED * seen else 0.0
+            alike = {(key, x.reading): agree(x.reading, y.reading) for x, y in nearest}
+            agreed += sum(alike.values()) / len(alike)
+            shared |= {one for one, same in alike.items() if same}
+    return agreed / seen if len(shared) >= _FEWEST and agreed > _AGREED * seen else 0.0
 
 
 def _nearest(pairs: list[tuple[Statement, Statement]]) -> list[tuple[Statement, Statement]]:

@@ -14,14 +14,15 @@ from troth.curate.validate.slots.frames import place
 from troth.curate.validate.slots.readings import Reading, read
 from troth.curate.validate.slots.tokens import NAME, SUBJECT, YEAR, Line, Words, headings, lines, plain_title
 
-_NEARLY, _MOST, _FEW_TITLES = 0.93, 0.5, 3
+_NEARLY, _MOST, _FEW_TITLES, _LIST_LIKE, _EDGE = 0.93, 0.5, 3, 2, 4
 Relation = tuple[str, tuple[str, ...], int]
 """A publisher, its wording, and the number of the slot."""
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """`text`, characters `start:end` of a document, is what a publisher says of `subject` (in `year`) by a relation."""
+    """`text`, characters `start:end` of a document, is what a publisher says of `subject` by a relation; `year` is the
+    year or the role to which this belongs."""
 
     document: Document
     line: tuple[int, int]
@@ -62,39 +63,47 @@ def find_statements(documents: Iterable[Document]) -> list[Statement]:
         by_publisher[document.publisher].append(document)
         words.add(document.text)
         subjects |= headings(document)
-    titles = {publisher: _titles(ours) for publisher, ours in by_publisher.items()}
-    subjects |= {title for ours in titles.values() for title in ours.values()}
+    usual = set().union(*(_usual(ours) for ours in by_publisher.values()))
+    for document in (one for ours in by_publisher.values() for one in ours):
+        subjects |= {plain_title(document.title), subject_of(document.title, usual)}
     subjects.discard("")
     found: list[Statement] = []
     for publisher in sorted(by_publisher):
-        frames = _frames(by_publisher[publisher], titles[publisher], subjects, words)
+        frames = _frames(by_publisher[publisher], usual, subjects, words)
         for frame in sorted(frames):
-            found += _state(publisher, frame, frames[frame], subjects)
+            found += _state(publisher, frame, frames[frame], subjects, usual)
     return found
 
 
-def _titles(documents: Sequence[Document]) -> dict[str, str]:
-    """What each title is about: its words without those that most titles of the publisher have."""
-    plain = {document.title: plain_title(document.title) for document in documents}
-    different = set(plain.values())
+def _usual(documents: Sequence[Document]) -> set[str]:
+    """Words that most titles of a publisher have, so that they say nothing of what a page is about."""
+    different = {plain_title(document.title) for document in documents}
     counts = Counter(word for title in different for word in set(title.split()))
-    usual = {word for word, n in counts.items() if n >= _MOST * len(different)} if len(different) >= _FEW_TITLES else set()
-    return {title: " ".join(word for word in short.split() if word not in usual) for title, short in plain.items()}
+    return {word for word, n in counts.items() if n >= _MOST * len(different)} if len(different) >= _FEW_TITLES else set()
+
+
+def subject_of(title: str, usual: set[str]) -> str:
+    """What a title, a heading or a name speaks of: its words in small letters, without the usual ones."""
+    plain = plain_title(title)
+    return " ".join(word for word in plain.split() if word not in usual) or plain
 
 
 def _frames(
-    documents: Sequence[Document], titles: dict[str, str], subjects: set[str], words: Words
+    documents: Sequence[Document], usual: set[str], subjects: set[str], words: Words
 ) -> dict[tuple[str, ...], list[_Instance]]:
     owners: list[tuple[Document, str]] = []
     found: list[Line] = []
-    pages: list[tuple[str, str]] = []
+    pages: list[str] = []
     for document in documents:
-        title = titles[document.title]
-        for line in lines(document, title, subjects, words):
-            owners.append((document, title))
-            found.append(line)
-            page = f"{document.published}/{title}/{line.heading}"
-            pages.append((page, _first_name(document, line, subjects) or page))
+        title = subject_of(document.title, usual)
+        about = plain_title(document.title), title
+        sections: dict[str, list[Line]] = defaultdict(list)
+        for line in lines(document, about, subjects, words):
+            sections[line.heading].append(line)
+        for heading, section in sections.items():
+            owners += [(document, title)] * len(section)
+            found += section
+            pages += _pages(document, f"{document.published}/{title}/{heading}", section, subjects)
     frames: dict[tuple[str, ...], list[_Instance]] = defaultdict(list)
     for (document, title), line, placed in zip(owners, found, place(found, pages), strict=True):
         if placed and placed.slots:
@@ -102,14 +111,22 @@ def _frames(
     return frames
 
 
+def _pages(document: Document, page: str, section: Sequence[Line], subjects: set[str]) -> list[str]:
+    """The page that each sentence belongs to: its section; or, where a section goes through many subjects in the same
+    wording, all that the edition says of the sentence's subject."""
+    forms = [tuple(token.form for token in line.tokens) for line in section]
+    if len(section) < _LIST_LIKE * min(len({form[:_EDGE] for form in forms}), len({form[-_EDGE:] for form in forms})):
+        return [page] * len(section)
+    return [f"{document.published}/{_first_name(document, line, subjects) or page}" for line in section]
+
+
 def _first_name(document: Document, line: Line, subjects: set[str]) -> str:
-    """The first name in a sentence that a page is about, else the first name, with the edition."""
-    names = [document.text[t.start : t.end] for t in line.tokens if t.form in (NAME, SUBJECT)]
-    known = [name for name in map(plain_title, names) if name in subjects]
-    return f"{document.published}/{(known or names)[0]}" if names else ""
+    """The first name in a sentence that a page is about, else the first name."""
+    names = [plain_title(document.text[t.start : t.end]) for t in line.tokens if t.form in (NAME, SUBJECT)]
+    return next((name for name in names if name in subjects), names[0] if names else "")
 
 
-def _state(publisher: str, frame: tuple[str, ...], told: list[_Instance], subjects: set[str]) -> list[Statement]:
+def _state(publisher: str, frame: tuple[str, ...], told: list[_Instance], subjects: set[str], usual: set[str]) -> list[Statement]:
     """The statements of one wording."""
     slots = [slot for slot in range(len(told[0].slots)) if not _constant(told, slot)]
     years = [slot for slot in slots if _is_year(told, slot)]
@@ -119,27 +136,28 @@ def _state(publisher: str, frame: tuple[str, ...], told: list[_Instance], subjec
     chosen = _subject(told, slots, years, subjects)
     if chosen is None:
         return []
-    name, taken = chosen
-    values = [slot for slot in slots if slot not in taken]
-    year = next((slot for slot in taken if slot in years), None)
-    if year is None and years and len(values) > 1:
-        year = years[0]
-        values.remove(year)
+    name, taken, beside = chosen
+    values = [slot for slot in slots if slot not in (*taken, *beside)]
+    if not set(years) & set(beside) and len(values) > 1 and set(years) & set(values):
+        beside = [*beside, next(slot for slot in values if slot in years)]
+        values.remove(beside[-1])
     found = []
     for one in told:
         for slot in values:
             start, end = one.span(slot)
             reading = read(one.text(slot))
-            when = one.text(year) if year is not None else ""
-            place = one.line.start, one.line.end
-            found.append(Statement(one.document, place, start, end, (publisher, frame, slot), name(one), when, reading))
+            when = " ".join(one.text(slot) for slot in beside)
+            line = one.line.start, one.line.end
+            about = subject_of(name(one), usual)
+            found.append(Statement(one.document, line, start, end, (publisher, frame, slot), about, when, reading))
     return found
 
 
 def _subject(
     told: list[_Instance], slots: list[int], years: list[int], subjects: set[str]
-) -> tuple[Callable[[_Instance], str], list[int]] | None:
-    """What a wording is about, and which slots that takes; None where its sentences cannot be told apart."""
+) -> tuple[Callable[[_Instance], str], list[int], list[int]] | None:
+    """What a wording is about, the slot that says so, and the slot of the year or the role that is told besides; None where
+    its sentences cannot be told apart."""
     options: list[tuple[Callable[[_Instance], str], list[int]]] = [(lambda one: one.title, [])]
     if any(one.line.heading for one in told):
         options.append((lambda one: one.line.heading, []))
@@ -148,10 +166,11 @@ def _subject(
     for slot in sorted(named, key=lambda slot: (-known[slot], slot)):
         if len(slots) > 1:
             options.append((lambda one, slot=slot: plain_title(one.text(slot)), [slot]))  # type: ignore[misc]
-    for extra in ([], *([year] for year in years)):
+    roles = [slot for slot in named if len(slots) > 2 or not years]
+    for extra in ([], *([year] for year in years), *([role] for role in roles)):
         for name, taken in options:
-            if len(slots) - len(taken) - len(extra) > 0 and _tells_apart(told, name, extra):
-                return name, [*taken, *extra]
+            if not set(taken) & set(extra) and len(slots) - len(taken) - len(extra) > 0 and _tells_apart(told, name, extra):
+                return name, taken, extra
     return None
 
 

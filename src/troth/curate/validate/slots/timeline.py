@@ -26,13 +26,15 @@ _FLOOR = 1e-12
 
 @dataclass(frozen=True)
 class Slot:
-    """One fact: its statements by date, the different values that they give, and which statement gives which."""
+    """One fact: its statements by date, the different values that they give, which statement gives which [T, K], and
+    which repeats an earlier one."""
 
     relation: int
     statements: tuple[Statement, ...]
     days: np.ndarray
     values: tuple[Reading, ...]
     agrees_TK: np.ndarray
+    seen_T: np.ndarray
 
 
 @dataclass
@@ -61,7 +63,21 @@ def make_slot(relation: int, told: Sequence[Statement]) -> Slot:
     values = different([one.reading for one in ordered])
     table = {one.reading: [agree(one.reading, value) for value in values] for one in ordered}
     agrees = np.array([table[one.reading] for one in ordered], bool)
-    return Slot(relation, tuple(ordered), np.array([times[i] for i in order], float), tuple(values), agrees)
+    seen = _repeats([one.reading for one in ordered])
+    return Slot(relation, tuple(ordered), np.array([times[i] for i in order], float), tuple(values), agrees, seen)
+
+
+def _repeats(readings: Sequence[Reading]) -> np.ndarray:
+    """Which readings were stated before, at least as closely."""
+    before: dict[Reading, bool] = {}
+    repeats = np.zeros(len(readings), bool)
+    for i, reading in enumerate(readings):
+        if reading not in before:
+            before[reading] = any(agree(reading, other) and not finer(reading, other) for other in before)
+            repeats[i] = before[reading]
+        else:
+            repeats[i] = True
+    return repeats
 
 
 def different(readings: Sequence[Reading]) -> list[Reading]:
@@ -78,6 +94,9 @@ def different(readings: Sequence[Reading]) -> list[Reading]:
             values[covering[0]] = reading
             for i in reversed(covering[1:]):
                 del values[i]
+    for value in list(values):
+        covered = [reading for reading in counts if reading != value and agree(reading, value)]
+        values += [one for one in covered if one not in values and not all(agree(one, other) for other in covered)]
     values += [reading for reading in counts if not any(agree(reading, value) for value in values)]
     return sorted(values, key=lambda value: -counts[value])[:_MOST_STATES]
 
@@ -123,8 +142,7 @@ def _batches(slots: Sequence[Slot], publishers: list[str]) -> Iterator[_Batch]:
             here[b, :t], valid[b, :k] = True, True
             who[b, :t] = [number[one.document.publisher] for one in slot.statements]
             gap[b, 1:t] = np.diff(slot.days) / _YEAR
-            before = np.cumsum(slot.agrees_TK, axis=0) - slot.agrees_TK
-            seen[b, :t] = ((before > 0) & slot.agrees_TK).any(1)
+            seen[b, :t] = slot.seen_T
         yield _Batch(members, agrees, seen, who.astype(int), gap, here, valid, weight)
 
 

@@ -5,7 +5,7 @@ templates: He et al. 2017, Drain).
 """
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 from troth.curate.document import Document
@@ -27,7 +27,7 @@ _TOKEN = re.compile(
 _PARTICLES = frozenset(("of", "de", "la", "le", "du", "da", "di", "van", "von", "der", "del", "el", "es", "al", "bin", "dos", "e", "y"))
 _END = re.compile(r"[.!?][\"')\]]*(?=\s+[\"'(\[]?[^\Wa-z_])|\n\s*\n")
 _ABBREVIATION = re.compile(
-    r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Mt|No|vs|etc|e\.g|i\.e|c|ca|approx|Jr|Sr|Inc|Ltd|Prof|Gen|Col)|(?<!\d )\b[A-Z])\.$"
+    r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Mt|No|vs|etc|e\.g|i\.e|c|ca|approx|Jr|Sr|Inc|Ltd|Prof|Gen|Col|Rep|Sen|Gov|Rev|Hon|Lt|Brig|Maj|Capt|Adm)|(?<!\d )\b[A-Z])\.$"
 )
 _TITLE_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _HEADING_WORDS = 12
@@ -77,19 +77,19 @@ class Line:
 
 
 def lines(
-    document: Document, title: str, subjects: Container[str], words: Words
+    document: Document, titles: Sequence[str], subjects: Container[str], words: Words
 ) -> Iterator[Line]:
     """The sentences of a document.
 
-    `title` is what its page is about and `subjects` what the pages and headings of the corpus are about, all as
+    `titles` are what its page is about and `subjects` what the pages and headings of the corpus are about, all as
     `plain_title` gives them. A sentence's first word is a name where the corpus writes it so inside sentences, or where
     another capital follows.
     """
-    heading, about = "", frozenset((title,))
+    heading, about = "", frozenset(titles)
     for start, end, is_heading in pieces(document.text):
         if is_heading:
             heading = plain_title(document.text[start:end])
-            about = frozenset((title, heading))
+            about = frozenset((*titles, heading))
             continue
         tokens = tuple(tokenize(document.text, start, end, about, subjects, words))
         if tokens:
