@@ -20,7 +20,7 @@ MIN_PAGES = 3
 _LONGEST = 40
 _RARE = 0.3
 _CLASSES = SLOTS | {SUBJECT}
-_ALONE, _SURE = 1.15, 0.9
+_ALONE, _SURE, _MANY = 1.15, 0.9, 99
 _IDLE = frozenset(
     "the a an of in on at by to for and or is are was were be been has have had it its this that these those there as "  # noqa: SIM905
     "with from".split()
@@ -170,11 +170,18 @@ def _walk(forms: list[tuple[str, ...]], pages: Sequence[str]) -> list[tuple[int,
     _, ids, counts = np.unique(nodes, return_inverse=True, return_counts=True)
     names: dict[str, int] = {}
     page = np.fromiter((names.setdefault(one, len(names)) for one in pages), np.int64, len(pages))
-    pairs = np.unique(ids * (len(names) + 1) + page[owner]) // (len(names) + 1)
-    most = np.bincount(pairs, minlength=len(counts))
-    crowd = counts / most
+    on_page = ids * len(names) + page[owner]
+    pairs, first, passing = np.unique(on_page, return_index=True, return_counts=True)
+    most = np.bincount(pairs // len(names), minlength=len(counts))
+    # How many sentences of a page go as far as the token before, on the pages that have a node.
+    before = np.searchsorted(pairs, on_page[np.maximum(first - 1, 0)])
+    starts = np.zeros(total, bool)
+    starts[np.cumsum(sizes)[:-1]] = True
+    starts[:1] = True
+    rivals = np.where(starts[first], _MANY, passing[before])
+    crowd = np.bincount(pairs // len(names), weights=rivals, minlength=len(counts)) / most
     walked, start = [], 0
-    for size in sizes:
+    for form, size in zip(forms, sizes, strict=True):
         path = ids[start : start + size]
         start += size
         k = 0
@@ -182,7 +189,7 @@ def _walk(forms: list[tuple[str, ...]], pages: Sequence[str]) -> list[tuple[int,
             child = path[k]
             if most[child] < MIN_PAGES:
                 break
-            if k and crowd[path[k - 1]] <= _ALONE and counts[child] < _SURE * counts[path[k - 1]]:
+            if k and crowd[child] <= _ALONE and counts[child] < _SURE * counts[path[k - 1]] and _weight(form[:k]) >= 1:
                 break
             k += 1
         walked.append((k, math.log(most[path[k - 1]]) if k else 0.0))
@@ -206,5 +213,5 @@ def _shared(rests: list[tuple[str, ...]]) -> tuple[str, ...]:
 
 def _weight(forms: tuple[str, ...]) -> float:
     """How much a wording says: words count, little ones less, and whether a name is in it."""
-    words = sum(0.4 if form in _IDLE else 1.0 for form in forms if form.isalpha() and form not in _CLASSES)
+    words = sum(0.4 if form in _IDLE else 1.0 for form in forms if form[0].isalpha() and form not in _CLASSES)
     return words + 0.5 * (words > 0 and (SUBJECT in forms or NAME in forms))

@@ -14,7 +14,7 @@ from troth.curate.validate.slots.frames import place
 from troth.curate.validate.slots.readings import Reading, read
 from troth.curate.validate.slots.tokens import NAME, SUBJECT, YEAR, Line, Words, headings, lines, plain_title
 
-_NEARLY, _MOST, _FEW_TITLES, _LIST_LIKE, _EDGE = 0.93, 0.5, 3, 2, 4
+_NEARLY, _MOST, _FEW_TITLES, _LIST, _LIST_LIKE, _EDGE = 0.93, 0.5, 3, 6, 2, 4
 Relation = tuple[str, tuple[str, ...], int]
 """A publisher, its wording, and the number of the slot."""
 
@@ -115,7 +115,7 @@ def _pages(document: Document, page: str, section: Sequence[Line], subjects: set
     """The page that each sentence belongs to: its section; or, where a section goes through many subjects in the same
     wording, all that the edition says of the sentence's subject."""
     forms = [tuple(token.form for token in line.tokens) for line in section]
-    if len(section) < _LIST_LIKE * min(len({form[:_EDGE] for form in forms}), len({form[-_EDGE:] for form in forms})):
+    if len(section) < _LIST or len(section) < _LIST_LIKE * min(len({form[:_EDGE] for form in forms}), len({form[-_EDGE:] for form in forms})):
         return [page] * len(section)
     return [f"{document.published}/{_first_name(document, line, subjects) or page}" for line in section]
 

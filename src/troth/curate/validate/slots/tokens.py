@@ -172,6 +172,8 @@ def _name_at(
             size += 1
         else:
             break
+    if at == 0 and size < len(found) and text[found[size][0]] == ":":
+        return size, plain_title(text[found[0][0] : found[size - 1][1]])
     return size, NAME
 
 
