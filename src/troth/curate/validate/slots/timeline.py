@@ -10,6 +10,7 @@ that copy each other have one voice.
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -22,6 +23,8 @@ _OTHER_VALUES = 50.0
 _ROUNDS = 8
 _YEAR = 365.25
 _FLOOR = 1e-12
+_PRIOR, _RARELY = 10.0, 0.002
+_FEW, _SAME = 5, 0.6
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,12 @@ class Slot:
 
 @dataclass
 class Beliefs:
-    """What holds for publishers (right, old, wrong: shares of their statements) and for relations (changes a year)."""
+    """What holds for publishers (right, old, wrong: shares of their statements; and whose voice they have) and for
+    relations (changes a year)."""
 
     publishers: dict[str, tuple[float, float, float]]
     changes: dict[int, float]
+    voices: dict[str, str]
 
 
 def build_slots(statements: Sequence[Statement], relations: dict[Relation, int]) -> list[Slot]:
@@ -103,12 +108,35 @@ def different(readings: Sequence[Reading]) -> list[Reading]:
 
 def believe(slots: Sequence[Slot]) -> tuple[Beliefs, list[np.ndarray]]:
     """The beliefs that explain all slots best, and for each slot how likely each value was true at each statement [T, K]."""
+    if not slots:
+        return Beliefs({}, {}, {}), []
     publishers = sorted({one.document.publisher for slot in slots for one in slot.statements})
-    beliefs = Beliefs(dict.fromkeys(publishers, (0.9, 0.04, 0.06)), {slot.relation: 0.2 for slot in slots})
-    batches = list(_batches(slots, publishers))
+    beliefs = Beliefs(dict.fromkeys(publishers, (0.9, 0.04, 0.06)), {slot.relation: 0.2 for slot in slots}, {})
+    beliefs.voices = copies([one for slot in slots for one in slot.statements])
+    batches = list(_batches(slots, publishers, beliefs.voices))
     for _ in range(_ROUNDS):
         beliefs, truths = _round(slots, batches, beliefs, publishers)
     return beliefs, truths
+
+
+def reconsider(slots: Sequence[Slot], beliefs: Beliefs) -> list[np.ndarray]:
+    """How likely each value of slots was true at each statement [T, K], by beliefs that were found before."""
+    publishers = sorted(beliefs.publishers)
+    truths = [np.empty(0)] * len(slots)
+    for batch in _batches(slots, publishers, beliefs.voices):
+        _settle(slots, batch, beliefs, np.array([beliefs.publishers[name] for name in publishers]), truths)
+    return truths
+
+
+def _settle(
+    slots: Sequence[Slot], batch: "_Batch", beliefs: Beliefs, shares: np.ndarray, truths: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    rate = np.array([beliefs.changes[slots[i].relation] for i in batch.members])
+    truth, switches = _smooth(batch, shares, rate)
+    for b, i in enumerate(batch.members):
+        t, k = slots[i].agrees_TK.shape
+        truths[i] = truth[b, :t, :k]
+    return truth, switches
 
 
 @dataclass(frozen=True)
@@ -125,7 +153,29 @@ class _Batch:
     weight_BT: np.ndarray
 
 
-def _batches(slots: Sequence[Slot], publishers: list[str]) -> Iterator[_Batch]:
+def copies(statements: Sequence[Statement]) -> dict[str, str]:
+    """The voice of each publisher: those that say mostly the same in the same words have one."""
+    told: dict[str, set[int]] = defaultdict(set)
+    for one in statements:
+        publisher, frame, slot = one.relation
+        told[publisher].add(hash((frame, slot, one.subject, one.year, one.text)))
+    voice = {publisher: publisher for publisher in told}
+    for a, b in combinations(sorted(told), 2):
+        if len(told[a] & told[b]) >= max(_FEW, _SAME * min(len(told[a]), len(told[b]))):
+            old, new = voice[b], voice[a]
+            voice = {publisher: new if one == old else one for publisher, one in voice.items()}
+    return voice
+
+
+def _weights(slot: Slot, voice: dict[str, str]) -> np.ndarray:
+    """How much each statement counts: publishers of one voice that say the same share what one would count."""
+    said: dict[tuple[str, Reading], set[str]] = defaultdict(set)
+    for one in slot.statements:
+        said[voice[one.document.publisher], one.reading].add(one.document.publisher)
+    return np.array([1 / len(said[voice[one.document.publisher], one.reading]) for one in slot.statements])
+
+
+def _batches(slots: Sequence[Slot], publishers: list[str], voice: dict[str, str]) -> Iterator[_Batch]:
     number = {name: i for i, name in enumerate(publishers)}
     bins: dict[tuple[int, int], list[int]] = defaultdict(list)
     for i, slot in enumerate(slots):
@@ -143,6 +193,7 @@ def _batches(slots: Sequence[Slot], publishers: list[str]) -> Iterator[_Batch]:
             who[b, :t] = [number[one.document.publisher] for one in slot.statements]
             gap[b, 1:t] = np.diff(slot.days) / _YEAR
             seen[b, :t] = slot.seen_T
+            weight[b, :t] = _weights(slot, voice)
         yield _Batch(members, agrees, seen, who.astype(int), gap, here, valid, weight)
 
 
@@ -159,22 +210,20 @@ def _round(
     changed: dict[int, list[float]] = defaultdict(lambda: [0.1, 0.5])
     truths: list[np.ndarray] = [np.empty(0)] * len(slots)
     for batch in batches:
-        rate = np.array([beliefs.changes[slots[i].relation] for i in batch.members])
-        truth, switches = _smooth(batch, shares, rate)
+        truth, switches = _settle(slots, batch, beliefs, shares, truths)
         right = (truth * batch.agrees_BTK).sum(2)
         kinds = np.stack([right, (1 - right) * batch.seen_BT, (1 - right) * (1 - batch.seen_BT)], 2)
         np.add.at(told, batch.who_BT[batch.here_BT], kinds[batch.here_BT])
         for b, i in enumerate(batch.members):
-            t, k = slots[i].agrees_TK.shape
-            truths[i] = truth[b, :t, :k]
             total = changed[slots[i].relation]
             total[0] += float(switches[b])
             total[1] += float(batch.gap_BT[b].sum())
-    told += 4 * told.sum(0) / max(1.0, told.sum()) + np.array([0.5, 0.02, 0.02])
-    new = told / told.sum(1, keepdims=True)
+    told += _PRIOR * (told.sum(0) + 1) / (told.sum() + 3)
+    new = np.maximum(told / told.sum(1, keepdims=True), _RARELY)
     return Beliefs(
         {name: (float(a), float(b), float(c)) for name, (a, b, c) in zip(publishers, new, strict=True)},
         {relation: min(5.0, n / years) for relation, (n, years) in changed.items()},
+        beliefs.voices,
     ), truths
 
 
@@ -186,7 +235,7 @@ def _smooth(batch: _Batch, shares: np.ndarray, rate_B: np.ndarray) -> tuple[np.n
     right, old, wrong = (shares[batch.who_BT][..., i] for i in range(3))
     miss = np.where(batch.seen_BT > 0, old + wrong / _OTHER_VALUES, wrong / _OTHER_VALUES)
     emit = np.where(batch.agrees_BTK, right[..., None], miss[..., None])
-    emit = np.where(batch.here_BT[..., None], emit, 1.0) * batch.valid_BK[:, None, :]
+    emit = np.where(batch.here_BT[..., None], emit ** batch.weight_BT[..., None], 1.0) * batch.valid_BK[:, None, :]
     move_BT = 1 - np.exp(-rate_B[:, None] * batch.gap_BT)
     others = np.maximum(_OTHER_VALUES, batch.valid_BK.sum(1) - 1)[:, None]
     steps = emit.shape[1]

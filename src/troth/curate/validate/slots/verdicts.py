@@ -1,0 +1,237 @@
+"""What the timelines say of each statement: whether it was right at its date, whether it still is, and what is.
+
+How sure the model is of itself is checked on errors that the run plants: statements of the corpus whose value another
+subject has, or whose digits were moved, put into their slots and judged anew. Platt's scaling (1999) of the model's
+log-odds on these gives probabilities that hold.
+"""
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from troth.curate.document import Document
+from troth.curate.records import Nature, Stance, Time
+from troth.curate.validate.slots.readings import Reading, agree, read
+from troth.curate.validate.slots.relations import link
+from troth.curate.validate.slots.statements import Statement, find_statements
+from troth.curate.validate.slots.timeline import Beliefs, Slot, believe, build_slots, make_slot, reconsider
+
+_PLANTED, _LEAST = 2000, 30
+_RIDGE, _STEPS = 1e-2, 30
+_EDGE = 1e-9
+_AT_ONE_TIME = 400
+
+
+@dataclass(frozen=True)
+class TimedVerdict:
+    """The judgement of one statement.
+
+    `p` is the probability that it was right at its date; `answer` the credible value then, as a witness writes it, where
+    that is another, and `now` today's. `valid_from` and `valid_to` are the dates of the first statement by which the value
+    held and of the first by which it no longer did. `note` tells an old value under a new date (`stale`) and a value in
+    whose place several publishers see another at the same time (`contested`). Witnesses are the statements of the slot by
+    other publishers.
+    """
+
+    statement: Statement
+    stance: Stance
+    time: Time
+    nature: Nature
+    p: float
+    answer: str
+    now: str
+    valid_from: str
+    valid_to: str
+    note: str
+    witnesses: tuple[Statement, ...]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """All verdicts; what is believed of publishers and relations; and how planted errors fared: their number, the shares
+    found and mended, and the share of other statements with a second voice that was refuted."""
+
+    verdicts: list[TimedVerdict]
+    beliefs: Beliefs
+    planted: int
+    recall: float
+    mended: float
+    refuted: float
+
+
+def judge_documents(documents: Iterable[Document], seed: int, act_above: float = 0.5) -> Judged:
+    """Judge what documents state in wordings that come back. A statement is refuted where it is wrong with a probability
+    above `act_above`."""
+    statements = find_statements(documents)
+    return judge_slots(build_slots(statements, link(statements)), seed, act_above)
+
+
+def judge_slots(slots: Sequence[Slot], seed: int, act_above: float = 0.5, planted_rate: float = 0.1) -> Judged:
+    """Judge slots; `planted_rate` is the share of wrong statements for which probabilities hold."""
+    beliefs, truths = believe(slots)
+    random = np.random.default_rng(seed)
+    planted = list(_planted(slots, beliefs, random))
+    anew = reconsider([slot for slot, _, _ in planted], beliefs)
+    wrong = [_right(slot, truth, at) for (slot, at, _), truth in zip(planted, anew, strict=True)]
+    good = [_right(slot, truth, at) for slot, truth in zip(slots, truths, strict=True) for at in _shared(slot, beliefs)]
+    scale = _platt(np.array(good), np.array(wrong), planted_rate)
+    verdicts = [
+        verdict for slot, truth in zip(slots, truths, strict=True)
+        for verdict in _verdicts(slot, truth, beliefs, scale, act_above)
+    ]  # fmt: skip
+    found = [_scaled(p, scale) < 1 - act_above for p in wrong]
+    mended = [
+        agree(slot.values[int(np.argmax(truth[at]))], true)
+        for (slot, at, true), truth, caught in zip(planted, anew, found, strict=True) if caught
+    ]  # fmt: skip
+    alarms = [_scaled(p, scale) < 1 - act_above for p in good]
+    return Judged(verdicts, beliefs, len(planted), _mean(found), _mean(mended), _mean(alarms))
+
+
+def _mean(flags: Sequence[bool]) -> float:
+    return sum(flags) / len(flags) if flags else 0.0
+
+
+def _right(slot: Slot, truth_TK: np.ndarray, at: int) -> float:
+    return float(truth_TK[at] @ slot.agrees_TK[at])
+
+
+def _shared(slot: Slot, beliefs: Beliefs) -> list[int]:
+    """The statements of a slot, if more than one voice speaks there."""
+    voices = {beliefs.voices[one.document.publisher] for one in slot.statements}
+    return list(range(len(slot.statements))) if len(voices) > 1 else []
+
+
+def _planted(
+    slots: Sequence[Slot], beliefs: Beliefs, random: np.random.Generator
+) -> Iterator[tuple[Slot, int, Reading]]:
+    """Slots with one statement misstated, which one it is, and what it said."""
+    pools: dict[int, list[Statement]] = defaultdict(list)
+    for slot in slots:
+        pools[slot.relation] += slot.statements[:: max(1, len(slot.statements) // 4)]
+    places = [(i, at) for i, slot in enumerate(slots) for at in _shared(slot, beliefs)]
+    for place in random.permutation(len(places))[:_PLANTED]:
+        i, at = places[int(place)]
+        slot = slots[i]
+        true = slot.statements[at].reading
+        pool = pools[slot.relation]
+        text = misstate(slot.statements[at].text, pool[int(random.integers(len(pool)))].text, random)
+        wrong = read(text)
+        if wrong == true or any(agree(wrong, value) for value in slot.values):
+            continue
+        told = list(slot.statements)
+        told[at] = replace(told[at], reading=wrong)
+        changed = make_slot(slot.relation, told)
+        yield changed, next(n for n, one in enumerate(changed.statements) if one is told[at]), true
+
+
+def misstate(text: str, other: str, random: np.random.Generator) -> str:
+    """A wrong value: another one's, or the same with a digit changed."""
+    digits = [match.start() for match in re.finditer(r"\d", text)]
+    if not digits or random.random() < 0.5:
+        return other
+    at = digits[int(random.integers(min(4, len(digits))))]
+    return f"{text[:at]}{(int(text[at]) + int(random.integers(1, 9))) % 10}{text[at + 1 :]}"
+
+
+def _platt(good: np.ndarray, wrong: np.ndarray, planted_rate: float) -> tuple[float, float]:
+    """Slope and shift of the log-odds that fit the planted errors best; as they are where too few could be planted."""
+    if min(len(good), len(wrong)) < _LEAST:
+        return 1.0, 0.0
+    x = np.array([_log_odds(p) for p in (*good, *wrong)])
+    y = np.repeat([1.0, 0.0], [len(good), len(wrong)])
+    weight = np.repeat([(1 - planted_rate) / len(good), planted_rate / len(wrong)], [len(good), len(wrong)]) * len(x)
+    features = np.stack([x, np.ones_like(x)], 1)
+    theta = np.array([1.0, 0.0])
+    for _ in range(_STEPS):
+        p = 1 / (1 + np.exp(-features @ theta))
+        gradient = features.T @ (weight * (y - p)) - _RIDGE * (theta - np.array([1.0, 0.0]))
+        hessian = (features.T * (weight * p * (1 - p))) @ features + _RIDGE * np.eye(2)
+        theta = theta + np.clip(np.linalg.solve(hessian, gradient), -1, 1)
+    return max(0.1, float(theta[0])), float(theta[1])
+
+
+def _log_odds(p: float) -> float:
+    p = min(max(p, _EDGE), 1 - _EDGE)
+    return math.log(p / (1 - p))
+
+
+def _scaled(p: float, scale: tuple[float, float]) -> float:
+    return 1 / (1 + math.exp(-scale[0] * _log_odds(p) - scale[1]))
+
+
+def _verdicts(
+    slot: Slot, truth_TK: np.ndarray, beliefs: Beliefs, scale: tuple[float, float], act_above: float
+) -> Iterator[TimedVerdict]:
+    told = slot.statements
+    held_TT = truth_TK @ slot.agrees_TK.T  # how likely what statement j says was true at the time of statement i
+    right = np.diagonal(held_TT)
+    last = max((i for i in range(len(told)) if right[i] > 0.5), default=len(told) - 1)
+    voices = [beliefs.voices[one.document.publisher] for one in told]
+    for at, one in enumerate(told):
+        others = [i for i, voice in enumerate(voices) if voice != voices[at]]
+        p = _scaled(float(right[at]), scale) if others else float(right[at])
+        is_old = right[at] <= 0.5 and bool((held_TT[:at, at] > 0.5).any())
+        still = held_TT[-1, at] > 0.5 and (agree(one.reading, told[last].reading) or right[last] <= 0.5)
+        refuted = bool(others) and p < 1 - act_above
+        helped = any(agree(one.reading, told[i].reading) and right[i] > 0.5 for i in others)
+        disputed = _contested(slot, at, voices)
+        superseded = is_old or (right[at] > 0.5 and not still)
+        times: Time = "undated" if not one.document.published else "superseded" if superseded else "current"
+        start, end = _validity(held_TT[:, at] > 0.5, told, at)
+        yield TimedVerdict(
+            statement=one,
+            stance="refuted" if refuted else "supported" if helped else "not_enough_evidence",
+            time=times,
+            nature="contested" if disputed else "fact",
+            p=p,
+            answer=_written(slot, int(np.argmax(truth_TK[at])), at, right) if refuted else "",
+            now=told[last].text if superseded else "",
+            valid_from=start,
+            valid_to=end,
+            note="stale" if is_old else "",
+            witnesses=tuple(told[i] for i in others),
+        )
+
+
+def _validity(held: np.ndarray, told: Sequence[Statement], at: int) -> tuple[str, str]:
+    """From when to when a value held, around one statement or, if it did not hold there, before."""
+    at = next((i for i in range(at, -1, -1) if held[i]), at)
+    if not held[at]:
+        return "", ""
+    first = at
+    while first and held[first - 1]:
+        first -= 1
+    after = next((one.document.published for i, one in enumerate(told) if i > at and not held[i]), "")
+    return told[first].document.published, after
+
+
+def _written(slot: Slot, value: int, at: int, right: np.ndarray) -> str:
+    """The value as the nearest credible statement writes it, preferring one that is as exact as the statement in hand."""
+    one = slot.statements[at]
+    fitting = [i for i in range(len(slot.statements)) if slot.agrees_TK[i, value] and i != at]
+    if not fitting:
+        return ""
+    nearest = min(fitting, key=lambda i: (right[i] < 0.5, slot.statements[i].reading.step != one.reading.step, abs(i - at)))
+    return slot.statements[nearest].text
+
+
+def _contested(slot: Slot, at: int, voices: Sequence[str]) -> bool:
+    """Whether two voices or more say what this statement says, and two or more another thing, again and again at one time."""
+    near = [i for i in range(len(voices)) if abs(slot.days[i] - slot.days[at]) <= _AT_ONE_TIME]
+    own = slot.statements[at].reading
+    ours = [i for i in near if agree(slot.statements[i].reading, own)]
+    theirs: dict[Reading, list[int]] = defaultdict(list)
+    for i in near:
+        if not agree(slot.statements[i].reading, own):
+            theirs[slot.statements[i].reading].append(i)
+    if len({voices[i] for i in ours}) < 2:
+        return False
+    return any(
+        len({voices[i] for i in others}) > 1 and min(ours) < max(others) and min(others) < max(ours)
+        for others in theirs.values()
+    )
