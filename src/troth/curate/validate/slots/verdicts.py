@@ -1,11 +1,10 @@
 """What the timelines say of each statement: whether it was right at its date, whether it still is, and what is.
 
 How sure the model is of itself is checked on errors that the run plants: statements of the corpus whose value another
-subject has, or whose digits were moved, put into their slots and judged anew. Platt's scaling (1999) of the model's
-log-odds on these gives probabilities that hold.
+subject has, or whose digits were moved, put into their slots and judged anew. The model's probabilities are scaled by
+how these fare.
 """
 
-import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,8 +20,7 @@ from troth.curate.validate.slots.statements import Statement, find_statements
 from troth.curate.validate.slots.timeline import Beliefs, Slot, believe, build_slots, make_slot, reconsider
 
 _PLANTED, _LEAST = 2000, 30
-_RIDGE, _STEPS = 1e-2, 30
-_EDGE = 1e-9
+_RAREST, _DIGITS = 1e-3, 4
 _AT_ONE_TIME = 400
 
 
@@ -70,25 +68,25 @@ def judge_documents(documents: Iterable[Document], seed: int, act_above: float =
     return judge_slots(build_slots(statements, link(statements)), seed, act_above)
 
 
-def judge_slots(slots: Sequence[Slot], seed: int, act_above: float = 0.5, planted_rate: float = 0.1) -> Judged:
-    """Judge slots; `planted_rate` is the share of wrong statements for which probabilities hold."""
+def judge_slots(slots: Sequence[Slot], seed: int, act_above: float = 0.5) -> Judged:
+    """Judge slots."""
     beliefs, truths = believe(slots)
     random = np.random.default_rng(seed)
     planted = list(_planted(slots, beliefs, random))
     anew = reconsider([slot for slot, _, _ in planted], beliefs)
     wrong = [_right(slot, truth, at) for (slot, at, _), truth in zip(planted, anew, strict=True)]
     good = [_right(slot, truth, at) for slot, truth in zip(slots, truths, strict=True) for at in _shared(slot, beliefs)]
-    scale = _platt(np.array(good), np.array(wrong), planted_rate)
+    scale = calibrate(np.array(good), np.array(wrong))
     verdicts = [
         verdict for slot, truth in zip(slots, truths, strict=True)
         for verdict in _verdicts(slot, truth, beliefs, scale, act_above)
     ]  # fmt: skip
-    found = [_scaled(p, scale) < 1 - act_above for p in wrong]
+    found = [scale(p) < 1 - act_above for p in wrong]
     mended = [
         agree(slot.values[int(np.argmax(truth[at]))], true)
         for (slot, at, true), truth, caught in zip(planted, anew, found, strict=True) if caught
     ]  # fmt: skip
-    alarms = [_scaled(p, scale) < 1 - act_above for p in good]
+    alarms = [scale(p) < 1 - act_above for p in good]
     return Judged(verdicts, beliefs, len(planted), _mean(found), _mean(mended), _mean(alarms))
 
 
@@ -138,34 +136,52 @@ def misstate(text: str, other: str, random: np.random.Generator) -> str:
     return f"{text[:at]}{(int(text[at]) + int(random.integers(1, 9))) % 10}{text[at + 1 :]}"
 
 
-def _platt(good: np.ndarray, wrong: np.ndarray, planted_rate: float) -> tuple[float, float]:
-    """Slope and shift of the log-odds that fit the planted errors best; as they are where too few could be planted."""
-    if min(len(good), len(wrong)) < _LEAST:
-        return 1.0, 0.0
-    x = np.array([_log_odds(p) for p in (*good, *wrong)])
-    y = np.repeat([1.0, 0.0], [len(good), len(wrong)])
-    weight = np.repeat([(1 - planted_rate) / len(good), planted_rate / len(wrong)], [len(good), len(wrong)]) * len(x)
-    features = np.stack([x, np.ones_like(x)], 1)
-    theta = np.array([1.0, 0.0])
-    for _ in range(_STEPS):
-        p = 1 / (1 + np.exp(-features @ theta))
-        gradient = features.T @ (weight * (y - p)) - _RIDGE * (theta - np.array([1.0, 0.0]))
-        hessian = (features.T * (weight * p * (1 - p))) @ features + _RIDGE * np.eye(2)
-        theta = theta + np.clip(np.linalg.solve(hessian, gradient), -1, 1)
-    return max(0.1, float(theta[0])), float(theta[1])
+@dataclass(frozen=True)
+class Scale:
+    """From the model's probability that a statement is right (`edges`, rising) to one that holds (`values`)."""
+
+    edges: np.ndarray
+    values: np.ndarray
+
+    def __call__(self, p: float) -> float:
+        return float(np.interp(p, self.edges, self.values)) if len(self.edges) else p
 
 
-def _log_odds(p: float) -> float:
-    p = min(max(p, _EDGE), 1 - _EDGE)
-    return math.log(p / (1 - p))
+def calibrate(observed: np.ndarray, wrong: np.ndarray) -> Scale:
+    """Fit a scale to the model's probabilities of statements as they stand and of planted errors.
+
+    Statements as they stand are right and wrong ones mixed. Where planted errors are r times as frequent among their like as
+    statements are among theirs, and a share s of the statements is wrong, s r of the statements there are wrong (Elkan &
+    Noto 2008). r falls as p rises (isotonic regression); s is the model's own estimate.
+    """
+    if min(len(observed), len(wrong)) < _LEAST:
+        return Scale(np.empty(0), np.empty(0))
+    share = max(_RAREST, float(np.mean(1 - observed)))
+    p = np.concatenate([observed, wrong])
+    planted = np.repeat([0.0, 1.0], [len(observed), len(wrong)])
+    weight = np.repeat([1 / len(observed), share / len(wrong)], [len(observed), len(wrong)])
+    edges, groups = np.unique(np.round(p, _DIGITS), return_inverse=True)
+    mass = np.bincount(groups, weights=weight)
+    mixed = np.bincount(groups, weights=weight * planted) / mass
+    fitted = _falling(mixed, mass)
+    return Scale(edges, 1 - np.minimum(1.0, fitted / np.maximum(_RAREST, 1 - fitted)))
 
 
-def _scaled(p: float, scale: tuple[float, float]) -> float:
-    return 1 / (1 + math.exp(-scale[0] * _log_odds(p) - scale[1]))
+def _falling(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The falling sequence nearest to values, by pooling neighbours that rise."""
+    blocks: list[tuple[float, float, int]] = []
+    for value, weight in zip(values, weights, strict=True):
+        block = (float(value), float(weight), 1)
+        while blocks and blocks[-1][0] < block[0]:
+            level, mass, size = blocks.pop()
+            total = mass + block[1]
+            block = ((level * mass + block[0] * block[1]) / total, total, size + block[2])
+        blocks.append(block)
+    return np.repeat([level for level, _, _ in blocks], [size for _, _, size in blocks])
 
 
 def _verdicts(
-    slot: Slot, truth_TK: np.ndarray, beliefs: Beliefs, scale: tuple[float, float], act_above: float
+    slot: Slot, truth_TK: np.ndarray, beliefs: Beliefs, scale: Scale, act_above: float
 ) -> Iterator[TimedVerdict]:
     told = slot.statements
     held_TT = truth_TK @ slot.agrees_TK.T  # how likely what statement j says was true at the time of statement i
@@ -174,7 +190,7 @@ def _verdicts(
     voices = [beliefs.voices[one.document.publisher] for one in told]
     for at, one in enumerate(told):
         others = [i for i, voice in enumerate(voices) if voice != voices[at]]
-        p = _scaled(float(right[at]), scale) if others else float(right[at])
+        p = scale(float(right[at])) if others else float(right[at])
         is_old = right[at] <= 0.5 and bool((held_TT[:at, at] > 0.5).any())
         still = held_TT[-1, at] > 0.5 and (agree(one.reading, told[last].reading) or right[last] <= 0.5)
         refuted = bool(others) and p < 1 - act_above
