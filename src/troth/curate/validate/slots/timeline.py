@@ -2,7 +2,7 @@
 
 A slot is one fact; its statements, in the order of their dates, are what publishers saw of a value that may change. A
 hidden Markov model has the stated values as its states: a publisher states the value of its day, or an earlier one, or
-makes a mistake. How often each publisher does what, and how often values of each relation change, is found by expectation
+makes a mistake. How often each publisher does what, and how often values of each relation change within how long, is found by expectation
 and maximisation over all slots (truth discovery after Dawid & Skene 1979, over time as in Dong et al. 2009). Publishers
 that copy each other have one voice.
 """
@@ -25,6 +25,9 @@ _YEAR = 365.25
 _FLOOR = 1e-12
 _PRIOR, _RARELY = 10.0, 0.002
 _FEW, _SAME = 5, 0.6
+_APART = np.array([0.02, 0.12, 0.35, 0.8, 1.6])
+_AT_FIRST = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.3])
+"""Years between two statements that are told apart, and how likely a change is at first, before anything is known."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,10 @@ class Slot:
 @dataclass
 class Beliefs:
     """What holds for publishers (right, old, wrong: shares of their statements; and whose voice they have) and for
-    relations (changes a year)."""
+    relations (how likely a value changes between two statements, by how far they are apart)."""
 
     publishers: dict[str, tuple[float, float, float]]
-    changes: dict[int, float]
+    changes: dict[int, np.ndarray]
     voices: dict[str, str]
 
 
@@ -111,7 +114,7 @@ def believe(slots: Sequence[Slot]) -> tuple[Beliefs, list[np.ndarray]]:
     if not slots:
         return Beliefs({}, {}, {}), []
     publishers = sorted({one.document.publisher for slot in slots for one in slot.statements})
-    beliefs = Beliefs(dict.fromkeys(publishers, (0.9, 0.04, 0.06)), {slot.relation: 0.2 for slot in slots}, {})
+    beliefs = Beliefs(dict.fromkeys(publishers, (0.9, 0.04, 0.06)), {slot.relation: _AT_FIRST for slot in slots}, {})
     beliefs.voices = copies([one for slot in slots for one in slot.statements])
     batches = list(_batches(slots, publishers, beliefs.voices))
     for _ in range(_ROUNDS):
@@ -131,8 +134,8 @@ def reconsider(slots: Sequence[Slot], beliefs: Beliefs) -> list[np.ndarray]:
 def _settle(
     slots: Sequence[Slot], batch: "_Batch", beliefs: Beliefs, shares: np.ndarray, truths: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    rate = np.array([beliefs.changes[slots[i].relation] for i in batch.members])
-    truth, switches = _smooth(batch, shares, rate)
+    rates = np.stack([beliefs.changes[slots[i].relation] for i in batch.members])
+    truth, switches = _smooth(batch, shares, np.take_along_axis(rates, batch.apart_BT, 1))
     for b, i in enumerate(batch.members):
         t, k = slots[i].agrees_TK.shape
         truths[i] = truth[b, :t, :k]
@@ -147,7 +150,7 @@ class _Batch:
     agrees_BTK: np.ndarray
     seen_BT: np.ndarray
     who_BT: np.ndarray
-    gap_BT: np.ndarray
+    apart_BT: np.ndarray
     here_BT: np.ndarray
     valid_BK: np.ndarray
     weight_BT: np.ndarray
@@ -194,7 +197,7 @@ def _batches(slots: Sequence[Slot], publishers: list[str], voice: dict[str, str]
             gap[b, 1:t] = np.diff(slot.days) / _YEAR
             seen[b, :t] = slot.seen_T
             weight[b, :t] = _weights(slot, voice)
-        yield _Batch(members, agrees, seen, who.astype(int), gap, here, valid, weight)
+        yield _Batch(members, agrees, seen, who.astype(int), np.digitize(gap, _APART), here, valid, weight)
 
 
 def _round_up(n: int) -> int:
@@ -207,7 +210,7 @@ def _round(
     """One step of expectation and maximisation."""
     shares = np.array([beliefs.publishers[name] for name in publishers])
     told = np.zeros((len(publishers), 3))
-    changed: dict[int, list[float]] = defaultdict(lambda: [0.1, 0.5])
+    changed: dict[int, np.ndarray] = defaultdict(lambda: np.zeros((2, len(_APART) + 1)))
     truths: list[np.ndarray] = [np.empty(0)] * len(slots)
     for batch in batches:
         truth, switches = _settle(slots, batch, beliefs, shares, truths)
@@ -216,19 +219,22 @@ def _round(
         np.add.at(told, batch.who_BT[batch.here_BT], kinds[batch.here_BT])
         for b, i in enumerate(batch.members):
             total = changed[slots[i].relation]
-            total[0] += float(switches[b])
-            total[1] += float(batch.gap_BT[b].sum())
+            steps = batch.here_BT[b, 1:]
+            np.add.at(total[0], batch.apart_BT[b, 1:][steps], switches[b, 1:][steps])
+            np.add.at(total[1], batch.apart_BT[b, 1:][steps], 1.0)
     told += _PRIOR * (told.sum(0) + 1) / (told.sum() + 3)
+    whole = sum(changed.values())
+    usual = (whole[0] + _PRIOR * _AT_FIRST) / (whole[1] + _PRIOR)
     new = np.maximum(told / told.sum(1, keepdims=True), _RARELY)
     return Beliefs(
         {name: (float(a), float(b), float(c)) for name, (a, b, c) in zip(publishers, new, strict=True)},
-        {relation: min(5.0, n / years) for relation, (n, years) in changed.items()},
+        {relation: (n + _PRIOR * usual) / (steps + _PRIOR) for relation, (n, steps) in changed.items()},
         beliefs.voices,
     ), truths
 
 
-def _smooth(batch: _Batch, shares: np.ndarray, rate_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Forward and backward over each slot: probabilities [B, T, K], and the expected number of changes [B].
+def _smooth(batch: _Batch, shares: np.ndarray, move_BT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Forward and backward over each slot: probabilities [B, T, K], and of a change before each statement [B, T].
 
     A value that comes new is one of many possible ones, as a mistake is; else mistakes would look like changes.
     """
@@ -236,7 +242,6 @@ def _smooth(batch: _Batch, shares: np.ndarray, rate_B: np.ndarray) -> tuple[np.n
     miss = np.where(batch.seen_BT > 0, old + wrong / _OTHER_VALUES, wrong / _OTHER_VALUES)
     emit = np.where(batch.agrees_BTK, right[..., None], miss[..., None])
     emit = np.where(batch.here_BT[..., None], emit ** batch.weight_BT[..., None], 1.0) * batch.valid_BK[:, None, :]
-    move_BT = 1 - np.exp(-rate_B[:, None] * batch.gap_BT)
     others = np.maximum(_OTHER_VALUES, batch.valid_BK.sum(1) - 1)[:, None]
     steps = emit.shape[1]
     alpha = np.zeros_like(emit)
@@ -246,7 +251,7 @@ def _smooth(batch: _Batch, shares: np.ndarray, rate_B: np.ndarray) -> tuple[np.n
         move = move_BT[:, t, None]
         ahead = ((1 - move) * alpha[:, t - 1] + move / others * (alpha[:, t - 1].sum(1, keepdims=True) - alpha[:, t - 1])) * emit[:, t]
         alpha[:, t] = ahead / np.maximum(_FLOOR, ahead.sum(1, keepdims=True))
-    switches = np.zeros(len(emit))
+    switches = np.zeros(emit.shape[:2])
     for t in range(steps - 1, 0, -1):
         move = move_BT[:, t, None]
         later = beta[:, t] * emit[:, t]
@@ -254,7 +259,7 @@ def _smooth(batch: _Batch, shares: np.ndarray, rate_B: np.ndarray) -> tuple[np.n
         back = ((1 - move) * later + move / others * (total - later)) * batch.valid_BK
         stay = (alpha[:, t - 1] * (1 - move) * later).sum(1)
         go = (alpha[:, t - 1] * move / others * (total - later)).sum(1)
-        switches += np.where(batch.here_BT[:, t], go / np.maximum(_FLOOR, stay + go), 0.0)
+        switches[:, t] = go / np.maximum(_FLOOR, stay + go)
         beta[:, t - 1] = back / np.maximum(_FLOOR, back.sum(1, keepdims=True))
     truth = alpha * beta
     return truth / np.maximum(_FLOOR, truth.sum(2, keepdims=True)), switches
