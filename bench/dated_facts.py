@@ -1,6 +1,7 @@
 """Dated prose of several publishers, rendered from tables of facts that changed, with a key of what is right.
 
-    python bench/dated_facts.py [--data ../shared/data] [--set factbook population leaders offices] [--countries N] [--json]
+    python bench/dated_facts.py [--data ../shared/data] [--set factbook population leaders offices] [--countries N]
+    [--json]
 
 Four publishers tell the same facts in their own wordings, page layouts and habits of rounding; one is careless: a tenth
 of its values are wrong, and a tenth are those of an earlier edition under the new date. The key says of each value
@@ -38,9 +39,9 @@ class Fact:
 
 @dataclass(frozen=True)
 class Told:
-    """A value in a rendered document, bytes `start:end` of its text. `label` is right now (`current`), right at its date
-    (`superseded`), an earlier value under a newer date (`stale`), never right (`error`) or, where old and new may be
-    the same in other words, `unclear`; `truth` is what was true at its date, `now` what is true today."""
+    """A value in a rendered document, bytes `start:end` of its text. `label` is right now (`current`), right at its
+    date (`superseded`), an earlier value under a newer date (`stale`), never right (`error`) or, where old and new
+    may be the same in other words, `unclear`; `truth` is what was true at its date, `now` what is true today."""
 
     source: str
     start: int
@@ -126,7 +127,9 @@ def _clean(relation: str, text: str) -> str:
         unit = {"area": " square kilometres", "land": " square kilometres", "water": " square kilometres"}
         return match.group() + unit.get(relation, "") if match and "NA" not in text else ""
     if relation == "chief":
-        match = re.match(r"(?:President|King|Queen|Emperor|Amir|Sultan|Prince|Chairman|Supreme Leader)\b([^(;,]*)", text)
+        match = re.match(
+            r"(?:President|King|Queen|Emperor|Amir|Sultan|Prince|Chairman|Supreme Leader)\b([^(;,]*)", text
+        )
         return " ".join(word.capitalize() for word in match.group(1).split()) if match else ""
     if relation == "independence":
         match = re.match(r"\d{1,2} [A-Z][a-z]+ \d{4}", text)
@@ -239,7 +242,8 @@ MERIDIAN = {
     "fertility": ("On average, a woman in {S} has {V} children.",),
     "life": ("Life expectancy at birth is {V} years.",), "life_male": ("Men can expect to live {V} years.",),
     "life_female": ("Women can expect to live {V} years.",), "age": ("The median age of the people is {V} years.",),
-    "age_male": ("Among men the median age is {V} years.",), "age_female": ("Among women the median age is {V} years.",),
+    "age_male": ("Among men the median age is {V} years.",),
+    "age_female": ("Among women the median age is {V} years.",),
     "internet": ("Some {V} people use the internet.",), "internet_share": ("That is {V} of all inhabitants.",),
     "mobile": ("There are {V} mobile telephone subscriptions in {S}.",),
     "mobile_share": ("For every 100 inhabitants there are {V} of them.",),
@@ -247,7 +251,8 @@ MERIDIAN = {
     "clock": ("Clocks in the capital show {V}.",), "government": ("The government of {S} is a {V}.",),
     "languages": ("The languages spoken in {S} are {V}.",), "chief": ("The head of state of {S} is {V}.",),
     "cabinet": ("The cabinet is described thus: {V}.",), "independence": ("{S} became independent on {V}.",),
-    "jobless": ("In {Y}, the unemployment rate of {S} was {V}.",), "inflation": ("Consumer prices rose by {V} in {Y}.",),
+    "jobless": ("In {Y}, the unemployment rate of {S} was {V}.",),
+    "inflation": ("Consumer prices rose by {V} in {Y}.",),
     "gdp": ("Real gross domestic product amounted to {V} in {Y}.",), "people": ("In {Y}, {S} had {V} inhabitants.",),
     "leader": ("The leader of {S} is {V}.",), "prez": ("The President of {S} is {V}.",),
     "viceprez": ("The Vice President of {S} is {V}.",), "rep": ("The member for {S} is {V}.",),
@@ -257,7 +262,8 @@ HARBOUR = {
     "area": ("It extends over {V} in all.", "Its whole territory measures {V}."), "land": ("Dry land makes up {V}.",),
     "water": ("Water covers {V}.",), "fertility": ("Women bear {V} children on average.",),
     "life": ("A newborn may hope for {V} years.", "People live to the age of {V} on average."),
-    "life_male": ("For boys the expectation is {V} years.",), "life_female": ("For girls the expectation is {V} years.",),
+    "life_male": ("For boys the expectation is {V} years.",),
+    "life_female": ("For girls the expectation is {V} years.",),
     "age": ("Half of the people are younger than {V}.",), "age_male": ("Half of the men are younger than {V}.",),
     "age_female": ("Half of the women are younger than {V}.",), "internet": ("{V} people are online.",),
     "internet_share": ("{V} of the population are online.",), "mobile": ("Mobile phone contracts number {V}.",),
@@ -276,7 +282,8 @@ ORBIS = {
     "population": ("In {E}, {S} counted {V} people.",), "area": ("{S} has an area of {V}.",),
     "land": ("{S} has {V} of land.",), "water": ("{S} has {V} of water.",),
     "fertility": ("Fertility in {S} is {V} children per woman.",), "life": ("In {S}, life expectancy is {V} years.",),
-    "life_male": ("Men in {S} live {V} years on average.",), "life_female": ("Women in {S} live {V} years on average.",),
+    "life_male": ("Men in {S} live {V} years on average.",),
+    "life_female": ("Women in {S} live {V} years on average.",),
     "age": ("{S} has a median age of {V}.",), "age_male": ("The men of {S} have a median age of {V}.",),
     "age_female": ("The women of {S} have a median age of {V}.",), "internet": ("{S} has {V} users of the internet.",),
     "internet_share": ("In {S}, {V} of the population use the internet.",),
@@ -372,8 +379,12 @@ def _what_it_says(
 
 def _misstate(value: str, pool: list[str], random: np.random.Generator) -> str:
     digits = [m.start() for m in re.finditer(r"\d", value)]
-    if digits and _NUMBER.match(value) or re.match(r"\d+ [A-Z][a-z]+ \d{4}$", value):
-        at = digits[int(random.integers(min(3, len(digits))))] if _NUMBER.match(value) else digits[-1 - int(random.integers(2))]
+    if (digits and _NUMBER.match(value)) or re.match(r"\d+ [A-Z][a-z]+ \d{4}$", value):
+        at = (
+            digits[int(random.integers(min(3, len(digits))))]
+            if _NUMBER.match(value)
+            else digits[-1 - int(random.integers(2))]
+        )
         new = str((int(value[at]) + int(random.integers(1, 9))) % 10)
         new = new if at or new != "0" else str(random.integers(1, 9))
         return value[:at] + new + value[at + 1 :]
@@ -381,7 +392,12 @@ def _misstate(value: str, pool: list[str], random: np.random.Generator) -> str:
 
 
 def _write(
-    house: House, title: str, told: list[tuple[Fact, str, str]], edition: str, published: str, random: np.random.Generator
+    house: House,
+    title: str,
+    told: list[tuple[Fact, str, str]],
+    edition: str,
+    published: str,
+    random: np.random.Generator,
 ) -> tuple[Document, list[Told]]:
     """One page: sentences in the house's order, in paragraphs of six, under a heading a subject where it has such."""
     groups: dict[str, list[tuple[Fact, str, str]]] = defaultdict(list)
@@ -506,7 +522,8 @@ class Score:
         placed = all_wrong - self._sum(("error",), ("missed",))
         alarms, all_right = self._sum(right, ("refuted",)), self._sum(right, every)
         return {
-            "claims": self.claims, "superseded": all_old, "unchanged": self._sum(("current",), every), "errors": all_wrong,
+            "claims": self.claims, "superseded": all_old,
+            "unchanged": self._sum(("current",), every), "errors": all_wrong,
             "superseded precision": _share(hits, hits + wrongly_old), "superseded recall": _share(hits, all_old),
             "unchanged touched": f"{self._sum(('current',), ('superseded', 'stale', 'refuted'))}",
             "error precision": _share(caught, caught + alarms), "error recall": _share(caught, all_wrong),
@@ -543,8 +560,14 @@ def measure(documents: list[Document], key: list[Told]) -> Score:
         verdict = next((v for a, b, v in at[one.source] if a < before + len(one.text) and b > before), None)
         found = "missed" if verdict is None else _found(verdict)
         table[one.label, found] += 1
-        mended += one.label == "error" and found == "refuted" and alike(verdict.answer, _bare(one.truth, verdict.answer))
-    canaries = {"canaries": judged.planted, "canary recall": f"{judged.recall:.1%}", "canary mended": f"{judged.mended:.1%}"}
+        mended += (
+            one.label == "error" and found == "refuted" and alike(verdict.answer, _bare(one.truth, verdict.answer))
+        )
+    canaries = {
+        "canaries": judged.planted,
+        "canary recall": f"{judged.recall:.1%}",
+        "canary mended": f"{judged.mended:.1%}",
+    }
     size = sum(len(text.encode()) for text in texts.values()) / 1e6
     return Score(dict(table), len(key), size, seconds, mended, canaries)
 

@@ -1,8 +1,9 @@
 """The wordings that a publisher repeats: what stays in its sentences is the frame, what changes is the slot.
 
 All sentences of a publisher are laid into a tree by their tokens. Where a page has several sentences that begin alike,
-they are different wordings and the way parts; where every page has one and its continuation varies, there a value begins
-(successor variety, Harris 1955, counted by pages). The same is done from the end, for wordings that begin with a value.
+they are different wordings and the way parts; where every page has one and its continuation varies, there a value
+begins (successor variety, Harris 1955, counted by pages). The same is done from the end, for wordings that begin with
+a value.
 """
 
 import math
@@ -71,7 +72,9 @@ def _settle(
 ) -> None:  # fmt: skip
     """Place the members of one wording: those that are it to the word, and those that have something between."""
     fixed = len(head) + len(tail)
-    fitting = [at for at in members if forms[at][: len(head)] == head and forms[at][len(forms[at]) - len(tail) :] == tail]
+    fitting = [
+        at for at in members if forms[at][: len(head)] == head and forms[at][len(forms[at]) - len(tail) :] == tail
+    ]
     for varied in (False, True):
         group = [at for at in fitting if (len(forms[at]) > fixed if varied else len(forms[at]) == fixed)]
         if len({pages[at] for at in group}) < MIN_PAGES:
@@ -92,7 +95,9 @@ def _in_frame(frame: tuple[str, ...], size: int) -> Placed:
     at = frame.index(GAP)
     tail = frame[at + 1 :]
     last = size - len(tail)
-    return Placed(frame, (*_fixed_slots(frame[:at]), (at, last), *((a + last, b + last) for a, b in _fixed_slots(tail))))
+    return Placed(
+        frame, (*_fixed_slots(frame[:at]), (at, last), *((a + last, b + last) for a, b in _fixed_slots(tail)))
+    )
 
 
 def _merge(placed: list[Placed | None], forms: list[tuple[str, ...]]) -> None:
@@ -111,7 +116,7 @@ def _merge(placed: list[Placed | None], forms: list[tuple[str, ...]]) -> None:
             others = [
                 other for other in begins[head]
                 if other not in joined and other not in (frame, wide) and len(other) >= len(wide) and _ends(other, tail)
-                and (other[len(head)] in (*SLOTS, GAP) or GAP in frame and counts[other] < _RARE * counts[frame])
+                and (other[len(head)] in (*SLOTS, GAP) or (GAP in frame and counts[other] < _RARE * counts[frame]))
             ]  # fmt: skip
             if others and wide not in joined and _weight(head) + _weight(tail) >= 1:
                 joined |= dict.fromkeys((*others, *([] if wide == frame else [frame])), wide)
@@ -138,8 +143,8 @@ def _ends(frame: tuple[str, ...], tail: tuple[str, ...]) -> bool:
 
 
 def _fixed_slots(forms: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-    """Ranges of class tokens; neighbours are one value, and so are several of a kind with commas between (8 50 S, 13 13 E),
-    but a year stands by itself."""
+    """Ranges of class tokens; neighbours are one value, and so are several of a kind with commas between (8 50 S, 13
+    13 E), but a year stands by itself."""
     found: list[tuple[int, int]] = []
     for at, form in enumerate(forms):
         if form not in SLOTS:
@@ -147,7 +152,9 @@ def _fixed_slots(forms: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
         if found and form != YEAR and forms[found[-1][0]] != YEAR:
             first, last = found[-1]
             kinds = set(forms[first:last])
-            if last == at or (last == at - 1 and forms[last] in ",/-" and form in kinds and (NUMBER in kinds or form == NAME)):
+            if last == at or (
+                last == at - 1 and forms[last] in ",/-" and form in kinds and (NUMBER in kinds or form == NAME)
+            ):
                 found[-1] = (first, at + 1)
                 continue
         found.append((at, at + 1))

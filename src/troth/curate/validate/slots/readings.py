@@ -11,7 +11,20 @@ from datetime import date
 _SCALE = {"hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
 _NUMBER = re.compile(r"([-−]?\d[\d,]*)(\.\d+)?(?:[ -]?(hundred|thousand|million|billion|trillion)\b)?", re.IGNORECASE)
 _WORDS = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
-_MONTHS = ("january february march april may june july august september october november december").split()
+_MONTHS = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+]
 _MONTH = {name: n for n, name in enumerate(_MONTHS, 1)} | {name[:3]: n for n, name in enumerate(_MONTHS, 1)}
 _IDLE = frozenset(("the", "a", "an", "of", "and", "or", "in", "about", "some", "est"))
 _MORE = 0.5000001
@@ -77,8 +90,8 @@ def finer(a: Reading, b: Reading) -> bool:
 
 
 def keys(reading: Reading) -> tuple[str, ...]:
-    """Hashable keys such that readings that agree mostly share one: a number to three figures, words sorted, each name's
-    last word."""
+    """Hashable keys such that readings that agree mostly share one: a number to three figures, words sorted, each
+    name's last word."""
     if reading.numeric:
         return (f"{reading.number:.2e}",)
     if reading.named:

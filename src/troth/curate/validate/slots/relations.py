@@ -1,13 +1,14 @@
 """Which wordings of different publishers state the same relation: those that give the same subjects the same values.
 
-Matching by instances, as for schemas (Doan et al. 2001), asks for no likeness of words. For every two wordings that ever
-give one subject one value, the share of their common subjects on which they agree at about the same date is counted; each
-other's best, agreeing for the most part, are taken for one relation.
+Matching by instances, as for schemas (Doan et al. 2001), asks for no likeness of words. For every two wordings that
+ever give one subject one value, the share of their common subjects on which they agree at about the same date is
+counted; each other's best, agreeing for the most part, are taken for one relation.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import date
+from functools import lru_cache
 from itertools import combinations
 
 from troth.curate.validate.slots.readings import Reading, agree, keys
@@ -18,6 +19,7 @@ _FEWEST, _AGREED, _NEARLY_BEST, _CLASH = 3, 0.45, 0.85, 0.2
 Key = tuple[str, str]
 
 
+@lru_cache(maxsize=1 << 16)
 def day(published: str) -> int | None:
     """A date as a number of days, its missing parts taken from the middle; None where it is unknown."""
     parts = published.split("-")
@@ -73,9 +75,11 @@ def _agreement(ours: dict[Key, list[Statement]], theirs: dict[Key, list[Statemen
     seen = agreed = 0.0
     shared: set[tuple[Key, Reading]] = set()
     for key in common[::step]:
+        times = [day(y.document.published) for y in theirs[key]]
         pairs = [
-            (x, y) for x in ours[key] for y in theirs[key]
-            if (a := day(x.document.published)) is None or (b := day(y.document.published)) is None or abs(a - b) < _NEAR_DAYS
+            (x, y, 0 if a is None or b is None else abs(a - b))
+            for x in ours[key] for a in (day(x.document.published),) for y, b in zip(theirs[key], times, strict=True)
+            if a is None or b is None or abs(a - b) < _NEAR_DAYS
         ]  # fmt: skip
         if pairs:
             nearest = _nearest(pairs)
@@ -86,15 +90,13 @@ def _agreement(ours: dict[Key, list[Statement]], theirs: dict[Key, list[Statemen
     return agreed / seen if len(shared) >= _FEWEST and agreed > _AGREED * seen else 0.0
 
 
-def _nearest(pairs: list[tuple[Statement, Statement]]) -> list[tuple[Statement, Statement]]:
+def _nearest(pairs: list[tuple[Statement, Statement, int]]) -> list[tuple[Statement, Statement]]:
     """For each statement of ours, theirs nearest in time."""
-    best: dict[int, tuple[float, tuple[Statement, Statement]]] = {}
-    for x, y in pairs:
-        a, b = day(x.document.published), day(y.document.published)
-        apart = abs(a - b) if a is not None and b is not None else 0.0
-        if id(x) not in best or apart < best[id(x)][0]:
-            best[id(x)] = apart, (x, y)
-    return [pair for _, pair in best.values()]
+    best: dict[int, tuple[Statement, Statement, int]] = {}
+    for pair in pairs:
+        if id(pair[0]) not in best or pair[2] < best[id(pair[0])][2]:
+            best[id(pair[0])] = pair
+    return [(x, y) for x, y, _ in best.values()]
 
 
 def _clash(ours: dict[Key, list[Statement]], theirs: dict[Key, list[Statement]]) -> bool:

@@ -1,8 +1,8 @@
 """From documents to statements: in a wording that comes back, what is spoken of, and what is said of it.
 
 The subject is the coarsest context that makes a wording occur once an edition: the page's title, else the heading, else
-a name in the sentence; where figures of several years stand side by side, the year is part of it. A year that moves along
-with the editions' dates is a date stamp and says nothing. What is left in the slots are the values.
+a name in the sentence; where figures of several years stand side by side, the year is part of it. A year that moves
+along with the editions' dates is a date stamp and says nothing. What is left in the slots are the values.
 """
 
 from collections import Counter, defaultdict
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from troth.curate.document import Document
 from troth.curate.validate.slots.frames import place
 from troth.curate.validate.slots.readings import Reading, read
-from troth.curate.validate.slots.tokens import NAME, SUBJECT, YEAR, Line, Words, headings, lines, plain_title
+from troth.curate.validate.slots.tokens import NAME, SUBJECT, YEAR, Line, Subjects, Words, headings, lines, plain_title
 
 _NEARLY, _MOST, _FEW_TITLES, _LIST, _LIST_LIKE, _EDGE = 0.93, 0.5, 3, 6, 2, 4
 Relation = tuple[str, tuple[str, ...], int]
@@ -58,15 +58,15 @@ class _Instance:
 def find_statements(documents: Iterable[Document]) -> list[Statement]:
     """All statements of documents whose publishers repeat their wordings."""
     by_publisher: dict[str, list[Document]] = defaultdict(list)
-    words, subjects = Words(), set()
+    words, names = Words(), set()
     for document in documents:
         by_publisher[document.publisher].append(document)
         words.add(document.text)
-        subjects |= headings(document)
+        names |= headings(document)
     usual = set().union(*(_usual(ours) for ours in by_publisher.values()))
     for document in (one for ours in by_publisher.values() for one in ours):
-        subjects |= {plain_title(document.title), subject_of(document.title, usual)}
-    subjects.discard("")
+        names |= {plain_title(document.title), subject_of(document.title, usual)}
+    subjects = Subjects(names)
     found: list[Statement] = []
     for publisher in sorted(by_publisher):
         frames = _frames(by_publisher[publisher], usual, subjects, words)
@@ -79,7 +79,9 @@ def _usual(documents: Sequence[Document]) -> set[str]:
     """Words that most titles of a publisher have, so that they say nothing of what a page is about."""
     different = {plain_title(document.title) for document in documents}
     counts = Counter(word for title in different for word in set(title.split()))
-    return {word for word, n in counts.items() if n >= _MOST * len(different)} if len(different) >= _FEW_TITLES else set()
+    return (
+        {word for word, n in counts.items() if n >= _MOST * len(different)} if len(different) >= _FEW_TITLES else set()
+    )
 
 
 def subject_of(title: str, usual: set[str]) -> str:
@@ -89,7 +91,7 @@ def subject_of(title: str, usual: set[str]) -> str:
 
 
 def _frames(
-    documents: Sequence[Document], usual: set[str], subjects: set[str], words: Words
+    documents: Sequence[Document], usual: set[str], subjects: Subjects, words: Words
 ) -> dict[tuple[str, ...], list[_Instance]]:
     owners: list[tuple[Document, str]] = []
     found: list[Line] = []
@@ -111,22 +113,26 @@ def _frames(
     return frames
 
 
-def _pages(document: Document, page: str, section: Sequence[Line], subjects: set[str]) -> list[str]:
+def _pages(document: Document, page: str, section: Sequence[Line], subjects: Subjects) -> list[str]:
     """The page that each sentence belongs to: its section; or, where a section goes through many subjects in the same
     wording, all that the edition says of the sentence's subject."""
     forms = [tuple(token.form for token in line.tokens) for line in section]
-    if len(section) < _LIST or len(section) < _LIST_LIKE * min(len({form[:_EDGE] for form in forms}), len({form[-_EDGE:] for form in forms})):
+    if len(section) < _LIST or len(section) < _LIST_LIKE * min(
+        len({form[:_EDGE] for form in forms}), len({form[-_EDGE:] for form in forms})
+    ):
         return [page] * len(section)
     return [f"{document.published}/{_first_name(document, line, subjects) or page}" for line in section]
 
 
-def _first_name(document: Document, line: Line, subjects: set[str]) -> str:
+def _first_name(document: Document, line: Line, subjects: Subjects) -> str:
     """The first name in a sentence that a page is about, else the first name."""
     names = [plain_title(document.text[t.start : t.end]) for t in line.tokens if t.form in (NAME, SUBJECT)]
     return next((name for name in names if name in subjects), names[0] if names else "")
 
 
-def _state(publisher: str, frame: tuple[str, ...], told: list[_Instance], subjects: set[str], usual: set[str]) -> list[Statement]:
+def _state(
+    publisher: str, frame: tuple[str, ...], told: list[_Instance], subjects: Subjects, usual: set[str]
+) -> list[Statement]:
     """The statements of one wording."""
     slots = [slot for slot in range(len(told[0].slots)) if not _constant(told, slot)]
     years = [slot for slot in slots if _is_year(told, slot)]
@@ -154,10 +160,10 @@ def _state(publisher: str, frame: tuple[str, ...], told: list[_Instance], subjec
 
 
 def _subject(
-    told: list[_Instance], slots: list[int], years: list[int], subjects: set[str]
+    told: list[_Instance], slots: list[int], years: list[int], subjects: Subjects
 ) -> tuple[Callable[[_Instance], str], list[int], list[int]] | None:
-    """What a wording is about, the slot that says so, and the slot of the year or the role that is told besides; None where
-    its sentences cannot be told apart."""
+    """What a wording is about, the slot that says so, and the slot of the year or the role that is told besides; None
+    where its sentences cannot be told apart."""
     options: list[tuple[Callable[[_Instance], str], list[int]]] = [(lambda one: one.title, [])]
     if any(one.line.heading for one in told):
         options.append((lambda one: one.line.heading, []))
@@ -169,7 +175,11 @@ def _subject(
     roles = [slot for slot in named if len(slots) > 2 or not years]
     for extra in ([], *([year] for year in years), *([role] for role in roles)):
         for name, taken in options:
-            if not set(taken) & set(extra) and len(slots) - len(taken) - len(extra) > 0 and _tells_apart(told, name, extra):
+            if (
+                not set(taken) & set(extra)
+                and len(slots) - len(taken) - len(extra) > 0
+                and _tells_apart(told, name, extra)
+            ):
                 return name, taken, extra
     return None
 
@@ -179,14 +189,15 @@ def _tells_apart(told: list[_Instance], name: Callable[[_Instance], str], extra:
     if not all(names):
         return False
     keys = {
-        (one.document.published, called, *(one.text(slot) for slot in extra)) for one, called in zip(told, names, strict=True)
+        (one.document.published, called, *(one.text(slot) for slot in extra))
+        for one, called in zip(told, names, strict=True)
     }
     return len(keys) >= _NEARLY * len(told)
 
 
 def _constant(told: list[_Instance], slot: int) -> bool:
-    (_, most), = Counter(one.text(slot) for one in told).most_common(1)
-    return most > _NEARLY * len(told) and len(told) > most or most == len(told)
+    ((_, most),) = Counter(one.text(slot) for one in told).most_common(1)
+    return (most > _NEARLY * len(told) and len(told) > most) or most == len(told)
 
 
 def _is_year(told: list[_Instance], slot: int) -> bool:

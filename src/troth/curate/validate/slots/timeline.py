@@ -2,9 +2,9 @@
 
 A slot is one fact; its statements, in the order of their dates, are what publishers saw of a value that may change. A
 hidden Markov model has the stated values as its states: a publisher states the value of its day, or an earlier one, or
-makes a mistake. How often each publisher does what, and how often values of each relation change within how long, is found by expectation
-and maximisation over all slots (truth discovery after Dawid & Skene 1979, over time as in Dong et al. 2009). Publishers
-that copy each other have one voice.
+makes a mistake. How often each publisher does what, and how often values of each relation change within how long, is
+found by expectation and maximisation over all slots (truth discovery after Dawid & Skene 1979, over time as in Dong
+et al. 2009). Publishers that copy each other have one voice.
 """
 
 from collections import defaultdict
@@ -66,7 +66,9 @@ def make_slot(relation: int, told: Sequence[Statement]) -> Slot:
     dated = [when for one in told if (when := day(one.document.published)) is not None]
     middle = sorted(dated)[len(dated) // 2] if dated else 0
     times = [middle if (when := day(one.document.published)) is None else when for one in told]
-    order = sorted(range(len(told)), key=lambda i: (times[i], told[i].document.source, told[i].start))[:_MOST_STATEMENTS]
+    order = sorted(range(len(told)), key=lambda i: (times[i], told[i].document.source, told[i].start))[
+        :_MOST_STATEMENTS
+    ]
     ordered = [told[i] for i in order]
     values = different([one.reading for one in ordered])
     table = {one.reading: [agree(one.reading, value) for value in values] for one in ordered}
@@ -110,7 +112,8 @@ def different(readings: Sequence[Reading]) -> list[Reading]:
 
 
 def believe(slots: Sequence[Slot]) -> tuple[Beliefs, list[np.ndarray]]:
-    """The beliefs that explain all slots best, and for each slot how likely each value was true at each statement [T, K]."""
+    """The beliefs that explain all slots best, and for each slot how likely each value was true at each statement [T,
+    K]."""
     if not slots:
         return Beliefs({}, {}, {}), []
     publishers = sorted({one.document.publisher for slot in slots for one in slot.statements})
@@ -187,7 +190,11 @@ def _batches(slots: Sequence[Slot], publishers: list[str], voice: dict[str, str]
     for (most_t, most_k), members in sorted(bins.items()):
         agrees = np.zeros((len(members), most_t, most_k), bool)
         seen, who, gap = (np.zeros((len(members), most_t)) for _ in range(3))
-        here, valid, weight = np.zeros((len(members), most_t), bool), np.zeros((len(members), most_k), bool), np.ones_like(gap)
+        here, valid, weight = (
+            np.zeros((len(members), most_t), bool),
+            np.zeros((len(members), most_k), bool),
+            np.ones_like(gap),
+        )
         for b, i in enumerate(members):
             slot = slots[i]
             t, k = slot.agrees_TK.shape
@@ -223,7 +230,7 @@ def _round(
             np.add.at(total[0], batch.apart_BT[b, 1:][steps], switches[b, 1:][steps])
             np.add.at(total[1], batch.apart_BT[b, 1:][steps], 1.0)
     told += _PRIOR * (told.sum(0) + 1) / (told.sum() + 3)
-    whole = sum(changed.values())
+    whole = np.sum(list(changed.values()), axis=0)
     usual = (whole[0] + _PRIOR * _AT_FIRST) / (whole[1] + _PRIOR)
     new = np.maximum(told / told.sum(1, keepdims=True), _RARELY)
     return Beliefs(
@@ -249,7 +256,9 @@ def _smooth(batch: _Batch, shares: np.ndarray, move_BT: np.ndarray) -> tuple[np.
     alpha[:, 0] = emit[:, 0] / np.maximum(_FLOOR, emit[:, 0].sum(1, keepdims=True))
     for t in range(1, steps):
         move = move_BT[:, t, None]
-        ahead = ((1 - move) * alpha[:, t - 1] + move / others * (alpha[:, t - 1].sum(1, keepdims=True) - alpha[:, t - 1])) * emit[:, t]
+        ahead = (
+            (1 - move) * alpha[:, t - 1] + move / others * (alpha[:, t - 1].sum(1, keepdims=True) - alpha[:, t - 1])
+        ) * emit[:, t]
         alpha[:, t] = ahead / np.maximum(_FLOOR, ahead.sum(1, keepdims=True))
     switches = np.zeros(emit.shape[:2])
     for t in range(steps - 1, 0, -1):

@@ -5,7 +5,7 @@ templates: He et al. 2017, Drain).
 """
 
 import re
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from troth.curate.document import Document
@@ -19,21 +19,30 @@ _MONTHS = (
 _TOKEN = re.compile(
     rf"(?P<date>\b\d{{1,2}}(?:st|nd|rd|th)? (?:{_MONTHS})\.?,? \d{{4}}\b|\b(?:{_MONTHS})\.? \d{{1,2}}, \d{{4}}\b)"
     r"|(?P<year>\b(?:1\d|20)\d\d\b(?![,.]\d|[%\w]))"
-    r"|(?P<number>[$€£]?[-−]?\b\d[\d,]*(?<!,)(?:\.\d+)?(?:\s?%|(?:[ -](?:hundred|thousand|million|billion|trillion)\b)?)(?!\w))"
+    r"|(?P<number>[$€£]?[-−]?\b\d[\d,]*(?<!,)(?:\.\d+)?"
+    r"(?:\s?%|(?:[ -](?:hundred|thousand|million|billion|trillion)\b)?)(?!\w))"
     r"|(?P<mixed>[^\W_]*[+-]?\d[^\W_]*(?:[.:+-]\d[^\W_]*)*)"
     r"|(?P<word>[^\W\d_]+(?:[.](?=[^\W\d_][.\s]|[^\W\d_]\w))?(?:['’-][^\W\d_]+)*)"
     r"|(?P<mark>[^\w\s])"
 )
-_PARTICLES = frozenset(("of", "de", "la", "le", "du", "da", "di", "van", "von", "der", "del", "el", "es", "al", "bin", "dos", "e", "y"))
-_END = re.compile(r"[.!?][\"')\]]*(?=\s+[\"'(\[]?[^\Wa-z_])|\n\s*\n")
+_PARTICLES = frozenset(
+    ("of", "de", "la", "le", "du", "da", "di", "van", "von", "der", "del", "el", "es", "al", "bin", "dos", "e", "y")
+)
+_END = re.compile(
+    r"[.!?][\"')\]]*(?=\s+[\"'(\[]?[^\Wa-z_])|\n\s*\n"  # a full stop, a blank line,
+    r"|\n(?=\s*(?:[-*•|#]|\d+[.)]\s|[A-Z][^\n.:]{1,40}:\s))"  # the next item of a list,
+    r"|(?:(?<=\n)|\A)#[^\n]*\n"  # a heading
+)
 _ABBREVIATION = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Mt|No|vs|etc|e\.g|i\.e|c|ca|approx|Jr|Sr|Inc|Ltd|Prof|Gen|Col|Rep|Sen|Gov|Rev|Hon|Lt|Brig|Maj|Capt|Adm)|(?<!\d )\b[A-Z])\.$"
 )
 _TITLE_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_TITLE = re.compile(r"[^-*•|\n:][^\n:]*[^.!?:;,\"”)\n]")
 _HEADING_WORDS = 12
 _NAME_WORDS = 6
 
 
+_FORMS = {"date": DATE, "year": YEAR, "number": NUMBER, "mixed": NUMBER}
 _SMALL = re.compile(r"\b[a-zß-öø-ÿ]+\b")
 _INSIDE = re.compile(r"(?<=[a-zß-öø-ÿ,;] )[A-ZÀ-Þ][^\W\d_]*")
 
@@ -57,6 +66,24 @@ class Words:
         return word in self.capital or following.isupper()
 
 
+class Subjects:
+    """What pages and headings are about (see `plain_title`), to be recognised in a text."""
+
+    def __init__(self, names: Iterable[str]):
+        self.names = frozenset(name for name in names if name)
+        self._longest: dict[str, int] = {}
+        for name in self.names:
+            first, *rest = name.split()
+            self._longest[first] = max(self._longest.get(first, 0), len(rest) + 1)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names
+
+    def longest(self, first: str) -> int:
+        """The most words that a name beginning with `first` has."""
+        return min(_NAME_WORDS, self._longest.get(first, 0))
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """`start:end` of the document's text; `form` is its class, or the word itself in small letters."""
@@ -76,14 +103,11 @@ class Line:
     tokens: tuple[Token, ...]
 
 
-def lines(
-    document: Document, titles: Sequence[str], subjects: Container[str], words: Words
-) -> Iterator[Line]:
+def lines(document: Document, titles: Sequence[str], subjects: Subjects, words: Words) -> Iterator[Line]:
     """The sentences of a document.
 
-    `titles` are what its page is about and `subjects` what the pages and headings of the corpus are about, all as
-    `plain_title` gives them. A sentence's first word is a name where the corpus writes it so inside sentences, or where
-    another capital follows.
+    `titles` are what its page is about, as `plain_title` gives it. A sentence's first word is a name where the corpus
+    writes it so inside sentences, or where another capital follows.
     """
     heading, about = "", frozenset(titles)
     for start, end, is_heading in pieces(document.text):
@@ -102,18 +126,23 @@ def headings(document: Document) -> set[str]:
 
 
 def pieces(text: str) -> Iterator[tuple[int, int, bool]]:
-    """Where sentences (False) and headings (True) stand: a heading has no full stop and a block of its own, or marks."""
+    """Where sentences (False) and headings (True) stand: a heading has no full stop and a block of its own, or
+    marks."""
     start = 0
     for match in [*_END.finditer(text), None]:
         end = match.end() if match else len(text)
-        if match and match.group()[0] != "\n" and _ABBREVIATION.search(text, max(0, match.start() - 12), match.start() + 1):
+        if (
+            match
+            and match.group()[0] in ".!?"
+            and _ABBREVIATION.search(text, max(0, match.start() - 12), match.start() + 1)
+        ):
             continue
         body = text[start:end].strip()
         if body:
             first = start + text[start:end].index(body)
             last = first + len(body)
             marked = body.startswith("#")
-            alone = (match is None or match.group()[0] == "\n") and body[-1] not in ".!?:;,\"”)" and "\n" not in body
+            alone = match is not None and match.group().count("\n") > 1 and _TITLE.fullmatch(body) is not None
             yield first, last, marked or (alone and len(body.split()) <= _HEADING_WORDS)
         start = end
 
@@ -125,37 +154,38 @@ def plain_title(text: str) -> str:
 
 
 def tokenize(
-    text: str, start: int, end: int, about: Container[str], subjects: Container[str], words: Words
+    text: str, start: int, end: int, about: frozenset[str], subjects: Subjects, words: Words
 ) -> Iterator[Token]:
     """Tokens of one sentence; runs of capitalised words are one name, the page's own subject its own class."""
-    found = [(m.start(), m.end(), m.lastgroup) for m in _TOKEN.finditer(text, start, end)]
+    found = [(m.start(), m.end(), m.lastgroup or "") for m in _TOKEN.finditer(text, start, end)]
     at = 0
     while at < len(found):
         first, last, kind = found[at]
-        if kind == "word":
+        if kind == "word" and text[first].isupper():
             size, form = _name_at(text, found, at, about, subjects, words)
             yield Token(first, found[at + size - 1][1], form)
             at += size
             continue
-        yield Token(first, last, {"date": DATE, "year": YEAR, "number": NUMBER, "mixed": NUMBER}.get(kind or "", text[first:last]))
+        yield Token(first, last, _FORMS.get(kind) or text[first:last])
         at += 1
 
 
 def _name_at(
-    text: str, found: list[tuple[int, int, str | None]], at: int, about: Container[str], subjects: Container[str],
-    words: Words,
-) -> tuple[int, str]:  # fmt: skip
-    """How many tokens the word or name at `at` takes, and its form."""
+    text: str, found: list[tuple[int, int, str]], at: int, about: frozenset[str], subjects: Subjects, words: Words
+) -> tuple[int, str]:
+    """How many tokens the capitalised word at `at` takes as a name, and its form."""
     word = text[found[at][0] : found[at][1]]
-    if not word[0].isupper():
-        return 1, word
-    for size in range(min(_NAME_WORDS, len(found) - at), 0, -1):
+    most = min(max(1, subjects.longest(plain_title(word))), len(found) - at)
+    for size in range(most, 0, -1):
         if found[at + size - 1][2] == "mark":
             continue
         called = plain_title(text[found[at][0] : found[at + size - 1][1]])
         if called in about or called in subjects:
             return size, SUBJECT if called in about else NAME
-    if at == 0 and not words.begins_name(word, text[found[1][0]] if len(found) > 1 and found[1][2] == "word" else ""):
+    begins = all(kind == "mark" for _, _, kind in found[:at])
+    if begins and not words.begins_name(
+        word, text[found[at + 1][0]] if at + 1 < len(found) and found[at + 1][2] == "word" else ""
+    ):
         return 1, word.lower()
     size = 1
     while at + size < len(found):
@@ -172,8 +202,8 @@ def _name_at(
             size += 1
         else:
             break
-    if at == 0 and size < len(found) and text[found[size][0]] == ":":
-        return size, plain_title(text[found[0][0] : found[size - 1][1]])
+    if begins and at + size < len(found) and text[found[at + size][0]] == ":":
+        return size, plain_title(text[found[at][0] : found[at + size - 1][1]])
     return size, NAME
 
 

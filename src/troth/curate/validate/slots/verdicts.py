@@ -28,11 +28,11 @@ _AT_ONE_TIME = 400
 class TimedVerdict:
     """The judgement of one statement.
 
-    `p` is the probability that it was right at its date; `answer` the credible value then, as a witness writes it, where
-    that is another, and `now` today's. `valid_from` and `valid_to` are the dates of the first statement by which the value
-    held and of the first by which it no longer did. `note` tells an old value under a new date (`stale`) and a value in
-    whose place several publishers see another at the same time (`contested`). Witnesses are the statements of the slot by
-    other publishers.
+    `p` is the probability that it was right at its date; `answer` the credible value then, as a witness writes it,
+    where that is another, and `now` today's. `valid_from` and `valid_to` are the dates of the first statement by
+    which the value held and of the first by which it no longer did. `note` tells an old value under a new date
+    (`stale`) and a value in whose place several publishers see another at the same time (`contested`). Witnesses are
+    the statements of the slot by other publishers.
     """
 
     statement: Statement
@@ -50,8 +50,8 @@ class TimedVerdict:
 
 @dataclass(frozen=True)
 class Judged:
-    """All verdicts; what is believed of publishers and relations; and how planted errors fared: their number, the shares
-    found and mended, and the share of other statements with a second voice that was refuted."""
+    """All verdicts; what is believed of publishers and relations; and how planted errors fared: their number, the
+    shares found and mended, and the share of other statements with a second voice that was refuted."""
 
     verdicts: list[TimedVerdict]
     beliefs: Beliefs
@@ -62,8 +62,8 @@ class Judged:
 
 
 def judge_documents(documents: Iterable[Document], seed: int, act_above: float = 0.5) -> Judged:
-    """Judge what documents state in wordings that come back. A statement is refuted where it is wrong with a probability
-    above `act_above`."""
+    """Judge what documents state in wordings that come back. A statement is refuted where it is wrong with a
+    probability above `act_above`."""
     statements = find_statements(documents)
     return judge_slots(build_slots(statements, link(statements)), seed, act_above)
 
@@ -150,9 +150,9 @@ class Scale:
 def calibrate(observed: np.ndarray, wrong: np.ndarray) -> Scale:
     """Fit a scale to the model's probabilities of statements as they stand and of planted errors.
 
-    Statements as they stand are right and wrong ones mixed. Where planted errors are r times as frequent among their like as
-    statements are among theirs, and a share s of the statements is wrong, s r of the statements there are wrong (Elkan &
-    Noto 2008). r falls as p rises (isotonic regression); s is the model's own estimate.
+    Statements as they stand are right and wrong ones mixed. Where planted errors are r times as frequent among their
+    like as statements are among theirs, and a share s of the statements is wrong, s r of the statements there are
+    wrong (Elkan & Noto 2008). r falls as p rises (isotonic regression); s is the model's own estimate.
     """
     if min(len(observed), len(wrong)) < _LEAST:
         return Scale(np.empty(0), np.empty(0))
@@ -227,19 +227,25 @@ def _validity(held: np.ndarray, told: Sequence[Statement], at: int) -> tuple[str
 
 
 def _written(slot: Slot, value: int, at: int, right: np.ndarray) -> str:
-    """The value as the nearest credible statement writes it, preferring one that is as exact as the statement in hand."""
+    """The value as the nearest credible statement writes it, preferring one that is as exact as the statement in
+    hand."""
     one = slot.statements[at]
     fitting = [i for i in range(len(slot.statements)) if slot.agrees_TK[i, value] and i != at]
     if not fitting:
         return ""
-    nearest = min(fitting, key=lambda i: (right[i] < 0.5, slot.statements[i].reading.step != one.reading.step, abs(i - at)))
+    nearest = min(
+        fitting, key=lambda i: (right[i] < 0.5, slot.statements[i].reading.step != one.reading.step, abs(i - at))
+    )
     return slot.statements[nearest].text
 
 
 def _contested(slot: Slot, at: int, voices: Sequence[str]) -> bool:
-    """Whether two voices or more say what this statement says, and two or more another thing, again and again at one time."""
-    near = [i for i in range(len(voices)) if abs(slot.days[i] - slot.days[at]) <= _AT_ONE_TIME]
+    """Whether two voices or more say what this statement says, and two or more another thing, again and again at one
+    time."""
     own = slot.statements[at].reading
+    near = [int(i) for i in np.flatnonzero(np.abs(slot.days - slot.days[at]) <= _AT_ONE_TIME)]
+    if len({slot.statements[i].reading for i in near}) == 1:
+        return False
     ours = [i for i in near if agree(slot.statements[i].reading, own)]
     theirs: dict[Reading, list[int]] = defaultdict(list)
     for i in near:
