@@ -335,7 +335,7 @@ def render(facts: list[Fact], publishers: list[House], seed: int = 0) -> tuple[l
     editions = sorted({edition for fact in facts for edition in fact.values})
     pools: dict[str, list[str]] = defaultdict(list)
     for fact in facts:
-        pools[fact.relation] += set(fact.values.values())
+        pools[fact.relation] += sorted(set(fact.values.values()))
     documents: list[Document] = []
     key: list[Told] = []
     for house in publishers:

@@ -34,7 +34,8 @@ _END = re.compile(
     r"|(?:(?<=\n)|\A)#[^\n]*\n"  # a heading
 )
 _ABBREVIATION = re.compile(
-    r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Mt|No|vs|etc|e\.g|i\.e|c|ca|approx|Jr|Sr|Inc|Ltd|Prof|Gen|Col|Rep|Sen|Gov|Rev|Hon|Lt|Brig|Maj|Capt|Adm)|(?<!\d )\b[A-Z])\.$"
+    r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Mt|No|vs|etc|e\.g|i\.e|c|ca|approx|Jr|Sr|Inc|Ltd|Prof|Gen|Col|"
+    r"Rep|Sen|Gov|Rev|Hon|Lt|Brig|Maj|Capt|Adm)|(?<!\d )\b[A-Z])\.$"
 )
 _TITLE_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _TITLE = re.compile(r"[^-*•|\n:][^\n:]*[^.!?:;,\"”)\n]")
