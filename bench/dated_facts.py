@@ -25,6 +25,7 @@ import numpy as np
 from idle import warn_if_busy
 
 from troth.curate.document import Document
+from troth.curate.validate.slots import TimedVerdict, judge_documents
 
 
 @dataclass(frozen=True)
@@ -544,31 +545,26 @@ def _share(part: int, whole: int) -> str:
 
 def measure(documents: list[Document], key: list[Told]) -> Score:
     """Judge the documents without the key, then compare."""
-    from troth.curate.validate.slots import judge_documents
-
     start = time.perf_counter()
-    judged = judge_documents(documents, seed=0)
+    learned, verdicts = judge_documents(documents, seed=0)
     seconds = time.perf_counter() - start
-    at: dict[str, list[tuple[int, int, object]]] = defaultdict(list)
-    for verdict in judged.verdicts:
-        at[verdict.statement.document.source].append((verdict.statement.start, verdict.statement.end, verdict))
-    texts = {document.source: document.text for document in documents}
+    at: dict[str, list[tuple[int, int, TimedVerdict]]] = defaultdict(list)
+    for verdict in verdicts:
+        at[verdict.statement.source].append((verdict.statement.start, verdict.statement.end, verdict))
     table: dict[tuple[str, str], int] = defaultdict(int)
     mended = 0
     for one in key:
-        before = len(texts[one.source].encode()[: one.start].decode())
-        verdict = next((v for a, b, v in at[one.source] if a < before + len(one.text) and b > before), None)
+        verdict = next((v for start, end, v in at[one.source] if start < one.end and end > one.start), None)
         found = "missed" if verdict is None else _found(verdict)
         table[one.label, found] += 1
-        mended += (
-            one.label == "error" and found == "refuted" and alike(verdict.answer, _bare(one.truth, verdict.answer))
-        )
+        if verdict and one.label == "error" and found == "refuted":
+            mended += alike(verdict.answer, _bare(one.truth, verdict.answer))
     canaries = {
-        "canaries": judged.planted,
-        "canary recall": f"{judged.recall:.1%}",
-        "canary mended": f"{judged.mended:.1%}",
+        "canaries": learned.planted,
+        "canary recall": f"{learned.recall:.1%}",
+        "canary mended": f"{learned.mended:.1%}",
     }
-    size = sum(len(text.encode()) for text in texts.values()) / 1e6
+    size = sum(len(document.text.encode()) for document in documents) / 1e6
     return Score(dict(table), len(key), size, seconds, mended, canaries)
 
 
@@ -577,7 +573,7 @@ def _bare(value: str, other: str) -> str:
     return value.removesuffix(" square kilometres") if "square" not in other else value
 
 
-def _found(verdict) -> str:
+def _found(verdict: TimedVerdict) -> str:
     if verdict.note == "stale":
         return "stale"
     if verdict.stance == "refuted":

@@ -7,6 +7,7 @@ punctuation; a name agrees with its surname.
 import re
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 
 _SCALE = {"hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
 _NUMBER = re.compile(r"([-−]?\d[\d,]*)(\.\d+)?(?:[ -]?(hundred|thousand|million|billion|trillion)\b)?", re.IGNORECASE)
@@ -51,6 +52,7 @@ class Reading:
         return self.step > 0
 
 
+@lru_cache(maxsize=1 << 17)
 def read(text: str) -> Reading:
     """The reading of a value as written.
 

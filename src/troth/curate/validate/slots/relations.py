@@ -75,10 +75,10 @@ def _agreement(ours: dict[Key, list[Statement]], theirs: dict[Key, list[Statemen
     seen = agreed = 0.0
     shared: set[tuple[Key, Reading]] = set()
     for key in common[::step]:
-        times = [day(y.document.published) for y in theirs[key]]
+        times = [day(y.published) for y in theirs[key]]
         pairs = [
             (x, y, 0 if a is None or b is None else abs(a - b))
-            for x in ours[key] for a in (day(x.document.published),) for y, b in zip(theirs[key], times, strict=True)
+            for x in ours[key] for a in (day(x.published),) for y, b in zip(theirs[key], times, strict=True)
             if a is None or b is None or abs(a - b) < _NEAR_DAYS
         ]  # fmt: skip
         if pairs:
@@ -103,10 +103,10 @@ def _clash(ours: dict[Key, list[Statement]], theirs: dict[Key, list[Statement]])
     """Whether one publisher's two wordings stand side by side with different values: then they are two relations."""
     both = clashes = 0
     for key in sorted(ours.keys() & theirs.keys())[:_SAMPLE]:
-        mine = {x.document.published: x for x in ours[key]}
+        mine = {x.published: x for x in ours[key]}
         for other in theirs[key]:
-            if other.document.published in mine:
+            if other.published in mine:
                 both += 1
-                clashes += not agree(mine[other.document.published].reading, other.reading)
+                clashes += not agree(mine[other.published].reading, other.reading)
     total = sum(map(len, ours.values()))
     return clashes > _CLASH * both and clashes > 0.02 * total

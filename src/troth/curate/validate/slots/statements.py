@@ -9,42 +9,68 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from troth.curate.document import Document
 from troth.curate.validate.slots.frames import place
 from troth.curate.validate.slots.readings import Reading, read
-from troth.curate.validate.slots.tokens import NAME, SUBJECT, YEAR, Line, Subjects, Words, headings, lines, plain_title
+from troth.curate.validate.slots.survey import Survey, subject_of
+from troth.curate.validate.slots.tokens import NAME, SUBJECT, YEAR, Line, Subjects, lines, plain_title
 
-_NEARLY, _MOST, _FEW_TITLES, _LIST, _LIST_LIKE, _EDGE = 0.93, 0.5, 3, 6, 2, 4
-Relation = tuple[str, tuple[str, ...], int]
+_NEARLY, _LIST, _LIST_LIKE, _EDGE = 0.93, 6, 2, 4
+Relation = tuple[str, str, int]
 """A publisher, its wording, and the number of the slot."""
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """`text`, characters `start:end` of a document, is what a publisher says of `subject` by a relation; `year` is the
-    year or the role to which this belongs."""
+    """A value, `text`, bytes `start:end` of a document, in a sentence, bytes `line_start:line_end`: what a publisher
+    says of `subject` in the slot of a wording (`frame`); `year` is the year or the role to which this belongs."""
 
-    document: Document
-    line: tuple[int, int]
+    source: str
+    doc_sha: str
+    publisher: str
+    published: str
+    line_start: int
+    line_end: int
     start: int
     end: int
-    relation: Relation
+    text: str
+    frame: str
+    slot: int
     subject: str
     year: str
-    reading: Reading
 
     @property
-    def text(self) -> str:
-        """The value as written."""
-        return self.document.text[self.start : self.end]
+    def relation(self) -> Relation:
+        """What relates the subject and the value, in this publisher's words."""
+        return self.publisher, self.frame, self.slot
+
+    @property
+    def reading(self) -> Reading:
+        """What the value says."""
+        return read(self.text)
+
+
+class _Page:
+    """A document with what is known of it as a whole."""
+
+    def __init__(self, document: Document, title: str):
+        self.document, self.title, self.sha = document, title, document.sha
+        wide = np.frombuffer(document.text.encode("utf-32-le"), np.uint32)
+        sizes = 1 + (wide > 0x7F) + (wide > 0x7FF).astype(np.int64) + (wide > 0xFFFF)
+        self._bytes = None if document.text.isascii() else np.concatenate([[0], np.cumsum(sizes)])
+
+    def byte(self, at: int) -> int:
+        """Where character `at` begins in UTF-8."""
+        return at if self._bytes is None else int(self._bytes[at])
 
 
 @dataclass(frozen=True, slots=True)
 class _Instance:
-    document: Document
+    page: _Page
     line: Line
     slots: tuple[tuple[int, int], ...]
-    title: str
 
     def span(self, slot: int) -> tuple[int, int]:
         first, last = self.slots[slot]
@@ -52,64 +78,33 @@ class _Instance:
 
     def text(self, slot: int) -> str:
         start, end = self.span(slot)
-        return self.document.text[start:end]
+        return self.page.document.text[start:end]
 
 
-def find_statements(documents: Iterable[Document]) -> list[Statement]:
-    """All statements of documents whose publishers repeat their wordings."""
-    by_publisher: dict[str, list[Document]] = defaultdict(list)
-    words, names = Words(), set()
-    for document in documents:
-        by_publisher[document.publisher].append(document)
-        words.add(document.text)
-        names |= headings(document)
-    usual = set().union(*(_usual(ours) for ours in by_publisher.values()))
-    for document in (one for ours in by_publisher.values() for one in ours):
-        names |= {plain_title(document.title), subject_of(document.title, usual)}
-    subjects = Subjects(names)
-    found: list[Statement] = []
-    for publisher in sorted(by_publisher):
-        frames = _frames(by_publisher[publisher], usual, subjects, words)
-        for frame in sorted(frames):
-            found += _state(publisher, frame, frames[frame], subjects, usual)
-    return found
+def publisher_statements(documents: Iterable[Document], survey: Survey) -> list[Statement]:
+    """What one publisher states in wordings that it repeats. `documents` are all that it published, in any order."""
+    frames = _frames(sorted(documents, key=lambda document: document.source), survey)
+    return [statement for frame in sorted(frames) for statement in _state(frame, frames[frame], survey)]
 
 
-def _usual(documents: Sequence[Document]) -> set[str]:
-    """Words that most titles of a publisher have, so that they say nothing of what a page is about."""
-    different = {plain_title(document.title) for document in documents}
-    counts = Counter(word for title in different for word in set(title.split()))
-    return (
-        {word for word, n in counts.items() if n >= _MOST * len(different)} if len(different) >= _FEW_TITLES else set()
-    )
-
-
-def subject_of(title: str, usual: set[str]) -> str:
-    """What a title, a heading or a name speaks of: its words in small letters, without the usual ones."""
-    plain = plain_title(title)
-    return " ".join(word for word in plain.split() if word not in usual) or plain
-
-
-def _frames(
-    documents: Sequence[Document], usual: set[str], subjects: Subjects, words: Words
-) -> dict[tuple[str, ...], list[_Instance]]:
-    owners: list[tuple[Document, str]] = []
+def _frames(documents: Sequence[Document], survey: Survey) -> dict[tuple[str, ...], list[_Instance]]:
+    owners: list[_Page] = []
     found: list[Line] = []
     pages: list[str] = []
     for document in documents:
-        title = subject_of(document.title, usual)
-        about = plain_title(document.title), title
+        title = subject_of(document.title, survey.usual)
+        page = _Page(document, title)
         sections: dict[str, list[Line]] = defaultdict(list)
-        for line in lines(document, about, subjects, words):
+        for line in lines(document, (plain_title(document.title), title), survey.subjects, survey.words):
             sections[line.heading].append(line)
         for heading, section in sections.items():
-            owners += [(document, title)] * len(section)
+            owners += [page] * len(section)
             found += section
-            pages += _pages(document, f"{document.published}/{title}/{heading}", section, subjects)
+            pages += _pages(document, f"{document.published}/{title}/{heading}", section, survey.subjects)
     frames: dict[tuple[str, ...], list[_Instance]] = defaultdict(list)
-    for (document, title), line, placed in zip(owners, found, place(found, pages), strict=True):
+    for page, line, placed in zip(owners, found, place(found, pages), strict=True):
         if placed and placed.slots:
-            frames[placed.frame].append(_Instance(document, line, placed.slots, title))
+            frames[placed.frame].append(_Instance(page, line, placed.slots))
     return frames
 
 
@@ -130,16 +125,14 @@ def _first_name(document: Document, line: Line, subjects: Subjects) -> str:
     return next((name for name in names if name in subjects), names[0] if names else "")
 
 
-def _state(
-    publisher: str, frame: tuple[str, ...], told: list[_Instance], subjects: Subjects, usual: set[str]
-) -> list[Statement]:
+def _state(frame: tuple[str, ...], told: list[_Instance], survey: Survey) -> list[Statement]:
     """The statements of one wording."""
     slots = [slot for slot in range(len(told[0].slots)) if not _constant(told, slot)]
     years = [slot for slot in slots if _is_year(told, slot)]
     stamps = [slot for slot in years if _stamps(told, slot)]
     slots = [slot for slot in slots if slot not in stamps]
     years = [slot for slot in years if slot not in stamps and len(slots) > 1]
-    chosen = _subject(told, slots, years, subjects)
+    chosen = _subject(told, slots, years, survey.subjects)
     if chosen is None:
         return []
     name, taken, beside = chosen
@@ -149,13 +142,18 @@ def _state(
         values.remove(beside[-1])
     found = []
     for one in told:
+        document, byte = one.page.document, one.page.byte
+        when = " ".join(one.text(slot) for slot in beside)
+        about = subject_of(name(one), survey.usual)
+        where = byte(one.line.start), byte(one.line.end)
         for slot in values:
-            start, end = one.span(slot)
-            reading = read(one.text(slot))
-            when = " ".join(one.text(slot) for slot in beside)
-            line = one.line.start, one.line.end
-            about = subject_of(name(one), usual)
-            found.append(Statement(one.document, line, start, end, (publisher, frame, slot), about, when, reading))
+            start, end = map(byte, one.span(slot))
+            found.append(
+                Statement(
+                    document.source, one.page.sha, document.publisher, document.published, *where, start, end,
+                    one.text(slot), " ".join(frame), slot, about, when,
+                )
+            )  # fmt: skip
     return found
 
 
@@ -164,7 +162,7 @@ def _subject(
 ) -> tuple[Callable[[_Instance], str], list[int], list[int]] | None:
     """What a wording is about, the slot that says so, and the slot of the year or the role that is told besides; None
     where its sentences cannot be told apart."""
-    options: list[tuple[Callable[[_Instance], str], list[int]]] = [(lambda one: one.title, [])]
+    options: list[tuple[Callable[[_Instance], str], list[int]]] = [(lambda one: one.page.title, [])]
     if any(one.line.heading for one in told):
         options.append((lambda one: one.line.heading, []))
     named = [slot for slot in slots if _is_name(told, slot)]
@@ -189,7 +187,7 @@ def _tells_apart(told: list[_Instance], name: Callable[[_Instance], str], extra:
     if not all(names):
         return False
     keys = {
-        (one.document.published, called, *(one.text(slot) for slot in extra))
+        (one.page.document.published, called, *(one.text(slot) for slot in extra))
         for one, called in zip(told, names, strict=True)
     }
     return len(keys) >= _NEARLY * len(told)
@@ -212,5 +210,5 @@ def _stamps(told: list[_Instance], slot: int) -> bool:
     """Whether every edition has its own year there, as a date stamp does."""
     editions: dict[str, Counter[str]] = defaultdict(Counter)
     for one in told:
-        editions[one.document.published][one.text(slot)] += 1
+        editions[one.page.document.published][one.text(slot)] += 1
     return sum(max(years.values()) for years in editions.values()) >= _NEARLY * len(told)

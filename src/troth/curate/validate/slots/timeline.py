@@ -23,6 +23,8 @@ _OTHER_VALUES = 50.0
 _ROUNDS = 8
 _YEAR = 365.25
 _FLOOR = 1e-12
+_UNKNOWN = (0.9, 0.04, 0.06)
+"""What is thought of a publisher at first."""
 _PRIOR, _RARELY = 10.0, 0.002
 _FEW, _SAME = 5, 0.6
 _APART = np.array([0.02, 0.12, 0.35, 0.8, 1.6])
@@ -63,12 +65,10 @@ def build_slots(statements: Sequence[Statement], relations: dict[Relation, int])
 
 def make_slot(relation: int, told: Sequence[Statement]) -> Slot:
     """A slot of the statements given; undated ones stand in the middle of the others."""
-    dated = [when for one in told if (when := day(one.document.published)) is not None]
+    dated = [when for one in told if (when := day(one.published)) is not None]
     middle = sorted(dated)[len(dated) // 2] if dated else 0
-    times = [middle if (when := day(one.document.published)) is None else when for one in told]
-    order = sorted(range(len(told)), key=lambda i: (times[i], told[i].document.source, told[i].start))[
-        :_MOST_STATEMENTS
-    ]
+    times = [middle if (when := day(one.published)) is None else when for one in told]
+    order = sorted(range(len(told)), key=lambda i: (times[i], told[i].source, told[i].start))[:_MOST_STATEMENTS]
     ordered = [told[i] for i in order]
     values = different([one.reading for one in ordered])
     table = {one.reading: [agree(one.reading, value) for value in values] for one in ordered}
@@ -116,8 +116,8 @@ def believe(slots: Sequence[Slot]) -> tuple[Beliefs, list[np.ndarray]]:
     K]."""
     if not slots:
         return Beliefs({}, {}, {}), []
-    publishers = sorted({one.document.publisher for slot in slots for one in slot.statements})
-    beliefs = Beliefs(dict.fromkeys(publishers, (0.9, 0.04, 0.06)), {slot.relation: _AT_FIRST for slot in slots}, {})
+    publishers = sorted({one.publisher for slot in slots for one in slot.statements})
+    beliefs = Beliefs(dict.fromkeys(publishers, _UNKNOWN), {slot.relation: _AT_FIRST for slot in slots}, {})
     beliefs.voices = copies([one for slot in slots for one in slot.statements])
     batches = list(_batches(slots, publishers, beliefs.voices))
     for _ in range(_ROUNDS):
@@ -127,17 +127,18 @@ def believe(slots: Sequence[Slot]) -> tuple[Beliefs, list[np.ndarray]]:
 
 def reconsider(slots: Sequence[Slot], beliefs: Beliefs) -> list[np.ndarray]:
     """How likely each value of slots was true at each statement [T, K], by beliefs that were found before."""
-    publishers = sorted(beliefs.publishers)
+    publishers = sorted({one.publisher for slot in slots for one in slot.statements})
     truths = [np.empty(0)] * len(slots)
+    shares = np.array([beliefs.publishers.get(name, _UNKNOWN) for name in publishers])
     for batch in _batches(slots, publishers, beliefs.voices):
-        _settle(slots, batch, beliefs, np.array([beliefs.publishers[name] for name in publishers]), truths)
+        _settle(slots, batch, beliefs, shares, truths)
     return truths
 
 
 def _settle(
     slots: Sequence[Slot], batch: "_Batch", beliefs: Beliefs, shares: np.ndarray, truths: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    rates = np.stack([beliefs.changes[slots[i].relation] for i in batch.members])
+    rates = np.stack([beliefs.changes.get(slots[i].relation, _AT_FIRST) for i in batch.members])
     truth, switches = _smooth(batch, shares, np.take_along_axis(rates, batch.apart_BT, 1))
     for b, i in enumerate(batch.members):
         t, k = slots[i].agrees_TK.shape
@@ -163,8 +164,7 @@ def copies(statements: Sequence[Statement]) -> dict[str, str]:
     """The voice of each publisher: those that say mostly the same in the same words have one."""
     told: dict[str, set[int]] = defaultdict(set)
     for one in statements:
-        publisher, frame, slot = one.relation
-        told[publisher].add(hash((frame, slot, one.subject, one.year, one.text)))
+        told[one.publisher].add(hash((one.frame, one.slot, one.subject, one.year, one.text)))
     voice = {publisher: publisher for publisher in told}
     for a, b in combinations(sorted(told), 2):
         if len(told[a] & told[b]) >= max(_FEW, _SAME * min(len(told[a]), len(told[b]))):
@@ -177,8 +177,8 @@ def _weights(slot: Slot, voice: dict[str, str]) -> np.ndarray:
     """How much each statement counts: publishers of one voice that say the same share what one would count."""
     said: dict[tuple[str, Reading], set[str]] = defaultdict(set)
     for one in slot.statements:
-        said[voice[one.document.publisher], one.reading].add(one.document.publisher)
-    return np.array([1 / len(said[voice[one.document.publisher], one.reading]) for one in slot.statements])
+        said[voice.get(one.publisher, one.publisher), one.reading].add(one.publisher)
+    return np.array([1 / len(said[voice.get(one.publisher, one.publisher), one.reading]) for one in slot.statements])
 
 
 def _batches(slots: Sequence[Slot], publishers: list[str], voice: dict[str, str]) -> Iterator[_Batch]:
@@ -200,7 +200,7 @@ def _batches(slots: Sequence[Slot], publishers: list[str], voice: dict[str, str]
             t, k = slot.agrees_TK.shape
             agrees[b, :t, :k] = slot.agrees_TK
             here[b, :t], valid[b, :k] = True, True
-            who[b, :t] = [number[one.document.publisher] for one in slot.statements]
+            who[b, :t] = [number[one.publisher] for one in slot.statements]
             gap[b, 1:t] = np.diff(slot.days) / _YEAR
             seen[b, :t] = slot.seen_T
             weight[b, :t] = _weights(slot, voice)

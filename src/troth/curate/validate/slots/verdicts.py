@@ -7,7 +7,7 @@ how these fare.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +16,8 @@ from troth.curate.document import Document
 from troth.curate.records import Nature, Stance, Time
 from troth.curate.validate.slots.readings import Reading, agree, read
 from troth.curate.validate.slots.relations import link
-from troth.curate.validate.slots.statements import Statement, find_statements
+from troth.curate.validate.slots.statements import Statement, publisher_statements
+from troth.curate.validate.slots.survey import survey
 from troth.curate.validate.slots.timeline import Beliefs, Slot, believe, build_slots, make_slot, reconsider
 
 _PLANTED, _LEAST = 2000, 30
@@ -49,45 +50,56 @@ class TimedVerdict:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """All verdicts; what is believed of publishers and relations; and how planted errors fared: their number, the
-    shares found and mended, and the share of other statements with a second voice that was refuted."""
+class Learned:
+    """What slots taught: beliefs in publishers and relations, a scale for probabilities, and how planted errors fared:
+    their number, the shares found and mended, and the share of other statements with a second voice refuted."""
 
-    verdicts: list[TimedVerdict]
     beliefs: Beliefs
+    scale: "Scale"
     planted: int
     recall: float
     mended: float
     refuted: float
 
 
-def judge_documents(documents: Iterable[Document], seed: int, act_above: float = 0.5) -> Judged:
-    """Judge what documents state in wordings that come back. A statement is refuted where it is wrong with a
-    probability above `act_above`."""
-    statements = find_statements(documents)
-    return judge_slots(build_slots(statements, link(statements)), seed, act_above)
+def judge_documents(
+    documents: Sequence[Document], seed: int, act_above: float = 0.5
+) -> tuple[Learned, list[TimedVerdict]]:
+    """Judge what documents state in wordings that come back, all in memory. A statement is refuted where it is wrong
+    with a probability above `act_above`."""
+    known = survey(documents)
+    by_publisher: dict[str, list[Document]] = defaultdict(list)
+    for document in documents:
+        by_publisher[document.publisher].append(document)
+    statements = [one for name in sorted(by_publisher) for one in publisher_statements(by_publisher[name], known)]
+    slots = build_slots(statements, link(statements))
+    learned = learn(slots, seed, act_above)
+    return learned, list(judge_slots(slots, learned, act_above))
 
 
-def judge_slots(slots: Sequence[Slot], seed: int, act_above: float = 0.5) -> Judged:
-    """Judge slots."""
+def learn(slots: Sequence[Slot], seed: int, act_above: float = 0.5) -> Learned:
+    """Learn from slots whom to believe and how far; some thousands of slots are enough."""
     beliefs, truths = believe(slots)
-    random = np.random.default_rng(seed)
-    planted = list(_planted(slots, beliefs, random))
+    planted = list(_planted(slots, beliefs, np.random.default_rng(seed)))
     anew = reconsider([slot for slot, _, _ in planted], beliefs)
     wrong = [_right(slot, truth, at) for (slot, at, _), truth in zip(planted, anew, strict=True)]
-    good = [_right(slot, truth, at) for slot, truth in zip(slots, truths, strict=True) for at in _shared(slot, beliefs)]
-    scale = calibrate(np.array(good), np.array(wrong))
-    verdicts = [
-        verdict for slot, truth in zip(slots, truths, strict=True)
-        for verdict in _verdicts(slot, truth, beliefs, scale, act_above)
-    ]  # fmt: skip
+    as_found = [
+        _right(slot, truth, at) for slot, truth in zip(slots, truths, strict=True) for at in _shared(slot, beliefs)
+    ]
+    scale = calibrate(np.array(as_found), np.array(wrong))
     found = [scale(p) < 1 - act_above for p in wrong]
     mended = [
         agree(slot.values[int(np.argmax(truth[at]))], true)
         for (slot, at, true), truth, caught in zip(planted, anew, found, strict=True) if caught
     ]  # fmt: skip
-    alarms = [scale(p) < 1 - act_above for p in good]
-    return Judged(verdicts, beliefs, len(planted), _mean(found), _mean(mended), _mean(alarms))
+    alarms = [scale(p) < 1 - act_above for p in as_found]
+    return Learned(beliefs, scale, len(planted), _mean(found), _mean(mended), _mean(alarms))
+
+
+def judge_slots(slots: Sequence[Slot], learned: Learned, act_above: float = 0.5) -> Iterator[TimedVerdict]:
+    """Judge every statement of slots by what was learned before, from these or others of the same relations."""
+    for slot, truth in zip(slots, reconsider(slots, learned.beliefs), strict=True):
+        yield from _verdicts(slot, truth, learned.beliefs, learned.scale, act_above)
 
 
 def _mean(flags: Sequence[bool]) -> float:
@@ -100,7 +112,7 @@ def _right(slot: Slot, truth_TK: np.ndarray, at: int) -> float:
 
 def _shared(slot: Slot, beliefs: Beliefs) -> list[int]:
     """The statements of a slot, if more than one voice speaks there."""
-    voices = {beliefs.voices[one.document.publisher] for one in slot.statements}
+    voices = {beliefs.voices.get(one.publisher, one.publisher) for one in slot.statements}
     return list(range(len(slot.statements))) if len(voices) > 1 else []
 
 
@@ -122,7 +134,7 @@ def _planted(
         if wrong == true or any(agree(wrong, value) for value in slot.values):
             continue
         told = list(slot.statements)
-        told[at] = replace(told[at], reading=wrong)
+        told[at] = replace(told[at], text=text)
         changed = make_slot(slot.relation, told)
         yield changed, next(n for n, one in enumerate(changed.statements) if one is told[at]), true
 
@@ -187,7 +199,7 @@ def _verdicts(
     held_TT = truth_TK @ slot.agrees_TK.T  # how likely what statement j says was true at the time of statement i
     right = np.diagonal(held_TT)
     last = max((i for i in range(len(told)) if right[i] > 0.5), default=len(told) - 1)
-    voices = [beliefs.voices[one.document.publisher] for one in told]
+    voices = [beliefs.voices.get(one.publisher, one.publisher) for one in told]
     for at, one in enumerate(told):
         others = [i for i, voice in enumerate(voices) if voice != voices[at]]
         p = scale(float(right[at])) if others else float(right[at])
@@ -197,7 +209,7 @@ def _verdicts(
         helped = any(agree(one.reading, told[i].reading) and right[i] > 0.5 for i in others)
         disputed = _contested(slot, at, voices)
         superseded = is_old or (right[at] > 0.5 and not still)
-        times: Time = "undated" if not one.document.published else "superseded" if superseded else "current"
+        times: Time = "undated" if not one.published else "superseded" if superseded else "current"
         start, end = _validity(held_TT[:, at] > 0.5, told, at)
         yield TimedVerdict(
             statement=one,
@@ -222,8 +234,8 @@ def _validity(held: np.ndarray, told: Sequence[Statement], at: int) -> tuple[str
     first = at
     while first and held[first - 1]:
         first -= 1
-    after = next((one.document.published for i, one in enumerate(told) if i > at and not held[i]), "")
-    return told[first].document.published, after
+    after = next((one.published for i, one in enumerate(told) if i > at and not held[i]), "")
+    return told[first].published, after
 
 
 def _written(slot: Slot, value: int, at: int, right: np.ndarray) -> str:
