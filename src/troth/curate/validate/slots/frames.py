@@ -6,7 +6,6 @@ begins (successor variety, Harris 1955, counted by pages). The same is done from
 a value.
 """
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ MIN_PAGES = 3
 _LONGEST = 40
 _RARE = 0.3
 _CLASSES = SLOTS | {SUBJECT}
-_ALONE, _SURE, _MANY = 1.15, 0.9, 99
+_ALONE, _SURE, _MANY, _ABOUT = 1.15, 0.9, 99, 1.1
 _IDLE = frozenset(
     "the a an of in on at by to for and or is are was were be been has have had it its this that these those there as "  # noqa: SIM905
     "with from".split()
@@ -51,7 +50,8 @@ def place(lines: Sequence[Line], pages: Sequence[str]) -> list[Placed | None]:
         front, end = _weight(head), _weight(tail)
         if len(lines[at].tokens) > _LONGEST or max(front, end) < 1:
             continue
-        if front * seen_ahead >= end * seen_behind:
+        as_usual = seen_ahead <= _ABOUT * seen_behind and seen_behind <= _ABOUT * seen_ahead
+        if end < 1 or front >= 1 and (front >= end if as_usual else seen_ahead > seen_behind):
             heads.setdefault(head, []).append(at)
         else:
             tails.setdefault(tail, []).append(at)
@@ -161,8 +161,8 @@ def _fixed_slots(forms: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def _walk(forms: list[tuple[str, ...]], pages: Sequence[str]) -> list[tuple[int, float]]:
-    """How many tokens from the start belong to each sentence's wording, and the logarithm of the pages that have it."""
+def _walk(forms: list[tuple[str, ...]], pages: Sequence[str]) -> list[tuple[int, int]]:
+    """How many tokens from the start belong to each sentence's wording, and how many pages have it."""
     sizes = np.fromiter((len(form) for form in forms), np.int64, len(forms))
     total = int(sizes.sum())
     nodes = np.empty(total, np.int64)
@@ -199,7 +199,7 @@ def _walk(forms: list[tuple[str, ...]], pages: Sequence[str]) -> list[tuple[int,
             if k and crowd[child] <= _ALONE and counts[child] < _SURE * counts[path[k - 1]] and _weight(form[:k]) >= 1:
                 break
             k += 1
-        walked.append((k, math.log(most[path[k - 1]]) if k else 0.0))
+        walked.append((k, int(most[path[k - 1]]) if k else 0))
     return walked
 
 
