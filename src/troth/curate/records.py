@@ -60,13 +60,15 @@ class ClaimRow:
 
 @dataclass(frozen=True)
 class OccurrenceRow:
-    """One claim at one place of one document; bytes of its UTF-8 text."""
+    """One claim at one place of one document: its sentence, and in it the object, in bytes of the UTF-8 text."""
 
     occ_id: str
     doc_sha: str
     source_id: str
     byte_start: int
     byte_end: int
+    object_start: int
+    object_end: int
     claim_id: str
 
 
@@ -111,8 +113,31 @@ class VerdictRow:
 
 
 @dataclass(frozen=True)
+class Finding(OccurrenceRow):
+    """An occurrence with what validation made of it, all that refining needs to know: the three axes, the probability
+    that the claim is true as it stands, the likeliest other object (`answer`, empty for none) with its probability, and
+    who besides the verifier that says so agrees (`agreed_by`, empty for nobody).
+
+    For what is superseded, `newer_on` is the ISO date by which others say otherwise, and `newer_text` the sentence in
+    which the closest of them does.
+    """
+
+    stance: Stance
+    time: Time
+    nature: Nature
+    p_stated: float
+    answer: str = ""
+    p_answer: float = 0.0
+    agreed_by: str = ""
+    verdict: str = ""
+    newer_on: str = ""
+    newer_text: str = ""
+
+
+@dataclass(frozen=True)
 class CorrectionRow:
-    """One edit of one sentence: `old` stood at the occurrence, `new` stands there now (empty where it was dropped).
+    """One edit of one sentence: `old` stood at these bytes of the document, `new` stands there now (empty where it was
+    dropped, together with the blanks that followed).
 
     `kind` is `corrected`, `dated`, `attributed`, `labelled` or `dropped`; `reverified_by` names the verifier, other
     than the one that asked for the edit, that found the new text right.
@@ -130,3 +155,17 @@ class CorrectionRow:
     verdict: str
     p_stated: float
     reverified_by: str
+
+
+@dataclass(frozen=True)
+class GenerationRow:
+    """One curation as a whole: `model_hash` names the model that judged (empty for none), `data_tag` the input,
+    `metrics` are figures as a JSON object. `accepted` is false, with a `reason`, where a gate refused it."""
+
+    gen: int
+    model_hash: str
+    data_tag: str
+    metrics: str
+    accepted: bool
+    policy_version: str = ""
+    reason: str = ""
