@@ -529,7 +529,8 @@ class Score:
             "unchanged touched": f"{self._sum(('current',), ('superseded', 'stale', 'refuted'))}",
             "error precision": _share(caught, caught + alarms), "error recall": _share(caught, all_wrong),
             "of those placed": _share(caught, placed), "mended": _share(self.mended, caught),
-            "false alarms": _share(alarms, all_right), "MB/s of one core": round(self.megabytes / self.seconds, 2), **self.canaries,
+            "false alarms": _share(alarms, all_right),
+            "MB/s of one core": round(self.megabytes / self.seconds, 2), **self.canaries,
         }  # fmt: skip
 
 

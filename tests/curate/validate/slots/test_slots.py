@@ -49,10 +49,13 @@ def corpus(wrong: dict[tuple[str, int, int], dict[str, str]] | None = None) -> l
         for at, land in enumerate(LANDS):
             a, b = told["A", at], told["B", at]
             prose = (
-                f"The number of people who live in {land} is {a['n']}. It is ruled by {a['r']}. Its form of government is "
-                f"{a['g']}. Ships reach it over the {a['s']}.\n"
+                f"The number of people who live in {land} is {a['n']}. It is ruled by {a['r']}. "
+                f"Its form of government is {a['g']}. Ships reach it over the {a['s']}.\n"
             )
-            bullets = f"# Notes on {land}\n- Inhabitants: {b['n']}\n- Ruler: {b['r']}\n- Kind of state: {b['g']}\n- Coast: {b['s']}\n"
+            bullets = (
+                f"# Notes on {land}\n- Inhabitants: {b['n']}\n- Ruler: {b['r']}\n"
+                f"- Kind of state: {b['g']}\n- Coast: {b['s']}\n"
+            )
             documents.append(_page("A", year, land, prose, title=land))
             documents.append(_page("B", year, land, bullets, title=f"{land} at a glance"))
         topics = {

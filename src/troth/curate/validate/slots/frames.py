@@ -51,7 +51,7 @@ def place(lines: Sequence[Line], pages: Sequence[str]) -> list[Placed | None]:
         if len(lines[at].tokens) > _LONGEST or max(front, end) < 1:
             continue
         as_usual = seen_ahead <= _ABOUT * seen_behind and seen_behind <= _ABOUT * seen_ahead
-        if end < 1 or front >= 1 and (front >= end if as_usual else seen_ahead > seen_behind):
+        if end < 1 or (front >= 1 and (front >= end if as_usual else seen_ahead > seen_behind)):
             heads.setdefault(head, []).append(at)
         else:
             tails.setdefault(tail, []).append(at)

@@ -82,17 +82,15 @@ def learn(slots: Sequence[Slot], seed: int, act_above: float = 0.5) -> Learned:
     beliefs, truths = believe(slots)
     planted = list(_planted(slots, beliefs, np.random.default_rng(seed)))
     anew = reconsider([slot for slot, _, _ in planted], beliefs)
-    wrong = [_right(slot, truth, at) for (slot, at, _), truth in zip(planted, anew, strict=True)]
-    as_found = [
-        _right(slot, truth, at) for slot, truth in zip(slots, truths, strict=True) for at in _shared(slot, beliefs)
-    ]
-    scale = calibrate(np.array(as_found), np.array(wrong))
-    found = [scale(p) < 1 - act_above for p in wrong]
+    misstated = [(slot, truth, at) for (slot, at, _), truth in zip(planted, anew, strict=True)]
+    as_found = [(slot, truth, at) for slot, truth in zip(slots, truths, strict=True) for at in _shared(slot, beliefs)]
+    scale = calibrate(np.array([_right(*one) for one in as_found]), np.array([_right(*one) for one in misstated]))
+    found = [_refuted(*one, scale, act_above) for one in misstated]
     mended = [
         agree(slot.values[int(np.argmax(truth[at]))], true)
         for (slot, at, true), truth, caught in zip(planted, anew, found, strict=True) if caught
     ]  # fmt: skip
-    alarms = [scale(p) < 1 - act_above for p in as_found]
+    alarms = [_refuted(*one, scale, act_above) for one in as_found]
     return Learned(beliefs, scale, len(planted), _mean(found), _mean(mended), _mean(alarms))
 
 
@@ -108,6 +106,12 @@ def _mean(flags: Sequence[bool]) -> float:
 
 def _right(slot: Slot, truth_TK: np.ndarray, at: int) -> float:
     return float(truth_TK[at] @ slot.agrees_TK[at])
+
+
+def _refuted(slot: Slot, truth_TK: np.ndarray, at: int, scale: "Scale", act_above: float) -> bool:
+    """Whether another value is the likeliest, and this one wrong surely enough."""
+    other = not slot.agrees_TK[at, int(np.argmax(truth_TK[at]))]
+    return other and scale(_right(slot, truth_TK, at)) < 1 - act_above
 
 
 def _shared(slot: Slot, beliefs: Beliefs) -> list[int]:
@@ -205,7 +209,7 @@ def _verdicts(
         p = scale(float(right[at])) if others else float(right[at])
         is_old = right[at] <= 0.5 and bool((held_TT[:at, at] > 0.5).any())
         still = held_TT[-1, at] > 0.5 and (agree(one.reading, told[last].reading) or right[last] <= 0.5)
-        refuted = bool(others) and p < 1 - act_above
+        refuted = bool(others) and _refuted(slot, truth_TK, at, scale, act_above)
         helped = any(agree(one.reading, told[i].reading) and right[i] > 0.5 for i in others)
         disputed = _contested(slot, at, voices)
         superseded = is_old or (right[at] > 0.5 and not still)
