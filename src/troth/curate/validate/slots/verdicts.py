@@ -20,7 +20,7 @@ from troth.curate.validate.slots.statements import Statement, publisher_statemen
 from troth.curate.validate.slots.survey import survey
 from troth.curate.validate.slots.timeline import Beliefs, Slot, believe, build_slots, make_slot, reconsider
 
-_PLANTED, _LEAST = 2000, 30
+_PLANTED, _LEAST = 1000, 30
 _RAREST, _DIGITS = 1e-3, 4
 _AT_ONE_TIME = 400
 
