@@ -131,7 +131,8 @@ def _print_claim(told: dict[str, Any], corrections: list[dict[str, Any]], whole:
         who = ", ".join(filter(None, (row.get("publisher"), row.get("published_at"))))
         place = f"{row['source_id']}, bytes {row['byte_start']}–{row['byte_end']}"
         console.print(f"  stands in {_plain(place)}{f' ({_plain(who)})' if who else ''}", soft_wrap=True)
-    for row in told["evidence"][: None if whole else _EVIDENCE_SHOWN]:
+    nearest = sorted(told["evidence"], key=lambda row: -row["likeness"])
+    for row in nearest if whole else nearest[:_EVIDENCE_SHOWN]:
         who = ", ".join(filter(None, (row["publisher"], row["published_at"], row["source_id"])))
         tier = ", reference" if row["source_tier"] else ""
         console.print(

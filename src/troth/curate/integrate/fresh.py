@@ -44,8 +44,10 @@ def _mixed(value: Hashes) -> Hashes:
 def first_of_each(new: Iterable[Any], known: Iterable[Any]) -> Iterator[np.ndarray]:
     """For each batch of `new` a mask of its rows that are the first with their key. Batches hold the key's columns."""
     parts = [hashes(batch) for batch in new]
+    if not parts:
+        return
     ends = np.cumsum([len(part) for part in parts])[:-1]
-    every = np.concatenate([*parts, np.empty(0, np.uint64)])
+    every = np.concatenate(parts)
     keys, first = np.unique(every, return_index=True)
     fresh = np.ones(len(keys), bool)
     for batch in known:
