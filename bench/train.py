@@ -1,6 +1,7 @@
 """Training steps with their optimiser, here and in transformers' Trainer: tokens a second and memory.
 
     python bench/train.py [--batch 4] [--length 512] [--steps 12] [--json]
+    python bench/train.py --ranks 2 [--batch 4] ...
 
 The network is the Qwen3-MoE of bench/network.py (175 million parameters, 43 million active), trained on the same random
 tokens in bf16: here by `troth.train.trainer` (float32 weights; AdamW
@@ -8,11 +9,15 @@ for all, and Muon for matrices), there by Trainer (AdamW) with float32
 weights under autocast, and once more with all in bf16. Each program runs in a process of its own, and they take their
 steps in turn; the first few are not counted. A row gives the median step, the ratio to the faster of transformers' two
 ways, the share of the matrix rate (see bench/network.py) and the most memory that the process had.
+
+With --ranks the same batch is trained by one process with one thread and by so many over gloo, with one thread each, in
+turn, in two layouts: weights shared out (dp_shard), and experts too (ep). Ideal is so many times the one's rate.
 """
 
 import argparse
 import json
 import multiprocessing
+import os
 import resource
 import statistics
 import sys
@@ -30,10 +35,10 @@ from network import DEVICE, SIZES, matrix_rate, mini_sizes, write_weights
 from troth.model.counts import forward_flops
 from troth.model.families.configs import read_config
 from troth.model.tokenizer import Tokenizer
-from troth.system import TrainTable
+from troth.system import ParallelTable, TrainTable
 from troth.train.batches import Batch
 from troth.train.job import Job
-from troth.train.parallel.ranks import Ranks
+from troth.train.parallel.ranks import Ranks, joined
 from troth.train.trainer import train
 
 PROGRAMS = "troth, AdamW", "troth, Muon and AdamW", "Trainer, autocast", "Trainer, all in bf16"
@@ -46,17 +51,27 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4, help="sequences of a step")
     parser.add_argument("--length", type=int, default=512, help="tokens of a sequence")
     parser.add_argument("--steps", type=int, default=12, help="timed steps of each program")
+    parser.add_argument("--ranks", type=int, help="how training scales over so many processes of one thread")
     parser.add_argument("--mini", action="store_true", help="layers of the sizes of the system mini")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     warn_if_busy()
     with tempfile.TemporaryDirectory() as folder:
         write_weights(Path(folder), SIZES | (mini_sizes() if options.mini else {}))
-        rows = run(Path(folder), options.batch, options.length, options.steps)
+        if options.ranks:
+            rows = scaling(Path(folder), options.ranks, options.batch, options.length, options.steps)
+        else:
+            rows = run(Path(folder), options.batch, options.length, options.steps)
     if options.json:
         print(json.dumps(rows, indent=2))
         return
     for row in rows:
+        if options.ranks:
+            print(
+                f"{row['layout']:<22} {row['tokens_per_second']:>9,.0f} tokens/s, alone {row['alone']:,.0f}:"
+                f" {row['ratio']:.2f}x of an ideal {row['ideal']:.0f}x ({row['ratio'] / row['ideal']:.0%})"
+            )
+            continue
         print(
             f"{row['program']:<22} {row['tokens_per_second']:>9,.0f} tokens/s  {row['of_limit']:>4.0%} of the limit"
             f"  {row['ratio']:>5.2f}x  {row['memory_gib']:>6.2f} GiB"
@@ -94,11 +109,65 @@ def run(folder: Path, batch: int, length: int, steps: int) -> list[dict[str, Any
     ]  # fmt: skip
 
 
+def scaling(folder: Path, ranks: int, batch: int, length: int, steps: int) -> list[dict[str, Any]]:
+    """A row for each layout, with the one process that it took turns with."""
+    processes = multiprocessing.get_context("spawn")
+    rows = []
+    for number, layout in enumerate(({"dp_shard": ranks}, {"dp_shard": ranks, "ep": ranks})):
+        with tempfile.TemporaryDirectory() as runs:
+            pipes, started = [], []
+            for world, own in ((1, {}), (ranks, layout)):
+                here, there = processes.Pipe()
+                pipes.append(here)
+                for rank in range(world):
+                    place = {"RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "localhost", "LOCAL_RANK": rank}
+                    place = {key: str(value) for key, value in place.items()} | {"MASTER_PORT": str(29611 + number)}
+                    words = (there if rank == 0 else None, folder, f"{runs}/{world}", own, place, batch, length)
+                    started.append(processes.Process(target=of_ranks, args=words, daemon=True))
+                    started[-1].start()
+            for pipe in pipes:
+                pipe.recv()
+            times: list[list[float]] = [[], []]
+            for step in range(UNTIMED + steps):
+                for pipe, own_times in zip(pipes, times, strict=True):
+                    pipe.send("go")
+                    seconds, _ = pipe.recv()
+                    own_times += [seconds] * (step >= UNTIMED)
+            for process in started:
+                process.kill()
+                process.join()
+        alone, spread = (batch * length / statistics.median(own_times) for own_times in times)
+        rows.append(
+            {
+                "layout": ", ".join(f"{name} {size}" for name, size in layout.items()), "sequences": batch,
+                "length": length, "tokens_per_second": spread, "alone": alone, "ratio": spread / alone,
+                "ideal": float(ranks),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def of_ranks(
+    pipe: Any, folder: Path, run: str, layout: dict[str, int], place: dict[str, str], batch: int, length: int
+) -> None:
+    """One rank of a training, with one thread; the first has the pipe."""
+    os.environ |= place if place["WORLD_SIZE"] != "1" else {}
+    torch.set_num_threads(1)
+    with joined("cpu") as ranks:
+        job = job_of(folder, "adamw", batch, length, parallel=ParallelTable(**layout))
+        train(job, Path(run), turns(pipe) if ranks.first else lambda metrics: None, ranks)
+
+
 def contestant(pipe: Any, folder: Path, program: str, batch: int, length: int) -> None:
     """Train until the parent is gone, a step each time that it says so."""
+    (ours if program.startswith("troth") else theirs)(folder, program, batch, length, turns(pipe))
+
+
+def turns(pipe: Any) -> Callable[..., None]:
+    """To be called between steps: tells how long the last took, and waits for leave to go on."""
     began = 0.0
 
-    def between_steps() -> None:
+    def between_steps(*_: Any) -> None:
         nonlocal began
         if DEVICE == "cuda":
             torch.cuda.synchronize()
@@ -109,7 +178,7 @@ def contestant(pipe: Any, folder: Path, program: str, batch: int, length: int) -
             sys.exit()
         began = time.perf_counter()
 
-    (ours if program.startswith("troth") else theirs)(folder, program, batch, length, between_steps)
+    return between_steps
 
 
 def memory_gib() -> float:
@@ -130,19 +199,23 @@ class RandomRows:
         return Batch(tokens[:, :-1], tokens[:, 1:], np.zeros((last - first, self.length), dtype=np.int64))
 
 
-def ours(folder: Path, program: str, batch: int, length: int, between_steps: Callable[[], None]) -> None:
+def ours(folder: Path, program: str, batch: int, length: int, between_steps: Callable[..., None]) -> None:
+    job = job_of(folder, "muon" if "Muon" in program else "adamw", batch, length)
+    with tempfile.TemporaryDirectory() as run:
+        train(job, Path(run), between_steps, Ranks(0, 1, DEVICE))
+
+
+def job_of(folder: Path, optimizer: str, batch: int, length: int, **more: Any) -> Job:
     config = read_config(folder)
     settings = TrainTable(
         steps=10**6, batch_tokens=batch * length, sequence_length=length, precision="bf16", log_every=1,
-        checkpoint_every=10**6, optimizer="muon" if "Muon" in program else "adamw",
+        checkpoint_every=10**6, optimizer=optimizer,
     )  # fmt: skip
     rows = RandomRows(config.vocab_size, length)
-    job = Job(config, settings, Tokenizer.train(iter(["some words " * 99]), 270), rows, {}, start=folder)
-    with tempfile.TemporaryDirectory() as run:
-        train(job, Path(run), lambda metrics: between_steps(), Ranks(0, 1, DEVICE))
+    return Job(config, settings, Tokenizer.train(iter(["some words " * 99]), 270), rows, {}, start=folder, **more)
 
 
-def theirs(folder: Path, program: str, batch: int, length: int, between_steps: Callable[[], None]) -> None:
+def theirs(folder: Path, program: str, batch: int, length: int, between_steps: Callable[..., None]) -> None:
     from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
     class Turns(TrainerCallback):

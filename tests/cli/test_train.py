@@ -146,6 +146,21 @@ def test_a_tokenizer_of_ones_own(trained, parquet, refused, tmp_path):
     assert "300 tokens do not fit model.vocab_size=299" in told
 
 
+def test_shards_that_are_there_are_trained_on_from_a_url(trained, parquet, tmp_path):
+    """A bucket, as which a slow shared disk stands here: other machines tokenised for it, with the same result."""
+    _, out = trained
+    done = troth("train", parquet, "--out", tmp_path / "tokenised", "--shards-only", *SETTINGS)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "tokenised").iterdir()) == ["lock", "shards", "tokenizer"]
+    url, cache = f"file://{tmp_path}/tokenised/shards", f"data.shard_cache={tmp_path}/cache"
+    done = troth("train", url, "--out", tmp_path / "run", *SETTINGS, "--set", cache)
+    assert done.returncode == 0, done.stderr
+    weights = [(run / "model" / "model.safetensors").read_bytes() for run in (out, tmp_path / "run")]
+    assert weights[0] == weights[1]
+    assert not (tmp_path / "run" / "shards").exists()
+    assert [file.stat().st_size for file in (tmp_path / "cache").glob("*[0-9a-f]") if file.suffix != ".lock"]
+
+
 def test_documents_that_cannot_be_read_are_named(refused, tmp_path):
     absent, broken, textless = (tmp_path / f"{name}.parquet" for name in ("absent", "broken", "textless"))
     broken.write_text("no Parquet")
@@ -154,6 +169,11 @@ def test_documents_that_cannot_be_read_are_named(refused, tmp_path):
         assert f"{path}: " in refused("train", path, "--out", tmp_path / "run", *SETTINGS)
     told = refused("train", textless, "--out", tmp_path / "run", *SETTINGS)
     assert f"{textless}: no column 'text'; it has body" in told
+
+
+def test_shards_are_of_documents(parquet, refused, tmp_path):
+    words = ["--shards-only", "--objective", "chat", *SETTINGS]
+    assert "--shards-only: documents become" in refused("train", parquet, "--out", tmp_path / "run", *words)
 
 
 def test_too_little_text_is_explained(refused, tmp_path):

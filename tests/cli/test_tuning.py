@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 import torch.distributed.checkpoint
+from safetensors.torch import load_file
 
 from troth.cli.main import main
 from troth.model.chat_template import ChatTemplate
@@ -40,9 +41,9 @@ def one_thread():
 def troth(monkeypatch, capsys):
     """Runs `troth train` here and returns what it said, to whom; `settings` are what `--set` changes."""
 
-    def run(*arguments, settings=(), code=0):
-        changes = [word for change in (*SETTINGS, *settings) for word in ("--set", change)]
-        monkeypatch.setattr(sys, "argv", ["troth", "train", *map(str, arguments), *changes])
+    def run(*arguments, settings=(), code=0, verb="train"):
+        changes = [word for change in (*SETTINGS, *settings) for word in ("--set", change)] if verb == "train" else []
+        monkeypatch.setattr(sys, "argv", ["troth", verb, *map(str, arguments), *changes])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main()
@@ -118,6 +119,35 @@ def test_adapters_are_learned_and_are_the_merged_model(home, base, troth, tmp_pa
         assert torch.equal(tensor, before[name]) or not frozen, name
 
 
+def test_adapters_of_a_run_are_exported_before_its_end_and_merged(home, base, troth, tmp_path):
+    run, changes = tmp_path / "run", ["train.steps=12", "train.lora.rank=8", "train.adam_lr=0.03"]
+    troth(home / "chats.jsonl", "--from", base, "--objective", "chat", "--out", run, settings=changes)
+    told = troth(run, "--adapters", tmp_path / "last", verb="export")
+    assert told.out == f"{tmp_path}/last: adapters after 12 steps\n"
+    told = troth(base, "--merge", tmp_path / "last", "--out", tmp_path / "merged", "--json", verb="export")
+    assert "layers.1.mlp.experts" in json.loads(told.out)["parts"]
+    expected = load_weights(run / "model").state_dict()
+    for name, tensor in load_weights(tmp_path / "merged").state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+    assert (tmp_path / "merged" / "tokenizer.json").exists()
+    shutil.rmtree(run / "model")  # As if it had not ended.
+    assert json.loads(troth(run, "--adapters", tmp_path / "now", "--json", verb="export").out)["step"] == 10
+    now, last = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("now", "last"))
+    assert now.keys() == last.keys()
+    assert all(0 < (now[name] - last[name]).abs().max() < 0.1 for name in now)
+    shutil.rmtree(run / "checkpoints")
+    for words, mistake in [
+        ([run, "--adapters", tmp_path / "x"], f"{run}: has no checkpoint yet"),
+        ([base.parent, "--adapters", tmp_path / "x"], f"{base.parent}: learns whole weights, not adapters"),
+        ([base, "--adapters", tmp_path / "x"], f"{base}/run.json: not the record of a run"),
+        ([base, "--merge", run, "--out", tmp_path / "x"], f"{run}/adapter_config.json: not a LoRA configuration"),
+        ([base, "--merge", tmp_path / "now", "--out", run], f"{run}: exists already"),
+        ([base], "one of --gguf FILE, --adapters DIR, and --merge ADAPTERS with --out DIR is needed"),
+    ]:
+        assert mistake in troth(*words, verb="export", code=2).err
+        assert not (tmp_path / "x").exists()
+
+
 @pytest.mark.parametrize("adapted", [False, True])
 def test_preferences_move_answers_apart(home, base, troth, tmp_path, adapted):
     changes = ["train.steps=12", "train.preference.beta=0.2", "train.lora.rank=4"][: 2 + adapted]
@@ -148,7 +178,7 @@ def test_preferences_move_answers_apart(home, base, troth, tmp_path, adapted):
         (["--from", "{base}", "--objective", "chat"], ["train.lora.patterns=['wq']"], "'wq' fits none of down_proj"),
         (["--from", "{base}", "--objective", "chat"], ["train.lora.ranks=2"], "known here: rank, alpha, patterns"),
         (["--from", "{base}", "--objective", "chat"], ["train.sequence_length=5"], "no chat has an answer that begins"),
-        (["--from", "{base}", "--objective", "preference"], [], "chats.jsonl:1: no key 'chosen'"),
+        (["--from", "{base}", "--objective", "preference"], [], "chats.jsonl, line 1: no 'chosen'; it has messages"),
         (
             ["--from", "{base}", "--objective", "preference"], ["parallel.micro_batches=4"],
             "leaves 1 of the 4 sequences of a batch to each, and the answers of a pair stay together",

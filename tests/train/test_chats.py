@@ -37,7 +37,7 @@ def folder(template, tokenizer, tmp_path_factory):
     files = [folder / "one.jsonl", folder / "two.jsonl"]
     for path, numbers in zip(files, (range(20), range(20, 40)), strict=True):
         path.write_text("".join(json.dumps(chat(i)) + "\n" for i in numbers))
-    counts = tokenise_chats(files, template, tokenizer, folder / "tokens")
+    counts = tokenise_chats([*map(str, files)], template, tokenizer, folder / "tokens")
     assert counts["chats"] == counts["examples"] == 40
     assert 0 < counts["answer_tokens"] < counts["tokens"]
     return folder / "tokens"
@@ -115,7 +115,7 @@ def test_what_was_learned_is_said_when_asked(tmp_path, template, tokenizer, tiny
     ]
     other = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]
     (tmp_path / "chats.jsonl").write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in (messages, other)))
-    tokenise_chats([tmp_path / "chats.jsonl"], template, tokenizer, tmp_path / "tokens")
+    tokenise_chats([str(tmp_path / "chats.jsonl")], template, tokenizer, tmp_path / "tokens")
     chats = Chats(Examples(tmp_path / "tokens"), time=192, seed=0, padding=tokenizer.end_of_text)
     model = initialise(
         Decoder(tiny.model_copy(update={"max_position_embeddings": 256})), 0
@@ -146,13 +146,13 @@ def test_what_was_learned_is_said_when_asked(tmp_path, template, tokenizer, tiny
 def test_what_the_template_refuses_is_named_by_file_and_line(tmp_path, tokenizer):
     refusing = ChatTemplate("{{ raise_exception('no') if messages | length > 3 else '<|user|>x' }}", tokenizer)
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(chat(i)) + "\n" for i in (1, 1)))
-    with pytest.raises(ValueError, match=r"a\.jsonl:1: the chat template"):
-        tokenise_chats([tmp_path / "a.jsonl"], refusing, tokenizer, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 1: the chat template"):
+        tokenise_chats([str(tmp_path / "a.jsonl")], refusing, tokenizer, tmp_path / "out")
     with pytest.raises(ValueError, match="no tokenised examples"):
         Examples(tmp_path / "out")
     (tmp_path / "a.jsonl").write_text("\n")
     with pytest.raises(ValueError, match="hold nothing to learn"):
-        tokenise_chats([tmp_path / "a.jsonl"], refusing, tokenizer, tmp_path / "out")
+        tokenise_chats([str(tmp_path / "a.jsonl")], refusing, tokenizer, tmp_path / "out")
 
 
 def test_a_fingerprint_is_of_contents_and_their_order(tmp_path):

@@ -102,8 +102,8 @@ def test_a_file_is_not_read_further_than_needed(tmp_path):
     [
         ("a.jsonl", b'{"text": "x"}\n\n{"text": \n', "a.jsonl, line 3: no JSON"),
         ("a.jsonl", b'{"text": "x"}\n{"body": "y", "url": ""}\n', "a.jsonl, line 2: no 'text'; it has body, url"),
-        ("a.jsonl", b'["x"]\n', "a.jsonl, line 1: expected an object"),
-        ("a.jsonl", b"null\n", "a.jsonl, line 1: expected an object"),
+        ("a.jsonl", b'["x"]\n', "a.jsonl, line 1: a list; expected an object, with 'text'"),
+        ("a.jsonl", b"null\n", "a.jsonl, line 1: a NoneType; expected an object"),
         ("a.jsonl", b'{"text": "\xff"}\n', "a.jsonl, line 1: no JSON"),
         ("a.jsonl", b'{"text": 3}\n', "a.jsonl, line 1: text=3; expected text"),
         ("a.jsonl", b'{"text": "x", "weight": 0}\n', "a.jsonl, line 1: weight=0; expected a number above 0"),
@@ -113,7 +113,7 @@ def test_a_file_is_not_read_further_than_needed(tmp_path):
         ("a.jsonl.gz", b"no gzip", "a.jsonl.gz: not readable"),
         ("a.jsonl.zst", b"no zstd", "a.jsonl.zst: not readable"),
         ("a.parquet", b"no parquet", "a.parquet: not readable"),
-        ("a.txt", b"text", "a.txt: no documents; expected Parquet, JSON lines or a Lance dataset"),
+        ("a.txt", b"text", "a.txt: nothing to read; expected Parquet, JSON lines or a Lance dataset"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path, name, content, told):

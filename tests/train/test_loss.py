@@ -115,6 +115,6 @@ def test_layers_computed_again_keep_little(tiny):
 
 
 def test_precision_is_as_set_or_one_of_both():
-    assert choose_precision("bf16", "cpu") == torch.bfloat16
-    assert choose_precision("float32", "cpu") == torch.float32
-    assert choose_precision("auto", "cpu") in (torch.bfloat16, torch.float32)
+    assert choose_precision("bf16", "cpu") == "bf16"
+    assert choose_precision("float32", "cpu") == "float32"
+    assert choose_precision("auto", "cpu") in ("bf16", "float32")

@@ -1,12 +1,18 @@
 """Chats and preferences in the forms that others write, and what is wrong with a line said by its place."""
 
+import gzip
 import json
 import re
 
+import fsspec
+import lance
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from troth.train.messages import ChatPair, TextPair, read_chats, read_preferences
 
+MEMORY = fsspec.filesystem("memory")
 USER, ASSISTANT = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}
 
 
@@ -21,11 +27,11 @@ def write(tmp_path):
 
 
 def chats(path, **options):
-    return [chat for _, chat in read_chats(path, **options)]
+    return [chat for _, chat in read_chats([str(path)], **options)]
 
 
 def pairs(path):
-    return [pair for _, pair in read_preferences(path)]
+    return [pair for _, pair in read_preferences([str(path)])]
 
 
 def test_a_chat_as_others_write_it(write):
@@ -50,6 +56,35 @@ def test_a_chat_as_others_write_it(write):
     assert chat.messages[6] == ASSISTANT | {"reasoning_content": "Think."}
 
 
+CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": 2}}}
+OTHER = {"type": "function", "function": {"name": "stop", "arguments": {"now": True}}}
+CALLS = {"messages": [USER, {"role": "assistant", "content": "", "tool_calls": [CALL, OTHER]}]}
+
+
+def test_chats_come_from_every_kind_of_file_and_from_a_bucket(tmp_path):
+    """In a table each message has the keys of all messages, and each call the arguments of all calls, as nulls."""
+    given = [{"messages": [USER, ASSISTANT], "id": 1}, CALLS | {"id": 2}]
+    table = pa.Table.from_pylist(given)
+    pq.write_table(table, tmp_path / "a.parquet")
+    lance.write_dataset(table, str(tmp_path / "b.lance"))
+    (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in given).encode()))
+    MEMORY.pipe(f"{tmp_path.name}/chats.jsonl", json.dumps(given[0]).encode())
+    found = chats(tmp_path)
+    assert [chat.messages for chat in found] == [row["messages"] for row in given] * 3
+    assert chats(f"memory://{tmp_path.name}") == found[:1]
+
+
+def test_preferences_come_from_tables_too(tmp_path):
+    given = [{"prompt": "The sky is", "chosen": " blue.", "rejected": " green.", "score": 0.5}]
+    pq.write_table(pa.Table.from_pylist(given), tmp_path / "a.parquet")
+    assert pairs(tmp_path / "a.parquet") == [TextPair("The sky is", " blue.", " green.")]
+    with pytest.raises(ValueError, match=r"a\.parquet: no column 'messages'; it has prompt, chosen, rejected, score"):
+        chats(tmp_path / "a.parquet")
+    pq.write_table(pa.Table.from_pylist([*given, {"prompt": "x", "chosen": "y"}]), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"a\.parquet, row 1: prompt, chosen and rejected are neither"):
+        pairs(tmp_path / "a.parquet")
+
+
 def test_reasoning_in_tags_is_reasoning(write):
     content = "<think>\nFour.\n</think>\n\n2 + 2 = 4"
     (chat,) = chats(write({"messages": [USER, {"role": "assistant", "content": content}]}))
@@ -66,9 +101,9 @@ def test_all_answers_or_the_last_only(write):
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("{", "not JSON"),
-        ([1], "a list, not an object"),
-        ({"conversations": []}, "no key 'messages', only 'conversations'"),
+        ("{", "no JSON"),
+        ([1], "a list; expected an object"),
+        ({"conversations": []}, "no 'messages'; it has conversations"),
         ({"messages": []}, "messages: not a list of messages"),
         ({"messages": ["Hi"]}, "messages[0]: not an object"),
         ({"messages": [USER]}, "messages: no turn of the assistant to learn"),
@@ -96,7 +131,7 @@ def test_all_answers_or_the_last_only(write):
 )
 def test_a_bad_chat_is_named_by_file_and_line(write, line, told):
     path = write({"messages": [USER, ASSISTANT]}, "", line)
-    with pytest.raises(ValueError, match=re.escape(f"{path}:3: {told}")):
+    with pytest.raises(ValueError, match=re.escape(f"{path}, line 3: {told}")):
         chats(path)
 
 
@@ -126,7 +161,8 @@ def test_answers_in_the_prompt_are_not_compared(write):
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ({"chosen": "a"}, "no key 'rejected', only 'chosen'"),
+        ({"chosen": "a", "rejected": None}, "prompt, chosen and rejected are neither all text nor all"),
+        ({"chosen": "a"}, "no 'rejected'; it has chosen"),
         (
             {"prompt": "a", "chosen": "b", "rejected": [USER]},
             "prompt, chosen and rejected are neither all text nor all",
@@ -138,10 +174,10 @@ def test_answers_in_the_prompt_are_not_compared(write):
 )
 def test_a_bad_preference_is_named_by_file_and_line(write, line, told):
     path = write(line)
-    with pytest.raises(ValueError, match=re.escape(f"{path}:1: {told}")):
+    with pytest.raises(ValueError, match=re.escape(f"{path}, line 1: {told}")):
         pairs(path)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ValueError, match=re.escape(f"{tmp_path / 'none.jsonl'}: not readable")):
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path / 'none.jsonl'}: cannot be read")):
         chats(tmp_path / "none.jsonl")

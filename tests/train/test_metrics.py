@@ -50,9 +50,20 @@ def test_the_largest_report_fits_120_columns(monkeypatch):
     assert line(report) == (
         "step 449999/999999  loss 12.345  123.5M tokens/s  MFU 41.2%  load 0.97, 24576 dead  127 d 07 h left"
     )
+    told = line(replace(report, figures={"mtp_loss": 12.345}))
+    assert told == line(report).replace("load 0.97, 24576 dead", "mtp 12.35  24576 dead")
     with Progress("generation 0") as show:
         show(report)
     assert "127 d 07 h left" in console.file.getvalue()
+
+
+def test_the_loss_of_multi_token_prediction_is_shown_and_written(tmp_path):
+    report = replace(REPORT, figures={"mtp_loss": 3.5})
+    assert "  mtp 3.50  load 0.97  " in line(report)
+    log = MetricsLog(tmp_path, 0)
+    log.write(report)
+    log.close()
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["mtp_loss"] == 3.5
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(5, "0:05"), (185.7, "3:05"), (7_380, "2 h 03"), (439_200, "5 d 02 h")])

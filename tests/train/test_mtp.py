@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 from troth.model.attention import packed_attention
+from troth.model.mtp import load_mtp
 from troth.model.rope import Positions
 from troth.system import ParallelTable, lay_out
 from troth.train.batches import Batches
 from troth.train.objective import look_ahead
 from troth.train.optim import build_optimizers
 from troth.train.parallel.network import Network
+from troth.train.parallel.start import start_from
 from troth.train.shards import open_shards
 from troth.train.step import step
 
@@ -84,6 +86,7 @@ def test_the_gradient_is_that_of_the_formula_and_the_reported_loss_stays(tiny, r
     plain = network(config, train)
     main, ahead = plain_losses(plain, batches.rows(12, 16))
     assert loss.item() == pytest.approx(main.item(), rel=1e-12)
+    assert net.take_figures().tolist() == [pytest.approx(ahead.item(), rel=1e-12)]
     (main + 0.3 * ahead).backward()
     assert found.keys() == {weight.name for weight in plain.weights}
     for weight in plain.weights:
@@ -102,6 +105,29 @@ def test_it_is_learned(tiny, recipe, batches):
         step(net, optimizers, batches.rows(4 * number, 4 * number + 4), 1.0, train)
     assert losses[1] < 0.8 * losses[0]
     assert "layers.2.eh_proj.weight" in {weight.name for weight in optimizers[0].weights}
+
+
+def test_a_step_reports_its_loss_beside_the_other(tiny, recipe, batches):
+    train, tiny = recipe(mtp_weight=0.3), tiny.model_copy(update={"mup_enabled": True, "rms_norm_eps": 1e-30})
+    net = network(tiny, train)
+    expected = plain_losses(net, batches.rows(0, 4))[1].item()
+    outcome = step(net, build_optimizers(net.weights, 0.02, 0.01, 0.0, torch.float64), batches.rows(0, 4), 1.0, train)
+    assert outcome.figures == {"mtp_loss": pytest.approx(expected, rel=1e-12)}
+    net = network(tiny, recipe())
+    found = step(net, build_optimizers(net.weights, 0.02, 0.01, 0.0, torch.float64), batches.rows(0, 4), 1.0, recipe())
+    assert found.figures == {}
+
+
+def test_training_goes_on_with_the_modules_of_a_folder(run_training, recipe, tiny, tmp_path):
+    """As many depths as there are; a further one begins as it would in a new network."""
+    first = run_training(tmp_path / "first", recipe(steps=3, mtp_weight=0.3))
+    expected = load_mtp(first).state_dict()
+    net = network(tiny, recipe(mtp_weight=0.3, mtp_depth=2), torch.float32)
+    start_from(first, net)
+    found, new = net.mtp.state_dict(), network(tiny, recipe(mtp_weight=0.3, mtp_depth=2), torch.float32).mtp
+    for name, tensor in new.state_dict().items():
+        assert torch.equal(found[name], expected.get(name, tensor)), name
+    start_from(first, network(tiny, recipe(), torch.float32))  # A network without such modules leaves them.
 
 
 def test_a_pipeline_is_refused(tiny, recipe):

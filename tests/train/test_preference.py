@@ -33,7 +33,7 @@ def folder(tokenizer, tmp_path_factory):
     folder = tmp_path_factory.mktemp("preferences")
     (folder / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES))
     template = ChatTemplate(conversation_template(), tokenizer)
-    counts = tokenise_preferences([folder / "pairs.jsonl"], template, tokenizer, folder / "tokens")
+    counts = tokenise_preferences([str(folder / "pairs.jsonl")], template, tokenizer, folder / "tokens")
     assert (counts["pairs"], counts["examples"]) == (15, 30)
     return folder / "tokens"
 

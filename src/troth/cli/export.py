@@ -1,4 +1,5 @@
-"""`troth export`: a model as one file for llama.cpp and what stands on it, or a curation for other data tools."""
+"""`troth export`: a model as one file for llama.cpp and what stands on it, a run's adapters as PEFT's folder or merged
+into their model, and a curation for other data tools."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ def command(
     folder: Annotated[
         Path,
         typer.Argument(
-            help="A model folder (config.json, model.safetensors, tokenizer.json), or what `troth curate --out` wrote."
+            help="A model folder (config.json, model.safetensors, tokenizer.json), a run, or what `troth curate` wrote."
         ),
     ],
     gguf: Annotated[
@@ -21,8 +22,17 @@ def command(
     ] = None,
     kind: Annotated[
         str,
-        typer.Option("--type", help="How matrices are stored: bf16, q8_0 (half of it) or f32.", metavar="TYPE"),
+        typer.Option("--type", help="How a GGUF file stores matrices: bf16, q8_0 (half of it) or f32.", metavar="TYPE"),
     ] = "bf16",
+    adapters: Annotated[
+        Path | None,
+        typer.Option("--adapters", help="Of a run: what its adapters learned so far, as PEFT does.", metavar="DIR"),
+    ] = None,
+    merge: Annotated[
+        Path | None,
+        typer.Option("--merge", help="Of a model: a PEFT folder, whose adapters are merged in.", metavar="ADAPTERS"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The merged model's folder.", metavar="DIR")] = None,
     parquet: Annotated[
         Path | None, typer.Option("--parquet", help="Of a curation: a new folder of Parquet files.", metavar="DIR")
     ] = None,
@@ -35,19 +45,29 @@ def command(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Write a model as a GGUF file, with its tokenizer and chat template; the file appears whole or not at all.
+    """Write a model as a GGUF file, with its tokenizer and chat template, or merged with adapters; or a run's adapters.
 
-    Or write a curation, its documents and the tables of its ledger, as Parquet, Delta Lake or Iceberg.
+    Or write a curation, its documents and the tables of its ledger, as Parquet, Delta Lake or Iceberg. Files and models
+    appear whole or not at all.
     """
-    asked = {"gguf": gguf, "parquet": parquet, "delta": delta, "iceberg": iceberg}
+    asked = {
+        "gguf": gguf, "adapters": adapters, "merge": merge, "parquet": parquet, "delta": delta, "iceberg": iceberg,
+    }  # fmt: skip
     given = [(form, to) for form, to in asked.items() if to is not None]
-    if len(given) != 1:
-        raise ValueError("export: expected one of --gguf FILE, --parquet DIR, --delta DIR and --iceberg DIR")
+    if len(given) != 1 or (merge is None) != (out is None):
+        raise ValueError(
+            "export: expected one of --gguf FILE, --adapters DIR, --merge ADAPTERS with --out DIR, --parquet DIR, "
+            "--delta DIR and --iceberg DIR"
+        )
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
     form, to = given[0]
     if form == "gguf":
-        _model(folder, to, kind, json)
+        _gguf(folder, to, kind, json)
+    elif form == "adapters":
+        _adapters(folder, to, json)
+    elif out is not None:
+        _merge(folder, to, out, json)
     else:
         _curation(folder, form, to, json)
 
@@ -65,7 +85,7 @@ def _curation(folder: Path, form: str, to: Path, json: bool) -> None:
     console.print(f"{form}: {to}", soft_wrap=True)
 
 
-def _model(folder: Path, gguf: Path, kind: str, json: bool) -> None:
+def _gguf(folder: Path, gguf: Path, kind: str, json: bool) -> None:
     if gguf.is_dir() or not gguf.parent.is_dir():
         raise ValueError(f"{gguf}: {'is a folder' if gguf.is_dir() else 'its folder does not exist'}")
     from dataclasses import asdict
@@ -89,3 +109,25 @@ def _model(folder: Path, gguf: Path, kind: str, json: bool) -> None:
             "since in llama.cpp every fourth layer is blind to positions"
         )
     console.print(f"{done.path}: {decimal(done.bytes)}, {done.tensors} tensors ({kind})", soft_wrap=True)
+
+
+def _adapters(run: Path, folder: Path, json: bool) -> None:
+    from troth.cli.output import console, say
+    from troth.train.finish import export_adapters
+
+    step = export_adapters(run, folder, say)
+    if json:
+        print_json({"adapters": str(folder), "step": step})
+    else:
+        console.print(f"{folder}: adapters after {step:,} steps", soft_wrap=True)
+
+
+def _merge(folder: Path, adapters: Path, out: Path, json: bool) -> None:
+    from troth.cli.output import console
+    from troth.train.merge import merge_adapters
+
+    parts = merge_adapters(folder, adapters, out)
+    if json:
+        print_json({"model": str(out), "parts": parts})
+    else:
+        console.print(f"Model: {out} ({len(parts)} parts changed)", soft_wrap=True)

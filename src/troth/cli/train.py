@@ -24,7 +24,7 @@ def command(
         list[str] | None,
         typer.Argument(
             help="Parquet, JSON lines or Lance, files, folders or URLs, with the columns text and, optionally, "
-            "collection and weight; chats and preferences: files of JSON lines."
+            "collection and weight, or of chats (messages) or preferences (chosen, rejected); or token shards."
         ),
     ] = None,
     out: Annotated[
@@ -45,6 +45,9 @@ def command(
             metavar="NAME",
         ),
     ] = None,
+    shards_only: Annotated[
+        bool, typer.Option("--shards-only", help="Write the documents' token shards to DIR/shards, and end.")
+    ] = False,
     preflight: Annotated[
         bool, typer.Option("--preflight", help="Measure each rank first, and name the slow ones.")
     ] = False,
@@ -71,20 +74,26 @@ def command(
         return
     if not documents or out is None:
         raise ValueError("train: documents and --out DIR are needed, but for a --dry-run")
+    if shards_only and settings.train.objective != "documents":
+        raise ValueError(f"--shards-only: documents become shards; train.objective is {settings.train.objective!r}")
     from troth.cli.output import console, quiet_progress, say
     from troth.model.counts import count_parameters
     from troth.system import lay_out
+    from troth.system.lock import held
     from troth.train.parallel.ranks import joined
-    from troth.train.run import held
     from troth.train.trainer import train
 
     with joined() as ranks, ExitStack() as stack:
         ranks.once(lambda: lay_out(settings.parallel, settings.model, settings.train, ranks.world))
-        ranks.once(lambda: stack.enter_context(held(out)))
+        ranks.once(lambda: stack.enter_context(held(out, "training")))
         own = tokenizer or start or out / "tokenizer"
         if settings.train.objective == "documents":
-            ranks.once(lambda: _tokenise(documents, settings, own, out))
-            job = _documents(settings, own, out, start)
+            shards = ranks.once(lambda: _shards(documents, settings, own, out))
+            if shards_only:
+                if ranks.first:
+                    print_json({"shards": shards}) if json else console.print(f"Shards: {shards}", soft_wrap=True)
+                return
+            job = _documents(settings, own, out, start, shards)
         else:
             job = _tuning(documents, settings, own, out, start, ranks)
         counts = count_parameters(settings.model)
@@ -112,8 +121,9 @@ def _of_folder(settings: System, folder: Path, changes: list[str]) -> System:
     return settings.model_copy(update={"model": type(shape).model_validate(shape.model_dump() | kept)})
 
 
-def _tokenise(documents: list[str], settings: System, own: Path, out: Path) -> None:
-    """Token shards of the documents, and a tokenizer where there is none; what is there already is kept.
+def _shards(documents: list[str], settings: System, own: Path, out: Path) -> str:
+    """The folder or URL of token shards: what was named, or those of the documents, with a tokenizer where there is
+    none. What is there already is kept.
 
     Raises ValueError where the tokenizer has more tokens than the network.
     """
@@ -121,8 +131,12 @@ def _tokenise(documents: list[str], settings: System, own: Path, out: Path) -> N
     from troth.model.tokenizer import Tokenizer
     from troth.train.documents import read_documents
     from troth.train.mixture import sample
+    from troth.train.ready_shards import bring_tokenizer, find_shards
     from troth.train.shards import write_shards
 
+    if ready := find_shards(documents):
+        _fits(bring_tokenizer(ready, own), own, settings)
+        return ready
     if own == out / "tokenizer" and not (own / "tokenizer_config.json").exists():
         own.mkdir(parents=True, exist_ok=True)
         texts = sample(((name, text) for name, text, _ in read_documents(documents)), settings.data.weights)
@@ -132,15 +146,18 @@ def _tokenise(documents: list[str], settings: System, own: Path, out: Path) -> N
     if not (out / "shards" / "shards.json").exists():
         sizes = write_shards(read_documents(documents), words, out / "shards")
         say(", ".join(f"{name} {size:,} tokens" for name, size in sizes.items()))
+    return str(out / "shards")
 
 
-def _documents(settings: System, own: Path, out: Path, start: Path | None) -> Job:
+def _documents(settings: System, own: Path, out: Path, start: Path | None, shards: str) -> Job:
     from troth.model.tokenizer import Tokenizer
     from troth.train.job import documents_job
 
+    data = settings.data
+    cache = out / "cache" if data.shard_cache is None else Path(data.shard_cache)
     return documents_job(
-        settings.model, settings.train, settings.data.weights, Tokenizer.load(own), out / "shards",
-        settings.data.stages, parallel=settings.parallel, start=start, system=settings,
+        settings.model, settings.train, data.weights, Tokenizer.load(own), shards, data.stages, cache,
+        data.shard_cache_bytes, parallel=settings.parallel, start=start, system=settings,
     )  # fmt: skip
 
 
@@ -164,11 +181,10 @@ def _tuning(files: list[str], settings: System, own: Path, out: Path, start: Pat
         _fits(words, own, settings)
         if (out / "examples" / "examples.json").exists():
             return
-        paths = [Path(file) for file in files]
         if train.objective == "chat":
-            counts = tokenise_chats(paths, template, words, out / "examples", train.answers == "last")
+            counts = tokenise_chats(files, template, words, out / "examples", train.answers == "last")
         else:
-            counts = tokenise_preferences(paths, template, words, out / "examples")
+            counts = tokenise_preferences(files, template, words, out / "examples")
         say(", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items()))
 
     ranks.once(tokenise)
@@ -195,9 +211,10 @@ def _preflight(settings: System, device: str) -> None:
 
     from troth.cli.output import console, say
     from troth.train.health.preflight import run_preflight
-    from troth.train.precision import choose_precision
+    from troth.train.precision import DTYPES, choose_precision
 
-    found = run_preflight(choose_precision(settings.train.precision, device), torch.device(device))
+    dtype = DTYPES[choose_precision(settings.train.precision, device)]
+    found = run_preflight(dtype, torch.device(device))
     if found is not None:
         console.print(found.table())
         for warning in found.warnings():

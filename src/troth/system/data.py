@@ -17,11 +17,15 @@ class Stage(Table):
 class DataTable(Table):
     """`sources` are paths (files or folders), `python` for what the running Python carries, or `library` for the
     pages that Troth ships. `weights` gives the share of training tokens for each collection, by its name; `stages`
-    change the weights in the course of a run."""
+    change the weights in the course of a run. Token shards at a URL are fetched ahead of use into the folder
+    `shard_cache`, on a disk of each machine's own, which holds at most `shard_cache_bytes`; where it is not given, into
+    `cache` in the run folder."""
 
     sources: list[str] = Field(min_length=1)
     weights: dict[str, float] = Field(default_factory=dict)
     stages: list[Stage] = Field(default_factory=list)
+    shard_cache: str | None = None
+    shard_cache_bytes: int = Field(default=2**38, gt=0)
     max_python_bytes: int = Field(default=2_000_000, gt=0)
 
     @model_validator(mode="after")

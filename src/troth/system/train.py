@@ -37,7 +37,9 @@ class TrainTable(Table):
     the same experts, and that of the `mtp_depth` tokens after the next, which in the last `decay` of the steps weighs
     `mtp_decay_weight` where that is given. `fill_in_middle` is the share of sequences trained with a blank. With full
     `activation_checkpointing` a layer keeps its input only and is computed again for its gradient; with selective, it
-    keeps the results of products too. In `float64`, which is for proofs, weights are of that dtype too. `on_spike` says
+    keeps the results of products too. With `precision` float8 the products of attention, dense feed-forwards and shared
+    experts are in 8 bits, where the device has such, and all others in bf16. In `float64`, which is for proofs, weights
+    are of that dtype too. `on_spike` says
     what happens where the loss or the gradient jumps or is no number: this update is left out, the run goes back to its
     last checkpoint and leaves out the data, or it ends. A rank that has not moved for `hang_seconds` is named and, with
     `end_hanging`, ended, so that torchrun starts anew."""
@@ -68,7 +70,7 @@ class TrainTable(Table):
     mtp_decay_weight: float | None = Field(default=None, ge=0)
     mtp_depth: int = Field(default=1, gt=0)
     fill_in_middle: float = Field(default=0.0, ge=0, le=1)
-    precision: Literal["auto", "float32", "bf16", "float64"] = "auto"
+    precision: Literal["auto", "float32", "bf16", "float8", "float64"] = "auto"
     activation_checkpointing: Literal["none", "selective", "full"] = "none"
     checkpoint_every: int = Field(default=200, gt=0)
     keep_checkpoints: int = Field(default=2, gt=0)
@@ -91,6 +93,8 @@ class TrainTable(Table):
             raise ValueError(f"epochs={self.epochs}: for objective chat or preference without batch_ramp; set steps")
         if self.objective == "preference" and (self.mtp_weight or self.batch_ramp):
             raise ValueError("objective='preference': goes without mtp_weight and batch_ramp; leave both at 0")
+        if self.lora is not None and self.precision == "float8":
+            raise ValueError("precision='float8': goes without lora, whose layers are computed in bf16; use bf16")
         if self.lora is not None and self.mtp_weight:
             raise ValueError(f"mtp_weight={self.mtp_weight}: with lora only adapters learn; leave it at 0")
         return self

@@ -5,7 +5,7 @@ The examples of preferences come in pairs, the chosen one first.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,53 +16,51 @@ from troth.train.messages import Chat, ChatPair, read_chats, read_preferences
 
 
 def tokenise_chats(
-    files: Iterable[Path], template: ChatTemplate, tokenizer: Tokenizer, folder: Path, last_only: bool = False
+    sources: Sequence[str], template: ChatTemplate, tokenizer: Tokenizer, folder: Path, last_only: bool = False
 ) -> dict[str, int]:
-    """Tokenise the chats of JSON-lines files into `folder`; return the numbers of `chats`, of `examples` (more, where
-    the template writes past turns anew), of their `tokens` and of the `answer_tokens` among these.
+    """Tokenise the chats of files, folders and URLs into `folder`; return the numbers of `chats`, of `examples` (more,
+    where the template writes past turns anew), of their `tokens` and of the `answer_tokens` among these.
 
-    Raises ValueError naming file and line where a chat is not in form or the template refuses it.
+    Raises ValueError naming file and line or row where a chat is not in form or the template refuses it.
     """
     chats = 0
 
     def examples() -> Iterator[Example]:
         nonlocal chats
-        for path in files:
-            for place, chat in read_chats(path, last_only):
-                chats += 1
-                yield from _rendered(place, chat, template)
+        for place, chat in read_chats(sources, last_only):
+            chats += 1
+            yield from _rendered(place, chat, template)
 
     counts = _write(examples(), tokenizer, folder)
     return {"chats": chats} | counts
 
 
 def tokenise_preferences(
-    files: Iterable[Path], template: ChatTemplate, tokenizer: Tokenizer, folder: Path
+    sources: Sequence[str], template: ChatTemplate, tokenizer: Tokenizer, folder: Path
 ) -> dict[str, int]:
-    """Tokenise the preferences of JSON-lines files into `folder`; return the numbers of `pairs`, `examples`, `tokens`
-    and `answer_tokens`. Text begins and ends with the end-of-text token, as documents do.
+    """Tokenise the preferences of files, folders and URLs into `folder`; return the numbers of `pairs`, `examples`,
+    `tokens` and `answer_tokens`. Text begins and ends with the end-of-text token, as documents do.
 
-    Raises ValueError naming file and line where a preference is not in form or the template refuses it.
+    Raises ValueError naming file and line or row where a preference is not in form or the template refuses it.
     """
     pairs = 0
 
     def examples() -> Iterator[Example]:
         nonlocal pairs
-        for path in files:
-            for place, pair in read_preferences(path):
-                pairs += 1
-                if isinstance(pair, ChatPair):
-                    for chat in (pair.chosen, pair.rejected):
-                        found = _rendered(place, chat, template)
-                        if len(found) > 1:
-                            told = "the chat template writes past answers anew, so only one can be compared"
-                            raise ValueError(f"{place}: {told}; leave one turn of the assistant behind the prompt")
-                        yield found[0]
-                else:
-                    before = [tokenizer.end_of_text, *tokenizer.encode(pair.prompt)]
-                    for text in (pair.chosen, pair.rejected):
-                        after = [*tokenizer.encode(text), tokenizer.end_of_text]
-                        yield Example(before + after, [False] * len(before) + [True] * len(after))
+        for place, pair in read_preferences(sources):
+            pairs += 1
+            if isinstance(pair, ChatPair):
+                for chat in (pair.chosen, pair.rejected):
+                    found = _rendered(place, chat, template)
+                    if len(found) > 1:
+                        told = "the chat template writes past answers anew, so only one can be compared"
+                        raise ValueError(f"{place}: {told}; leave one turn of the assistant behind the prompt")
+                    yield found[0]
+            else:
+                before = [tokenizer.end_of_text, *tokenizer.encode(pair.prompt)]
+                for text in (pair.chosen, pair.rejected):
+                    after = [*tokenizer.encode(text), tokenizer.end_of_text]
+                    yield Example(before + after, [False] * len(before) + [True] * len(after))
 
     counts = _write(examples(), tokenizer, folder)
     return {"pairs": pairs} | counts

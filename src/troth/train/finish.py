@@ -1,13 +1,19 @@
-"""The end of a run: its model as a folder, and the adapters that were learned as one of their own."""
+"""The end of a run: its model as a folder, and the adapters that were learned as one of their own, which may also be
+had before."""
 
-from collections.abc import Iterable
+import json
+import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 
+from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
 from troth.model.mtp import MTP
+from troth.system import LoRATable, TrainTable
 from troth.train.adapters import save_adapters
+from troth.train.checkpoints import Checkpoints
 from troth.train.export import export
 from troth.train.job import Job
 from troth.train.lora import adapt, adapters, lora_names, merged
@@ -36,9 +42,7 @@ def finish(job: Job, run: Path, network: Network) -> None:
     tensors: _Tensors
     if job.train.lora is not None:
         assert job.start is not None
-        lora = job.train.lora
-        adapt(decoder, lora_names(job.model, lora.patterns), lora.rank, lora.alpha, device="cpu")
-        own = dict(adapters(decoder))
+        own = _adapt(decoder, job.train.lora)
         for name, tensor in learned(network.decoders[0], dict(own)):
             own[name].copy_(tensor)
         save_adapters(decoder, run / "adapters", str(job.start))
@@ -50,3 +54,42 @@ def finish(job: Job, run: Path, network: Network) -> None:
         tensors = learned(network.decoders[0], expected)
     ahead = None if network.mtp is None else learned(network.mtp, mtp.state_dict())
     export(job.model, tensors, job.tokenizer, run / "model", chat_template=job.chat_template, mtp=ahead)
+
+
+@torch.no_grad()
+def export_adapters(run: Path, folder: Path, say: Callable[[str], None]) -> int:
+    """Write the adapters that a run has learned so far into `folder`, as PEFT has them, and return how many steps these
+    are from; before the run has ended, those of its newest checkpoint.
+
+    Raises ValueError where the run has no adapters or no whole checkpoint yet; `say` is told of checkpoints that are
+    passed over.
+    """
+    path = run / "run.json"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        model, train = ModelConfig.model_validate(settings["model"]), TrainTable.model_validate(settings["train"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not the record of a run ({str(error).splitlines()[0]})") from error
+    if train.lora is None:
+        raise ValueError(f"{run}: learns whole weights, not adapters (train.lora)")
+    if (run / "model").exists():
+        shutil.copytree(run / "adapters", folder, dirs_exist_ok=True)
+        return train.steps
+    with torch.device("meta"):
+        decoder = Decoder(model)
+    own = _adapt(decoder, train.lora)
+    checkpoints = Checkpoints(run / "checkpoints", keep=train.keep_checkpoints)
+    try:
+        step = checkpoints.load({f"model.{name}": tensor.detach() for name, tensor in own.items()}, say)
+    finally:
+        checkpoints.close()
+    if not step:
+        raise ValueError(f"{run}: has no checkpoint yet")
+    save_adapters(decoder, folder, settings["data"]["start"])
+    return step
+
+
+def _adapt(decoder: Decoder, lora: LoRATable) -> dict[str, torch.nn.Parameter]:
+    """Give a decoder on the meta device the adapters of a run, and return them; they are not filled."""
+    adapt(decoder, lora_names(decoder.config, lora.patterns), lora.rank, lora.alpha, device="cpu")
+    return dict(adapters(decoder))

@@ -12,7 +12,7 @@ from troth.system import ParallelTable, Stage, System, TrainTable
 from troth.train.batches import Batch, Batches
 from troth.train.lora import lora_names
 from troth.train.schedule import rows_before
-from troth.train.shards import open_shards
+from troth.train.shards import CACHE_BYTES, open_shards
 
 ALONE = ParallelTable()
 
@@ -59,11 +59,11 @@ class Job:
 
 def documents_job(
     model: ModelConfig, train: TrainTable, weights: Mapping[str, float], tokenizer: Tokenizer, shards: str | Path,
-    stages: Sequence[Stage] = (), cache: Path | None = None, **more: Any,
+    stages: Sequence[Stage] = (), cache: Path | None = None, cache_bytes: int = CACHE_BYTES, **more: Any,
 ) -> Job:  # fmt: skip
     """Learn the documents in a folder or at a URL of token shards, read by `weights`, which `stages` change; `more` are
-    further fields of the job. From a URL shards are kept in the folder `cache`."""
-    collections = open_shards(shards, cache)
+    further fields of the job. From a URL shards are kept in the folder `cache`, at most `cache_bytes` of them."""
+    collections = open_shards(shards, cache, cache_bytes)
     rows = Batches(
         collections, weights, tokenizer, time=train.sequence_length, fill_in_middle=train.fill_in_middle,
         seed=train.seed, rows=rows_before(train.steps, train), stages=stages,

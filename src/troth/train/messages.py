@@ -1,18 +1,20 @@
-"""Chats and preferences as JSON lines, in the forms that TRL, Axolotl and OpenAI's fine-tuning read.
+"""Chats and preferences as rows (`sources`), in the forms that TRL, Axolotl and OpenAI's fine-tuning read.
 
 A chat is `{"messages": [{"role", "content", …}, …], "tools": […]}`; a preference `{"prompt", "chosen", "rejected"}`,
 each a list of messages or all plain text, and without `prompt` what both answers begin with is it.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
+
+from troth.train.sources import read_rows
 
 _ROLES = "system", "user", "assistant", "tool"
 _REASONING = "reasoning_content", "reasoning", "thinking"
 _KNOWN = ("role", "content", "name", "tool_calls", "tool_call_id", "weight", *_REASONING)
+_BESIDE = "tools", "chat_template_kwargs"
 _LINE = dict[str, Any]
 
 
@@ -44,52 +46,32 @@ class ChatPair:
     rejected: Chat
 
 
-def read_chats(path: Path, last_only: bool = False) -> Iterator[tuple[str, Chat]]:
-    """The chats of a file, one a line, each with its place for messages; all turns of the assistant are to be learned
-    but those of `weight` 0, or with `last_only` the last of these.
+def read_chats(sources: Sequence[str], last_only: bool = False) -> Iterator[tuple[str, Chat]]:
+    """The chats of files, folders and URLs as `read_rows` takes them, each with its place for messages; all turns of
+    the assistant are to be learned but those of `weight` 0, or with `last_only` the last of these.
 
-    Raises ValueError naming file, line and what is wrong there.
+    Raises ValueError naming file, line or row and what is wrong there.
     """
-    for place, line in _lines(path):
+    for row in read_rows(sources, ("messages",), _BESIDE):
         try:
-            yield place, _chat(line, last_only)
+            yield row.place, _chat(row.values, last_only)
         except ValueError as error:
-            raise ValueError(f"{place}: {error}") from error
+            raise ValueError(f"{row.place}: {error}") from error
 
 
-def read_preferences(path: Path) -> Iterator[tuple[str, TextPair | ChatPair]]:
-    """The preferences of a file, one a line, each with its place for messages.
+def read_preferences(sources: Sequence[str]) -> Iterator[tuple[str, TextPair | ChatPair]]:
+    """The preferences of files, folders and URLs as `read_rows` takes them, each with its place for messages.
 
-    Raises ValueError naming file, line and what is wrong there.
+    Raises ValueError naming file, line or row and what is wrong there.
     """
-    for place, line in _lines(path):
+    for row in read_rows(sources, ("chosen", "rejected"), ("prompt", *_BESIDE)):
         try:
-            yield place, _preference(line)
+            yield row.place, _preference(row.values)
         except ValueError as error:
-            raise ValueError(f"{place}: {error}") from error
-
-
-def _lines(path: Path) -> Iterator[tuple[str, _LINE]]:
-    """Each line that is not empty as an object, with its place for messages."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, text in enumerate(file, 1):
-                if text.strip():
-                    place = f"{path}:{number}"
-                    try:
-                        line = json.loads(text)
-                    except ValueError as error:
-                        raise ValueError(f"{place}: not JSON ({error})") from error
-                    if not isinstance(line, dict):
-                        raise ValueError(f"{place}: a {type(line).__name__}, not an object")
-                    yield place, line
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable ({error})") from error
+            raise ValueError(f"{row.place}: {error}") from error
 
 
 def _chat(line: _LINE, last_only: bool) -> Chat:
-    if "messages" not in line:
-        raise ValueError(f"no key 'messages', only {', '.join(map(repr, line)) or 'an empty object'}")
     messages = _messages(line["messages"], "messages")
     answers = [
         i
@@ -102,11 +84,8 @@ def _chat(line: _LINE, last_only: bool) -> Chat:
 
 
 def _preference(line: _LINE) -> TextPair | ChatPair:
-    for key in ("chosen", "rejected"):
-        if key not in line:
-            raise ValueError(f"no key {key!r}, only {', '.join(map(repr, line)) or 'an empty object'}")
     chosen, rejected, prompt = line["chosen"], line["rejected"], line.get("prompt")
-    kinds = {type(part) for part in (chosen, rejected, prompt) if part is not None}
+    kinds = {type(part) for part in (chosen, rejected, *([] if prompt is None else [prompt]))}
     if kinds == {str}:
         if prompt is None:
             shared = _shared(chosen, rejected)
@@ -196,7 +175,7 @@ def _call(call: Any, name: str) -> dict[str, Any]:
 
 
 def _tools(line: _LINE) -> list[dict[str, Any]] | None:
-    """Functions as JSON schemas; tables without nested columns hold them as JSON text."""
+    """Functions as JSON schemas, or as JSON text, which tables may hold them as."""
     tools = line.get("tools")
     if isinstance(tools, str):
         try:

@@ -18,7 +18,8 @@ class Metrics:
     `dead_experts` got under a hundredth of an even share; rates are of the last interval, over all ranks. `mfu` is the
     model FLOPs utilisation, None where the peak was not measured; `tokens` were read since the first step, in `seconds`
     of training. `figures` are what the objective reports besides, and stand in the log by their names: of preferences
-    the implicit rewards of both answers, their margin and the share of pairs in which the chosen one is ahead."""
+    the implicit rewards of both answers, their margin and the share of pairs in which the chosen one is ahead, of
+    multi-token prediction its loss."""
 
     step: int
     steps: int

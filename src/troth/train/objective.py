@@ -18,9 +18,16 @@ from troth.train.parallel.context_parallel import ContextParallel, times_of
 from troth.train.parallel.mesh import Mesh
 from troth.train.preference import answer_log_probs, dpo_loss
 
-FIGURES = "chosen_reward", "rejected_reward", "margin", "accuracy"
-"""Of preferences: the implicit rewards of both answers, how far the chosen one is ahead and how often it is; means over
-the pairs."""
+_OF_PREFERENCES = "chosen_reward", "rejected_reward", "margin", "accuracy"
+"""The implicit rewards of both answers, how far the chosen one is ahead and how often it is; means over the pairs."""
+
+
+def figure_names(train: TrainTable) -> tuple[str, ...]:
+    """What is reported of a step beside the loss: of preferences how answers compare, of multi-token prediction its own
+    loss, the mean over the depths before it is weighed."""
+    if train.objective == "preference":
+        return _OF_PREFERENCES
+    return ("mtp_loss",) if train.mtp_weight else ()
 
 
 @dataclass(frozen=True)
@@ -46,8 +53,8 @@ class Objective(nn.Module):
     The loss [1] is a sum over this rank's targets divided by `count`, the number of targets of the whole batch. With
     `mtp` its gradient is also that of multi-token prediction, `mtp_weight` times the mean over the depths.
 
-    Of preferences the sum is over pairs, and `figures` are added up until someone takes them. Where ranks have some
-    times of a row each, all know the whole answers, and each has its share of the loss.
+    Of preferences the sum is over pairs. Where ranks have some times of a row each, all know the whole answers, and
+    each has its share of the loss. `figures` (see `figure_names`) are added up until someone takes them.
     """
 
     def __init__(
@@ -56,7 +63,7 @@ class Objective(nn.Module):
         super().__init__()
         self.decoder, self.call, self.share, self.mesh = decoder, call, share, mesh
         self.z_loss, self.preference = train.z_loss, train.preference
-        known, device = len(FIGURES) if train.objective == "preference" else 0, share.tokens_S.device
+        known, device = len(figure_names(train)), share.tokens_S.device
         self.figures = torch.zeros(known, dtype=torch.float64, device=device)
         self.mtp, self.mtp_weight = mtp, 0.0
         self.count = 1
@@ -88,7 +95,9 @@ class Objective(nn.Module):
             embedded_BKSD = self.call(self.decoder.embed_tokens, ahead_BKS)
             depths = self.mtp(h_BSD, embedded_BKSD, positions, attend, self.call)
             losses = [self._loss(h, targets, 0.0) for h, targets in zip(depths, targets_BKS.unbind(1), strict=True)]
-            loss = with_gradient_of(loss, self.mtp_weight * torch.stack(losses).mean())
+            mtp_loss = torch.stack(losses).mean()
+            self.figures += mtp_loss.detach()
+            loss = with_gradient_of(loss, self.mtp_weight * mtp_loss)
         return loss.expand(1).clone()
 
     def _answers(

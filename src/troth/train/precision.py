@@ -14,14 +14,21 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 
 from troth.model.decoder import Call, DecoderLayer
 from troth.model.moe import MoE
+from troth.train.float8 import has_float8
 
-DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "float64": torch.float64}
+DTYPES = {
+    "float32": torch.float32, "bf16": torch.bfloat16, "float64": torch.float64, "float8": torch.bfloat16,
+}  # fmt: skip
+"""The type of products; under float8 that of what `float8` leaves."""
 
 
-def choose_precision(setting: str, device: str) -> torch.dtype:
-    """The dtype of products: as set, or, for `auto`, the faster of float32 and bf16 on a small product here."""
+def choose_precision(setting: str, device: str) -> str:
+    """The precision of products, one of `DTYPES`: as set, or, for `auto`, the faster of float32 and bf16 on a small
+    product here. Raises ValueError where this device has no 8-bit products."""
+    if setting == "float8" and not has_float8(device):
+        raise ValueError(f"train.precision='float8': {_named(device)} has no 8-bit products; bf16 would do")
     if setting != "auto":
-        return DTYPES[setting]
+        return setting
 
     def seconds(dtype: torch.dtype) -> float:
         x = torch.ones(1024, 512, dtype=dtype, device=device)
@@ -32,7 +39,11 @@ def choose_precision(setting: str, device: str) -> torch.dtype:
             times.append(time.perf_counter() - start)
         return min(times)
 
-    return torch.bfloat16 if seconds(torch.bfloat16) < seconds(torch.float32) else torch.float32
+    return "bf16" if seconds(torch.bfloat16) < seconds(torch.float32) else "float32"
+
+
+def _named(device: str) -> str:
+    return torch.cuda.get_device_name() if device == "cuda" else f"this {device.upper()}"
 
 
 def training_call(cast_to: torch.dtype | None, recompute: str) -> Call:
@@ -57,7 +68,7 @@ def training_call(cast_to: torch.dtype | None, recompute: str) -> Call:
     return call
 
 
-_KEPT = {torch.ops.aten.mm.default, torch.ops.aten._grouped_mm.default}
+_KEPT = {torch.ops.aten.mm.default, torch.ops.aten._grouped_mm.default, torch.ops.aten._scaled_mm.default}
 """What selective recomputation does not do twice: products are dear, and their results no larger than others."""
 
 

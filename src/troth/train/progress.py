@@ -13,6 +13,8 @@ def line(m: Metrics) -> str:
     state = f"load {m.load_entropy:.2f}{dead}"
     if "accuracy" in m.figures:
         state = f"margin {m.figures['margin']:.2f}  accuracy {m.figures['accuracy']:.0%}"
+    if "mtp_loss" in m.figures:
+        state = f"mtp {m.figures['mtp_loss']:.2f}  {dead.removeprefix(', ') or state}"
     return (
         f"step {m.step}/{m.steps}  loss {m.loss:.3f}  {rate} tokens/s{mfu}  "
         f"{state}  {duration(m.seconds_left)} left"

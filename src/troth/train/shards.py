@@ -19,9 +19,10 @@ import numpy as np
 
 from troth.model.tokenizer import Tokenizer
 from troth.train.cache import Cache
+from troth.train.ready_shards import keep_tokenizer
 from troth.train.shard_file import GrowingFile, Shard, ShardFile
 
-FILE_BYTES = 2**28
+FILE_BYTES, CACHE_BYTES = 2**28, 2**38
 GROUP = 4
 """So many files of a collection are read at a time, their documents shuffled together (`stream`)."""
 _PARTS = 4
@@ -93,7 +94,7 @@ class Collection:
         self.store.ahead(self.name, [self.files[file] for file in files])
 
 
-def open_shards(folder: str | Path, cache: Path | None = None, cache_bytes: int = 2**38) -> dict[str, Collection]:
+def open_shards(folder: str | Path, cache: Path | None = None, cache_bytes: int = CACHE_BYTES) -> dict[str, Collection]:
     """The shards of a folder by collection.
 
     A local folder is mapped in place. From an fsspec URL (`s3://...`, or `file://...` for a slow shared disk) files are
@@ -134,7 +135,7 @@ def write_shards(
     documents: Iterable[tuple[str, str] | tuple[str, str, float]], tokenizer: Tokenizer, folder: Path,
     report: Callable[[int, int], None] = lambda documents, tokens: None, file_bytes: int = FILE_BYTES,
 ) -> dict[str, int]:  # fmt: skip
-    """Tokenise (collection, text, weight) into `folder` and return the tokens of each collection.
+    """Tokenise (collection, text, weight) into `folder`, the tokenizer beside; return the tokens of each collection.
 
     The weight, 1 where there is none, says how often a document is read next to the others of its collection. Every
     document begins with the end-of-text token, so that the first real token has something to follow. Documents are
@@ -163,6 +164,7 @@ def write_shards(
             take()
     if not done:
         raise ValueError(f"{folder}: there are no documents to tokenise")
+    keep_tokenizer(tokenizer, folder)
     return writer.close()
 
 

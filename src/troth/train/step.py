@@ -9,7 +9,7 @@ import torch.distributed as dist
 from troth.system import TrainTable
 from troth.train.batches import Batch
 from troth.train.clip import clip, sum_of_squares
-from troth.train.objective import FIGURES
+from troth.train.objective import figure_names
 from troth.train.parallel.network import Network
 from troth.train.parallel.replica_groups import ReplicaGroups
 from troth.train.preference import PreferenceBatch
@@ -73,5 +73,5 @@ def step(
     drop_gradients(network.weights)
     # Under adapters the experts' biases stay as they are, as all that is not an adapter does.
     shares = network.balance(train.balance_rate if updated and not network.adapted else 0.0)
-    figures = dict(zip(FIGURES, sums[2:].tolist(), strict=True)) if len(sums) > 2 else {}
+    figures = dict(zip(figure_names(train), sums[2:].tolist(), strict=True))
     return Outcome(*loss_and_norm, updated, shares, figures)

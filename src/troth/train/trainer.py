@@ -245,8 +245,8 @@ def _open(run: Path, job: Job, device: str) -> dict[str, Any]:
         # Their checkpoints and the answers' first log-probabilities mean nothing beside other weights.
         start["start_weights"] = fingerprint(sorted(job.start.glob("*.safetensors")))
     record = open_run(run, job.model, job.train, job.data | start, job.system)
+    precision = choose_precision(job.train.precision, device)
     if "precision" not in record:
-        dtype = choose_precision(job.train.precision, device)
-        record["precision"] = next(name for name, known in DTYPES.items() if known == dtype)
+        record["precision"] = precision
         save_record(run / "run.json", record)
     return record

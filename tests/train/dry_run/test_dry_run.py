@@ -24,6 +24,7 @@ CASES = {
     2: [
         ({"tp": 2}, {"activation_checkpointing": "full"}),
         ({"cp": 2, "micro_batches": 4}, {"precision": "bf16"}),
+        ({"dp_shard": 2}, {"precision": "float8"}),
     ],
     4: [
         ({"tp": 2, "ep": 2, "dp_shard": 2}, {}),

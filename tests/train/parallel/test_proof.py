@@ -9,7 +9,7 @@ import torch
 from troth.model.families.weights import load_weights
 from troth.model.mtp import load_mtp
 
-from .conftest import case, deviation
+from .conftest import case, deviation, reports
 
 ALONE_ON_TWO = [
     {"dp_replicate": 2},
@@ -86,6 +86,18 @@ def test_in_float32_too(alone, over_ranks, small, proof, tmp_path):
     """With grouped products, and rounding that differs with the order of sums."""
     gentle = partial(proof, muon_lr=0.004, adam_lr=5e-4)
     check(2, ALONE_ON_TWO[:6], "float32", 1e-4, alone, over_ranks, small, gentle, tmp_path)
+
+
+@pytest.mark.slow
+def test_in_float8_each_rank_scales_what_it_has(alone, over_ranks, small, proof, tmp_path):
+    """So the rounding differs, and no more than that."""
+    settings = proof(precision="float8", muon_lr=0.004, adam_lr=5e-4)
+    layouts = [{"dp_shard": 2}, {"tp": 2}, {"cp": 2}, {"pp": 2, "micro_batches": 4}]
+    over_ranks(2, [case(tmp_path / str(n), small, settings, layout) for n, layout in enumerate(layouts)])
+    expected = [report["loss"] for report in reports(alone(settings))]
+    for n, layout in enumerate(layouts):
+        found = [report["loss"] for report in reports(tmp_path / str(n))]
+        assert found == pytest.approx(expected, rel=3e-3), layout
 
 
 def test_multi_token_prediction_is_exported_from_ranks(over_ranks, run_training, small, proof, tmp_path):

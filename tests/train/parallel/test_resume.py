@@ -33,11 +33,22 @@ def test_stopped_and_continued_over_ranks_is_the_same_to_the_bit(over_ranks, sma
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", [{"tp": 2, "ep": 2}, {"pp": 2, "micro_batches": 2}, {"dp_shard": 2}])
-def test_a_run_from_a_folder_starts_with_its_weights(run_training, over_ranks, small, proof, tmp_path, layout):
-    first = run_training(tmp_path / "first", proof(steps=5), model=small)
-    alone = run_training(tmp_path / "alone", proof(steps=3), model=small, start=first)
-    over_ranks(2, [case(tmp_path / "run", small, proof(steps=3), layout, start=str(first))])
+@pytest.mark.parametrize(
+    ("layout", "mtp_weight"),
+    [({"pp": 2, "micro_batches": 2}, 0.0), ({"dp_shard": 2}, 0.3), ({"tp": 2, "ep": 2}, 0.3)],
+)
+def test_a_run_from_a_folder_starts_with_its_weights(
+    run_training, over_ranks, small, proof, tmp_path, layout, mtp_weight
+):
+    """And with those of the modules of multi-token prediction beside them."""
+    settings = proof(steps=3, mtp_weight=mtp_weight)
+    first = run_training(tmp_path / "first", proof(steps=5, mtp_weight=mtp_weight), model=small)
+    alone = run_training(tmp_path / "alone", settings, model=small, start=first)
+    over_ranks(2, [case(tmp_path / "run", small, settings, layout, start=str(first))])
+    if mtp_weight:
+        found, expected = ([report["mtp_loss"] for report in reports(tmp_path / run)] for run in ("run", "alone"))
+        assert found == pytest.approx(expected, abs=1e-9)
+        assert found[0] < reports(tmp_path / "first")[0]["mtp_loss"]
     assert deviation(tmp_path / "run", tmp_path / "alone") < 1e-9
     assert reports(alone.parent)[0]["loss"] < reports(tmp_path / "first")[0]["loss"]
     assert load_weights(tmp_path / "run" / "model").config == small

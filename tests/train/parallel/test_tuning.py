@@ -40,7 +40,7 @@ def folders(tokenizer, tmp_path_factory):
     template = ChatTemplate(conversation_template(), tokenizer)
     for name, lines, write in (("chat", CHATS, tokenise_chats), ("preference", PAIRS, tokenise_preferences)):
         (home / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        write([home / f"{name}.jsonl"], template, tokenizer, home / name)
+        write([str(home / f"{name}.jsonl")], template, tokenizer, home / name)
     return home
 
 

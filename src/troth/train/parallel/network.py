@@ -10,6 +10,7 @@ from troth.model.initialise import initialise
 from troth.model.moe import MoE
 from troth.model.mtp import MTP
 from troth.system import Layout, TrainTable
+from troth.train.float8 import to_float8
 from troth.train.lora import adapt, fill_adapters, lora_names
 from troth.train.objective import Objective, Share, look_ahead
 from troth.train.parallel.mesh import Mesh
@@ -49,6 +50,9 @@ class Network:
                 decoder = Decoder(config, part).to(wide).train()
                 with_mtp = decoder.last and train.mtp_weight > 0
                 mtp = MTP(config, train.mtp_depth).to(wide).train() if with_mtp else None
+            if train.precision == "float8":
+                for converted in (decoder, *([] if mtp is None else [mtp])):
+                    to_float8(converted)
             if train.lora is not None:
                 here = dict(decoder.named_modules())
                 adapt(decoder, [name for name in adapted if name in here], train.lora.rank, train.lora.alpha)
@@ -140,8 +144,7 @@ class Network:
         return found
 
     def take_figures(self) -> torch.Tensor:
-        """This rank's part of the figures, named `FIGURES`, of the batch since they were taken last; empty but for
-        preferences."""
+        """This rank's part of the figures, by `figure_names`, of the batch since they were taken last."""
         total = torch.stack([objective.figures for objective in self.objectives]).sum(0)
         for objective in self.objectives:
             objective.figures.zero_()

@@ -1,6 +1,6 @@
 """Weights from a Hugging Face folder: each rank reads what it holds of them, one tensor at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -12,12 +12,14 @@ from troth.model.decoder import Decoder
 from troth.model.families.configs import FAMILIES, read_config
 from troth.model.families.folder import TensorFolder
 from troth.model.families.weights import read_tensors, stored_shapes, stores_experts_apart
+from troth.model.mtp import FOLDER
 from troth.train.parallel.network import Network
 
 
 @torch.no_grad()
 def start_from(folder: Path, network: Network) -> None:
-    """Fill a network from a folder of its own shape.
+    """Fill a network from a folder of its own shape, and its multi-token prediction from the modules beside it there,
+    as many depths as both have.
 
     Raises ValueError naming the first key in which the shapes differ, or the tensor that is missing or left over.
     """
@@ -34,16 +36,28 @@ def start_from(folder: Path, network: Network) -> None:
         for name, tensor in decoder.state_dict().items():
             if ".lora_" in name or (config.tie_word_embeddings and name == "lm_head.weight"):
                 continue
-            if not isinstance(tensor, DTensor):
-                read_tensors(files, config, [(name, tensor)])
-            elif tensor.dim() > 2 and stores_experts_apart(config):
+            if isinstance(tensor, DTensor) and tensor.dim() > 2 and stores_experts_apart(config):
                 _read_experts(files, config, name, tensor)
             else:
-                whole = torch.empty(tensor.shape, dtype=tensor.dtype)
-                read_tensors(files, config, [(name, whole)])
-                whole = whole.to(tensor.device)
-                part = distribute_tensor(whole, tensor.device_mesh, tensor.placements, src_data_rank=None)
-                tensor.to_local().copy_(part.to_local())
+                _fill(name, tensor, lambda name, whole: read_tensors(files, config, [(name, whole)]))
+    if network.mtp is not None and (folder / FOLDER).exists():
+        ahead = TensorFolder(folder / FOLDER)
+        depths = {name.split(".")[1] for name in ahead.place}
+        for name, tensor in network.mtp.state_dict().items():
+            if name.split(".")[1] in depths:
+                _fill(name, tensor, lambda name, whole: ahead.read([(name, whole, whole.shape)]))
+
+
+def _fill(name: str, tensor: torch.Tensor, read: Callable[[str, torch.Tensor], object]) -> None:
+    """Fill what this rank holds of a tensor, given what fills a whole one of this name."""
+    if not isinstance(tensor, DTensor):
+        read(name, tensor)
+        return
+    whole = torch.empty(tensor.shape, dtype=tensor.dtype)
+    read(name, whole)
+    whole = whole.to(tensor.device)
+    part = distribute_tensor(whole, tensor.device_mesh, tensor.placements, src_data_rank=None)
+    tensor.to_local().copy_(part.to_local())
 
 
 def folder_tensors(folder: Path, config: ModelConfig) -> Iterator[tuple[str, torch.Tensor]]:

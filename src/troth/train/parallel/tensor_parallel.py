@@ -14,11 +14,11 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
-from torch.nn.functional import linear
 
 from troth.model.decoder import DecoderLayer
 from troth.model.experts import here
 from troth.model.moe import FeedForward
+from troth.train.float8 import Product, product_of
 from troth.train.parallel.collectives import gather, sum_and_share
 
 _BY_ROWS = "q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "q_b_proj", "kv_b_proj"
@@ -36,7 +36,8 @@ def share_out(layer: DecoderLayer, mesh: DeviceMesh) -> list[nn.Module]:
             if name in _BY_ROWS + _BY_COLUMNS:
                 assert isinstance(module, nn.Linear)
                 place = Shard(0 if name in _BY_ROWS else 1)
-                part = _PartOfLinear(distribute_tensor(module.weight.detach(), mesh, [place], src_data_rank=None))
+                weight = distribute_tensor(module.weight.detach(), mesh, [place], src_data_rank=None)
+                part = _PartOfLinear(weight, product_of(module, weight.to_local()))
                 setattr(block, name, part)
                 shared.append(part)
         _gather_and_share(block, mesh.get_group())
@@ -46,12 +47,12 @@ def share_out(layer: DecoderLayer, mesh: DeviceMesh) -> list[nn.Module]:
 class _PartOfLinear(nn.Module):
     """The product with this rank's part of a matrix, whose weight keeps its name."""
 
-    def __init__(self, weight: DTensor):
+    def __init__(self, weight: DTensor, product: Product):
         super().__init__()
-        self.weight = nn.Parameter(weight)
+        self.weight, self.product = nn.Parameter(weight), product
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return linear(x, here(self.weight))
+        return self.product(x, here(self.weight))
 
 
 def _gather_and_share(block: nn.Module, group: dist.ProcessGroup) -> None:

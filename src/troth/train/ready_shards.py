@@ -1,0 +1,74 @@
+"""Token shards that are there already, here or at an fsspec URL, and the tokenizer that they were written with."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from troth.model.tokenizer import Tokenizer, to_json
+
+INDEX, TOKENIZER = "shards.json", "tokenizer.json"
+
+
+def find_shards(sources: Sequence[str]) -> str | None:
+    """The folder or URL of token shards among sources, None where these are documents.
+
+    Raises ValueError naming it where it does not stand alone: what a run reads is one folder of shards or documents.
+    """
+    found = [source for source in sources if _has(source, INDEX)]
+    if found and len(sources) > 1:
+        raise ValueError(f"{found[0]}: holds token shards, which a run reads alone; leave out the other sources")
+    return found[0] if found else None
+
+
+def keep_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Write it beside the shards that it made."""
+    (folder / TOKENIZER).write_text(json.dumps(to_json(tokenizer), ensure_ascii=False), encoding="utf-8")
+
+
+def bring_tokenizer(shards: str, own: Path) -> Tokenizer:
+    """The tokenizer in the folder `own`, which comes from the shards where there is none yet.
+
+    Raises ValueError where neither has one, or where the shards were written with another.
+    """
+    theirs = None
+    if _has(shards, TOKENIZER):
+        theirs = own.with_name(f"{own.name}.shards")
+        theirs.mkdir(parents=True, exist_ok=True)
+        (theirs / TOKENIZER).write_bytes(_read(shards, TOKENIZER))
+    try:
+        wrote = None if theirs is None else Tokenizer.load(theirs)
+    finally:
+        if theirs is not None:
+            (theirs / TOKENIZER).unlink()
+            theirs.rmdir()
+    if not (own / TOKENIZER).exists():
+        if wrote is None:
+            raise ValueError(f"{shards}: has no {TOKENIZER}; name the folder of the one it was written with")
+        own.mkdir(parents=True, exist_ok=True)
+        wrote.save(own)
+    words = Tokenizer.load(own)
+    # A model that was tuned on chats has further special tokens, behind those that the shards know.
+    if wrote is not None and (wrote.ranks != words.ranks or not wrote.special.items() <= words.special.items()):
+        raise ValueError(f"{shards}: was written with another tokenizer than {own}")
+    return words
+
+
+def _has(folder: str, name: str) -> bool:
+    import fsspec
+
+    try:
+        fs, path = fsspec.core.url_to_fs(folder)
+        return bool(fs.exists(f"{path.rstrip('/')}/{name}"))
+    except Exception:  # Every file system has errors of its own; whoever reads the folder names it.
+        return False
+
+
+def _read(folder: str, name: str) -> bytes:
+    import fsspec
+
+    try:
+        with fsspec.open(f"{folder.rstrip('/')}/{name}") as file:
+            data: bytes = file.read()
+    except Exception as error:  # Every file system has errors of its own.
+        raise ValueError(f"{folder}: its {name} cannot be read ({error!r})") from error
+    return data
