@@ -161,13 +161,14 @@ def _print_decision(row: dict[str, Any]) -> None:
     from troth.cli.output import console
 
     limit = f", limit {row['limit']:.4g}" if row["limit"] else ""
+    of = f" of {_plain(row['replacement'])}" if row["stage"] == "duplicates" and row["replacement"] else ""
     console.print(
-        f"  {row['stage']}: {row['label']}, {_plain(row['rule'])} (value {row['value']:.4g}{limit}), "
+        f"  {row['stage']}: {row['label']}, {_plain(row['rule'])}{of} (value {row['value']:.4g}{limit}), "
         f"generation {row['generation']}",
         soft_wrap=True,
     )
     if row["text"]:
-        put = f" → “{_plain(_cut(row['replacement']))}”" if row["replacement"] else ""
+        put = f" → “{_plain(_cut(row['replacement']))}”" if row["replacement"] and not of else ""
         console.print(f"    “{_plain(_cut(row['text']))}”{put}", soft_wrap=True)
 
 
