@@ -43,6 +43,7 @@ from troth.curate.validate.stages import (
     opinions_part,
     verdicts_part,
 )
+from troth.curate.validate.timelines import timelines
 from troth.system import CurateTable
 from troth.system.lock import held
 
@@ -136,6 +137,7 @@ def _judged(run: Curation, parts: int, examiner: Callable[[list[Document]], Exam
     calibrated = calibrate_opinions(out, parts, judge, settings)
     verdicts = partial(verdicts_part, out=out, settings=settings, judge=judge, calibrated=calibrated)
     stage("validate", partial(verdicts, generation=run.generation))
+    timelines(out, parts, settings, run.generation, run.seed, run.say)
     return judge
 
 
@@ -181,7 +183,7 @@ def _report(run: Curation, parts: int, judge: Judge, found: Measure) -> dict[str
 
     filtered = Counter((one.label, one.rule) for one in decisions("filter"))
     findings = Counter(
-        (one.stance, one.time, one.nature) for one in _rows(out, parts, "validate", "findings", Finding)
+        (one.stance, one.time, one.nature) for one in _all_findings(out, parts)
     )
     return {
         "documents": sum(1 for _ in _rows(out, parts, "refine", "documents", Document)),
@@ -195,6 +197,10 @@ def _report(run: Curation, parts: int, judge: Judge, found: Measure) -> dict[str
         "canaries": asdict(found),
         "estimated_error_by_publisher": dict(zip(judge.publishers, judge.error.tolist(), strict=True)),
     }
+
+
+def _all_findings(out: Path, parts: int) -> Iterator[Finding]:
+    return chain.from_iterable(_rows(out, parts, stage, "findings", Finding) for stage in ("validate", "timelines"))
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import get_args
+from typing import cast
 
 import numpy as np
 
-from troth.curate.records import ClaimRow, Stance, VerdictRow
+from troth.curate.records import ClaimRow, EvidenceRow, Stance, VerdictRow
 from troth.curate.validate.calibrate import Calibration, CalibrationReport, Combination, calibrate, combine, logit
 from troth.curate.validate.cases import Case
 from troth.curate.validate.statement import BLANK
@@ -41,8 +41,7 @@ class Opinions:
         for name, raw, stance, answer, note in zip(
             self.verifier, self.raw_score, self.stance, self.answer, self.note, strict=True
         ):
-            assert stance in get_args(Stance)
-            yield name, Judgement(raw, stance, answer, note)
+            yield name, Judgement(raw, cast(Stance, stance), answer, note)
 
     def rows(self, case: Case, calibrated: "Calibrated", evidence: str, generation: int) -> Iterator[VerdictRow]:
         """The ledger's rows."""
@@ -56,7 +55,7 @@ class Opinions:
 NOBODY = Opinions((), (), (), (), (), (), ())
 
 
-def question_of(case: Case, evidence: Sequence) -> Question:  # type: ignore[type-arg]
+def question_of(case: Case, evidence: Sequence[EvidenceRow]) -> Question:
     """A case as verifiers are asked about it."""
     text = case.prefix + case.texts[0] + case.suffix
     claim = ClaimRow(

@@ -64,13 +64,14 @@ def judged_collections(documents: Iterable[Document]) -> set[str]:
 
 def judged_documents(out: Path, parts: int) -> Iterator[Document]:
     """The documents whose claims are judged, as they were left by the stage before."""
-    collections = judged_collections(_documents(out, parts))
-    return (document for document in _documents(out, parts) if _is_judged(document, collections))
+    collections = judged_collections(cleaned_documents(out, range(parts)))
+    return (document for document in cleaned_documents(out, range(parts)) if _is_judged(document, collections))
 
 
-def _documents(out: Path, parts: int) -> Iterator[Document]:
+def cleaned_documents(out: Path, parts: Iterable[int]) -> Iterator[Document]:
+    """What the filters and duplicates left of some parts."""
     before = Parts(out, "duplicates")
-    return chain.from_iterable(before.read(part, "documents", Document) for part in range(parts))
+    return chain.from_iterable(before.read(part, "documents", Document) for part in parts)
 
 
 def _is_judged(document: Document, collections: set[str]) -> bool:
@@ -84,12 +85,12 @@ def build_index(out: Path, parts: int, references: Iterable[Document], generatio
     if own.is_done(0):
         return
     shutil.rmtree(own.folder, ignore_errors=True)
-    collections = judged_collections(_documents(out, parts))
+    collections = judged_collections(cleaned_documents(out, range(parts)))
     names: set[str] = set()
-    for document in _documents(out, parts):
+    for document in cleaned_documents(out, range(parts)):
         if _is_judged(document, collections):
             names |= name_words(document)
-    corpus = ((document, 0) for document in _documents(out, parts) if _is_judged(document, collections))
+    corpus = ((document, 0) for document in cleaned_documents(out, range(parts)) if _is_judged(document, collections))
     known = ((document, 1) for document in references if document.kind == "prose")
     may_testify = (one for one in chain(corpus, known) if all(past < generation for past in one[0].ancestors))
     build_store(may_testify, names, own.folder / "store")
@@ -179,7 +180,8 @@ def index_for_verifiers(out: Path, parts: int, settings: CurateTable, seed: int)
     home = verifiers_home(out)
     shutil.rmtree(home, ignore_errors=True)
     if "tables" in settings.verifiers:
-        index_tables(home / "tables.sqlite", (one for one in _documents(out, parts) if one.kind == "table"))
+        found = cleaned_documents(out, range(parts))
+        index_tables(home / "tables.sqlite", (document for document in found if document.kind == "table"))
     if "trained" in settings.verifiers and settings.trained_verifier is None:
         drawn = list(islice(judged_documents(out, parts), _LEARNED_FROM))
         train_verifier(list(contradictions(drawn, np.random.default_rng(seed)))).save(home / "trained.npz")
