@@ -26,7 +26,8 @@ PRINT = np.dtype([
     ("publisher", "<u8"), ("minhash", "<u4", (PERMUTATIONS,)),
 ])  # fmt: skip
 """Of one document: 128 bits of its text's SHA-256, its kind, the day that it was published (undated ones come last),
-characters, different shingles, a hash of its publisher (0: unknown), MinHash. The position in the file is the row of the document in its part."""
+characters, different shingles, a hash of its publisher (0: unknown), MinHash. The position in the file is the row of
+the document in its part."""
 SENTENCES = np.dtype([("hash", "<u8"), ("row", "<u4"), ("at", "<u4")])
 """Of three sentences in a row: their hash, the row of the document, and the number of the first."""
 UNDATED = 0xFFFFFFFF

@@ -19,7 +19,9 @@ from troth.curate.parts import Parts
 from troth.curate.records import Decision
 from troth.system import CurateTable
 
-_SAID = np.dtype([("hash", "<u8"), ("date", "<u4"), ("text", "<u8"), ("number", "<i8"), ("at", "<u4"), ("publisher", "<u8")])
+_SAID = np.dtype([
+    ("hash", "<u8"), ("date", "<u4"), ("text", "<u8"), ("number", "<i8"), ("at", "<u4"), ("publisher", "<u8"),
+])  # fmt: skip
 RULE = "repeated_sentences"
 
 
