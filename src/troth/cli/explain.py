@@ -131,7 +131,8 @@ def _print_claim(told: dict[str, Any], corrections: list[dict[str, Any]], whole:
         who = ", ".join(filter(None, (row.get("publisher"), row.get("published_at"))))
         place = f"{row['source_id']}, bytes {row['byte_start']}–{row['byte_end']}"
         console.print(f"  stands in {_plain(place)}{f' ({_plain(who)})' if who else ''}", soft_wrap=True)
-    for row in told["evidence"][: None if whole else _EVIDENCE_SHOWN]:
+    nearest = sorted(told["evidence"], key=lambda row: -row["likeness"])
+    for row in nearest if whole else nearest[:_EVIDENCE_SHOWN]:
         who = ", ".join(filter(None, (row["publisher"], row["published_at"], row["source_id"])))
         tier = ", reference" if row["source_tier"] else ""
         console.print(
@@ -160,13 +161,14 @@ def _print_decision(row: dict[str, Any]) -> None:
     from troth.cli.output import console
 
     limit = f", limit {row['limit']:.4g}" if row["limit"] else ""
+    of = f" of {_plain(row['replacement'])}" if row["stage"] == "duplicates" and row["replacement"] else ""
     console.print(
-        f"  {row['stage']}: {row['label']}, {_plain(row['rule'])} (value {row['value']:.4g}{limit}), "
+        f"  {row['stage']}: {row['label']}, {_plain(row['rule'])}{of} (value {row['value']:.4g}{limit}), "
         f"generation {row['generation']}",
         soft_wrap=True,
     )
     if row["text"]:
-        put = f" → “{_plain(_cut(row['replacement']))}”" if row["replacement"] else ""
+        put = f" → “{_plain(_cut(row['replacement']))}”" if row["replacement"] and not of else ""
         console.print(f"    “{_plain(_cut(row['text']))}”{put}", soft_wrap=True)
 
 

@@ -91,10 +91,10 @@ def write_curation(out: Path, generation: int = 1) -> Path:
         "duplicates": {
             "documents": (Document, [page for page in pages.values() if page.title != "Offers"]),
             "decisions": (Decision, [
-                Decision("duplicates", "guide/copy.md", "exact duplicate", "repeats atlas/norway.md", 1.0),
+                Decision("duplicates", "guide/copy.md", "dropped", "exact_duplicate", 1.0, 1.0, "", "atlas/norway.md"),
             ]),
         },
-        "claims": {"claims": (ClaimRow, claims), "occurrences": (OccurrenceRow, places)},
+        "cases": {"claims": (ClaimRow, claims), "occurrences": (OccurrenceRow, places)},
         "validate": {
             "evidence": (EvidenceRow, evidence), "verdicts": (VerdictRow, verdicts), "findings": (Finding, findings)
         },

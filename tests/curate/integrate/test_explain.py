@@ -33,7 +33,8 @@ def test_a_dropped_document_says_by_which_rule(curation):
 
 
 def test_a_copy_names_its_original_and_the_original_its_copies(curation):
-    assert one(curation, "guide/copy.md")["decisions"][0]["rule"] == "repeats atlas/norway.md"
+    assert one(curation, "guide/copy.md")["decisions"][0]["replacement"] == "atlas/norway.md"
+    assert "exact_duplicate of atlas/norway.md" in explain(curation, "guide/copy.md").stdout
     assert one(curation, "atlas/norway.md")["copies"] == ["guide/copy.md"]
 
 

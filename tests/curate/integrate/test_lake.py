@@ -61,7 +61,7 @@ def test_the_command_says_what_it_wrote(finished, tmp_path):
     assert json.loads(done.stdout)["rows"]["claims"] == 8
     again = run("--delta", tmp_path / "lake")
     assert (again.returncode, again.stderr) == (2, f"troth: {tmp_path}/lake: exists already; name a new folder\n")
-    assert "expected one of --gguf FILE, --parquet DIR" in run().stderr
+    assert "--parquet DIR, --delta DIR and --iceberg DIR" in run().stderr
 
 
 def test_what_fails_half_way_leaves_nothing_behind(tmp_path):

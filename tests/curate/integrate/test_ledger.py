@@ -180,3 +180,12 @@ def test_killed_at_any_moment_and_run_again_the_tables_are_the_same(tmp_path):
             data.validate()
             assert sorted(data.tags.list()) == ["gen-1", "gen-2"]
     assert killed >= 8
+
+
+def test_parts_without_rows_are_no_matter(tmp_path):
+    parts = Parts(tmp_path, "collect")
+    for part in range(2):
+        parts.write(part, "documents", Document, [])
+        parts.finish(part)
+    write_generation(tmp_path / "ledger", generation(1), stage_feeds(tmp_path))
+    assert read_table(tmp_path / "ledger", "documents") == []

@@ -8,6 +8,7 @@ import mlcroissant
 import pytest
 from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
 
+from troth.curate.balance.report import Balance, Line
 from troth.curate.document import Document
 from troth.curate.integrate.lineage import traced
 from troth.curate.integrate.publish import publish
@@ -21,7 +22,9 @@ from .corpus import documents, write_curation
 CANARIES = [Canary(str(n), "number moved" if n % 2 else "", n % 4 == 1, n % 8 == 1) for n in range(40)]
 REPORT = {
     "canaries": asdict(measure(CANARIES, 0.1)),
-    "balance": {"Topics before and after": [{"topic": "rivers | lakes", "before": 0.5, "after": 0.25}]},
+    "balance": Balance(
+        (10, 8), (0.1, 0.05), {"topic": (1.5, 1.25)}, [Line("topic", "0", "rivers | lakes", 10, 8)], []
+    ).as_json(),
 }
 
 
@@ -65,10 +68,11 @@ def test_the_card_says_what_is_in_it_and_what_went(published):
     assert "path: documents/*.parquet" in front
     for line in (
         "| filter | dropped | repeated_trigrams | 1 |",
-        "| duplicates | exact duplicate | repeats another document | 1 |",
+        "| duplicates | dropped | exact_duplicate | 1 |",
         "| corrected | 1 |",
         "| planted errors caught | 10 of 20 | 50.00% | 29.93% to 70.07% |",
-        "| rivers \\| lakes | 0.5 | 0.25 |",
+        "| topic | rivers \\| lakes | 10 | 8 | 80% |",
+        "| topic | 1.5 | 1.25 |",
         "| CC-BY-4.0 | 8 |",
         "## Limits",
     ):

@@ -15,12 +15,14 @@ from typing import Literal
 
 import tantivy
 
+from troth.curate.integrate.ledger import open_table
 from troth.curate.integrate.look_up import Row, rows_where, search
 
 Standing = Literal["current", "contested", "superseded", "unconfirmed", "refuted"]
 _ORDER: tuple[Standing, ...] = "current", "contested", "superseded", "unconfirmed", "refuted"
-_FOUND, _PAGES, _PLACES = 200, 20, 2000
-_NAME_WEIGHT, _ENOUGH, _NEAR_BEST = 2.0, 0.6, 0.85
+_FOUND, _PAGES, _PLACES, _COUNTED = 200, 20, 2000, 10_000
+_NAME_WEIGHT, _ENOUGH, _NEAR_BEST = 2.0, 0.55, 0.75
+_LEAST_MATCH, _KIND_ASKED_FOR, _ECHO, _ALIKE = 0.3, 1.3, 0.4, 0.25
 _QUESTION = frozenset(
     "what which who whom whose when where why how many much long big large old far often is are was were do does did "  # noqa: SIM905
     "has have had can could will would there any tell me about please know it its as of".split()
@@ -30,6 +32,7 @@ _ASKED_FOR = (
     (re.compile(r"\bhow (?:many|much|long|big|large|old|far|tall|high|deep|fast|heavy|hot|cold)\b"), ("quantity",)),
     (re.compile(r"\b(?:who|whom|whose|where|which|what (?:city|country|person))\b"), ("name",)),
 )
+_YES_OR_NO = re.compile(r"\s*(?:is|are|was|were|do|does|did|has|have|had|can|could|will)\b", re.IGNORECASE)
 _DATE = re.compile(r"\d{4}(?:-\d{2}(?:-\d{2})?)?")
 
 
@@ -84,7 +87,7 @@ def ask(folder: Path, question: str, at: str = "", limit: int = 5, generation: i
     """
     if at and not _DATE.fullmatch(at):
         raise ValueError(f"--at {at}: expected a year or an ISO date, such as 2019 or 2019-06-30")
-    wanted = _weights(question)
+    wanted = _weights(folder, question, generation)
     if not wanted:
         return []
     covered = []
@@ -94,13 +97,18 @@ def ask(folder: Path, question: str, at: str = "", limit: int = 5, generation: i
         answer = _answer(known, at)
         if answer and coverage >= _ENOUGH:
             covered.append((coverage, known, answer))
+    # What a sentence says that is refuted in another value is no answer by itself.
+    wrong = {answer.text for _, _, answer in covered if answer.standing == "refuted"}
+    covered = [one for one in covered if one[2].standing == "refuted" or one[2].text not in wrong]
     best = max((coverage for coverage, _, _ in covered), default=0.0)
     near = [(coverage, known, answer) for coverage, known, answer in covered if coverage >= _NEAR_BEST * best]
     newest = max((_newest(answer) for _, _, answer in near), default=0)
     most = max((known.bm25 for _, known, _ in near), default=0.0)
     kinds = next((kinds for pattern, kinds in _ASKED_FOR if pattern.search(question.lower())), ())
+    echo = frozenset() if _YES_OR_NO.match(question) else frozenset(wanted)
     scored = [
-        replace(answer, score=_score(coverage, known, answer, kinds, most, newest)) for coverage, known, answer in near
+        replace(answer, score=_score(coverage, known, answer, kinds, most, newest, echo))
+        for coverage, known, answer in near
     ]
     return _merged(sorted(scored, key=lambda a: (_ORDER.index(a.standing), -a.score, a.claim_id)))[:limit]
 
@@ -135,9 +143,11 @@ def _candidates(folder: Path, question: str, generation: int | None) -> list[_Kn
             Source(source, page.get("publisher", ""), page.get("published_at", ""), claim["text"], claim["object"], "")
             for source, page in own.items()
         ]
+        nearest = sorted(evidence[claim_id], key=lambda e: (-e["likeness"], e["ev_id"]))
+        passages = {(e["source_id"], e["span"]): e for e in reversed(nearest) if e["likeness"] >= _ALIKE}
         said = [
             Source(e["source_id"], e["publisher"], e["published_at"], e["span"], e["states"], e["stance"])
-            for e in sorted(evidence[claim_id], key=lambda e: (-e["likeness"], e["ev_id"]))
+            for e in reversed(passages.values())
         ]
         titles = " ".join(page.get("title", "") for page in own.values())
         finding = max(findings[claim_id], key=lambda row: (row["generation"], row["newer_on"]), default={})
@@ -189,14 +199,16 @@ def _sides(known: _Known) -> dict[str, list[str]]:
 
 
 def _score(
-    coverage: float, known: _Known, answer: Answer, kinds: tuple[str, ...], most: float, newest: int
-) -> float:
-    match = 0.7 + 0.3 * (known.bm25 / most if most else 0.0)
+    coverage: float, known: _Known, answer: Answer, kinds: tuple[str, ...], most: float, newest: int,
+    echo: frozenset[str],
+) -> float:  # fmt: skip
+    match = _LEAST_MATCH + (1 - _LEAST_MATCH) * (known.bm25 / most if most else 0.0)
+    repeated = _ECHO if _stems(answer.object) <= echo else 1.0
     voices = 1 + 0.1 * math.log2(max(1, len(answer.publishers)))
     age = min(20, newest - _newest(answer)) if _newest(answer) else 20
-    asked_for = 1.15 if known.claim["kind"] in kinds else 1.0
+    asked_for = _KIND_ASKED_FOR if known.claim["kind"] in kinds else 1.0
     credible = 1.0 if math.isnan(answer.p) else 0.5 + 0.5 * (1 - answer.p if answer.standing == "refuted" else answer.p)
-    return coverage**2 * match * voices * (1 - 0.005 * age) * asked_for * credible
+    return coverage**2 * match * voices * (1 - 0.005 * age) * asked_for * credible * repeated
 
 
 def _newest(answer: Answer) -> int:
@@ -236,14 +248,26 @@ def _key(value: str) -> str:
     return re.sub(r"^(?:the|an?) ", "", " ".join(value.casefold().split()))
 
 
-def _weights(question: str) -> dict[str, float]:
-    """The stems of a question that say what it is about; names and figures count double."""
+def _weights(folder: Path, question: str, generation: int | None) -> dict[str, float]:
+    """The stems of a question that say what it is about, by how rare they are in claims, names and figures doubly; none
+    where it names what neither a claim nor a title has."""
     weights: dict[str, float] = {}
-    for word in re.findall(r"\w+(?:[.,]\d+)*", question):
-        if word.lower() not in _QUESTION:
-            named = word[0].isupper() or word[0].isdigit()
-            for stem in _stems(word):
-                weights[stem] = max(weights.get(stem, 0.0), _NAME_WEIGHT if named else 1.0)
+    claims = open_table(folder, "claims", generation)
+    whole = claims.count_rows() if claims else 0
+    for first, word in enumerate(re.findall(r"\w+(?:[.,]\d+)*", question)):
+        stems = _stems(word) if word.lower() not in _QUESTION else frozenset()
+        if not stems or not whole:
+            continue
+        named = word[0].isupper() or word[0].isdigit()
+        found = len(search(folder, "claims", "text", word, _COUNTED, ["_rowid"], generation))
+        if not found and named and first and not any(
+            search(folder, table, column, word, 1, ["_rowid"], generation)
+            for table, column in (("claims", "subject"), ("documents", "title"))
+        ):
+            return {}
+        rarity = math.log(1 + whole / (found + 1)) * (_NAME_WEIGHT if named else 1.0)
+        for stem in stems:
+            weights[stem] = max(weights.get(stem, 0.0), rarity)
     return weights
 
 

@@ -32,8 +32,8 @@ def write_card(
 ) -> Path:
     """Write `OUT/README.md`.
 
-    Of the report it reads `canaries`, a `canaries.Measure` as a dict, and `balance`, which gives to each title the rows
-    of a table, all with the same keys; either may be missing.
+    Of the report it reads `canaries`, a `canaries.Measure` as a dict, and `balance`, a `balance.Balance` as JSON;
+    either may be missing.
     """
     parts = [
         _front_matter(figures, name),
@@ -43,7 +43,7 @@ def write_card(
         _section("What was dropped and changed", _decisions(figures)),
         _section("Claims", _claims(figures)),
         _section("Planted errors", _canaries(report.get("canaries"))),
-        *(_section(title, _table(rows)) for title, rows in (report.get("balance") or {}).items()),
+        _section("Balance before and after", _balance(report["balance"])) if report.get("balance") else "",
         _section("Limits", _LIMITS),
     ]
     path = out / "README.md"
@@ -117,18 +117,12 @@ def _group(group: str, sizes: Mapping[str, Size]) -> str:
 def _decisions(figures: Figures) -> str:
     rows = [
         {"stage": stage, "what": label, "rule": rule, "times": f"{times:,}"}
-        for (stage, label, rule), times in _decided(figures)
+        for (stage, label, rule), times in sorted(
+            figures.decisions.items(), key=lambda item: (item[0][0], -item[1], item[0])
+        )
+        if stage != "policy"
     ]
     return _table(rows) if rows else "Nothing."
-
-
-def _decided(figures: Figures) -> list[tuple[tuple[str, str, str], int]]:
-    """Decisions with the duplicates of all documents under one rule, most frequent first within a stage."""
-    together: dict[tuple[str, str, str], int] = {}
-    for (stage, label, rule), times in figures.decisions.items():
-        key = stage, label, "repeats another document" if rule.startswith("repeats ") else rule
-        together[key] = together.get(key, 0) + times
-    return sorted(together.items(), key=lambda item: (item[0][0], -item[1], item[0]))
 
 
 def _claims(figures: Figures) -> str:
@@ -165,6 +159,27 @@ def _canaries(measure: Mapping[str, Any] | None) -> str:
         f"({measure['precision_low']:.1%} to {measure['precision_high']:.1%}) of those flagged are."
     )
     return f"{_table(rows)}\n\n{precision}"
+
+
+def _balance(balance: Mapping[str, Any]) -> str:
+    rows = [
+        {
+            "": line["axis"], "name": line["name"], "before": f"{line['before']:,}", "after": f"{line['after']:,}",
+            "left": f"{line['after'] / line['before']:.0%}" if line["before"] else "new",
+        }
+        for line in balance["lines"]
+    ]  # fmt: skip
+    breadth = [
+        {"": axis, "breadth before": before, "breadth after": after}
+        for axis, (before, after) in balance["breadth"].items()
+    ]
+    before, after = balance["loaded"]
+    about = (
+        "Documents by topic, viewpoint and origin. Breadth is the number of equally large groups that would be as "
+        "mixed. "
+        f"Mean score of loaded language: {before:.3f} before, {after:.3f} after."
+    )
+    return "\n\n".join((about, _table(rows), _table(breadth)))
 
 
 def _section(title: str, *parts: str) -> str:

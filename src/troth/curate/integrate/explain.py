@@ -11,7 +11,7 @@ from troth.curate.integrate.ledger import generations, read_table
 from troth.curate.integrate.look_up import Row, quoted, rows_like, rows_where, search
 
 _HASH = re.compile(r"[0-9a-f]{4,16}")
-_NAMES_SEARCHED = 20_000
+_NAMES_SEARCHED, _COPIES = 20_000, 1000
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,14 @@ def _document(folder: Path, source: str, generation: int | None) -> dict[str, An
     findings = rows_where(folder, "findings", "source_id", [source], generation)
     places = rows_where(folder, "occurrences", "source_id", [source], generation)
     ids = {row["claim_id"] for row in places}
-    repeats = rows_like(folder, "decisions", f"rule = {quoted(f'repeats {source}')}", 1000, ["subject"], generation)
+    repeats = f"stage = 'duplicates' and replacement = {quoted(source)}"
+    copies = rows_like(folder, "decisions", repeats, _COPIES, ["subject"], generation)
     decisions = rows_where(folder, "decisions", "subject", [source], generation)
     return {
         "texts": texts,
         "rejected": [row["reason"] for row in rows_where(folder, "rejected", "source", [source], generation)],
         "decisions": decisions,
-        "copies": sorted({row["subject"] for row in repeats}),
+        "copies": sorted({row["subject"] for row in copies}),
         "claims": _told(folder, ids, places, findings, texts, generation),
         "corrections": rows_where(folder, "corrections", "source_id", [source], generation),
         "generations": _generations(folder, [*texts, *decisions, *findings]),
