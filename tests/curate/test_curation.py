@@ -120,7 +120,8 @@ def test_a_folder_of_other_settings_is_refused(outcome):
 
 
 def test_a_second_run_at_once_is_refused_and_names_the_first(tmp_path):
-    with held(tmp_path / "out", "curating into"), pytest.raises(ValueError, match=r"process \d+ on .* is curating into"):
+    busy = r"process \d+ on .* is curating into"
+    with held(tmp_path / "out", "curating into"), pytest.raises(ValueError, match=busy):
         curated(tmp_path, corpus({}))
 
 
@@ -216,7 +217,8 @@ curate(Curation((sys.argv[1],), Path(sys.argv[2]), CurateTable(**json.loads(sys.
 @pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path):
     undisturbed, after = curated(tmp_path, corpus({"Norway": "Bergen", "Japan": "Kyoto"}))
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "raw.parquet"), str(tmp_path / "killed"), SHORT.model_dump_json()]
+    where = str(tmp_path / "raw.parquet"), str(tmp_path / "killed")
+    command = [sys.executable, "-c", KILLED, *where, SHORT.model_dump_json()]
     for tenths in range(15, 75, 4):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         time.sleep(tenths / 10)

@@ -143,15 +143,15 @@ def _supervised(job: Job) -> None:
         lost = False
         last = time.monotonic()
         while left and supervisor.poll() is None:
-            time.sleep(0.05)
+            time.sleep(0.05 + len(left) / 5000)  # looking at thousands of parts takes a while itself
             left = {part for part in left if not _settled(job.parts, part)}
             if time.monotonic() - last > 1:
                 lost |= _find_lost(job.parts, left)
                 last = time.monotonic()
-        if not left and not lost:
-            _wait(supervisor)
-        elif left:
+        if left:
             _blame(job.parts, left, folder / "log.txt")
+        elif not lost and job.how.kind != "local":
+            _wait(supervisor)
     finally:
         # The supervisor ends whatever it started when this pipe closes, also if it is this process that ends.
         if supervisor.stdin:
@@ -159,6 +159,8 @@ def _supervised(job: Job) -> None:
         with suppress(ProcessLookupError):
             os.killpg(supervisor.pid, signal.SIGKILL)
         supervisor.wait()
+        for part in job.todo:
+            job.parts.file(part, "alive", "txt").unlink(missing_ok=True)
     description.unlink()
     shutil.rmtree(folder / "log", ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""Curation from end to end: documents are collected and cleaned, their claims judged and mended, and all of it recorded.
+"""Curation from end to end: documents are collected and cleaned, their claims judged and mended, all of it recorded.
 
 Each stage works on parts that are done once (see `parts`), so a run that was killed goes on where it stood.
 """
@@ -33,13 +33,17 @@ from troth.curate.validate.examine import Examiner
 from troth.curate.validate.stages import (
     Judge,
     build_index,
+    calibrate_opinions,
     cases_part,
     examine_part,
+    index_for_verifiers,
     judge_cases,
     judged_documents,
     neighbours_part,
+    opinions_part,
     verdicts_part,
 )
+from troth.curate.validate.timelines import timelines
 from troth.system import CurateTable
 from troth.system.lock import held
 
@@ -128,7 +132,12 @@ def _judged(run: Curation, parts: int, examiner: Callable[[list[Document]], Exam
         for part in range(parts):
             examine_part(part, out, asked)
     judge = judge_cases(out, parts, settings)
-    stage("validate", partial(verdicts_part, out=out, settings=settings, judge=judge, generation=run.generation))
+    index_for_verifiers(out, parts, settings, run.seed)
+    stage("opinions", partial(opinions_part, out=out, settings=settings))
+    calibrated = calibrate_opinions(out, parts, judge, settings)
+    verdicts = partial(verdicts_part, out=out, settings=settings, judge=judge, calibrated=calibrated)
+    stage("validate", partial(verdicts, generation=run.generation))
+    timelines(out, parts, settings, run.generation, run.seed, run.say)
     return judge
 
 
@@ -174,7 +183,7 @@ def _report(run: Curation, parts: int, judge: Judge, found: Measure) -> dict[str
 
     filtered = Counter((one.label, one.rule) for one in decisions("filter"))
     findings = Counter(
-        (one.stance, one.time, one.nature) for one in _rows(out, parts, "validate", "findings", Finding)
+        (one.stance, one.time, one.nature) for one in _all_findings(out, parts)
     )
     return {
         "documents": sum(1 for _ in _rows(out, parts, "refine", "documents", Document)),
@@ -188,6 +197,10 @@ def _report(run: Curation, parts: int, judge: Judge, found: Measure) -> dict[str
         "canaries": asdict(found),
         "estimated_error_by_publisher": dict(zip(judge.publishers, judge.error.tolist(), strict=True)),
     }
+
+
+def _all_findings(out: Path, parts: int) -> Iterator[Finding]:
+    return chain.from_iterable(_rows(out, parts, stage, "findings", Finding) for stage in ("validate", "timelines"))
 
 
 @dataclass(frozen=True)

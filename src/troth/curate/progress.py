@@ -108,7 +108,7 @@ class Progress:
         self.thread = Thread(target=self._watch, daemon=True)
 
     def _watch(self) -> None:
-        while not self.ended.wait(_EVERY):
+        while not self.ended.wait(_EVERY + len(self.tally.left) / 5000):
             state, share = self._state()
             self.bar.update(self.task, completed=share, state=state)
             if not self.console.is_terminal and time.monotonic() - self.said > _LINE_EVERY:

@@ -97,11 +97,11 @@ def read_rows(path: Path, row: type[T]) -> Iterator[T]:
         yield from rows_of(file, row)
 
 
-def rows_of(file: pq.ParquetFile, row: type[T]) -> Iterator[T]:
-    """The same for a file that is open."""
+def rows_of(file: pq.ParquetFile, row: type[T], groups: list[int] | None = None) -> Iterator[T]:
+    """The same for a file that is open, or for some of its row groups."""
     names = [field.name for field in fields(row) if field.name in file.schema_arrow.names]  # type: ignore[arg-type]
     lists = {name for name in names if pa.types.is_list(file.schema_arrow.field(name).type)}
-    for batch in file.iter_batches(_BATCH_ROWS // 4, columns=names):
+    for batch in file.iter_batches(_BATCH_ROWS // 4, row_groups=groups, columns=names):
         for values in zip(*(batch.column(name).to_pylist() for name in names), strict=True):
             about = dict(zip(names, values, strict=True))
             yield row(**about | {name: tuple(about[name] or ()) for name in lists})

@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import multiprocess
 from datatrove.executor.local import LocalPipelineExecutor
 from datatrove.executor.ray import RayPipelineExecutor
 from datatrove.executor.slurm import SlurmPipelineExecutor
@@ -67,6 +68,8 @@ def main(description: str) -> None:
     }
     match job.how.kind:
         case "local":
+            # What workers need is imported once, in the process that they are forked from.
+            multiprocess.set_forkserver_preload([__name__, getattr(job.work, "func", job.work).__module__])
             LocalPipelineExecutor(**common, workers=job.workers).run()
         case "ray":
             _on_ray(job, common)

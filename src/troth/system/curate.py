@@ -71,7 +71,7 @@ class CurateTable(Table):
     unmendable: Literal["drop", "label", "keep"] = "drop"
     max_false_alarms: float = Field(default=0.02, ge=0, le=1)
 
-    verifiers: tuple[VerifierName, ...] = ("arithmetic", "units", "dates", "ranges", "tables", "lexical")
+    verifiers: tuple[VerifierName, ...] = ("arithmetic", "units", "dates", "ranges", "tables")
     """Who judges claims besides the agreement of sources. `trained` and `entailment` need their files below, `endpoint`
     its table, `code` a system that lets code be isolated (or `run_code_unsafely`)."""
     tables: tuple[str, ...] = ()

@@ -1,10 +1,15 @@
 """The plan of a collection: files in a fixed order, in parts of about one size, the same when a run goes on."""
 
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from troth.curate.collect import Rejected, collect_part, plan_collect
@@ -36,6 +41,7 @@ steps = st.sampled_from(["a", "b", "a-b", "a.b", "B", "ä", "0"])
 names = st.lists(st.lists(steps, min_size=1, max_size=3), max_size=12)
 
 
+@settings(max_examples=40, deadline=None)
 @given(names)
 def test_files_come_in_the_order_of_their_paths(tmp_path_factory, paths):
     folder = tmp_path_factory.mktemp("files")
@@ -104,3 +110,61 @@ def test_links_and_pipes(tmp_path):
     documents, rejected = collected(tmp_path / "out", plan.parts)
     assert [document.source for document in documents] == ["a.txt", "folder/b.txt", "to-file.txt"]
     assert [one.source for one in rejected] == ["to-nothing.txt"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.sampled_from(["", " ", "x" * 9, "word " * 300, "é" * 50]), min_size=1, max_size=60),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+)
+def test_a_large_file_of_lines_is_shared_out_and_nothing_is_lost_or_doubled(tmp_path_factory, texts, encoding):
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "in").mkdir()
+    lines = [json.dumps({"text": f"{number} {text}"}) if text.strip() else text for number, text in enumerate(texts)]
+    (folder / "in" / "big.jsonl").write_text("\n".join(lines), encoding=encoding)
+    plan = plan_collect([str(folder / "in")], folder / "out", part_bytes=500)
+    documents, rejected = collected(folder / "out", plan.parts)
+    assert rejected == []
+    assert [one.text for one in documents] == [
+        f"{number} {text}".rstrip() for number, text in enumerate(texts) if text.strip()
+    ]
+    assert len({one.source for one in documents}) == len(documents)
+    assert plan.files == 1
+
+
+@pytest.mark.parametrize("column", ["text", "words"])
+def test_a_large_parquet_file_is_shared_out_by_row_groups(tmp_path, column):
+    rows = [f"{number} {'word ' * 50}" for number in range(100)]
+    (tmp_path / "in").mkdir()
+    pq.write_table(
+        pa.table({column: rows}), tmp_path / "in" / "big.parquet", row_group_size=10, compression="none",
+        use_dictionary=False,
+    )  # fmt: skip
+    plan = plan_collect([str(tmp_path / "in")], tmp_path / "out", part_bytes=8_000)
+    documents, _ = collected(tmp_path / "out", plan.parts)
+    assert plan.parts == 5
+    assert "\n".join(one.text for one in documents).replace("words: ", "") == "\n".join(map(str.rstrip, rows))
+    assert len({one.source for one in documents}) == len(documents)
+    if column == "text":
+        assert [one.source for one in documents] == [f"big.parquet#{number}" for number in range(100)]
+
+
+def test_memory_stays_flat_as_a_file_grows(tmp_path):
+    program = """
+import resource, sys
+from pathlib import Path
+from troth.curate.collect import collect_part, plan_collect
+source, out = Path(sys.argv[1]), Path(sys.argv[2])
+plan = plan_collect([str(source)], out, part_bytes=1 << 40)
+collect_part(0, out)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+"""
+    used = []
+    for times in (2, 20):
+        source = tmp_path / f"{times}.jsonl"
+        with source.open("w") as file:
+            for _ in range(times * 500):
+                file.write(json.dumps({"text": TEXT * 5}) + "\n")
+        command = [sys.executable, "-c", program, str(source), str(tmp_path / f"out-{times}")]
+        used.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    assert used[1] < used[0] + 120, f"MB at 5 and 50 MB of input: {used}"

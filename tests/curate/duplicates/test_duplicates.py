@@ -191,6 +191,16 @@ def test_sentences_that_others_said_first_go():
     assert run(documents, 0.5, repeated_in=0) == (documents, [])
 
 
+def test_a_publisher_may_say_again_what_still_holds():
+    first, later, other = (document(name, [*article(n), SAID], day) for n, (name, day) in enumerate(
+        [("first", "2015"), ("later", "2020"), ("other", "2021")]
+    ))  # fmt: skip
+    documents = [replace(first, publisher="A"), replace(later, publisher="A"), replace(other, publisher="B")]
+    kept, decisions = run(documents, 0.5, repeated_in=2)
+    assert [SAID in one.text for one in kept] == [True, True, False]
+    assert [one.subject for one in decisions] == ["other"]
+
+
 def test_two_sentences_in_common_are_none():
     two = SAID[: SAID.index("Questions")].strip()
     documents = [document(f"{n}", [*article(n), two]) for n in range(3)]

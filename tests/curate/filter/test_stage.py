@@ -3,9 +3,12 @@
 import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from troth.curate.document import Document
 from troth.curate.duplicates.prints import read_prints
+from troth.curate.filter.document import Aids, filter_document
 from troth.curate.filter.fit import fit_quality
 from troth.curate.filter.quality import features_of, load, train
 from troth.curate.filter.stage import filter_part, quality_folder
@@ -90,10 +93,10 @@ def test_a_language_that_nobody_can_tell_is_named(tmp_path):
 def test_the_judge_learns_from_what_rules_say(tmp_path):
     documents = [Document(f"g{n}", "c", prose(n)) for n in range(80)]
     documents += [Document(f"s{n}", "c", spam(n)) for n in range(80)]
-    settings = CurateTable(quality_below=0.3)
+    asked = CurateTable(quality_below=0.3)
     collect(tmp_path, documents[::2])
     collect(tmp_path, documents[1::2], part=1)
-    fit_quality([0, 1], tmp_path, settings)
+    fit_quality([0, 1], tmp_path, asked)
     model = load(quality_folder(tmp_path))
     assert model.auc > 0.95
     unseen = [model.probability(one) for one in features_of([prose(1000), spam(1000)])]
@@ -101,7 +104,7 @@ def test_the_judge_learns_from_what_rules_say(tmp_path):
     assert unseen[1] < 0.3
     hidden = "\n\n".join(["buy the cheap wheel now", *[f"free heart now, buy the cheap {n} now" for n in NOUNS * 2]])
     collect(tmp_path, [Document("h", "c", hidden)], part=2)
-    filter_part(2, tmp_path, settings.model_copy(update={"rules": "none"}))
+    filter_part(2, tmp_path, asked.model_copy(update={"rules": "none"}))
     assert outcome(tmp_path, 2)[1]["h"].rule == "learned_quality"
 
 
@@ -119,3 +122,17 @@ def test_too_few_examples_are_an_error(tmp_path):
         train(features_of(["one"]), features_of(["two"]), 0)
     with pytest.raises(ValueError, match=r"quality_examples: no folder"):
         fit_quality([], tmp_path, CurateTable(quality_below=0.5, quality_examples=str(tmp_path / "none")))
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.text(st.sampled_from("ab1 .,\n-…•#@“🙂é中\t"), max_size=300) | st.text(max_size=100),
+    st.sampled_from(["lenient", "published", "none"]),
+    st.sampled_from(["prose", "code", "table", "facts"]),
+)
+def test_any_text_is_kept_or_explained(text, rules, kind):
+    asked = CurateTable(rules=rules, min_words=2, loaded_above=0.5, languages=[])
+    filtered = filter_document(Document("a", "b", text, kind=kind), asked, Aids())
+    assert filtered.document is not None or filtered.decisions[-1].label == "dropped"
+    if filtered.document and not filtered.decisions:
+        assert filtered.document.text == text

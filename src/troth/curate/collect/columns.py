@@ -23,24 +23,28 @@ def read_parquet(stream: io.BufferedReader, origin: Origin) -> Iterator[Document
     try:
         with pq.ParquetFile(stream) as file:
             names = file.schema_arrow.names
+            groups = list(range(origin.start, origin.end or file.num_row_groups))
             if schema(Document).equals(file.schema_arrow):
-                yield from rows_of(file, Document)
+                for number, one in enumerate(rows_of(file, Document, groups), _rows_before(file, origin)):
+                    yield one if one.text and one.text.strip() else Rejected(origin.record(number), "no text")
                 return
             known = {name.lower(): name for name in reversed(names) if name.lower() in KNOWN}
             if "text" in known:
                 kind = file.schema_arrow.field(known["text"]).type
                 if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
                     raise ValueError(f"the column text holds {kind}, not text")
-                yield from _documents(file, known, origin)
+                yield from _documents(file, groups, known, origin)
             else:
-                yield from table_documents(_rows(file), names, origin, {"": "utf-8"})
+                yield from table_documents(_rows(file, groups), names, origin, {"": "utf-8"})
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"broken Parquet: {error}") from error
 
 
-def _documents(file: pq.ParquetFile, known: dict[str, str], origin: Origin) -> Iterator[Document | Rejected]:
-    number = 0
-    for batch in file.iter_batches(_ROWS, columns=list(known.values())):
+def _documents(
+    file: pq.ParquetFile, groups: list[int], known: dict[str, str], origin: Origin
+) -> Iterator[Document | Rejected]:
+    number = _rows_before(file, origin)
+    for batch in file.iter_batches(_ROWS, row_groups=groups, columns=list(known.values())):
         columns = [batch.column(name).to_pylist() for name in known.values()]
         for row in zip(*columns, strict=True):
             where = origin.record(number)
@@ -51,6 +55,20 @@ def _documents(file: pq.ParquetFile, known: dict[str, str], origin: Origin) -> I
                 yield Rejected(where, str(error))
 
 
-def _rows(file: pq.ParquetFile) -> Iterator[Sequence[Any]]:
-    for batch in file.iter_batches(_ROWS):
+def row_group_bytes(stream: Any) -> list[int]:
+    """The packed size of each row group of an open Parquet file; none where it is broken."""
+    try:
+        about = pq.read_metadata(stream)
+    except (pa.ArrowException, OSError):
+        return []
+    groups = (about.row_group(group) for group in range(about.num_row_groups))
+    return [sum(one.column(at).total_compressed_size for at in range(one.num_columns)) for one in groups]
+
+
+def _rows_before(file: pq.ParquetFile, origin: Origin) -> int:
+    return sum(file.metadata.row_group(group).num_rows for group in range(origin.start))
+
+
+def _rows(file: pq.ParquetFile, groups: list[int]) -> Iterator[Sequence[Any]]:
+    for batch in file.iter_batches(_ROWS, row_groups=groups):
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)

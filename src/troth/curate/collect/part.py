@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from troth.curate.collect.files import read_file
+from troth.curate.collect.files import form, read_file
 from troth.curate.collect.host import collect_python
 from troth.curate.collect.plan import PYTHON, Item, planned
 from troth.curate.collect.reader import Origin, Rejected
-from troth.curate.collect.storage import Source, filesystem, version
+from troth.curate.collect.storage import Source, filesystem, line_slice, version
 from troth.curate.document import Document
 from troth.curate.parts import Parts
 from troth.curate.progress import Counter
@@ -40,7 +40,7 @@ def _documents(part: int, out: Path, rejected: list[Rejected], counter: Counter)
                 yield found
             else:
                 rejected.append(found)
-        read += item.size
+        read += item.bytes
         counter.count(0, read)
 
 
@@ -48,7 +48,9 @@ def read_item(item: Item) -> Iterator[tuple[Source | None, Document | Rejected]]
     """What a file holds, each with the stream that it is read from. Raises as `collect_part` does."""
     fs, _ = filesystem(item.root)
     is_local = "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
-    origin = Origin(item.source, item.collection, item.retrieved, item.licence, item.publisher)
+    origin = Origin(
+        item.source, item.collection, item.retrieved, item.licence, item.publisher, item.start, item.end
+    )  # fmt: skip
     try:
         info = fs.info(item.path)
         if item.version and (int(info.get("size") or 0), version(info)) != (item.size, item.version):
@@ -65,6 +67,7 @@ def read_item(item: Item) -> Iterator[tuple[Source | None, Document | Rejected]]
         yield None, Rejected(item.source, str(error))
         return
     with stream:
-        source = Source(stream)
+        is_lines = item.end and form(item.path) != ".parquet"
+        source = line_slice(stream, item.start, item.end) if is_lines else Source(stream)
         for found in read_file(source, item.path, origin):
             yield source, found

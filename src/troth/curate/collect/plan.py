@@ -8,14 +8,15 @@ import platform
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import groupby, repeat, zip_longest
+from itertools import groupby, pairwise, repeat, zip_longest
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from troth.curate.collect.columns import row_group_bytes
 from troth.curate.collect.files import form, known_forms
 from troth.curate.collect.library import library_pages
-from troth.curate.collect.storage import File, list_files
+from troth.curate.collect.storage import PACKED, File, filesystem, list_files
 from troth.curate.parts import Parts
 from troth.curate.rows import read_rows, write_rows
 
@@ -28,8 +29,8 @@ _FILE_BYTES = 16 << 10
 @dataclass(frozen=True)
 class Item:
     """One file of a part: `root` is the source that was named, `path` what its file system calls the file, `source`
-    the name that its documents get. `root` is `python` for what the running Python carries, up to `size` bytes of a
-    kind."""
+    the name that its documents get, `start` and `end` the slice of it (see `Origin`), with about so many `bytes`.
+    `root` is `python` for what the running Python carries, up to `size` bytes of a kind."""
 
     part: int
     root: str
@@ -40,7 +41,10 @@ class Item:
     version: str
     retrieved: str
     licence: str
-    publisher: str
+    bytes: int
+    publisher: str = ""
+    start: int = 0
+    end: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ def plan_collect(
     """
     path = _path(out)
     with ExitStack() as stack:
-        items = _dealt(_items(list(dict.fromkeys(sources)), path.parent, stack, python_bytes), part_bytes)
+        whole = _items(list(dict.fromkeys(sources)), path.parent, stack, python_bytes)
+        items = _dealt((one for item in whole for one in _sliced(item, part_bytes)), part_bytes)
         given = (replace(item, licence=licence or item.licence, publisher=publisher) for item in items)
         if path.exists():
             for was, now in zip_longest(read_rows(path, Item), given):
@@ -100,7 +105,7 @@ def _items(sources: list[str], folder: Path, stack: ExitStack, python_bytes: int
     order = list(folders)
     for name in sources:
         if name == PYTHON:
-            yield Item(0, PYTHON, "", PYTHON, "", python_bytes, platform.python_version(), "", "", "")
+            yield Item(0, PYTHON, "", PYTHON, "", python_bytes, platform.python_version(), "", "", python_bytes)
             continue
         collection = "library" if name == "library" else "documents"
         prefix = f"{name.rstrip('/')}/" if order.index(name) in doubled else ""
@@ -108,7 +113,7 @@ def _items(sources: list[str], folder: Path, stack: ExitStack, python_bytes: int
         for one in files:
             yield Item(
                 0, folders[name], one.path, f"{prefix}{one.name}", collection, one.size, one.version, one.modified,
-                one.licence, "",
+                one.licence, one.size,
             )  # fmt: skip
 
 
@@ -128,10 +133,39 @@ def _doubled(lists: Sequence[Iterable[str]]) -> set[int]:
     return found
 
 
+def _sliced(item: Item, part_bytes: int) -> Iterator[Item]:
+    """A file that is much larger than a part, where its format lets it be read from the middle."""
+    bounds = [0]
+    suffix = form(item.path) if item.root != PYTHON and item.size > 2 * part_bytes else ""
+    if suffix in (".jsonl", ".ndjson") and not item.path.lower().endswith(PACKED):
+        bounds = [*range(0, item.size, part_bytes), item.size]
+        sizes = [end - start for start, end in pairwise(bounds)]
+    elif suffix == ".parquet" and not item.path.lower().endswith(PACKED):
+        fs, _ = filesystem(item.root)
+        with fs.open(item.path, "rb") as stream:
+            bounds, sizes = _grouped(row_group_bytes(stream), part_bytes)
+    if len(bounds) <= 2:
+        yield item
+        return
+    for (start, end), size in zip(pairwise(bounds), sizes, strict=True):
+        yield replace(item, start=start, end=end, bytes=size)
+
+
+def _grouped(sizes: list[int], most: int) -> tuple[list[int], list[int]]:
+    """Bounds of runs of row groups, each of at most so many bytes where a group has not more, and their bytes."""
+    bounds, sums = [0], [0]
+    for group, size in enumerate(sizes):
+        if sums[-1] and sums[-1] + size > most:
+            bounds.append(group)
+            sums.append(0)
+        sums[-1] += size
+    return [*bounds, len(sizes)], sums
+
+
 def _dealt(items: Iterable[Item], part_bytes: int) -> Iterator[Item]:
     part = filled = 0
     for item in items:
-        cost = item.size + _FILE_BYTES
+        cost = item.bytes + _FILE_BYTES
         if filled and filled + cost > part_bytes:
             part, filled = part + 1, 0
         filled += cost
@@ -141,7 +175,8 @@ def _dealt(items: Iterable[Item], part_bytes: int) -> Iterator[Item]:
 def _compare(was: Item | None, now: Item | None, out: Path) -> None:
     if was is not None and now is not None and replace(was, retrieved="") == replace(now, retrieved=""):
         return
-    name = (was or now or Item(0, "", "", "?", "", 0, "", "", "", "")).source
+    assert was or now
+    name = (was or now).source  # type: ignore[union-attr]
     if was is None or now is None or was.source != now.source:
         told = f"its sources are other than when it was begun, from {name} on"
     elif (was.size, was.version) != (now.size, now.version):
@@ -155,10 +190,10 @@ def _sizes(path: Path) -> Plan:
     sizes: list[int] = []
     files = 0
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(columns=["part", "size"]):
-            for part, size in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
+        for batch in file.iter_batches(columns=["part", "bytes", "start"]):
+            for part, size, start in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 if part == len(sizes):
                     sizes.append(0)
                 sizes[part] += size
-                files += 1
+                files += not start
     return Plan(len(sizes), files, sum(sizes), tuple(sizes))

@@ -21,13 +21,19 @@ class Rejected:
 @dataclass(frozen=True)
 class Origin:
     """Where a file comes from: the `source` and `collection` of its documents, the ISO date on which it was
-    `retrieved`, and the licence and publisher that hold where the file names none."""
+    `retrieved`, and the licence and publisher that hold where the file names none.
+
+    A large file may be read in slices: from `start` to before `end`, in bytes for JSON lines and in row groups for
+    Parquet. Without an `end` the whole file is meant.
+    """
 
     source: str
     collection: str = "documents"
     retrieved: str = ""
     licence: str = ""
     publisher: str = ""
+    start: int = 0
+    end: int = 0
 
     def record(self, number: int | str) -> str:
         """The source of one record of the file."""

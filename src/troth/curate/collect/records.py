@@ -21,7 +21,9 @@ def read_json_lines(stream: io.BufferedReader, origin: Origin) -> Iterator[Docum
     for line, encoding in lines(stream):
         if line.isspace():
             continue
-        yield _read(line, origin, origin.record(number), encoding)
+        # How many records come before a slice is not known, only how many bytes.
+        where = origin.record(f"{origin.start}+{number}" if origin.start else number)
+        yield _read(line, origin, where, encoding)
         number += 1
 
 

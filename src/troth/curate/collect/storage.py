@@ -1,6 +1,7 @@
 """Files on this machine or at an fsspec URL: which there are, and their bytes as a stream."""
 
 import bz2
+import codecs
 import gzip
 import io
 import lzma
@@ -151,11 +152,12 @@ def _day(info: dict[str, Any]) -> str:
 
 
 class Source(io.RawIOBase):
-    """The bytes of a file as they lie, counted; an error of the file system is kept in `error`, so that it is not taken
-    for a broken file."""
+    """The bytes of a file as they lie up to `end`, counted; an error of the file system is kept in `error`, so that it
+    is not taken for a broken file."""
 
-    def __init__(self, stream: Any):
+    def __init__(self, stream: Any, end: int | None = None):
         self.stream = stream
+        self.end = end
         self.count = 0
         self.error: Exception | None = None
 
@@ -173,13 +175,39 @@ class Source(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         try:
-            data = self.stream.read(len(buffer))
+            most = len(buffer) if self.end is None else max(0, self.end - self.stream.tell())
+            data = self.stream.read(min(len(buffer), most))
         except Exception as error:
             self.error = error
             raise
         buffer[: len(data)] = data
         self.count += len(data)
         return len(data)
+
+
+def line_slice(stream: Any, start: int, end: int) -> Source:
+    """Of an open file, the lines that begin in the bytes from `start` to before `end`. In UTF-16, where a line's end is
+    no byte, the first slice is all of the file."""
+    if stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        stream.seek(0)
+        return Source(stream, 0 if start else None)
+    stop = _next_line(stream, end)
+    stream.seek(_next_line(stream, start))
+    return Source(stream, stop)
+
+
+def _next_line(stream: Any, offset: int) -> int:
+    """Where the first line begins that does so at `offset` or later, or the end of the file."""
+    if not offset:
+        return 0
+    stream.seek(offset - 1)
+    at = offset - 1
+    while piece := stream.read(_BUFFER):
+        found = piece.find(b"\n")
+        if found >= 0:
+            return at + found + 1
+        at += len(piece)
+    return at
 
 
 @contextmanager

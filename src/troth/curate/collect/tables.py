@@ -102,21 +102,23 @@ def table_documents(
     """
     waiting: list[str] = []
     size = chunks = 0
+    before = f"{origin.start}+" if origin.start else ""
     about = {"title": origin.source.rpartition("/")[2].partition(".")[0].replace("_", " ")}
     for number, row in enumerate(rows):
         if isinstance(row, str):
-            yield Rejected(f"{origin.source}#row{number}", row)
+            yield Rejected(origin.record(f"{before}row{number}"), row)
             continue
         cells = ["" if cell is None else " ".join(str(cell).split()) for cell in row]
         named = zip(columns, cells, strict=True)
         line = clean("; ".join(f"{name}: {cell}" if name else cell for name, cell in named if cell))
         if size + len(line) > _CHUNK and waiting:
-            yield _chunk(waiting, origin, about, origin.record(chunks), encodings)
+            yield _chunk(waiting, origin, about, origin.record(f"{before}{chunks}"), encodings)
             waiting, size, chunks = [], 0, chunks + 1
         if line:
             waiting.append(line)
             size += len(line) + 1
-    yield _chunk(waiting, origin, about, origin.record(chunks) if chunks else "", encodings)
+    source = origin.record(f"{before}{chunks}") if chunks or before else ""
+    yield _chunk(waiting, origin, about, source, encodings)
 
 
 def _chunk(

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from troth.curate.filter.words import Hashes
 
-BUCKET_BYTES = 64 << 20
-"""What one bucket takes in memory, about."""
-_MOST = 1024
+BUCKET_BYTES = 16 << 20
+"""What one bucket holds, about; joining it takes some three times as much memory."""
+_MOST = 4096
 """Files at most."""
 
 

@@ -23,10 +23,11 @@ PERMUTATIONS, _SEED = 128, 1
 KINDS = ("prose", "code", "facts", "table")
 PRINT = np.dtype([
     ("high", "<u8"), ("low", "<u8"), ("kind", "u1"), ("date", "<u4"), ("length", "<u4"), ("shingles", "<u4"),
-    ("minhash", "<u4", (PERMUTATIONS,)),
+    ("publisher", "<u8"), ("minhash", "<u4", (PERMUTATIONS,)),
 ])  # fmt: skip
 """Of one document: 128 bits of its text's SHA-256, its kind, the day that it was published (undated ones come last),
-characters, different shingles, MinHash. The position in the file is the row of the document in its part."""
+characters, different shingles, a hash of its publisher (0: unknown), MinHash. The position in the file is the row of
+the document in its part."""
 SENTENCES = np.dtype([("hash", "<u8"), ("row", "<u4"), ("at", "<u4")])
 """Of three sentences in a row: their hash, the row of the document, and the number of the first."""
 UNDATED = 0xFFFFFFFF
@@ -74,7 +75,8 @@ class PrintWriter:
         """One more document and the words of its text."""
         found = shingles(words) if document.kind != "facts" else np.zeros(0, np.uint64)
         about = (*key(document.text), KINDS.index(document.kind), day(document.published), len(document.text))
-        self._waiting.about.append((*about, len(found)))
+        publisher = key(document.publisher)[0] if document.publisher else 0
+        self._waiting.about.append((*about, len(found), publisher))
         self._waiting.shingles.append(found)
         self._waiting.size += len(found)
         if document.kind == "prose":
@@ -95,7 +97,7 @@ class PrintWriter:
             np.concatenate(waiting.shingles), offsets, PERMUTATIONS, _SEED
         )
         rows = np.empty(len(waiting.about), PRINT)
-        for number, name in enumerate(("high", "low", "kind", "date", "length", "shingles")):
+        for number, name in enumerate(("high", "low", "kind", "date", "length", "shingles", "publisher")):
             rows[name] = [one[number] for one in waiting.about]
         rows["minhash"] = np.asarray(digests.to_rows(), dtype=np.uint32)
         self._files[0].write(rows.tobytes())

@@ -19,7 +19,9 @@ from troth.curate.parts import Parts
 from troth.curate.records import Decision
 from troth.system import CurateTable
 
-_SAID = np.dtype([("hash", "<u8"), ("date", "<u4"), ("text", "<u8"), ("number", "<i8"), ("at", "<u4")])
+_SAID = np.dtype([
+    ("hash", "<u8"), ("date", "<u4"), ("text", "<u8"), ("number", "<i8"), ("at", "<u4"), ("publisher", "<u8"),
+])  # fmt: skip
 RULE = "repeated_sentences"
 
 
@@ -41,7 +43,8 @@ class Cuts:
 
 def repeated_sentences(parts: Parts, numbers: Sequence[int], gone: Numbers, repeated_in: int, work: Path) -> Cuts:
     """Of each three sentences in a row that `repeated_in` documents or more say, where all but the first document say
-    them. Documents that are `gone` (sorted) do not count; the first is the one published first."""
+    them. Documents that are `gone` (sorted) do not count; the first is the one published first. What the first one's
+    publisher says again at another date stays: it tells that the thing still holds."""
     if not repeated_in:
         return Cuts(np.zeros(0, np.int64), np.zeros(0, np.int64))
     size = sum(parts.file(part, "sentences", "bin").stat().st_size for part in numbers) * 2
@@ -54,7 +57,9 @@ def repeated_sentences(parts: Parts, numbers: Sequence[int], gone: Numbers, repe
             some, ids = some[stays], ids[stays]
             said = np.empty(len(some), _SAID)
             said["hash"], said["number"], said["at"] = some["hash"], ids, some["at"]
-            said["date"], said["text"] = prints["date"][some["row"]], prints["high"][some["row"]]
+            rows = some["row"]
+            said["date"], said["text"] = prints["date"][rows], prints["high"][rows]
+            said["publisher"] = prints["publisher"][rows]
             buckets.add(said, said["hash"])
     lost: list[tuple[Numbers, Numbers]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
     for bucket in buckets.read():
@@ -63,6 +68,8 @@ def repeated_sentences(parts: Parts, numbers: Sequence[int], gone: Numbers, repe
             said = bucket[start:end]
             if len(np.unique(said["number"])) >= max(2, repeated_in):
                 again = said[said["number"] != said["number"][0]]
+                edition = (again["publisher"] == said["publisher"][0]) & (again["publisher"] != 0)
+                again = again[~edition | (again["date"] == said["date"][0])]
                 lost.append((again["number"], again["at"].astype(np.int64)))
     documents, at = (np.concatenate([pair[side] for pair in lost]) for side in (0, 1))
     order = np.lexsort((at, documents))

@@ -160,7 +160,7 @@ def _near(
     clusters = members[_connected(np.searchsorted(members, pairs), len(members))]
     count = max(1, -(-_characters(parts, members) * 2 // BUCKET_BYTES))
     folder = work / "clusters"
-    weigh = lambda one: len(one.text)  # noqa: E731
+    weigh = lambda one: len(one.text) * count  # noqa: E731  # all writers together hold one batch
     writers = [RowWriter(folder / f"{bucket:04d}.parquet", Suspect, weigh=weigh) for bucket in range(count)]
     cluster_of = dict(zip(members.tolist(), clusters.tolist(), strict=True))
     for number, document in _rows(parts, members, Document):

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from troth.curate.integrate.tables import TABLES, LedgerTable
 
-_STAGES = "collect", "filter", "duplicates", "cases", "validate", "refine"
+_STAGES = "collect", "filter", "duplicates", "cases", "validate", "timelines", "refine"
 _FORMS = {"collect": "collected", "duplicates": "cleaned"}
 """Which stages' documents the ledger keeps. What the filters left alone is known by its hash and kept once."""
 _RENAMED = {"source_id": "source", "published_at": "published", "retrieved_at": "retrieved"}

@@ -17,7 +17,8 @@ def publisher_weights(documents: Mapping[str, int], publisher_error: Mapping[str
     An average document has weight 1, and none less than two thirds or more than one and a half of that, so that what
     only a careless publisher says is still learned. A publisher that nothing is known of gets none.
     """
-    odds = {who: math.log((1 - publisher_error[who]) / publisher_error[who]) for who in documents if who in publisher_error}
+    errors = {who: publisher_error[who] for who in documents if who in publisher_error}
+    odds = {who: math.log((1 - error) / error) for who, error in errors.items()}
     count = sum(documents[who] for who in odds)
     mean = sum(documents[who] * max(0.0, own) for who, own in odds.items()) / max(1, count)
     if mean <= 0:

@@ -10,22 +10,26 @@ from troth.curate.parts import Parts
 from troth.curate.records import CorrectionRow, Decision, Finding
 from troth.curate.refine.apply import apply
 from troth.curate.refine.policy import POLICY, corrections
+from troth.curate.validate.timelines import with_timelines
 from troth.system import CurateTable
 
 
 def refine_part(part: int, out: Path, settings: CurateTable, weights: Mapping[str, float]) -> None:
-    """From `documents` of the stage `duplicates` and `findings` of `validate` to `documents`, `corrections`, and the
-    `decisions` on all claims. `weights` are those of publishers whose claims were judged."""
+    """From `documents` of the stage `duplicates` and `findings` of `validate` and `timelines` to `documents`,
+    `corrections`, and the `decisions` on all claims. `weights` are those of publishers whose claims were judged."""
     own = Parts(out, "refine")
     documents = Parts(out, "duplicates").read(part, "documents", Document)
     found = Parts(out, "validate").read(part, "findings", Finding)
+    again = Parts(out, "duplicates").read(part, "documents", Document)
+    timelines = with_findings(again, Parts(out, "timelines").read(part, "findings", Finding))
     decided: set[str] = set()
     with (
         own.writer(part, "documents", Document) as refined,
         own.writer(part, "corrections", CorrectionRow) as made,
         own.writer(part, "decisions", Decision) as decisions,
     ):
-        for document, findings in with_findings(documents, found):
+        for (document, others), (_, timed) in zip(with_findings(documents, found), timelines, strict=True):
+            findings = with_timelines(others, timed)
             edits = list(corrections(document, findings, settings))
             done = {edit.occ_id: edit for edit in edits}
             for edit in edits:

@@ -28,12 +28,13 @@ from troth.curate.validate.evidence import Evidence, Neighbours, Witness
 from troth.curate.validate.plant import plant
 from troth.curate.validate.values import Value, same
 
-_ALIKE = 0.25
+ALIKE = 0.25
 """An error is planted only where a sentence at least this like the claim's states its value."""
 _POOL = 2_000
 _PLANTED = 20_000
 """Errors planted in a corpus, at most about so many: more would not tell more."""
-Role = Literal["stated", "planted", "canary"]
+Role = Literal["stated", "alone", "planted", "canary"]
+"""A claim that others speak of too, one that they do not, and errors planted to fit the judge and to measure it."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class Case(OccurrenceRow):
 
     `planted` is the kind of the error in it and `true` the candidate that the claim really states (0 where it is not
     among them). `prefix` and `suffix` are the sentence around the value. From `candidate` on, there is an entry for
-    each publisher that states a candidate: the publisher (`voice`), how surely (`word`, 0 to 1), and of the closest of its
-    sentences the number in the store (`at`), the value as it `states` it, and likeness and mutual nearness. `alike` is
-    how like the claim's sentence the closest one is in which another publisher states the same.
+    each publisher that states a candidate: the publisher (`voice`), how surely (`word`, 0 to 1), and of the closest of
+    its sentences the number in the store (`at`), the value as it `states` it, and likeness and mutual nearness. `alike`
+    is how like the claim's sentence the closest one is in which another publisher states the same.
     """
 
     role: Role
@@ -53,6 +54,7 @@ class Case(OccurrenceRow):
     publisher: str
     published: str
     nature: Nature
+    subject: str
     planted: str
     true: int
     prefix: str
@@ -84,8 +86,7 @@ def cases_of(
     document: Document, evidence: Evidence, pool: list[Value], random: np.random.Generator,
     seen: Callable[[ClaimRow, OccurrenceRow], None],
 ) -> Iterator[Case]:  # fmt: skip
-    """The cases of all check-worthy claims of a document for which another publisher has evidence; `seen` is told of
-    every claim."""
+    """The cases of all check-worthy claims of a document; `seen` is told of every claim."""
     near_text, near = "", Neighbours([], [], [])
     for claim in find_claims(document, evidence.store.names):
         row = claim.row()
@@ -98,23 +99,24 @@ def cases_of(
             near_text, near = text, evidence.around(text, document.publisher)
         witnesses = _witnesses(evidence, claim, near)
         if not witnesses:
+            yield _case("alone", claim, place, row, candidates(claim, []), evidence)
             continue
-        yield _case("stated", claim, place, row.nature, candidates(claim, witnesses), evidence)
+        yield _case("stated", claim, place, row, candidates(claim, witnesses), evidence)
         if random.random() * len(evidence.store) > _PLANTED:
             continue
         wrong = plant(claim.value, witnesses, pool, random)
-        if wrong is None or not any(w.likeness >= _ALIKE and same(w.value, claim.value) for w in witnesses):
+        if wrong is None or not any(w.likeness >= ALIKE and same(w.value, claim.value) for w in witnesses):
             continue
         kind = "entity swapped" if claim.value.kind == "name" else "number moved"
         if random.random() < 0.5:
             found = candidates(claim, witnesses, wrong)
             if true := _true_one(found, claim):
-                yield _case("planted", claim, place, row.nature, found, evidence, kind, true)
+                yield _case("planted", claim, place, row, found, evidence, kind, true)
         else:
             error = claim.with_value(wrong)
             near_error = evidence.around(error.sentence.text, document.publisher)
             found = candidates(error, _witnesses(evidence, error, near_error))
-            yield _case("canary", error, place, row.nature, found, evidence, kind, _true_one(found, claim))
+            yield _case("canary", error, place, row, found, evidence, kind, _true_one(found, claim))
 
 
 def name_pool(evidence: Evidence, random: np.random.Generator) -> list[Value]:
@@ -137,7 +139,7 @@ def _true_one(found: list[Candidate], claim: Claim) -> int:
 
 
 def _case(
-    role: Role, claim: Claim, place: OccurrenceRow, nature: Nature, found: list[Candidate], evidence: Evidence,
+    role: Role, claim: Claim, place: OccurrenceRow, row: ClaimRow, found: list[Candidate], evidence: Evidence,
     planted: str = "", true: int = 0,
 ) -> Case:  # fmt: skip
     document, text, value = claim.sentence.document, claim.sentence.text, claim.value
@@ -149,8 +151,8 @@ def _case(
     return Case(
         place.occ_id, place.doc_sha, place.source_id, place.byte_start, place.byte_end, place.object_start,
         place.object_end, place.claim_id, role=role, kind=value.kind, publisher=document.publisher,
-        published=document.published,
-        nature=nature, planted=planted, true=true, prefix=text[: value.start], suffix=text[value.end :],
+        published=document.published, nature=row.nature, subject=row.subject, planted=planted, true=true,
+        prefix=text[: value.start], suffix=text[value.end :],
         texts=tuple(candidate.text for candidate in found),
         features=tuple(features(found, value.kind != "name", evidence.commonness(value)).ravel().tolist()),
         candidate=tuple(number for number, _, _, _ in words),

@@ -8,8 +8,9 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,19 +19,38 @@ from troth.curate.parts import Parts
 from troth.curate.records import ClaimRow, EvidenceRow, Finding, OccurrenceRow, VerdictRow, short_hash
 from troth.curate.validate.canaries import Canary
 from troth.curate.validate.candidates import CANDIDATES, FEATURES
-from troth.curate.validate.cases import Answers, Case, cases_of, name_pool, with_answers
+from troth.curate.validate.cases import ALIKE, Answers, Case, cases_of, name_pool, with_answers
 from troth.curate.validate.claims import name_words
 from troth.curate.validate.evidence import Evidence, write_neighbours
 from troth.curate.validate.examine import Cloze, Examiner
 from troth.curate.validate.judge import Voices, concatenated, fit, posteriors, publisher_errors, softmax
+from troth.curate.validate.opinions import (
+    NOBODY,
+    Calibrated,
+    Opinions,
+    ask,
+    calibrated_on,
+    load,
+    question_of,
+    save,
+)
 from troth.curate.validate.store import Store, build_store
 from troth.curate.validate.verdicts import evidence_rows, finding, verdict_of, verdict_rows
+from troth.curate.validate.verifiers.build import build_verifiers
+from troth.curate.validate.verifiers.contradictions import contradictions
+from troth.curate.validate.verifiers.entailment import Classifier
+from troth.curate.validate.verifiers.tables import index_tables
+from troth.curate.validate.verifiers.trained import train_verifier
 from troth.system import CurateTable
+
+T = TypeVar("T")
 
 _ROUNDS = 4
 _SAMPLE = 60_000
 """Cases that the judge is fitted on, at most."""
-_ALIKE = 0.25
+_BATCH = 4096
+_LEARNED_FROM = 2000
+"""Documents whose sentences the trained verifier learns from, at most."""
 
 
 def judged_collections(documents: Iterable[Document]) -> set[str]:
@@ -44,13 +64,14 @@ def judged_collections(documents: Iterable[Document]) -> set[str]:
 
 def judged_documents(out: Path, parts: int) -> Iterator[Document]:
     """The documents whose claims are judged, as they were left by the stage before."""
-    collections = judged_collections(_documents(out, parts))
-    return (document for document in _documents(out, parts) if _is_judged(document, collections))
+    collections = judged_collections(cleaned_documents(out, range(parts)))
+    return (document for document in cleaned_documents(out, range(parts)) if _is_judged(document, collections))
 
 
-def _documents(out: Path, parts: int) -> Iterator[Document]:
+def cleaned_documents(out: Path, parts: Iterable[int]) -> Iterator[Document]:
+    """What the filters and duplicates left of some parts."""
     before = Parts(out, "duplicates")
-    return chain.from_iterable(before.read(part, "documents", Document) for part in range(parts))
+    return chain.from_iterable(before.read(part, "documents", Document) for part in parts)
 
 
 def _is_judged(document: Document, collections: set[str]) -> bool:
@@ -64,12 +85,12 @@ def build_index(out: Path, parts: int, references: Iterable[Document], generatio
     if own.is_done(0):
         return
     shutil.rmtree(own.folder, ignore_errors=True)
-    collections = judged_collections(_documents(out, parts))
+    collections = judged_collections(cleaned_documents(out, range(parts)))
     names: set[str] = set()
-    for document in _documents(out, parts):
+    for document in cleaned_documents(out, range(parts)):
         if _is_judged(document, collections):
             names |= name_words(document)
-    corpus = ((document, 0) for document in _documents(out, parts) if _is_judged(document, collections))
+    corpus = ((document, 0) for document in cleaned_documents(out, range(parts)) if _is_judged(document, collections))
     known = ((document, 1) for document in references if document.kind == "prose")
     may_testify = (one for one in chain(corpus, known) if all(past < generation for past in one[0].ancestors))
     build_store(may_testify, names, own.folder / "store")
@@ -123,12 +144,80 @@ def examine_part(part: int, out: Path, examiner: Examiner) -> None:
     own = Parts(out, "answers")
     if own.is_done(part):
         return
-    cases = list(Parts(out, "cases").read(part, "cases", Case))
-    asked = [Cloze(case.source_id, case.prefix, case.suffix, case.texts) for case in cases]
-    answers = examiner.ask([*asked, *(replace(cloze, prefix="", suffix="") for cloze in asked)])
-    pairs = zip(answers[: len(cases)], answers[len(cases) :], strict=True)
-    own.write(part, "answers", Answers, (Answers(tuple(given), tuple(prior)) for given, prior in pairs))
+    with own.writer(part, "answers", Answers) as rows:
+        for cases in _batches(Parts(out, "cases").read(part, "cases", Case), 1 << 16):
+            asked = [Cloze(c.source_id, c.prefix, c.suffix, c.texts) for c in cases if c.role != "alone"]
+            answers = examiner.ask([*asked, *(replace(cloze, prefix="", suffix="") for cloze in asked)])
+            pairs = zip(answers[: len(asked)], answers[len(asked) :], strict=True)
+            for case in cases:
+                given, prior = next(pairs) if case.role != "alone" else ((), ())
+                rows.add(Answers(tuple(given), tuple(prior)))
     own.finish(part)
+
+
+def opinions_part(part: int, out: Path, settings: CurateTable, classifier: Classifier | None = None) -> None:
+    """Ask the verifiers that `settings` name about all cases of a part, but for errors planted to fit the judge."""
+    own = Parts(out, "opinions")
+    if own.is_done(part):
+        return
+    store = _store(out)
+    verifiers = build_verifiers(settings, verifiers_home(out), classifier=classifier)
+    with own.writer(part, "opinions", Opinions) as rows:
+        for cases in _batches(Parts(out, "cases").read(part, "cases", Case), _BATCH):
+            asked = [case for case in cases if case.role != "planted"]
+            said = iter(ask(verifiers, [question_of(case, tuple(evidence_rows(case, store))) for case in asked]))
+            for case in cases:
+                rows.add(next(said) if case.role != "planted" else NOBODY)
+    own.finish(part)
+
+
+def index_for_verifiers(out: Path, parts: int, settings: CurateTable, seed: int) -> None:
+    """What verifiers share: the tables that the corpus holds, and a verifier trained on its sentences where `trained`
+    is asked for without a file."""
+    own = Parts(out, "shared")
+    if own.is_done(0):
+        return
+    home = verifiers_home(out)
+    shutil.rmtree(home, ignore_errors=True)
+    if "tables" in settings.verifiers:
+        found = cleaned_documents(out, range(parts))
+        index_tables(home / "tables.sqlite", (document for document in found if document.kind == "table"))
+    if "trained" in settings.verifiers and settings.trained_verifier is None:
+        drawn = list(islice(judged_documents(out, parts), _LEARNED_FROM))
+        train_verifier(list(contradictions(drawn, np.random.default_rng(seed)))).save(home / "trained.npz")
+    own.finish(0)
+
+
+def verifiers_home(out: Path) -> Path:
+    """Where verifiers keep what they share."""
+    return out / "verifiers"
+
+
+def _opinions(out: Path, part: int) -> Iterator[Opinions]:
+    return Parts(out, "opinions").read(part, "opinions", Opinions)
+
+
+def calibrate_opinions(out: Path, parts: int, judge: "Judge", settings: CurateTable) -> Calibrated:
+    """Fit what verifiers are worth to canaries and to claims that others confirm, or read what was fitted."""
+    path = Parts(out, "judge").folder / "calibration.json"
+    if not path.exists():
+        save(path, calibrated_on(_labelled(out, parts, judge), settings.canary_rate))
+    return load(path)
+
+
+def _labelled(out: Path, parts: int, judge: "Judge") -> Iterator[tuple[float, Opinions, bool]]:
+    left = _SAMPLE
+    for part in range(parts):
+        cases = zip(_answered(out, part), _opinions(out, part), strict=True)
+        for batch in _batches(cases, _BATCH):
+            known = [
+                one for one in batch
+                if one[0][0].role == "canary" or (one[0][0].role == "stated" and one[0][0].alike >= ALIKE)
+            ][:left]  # fmt: skip
+            left -= len(known)
+            p_NC = judge.blind([answered for answered, _ in known])
+            for ((case, _), said), p_C in zip(known, p_NC, strict=True):
+                yield float(p_C[0]), said, case.role == "stated"
 
 
 @dataclass(frozen=True)
@@ -169,7 +258,7 @@ def judge_cases(out: Path, parts: int, settings: CurateTable) -> Judge:
     share = min(1.0, _SAMPLE / max(1, total))
     sample = [
         (case, answers) for part in range(parts) for case, answers in _answered(out, part)
-        if int(short_hash(case.occ_id), 16) < share * 2**64
+        if case.role in ("stated", "planted") and int(short_hash(case.occ_id), 16) < share * 2**64
     ]  # fmt: skip
     stated = [one for one in sample if one[0].role == "stated"]
     planted = [one for one in sample if one[0].role == "planted"]
@@ -219,7 +308,9 @@ def _voices(cases: list[Case], numbers: dict[str, int]) -> Voices:
     return concatenated(several, [1] * len(several))
 
 
-def verdicts_part(part: int, out: Path, settings: CurateTable, judge: Judge, generation: int) -> None:
+def verdicts_part(
+    part: int, out: Path, settings: CurateTable, judge: Judge, calibrated: Calibrated, generation: int
+) -> None:
     """Verdicts, evidence, findings and canaries of one part."""
     own, store = Parts(out, "validate"), _store(out)
     known: set[str] = set()
@@ -229,13 +320,23 @@ def verdicts_part(part: int, out: Path, settings: CurateTable, judge: Judge, gen
         own.writer(part, "findings", Finding) as findings,
         own.writer(part, "canaries", Canary) as canaries,
     ):
-        for batch in _batches(_answered(out, part)):
-            stated = [one for one in batch if one[0].role == "stated"]
-            for (case, answers), p in zip(stated, judge.probabilities(stated), strict=True):
-                verdict = verdict_of(case, p, settings.act_above)
-                findings.add(finding(case, verdict, answers, store))
-                if case.alike >= _ALIKE:
+        for batch in _batches(zip(_answered(out, part), _opinions(out, part), strict=True), _BATCH):
+            asked = [answered for answered, _ in batch]
+            fair, blind = judge.probabilities(asked), judge.blind(asked)
+            for ((case, answers), said), p_C, blind_C in zip(batch, fair, blind, strict=True):
+                if case.role == "planted":
+                    continue
+                p_C = p_C if case.role == "stated" else blind_C
+                verdict = verdict_of(case, p_C, said, calibrated, settings.act_above)
+                if case.role == "canary":
+                    mended = bool(case.true) and verdict.answer == case.texts[case.true]
+                    canaries.add(Canary(case.claim_id, case.planted, verdict.stance == "refuted", mended))
+                    continue
+                if case.alike >= ALIKE:
                     canaries.add(Canary(case.claim_id, "", verdict.stance == "refuted", False))
+                if case.role == "alone" and not said.verifier:
+                    continue
+                findings.add(finding(case, verdict, answers, said, store))
                 if case.claim_id in known:
                     continue
                 known.add(case.claim_id)
@@ -243,22 +344,13 @@ def verdicts_part(part: int, out: Path, settings: CurateTable, judge: Judge, gen
                 for row in rows:
                     evidence.add(row)
                 seen = short_hash(*sorted(row.ev_id for row in rows))
-                for opinion in verdict_rows(case, verdict, answers, seen, generation):
+                for opinion in verdict_rows(case, p_C, verdict, answers, seen, generation):
                     verdicts.add(opinion)
-            wrong = [one for one in batch if one[0].role == "canary"]
-            for (case, _), p in zip(wrong, judge.blind(wrong), strict=True):
-                verdict = verdict_of(case, p, settings.act_above)
-                mended = bool(case.true) and verdict.best == case.true
-                canaries.add(Canary(case.claim_id, case.planted, verdict.stance == "refuted", mended))
+                for opinion in said.rows(case, calibrated, seen, generation):
+                    verdicts.add(opinion)
     own.finish(part)
 
 
-def _batches(answered: Iterator[tuple[Case, Answers]]) -> Iterator[list[tuple[Case, Answers]]]:
-    batch: list[tuple[Case, Answers]] = []
-    for one in answered:
-        batch.append(one)
-        if len(batch) == 4096:
-            yield batch
-            batch = []
-    if batch:
+def _batches(rows: Iterator[T], size: int) -> Iterator[list[T]]:
+    while batch := list(islice(rows, size)):
         yield batch

@@ -5,9 +5,11 @@ They lie in an SQLite file, so that memory stays flat and every worker reads the
 """
 
 import json
+import os
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,24 +33,29 @@ _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 
 def index_tables(path: Path, documents: Iterable[Document]) -> int:
-    """Add the rows of table documents to the SQLite file `path`; return how many rows it has then."""
+    """Write the rows of table documents to the SQLite file `path`, which appears whole or not at all; return how many
+    there are."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with sqlite3.connect(path) as store:
-        store.execute("CREATE TABLE IF NOT EXISTS rows (id INTEGER PRIMARY KEY, title TEXT, source TEXT, cells TEXT)")
-        store.execute(
-            "CREATE TABLE IF NOT EXISTS subjects (subject TEXT, id INTEGER, PRIMARY KEY (subject, id)) WITHOUT ROWID"
-        )
+    partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    with closing(sqlite3.connect(partial)) as store, store:
+        store.execute("PRAGMA journal_mode=OFF")
+        store.execute("CREATE TABLE rows (id INTEGER PRIMARY KEY, title TEXT, source TEXT, cells TEXT)")
+        store.execute("CREATE TABLE subjects (subject TEXT, id INTEGER, PRIMARY KEY (subject, id)) WITHOUT ROWID")
+        count = 0
         for document in documents:
+            title = document.title or Path(document.source.partition("#")[0]).stem
             for cells in _rows(document.text):
-                title = document.title or Path(document.source.partition("#")[0]).stem
-                row = store.execute("INSERT INTO rows (title, source, cells) VALUES (?, ?, ?)",
-                                    (title, document.source, json.dumps(cells)))  # fmt: skip
+                count += 1
+                row = (count, title, document.source, json.dumps(cells))
+                store.execute("INSERT INTO rows VALUES (?, ?, ?, ?)", row)
                 named = [value for value in cells.values() if re.search(r"[^\W\d_]{2}", value)][:_SUBJECT_COLUMNS]
                 store.executemany(
                     "INSERT OR IGNORE INTO subjects VALUES (?, ?)",
-                    [(_plain(value), row.lastrowid) for value in named if len(value.split()) <= _SUBJECT_WORDS],
+                    [(_plain(value), count) for value in named if len(value.split()) <= _SUBJECT_WORDS],
                 )
-        return int(store.execute("SELECT count(*) FROM rows").fetchone()[0])
+    os.replace(partial, path)
+    return count
 
 
 def _rows(text: str) -> Iterator[dict[str, str]]:
