@@ -176,8 +176,7 @@ def _balance(balance: Mapping[str, Any]) -> str:
     before, after = balance["loaded"]
     about = (
         "Documents by topic, viewpoint and origin. Breadth is the number of equally large groups that would be as "
-        "mixed. "
-        f"Mean score of loaded language: {before:.3f} before, {after:.3f} after."
+        f"mixed. Mean score of loaded language: {before:.3f} before, {after:.3f} after."
     )
     return "\n\n".join((about, _table(rows), _table(breadth)))
 
