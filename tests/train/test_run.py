@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 import troth
 from troth.system import load_system
 from troth.train.environment import code_version, environment
-from troth.train.run import add_to_history, held, open_run, save_record
+from troth.train.run import add_to_history, open_run, save_record
 
 DATA = {"tokens": {"prose": 1000}, "weights": {"prose": 1.0}, "versions": {"prose": "sha256:ab"}}
 
@@ -97,19 +96,3 @@ def test_the_commit_is_that_of_this_checkout():
     if done.returncode or not Path(troth.__file__).is_relative_to(root):
         pytest.skip("not run from a checkout")
     assert code_version()["commit"] == done.stdout.strip()
-
-
-def test_one_training_at_a_time_has_a_folder_until_it_ends_however_it_does(tmp_path):
-    imports = "import time; from pathlib import Path; from troth.train.run import held"
-    body = f"with held(Path({str(tmp_path)!r})):\n    print('held', flush=True)\n    time.sleep(60)"
-    command = [sys.executable, "-c", f"{imports}\n{body}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout.readline() == "held\n"
-        told = f"process {other.pid} on .* is training it; wait for it or end it"
-        with pytest.raises(ValueError, match=told), held(tmp_path, patience=0.1):
-            pass
-        other.kill()
-        with held(tmp_path):
-            pass
-        with held(tmp_path, patience=0.0):
-            pass

@@ -9,45 +9,46 @@ from troth.cli.options import AsJson, Changes, SystemName, print_json, read_syst
 
 
 def command(
-    sources: Annotated[list[str], typer.Argument(help="Files or folders; also `library` and `python`.")],
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder for documents.parquet, ledger/ and report.json.", metavar="DIR")
+    sources: Annotated[
+        list[str], typer.Argument(help="Files, folders, URLs (s3://, abfs://, https://); also `library` and `python`.")
     ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for documents/, ledger/ and report.json.", metavar="DIR")],
     examine: Annotated[
         bool, typer.Option(help="Train small models that cross-examine the documents (minutes).")
     ] = False,
+    executor: Annotated[
+        str | None, typer.Option(help="Where to work: local, ray or slurm (also: curate.executor).")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes at once; 0 for one a core (also: curate.workers).")
+    ] = None,
+    generation: Annotated[
+        int, typer.Option(help="The model generation that this data is for; text by it or later ones is no evidence.")
+    ] = 1,
     system: SystemName = "nano",
     changes: Changes = None,
     json: AsJson = False,
 ) -> None:
-    """Remove junk and duplicates, judge claims against other publishers, mend or drop what is wrong.
+    """Remove junk and duplicates, judge claims against other publishers, mend, date, attribute or drop what is wrong.
 
-    Writes the curated documents as Parquet and a ledger of Lance tables that explains each decision.
+    Writes the curated documents as Parquet and a ledger of Lance tables that explains each decision. Run again after an
+    interruption, it goes on where it stood.
     """
-    settings = read_system(system, changes)
-    from troth.cli.output import console, quiet_progress, say
-    from troth.curate.collect import collect
-    from troth.curate.pipeline import clean, curate, judged_documents
-    from troth.cycle.examiners import train_examiners
-    from troth.model.tokenizer import Tokenizer
+    given = {"curate.executor": executor, "curate.workers": workers}
+    more = [f"{key}={value}" for key, value in given.items() if value is not None]
+    settings = read_system(system, [*(changes or []), *more])
+    from troth.cli.output import console, curation_report, quiet_progress, say
+    from troth.curate.pipeline import Curation, curate
+    from troth.cycle.examiners import examiners_for
 
-    found = collect(settings.data.model_copy(update={"sources": sources}))
-    for rejected in found.rejected:
-        say(f"set aside {rejected.source}: {rejected.reason}")
-    if not found.documents:
-        raise ValueError(f"{', '.join(sources)}: no readable documents")
-    cleaned = clean(found.documents, settings.curate)
-    say(f"{len(found.documents)} documents, {len(cleaned.documents)} left without junk and duplicates")
-    examiner = None
-    if examine:
-        tokenizer = Tokenizer.train((d.text for d in cleaned.documents), settings.model.vocab_size)
-        whole = settings.model_copy(update={"data": settings.data.model_copy(update={"weights": {}})})
-        judged = judged_documents(cleaned.documents)
-        examiner = train_examiners(judged, tokenizer, whole, out / "examiners", quiet_progress)
-    report = curate(cleaned, examiner, settings.curate, out, generation=1, seed=settings.train.seed, progress=say)
+    run = Curation(
+        tuple(sources), out, settings.curate, generation, settings.train.seed, settings.data.max_python_bytes, say
+    )
+    report = curate(run, examiners_for(settings, out / "examiners", quiet_progress) if examine else None)
     if json:
         print_json(report)
-        return
-    for name, value in report.items():
-        console.print(f"[bold]{name.replace('_', ' ')}[/bold]: {value}", soft_wrap=True)
-    console.print(f"Curated documents: {out / 'documents.parquet'}\nLedger: {out / 'ledger'}", soft_wrap=True)
+    else:
+        console.print(curation_report(report))
+        console.print(f"Curated documents: {out / 'documents'}\nLedger: {out / 'ledger'}", soft_wrap=True)
+    if not report["accepted"]:
+        raise ValueError(f"{out}: not integrated: {report['reason']}")

@@ -1,5 +1,5 @@
-"""`troth export`: a model folder as one file for llama.cpp and what stands on it; adapters of a run as PEFT's folder,
-and merged into the model that they are of."""
+"""`troth export`: a model as one file for llama.cpp and what stands on it, a run's adapters as PEFT's folder or merged
+into their model, and a curation for other data tools."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,10 +12,13 @@ from troth.cli.options import AsJson, print_json
 def command(
     folder: Annotated[
         Path,
-        typer.Argument(help="A model folder: config.json, model.safetensors, tokenizer.json; or a run, of --adapters."),
+        typer.Argument(
+            help="A model folder (config.json, model.safetensors, tokenizer.json), a run, or what `troth curate` wrote."
+        ),
     ],
     gguf: Annotated[
-        Path | None, typer.Option("--gguf", help="The file to write; one that exists is replaced.", metavar="FILE")
+        Path | None,
+        typer.Option("--gguf", help="Of a model: the file to write; one that exists is replaced.", metavar="FILE"),
     ] = None,
     kind: Annotated[
         str,
@@ -23,29 +26,63 @@ def command(
     ] = "bf16",
     adapters: Annotated[
         Path | None,
-        typer.Option("--adapters", help="Write what adapters a run has learned so far, as PEFT does.", metavar="DIR"),
+        typer.Option("--adapters", help="Of a run: what its adapters learned so far, as PEFT does.", metavar="DIR"),
     ] = None,
     merge: Annotated[
         Path | None,
-        typer.Option("--merge", help="A PEFT folder, whose adapters are merged into the model.", metavar="ADAPTERS"),
+        typer.Option("--merge", help="Of a model: a PEFT folder, whose adapters are merged in.", metavar="ADAPTERS"),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The merged model's folder.", metavar="DIR")] = None,
+    parquet: Annotated[
+        Path | None, typer.Option("--parquet", help="Of a curation: a new folder of Parquet files.", metavar="DIR")
+    ] = None,
+    delta: Annotated[
+        Path | None, typer.Option("--delta", help="Of a curation: a new folder of Delta tables.", metavar="DIR")
+    ] = None,
+    iceberg: Annotated[
+        Path | None,
+        typer.Option("--iceberg", help="Of a curation: a new folder of Iceberg tables with catalog.db.", metavar="DIR"),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Write a model as a GGUF file, with its tokenizer and chat template, or merged with adapters; or a run's adapters.
 
-    Files and models appear whole or not at all.
+    Or write a curation, its documents and the tables of its ledger, as Parquet, Delta Lake or Iceberg. Files and models
+    appear whole or not at all.
     """
-    if [gguf, adapters, merge].count(None) != 2 or (merge is None) != (out is None):
-        raise ValueError("export: one of --gguf FILE, --adapters DIR, and --merge ADAPTERS with --out DIR is needed")
+    asked = {
+        "gguf": gguf, "adapters": adapters, "merge": merge, "parquet": parquet, "delta": delta, "iceberg": iceberg,
+    }  # fmt: skip
+    given = [(form, to) for form, to in asked.items() if to is not None]
+    if len(given) != 1 or (merge is None) != (out is None):
+        raise ValueError(
+            "export: expected one of --gguf FILE, --adapters DIR, --merge ADAPTERS with --out DIR, --parquet DIR, "
+            "--delta DIR and --iceberg DIR"
+        )
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
-    if gguf is not None:
-        _gguf(folder, gguf, kind, json)
-    elif adapters is not None:
-        _adapters(folder, adapters, json)
-    elif merge is not None and out is not None:
-        _merge(folder, merge, out, json)
+    form, to = given[0]
+    if form == "gguf":
+        _gguf(folder, to, kind, json)
+    elif form == "adapters":
+        _adapters(folder, to, json)
+    elif out is not None:
+        _merge(folder, to, out, json)
+    else:
+        _curation(folder, form, to, json)
+
+
+def _curation(folder: Path, form: str, to: Path, json: bool) -> None:
+    from troth.cli.output import console, say
+    from troth.curate.integrate.lake import export_tables
+
+    rows = export_tables(folder, form, to, say)
+    if json:
+        print_json({"path": str(to), "form": form, "rows": rows})
+        return
+    for name, count in rows.items():
+        console.print(f"{name}: {count:,} rows")
+    console.print(f"{form}: {to}", soft_wrap=True)
 
 
 def _gguf(folder: Path, gguf: Path, kind: str, json: bool) -> None:

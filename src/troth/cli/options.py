@@ -1,6 +1,7 @@
 """Options that every verb takes, and how they become a system."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +16,19 @@ Changes = Annotated[
     typer.Option("--set", help="Change one value of the system; may be repeated.", metavar="TABLE.KEY=VALUE"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON for programs.")]
+
+Ledger = Annotated[
+    Path, typer.Option("--ledger", help="The folder that `troth curate --out` or a cycle wrote.", metavar="DIR")
+]
+
+
+def read_ledger_path(folder: Path) -> Path:
+    """The ledger in the folder of a curation or of a cycle; the ledger's own folder will do. Raises ValueError where
+    there is none."""
+    for path in (folder / "ledger", folder / "curated" / "ledger", folder):
+        if (path / "generations.lance").is_dir():
+            return path
+    raise ValueError(f"{folder}: no ledger; name the folder that `troth curate --out` wrote")
 
 
 def read_system(name: str, changes: list[str] | None) -> System:

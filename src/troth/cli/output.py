@@ -27,6 +27,33 @@ def quiet_progress(title: str, shown: bool = True) -> Any:
     return Progress(title) if shown else contextlib.nullcontext(lambda metrics: None)
 
 
+def curation_report(report: dict[str, Any]) -> Table:
+    """What a curation did, line by line, and how well it told errors that it planted itself."""
+    canaries = report["canaries"]
+    table = Table(title="Curation", show_header=False)
+    table.add_column("")
+    table.add_column("", justify="right")
+
+    def share(found: dict[str, float]) -> str:
+        return f"{found['share']:.1%} ({found['low']:.1%} to {found['high']:.1%})"
+
+    table.add_row("documents kept", f"{report['documents']:,}")
+    for what in ("dropped", "changed", "corrections"):
+        for rule, count in report[what].items():
+            table.add_row(f"{what.removesuffix('s')}: {rule.replace('_', ' ')}", f"{count:,}")
+    table.add_row("dropped: duplicates", f"{report['duplicates']:,}")
+    table.add_section()
+    table.add_row("claims", f"{report['claims']:,}")
+    table.add_row("  with evidence from others", f"{report['claims_with_evidence']:,}")
+    for axes, count in report["verdicts"].items():
+        table.add_row(f"  {axes.replace('_', ' ')}", f"{count:,}")
+    table.add_section()
+    table.add_row(f"planted errors caught, of {canaries['recall']['whole']:,}", share(canaries["recall"]))
+    table.add_row("  of these mended exactly", share(canaries["exactness"]))
+    table.add_row(f"false alarms, of {canaries['false_alarms']['whole']:,}", share(canaries["false_alarms"]))
+    return table
+
+
 def cycle_table(scores: dict[str, Any]) -> Table:
     """The two generations side by side, and how curation did against the key."""
     before, after = scores["generations"]

@@ -79,13 +79,13 @@ def command(
     from troth.cli.output import console, quiet_progress, say
     from troth.model.counts import count_parameters
     from troth.system import lay_out
+    from troth.system.lock import held
     from troth.train.parallel.ranks import joined
-    from troth.train.run import held
     from troth.train.trainer import train
 
     with joined() as ranks, ExitStack() as stack:
         ranks.once(lambda: lay_out(settings.parallel, settings.model, settings.train, ranks.world))
-        ranks.once(lambda: stack.enter_context(held(out)))
+        ranks.once(lambda: stack.enter_context(held(out, "training")))
         own = tokenizer or start or out / "tokenizer"
         if settings.train.objective == "documents":
             shards = ranks.once(lambda: _shards(documents, settings, own, out))

@@ -5,12 +5,11 @@ its tables, so whatever the moment at which a run is killed, what has a mark is 
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
-from troth.curate.document import Document
-from troth.curate.rows import read_rows, write_rows
+from troth.curate.rows import RowWriter, read_rows
 
 T = TypeVar("T")
 
@@ -42,8 +41,16 @@ class Parts:
 
     def write(self, part: int, table: str, row: type[T], rows: Iterable[T]) -> int:
         """Write one table of a part; see `write_rows`."""
-        weigh: Callable[[T], int] = (lambda one: len(one.text)) if row is Document else lambda one: 0  # type: ignore[attr-defined]
-        return write_rows(self.file(part, table), row, rows, weigh=weigh)
+        with self.writer(part, table, row) as writer:
+            for one in rows:
+                writer.add(one)
+        return writer.count
+
+    def writer(self, part: int, table: str, row: type[T]) -> RowWriter[T]:
+        """Rows of one table of a part as they come; see `RowWriter`."""
+        has_text = any(field.name == "text" for field in fields(row))  # type: ignore[arg-type]
+        weigh: Callable[[T], int] = (lambda one: len(one.text)) if has_text else lambda one: 0  # type: ignore[attr-defined]
+        return RowWriter(self.file(part, table), row, weigh=weigh)
 
     def read(self, part: int, table: str, row: type[T]) -> Iterator[T]:
         """The rows of one table of a part; none where the part has no such table."""

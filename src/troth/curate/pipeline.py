@@ -1,91 +1,218 @@
-"""Curation from end to end: junk and duplicates go, claims are judged, wrong ones mended, documents weighed, everything
-is recorded."""
+"""Curation from end to end: documents are collected and cleaned, their claims judged and mended, all of it recorded.
+
+Each stage works on parts that are done once (see `parts`), so a run that was killed goes on where it stood.
+"""
 
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
-from troth.curate.collect import Drop, Duplicate, drop_duplicates, drop_junk
+from troth.curate.collect.part import collect_part
+from troth.curate.collect.plan import plan_collect
 from troth.curate.document import Document
-from troth.curate.integrate.corpus import write_documents
-from troth.curate.integrate.ledger import write_ledger
-from troth.curate.integrate.weight import weigh_documents
-from troth.curate.refine.correct import apply, propose
+from troth.curate.duplicates.stage import duplicates_part, find_duplicates
+from troth.curate.execute import Executor, run_stage
+from troth.curate.filter.fit import fit_quality
+from troth.curate.filter.stage import filter_part
+from troth.curate.integrate.feeds import fingerprint, stage_feeds
+from troth.curate.integrate.ledger import reject_generation, write_generation
+from troth.curate.integrate.weight import publisher_weights
+from troth.curate.parts import Parts
+from troth.curate.records import CorrectionRow, Decision, Finding, GenerationRow
+from troth.curate.refine.part import refine_part
+from troth.curate.refine.policy import POLICY
+from troth.curate.validate.canaries import Canary, Measure, measure, objection
+from troth.curate.validate.cases import Case
 from troth.curate.validate.examine import Examiner
-from troth.curate.validate.validate import validate
+from troth.curate.validate.stages import (
+    Judge,
+    build_index,
+    calibrate_opinions,
+    cases_part,
+    examine_part,
+    index_for_verifiers,
+    judge_cases,
+    judged_documents,
+    neighbours_part,
+    opinions_part,
+    verdicts_part,
+)
+from troth.curate.validate.timelines import timelines
 from troth.system import CurateTable
+from troth.system.lock import held
 
 
 @dataclass(frozen=True)
-class Cleaned:
-    """Documents without junk and duplicates; what went is in the ledger's terms."""
+class Curation:
+    """What to curate into `out`, by which settings, as which generation; `say` is told what goes on."""
 
-    documents: list[Document]
-    drops: list[tuple[Document, Drop]]
-    duplicates: list[Duplicate]
-
-
-def clean(documents: list[Document], settings: CurateTable) -> Cleaned:
-    """Apply the quality rules, then remove duplicates."""
-    kept: list[Document] = []
-    drops: list[tuple[Document, Drop]] = []
-    for document in documents:
-        better, found = drop_junk(document, settings.min_words)
-        drops += [(document, drop) for drop in found]
-        if better is not None:
-            kept.append(better)
-    kept, duplicates = drop_duplicates(kept, settings.near_duplicate)
-    return Cleaned(kept, drops, duplicates)
+    sources: tuple[str, ...]
+    out: Path
+    settings: CurateTable
+    generation: int = 1
+    seed: int = 0
+    python_bytes: int = 2_000_000
+    say: Callable[[str], None] = lambda text: None
 
 
-def judged_documents(documents: list[Document]) -> list[Document]:
-    """Prose of the collections in which at least two publishers speak; elsewhere nobody could contradict or confirm."""
-    voices: dict[str, set[str]] = {}
-    for document in documents:
-        voices.setdefault(document.collection, set()).add(document.publisher)
-    return [d for d in documents if len(voices[d.collection]) > 1 and d.kind == "prose"]
+def curate(run: Curation, examiner: Callable[[list[Document]], Examiner] | None = None) -> dict[str, Any]:
+    """Write `OUT/documents/` (Parquet), `OUT/ledger/` (Lance) and, last, `OUT/report.json`, and return the report.
 
-
-def curate(
-    cleaned: Cleaned, examiner: Examiner | None, settings: CurateTable, out: Path, *, generation: int, seed: int,
-    progress: Callable[[str], None] = lambda text: None,
-) -> dict[str, object]:  # fmt: skip
-    """Judge and mend cleaned documents and write `out`: documents.parquet, ledger/, report.json (written last).
-
-    Returns the report. A finished `out` is returned as it is.
+    `examiner` makes, from the documents whose claims are judged, the model that cross-examines them. What is finished
+    is not done again. Raises ValueError where another process is at work in `out`, where `out` was begun with other
+    sources or settings, and where a part fails.
     """
-    done = out / "report.json"
-    if done.exists():
-        return json.loads(done.read_text())
-    judged = judged_documents(cleaned.documents)
-    validation = validate(judged, examiner, settings, seed, progress)
-    corrections = propose(validation.verdicts, settings.act_above)
-    edited = iter(weigh_documents(apply(judged, corrections), validation.publisher_error))
-    is_judged = set(judged)
-    documents = [next(edited) if document in is_judged else document for document in cleaned.documents]
-    report = {
-        "documents": len(documents),
-        "dropped": dict(Counter(drop.rule for _, drop in cleaned.drops)),
-        "duplicates": len(cleaned.duplicates),
-        "claims": validation.claims,
-        "claims_without_evidence": validation.unchecked,
-        "stances": dict(Counter(verdict.stance for verdict in validation.verdicts)),
-        "corrections": dict(Counter(correction.kind for correction in corrections)),
-        "planted_errors": validation.planted,
-        "judge_weights": validation.weights,
-        "estimated_error_by_publisher": validation.publisher_error,
-        "weight_by_publisher": {d.publisher: d.weight for d in documents if d.publisher in validation.publisher_error},
+    with held(run.out, "curating into", patience=1.0):
+        _claim_folder(run)
+        done = run.out / "report.json"
+        if done.exists():
+            return json.loads(done.read_text())
+        parts = _cleaned(run)
+        judge = _judged(run, parts, examiner)
+        report = _refined(run, parts, judge)
+        _save(done, report)
+        return report
+
+
+def _claim_folder(run: Curation) -> None:
+    """Settings that change no result, such as how many processes work, may change between runs."""
+    own = {
+        "sources": list(run.sources),
+        "settings": run.settings.model_dump(mode="json", exclude={"executor", "workers"}),
+        "generation": run.generation,
+        "seed": run.seed,
     }
-    progress(f"{len(corrections)} corrections: writing corpus and ledger")
-    write_documents(documents, out / "documents.parquet")
-    write_ledger(
-        out / "ledger", generation, documents, cleaned.drops, cleaned.duplicates, validation, corrections,
-        {key: float(value) for key, value in validation.planted.items()},
-    )  # fmt: skip
-    partial = done.with_suffix(".partial")
-    partial.write_text(json.dumps(report, indent=2))
-    os.replace(partial, done)
+    path = run.out / "run.json"
+    if not path.exists():
+        _save(path, own)
+        return
+    known = json.loads(path.read_text())
+    for key, value in own.items():
+        if known.get(key) != value:
+            raise ValueError(
+                f"{run.out}: was begun with other {key} ({known.get(key)!r}, now {value!r}); curate into another folder"
+            )
+
+
+def _executor(settings: CurateTable) -> Executor:
+    return Executor(settings.executor, settings.workers)
+
+
+def _cleaned(run: Curation) -> int:
+    """Collect, filter and deduplicate; the number of parts."""
+    out, settings = run.out, run.settings
+    plan = plan_collect(run.sources, out, python_bytes=run.python_bytes)
+    numbers = range(plan.parts)
+    stage = partial(run_stage, parts=plan.parts, out=out, how=_executor(settings))
+    stage("collect", partial(collect_part, out=out), total_bytes=plan.bytes)
+    fit_quality(numbers, out, settings)
+    stage("filter", partial(filter_part, out=out, settings=settings))
+    find_duplicates(numbers, out, settings)
+    stage("duplicates", partial(duplicates_part, out=out, settings=settings))
+    return plan.parts
+
+
+def _judged(run: Curation, parts: int, examiner: Callable[[list[Document]], Examiner] | None) -> Judge:
+    """Find the claims and judge them."""
+    out, settings = run.out, run.settings
+    stage = partial(run_stage, parts=parts, out=out, how=_executor(settings))
+    run.say("looking for claims and evidence")
+    build_index(out, parts, (), run.generation)
+    stage("neighbours", partial(neighbours_part, parts=parts, out=out, settings=settings))
+    stage("cases", partial(cases_part, parts=parts, out=out, settings=settings, seed=run.seed))
+    if examiner and not all(Parts(out, "answers").is_done(part) for part in range(parts)):
+        asked = examiner(list(judged_documents(out, parts)))
+        run.say("cross-examining")
+        for part in range(parts):
+            examine_part(part, out, asked)
+    judge = judge_cases(out, parts, settings)
+    index_for_verifiers(out, parts, settings, run.seed)
+    stage("opinions", partial(opinions_part, out=out, settings=settings))
+    calibrated = calibrate_opinions(out, parts, judge, settings)
+    verdicts = partial(verdicts_part, out=out, settings=settings, judge=judge, calibrated=calibrated)
+    stage("validate", partial(verdicts, generation=run.generation))
+    timelines(out, parts, settings, run.generation, run.seed, run.say)
+    return judge
+
+
+def _refined(run: Curation, parts: int, judge: Judge) -> dict[str, Any]:
+    """Edit the documents, check what was done, and publish it, or say why not."""
+    out, settings = run.out, run.settings
+    errors = dict(zip(judge.publishers, judge.error.tolist(), strict=True))
+    weights = publisher_weights(Counter(one.publisher for one in judged_documents(out, parts)), errors)
+    work = partial(refine_part, out=out, settings=settings, weights=weights)
+    run_stage("refine", work, parts=parts, out=out, how=_executor(settings))
+    found = measure(_rows(out, parts, "validate", "canaries", Canary), settings.canary_rate)
+    report = _report(run, parts, judge, found) | {"weight_by_publisher": weights}
+    reason = objection(found, settings.max_false_alarms)
+    report |= {"accepted": not reason, "reason": reason}
+    feeds = stage_feeds(out)
+    row = GenerationRow(
+        run.generation, "", fingerprint(feeds), json.dumps(asdict(found), sort_keys=True), not reason, POLICY, reason
+    )
+    if reason:
+        reject_generation(out / "ledger", row)
+        return report
+    run.say("writing the ledger")
+    write_generation(out / "ledger", row, feeds)
+    _publish(out, parts)
     return report
+
+
+def _publish(out: Path, parts: int) -> None:
+    """The curated documents, where `troth train` finds them."""
+    folder = out / "documents"
+    folder.mkdir(exist_ok=True)
+    for part in range(parts):
+        path = folder / f"{part:05d}.parquet"
+        if not path.exists():
+            os.link(Parts(out, "refine").file(part, "documents"), path)
+
+
+def _report(run: Curation, parts: int, judge: Judge, found: Measure) -> dict[str, Any]:
+    out = run.out
+
+    def decisions(stage: str) -> Iterator[Decision]:
+        return _rows(out, parts, stage, "decisions", Decision)
+
+    filtered = Counter((one.label, one.rule) for one in decisions("filter"))
+    findings = Counter(
+        (one.stance, one.time, one.nature) for one in _all_findings(out, parts)
+    )
+    return {
+        "documents": sum(1 for _ in _rows(out, parts, "refine", "documents", Document)),
+        "dropped": {rule: count for (label, rule), count in sorted(filtered.items()) if label == "dropped"},
+        "changed": {rule: count for (label, rule), count in sorted(filtered.items()) if label == "changed"},
+        "duplicates": sum(one.label == "dropped" for one in decisions("duplicates")),
+        "claims": sum(1 for _ in _rows(out, parts, "cases", "occurrences", _Counted)),
+        "claims_with_evidence": sum(one.role == "stated" for one in _rows(out, parts, "cases", "cases", Case)),
+        "verdicts": {", ".join(axes): count for axes, count in sorted(findings.items())},
+        "corrections": dict(Counter(one.kind for one in _rows(out, parts, "refine", "corrections", CorrectionRow))),
+        "canaries": asdict(found),
+        "estimated_error_by_publisher": dict(zip(judge.publishers, judge.error.tolist(), strict=True)),
+    }
+
+
+def _all_findings(out: Path, parts: int) -> Iterator[Finding]:
+    return chain.from_iterable(_rows(out, parts, stage, "findings", Finding) for stage in ("validate", "timelines"))
+
+
+@dataclass(frozen=True)
+class _Counted:
+    claim_id: str
+
+
+def _rows(out: Path, parts: int, stage: str, table: str, row: type) -> Iterator[Any]:
+    return chain.from_iterable(Parts(out, stage).read(part, table, row) for part in range(parts))
+
+
+def _save(path: Path, record: dict[str, Any]) -> None:
+    partial_path = path.with_suffix(".partial")
+    partial_path.write_text(json.dumps(record, indent=2))
+    os.replace(partial_path, path)

@@ -155,3 +155,17 @@ class CorrectionRow:
     verdict: str
     p_stated: float
     reverified_by: str
+
+
+@dataclass(frozen=True)
+class GenerationRow:
+    """One curation as a whole: `model_hash` names the model that judged (empty for none), `data_tag` the input,
+    `metrics` are figures as a JSON object. `accepted` is false, with a `reason`, where a gate refused it."""
+
+    gen: int
+    model_hash: str
+    data_tag: str
+    metrics: str
+    accepted: bool
+    policy_version: str = ""
+    reason: str = ""

@@ -4,9 +4,8 @@ import os
 import types
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -42,37 +41,67 @@ def write_rows(path: Path, row: type[T], rows: Iterable[T], *, weigh: Callable[[
 
     `weigh` gives a row's bytes where rows are large, so that no batch holds more than a few megabytes.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    names = [field.name for field in fields(row)]  # type: ignore[arg-type]
-    form, count, waiting = schema(row), 0, iter(rows)
-    with pq.ParquetWriter(partial, form, compression="zstd") as writer:
-        while batch := _batch(waiting, weigh):
-            columns = [[getattr(one, name) for one in batch] for name in names]
-            arrays = [pa.array(column, kind) for column, kind in zip(columns, form.types, strict=True)]
-            writer.write_table(pa.Table.from_arrays(arrays, schema=form))
-            count += len(batch)
-    os.replace(partial, path)
-    return count
+    with RowWriter(path, row, weigh=weigh) as writer:
+        for one in rows:
+            writer.add(one)
+    return writer.count
 
 
-def _batch(waiting: Iterator[T], weigh: Callable[[T], int]) -> list[T]:
-    batch: list[T] = []
-    size = 0
-    for one in islice(waiting, _BATCH_ROWS):
-        batch.append(one)
-        size += weigh(one)
-        if size > _BATCH_BYTES:
-            break
-    return batch
+class RowWriter(Generic[T]):
+    """Writes rows as they come, for a stage that fills several tables at once; see `write_rows`.
+
+    `path` appears when the `with` block ends well; `count` is how many rows came.
+    """
+
+    def __init__(self, path: Path, row: type[T], *, weigh: Callable[[T], int] = lambda row: 0):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._partial, self._weigh = path, path.with_name(f"{path.name}.partial"), weigh
+        self._names = [field.name for field in fields(row)]  # type: ignore[arg-type]
+        self._form = schema(row)
+        self._writer = pq.ParquetWriter(self._partial, self._form, compression="zstd")
+        self._batch: list[T] = []
+        self._size = 0
+        self.count = 0
+
+    def add(self, row: T) -> None:
+        """Write one more row, sooner or later."""
+        self._batch.append(row)
+        self._size += self._weigh(row)
+        self.count += 1
+        if len(self._batch) >= _BATCH_ROWS or self._size > _BATCH_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._batch:
+            columns = [[getattr(one, name) for one in self._batch] for name in self._names]
+            arrays = [pa.array(column, kind) for column, kind in zip(columns, self._form.types, strict=True)]
+            self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._form))
+        self._batch, self._size = [], 0
+
+    def __enter__(self) -> "RowWriter[T]":
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
+        if error is None:
+            self._flush()
+        self._writer.close()
+        if error is None:
+            os.replace(self._partial, self._path)
+        else:
+            self._partial.unlink()
 
 
 def read_rows(path: Path, row: type[T]) -> Iterator[T]:
     """The rows of a file that `write_rows` wrote; a column that it does not have takes the field's default."""
     with pq.ParquetFile(path) as file:
-        names = [field.name for field in fields(row) if field.name in file.schema_arrow.names]  # type: ignore[arg-type]
-        lists = {name for name in names if pa.types.is_list(file.schema_arrow.field(name).type)}
-        for batch in file.iter_batches(_BATCH_ROWS // 4, columns=names):
-            for values in zip(*(batch.column(name).to_pylist() for name in names), strict=True):
-                about = dict(zip(names, values, strict=True))
-                yield row(**about | {name: tuple(about[name] or ()) for name in lists})
+        yield from rows_of(file, row)
+
+
+def rows_of(file: pq.ParquetFile, row: type[T], groups: list[int] | None = None) -> Iterator[T]:
+    """The same for a file that is open, or for some of its row groups."""
+    names = [field.name for field in fields(row) if field.name in file.schema_arrow.names]  # type: ignore[arg-type]
+    lists = {name for name in names if pa.types.is_list(file.schema_arrow.field(name).type)}
+    for batch in file.iter_batches(_BATCH_ROWS // 4, row_groups=groups, columns=names):
+        for values in zip(*(batch.column(name).to_pylist() for name in names), strict=True):
+            about = dict(zip(names, values, strict=True))
+            yield row(**about | {name: tuple(about[name] or ()) for name in lists})

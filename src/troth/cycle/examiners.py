@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from troth.curate.document import Document
-from troth.curate.validate.examine import Cloze
+from troth.curate.validate.examine import Cloze, Examiner
 from troth.evaluate.score import Scorer
 from troth.model.families.weights import load_weights
 from troth.model.tokenizer import Tokenizer
@@ -47,6 +47,17 @@ class FoldExaminers:
             [options[fold, cloze.prefix, cloze.suffix][option] for option in cloze.options]
             for fold, cloze in zip(folds, clozes, strict=True)
         ]
+
+
+def examiners_for(system: System, folder: Path, reporter: Reporter) -> Callable[[list[Document]], Examiner]:
+    """What makes examiners of the documents that it is given, with a tokenizer of their own."""
+
+    def make(documents: list[Document]) -> Examiner:
+        tokenizer = Tokenizer.train((d.text for d in documents), system.model.vocab_size)
+        whole = system.model_copy(update={"data": system.data.model_copy(update={"weights": {}})})
+        return train_examiners(documents, tokenizer, whole, folder, reporter)
+
+    return make
 
 
 def train_examiners(

@@ -9,9 +9,10 @@ from typing import Any
 
 from troth.curate.collect import collect
 from troth.curate.document import Document
-from troth.curate.integrate.corpus import read_documents, write_documents
 from troth.curate.integrate.ledger import read_table
-from troth.curate.pipeline import clean, curate, judged_documents
+from troth.curate.pipeline import Curation, curate
+from troth.curate.rows import read_rows, write_rows
+from troth.curate.validate.examine import Examiner
 from troth.cycle.examiners import Reporter, train_examiners
 from troth.evaluate.curation import score_corrections
 from troth.evaluate.questions import Question, ask, truthfulness
@@ -51,18 +52,28 @@ def run_cycle(cycle: Cycle, questions: list[Question]) -> dict[str, Any]:
     documents, held_out = _collected(cycle)
     tokenizer = _tokenizer(cycle, documents)
     _train_generation(cycle, 0, documents, tokenizer)
-    curated = cycle.out / "curated"
-    if not (curated / "report.json").exists():
-        cleaned = clean(documents, cycle.system.curate)
-        cycle.say(f"{len(documents)} documents, {len(cleaned.documents)} left without junk and duplicates")
-        judged, home = judged_documents(cleaned.documents), cycle.out / "examiners"
-        examiners = train_examiners(judged, tokenizer, cycle.system, home, cycle.reporter)
-        curate(
-            cleaned, examiners, cycle.system.curate, curated,
-            generation=1, seed=cycle.system.train.seed, progress=cycle.say,
-        )  # fmt: skip
-    _train_generation(cycle, 1, read_documents(curated / "documents.parquet"), tokenizer)
+    _curate(cycle, cycle.out / "curated", tokenizer)
+    _train_generation(cycle, 1, _curated(cycle), tokenizer)
     return _measured(cycle, questions, documents, held_out, tokenizer)
+
+
+def _curate(cycle: Cycle, out: Path, tokenizer: Tokenizer) -> None:
+    """Curate what generation 0 learned from. Raises ValueError where the gate does not let the result pass."""
+    system = cycle.system
+
+    def examiners(documents: list[Document]) -> Examiner:
+        return train_examiners(documents, tokenizer, system, cycle.out / "examiners", cycle.reporter)
+
+    source = str(cycle.out / "raw" / "documents.parquet")
+    run = Curation((source,), out, system.curate, generation=1, seed=system.train.seed, say=cycle.say)
+    report = curate(run, examiners)
+    if not report["accepted"]:
+        raise ValueError(f"{out}: not integrated: {report['reason']}")
+
+
+def _curated(cycle: Cycle) -> list[Document]:
+    files = sorted((cycle.out / "curated" / "documents").glob("*.parquet"))
+    return [document for file in files for document in read_rows(file, Document)]
 
 
 def _claim_folder(cycle: Cycle) -> None:
@@ -79,16 +90,19 @@ def _claim_folder(cycle: Cycle) -> None:
 def _collected(cycle: Cycle) -> tuple[list[Document], list[Document]]:
     """Documents to learn from, and those kept back. Only what a single publisher says is kept back, as elsewhere
     every statement counts as evidence."""
-    path = cycle.out / "raw" / "documents.parquet"
-    if not path.exists():
+    folder = cycle.out / "raw"
+    if not (folder / "documents.parquet").exists():
         cycle.say("collecting documents")
         found = collect(cycle.system.data)
         for rejected in found.rejected:
             cycle.say(f"set aside {rejected.source}: {rejected.reason}")
-        write_documents(found.documents, path)
-    documents = read_documents(path)
-    back = {d.source for d in documents if d.collection == "python-prose" and int(d.sha, 16) % HELD_OUT == 0}
-    return [d for d in documents if d.source not in back], [d for d in documents if d.source in back]
+        back = [d.collection == "python-prose" and int(d.sha, 16) % HELD_OUT == 0 for d in found.documents]
+        held_out = [document for document, kept in zip(found.documents, back, strict=True) if kept]
+        write_rows(folder / "held-out.parquet", Document, held_out)
+        rest = [document for document, kept in zip(found.documents, back, strict=True) if not kept]
+        write_rows(folder / "documents.parquet", Document, rest)
+    learned, kept_back = (list(read_rows(folder / f"{name}.parquet", Document)) for name in ("documents", "held-out"))
+    return learned, kept_back
 
 
 def _tokenizer(cycle: Cycle, documents: list[Document]) -> Tokenizer:
@@ -127,7 +141,7 @@ def _measured(
         result["experts"] = {kind: share.tolist() for kind, share in shares.items()}
         scores["generations"].append(result)
     ledger = cycle.out / "curated" / "ledger"
-    pages = {row["source_id"] for row in read_table(ledger, "documents")}
+    pages = {document.source for document in _curated(cycle)}
     scores["curation"] = asdict(score_corrections(questions, read_table(ledger, "corrections"), pages))
     scores["curation_report"] = json.loads((cycle.out / "curated" / "report.json").read_text())
     before, after = scores["generations"]

@@ -1,19 +1,65 @@
 """[curate]: what counts as a duplicate, as evidence, and as enough of it."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from troth.system.table import Table
 
+VerifierName = Literal[
+    "arithmetic", "units", "dates", "ranges", "tables", "code", "lexical", "trained", "entailment", "endpoint"
+]
+
+
+class EndpointTable(Table):
+    """[curate.endpoint]: an OpenAI-compatible endpoint as judge. `url` ends before `/chat/completions`; the key is read
+    from the environment variable `api_key_env` names. Limits are per minute, 0 for none; prices per million tokens."""
+
+    url: str = Field(pattern=r"^https?://")
+    model: str
+    api_key_env: str = ""
+    concurrency: int = Field(default=8, gt=0)
+    requests_per_minute: float = Field(default=0, ge=0)
+    tokens_per_minute: float = Field(default=0, ge=0)
+    timeout_seconds: float = Field(default=60, gt=0)
+    attempts: int = Field(default=6, gt=0)
+    max_tokens: int = Field(default=512, gt=0)
+    price_in: float = Field(default=0, ge=0)
+    price_out: float = Field(default=0, ge=0)
+
 
 class CurateTable(Table):
     """Thresholds and policy of curation. Shares and probabilities lie between 0 and 1.
 
+    Stages are worked on by so many `workers` (0: as many as there are cores) of an `executor`: processes of this
+    machine (`local`), a Ray cluster or Slurm.
+
+    Filters: a text stays in one of the `languages` (ISO 639-1 codes; all, where the list is empty) that passes the
+    `rules`: `lenient` ones, those of Gopher, C4 and FineWeb as `published`, or `none`. Past the limits `..._above` and
+    `..._below` a text goes; without a limit they are not asked. A quality model is trained where `quality_below` is
+    given, on the folders `good` and `bad` of `quality_examples` or, without those, on what passes and what fails the
+    rules. `personal_data` and `secrets` give way to placeholders; text of the files that `benchmarks` names goes. Of
+    three sentences in a row that `repeated_in` documents or more have in common the first stays (0: all stay).
+
     The policy says what becomes of a `superseded` statement, of a `contested` one, and of one that is hardly credible
-    (its probability `drop_below`) and cannot be mended.
+    (its probability `drop_below`) and cannot be mended. A run that flags more than `max_false_alarms` of the claims
+    that others confirm is not integrated.
     """
 
+    executor: Literal["local", "ray", "slurm"] = "local"
+    workers: int = Field(default=0, ge=0)
+
+    languages: list[Annotated[str, Field(pattern="^[a-z]{2,3}$")]] = Field(default=["en"])
+    rules: Literal["lenient", "published", "none"] = "lenient"
+    toxic_above: float | None = Field(default=0.02, ge=0, le=1)
+    loaded_above: float | None = Field(default=None, ge=0, le=1)
+    quality_below: float | None = Field(default=None, ge=0, le=1)
+    quality_examples: str = ""
+    personal_data: bool = True
+    secrets: bool = True
+    benchmarks: list[str] = Field(default_factory=list)
+    repeated_in: int = Field(default=2, ge=0)
     near_duplicate: float = Field(default=0.5, gt=0, le=1)
     min_words: int = Field(default=20, ge=0)
     evidence_top_k: int = Field(default=16, gt=0)
@@ -23,3 +69,16 @@ class CurateTable(Table):
     superseded: Literal["date", "keep"] = "date"
     contested: Literal["attribute", "keep"] = "attribute"
     unmendable: Literal["drop", "label", "keep"] = "drop"
+    max_false_alarms: float = Field(default=0.02, ge=0, le=1)
+
+    verifiers: tuple[VerifierName, ...] = ("arithmetic", "units", "dates", "ranges", "tables")
+    """Who judges claims besides the agreement of sources. `trained` and `entailment` need their files below, `endpoint`
+    its table, `code` a system that lets code be isolated (or `run_code_unsafely`)."""
+    tables: tuple[str, ...] = ()
+    """Tables that claims are looked up in besides those of the corpus: files or folders that curation reads."""
+    trained_verifier: Path | None = None
+    """What `bench/verifiers.py --save` or a curation wrote; without it the corpus trains one."""
+    entailment_model: Path | None = None
+    """A model folder with a classification head that says what a passage says of a claim."""
+    run_code_unsafely: bool = False
+    endpoint: EndpointTable | None = None

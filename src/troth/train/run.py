@@ -1,12 +1,8 @@
 """The run folder: what a run was started with, enough to repeat it, and whether it may be continued."""
 
-import fcntl
 import json
 import os
 import platform
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -60,36 +56,6 @@ def open_run(
     }
     save_record(path, record)
     return record
-
-
-@contextmanager
-def held(run: Path, patience: float = 20.0) -> Iterator[None]:
-    """Keep other trainings out of a folder meanwhile, or until this process ends, in whatever way it does.
-
-    Waits for `patience` seconds, since ranks of a run that is started anew may be just about to end. Raises ValueError
-    naming the process that has the folder. On a file system without locks nothing is held.
-    """
-    run.mkdir(parents=True, exist_ok=True)
-    handle = os.open(run / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    end = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if time.monotonic() > end:
-                holder = os.read(handle, 256).decode()
-                os.close(handle)
-                raise ValueError(f"{run}: {holder} is training it; wait for it or end it") from None
-            time.sleep(0.2)
-        except OSError:
-            break
-    try:
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()} on {platform.node()}".encode(), 0)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _filled(table: type[BaseModel], recorded: dict[str, Any], where: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ def test_paths_and_python_in_the_order_given(tmp_path):
     assert [d.source for d in found.documents[:2]] == ["page.txt", f"{paths[1]}/page.txt"]
     assert {d.collection for d in found.documents} == {"documents", "python-prose", "python-code", "python-facts"}
     assert [one.source for one in found.rejected] == [f"{paths[1]}/bad.jsonl#0"]
-    assert told == [paths[0], "page.txt", paths[1], "bad.jsonl", "page.txt", "python"]
+    assert told == ["page.txt", f"{paths[1]}/bad.jsonl", f"{paths[1]}/page.txt", "python"]
 
 
 def test_a_missing_source_is_named(tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from troth.curate.document import Document
 from troth.curate.parts import Parts
-from troth.curate.records import CorrectionRow, Finding
+from troth.curate.records import CorrectionRow, Decision, Finding
 from troth.curate.refine.apply import apply, revert
 from troth.curate.refine.part import refine_part
 from troth.curate.refine.policy import corrections
@@ -95,11 +95,13 @@ def test_a_part_is_refined_as_a_stream(tmp_path):
     Parts(tmp_path, "duplicates").write(0, "documents", Document, pages)
     found = [replace(CUSCO, source_id=f"{number}.md") for number in (1, 3)]
     Parts(tmp_path, "validate").write(0, "findings", Finding, found)
-    refine_part(0, tmp_path, CurateTable())
+    refine_part(0, tmp_path, CurateTable(), {"The Atlas": 1.25})
     own = Parts(tmp_path, "refine")
     texts = [page.text for page in own.read(0, "documents", Document)]
     assert [("Lima" in text) for text in texts] == [False, True, False, True, False]
     assert [edit.source_id for edit in own.read(0, "corrections", CorrectionRow)] == ["1.md", "3.md"]
+    assert [page.weight for page in own.read(0, "documents", Document)] == [1, 1.25, 1, 1.25, 1]
+    assert [(one.subject, one.label) for one in own.read(0, "decisions", Decision)] == [("claim", "corrected")]
     assert own.is_done(0)
 
 
@@ -107,4 +109,4 @@ def test_findings_without_their_document_are_named(tmp_path):
     Parts(tmp_path, "duplicates").write(0, "documents", Document, [PAGE])
     Parts(tmp_path, "validate").write(0, "findings", Finding, [replace(CUSCO, source_id="lost.md")])
     with pytest.raises(ValueError, match=r"lost\.md: has findings"):
-        refine_part(0, tmp_path, CurateTable())
+        refine_part(0, tmp_path, CurateTable(), {})

@@ -1,14 +1,12 @@
-"""Collect: documents from files, from Troth's own pages and from Python, without junk and duplicates."""
+"""Collect: documents from files and object stores, from Troth's own pages and from Python."""
 
-from troth.curate.collect.dedup import Duplicate, drop_duplicates
-from troth.curate.collect.files import read_files
 from troth.curate.collect.host import collect_python
-from troth.curate.collect.junk import Drop, drop_junk
 from troth.curate.collect.library import library_pages
+from troth.curate.collect.part import collect_part
+from troth.curate.collect.plan import Plan, plan_collect
 from troth.curate.collect.reader import Rejected
 from troth.curate.collect.sources import Collected, collect
 
 __all__ = [
-    "Collected", "Drop", "Duplicate", "Rejected", "collect", "collect_python", "drop_duplicates", "drop_junk",
-    "library_pages", "read_files",
+    "Collected", "Plan", "Rejected", "collect", "collect_part", "collect_python", "library_pages", "plan_collect",
 ]  # fmt: skip

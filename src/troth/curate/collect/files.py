@@ -1,72 +1,87 @@
-"""Files and folders of documents, in every format that Troth reads."""
+"""Files of every format that Troth reads, by their suffixes."""
 
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import PurePosixPath
+from typing import Any
 
+from troth.curate.collect.code import LANGUAGES, read_code
+from troth.curate.collect.columns import read_parquet
+from troth.curate.collect.docx import read_docx
 from troth.curate.collect.markdown import read_markdown
 from troth.curate.collect.page import read_html
 from troth.curate.collect.pdf import read_pdf
 from troth.curate.collect.plain import read_plain
-from troth.curate.collect.reader import Reader, Rejected
-from troth.curate.collect.records import read_csv, read_json_lines
+from troth.curate.collect.reader import Origin, Rejected
+from troth.curate.collect.records import read_json, read_json_lines
+from troth.curate.collect.storage import PACKED, Source, unpacked
+from troth.curate.collect.tables import read_csv, read_tsv
+from troth.curate.collect.warc import read_warc
+from troth.curate.collect.wiki import read_wiki
 from troth.curate.document import Document
 
-READERS: dict[str, Reader] = {
+READERS: dict[str, Callable[[Any, Origin], Iterator[Document | Rejected]]] = {
     ".md": read_markdown,
+    ".markdown": read_markdown,
     ".html": read_html,
     ".htm": read_html,
+    ".xhtml": read_html,
     ".txt": read_plain,
     ".jsonl": read_json_lines,
+    ".ndjson": read_json_lines,
+    ".json": read_json,
     ".csv": read_csv,
+    ".tsv": read_tsv,
+    ".parquet": read_parquet,
     ".pdf": read_pdf,
+    ".docx": read_docx,
+    ".warc": read_warc,
+    ".wet": read_warc,
+    ".xml": read_wiki,
+    **dict.fromkeys(LANGUAGES, read_code),
 }
+_REPORTED = 1000
+"""Broken records of one file that are listed; more are counted."""
 
 
-def read_files(
-    path: str | Path, collection: str = "documents", seen: Callable[[str], None] | None = None
-) -> tuple[list[Document], list[Rejected]]:
-    """Documents of a file, or of all files below a folder in sorted order, and what had to be set aside.
+def form(name: str) -> str:
+    """The suffix that decides how a file is read, without that of its packing; empty where no reader knows it."""
+    path = PurePosixPath(name.lower())
+    suffix = PurePosixPath(path.stem).suffix if path.suffix in PACKED else path.suffix
+    return suffix if suffix in READERS else ""
 
-    `source` is the path below `path` (the file's name where `path` is a file), with `#n` for the n-th record, from 0.
-    Hidden files and folders are passed over, links to folders not followed. `seen` is told every file before it is
-    read. Raises ValueError where `path` does not exist, or is one file of a kind that no reader knows.
+
+def known_forms() -> str:
+    """The formats, for messages."""
+    named = ", ".join(suffix for suffix in READERS if suffix not in LANGUAGES)
+    return f"{named}, source code, and these packed as {', '.join(PACKED)}"
+
+
+def read_file(source: Source, name: str, origin: Origin) -> Iterator[Document | Rejected]:
+    """Documents of an open file and what had to be set aside; whatever is in the file, nothing else comes of it.
+
+    Raises OSError where the file system fails, as opposed to the file.
     """
-    root = Path(path)
-    if not root.exists():
-        raise ValueError(f"{path}: no such file or folder")
-    if root.is_file() and root.suffix.lower() not in READERS:
-        raise ValueError(f"{path}: cannot read this kind of file; known are {', '.join(READERS)}")
-    documents: list[Document] = []
-    rejected: list[Rejected] = []
-    for file in _files(root):
-        source = file.name if root.is_file() else file.relative_to(root).as_posix()
-        if seen:
-            seen(source)
-        for found in _read(file, source, collection):
-            if isinstance(found, Rejected):
-                rejected.append(found)
-            else:
-                documents.append(found)
-    return documents, rejected
-
-
-def _files(root: Path) -> list[Path]:
-    if root.is_file():
-        return [root]
-    found: list[Path] = []
-    for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(folder, name) for name in names if not name.startswith(".")]
-    return sorted(found, key=lambda file: file.relative_to(root).as_posix())
-
-
-def _read(file: Path, source: str, collection: str) -> Iterator[Document | Rejected]:
-    reader = READERS.get(file.suffix.lower())
-    if reader is None:
-        yield Rejected(source, f"no reader for {file.suffix or 'a name without a suffix'}")
+    suffix = form(name)
+    if not suffix:
+        yield Rejected(origin.source, f"no reader for {PurePosixPath(name).suffix or 'a name without a suffix'}")
         return
+    broken = 0
     try:
-        yield from reader(file.read_bytes(), source, collection)
-    except (ValueError, OSError) as error:
-        yield Rejected(source, str(error))
+        # The WARC reader unpacks by itself, since each of its records is packed alone.
+        packed = "" if suffix in (".warc", ".wet") else name
+        with unpacked(source, packed) as content:
+            for found in READERS[suffix](content, origin):
+                if isinstance(found, Document):
+                    yield found
+                else:
+                    broken += 1
+                    if broken <= _REPORTED:
+                        yield found
+    except GeneratorExit:
+        raise
+    except Exception as error:  # what strangers' files provoke in parsers is open-ended
+        if source.error:
+            raise OSError(f"{origin.source}: {source.error}") from source.error
+        yield Rejected(origin.source, str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}")
+    if broken > _REPORTED:
+        yield Rejected(origin.source, f"{broken - _REPORTED} more broken records")

@@ -1,66 +1,89 @@
-"""Markdown to plain paragraphs, by the CommonMark parser markdown-it."""
+"""Markdown to plain paragraphs, by the CommonMark parser pulldown-cmark (pyromark)."""
 
 import re
 from collections.abc import Iterator
+from typing import Any, BinaryIO
 
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
+import pyromark
 
+from troth.curate.collect.encoding import decode
 from troth.curate.collect.page import visible_text
-from troth.curate.collect.reader import document
-from troth.curate.collect.text import clean, decode
+from troth.curate.collect.reader import Origin, document, read_whole
+from troth.curate.collect.text import clean
 from troth.curate.document import Document
 
 _FRONT = re.compile(r"---\n(.*?)\n?(?:---|\.\.\.)(?:\n|$)", re.DOTALL)
+_TAGS = re.compile(r"<!--.*?-->|<[^<>]*>", re.DOTALL)
+_BLOCKS = {
+    "Paragraph", "Heading", "BlockQuote", "CodeBlock", "HtmlBlock", "List", "Item", "Table", "TableHead", "TableRow",
+    "TableCell",
+}  # fmt: skip
 _FIELD = re.compile(r"([A-Za-z]+):[ \t]*(.*)")
 
 
-def read_markdown(data: bytes, source: str, collection: str) -> Iterator[Document]:
+def read_markdown(stream: BinaryIO, origin: Origin) -> Iterator[Document]:
     """One document a file: its front matter of `key: value` lines, or its first heading where that has no title."""
-    text = clean(decode(data))
+    raw, encoding = decode(read_whole(stream))
+    text = clean(raw)
     front = _FRONT.match(text)
     about: dict[str, str] = {}
     if front:
         fields = filter(None, map(_FIELD.fullmatch, front[1].split("\n")))
         about = {field[1].lower(): field[2].strip().strip("\"'") for field in fields}
         text = text[front.end() :]
-    tokens = MarkdownIt("commonmark").enable("table").parse(text)
-    first = next((words for kind, words in _paragraphs(tokens) if kind == "heading"), "")
+    blocks = list(_blocks(text))
+    first = next((words for kind, words in blocks if kind == "Heading"), "")
     about.setdefault("title", first)
-    yield document("\n\n".join(words for _, words in _paragraphs(tokens)), source, collection, about)
+    yield document("\n\n".join(words for _, words in blocks), origin, about, encoding=encoding)
 
 
-def _paragraphs(tokens: list[Token]) -> Iterator[tuple[str, str]]:
-    """Kind and text of every block; a table row becomes `column: cell; column: cell`."""
-    columns: list[str] = []
+def _blocks(text: str) -> Iterator[tuple[str, str]]:
+    """Kind and words of every block; a table row becomes `column: cell; column: cell`. Links and emphasis give their
+    text, images and HTML tags within a line nothing."""
+    words: list[str] = []
     cells: list[str] = []
-    opened = ""
-    for token in tokens:
-        if token.type == "table_open":
-            columns = []
-        elif token.type == "tr_open":
+    columns: list[str] = []
+    images, kind = 0, ""
+    events: Iterator[Any] = iter(pyromark.events(text, options=pyromark.Options.ENABLE_TABLES))
+    for event in events:
+        if isinstance(event, str):
+            if event in ("SoftBreak", "HardBreak"):
+                words.append(" ")
+            continue
+        (what, value), *_ = event.items()
+        if what in ("Text", "Code", "Html"):
+            if not images:
+                words.append(value)
+            continue
+        name = value if isinstance(value, str) else next(iter(value))
+        if name == "Image":
+            images += 1 if what == "Start" else -1
+        elif name not in _BLOCKS:
+            continue
+        elif what == "Start":
+            yield from _block(kind, words)
+            words, kind = [], name
+            columns = [] if name == "Table" else columns
+        elif name == "TableCell":
+            cells.append(" ".join("".join(words).split()))
+            words = []
+        elif name == "TableHead":
+            columns, cells = cells, []
+        elif name == "TableRow":
+            named = zip(columns, cells, strict=False)
+            yield "row", "; ".join(f"{column}: {cell}" if column else cell for column, cell in named)
             cells = []
-        elif token.type == "tr_close":
-            if columns:
-                named = zip(columns, cells, strict=True)
-                yield "row", "; ".join(f"{name}: {cell}" if name else cell for name, cell in named)
-            columns = columns or cells
-        elif token.type.endswith("_open"):
-            opened = token.type.removesuffix("_open")
-        elif token.type in ("fence", "code_block"):
-            yield "code", token.content.rstrip("\n")
-        elif token.type == "html_block":
-            yield from (("html", words) for words in visible_text(token.content).split("\n\n") if words)
-        elif token.type == "inline":
-            words = " ".join(_plain(token.children or []).split())
-            if opened in ("th", "td"):
-                cells.append(words)
-            elif words:
-                yield opened, words
+        else:
+            yield from _block(kind, words)
+            words, kind = [], ""
 
 
-def _plain(inlines: list[Token]) -> str:
-    """Words of a line: links and emphasis give their text, images and HTML tags nothing."""
-    breaks = {"softbreak": " ", "hardbreak": " "}
-    kept = ("text", "code_inline", "text_special")
-    return "".join(breaks.get(token.type, token.content if token.type in kept else "") for token in inlines)
+def _block(kind: str, words: list[str]) -> Iterator[tuple[str, str]]:
+    text = "".join(words)
+    if kind == "CodeBlock":
+        yield kind, text.rstrip("\n")
+    elif kind == "HtmlBlock":
+        if _TAGS.sub("", text).strip():
+            yield from ((kind, paragraph) for paragraph in visible_text(text).split("\n\n") if paragraph)
+    elif text := " ".join(text.split()):
+        yield kind, text

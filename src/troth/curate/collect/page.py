@@ -1,13 +1,15 @@
 """HTML to the paragraphs of its main content, by resiliparse."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO
 
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import HTMLTree
 
-from troth.curate.collect.reader import document
-from troth.curate.collect.text import clean, decode
+from troth.curate.collect.encoding import decode
+from troth.curate.collect.reader import Origin, document, read_whole
+from troth.curate.collect.text import clean
 from troth.curate.document import Document
 
 _NAMES = {
@@ -18,30 +20,30 @@ _NAMES = {
 _CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?\s*([\w-]+)", re.IGNORECASE)
 
 
-def read_html(data: bytes, source: str, collection: str) -> Iterator[Document]:
+def read_html(stream: BinaryIO, origin: Origin) -> Iterator[Document]:
     """One document a file: `<title>`, the `<meta>` names publisher, date and licence, and the main content without
     navigation. Where no main content is found, all visible text."""
-    tree = HTMLTree.parse(_decode(data))
+    yield html_document(read_whole(stream), origin)
+
+
+def html_document(
+    data: bytes, origin: Origin, about: Mapping[str, str] | None = None, charset: str = ""
+) -> Document:
+    """A document from one page; what is known `about` it counts where the page says nothing. `charset` is what the
+    server declared; the page's own comes after it. Raises ValueError where the page has no text."""
+    declared = _CHARSET.search(data[:2048])
+    text, encoding = decode(data, charset or (declared[1].decode() if declared else ""))
+    tree = HTMLTree.parse(text)
     meta: dict[str, str] = {}
     for tag in tree.document.query_selector_all("meta[content]") if tree.document else []:
         name = tag.getattr("name") or tag.getattr("property")
         if name:
             meta.setdefault(name.lower(), tag.getattr("content") or "")
-    about = {key: next((meta[name] for name in names if name in meta), "") for key, names in _NAMES.items()}
-    about["title"] = tree.title or ""
-    text = visible_text(tree, main_content=True) or visible_text(tree)
-    yield document(text, source, collection, about)
-
-
-def _decode(data: bytes) -> str:
-    """The page's own `charset` decides; a page without one, or with a wrong one, is read as any other text."""
-    declared = _CHARSET.search(data[:2048])
-    if declared:
-        try:
-            return data.decode(declared[1].decode())
-        except (LookupError, UnicodeDecodeError):
-            pass
-    return decode(data)
+    told = {key: next((meta[name] for name in names if name in meta), "") for key, names in _NAMES.items()}
+    told["title"] = tree.title or ""
+    words = visible_text(tree, main_content=True) or visible_text(tree)
+    told = dict(about or {}) | {key: value for key, value in told.items() if value}
+    return document(words, origin, told, encoding=encoding)
 
 
 def visible_text(page: HTMLTree | str, main_content: bool = False) -> str:

@@ -5,13 +5,16 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import BinaryIO
 
-from troth.curate.collect.reader import document
+from troth.curate.collect.reader import Origin, document, read_whole
 from troth.curate.collect.text import clean, unwrap
 from troth.curate.document import Document
 
+_LARGEST = 1 << 30
 
-def read_pdf(data: bytes, source: str, collection: str) -> Iterator[Document]:
+
+def read_pdf(stream: BinaryIO, origin: Origin) -> Iterator[Document]:
     """One document a file; the author counts as its publisher and the day of creation as its date.
 
     Raises ValueError for a broken file, one that needs a password, and one that holds only pictures of text.
@@ -19,7 +22,7 @@ def read_pdf(data: bytes, source: str, collection: str) -> Iterator[Document]:
     from pypdf import PdfReader
 
     try:
-        pdf = PdfReader(io.BytesIO(data))
+        pdf = PdfReader(io.BytesIO(read_whole(stream, _LARGEST)))
         pages = [clean(page.extract_text()).split("\n") for page in pdf.pages]
         entries: Mapping[str, object] = pdf.metadata or {}
         about = {
@@ -29,7 +32,7 @@ def read_pdf(data: bytes, source: str, collection: str) -> Iterator[Document]:
         }
     except Exception as error:  # pypdf lets what a malformed file provokes through: KeyError, TypeError, zlib.error
         raise ValueError(f"broken PDF: {type(error).__name__}: {error}") from error
-    yield document(unwrap("\n".join(_body(pages))), source, collection, about)
+    yield document(unwrap("\n".join(_body(pages))), origin, about)
 
 
 def _body(pages: list[list[str]]) -> Iterator[str]:

@@ -1,21 +1,28 @@
 """Plain text, with an optional head of `Title:`, `Publisher:`, `Published:` and `Licence:` lines."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO
 
-from troth.curate.collect.reader import document
-from troth.curate.collect.text import clean, decode, unwrap
+from troth.curate.collect.encoding import decode
+from troth.curate.collect.reader import Origin, document, read_whole
+from troth.curate.collect.text import clean, unwrap
 from troth.curate.document import Document
 
 _HEAD = re.compile(r"(Title|Publisher|Published|Date|Licence|License):[ \t]*(.*)", re.IGNORECASE)
 
 
-def read_plain(data: bytes, source: str, collection: str) -> Iterator[Document]:
+def read_plain(stream: BinaryIO, origin: Origin) -> Iterator[Document]:
     """One document a file; the head counts only where every line before the first empty one belongs to it."""
-    text = clean(decode(data))
+    yield plain_document(*decode(read_whole(stream)), origin)
+
+
+def plain_document(text: str, encoding: str, origin: Origin, about: Mapping[str, str] | None = None) -> Document:
+    """A document from plain text; what is known `about` it counts where it has no head."""
+    text = clean(text)
     head, _, body = text.partition("\n\n")
     fields = [_HEAD.fullmatch(line) for line in head.split("\n")]
-    about = {field[1].lower(): field[2] for field in fields if field}
+    told = {field[1].lower(): field[2] for field in fields if field}
     if not all(fields):
-        about, body = {}, text
-    yield document(unwrap(body), source, collection, about)
+        told, body = {}, text
+    return document(unwrap(body), origin, {**(about or {}), **told}, encoding=encoding)

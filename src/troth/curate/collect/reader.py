@@ -1,10 +1,13 @@
-"""What every reader of a file format gives back."""
+"""What every reader of a file format is given and gives back."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 from troth.curate.collect.dates import iso_date
 from troth.curate.document import Document
+
+_WHOLE = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -15,22 +18,59 @@ class Rejected:
     reason: str
 
 
-Reader = Callable[[bytes, str, str], Iterable[Document | Rejected]]
-"""Bytes of a file, its source and its collection to documents; ValueError sets the whole file aside."""
+@dataclass(frozen=True)
+class Origin:
+    """Where a file comes from: the `source` and `collection` of its documents, the ISO date on which it was
+    `retrieved`, and the licence and publisher that hold where the file names none.
+
+    A large file may be read in slices: from `start` to before `end`, in bytes for JSON lines and in row groups for
+    Parquet. Without an `end` the whole file is meant.
+    """
+
+    source: str
+    collection: str = "documents"
+    retrieved: str = ""
+    licence: str = ""
+    publisher: str = ""
+    start: int = 0
+    end: int = 0
+
+    def record(self, number: int | str) -> str:
+        """The source of one record of the file."""
+        return f"{self.source}#{number}"
 
 
-def document(text: str, source: str, collection: str, about: Mapping[str, str]) -> Document:
+Reader = Callable[[BinaryIO, Origin], Iterable[Document | Rejected]]
+"""An open file, read from its start, to documents one at a time; ValueError sets the rest of the file aside."""
+
+
+def document(text: str, origin: Origin, about: Mapping[str, str], source: str = "", **more: Any) -> Document:
     """A document from its text and what the file says of itself, under the keys title, publisher, published (or
-    date) and licence (or license), in lower case. Raises ValueError where there is no text."""
+    date), retrieved and licence (or license), in lower case; `more` are further fields. Raises ValueError where there
+    is no text."""
     if not text.strip():
         raise ValueError("no text")
     known = {key: " ".join(value.split()) for key, value in about.items()}
     return Document(
-        source=source,
-        collection=collection,
+        source=source or origin.source,
+        collection=origin.collection,
         text=text,
         title=known.get("title", ""),
-        publisher=known.get("publisher", ""),
+        publisher=known.get("publisher") or origin.publisher,
         published=iso_date(known.get("published") or known.get("date", "")),
-        licence=known.get("licence") or known.get("license", ""),
+        retrieved=iso_date(known.get("retrieved", "")) or origin.retrieved,
+        licence=known.get("licence") or known.get("license") or origin.licence,
+        **more,
     )
+
+
+def read_whole(stream: BinaryIO, most: int = _WHOLE) -> bytes:
+    """All of a file whose format can only be read as a whole. Raises ValueError where it has more than `most` bytes."""
+    pieces: list[bytes] = []
+    left = most + 1
+    while left and (piece := stream.read(left)):
+        pieces.append(piece)
+        left -= len(piece)
+    if not left:
+        raise ValueError(f"larger than {most >> 20} MB, too large to be read as one document; split it")
+    return b"".join(pieces)

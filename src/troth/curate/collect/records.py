@@ -1,66 +1,83 @@
-"""JSON lines and CSV: one document a record, from its text, title, publisher, published and licence."""
+"""JSON lines: one document a record, from its text and the columns that documents have in other formats too."""
 
-import csv
 import io
 import json
-import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
 
-from troth.curate.collect.reader import Rejected, document
-from troth.curate.collect.text import clean, decode
-from troth.curate.document import Document
+from troth.curate.collect.encoding import decode, lines
+from troth.curate.collect.reader import Origin, Rejected, document, read_whole
+from troth.curate.collect.text import clean
+from troth.curate.document import Document, Kind
 
-_ABOUT = ("title", "publisher", "published", "date", "licence", "license")
+ABOUT = ("title", "publisher", "published", "date", "retrieved", "licence", "license")
+KNOWN = ("text", *ABOUT, "language", "kind", "ancestors", "derived_from")
+"""The columns that a record may have; others are passed over."""
 
 
-def read_json_lines(data: bytes, source: str, collection: str) -> Iterator[Document | Rejected]:
+def read_json_lines(stream: io.BufferedReader, origin: Origin) -> Iterator[Document | Rejected]:
     """Empty lines do not count as records; a broken one is set aside and keeps its number."""
-    lines = [line for line in decode(data).split("\n") if line.strip()]
-    for number, line in enumerate(lines):
-        where = f"{source}#{number}"
-        try:
-            yield _record(json.loads(line), where, collection)
-        except json.JSONDecodeError as error:
-            yield Rejected(where, f"broken JSON: {error}")
-        except (ValueError, RecursionError) as error:
-            yield Rejected(where, str(error))
+    number = 0
+    for line, encoding in lines(stream):
+        if line.isspace():
+            continue
+        # How many records come before a slice is not known, only how many bytes.
+        where = origin.record(f"{origin.start}+{number}" if origin.start else number)
+        yield _read(line, origin, where, encoding)
+        number += 1
 
 
-def read_csv(data: bytes, source: str, collection: str) -> Iterator[Document | Rejected]:
-    """The first row names the columns, in any order and case; `text` must be one of them."""
-    previous = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+def read_json(stream: io.BufferedReader, origin: Origin) -> Iterator[Document | Rejected]:
+    """JSON lines, or an array of records, which is read as a whole."""
+    if not stream.peek(1).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
+        yield from read_json_lines(stream, origin)
+        return
+    text, encoding = decode(read_whole(stream))
     try:
-        rows = csv.reader(io.StringIO(decode(data), newline=""), strict=True)
-        columns = [name.strip().lower() for name in next(rows, [])]
-        if "text" not in columns:
-            raise ValueError(f"no column text; the columns are: {', '.join(columns) or 'none'}")
-        found: list[Document | Rejected] = []
-        try:
-            for number, row in enumerate(filter(None, rows)):
-                found.append(_row(columns, row, f"{source}#{number}", collection))
-        except csv.Error as error:
-            found.append(Rejected(f"{source}#{len(found)}", f"broken CSV from here on: {error}"))
-    except csv.Error as error:
-        raise ValueError(f"broken CSV: {error}") from error
-    finally:
-        csv.field_size_limit(previous)
-    yield from found
+        records = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"broken JSON: {error}") from error
+    for number, record in enumerate(records):
+        yield _read(record, origin, origin.record(number), encoding)
 
 
-def _row(columns: list[str], row: list[str], where: str, collection: str) -> Document | Rejected:
-    if len(row) != len(columns):
-        return Rejected(where, f"{len(row)} fields where the head has {len(columns)}")
+def _read(record: Any, origin: Origin, where: str, encoding: str) -> Document | Rejected:
+    """A record, or the line that holds it; without an encoding, what is wrong with the line."""
+    if not encoding:
+        return Rejected(where, record)
     try:
-        return _record(dict(zip(columns, row, strict=True)), where, collection)
-    except ValueError as error:
+        return from_record(json.loads(record) if isinstance(record, str) else record, origin, where, encoding)
+    except json.JSONDecodeError as error:
+        return Rejected(where, f"broken JSON: {error}")
+    except (ValueError, RecursionError) as error:
         return Rejected(where, str(error))
 
 
-def _record(record: Any, where: str, collection: str) -> Document:
+def from_record(record: Any, origin: Origin, where: str, encoding: str) -> Document:
+    """A document from a mapping with `text`, and what Troth knows of the other columns: text that is a program stays as
+    it is written, and ancestry is kept. Raises ValueError naming what is missing or wrong."""
     match record:
         case {"text": str(text)}:
-            about = {key: str(record[key]) for key in _ABOUT if record.get(key) is not None}
-            return document(clean(text), where, collection, about)
+            about = {key: str(record[key]) for key in ABOUT if record.get(key) is not None}
+            more = _more(record)
+            text = text if more["kind"] == "code" else clean(text)
+            text.encode()  # JSON can spell half a character, which no file can hold
+            return document(text, origin, about, where, encoding=encoding, **more)
         case _:
             raise ValueError("no field text")
+
+
+def _more(record: Mapping[str, Any]) -> dict[str, Any]:
+    kind = record.get("kind") or "prose"
+    if kind not in get_args(Kind):
+        raise ValueError(f"kind={kind!r}; expected one of {', '.join(get_args(Kind))}")
+    ancestors = record.get("ancestors")
+    ancestors = [] if ancestors is None else ancestors
+    if not isinstance(ancestors, list) or not all(type(one) is int and 0 <= one < 1 << 63 for one in ancestors):
+        raise ValueError(f"ancestors={ancestors!r}; expected a list of generations such as [0, 1]")
+    return {
+        "kind": kind,
+        "ancestors": tuple(ancestors),
+        "language": str(record.get("language") or ""),
+        "derived_from": str(record.get("derived_from") or ""),
+    }

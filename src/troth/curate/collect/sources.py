@@ -1,11 +1,13 @@
-"""All documents of a run, from the sources that `[data]` names."""
+"""All documents of a run at once, for runs that fit into memory."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from troth.curate.collect.files import read_files
 from troth.curate.collect.host import collect_python
-from troth.curate.collect.library import library_pages
+from troth.curate.collect.part import read_item
+from troth.curate.collect.plan import PYTHON, plan_collect, planned
 from troth.curate.collect.reader import Rejected
 from troth.curate.document import Document
 from troth.system import DataTable
@@ -20,25 +22,22 @@ class Collected:
 
 
 def collect(data: DataTable, progress: Callable[[str], None] | None = None) -> Collected:
-    """Documents of `python`, `library` and paths, whose collection is named `documents`. A source given twice counts
-    once, and where two paths hold files of the same name the later one's sources begin with its path.
+    """Documents of `[data] sources`; see `plan_collect` for what these are and how their documents are named.
 
-    `progress` is told each source and file before it is read. Raises ValueError for a path that does not exist.
+    `progress` is told each file before it is read. Raises ValueError for a path that does not exist.
     """
-    documents: list[Document] = []
-    rejected: list[Rejected] = []
-    for name in dict.fromkeys(data.sources):
-        if progress:
-            progress(name)
-        if name == "python":
-            documents += collect_python(data.max_python_bytes)
-            continue
-        path, collection = (library_pages(), "library") if name == "library" else (name, "documents")
-        found, broken = read_files(path, collection, progress)
-        taken = {document.source for document in documents}
-        if not taken.isdisjoint(document.source for document in found):
-            found = [replace(document, source=f"{name}/{document.source}") for document in found]
-            broken = [replace(one, source=f"{name}/{one.source}") for one in broken]
-        documents += found
-        rejected += broken
-    return Collected(documents, rejected)
+    found = Collected([], [])
+    with TemporaryDirectory() as folder:
+        plan = plan_collect(data.sources, Path(folder), python_bytes=data.max_python_bytes)
+        for item in (item for part in range(plan.parts) for item in planned(Path(folder), part)):
+            if progress:
+                progress(item.source)
+            if item.root == PYTHON:
+                found.documents.extend(collect_python(item.size))
+                continue
+            for _, one in read_item(item):
+                if isinstance(one, Document):
+                    found.documents.append(one)
+                else:
+                    found.rejected.append(one)
+    return found

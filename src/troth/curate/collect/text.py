@@ -1,4 +1,4 @@
-"""Clean paragraphs from raw text: decoding, stray characters, and lines that were wrapped to a fixed width."""
+"""Clean paragraphs from raw text: stray characters, and lines that were wrapped to a fixed width."""
 
 import re
 import unicodedata
@@ -6,31 +6,20 @@ import unicodedata
 _INVISIBLE: dict[int, str | None] = dict.fromkeys([*range(0x20), 0x7F, 0xAD, 0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF])
 _INVISIBLE.update({ord("\n"): "\n", ord("\t"): "\t", 0xA0: " ", 0x202F: " ", 0x2028: "\n", 0x2029: "\n\n"})
 _NEWLINE = re.compile(r"\r\n?|\f|\x0b|\x85")
+_ODD = re.compile(f"[{''.join(re.escape(chr(one)) for one in {*_INVISIBLE, 0x85} - {0x09, 0x0A})}]")
+_GAP = re.compile(r"\n{3,}")
 _ITEM = re.compile(r"\s*(?:[-*+•‣·–]|\(?\d{1,3}[.)])\s+\S")
 _BULLET = re.compile(r"^\s*[-*+•‣·–]\s+")
 _NARROWEST, _WIDEST = 30, 200
 
 
-def decode(data: bytes) -> str:
-    """Text of a file: UTF-8 (UTF-16 where a byte order mark says so), else Windows-1252. Raises ValueError."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16")
-    for encoding in ("utf-8-sig", "cp1252"):
-        try:
-            text = data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if "\0" in text:
-            break
-        return text
-    raise ValueError("neither UTF-8 nor Windows-1252 text")
-
-
 def clean(text: str) -> str:
     """The same words in Unicode NFC, without invisible characters, trailing blanks, or more than one empty line."""
-    text = unicodedata.normalize("NFC", _NEWLINE.sub("\n", text).translate(_INVISIBLE))
-    lines = (line.rstrip() for line in text.split("\n"))
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
+    if _ODD.search(text):
+        text = _NEWLINE.sub("\n", text).translate(_INVISIBLE)
+    text = unicodedata.normalize("NFC", text)
+    text = "\n".join([line.rstrip() for line in text.split("\n")])
+    return (_GAP.sub("\n\n", text) if "\n\n\n" in text else text).strip("\n")
 
 
 def unwrap(text: str) -> str:

@@ -5,26 +5,22 @@ two disagree and neither can be shown wrong, the one that errs less is heard mor
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-
-from troth.curate.document import Document
+from collections.abc import Mapping
 
 _LEAST, _MOST = 2 / 3, 3 / 2
 
 
-def weigh_documents(documents: Sequence[Document], publisher_error: Mapping[str, float]) -> list[Document]:
-    """The documents with weights from their publishers' shares of wrong claims (0 to 1, both excluded).
+def publisher_weights(documents: Mapping[str, int], publisher_error: Mapping[str, float]) -> dict[str, float]:
+    """The weight of each publisher's documents, from their shares of wrong claims (0 to 1, both excluded) and how many
+    documents each has.
 
     An average document has weight 1, and none less than two thirds or more than one and a half of that, so that what
-    only a careless publisher says is still learned; documents of a publisher that nothing is known of keep theirs.
+    only a careless publisher says is still learned. A publisher that nothing is known of gets none.
     """
-    odds = {who: math.log((1 - error) / error) for who, error in publisher_error.items()}
-    known = [max(0.0, odds[d.publisher]) for d in documents if d.publisher in odds]
-    mean = sum(known) / len(known) if known else 0.0
+    errors = {who: publisher_error[who] for who in documents if who in publisher_error}
+    odds = {who: math.log((1 - error) / error) for who, error in errors.items()}
+    count = sum(documents[who] for who in odds)
+    mean = sum(documents[who] * max(0.0, own) for who, own in odds.items()) / max(1, count)
     if mean <= 0:
-        return list(documents)
-    return [
-        replace(d, weight=min(_MOST, max(_LEAST, odds[d.publisher] / mean))) if d.publisher in odds else d
-        for d in documents
-    ]
+        return {}
+    return {who: min(_MOST, max(_LEAST, own / mean)) for who, own in odds.items()}

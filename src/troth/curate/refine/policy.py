@@ -17,15 +17,17 @@ POLICY = "2"
 
 
 def corrections(document: Document, findings: Iterable[Finding], settings: CurateTable) -> Iterator[CorrectionRow]:
-    """At most one edit a sentence of a document, in the order of the text; `findings` are its own, in any order."""
+    """At most one edit a sentence of a document, in the order of the text; `findings` are its own, in any order. Where
+    the sentences of two verifiers overlap, the one that begins first counts."""
     text = document.text.encode()
     ordered = sorted(findings, key=lambda f: (f.byte_start, f.byte_end, f.p_stated, f.object_start))
-    for _, several in groupby(ordered, key=lambda f: (f.byte_start, f.byte_end)):
-        for finding in several:
-            found = _correction(document, text, finding, settings)
-            if found:
-                yield found
-                break
+    end = 0
+    for (start, _), several in groupby(ordered, key=lambda f: (f.byte_start, f.byte_end)):
+        found = (_correction(document, text, finding, settings) for finding in several if start >= end)
+        edit_made = next(filter(None, found), None)
+        if edit_made:
+            yield edit_made
+            end = edit_made.byte_end
 
 
 def _correction(document: Document, text: bytes, found: Finding, settings: CurateTable) -> CorrectionRow | None:

@@ -1,5 +1,6 @@
 """For one claim, the values that might be true in its place, and what speaks for each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ FEATURES = (
 """What the judge weighs. best, second and third are the words of as many publishers; what follows describes the first
 two of them."""
 MAX_RIVALS = 4
+CANDIDATES = MAX_RIVALS + 2
+_EXAMINER = FEATURES.index("examiner")
 _TEMPERATURE = 2.0
 """Divides what a small examiner thinks of a candidate, of which it is far too sure."""
 _SURE = 2.0
@@ -24,24 +27,16 @@ _SURE = 2.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """A value with the witnesses that state it; `text` is how it is written, None for "none of the others"."""
+    """A value with the witnesses that state it, as it is written."""
 
-    text: str | None
+    text: str
     witnesses: tuple[Witness, ...] = ()
 
 
-@dataclass(frozen=True)
-class Case:
-    """What the judge decides on: `candidates[0]` is the stated value, the last one "none of these"."""
-
-    claim: Claim
-    candidates: tuple[Candidate, ...]
-
-
-def build_case(claim: Claim, witnesses: list[Witness], stated: Value | None = None) -> Case:
-    """Group the witnesses by the value they state and keep the rivals that have most in common with the claim.
-
-    `stated` puts another value into the claim's place, as a planted error does.
+def candidates(claim: Claim, witnesses: list[Witness], stated: Value | None = None) -> list[Candidate]:
+    """The stated value and its rivals: the witnesses grouped by the value they state, and of these groups the ones
+    that have most in common with the claim. `stated` puts another value into the claim's place, as a planted error
+    does.
     """
     stated = stated or claim.value
     groups: list[list[Witness]] = []
@@ -57,56 +52,58 @@ def build_case(claim: Claim, witnesses: list[Witness], stated: Value | None = No
         else:
             groups.append([witness])
     rivals = [Candidate(_as_written(claim, group[0].value), tuple(group)) for group in groups[:MAX_RIVALS]]
-    return Case(claim, (Candidate(stated.text, tuple(own)), *rivals, Candidate(None)))
+    return [Candidate(stated.text, tuple(own)), *rivals]
 
 
-def features(case: Case, log_probs: list[float], priors: list[float], commonness: float) -> np.ndarray:
-    """[candidates, FEATURES].
-
-    `log_probs` are the examiner's for each candidate but the last in the claim's sentence, `priors` the same in an
-    empty one; both are empty where nobody was asked. What counts is each candidate's share of the probability that the
-    sentence adds, tempered, for log-probabilities of models this small have long tails. `commonness` says how usual a
-    name the stated one is (see `Evidence.commonness`).
-    """
-    rows = np.zeros((len(case.candidates), len(FEATURES)))
-    numeric = case.claim.value.kind != "name"
-    for row, candidate in zip(rows[:-1], case.candidates[:-1], strict=True):
-        first = candidate is case.candidates[0]
-        words = sorted(_by_publisher(candidate).values(), key=lambda word: -word[0])
+def features(found: Sequence[Candidate], numeric: bool, commonness: float) -> np.ndarray:
+    """[CANDIDATES, FEATURES]: a row each candidate, zeros for those that are lacking, and last the row of "none of
+    these". `commonness` says how usual a name the stated one is (see `Evidence.commonness`); what the examiner thinks
+    comes later (see `examined`)."""
+    rows = np.zeros((CANDIDATES, len(FEATURES)))
+    for number, candidate in enumerate(found):
+        words = sorted(by_publisher(candidate).values(), key=lambda word: -word[0])
         (best, top), (second, next_best), (third, _) = (*words, *[(0.0, None)] * 3)[:3]
+        first = number == 0
+        row = rows[number]
         row[:8] = first, first and numeric, bool(words), best, second, third, best * numeric, second * numeric
         if top:
             row[8:12] = top.mutual, top.likeness, top.subject, top.alone
         if next_best:
             row[12:15] = next_best.mutual, next_best.likeness, next_best.subject
     rows[0, 15] = commonness
-    if log_probs:
-        surprise = (np.array(log_probs) - np.array(priors)) / _TEMPERATURE
-        rows[:-1, 16] = np.exp(surprise - np.logaddexp.reduce(surprise))
-        rows[:-1, 17] = rows[:-1, 16] * numeric
     rows[-1, 18:] = 1.0, numeric
     return rows
 
 
-def voices(case: Case, publishers: list[str]) -> np.ndarray:
-    """How surely each publisher states each candidate in the place of the claim, from 0 to 1:
-    [candidates, publishers]."""
-    found = np.zeros((len(case.candidates), len(publishers)))
-    for row, candidate in zip(found, case.candidates, strict=True):
-        for publisher, (word, _) in _by_publisher(candidate).items():
-            row[publishers.index(publisher)] = min(1.0, word / _SURE)
-    return found
+def examined(rows: np.ndarray, numeric: bool, log_probs: Sequence[float], priors: Sequence[float]) -> np.ndarray:
+    """The features with the examiner's opinion in them.
+
+    `log_probs` are the examiner's for each candidate in the claim's sentence, `priors` the same in an empty one. What
+    counts is each candidate's share of the probability that the sentence adds, tempered, for log-probabilities of
+    models this small have long tails.
+    """
+    rows = rows.copy()
+    surprise = (np.array(log_probs) - np.array(priors)) / _TEMPERATURE
+    share = np.exp(surprise - np.logaddexp.reduce(surprise))
+    rows[: len(share), _EXAMINER] = share
+    rows[: len(share), _EXAMINER + 1] = share * numeric
+    return rows
 
 
-def _by_publisher(candidate: Candidate) -> dict[str, tuple[float, Witness]]:
+def by_publisher(candidate: Candidate) -> dict[str, tuple[float, Witness]]:
     """How strongly each publisher states the candidate, with its closest witness."""
     words: dict[str, tuple[float, Witness]] = {}
     for witness in candidate.witnesses:
-        publisher = witness.sentence.document.publisher
+        publisher = witness.sentence.speaker.publisher
         word = (witness.likeness + witness.mutual + witness.subject) * witness.alone**0.5
         if publisher not in words or word > words[publisher][0]:
             words[publisher] = word, witness
     return words
+
+
+def voice(word: float) -> float:
+    """How surely a word is about the claim's fact, from 0 to 1."""
+    return min(1.0, word / _SURE)
 
 
 def _as_written(claim: Claim, value: Value) -> str:

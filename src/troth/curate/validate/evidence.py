@@ -1,24 +1,26 @@
-"""Evidence: sentences of other publishers that speak of the same thing.
+"""Evidence: sentences of other publishers that speak of the same thing as a claim.
 
-tantivy finds neighbours by BM25. How much two sentences have in common is the summed rarity of the stems they share
-(squared inverse document frequency, so that one name outweighs many ordinary words); what only one publisher ever says
-counts nothing, since nobody could share it.
+How much two sentences have in common is the summed rarity of the stems they share. Each sentence of the store has its
+nearest ones found once, so that whether two are each other's nearest costs a look, not a search.
 """
 
-import math
-from collections import Counter, defaultdict
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
 
-import tantivy
+import numpy as np
 
-from troth.curate.validate.claims import Claim
-from troth.curate.validate.sentences import Sentence
+from troth.curate.validate.store import Store, Stored
 from troth.curate.validate.values import Value, comparable, find_values, same
 
-_STEM = "stem"
 _SUBJECT_STEMS = 3
 _FAR = 16
+_NOBODY = -1
+_KEPT = 40_000
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Witness:
     witness has too; `alone` is lower the more values of the sentence might be meant.
     """
 
-    sentence: Sentence
+    sentence: Stored
     value: Value
     likeness: float
     mutual: float
@@ -38,54 +40,105 @@ class Witness:
     alone: float
 
 
+@dataclass(frozen=True)
+class Neighbours:
+    """The sentences of other publishers nearest to one, nearest first, with how close they are, and each one's rank
+    among its publisher's."""
+
+    at: list[int]
+    closeness: list[float]
+    ranks: list[int]
+
+
+def find_neighbours(store: Store, text: str, publisher: str, limit: int) -> Neighbours:
+    """Search for a sentence of `publisher` that need not be in the store."""
+    words = frozenset(stem for stem in store.stem(text) if not stem & 1)
+    hits = [store.get(at) for at in store.search(text, 2 * limit)]
+    found = [hit for hit in hits if hit.speaker.publisher != publisher][:limit]
+    close = {hit.at: closeness(store, words, hit) for hit in found}
+    found.sort(key=lambda hit: -close[hit.at])
+    seen: Counter[str] = Counter()
+    ranks = []
+    for hit in found:
+        seen[hit.speaker.publisher] += 1
+        ranks.append(seen[hit.speaker.publisher])
+    return Neighbours([hit.at for hit in found], [close[hit.at] for hit in found], ranks)
+
+
+def closeness(store: Store, words: frozenset[int], other: Stored) -> float:
+    """How much of another sentence these stems cover, as seen from one sentence."""
+    return store.weight(words & other.stems) / max(1e-9, other.weight) ** 0.5
+
+
+def write_neighbours(store: Store, first: int, last: int, limit: int, path: Path) -> None:
+    """The neighbours of the store's sentences `first` to `last`, as an array [sentences, limit] of (at, closeness),
+    nearest first, filled up with `_NOBODY`."""
+    rows = np.full((last - first, limit), _NOBODY, [("at", "<i8"), ("closeness", "<f8")])
+    for row, at in zip(rows, range(first, last), strict=True):
+        own = store.get(at)
+        near = find_neighbours(store, own.text, own.speaker.publisher, limit)
+        row["at"][: len(near.at)] = near.at
+        row["closeness"][: len(near.at)] = near.closeness
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.save(file, rows)
+    partial.rename(path)
+
+
 class Evidence:
-    """An index of sentences, searched for what bears on a claim."""
+    """A store and the neighbours of its sentences, searched for what bears on a claim."""
 
-    def __init__(self, sentences: list[Sentence], names: set[str], limit: int):
-        self.sentences = sentences
-        self.values = [find_values(sentence.text, names) for sentence in sentences]
-        builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
-        builder = builder.filter(tantivy.Filter.lowercase()).filter(tantivy.Filter.ascii_fold())
-        builder = builder.filter(tantivy.Filter.stopword("english")).filter(tantivy.Filter.stemmer("english"))
-        self._analyzer = builder.build()
-        self.stems = [self._stem(sentence.text) for sentence in sentences]
-        self.rarity = self._rarities()
+    def __init__(self, store: Store, neighbours: Iterable[Path], limit: int):
+        self.store = store
+        self._near = [np.load(path, mmap_mode="r").view(np.ndarray) for path in neighbours]
+        self._starts = list(accumulate((len(rows) for rows in self._near), initial=0))
         self._limit = limit
-        self._searcher, self._schema = self._index()
-        self._near: dict[tuple[str, frozenset[str]], dict[int, int]] = {}
+        self._nearest = lru_cache(_KEPT)(self._row)
 
-    def witnesses(self, claim: Claim) -> list[Witness]:
-        """What neighbouring sentences state in the place of the claim's value: that value, or comparable ones that the
-        claim's sentence does not hold itself.
+    def around(self, text: str, publisher: str) -> Neighbours:
+        """What stands nearest to a sentence of a publisher."""
+        return find_neighbours(self.store, text, publisher, self._limit)
 
-        A sentence that agrees with the claim's in two other values already tells the same fact; what else it
-        mentions contradicts nothing.
+    def witnesses(
+        self, text: str, value: Value, publisher: str, place: tuple[str, int], near: Neighbours
+    ) -> list[Witness]:
+        """What the neighbours of a sentence state in the place of a value in it: that value, or comparable ones that
+        the sentence does not hold itself. `place` is the sentence's document and first character.
+
+        A sentence that agrees in two other values already tells the same fact; what else it mentions contradicts
+        nothing.
         """
-        text, value = claim.sentence.text, claim.value
-        context = self._stem(f"{text[: value.start]} {text[value.end :]}") - self._stem(value.text)
+        store = self.store
+        own = store.stem(value.text)
+        context = store.stem(f"{text[: value.start]} {text[value.end :]}") - own
         # A value cut out of a word, such as the 5 of e5, leaves a stem that no sentence has.
-        words = (stem for stem in context if not stem.isdigit())
-        subject = sorted(words, key=lambda stem: (-self.rarity.get(stem, 0.0), stem))[:_SUBJECT_STEMS]
+        subject = sorted((stem for stem in context if not stem & 1), key=lambda stem: (-store.rarity(stem), stem))
+        subject = subject[:_SUBJECT_STEMS]
         others = [v for v in find_values(text) if v.end <= value.start or v.start >= value.end]
-        whole, rarest = self._weight(context), self._weight(subject)
+        whole, rarest = store.weight(context), store.weight(subject)
+        stems = store.stem(text)
+        spread = max(1e-9, store.weight(stems)) ** 0.5
         found: list[Witness] = []
-        stems = self._stem(text)
-        for at, rank in self._neighbours(claim.sentence.document.publisher, stems).items():
-            agreed = sum(any(same(mine, theirs) for theirs in self.values[at]) for mine in others)
+        for at, rank in zip(near.at, near.ranks, strict=True):
+            hit = store.get(at)
             stated = [
-                theirs for theirs in self.values[at]
+                theirs for theirs in hit.values
                 if comparable(value, theirs) and not any(same(theirs, mine) for mine in others)
-                and (agreed < 2 or same(theirs, value))
             ]  # fmt: skip
+            if stated and sum(any(same(mine, theirs) for theirs in hit.values) for mine in others) > 1:
+                stated = [theirs for theirs in stated if same(theirs, value)]
+            if not stated:
+                continue
+            mutual = (rank * self._rank_back(hit, publisher, place, store.weight(hit.words & stems) / spread)) ** -0.5
             for theirs in stated:
-                rest = self.stems[at] - self._stem(theirs.text)
+                rest = hit.stems - store.stem(theirs.text)
                 found.append(
                     Witness(
-                        self.sentences[at],
+                        hit,
                         theirs,
-                        likeness=self._weight(context & rest) / max(1e-9, whole * self._weight(rest)) ** 0.5,
-                        mutual=(rank * self._rank_back(at, claim.sentence, stems)) ** -0.5,
-                        subject=self._weight(s for s in subject if s in rest) / max(1e-9, rarest),
+                        likeness=store.weight(context & rest) / max(1e-9, whole * store.weight(rest)) ** 0.5,
+                        mutual=mutual,
+                        subject=store.weight(stem for stem in subject if stem in rest) / max(1e-9, rarest),
                         alone=1 / len(stated),
                     )
                 )
@@ -95,84 +148,25 @@ class Evidence:
         """How usual a name is: 0 for the rarest, towards 2 for one that every other sentence has; 0 for numbers."""
         if value.kind != "name":
             return 0.0
-        rarity = [self.rarity.get(stem, 0.0) for stem in self._stem(value.text)]
+        rarity = [self.store.rarity(stem) for stem in self.store.stem(value.text)]
         return max((2 - r**0.5 / 5 for r in rarity if r > 0), default=0.0) if rarity else 0.0
 
-    def _stem(self, text: str) -> frozenset[str]:
-        return frozenset(self._analyzer.analyze(text))
+    def _row(self, at: int) -> list[tuple[int, float]]:
+        """The nearest of a sentence of the store, with how close they are, nearest first."""
+        part = bisect_right(self._starts, at) - 1
+        return [one for one in self._near[part][at - self._starts[part]].tolist() if one[0] != _NOBODY]
 
-    def _weight(self, stems: Iterable[str]) -> float:
-        return sum(self.rarity.get(stem, 0.0) for stem in stems)
-
-    def _rarities(self) -> dict[str, float]:
-        counts: Counter[str] = Counter()
-        publishers: dict[str, set[str]] = defaultdict(set)
-        for sentence, stems in zip(self.sentences, self.stems, strict=True):
-            counts.update(stems)
-            for stem in stems:
-                publishers[stem].add(sentence.document.publisher)
-        whole = len(self.sentences)
-        return {s: math.log(whole / n) ** 2 if len(publishers[s]) > 1 else 0.0 for s, n in counts.items()}
-
-    def _index(self) -> tuple[tantivy.Searcher, tantivy.Schema]:
-        schema = tantivy.SchemaBuilder()
-        schema.add_integer_field("at", stored=True)
-        schema.add_text_field(_STEM, tokenizer_name="whitespace")
-        index = tantivy.Index(schema.build())
-        index.register_tokenizer("whitespace", tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).build())
-        writer = index.writer(num_threads=1)
-        for at, stems in enumerate(self.stems):
-            writer.add_document(tantivy.Document(at=at, **{_STEM: " ".join(sorted(stems))}))
-        writer.commit()
-        index.reload()
-        return index.searcher(), index.schema
-
-    def _neighbours(self, publisher: str, stems: frozenset[str]) -> dict[int, int]:
-        """The sentences of other publishers nearest to one of these stems, each with its rank among its publisher's;
-        a sentence with several claims is searched for once."""
-        if (publisher, stems) not in self._near:
-            self._near[publisher, stems] = self._search(publisher, stems)
-        return self._near[publisher, stems]
-
-    def _search(self, publisher: str, stems: frozenset[str]) -> dict[int, int]:
-        rare = [stem for stem in sorted(stems) if self.rarity.get(stem, 0.0) > 0]
-        terms = [
-            (tantivy.Occur.Should, tantivy.Query.boost_query(query, self.rarity[stem]))
-            for stem, query in ((stem, tantivy.Query.term_query(self._schema, _STEM, stem)) for stem in rare)
-        ]
-        hits = self._searcher.search(tantivy.Query.boolean_query(terms), 2 * self._limit).hits if terms else []
-        found = [int(self._searcher.doc(address)["at"][0]) for _, address in hits]
-        found = [at for at in found if self.sentences[at].document.publisher != publisher][: self._limit]
-        words = _words(stems)
-        closeness = {at: self._closeness(words, self.stems[at]) for at in found}
-        ranks: dict[int, int] = {}
-        seen: Counter[str] = Counter()
-        for at in sorted(found, key=lambda at: -closeness[at]):
-            theirs = self.sentences[at].document.publisher
-            seen[theirs] += 1
-            ranks[at] = seen[theirs]
-        return ranks
-
-    def _rank_back(self, at: int, sentence: Sentence, stems: frozenset[str]) -> int:
-        """The rank that a sentence of these stems has among its publisher's in the eyes of sentence `at`; _FAR where
-        it is farther than all that a search from there finds."""
-        words = _words(self.stems[at])
-        near = self._neighbours(self.sentences[at].document.publisher, self.stems[at])
-        closeness = {other: self._closeness(words, self.stems[other]) for other in near}
-        own = self._closeness(words, stems)
-        if own == 0 or own < min(closeness.values(), default=0.0):
+    def _rank_back(self, hit: Stored, publisher: str, place: tuple[str, int], close: float) -> int:
+        """The rank that a sentence this close has among its publisher's in the eyes of `hit`; _FAR where it is farther
+        than all that a search from there finds."""
+        near = self._nearest(hit.at)
+        if close == 0 or (near and close < near[-1][1]):
             return _FAR
-        place = sentence.document.source, sentence.start
         rank = 1
-        for other, close in closeness.items():
-            theirs = self.sentences[other]
-            same_publisher = theirs.document.publisher == sentence.document.publisher
-            rank += close > own and same_publisher and (theirs.document.source, theirs.start) != place
+        for at, closer in near:
+            if closer <= close:
+                break
+            theirs = self.store.get(at)
+            same_publisher = theirs.speaker.publisher == publisher
+            rank += same_publisher and (theirs.speaker.source, theirs.start) != place
         return rank
-
-    def _closeness(self, words: frozenset[str], stems: frozenset[str]) -> float:
-        return self._weight(words & stems) / max(1e-9, self._weight(stems)) ** 0.5
-
-
-def _words(stems: frozenset[str]) -> frozenset[str]:
-    return frozenset(stem for stem in stems if not stem.isdigit())

@@ -7,6 +7,7 @@ Saerens et al. 2002) and the weight of its word for others, as in truth discover
 all publishers is held, without which it would run away where little is known.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,24 +17,30 @@ _PRIOR_ROUNDS, _PRIOR_STRENGTH, _FEWEST_ERRORS, _MOST_ERRORS = 6, 40.0, 0.001, 0
 
 
 @dataclass(frozen=True)
-class Example:
-    """Features [candidates, k] of a case whose true candidate is known, and how much it counts."""
+class Voices:
+    """Who states what in the place of the claims, one entry a word: `who` is a publisher's number, `word` how surely it
+    is about the claim's fact, from 0 to 1. All [V]."""
 
-    x_CK: np.ndarray
-    true: int
-    weight: float
+    case: np.ndarray
+    candidate: np.ndarray
+    who: np.ndarray
+    word: np.ndarray
 
 
-def fit(examples: list[Example]) -> np.ndarray:
-    """Weights [k] that make the true candidates likeliest, by Newton's method with a ridge."""
-    theta = np.zeros(examples[0].x_CK.shape[1])
+def fit(x_NCK: np.ndarray, mask_NC: np.ndarray, true_N: np.ndarray, weight_N: np.ndarray) -> np.ndarray:
+    """Weights [K] that make the true candidates likeliest, by Newton's method with a ridge.
+
+    `mask_NC` says which candidates there are, `true_N` which one is true, `weight_N` how much a case counts.
+    """
+    theta = np.zeros(x_NCK.shape[2])
+    flat = x_NCK.reshape(-1, x_NCK.shape[2])
+    true_NK = x_NCK[np.arange(len(x_NCK)), true_N]
     for _ in range(_STEPS):
-        gradient, hessian = -_RIDGE * theta, _RIDGE * np.eye(len(theta))
-        for example in examples:
-            p = softmax(example.x_CK @ theta)
-            mean = p @ example.x_CK
-            gradient += example.weight * (example.x_CK[example.true] - mean)
-            hessian += example.weight * ((example.x_CK.T * p) @ example.x_CK - np.outer(mean, mean))
+        p_NC = softmax(x_NCK @ theta, mask_NC)
+        mean_NK = np.einsum("nc,nck->nk", p_NC, x_NCK)
+        gradient = weight_N @ (true_NK - mean_NK) - _RIDGE * theta
+        counted = (p_NC * weight_N[:, None]).reshape(-1, 1)
+        hessian = flat.T @ (flat * counted) - mean_NK.T @ (mean_NK * weight_N[:, None]) + _RIDGE * np.eye(len(theta))
         step = np.linalg.solve(hessian, gradient)
         theta += step
         if np.abs(step).max() < 1e-6:
@@ -41,34 +48,49 @@ def fit(examples: list[Example]) -> np.ndarray:
     return theta
 
 
-def judge(
-    features: list[np.ndarray], voices: list[np.ndarray], speakers: np.ndarray, theta: np.ndarray, planted_rate: float
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Probabilities of the candidates of each case, and each publisher's estimated share of wrong claims.
+def publisher_errors(
+    scores_NC: np.ndarray, mask_NC: np.ndarray, voices: Voices, speaker_N: np.ndarray, publishers: int, rate: float
+) -> np.ndarray:
+    """Each publisher's estimated share of wrong claims [publishers].
 
-    `voices` say how surely each publisher states each candidate [candidates, publishers], `speakers` which publisher
-    makes each claim. `planted_rate` is the share of wrong claims that `theta` was fitted for, where every publisher's
-    estimate starts.
+    `speaker_N` says which publisher makes each claim. `rate` is the share of wrong claims that the scores were fitted
+    for, where every publisher's estimate starts.
     """
-    scores = [x @ theta for x in features]
-    count = voices[0].shape[1]
-    error = np.full(count, planted_rate)
-    claims = np.bincount(speakers, minlength=count)
+    error = np.full(publishers, rate)
+    claims = np.bincount(speaker_N, minlength=publishers)
     for _ in range(_PRIOR_ROUNDS):
-        odds = np.log((1 - error) / error) - np.log((1 - planted_rate) / planted_rate)
-        posteriors = []
-        for score, voice, who in zip(scores, voices, speakers, strict=True):
-            own = score + voice @ odds
-            own[0] += odds[who]
-            posteriors.append(softmax(own))
-        wrong = np.bincount(speakers, weights=[1 - p[0] for p in posteriors], minlength=count)
-        overall = wrong.sum() / len(posteriors)
+        wrong_N = 1 - posteriors(scores_NC, mask_NC, voices, speaker_N, error, rate)[:, 0]
+        wrong = np.bincount(speaker_N, weights=wrong_N, minlength=publishers)
+        overall = wrong.sum() / max(1, len(wrong_N))
         share = (wrong + _PRIOR_STRENGTH * overall) / (claims + _PRIOR_STRENGTH)
-        error = np.clip(planted_rate * share / overall, _FEWEST_ERRORS, _MOST_ERRORS)
-    return posteriors, error
+        error = np.clip(rate * share / max(1e-12, overall), _FEWEST_ERRORS, _MOST_ERRORS)
+    return error
 
 
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """Probabilities [n] from scores [n]."""
-    e = np.exp(scores - scores.max())
-    return e / e.sum()
+def posteriors(
+    scores_NC: np.ndarray, mask_NC: np.ndarray, voices: Voices, speaker_N: np.ndarray, error: np.ndarray, rate: float
+) -> np.ndarray:
+    """Probabilities of the candidates of each case [N, C], given how often each publisher errs."""
+    odds = np.log((1 - error) / error) - np.log((1 - rate) / rate)
+    own = scores_NC.copy()
+    np.add.at(own, (voices.case, voices.candidate), voices.word * odds[voices.who])
+    own[:, 0] += odds[speaker_N]
+    return softmax(own, mask_NC)
+
+
+def softmax(scores: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """Probabilities [..., C] from scores [..., C], none for what is masked out."""
+    scores = scores if mask is None else np.where(mask, scores, -np.inf)
+    e = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def concatenated(several: Sequence[Voices], cases: Sequence[int]) -> Voices:
+    """Voices of several runs of cases, of which `cases` gives the sizes, as of one."""
+    starts = np.cumsum([0, *cases[:-1]])
+    return Voices(
+        np.concatenate([voices.case + start for voices, start in zip(several, starts, strict=True)]),
+        np.concatenate([voices.candidate for voices in several]),
+        np.concatenate([voices.who for voices in several]),
+        np.concatenate([voices.word for voices in several]),
+    )

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 Kind = Literal["year", "date", "quantity", "name"]
@@ -77,12 +78,19 @@ def same(a: Value, b: Value) -> bool:
     people; a count matches whatever it counts, for "63 parks" may also be "63 of them"; measures need equal units."""
     if a.kind != b.kind:
         return False
+    if a.key == b.key:
+        return True
     if a.kind == "name":
-        first, second = set(a.key.split()), set(b.key.split())
-        return first <= second or second <= first or _related(a.key, b.key)
+        return _same_name(a.key, b.key)
     if a.kind == "quantity" and not (_MEASURE.search(a.unit) and _MEASURE.search(b.unit)):
         return a.key.split()[0] == b.key.split()[0]
-    return a.key == b.key
+    return False
+
+
+@lru_cache(1 << 18)
+def _same_name(a: str, b: str) -> bool:
+    first, second = set(a.split()), set(b.split())
+    return first <= second or second <= first or _related(a, b)
 
 
 def _related(a: str, b: str) -> bool:

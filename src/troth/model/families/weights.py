@@ -42,6 +42,15 @@ def load_weights(folder: Path, dtype: torch.dtype = torch.float32, device: str =
     Raises ValueError naming the file, key or tensor that is missing, left over, misshapen or of another type.
     """
     config = read_config(folder)
+    model = empty_decoder(config, dtype, device)
+    with torch.no_grad():
+        targets = ((part.name, part.tensor, part.shape) for part in stored_tensors(model))
+        TensorFolder(Path(folder), device).fill(targets, FAMILIES[config.model_type].unused(config))
+    return model.eval()
+
+
+def empty_decoder(config: ModelConfig, dtype: torch.dtype, device: str) -> Decoder:
+    """A decoder whose weights hold nothing yet, but for routers' buffers, which are zero and float32."""
     with torch.device("meta"):
         model = Decoder(config).to(dtype)
     model = model.to_empty(device=device)
@@ -50,10 +59,7 @@ def load_weights(folder: Path, dtype: torch.dtype = torch.float32, device: str =
             setattr(moe, name, torch.zeros(config.num_experts, dtype=torch.float32, device=device))
     if config.tie_word_embeddings:
         model.lm_head.weight = model.embed_tokens.weight
-    with torch.no_grad():
-        targets = ((part.name, part.tensor, part.shape) for part in stored_tensors(model))
-        TensorFolder(Path(folder), device).fill(targets, FAMILIES[config.model_type].unused(config))
-    return model.eval()
+    return model
 
 
 @dataclass(frozen=True)

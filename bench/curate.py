@@ -1,0 +1,378 @@
+"""Filters and deduplication beside datatrove's blocks, what comes through a second, and memory as the input grows.
+
+    python bench/curate.py [--megabytes 40] [--grown 10] [--shared ../shared] [--parts filters,duplicates,flow,memory]
+                           [--json]
+
+The corpus is the OpenStax textbooks of `shared/data`, replicated: a tenth exact copies, a fifth near ones (paragraphs
+left out, a frame added), a tenth junk of five kinds, the rest with their longer words exchanged for others of the same
+length, which are new texts of the same statistics.
+
+`filters`: Gopher's quality and repetition rules and FineWeb's, on the same documents in one process each. Both stop a
+block at the first rule that is broken, as datatrove does. The agreement is the share of documents with the same
+decision; words are split by our own rules there and by spaCy's blank English here, and by how much is reported too.
+`duplicates`: MinHash deduplication, from documents to documents without their duplicates; datatrove's four blocks write
+to a folder too. Its pairs share one of 14 bands of 8 hashes (a Jaccard likeness of about 0.72); ours share 0.72 of the
+smaller text, confirmed on the texts. `flow`: collect, filter and deduplicate JSON lines with a process a core.
+`memory`: the peak of one process that does all that, on the corpus and on one `--grown` times as large.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import re
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from idle import warn_if_busy
+
+from troth.curate.collect.part import collect_part
+from troth.curate.collect.plan import plan_collect
+from troth.curate.document import Document
+from troth.curate.duplicates.prints import PrintWriter
+from troth.curate.duplicates.stage import duplicates_part, find_duplicates
+from troth.curate.execute import run_stage
+from troth.curate.filter.finding import Finding
+from troth.curate.filter.fineweb import fineweb
+from troth.curate.filter.gopher import quality
+from troth.curate.filter.repetition import repetition
+from troth.curate.filter.stage import filter_part
+from troth.curate.filter.words import Words
+from troth.curate.parts import Parts
+from troth.curate.records import Decision
+from troth.system import CurateTable
+
+ROOT = Path(__file__).resolve().parents[1]
+PART_BYTES = 8_000_000
+"""Text of one part of the flow."""
+PEER = "datatrove 0.10.1"
+
+
+def main() -> None:
+    """Run, print tables, or JSON with --json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=float, default=40)
+    parser.add_argument("--grown", type=float, default=10, help="how many times as large the larger corpus is")
+    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
+    parser.add_argument("--parts", default="filters,duplicates,flow,memory")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    books = textbooks(options.shared / "data")
+    if not options.json:
+        warn_if_busy()
+    found: dict[str, Any] = {"cores": os.cpu_count(), "megabytes": options.megabytes}
+    asked = options.parts.split(",")
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        if {"filters", "duplicates"} & set(asked):
+            documents = list(corpus(books, options.megabytes))
+            found["documents"] = len(documents)
+            if "filters" in asked:
+                found["filters"] = filters(documents)
+            if "duplicates" in asked:
+                found["duplicates"] = duplicates(documents, work)
+            del documents
+        if "flow" in asked:
+            found["flow"] = flow(write_corpus(books, options.megabytes, work / "texts"), work / "flow")
+        if "memory" in asked:
+            found["memory"] = [
+                memory(books, options.megabytes * times, work / "memory") for times in (1, options.grown)
+            ]
+    print(json.dumps(found, indent=2) if options.json else table(found))
+
+
+def textbooks(data: Path) -> list[str]:
+    """Texts of the pages of all textbooks. Raises SystemExit where there are none."""
+    folders = sorted(data.glob("openstax_*/contents"))
+    if not folders:
+        sys.exit(f"{data}: no openstax_*/contents; name the folder above data with --shared")
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        for part in range(plan_collect([str(one) for one in folders], out).parts):
+            collect_part(part, out)
+        found = [one for part in range(100) for one in Parts(out, "collect").read(part, "documents", Document)]
+    return [one.text for one in sorted(found, key=lambda one: one.source) if len(one.text) > 500]
+
+
+def corpus(books: list[str], megabytes: float) -> Iterator[Document]:
+    """Documents of so many million characters, always the same."""
+    draw = random.Random(0)
+    pages = list(books)
+    long_words = sorted({word for page in pages for word in re.findall(r"[a-z]{5,}", page)})
+    size = number = 0
+    while size < megabytes * 1e6:
+        at = number % len(pages)
+        if at == 0:
+            exchange = exchanged(long_words, draw) if number else {}
+        kind = draw.random()
+        text = pages[at]
+        if kind < 0.1:
+            text = junk(draw, long_words)
+        elif kind < 0.3 and number >= len(pages):
+            paragraphs = text.split("\n\n")
+            left = [one for one in paragraphs if draw.random() < 0.9]
+            text = "\n\n".join([f"Reprinted for the {draw.choice(long_words)} reader.", *left])
+        elif kind < 0.9 or number < len(pages):
+            text = reworded(text, exchange)
+        yield Document(f"{number:06d}", "documents", text)
+        size, number = size + len(text), number + 1
+
+
+def exchanged(words: list[str], draw: random.Random) -> dict[str, str]:
+    """Each word and another one of its length."""
+    found: dict[str, str] = {}
+    for length in {len(word) for word in words}:
+        same = [word for word in words if len(word) == length]
+        found.update(zip(same, draw.sample(same, len(same)), strict=True))
+    return found
+
+
+def reworded(text: str, exchange: dict[str, str]) -> str:
+    """The text with words exchanged."""
+    return re.sub(r"[a-z]{5,}", lambda found: exchange.get(found[0], found[0]), text)
+
+
+def junk(draw: random.Random, words: list[str]) -> str:
+    """A page of no use, of one of five kinds."""
+    some = draw.sample(words, 30)
+    match draw.randrange(5):
+        case 0:
+            return "\n".join(f"- {' '.join(draw.choices(some, k=3))}" for _ in range(draw.randint(5, 80)))
+        case 1:
+            return " ".join(f"buy cheap {some[0]} now" for _ in range(draw.randint(5, 200)))
+        case 2:
+            return " ".join(str(draw.randint(0, 9999)) for _ in range(draw.randint(20, 400)))
+        case 3:
+            line = f"Read more about {some[0]} and the {some[1]} that we have with you."
+            return "\n\n".join([line] * draw.randint(3, 60))
+        case _:
+            return " ".join(f"{word}..." for word in draw.choices(some, k=draw.randint(10, 120)))
+
+
+def filters(documents: list[Document]) -> dict[str, Any]:
+    """Three blocks of rules on each side."""
+    from datatrove.data import Document as Theirs
+    from datatrove.pipeline.filters import FineWebQualityFilter, GopherQualityFilter, GopherRepetitionFilter
+
+    blocks: dict[str, tuple[Callable[[Words], Iterable[Finding]], Any]] = {
+        "gopher_quality": (quality, GopherQualityFilter()),
+        "gopher_repetition": (repetition, GopherRepetitionFilter()),
+        "fineweb": (fineweb, FineWebQualityFilter()),
+    }
+    size = sum(len(one.text.encode()) for one in documents) / 1e6
+    for own, theirs in blocks.values():  # what is loaded once is not timed
+        list(own(Words("One two. Three.")))
+        theirs.filter(Theirs("One two. Three.", "0"))
+    start = time.perf_counter()
+    ours: list[list[str]] = []
+    for document in documents:
+        words = Words(document.text)
+        ours.append([next((one.rule for one in own(words) if one.broken), "") for own, _ in blocks.values()])
+    own_seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    theirs_: list[list[str]] = []
+    for document in documents:
+        other = Theirs(document.text, document.source)
+        answers = [block.filter(other) for _, block in blocks.values()]
+        theirs_.append(["" if answer is True else answer[1] for answer in answers])
+    peer_seconds = time.perf_counter() - start
+    agreement = {
+        name: _agreement([one[at] for one in ours], [one[at] for one in theirs_]) for at, name in enumerate(blocks)
+    }
+    agreement["kept_or_dropped"] = _agreement([_any(one) for one in ours], [_any(one) for one in theirs_])
+    return {
+        **_rates(size, own_seconds, peer_seconds), "agreement": agreement, "words": word_difference(documents[::20]),
+        "dropped": sum(any(one) for one in ours),
+    }  # fmt: skip
+
+
+def _any(rules: list[str]) -> str:
+    return "dropped" if any(rules) else ""
+
+
+def _agreement(ours: list[str], theirs: list[str]) -> dict[str, Any]:
+    same = sum(bool(a) == bool(b) for a, b in zip(ours, theirs, strict=True))
+    pairs = Counter((a, b) for a, b in zip(ours, theirs, strict=True) if a or b)
+    return {
+        "same_decision": same / len(ours), "different": len(ours) - same,
+        "rules": {f"{a or 'kept'} / {b or 'kept'}": count for (a, b), count in pairs.most_common()},
+    }  # fmt: skip
+
+
+def word_difference(documents: list[Document]) -> dict[str, float]:
+    """How our words differ from spaCy's: their number, and the share of spaCy's that we split in another way."""
+    from datatrove.utils.text import split_into_words
+
+    ours = theirs = missing = 0
+    for document in documents:
+        words = Words(document.text)
+        own = Counter(document.text[a:b] for a, b in zip(words.starts.tolist(), words.ends.tolist(), strict=True))
+        other = Counter(split_into_words(document.text))
+        ours, theirs = ours + own.total(), theirs + other.total()
+        missing += (other - own).total()
+    return {"number": ours / theirs, "split_otherwise": missing / theirs}
+
+
+def duplicates(documents: list[Document], work: Path) -> dict[str, Any]:
+    """Deduplication on each side."""
+    from datatrove.data import Document as Theirs
+    from datatrove.pipeline.dedup import (
+        MinhashDedupBuckets,
+        MinhashDedupCluster,
+        MinhashDedupFilter,
+        MinhashDedupSignature,
+    )
+    from datatrove.pipeline.dedup.minhash import MinhashConfig
+
+    size = sum(len(one.text.encode()) for one in documents) / 1e6
+    settings = CurateTable(near_duplicate=0.72, repeated_in=0)
+    start = time.perf_counter()
+    parts = Parts(work / "ours", "filter")
+    with PrintWriter(parts, 0) as prints:
+        for document in documents:
+            prints.add(document, Words(document.text))
+    parts.write(0, "documents", Document, documents)
+    find_duplicates([0], work / "ours", settings)
+    duplicates_part(0, work / "ours", settings)
+    own_seconds = time.perf_counter() - start
+    kept = {one.source for one in Parts(work / "ours", "duplicates").read(0, "documents", Document)}
+
+    start = time.perf_counter()
+    config, home = MinhashConfig(), str(work / "theirs")
+    others = [Theirs(one.text, one.source) for one in documents]
+    MinhashDedupSignature(f"{home}/signatures", config).run(iter(others))
+    for bucket in range(config.num_buckets):
+        MinhashDedupBuckets(f"{home}/signatures", f"{home}/buckets", config=config).run(
+            None, rank=bucket, world_size=config.num_buckets
+        )
+    MinhashDedupCluster(f"{home}/buckets", f"{home}/remove", config=config).run()
+    theirs = {one.id for one in MinhashDedupFilter(f"{home}/remove").run(iter(others))}
+    peer_seconds = time.perf_counter() - start
+    number = {one.source: at for at, one in enumerate(documents)}
+    gone = [{at for source, at in number.items() if source not in left} for left in (kept, theirs)]
+    # Which of two alike stays is a matter of taste; how many of each cluster go is not.
+    return {
+        **_rates(size, own_seconds, peer_seconds), "dropped": len(gone[0]), "dropped_by_peer": len(gone[1]),
+        "dropped_by_both": len(gone[0] & gone[1]),
+        "documents_of_one_size": 1 - abs(len(gone[0]) - len(gone[1])) / len(documents),
+    }  # fmt: skip
+
+
+def _rates(size: float, own_seconds: float, peer_seconds: float) -> dict[str, float]:
+    return {
+        "mb_per_second": size / own_seconds, "peer_mb_per_second": size / peer_seconds,
+        "ratio": peer_seconds / own_seconds,
+    }  # fmt: skip
+
+
+def write_corpus(books: list[str], megabytes: float, folder: Path) -> Path:
+    """The corpus as files of JSON lines, of about PART_BYTES each."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    written = 0
+    for document in corpus(books, megabytes):
+        name = f"{int(written / PART_BYTES):04d}.jsonl"
+        with (folder / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"text": document.text}) + "\n")
+        written += len(document.text)
+    return folder
+
+
+def flow(texts: Path, out: Path) -> dict[str, Any]:
+    """From files to documents without junk and duplicates, with a process a core."""
+    settings = CurateTable()
+    start = time.perf_counter()
+    plan = plan_collect([str(texts)], out, part_bytes=PART_BYTES)
+    size = plan.bytes / 1e6
+    run_stage("collect", partial(collect_part, out=out), plan.parts, out, shown=False)
+    collected = time.perf_counter()
+    run_stage("filter", partial(filter_part, out=out, settings=settings), plan.parts, out, shown=False)
+    filtered = time.perf_counter()
+    find_duplicates(range(plan.parts), out, settings)
+    run_stage("duplicates", partial(duplicates_part, out=out, settings=settings), plan.parts, out, shown=False)
+    end = time.perf_counter()
+    rules = Counter(
+        f"{one.stage}: {one.label}, {one.rule}"
+        for stage in ("filter", "duplicates")
+        for at in range(plan.parts)
+        for one in Parts(out, stage).read(at, "decisions", Decision)
+    )
+    return {
+        "mb_per_second": size / (end - start), "collect_mb_per_second": size / (collected - start),
+        "filter_mb_per_second": size / (filtered - collected),
+        "deduplicate_mb_per_second": size / (end - filtered), "decisions": dict(rules.most_common()),
+    }  # fmt: skip
+
+
+def memory(books: list[str], megabytes: float, work: Path) -> dict[str, float]:
+    """Peak of one process that takes the corpus through all stages."""
+    write_corpus(books, megabytes, work / "texts")
+    shutil.rmtree(work / "out", ignore_errors=True)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        before, peak = pool.apply(_through, (work / "texts", work / "out"))
+    shutil.rmtree(work)
+    return {"megabytes": megabytes, "peak_mib": peak, "before_mib": before}
+
+
+def _through(texts: Path, out: Path) -> tuple[float, float]:
+    before = _peak()
+    settings = CurateTable()
+    numbers = range(plan_collect([str(texts)], out, part_bytes=PART_BYTES).parts)
+    for part in numbers:
+        collect_part(part, out)
+        filter_part(part, out, settings)
+    find_duplicates(numbers, out, settings)
+    for part in numbers:
+        duplicates_part(part, out, settings)
+    return before, _peak()
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def table(found: dict[str, Any]) -> str:
+    """The figures for people."""
+    lines = [f"{found['megabytes']:g} MB, {found['cores']} cores"]
+    for name in ("filters", "duplicates"):
+        if name in found:
+            row = found[name]
+            lines.append(
+                f"{name:<12} troth {row['mb_per_second']:7.2f} MB/s   {PEER} {row['peer_mb_per_second']:6.3f} MB/s"
+                f"   {row['ratio']:6.1f}x"
+            )
+    if "filters" in found:
+        for name, row in found["filters"]["agreement"].items():
+            lines.append(f"  same decision, {name:<18} {row['same_decision']:7.2%}  ({row['different']} differ)")
+            lines += [f"    {rules:<60} {count}" for rules, count in row["rules"].items()]
+        words = found["filters"]["words"]
+        share = f"{words['split_otherwise']:.2%} of these split otherwise"
+        lines.append(f"  words: {words['number']:.4f} of spaCy's number; {share}")
+    if "duplicates" in found:
+        row = found["duplicates"]
+        lines.append(
+            f"  dropped {row['dropped']}, by the peer {row['dropped_by_peer']}, by both {row['dropped_by_both']}"
+        )
+    if "flow" in found:
+        row = found["flow"]
+        lines.append(
+            f"flow         {row['mb_per_second']:.2f} MB/s (collect {row['collect_mb_per_second']:.2f}, filter "
+            f"{row['filter_mb_per_second']:.2f}, deduplicate {row['deduplicate_mb_per_second']:.2f})"
+        )
+        lines += [f"    {rule:<60} {count}" for rule, count in row["decisions"].items()]
+    for row in found.get("memory", []):
+        lines.append(f"memory       {row['megabytes']:6g} MB of text: {row['peak_mib']:.0f} MiB at the peak")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

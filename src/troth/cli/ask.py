@@ -1,0 +1,71 @@
+"""`troth ask`: what the curated documents know, with evidence and dates."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from troth.cli.options import AsJson, Ledger, print_json, read_ledger_path
+
+if TYPE_CHECKING:
+    from troth.curate.integrate.ask import Answer
+
+_SOURCES_SHOWN = 4
+
+
+def command(
+    question: Annotated[str, typer.Argument(help="A question, or a few words.", metavar="QUESTION")],
+    ledger: Ledger,
+    at: Annotated[
+        str, typer.Option("--at", help="How things stood at this date: 2019, 2019-06 or 2019-06-30.", metavar="DATE")
+    ] = "",
+    limit: Annotated[int, typer.Option("--limit", help="The most answers to show.", min=1)] = 5,
+    json: AsJson = False,
+) -> None:
+    """Answer from the claims of a curation: what stands first, then what is superseded, unconfirmed or refuted."""
+    folder = read_ledger_path(ledger)
+    from dataclasses import asdict
+
+    from troth.cli.output import console
+    from troth.curate.integrate.ask import ask
+
+    answers = ask(folder, question, at, limit)
+    if json:
+        print_json({"question": question, "at": at or None, "answers": [asdict(answer) for answer in answers]})
+        return
+    if not answers:
+        console.print("The curated documents know nothing of this.")
+    for answer in answers:
+        _print(answer, at)
+
+
+def _print(answer: "Answer", at: str) -> None:
+    from rich.markup import escape
+
+    from troth.cli.output import console
+
+    since = f"since {answer.since}" if answer.since else ""
+    span = f"{answer.since or '?'} to {answer.until}" if answer.until else since
+    told = {
+        "current": f"[green]stands{f' at {at}' if at else ''}[/green]",
+        "contested": "[yellow]contested[/yellow]",
+        "superseded": "[yellow]superseded[/yellow]",
+        "unconfirmed": "[yellow]unconfirmed[/yellow]",
+        "refuted": "[red]refuted[/red]",
+    }[answer.standing]
+    console.print(f"[bold]{escape(answer.object)}[/bold] — {escape(answer.text)}", soft_wrap=True)
+    odds = "" if answer.p != answer.p else f"p={answer.p:.2f}"
+    who = f"{len(answer.publishers)} publisher{'s' if len(answer.publishers) != 1 else ''}" if answer.publishers else ""
+    console.print(f"  {', '.join(filter(None, (told, span, odds, who)))}, claim {answer.claim_id}", soft_wrap=True)
+    if answer.rather:
+        console.print(f"  rather: [bold]{escape(answer.rather)}[/bold]", soft_wrap=True)
+    if answer.newer_text:
+        console.print(f"  by {answer.until}: {escape(answer.newer_text)}", soft_wrap=True)
+    for value, publishers in answer.sides.items():
+        console.print(f"  [bold]{escape(value)}[/bold]: {escape(', '.join(publishers) or 'unnamed')}", soft_wrap=True)
+    for source in answer.sources[:_SOURCES_SHOWN]:
+        about = ", ".join(filter(None, (source.publisher, source.published_at, source.source_id)))
+        denies = " [red](denies)[/red]" if source.stance == "refuted" else ""
+        console.print(f"  “{escape(source.span)}” ({escape(about)}){denies}", soft_wrap=True)
+    if len(answer.sources) > _SOURCES_SHOWN:
+        console.print(f"  and {len(answer.sources) - _SOURCES_SHOWN} more", soft_wrap=True)
+    console.print()

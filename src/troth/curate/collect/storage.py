@@ -1,0 +1,227 @@
+"""Files on this machine or at an fsspec URL: which there are, and their bytes as a stream."""
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from pathlib import PurePosixPath
+from typing import Any
+
+from troth.curate.collect.encoding import decode
+from troth.curate.collect.licences import is_licence_file, licence_of
+
+_BUFFER = 1 << 20
+_LICENCE_BYTES = 64 << 10
+_OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+PACKED = (".gz", ".bz2", ".xz", ".zst")
+"""Suffixes of files that are unpacked as they are read."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A file below a source: `path` is what its file system calls it, `name` its path below the source. `version`
+    changes where the file does; `modified` is an ISO date; `licence` that of the nearest LICENSE file."""
+
+    path: str
+    name: str
+    size: int
+    version: str
+    modified: str
+    licence: str
+
+
+@lru_cache(maxsize=64)
+def filesystem(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a path or URL, and the path there.
+
+    Credentials and endpoints come from the environment, as each client has them. Where fsspec lacks its client for
+    `s3`, `gs`, `abfs` or `abfss`, pyarrow's own is used. Raises ValueError where none can be had.
+    """
+    from fsspec.core import url_to_fs
+
+    try:
+        found: tuple[Any, str] = url_to_fs(url)
+    except ImportError as error:
+        found = _by_pyarrow(url, error)
+    except ValueError as error:
+        raise ValueError(f"{url}: {error}") from error
+    return found
+
+
+def _by_pyarrow(url: str, missing: ImportError) -> tuple[Any, str]:
+    from fsspec.implementations.arrow import ArrowFSWrapper
+    from pyarrow.fs import FileSystem
+
+    if url.partition("://")[0] not in ("s3", "gs", "abfs", "abfss"):
+        raise ValueError(f"{url}: {missing}") from missing
+    try:
+        store, path = FileSystem.from_uri(url)
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise ValueError(f"{url}: {error}") from error
+    return ArrowFSWrapper(store), path
+
+
+def list_files(source: str) -> Iterator[File]:
+    """A source that is a file, or all files below it, in the order of their names.
+
+    Hidden files and folders are passed over, links to folders not followed. Memory holds one folder at a time.
+    Raises ValueError where the source does not exist or cannot be reached.
+    """
+    try:
+        fs, root = filesystem(source)
+        if source.startswith(("http://", "https://")):
+            is_folder = source.endswith("/")
+        else:
+            is_folder = fs.isdir(root)
+        if is_folder:
+            yield from _below(fs, root.rstrip("/") or "/", "", "")
+        else:
+            yield _file(fs.info(root), root, PurePosixPath(root).name, "")
+    except FileNotFoundError:
+        raise ValueError(f"{source}: no such file or folder") from None
+    except ValueError:
+        raise
+    except Exception as error:  # each file system has errors of its own
+        raise ValueError(f"{source}: cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _below(fs: Any, folder: str, under: str, licence: str) -> Iterator[File]:
+    entries: dict[str, Any] = {}
+    for info in fs.ls(folder, detail=True):
+        name = info["name"].rstrip("/").rpartition("/")[2]
+        if not name or name.startswith(".") or info["name"].rstrip("/") == folder.rstrip("/"):
+            continue
+        info = _followed(fs, info)
+        if info["type"] in ("file", "directory"):
+            # Folders sort as if a slash stood behind them, which gives the order of whole paths.
+            entries[f"{name}/" if info["type"] == "directory" else name] = info
+    licence = _licence(fs, entries) or licence
+    for name, info in sorted(entries.items()):
+        if not name.endswith("/"):
+            yield _file(info, info["name"], under + name, licence)
+        elif not info.get("islink"):
+            yield from _below(fs, info["name"].rstrip("/"), under + name, licence)
+
+
+def _followed(fs: Any, info: dict[str, Any]) -> dict[str, Any]:
+    """What a link leads to, or a file that cannot be opened where it leads nowhere."""
+    if not info.get("islink"):
+        return info
+    try:
+        found: dict[str, Any] = fs.info(info["name"])
+    except OSError:
+        return {"name": info["name"], "type": "file", "size": 0}
+    return found
+
+
+def _licence(fs: Any, entries: dict[str, Any]) -> str:
+    for name in filter(is_licence_file, sorted(entries)):
+        try:
+            with fs.open(entries[name]["name"], "rb") as stream:
+                found = licence_of(decode(stream.read(_LICENCE_BYTES))[0])
+        except (OSError, ValueError):
+            continue
+        if found:
+            return found
+    return ""
+
+
+def _file(info: dict[str, Any], path: str, name: str, licence: str) -> File:
+    return File(path, name, int(info.get("size") or 0), version(info), _day(info), licence)
+
+
+def version(info: dict[str, Any]) -> str:
+    """What changes when a file does: its tag, or when it was last written."""
+    keys = "ETag", "etag", "mtime", "LastModified", "last_modified", "updated"
+    return next((str(info[key]) for key in keys if info.get(key)), "")
+
+
+def _day(info: dict[str, Any]) -> str:
+    when = next((info[key] for key in ("mtime", "LastModified", "last_modified", "updated") if info.get(key)), None)
+    if isinstance(when, datetime):
+        return when.astimezone(UTC).date().isoformat()
+    if isinstance(when, int | float):
+        return datetime.fromtimestamp(when, UTC).date().isoformat()
+    return when[:10] if isinstance(when, str) else date.today().isoformat()
+
+
+class Source(io.RawIOBase):
+    """The bytes of a file as they lie up to `end`, counted; an error of the file system is kept in `error`, so that it
+    is not taken for a broken file."""
+
+    def __init__(self, stream: Any, end: int | None = None):
+        self.stream = stream
+        self.end = end
+        self.count = 0
+        self.error: Exception | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return bool(self.stream.seekable())
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return int(self.stream.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self.stream.tell())
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            most = len(buffer) if self.end is None else max(0, self.end - self.stream.tell())
+            data = self.stream.read(min(len(buffer), most))
+        except Exception as error:
+            self.error = error
+            raise
+        buffer[: len(data)] = data
+        self.count += len(data)
+        return len(data)
+
+
+def line_slice(stream: Any, start: int, end: int) -> Source:
+    """Of an open file, the lines that begin in the bytes from `start` to before `end`. In UTF-16, where a line's end is
+    no byte, the first slice is all of the file."""
+    if stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        stream.seek(0)
+        return Source(stream, 0 if start else None)
+    stop = _next_line(stream, end)
+    stream.seek(_next_line(stream, start))
+    return Source(stream, stop)
+
+
+def _next_line(stream: Any, offset: int) -> int:
+    """Where the first line begins that does so at `offset` or later, or the end of the file."""
+    if not offset:
+        return 0
+    stream.seek(offset - 1)
+    at = offset - 1
+    while piece := stream.read(_BUFFER):
+        found = piece.find(b"\n")
+        if found >= 0:
+            return at + found + 1
+        at += len(piece)
+    return at
+
+
+@contextmanager
+def unpacked(source: Source, name: str) -> Iterator[io.BufferedReader]:
+    """A stream of a file's content: what its name says is packed comes unpacked."""
+    plain: Any = io.BufferedReader(source, _BUFFER)
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix in _OPENERS:
+        with _OPENERS[suffix](plain, "rb") as inner:
+            yield io.BufferedReader(inner, _BUFFER)
+    elif suffix == ".zst":
+        import pyarrow as pa
+
+        with pa.CompressedInputStream(plain, "zstd") as inner:
+            yield io.BufferedReader(inner, _BUFFER)
+    else:
+        yield plain

@@ -1,0 +1,127 @@
+"""CSV and TSV: with a column `text` one document a row, without one a table whose rows become lines of text."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from troth.curate.collect.encoding import lines
+from troth.curate.collect.reader import Origin, Rejected, document
+from troth.curate.collect.records import KNOWN, from_record
+from troth.curate.collect.text import clean
+from troth.curate.document import Document
+
+_DELIMITERS = ",;\t|"
+_LONGEST = 2**31 - 1
+_CHUNK = 64 << 10
+
+
+def read_csv(stream: io.BufferedReader, origin: Origin) -> Iterator[Document | Rejected]:
+    """The first row names the columns, in any order and case. Fields are kept apart by commas, or by `;`, tabs or `|`
+    where the first row has no comma."""
+    return _read(stream, origin, _DELIMITERS)
+
+
+def read_tsv(stream: io.BufferedReader, origin: Origin) -> Iterator[Document | Rejected]:
+    """As `read_csv`, with tabs between the fields."""
+    return _read(stream, origin, "\t")
+
+
+def _read(stream: io.BufferedReader, origin: Origin, delimiters: str) -> Iterator[Document | Rejected]:
+    encodings = {"": ""}
+    texts = _texts(stream, encodings)
+    head = next(texts, "")
+    delimiter = next((one for one in delimiters if one in head), delimiters[0])
+    previous = csv.field_size_limit(_LONGEST)
+    try:
+        rows = csv.reader(_again(head, texts), delimiter=delimiter, strict=True)
+        columns = [name.strip() for name in next(rows, [])]
+        if not any(columns):
+            raise ValueError("no row that names the columns")
+        lower = [name.lower() for name in columns]
+        if "text" in lower:
+            yield from _documents(rows, lower, origin, encodings)
+        else:
+            yield from table_documents(_whole(rows, columns), columns, origin, encodings)
+    except csv.Error as error:
+        raise ValueError(f"broken CSV: {error}") from error
+    finally:
+        csv.field_size_limit(previous)
+
+
+def _texts(stream: io.BufferedReader, encodings: dict[str, str]) -> Iterator[str]:
+    """Lines of the file; `encodings[""]` tells what the last one was decoded from."""
+    for line, encoding in lines(stream):
+        if not encoding:
+            raise ValueError(line)
+        encodings[""] = encoding
+        yield line
+
+
+def _again(first: str, rest: Iterable[str]) -> Iterator[str]:
+    yield first
+    yield from rest
+
+
+def _documents(
+    rows: Iterator[list[str]], columns: list[str], origin: Origin, encodings: dict[str, str]
+) -> Iterator[Document | Rejected]:
+    number = 0
+    wanted = {name: columns.index(name) for name in KNOWN if name in columns and name != "ancestors"}
+    try:
+        for row in filter(None, rows):
+            where = origin.record(number)
+            number += 1
+            if len(row) != len(columns):
+                yield Rejected(where, f"{len(row)} fields where the head has {len(columns)}")
+                continue
+            try:
+                yield from_record({name: row[at] for name, at in wanted.items()}, origin, where, encodings[""])
+            except ValueError as error:
+                yield Rejected(where, str(error))
+    except (csv.Error, ValueError) as error:
+        yield Rejected(origin.record(number), f"broken CSV from here on: {error}")
+
+
+def _whole(rows: Iterator[list[str]], columns: list[str]) -> Iterator[Sequence[Any] | str]:
+    """Rows, or what is wrong with one."""
+    try:
+        for row in filter(None, rows):
+            yield row if len(row) == len(columns) else f"{len(row)} fields where the head has {len(columns)}"
+    except (csv.Error, ValueError) as error:
+        yield f"broken CSV from here on: {error}"
+
+
+def table_documents(
+    rows: Iterable[Sequence[Any] | str], columns: Sequence[str], origin: Origin, encodings: dict[str, str]
+) -> Iterator[Document | Rejected]:
+    """A table as documents of kind `table`: each row is a line `column: value; column: value`, without empty cells.
+
+    A table of more than 64 kB of text becomes several documents, numbered from 0. A row given as text is set aside for
+    that reason, under its number among the rows. Raises ValueError where no row has anything.
+    """
+    waiting: list[str] = []
+    size = chunks = 0
+    before = f"{origin.start}+" if origin.start else ""
+    about = {"title": origin.source.rpartition("/")[2].partition(".")[0].replace("_", " ")}
+    for number, row in enumerate(rows):
+        if isinstance(row, str):
+            yield Rejected(origin.record(f"{before}row{number}"), row)
+            continue
+        cells = ["" if cell is None else " ".join(str(cell).split()) for cell in row]
+        named = zip(columns, cells, strict=True)
+        line = clean("; ".join(f"{name}: {cell}" if name else cell for name, cell in named if cell))
+        if size + len(line) > _CHUNK and waiting:
+            yield _chunk(waiting, origin, about, origin.record(f"{before}{chunks}"), encodings)
+            waiting, size, chunks = [], 0, chunks + 1
+        if line:
+            waiting.append(line)
+            size += len(line) + 1
+    source = origin.record(f"{before}{chunks}") if chunks or before else ""
+    yield _chunk(waiting, origin, about, source, encodings)
+
+
+def _chunk(
+    waiting: list[str], origin: Origin, about: dict[str, str], source: str, encodings: dict[str, str]
+) -> Document:
+    return document("\n".join(waiting), origin, about, source, kind="table", encoding=encodings[""])

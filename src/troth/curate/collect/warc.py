@@ -1,0 +1,56 @@
+"""WARC archives of web pages (ISO 28500), by fastwarc: responses of HTML or plain text, and extracted text (WET)."""
+
+import io
+from collections.abc import Iterator
+
+from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
+
+from troth.curate.collect.encoding import decode
+from troth.curate.collect.page import html_document
+from troth.curate.collect.plain import plain_document
+from troth.curate.collect.reader import Origin, Rejected, read_whole
+from troth.curate.document import Document
+
+_HTML = {"text/html", "application/xhtml+xml"}
+_LARGEST = 16 << 20
+
+
+def read_warc(stream: io.BufferedReader, origin: Origin) -> Iterator[Document | Rejected]:
+    """One document a page, whose source is its URL, retrieved on the day of its record; `.gz` is unpacked here.
+
+    Answers other than 200, and pictures and other kinds of content, are passed over. An address that comes twice in one
+    archive gets the record's number behind it.
+    """
+    seen: set[int] = set()
+    number = -1
+    kinds = WarcRecordType.response | WarcRecordType.conversion
+    try:
+        for number, record in enumerate(ArchiveIterator(stream, record_types=kinds, auto_decode="all")):
+            url = str(record.headers.get("WARC-Target-URI", "")).strip("<> ") or origin.record(number)
+            source = f"{url}#{number}" if hash(url) in seen else url
+            seen.add(hash(url))
+            try:
+                yield from _page(record, source, origin)
+            except ValueError as error:
+                yield Rejected(source, str(error))
+    except Exception as error:  # fastwarc lets errors of its unpackers through, which have no common base
+        raise ValueError(f"broken WARC after record {number}: {type(error).__name__}: {error}") from error
+    if number < 0:
+        raise ValueError("no WARC: no response and no extracted text in it")
+
+
+def _page(record: WarcRecord, source: str, origin: Origin) -> Iterator[Document]:
+    extracted = record.record_type == WarcRecordType.conversion
+    if not extracted and (not record.http_headers or record.http_headers.status_code != 200):
+        return
+    kind = ("text/plain" if extracted else record.http_content_type or "").lower()
+    if kind not in _HTML and kind != "text/plain":
+        return
+    data = read_whole(record.reader, _LARGEST)  # type: ignore[arg-type]
+    date = str(record.headers.get("WARC-Date", ""))
+    page = Origin(source, origin.collection, date[:10] or origin.retrieved, origin.licence, origin.publisher)
+    charset = record.http_charset or ""
+    if kind in _HTML:
+        yield html_document(data, page, charset=charset)
+    else:
+        yield plain_document(*decode(data, charset), page)

@@ -1,0 +1,224 @@
+"""The wordings that a publisher repeats: what stays in its sentences is the frame, what changes is the slot.
+
+All sentences of a publisher are laid into a tree by their tokens. Where a page has several sentences that begin alike,
+they are different wordings and the way parts; where every page has one and its continuation varies, there a value
+begins (successor variety, Harris 1955, counted by pages). The same is done from the end, for wordings that begin with
+a value.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from troth.curate.validate.slots.tokens import NAME, NUMBER, SLOTS, SUBJECT, YEAR, Line
+
+GAP = "*"
+
+MIN_PAGES = 3
+_LONGEST = 40
+_RARE = 0.3
+_CLASSES = SLOTS | {SUBJECT}
+_ALONE, _SURE, _MANY, _ABOUT = 1.15, 0.9, 99, 1.1
+_IDLE = frozenset(
+    "the a an of in on at by to for and or is are was were be been has have had it its this that these those there as "  # noqa: SIM905
+    "with from".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A sentence in its frame; `slots` are ranges of its tokens, in the frame's order. `frame` is the wording."""
+
+    frame: tuple[str, ...]
+    slots: tuple[tuple[int, int], ...]
+
+
+def place(lines: Sequence[Line], pages: Sequence[str]) -> list[Placed | None]:
+    """The frame of each sentence of one publisher, None for a wording that does not come back.
+
+    `pages` name the page that each sentence belongs to, with its edition.
+    """
+    forms = [tuple(token.form for token in line.tokens[:_LONGEST]) for line in lines]
+    ahead = _walk(forms, pages)
+    behind = _walk([form[::-1] for form in forms], pages)
+    heads: dict[tuple[str, ...], list[int]] = {}
+    tails: dict[tuple[str, ...], list[int]] = {}
+    for at, (form, (size, seen_ahead), (back, seen_behind)) in enumerate(zip(forms, ahead, behind, strict=True)):
+        head, tail = form[:size], form[len(form) - back :]
+        front, end = _weight(head), _weight(tail)
+        if len(lines[at].tokens) > _LONGEST or max(front, end) < 1:
+            continue
+        as_usual = seen_ahead <= _ABOUT * seen_behind and seen_behind <= _ABOUT * seen_ahead
+        if end < 1 or (front >= 1 and (front >= end if as_usual else seen_ahead > seen_behind)):
+            heads.setdefault(head, []).append(at)
+        else:
+            tails.setdefault(tail, []).append(at)
+    placed: list[Placed | None] = [None] * len(lines)
+    for head, members in heads.items():
+        rest = _shared([forms[at][len(head) :][::-1] for at in members])[::-1]
+        _settle(placed, forms, members, head, rest, pages)
+    for tail, members in tails.items():
+        rest = _shared([forms[at][: len(forms[at]) - len(tail)] for at in members])
+        _settle(placed, forms, members, rest, tail, pages)
+    _merge(placed, forms)
+    return placed
+
+
+def _settle(
+    placed: list[Placed | None], forms: list[tuple[str, ...]], members: list[int], head: tuple[str, ...],
+    tail: tuple[str, ...], pages: Sequence[str],
+) -> None:  # fmt: skip
+    """Place the members of one wording: those that are it to the word, and those that have something between."""
+    fixed = len(head) + len(tail)
+    fitting = [
+        at for at in members if forms[at][: len(head)] == head and forms[at][len(forms[at]) - len(tail) :] == tail
+    ]
+    for varied in (False, True):
+        group = [at for at in fitting if (len(forms[at]) > fixed if varied else len(forms[at]) == fixed)]
+        if len({pages[at] for at in group}) < MIN_PAGES:
+            continue
+        while varied and head and head[-1] in SLOTS and head[-1] != YEAR:
+            head = head[:-1]
+        while varied and tail and tail[0] in SLOTS and tail[0] != YEAR:
+            tail = tail[1:]
+        frame = (*head, GAP, *tail) if varied else (*head, *tail)
+        for at in group:
+            placed[at] = _in_frame(frame, len(forms[at]))
+
+
+def _in_frame(frame: tuple[str, ...], size: int) -> Placed:
+    """A sentence of `size` tokens laid into a frame."""
+    if GAP not in frame:
+        return Placed(frame, _fixed_slots(frame))
+    at = frame.index(GAP)
+    tail = frame[at + 1 :]
+    last = size - len(tail)
+    return Placed(
+        frame, (*_fixed_slots(frame[:at]), (at, last), *((a + last, b + last) for a, b in _fixed_slots(tail)))
+    )
+
+
+def _merge(placed: list[Placed | None], forms: list[tuple[str, ...]]) -> None:
+    """Wordings that are a frequent one with something else in its place for the value join it."""
+    counts = Counter(one.frame for one in placed if one)
+    begins: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for frame in sorted(counts):
+        for size in range(len(frame)):
+            begins.setdefault(frame[:size], []).append(frame)
+    joined: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for frame in sorted(counts, key=lambda frame: (-counts[frame], frame)):
+        if frame in joined:
+            continue
+        for head, tail in _openings(frame):
+            wide = (*head, GAP, *tail)
+            others = [
+                other for other in begins[head]
+                if other not in joined and other not in (frame, wide) and len(other) >= len(wide) and _ends(other, tail)
+                and (other[len(head)] in (*SLOTS, GAP) or (GAP in frame and counts[other] < _RARE * counts[frame]))
+            ]  # fmt: skip
+            if others and wide not in joined and _weight(head) + _weight(tail) >= 1:
+                joined |= dict.fromkeys((*others, *([] if wide == frame else [frame])), wide)
+                break
+    for at, one in enumerate(placed):
+        if one and one.frame in joined:
+            frame = one.frame
+            while frame in joined:
+                frame = joined[frame]
+            placed[at] = _in_frame(frame, len(forms[at]))
+
+
+def _openings(frame: tuple[str, ...]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """What stands before and after the place of the value: the gap, or the last and the first slot."""
+    if GAP in frame:
+        at = frame.index(GAP)
+        return [(frame[:at], frame[at + 1 :])]
+    runs = [run for run in _fixed_slots(frame) if frame[run[0]] != YEAR]
+    return [(frame[:first], frame[last:]) for first, last in dict.fromkeys((*runs[-1:], *runs[:1]))]
+
+
+def _ends(frame: tuple[str, ...], tail: tuple[str, ...]) -> bool:
+    return not tail or frame[-len(tail) :] == tail
+
+
+def _fixed_slots(forms: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+    """Ranges of class tokens; neighbours are one value, and so are several of a kind with commas between (8 50 S, 13
+    13 E), but a year stands by itself."""
+    found: list[tuple[int, int]] = []
+    for at, form in enumerate(forms):
+        if form not in SLOTS:
+            continue
+        if found and form != YEAR and forms[found[-1][0]] != YEAR:
+            first, last = found[-1]
+            kinds = set(forms[first:last])
+            if last == at or (
+                last == at - 1 and forms[last] in ",/-" and form in kinds and (NUMBER in kinds or form == NAME)
+            ):
+                found[-1] = (first, at + 1)
+                continue
+        found.append((at, at + 1))
+    return tuple(found)
+
+
+def _walk(forms: list[tuple[str, ...]], pages: Sequence[str]) -> list[tuple[int, int]]:
+    """How many tokens from the start belong to each sentence's wording, and how many pages have it."""
+    sizes = np.fromiter((len(form) for form in forms), np.int64, len(forms))
+    total = int(sizes.sum())
+    nodes = np.empty(total, np.int64)
+    at = 0
+    for form in forms:
+        node = 0
+        for token in form:
+            node = hash((node, token))
+            nodes[at] = node
+            at += 1
+    owner = np.repeat(np.arange(len(forms)), sizes)
+    _, ids, counts = np.unique(nodes, return_inverse=True, return_counts=True)
+    names: dict[str, int] = {}
+    page = np.fromiter((names.setdefault(one, len(names)) for one in pages), np.int64, len(pages))
+    on_page = ids * len(names) + page[owner]
+    pairs, first, passing = np.unique(on_page, return_index=True, return_counts=True)
+    most = np.bincount(pairs // len(names), minlength=len(counts))
+    # How many sentences of a page go as far as the token before, on the pages that have a node.
+    before = np.searchsorted(pairs, on_page[np.maximum(first - 1, 0)])
+    starts = np.zeros(total, bool)
+    starts[np.cumsum(sizes)[:-1]] = True
+    starts[:1] = True
+    rivals = np.where(starts[first], _MANY, passing[before])
+    crowd = np.bincount(pairs // len(names), weights=rivals, minlength=len(counts)) / most
+    walked, start = [], 0
+    for form, size in zip(forms, sizes, strict=True):
+        path = ids[start : start + size]
+        start += size
+        k = 0
+        while k < size:
+            child = path[k]
+            if most[child] < MIN_PAGES:
+                break
+            if k and crowd[child] <= _ALONE and counts[child] < _SURE * counts[path[k - 1]] and _weight(form[:k]) >= 1:
+                break
+            k += 1
+        walked.append((k, int(most[path[k - 1]]) if k else 0))
+    return walked
+
+
+def _shared(rests: list[tuple[str, ...]]) -> tuple[str, ...]:
+    """The longest beginning that nearly all have."""
+    shared: tuple[str, ...] = ()
+    while rests:
+        counts = Counter(rest[len(shared)] for rest in rests if len(rest) > len(shared))
+        if not counts:
+            break
+        token, count = counts.most_common(1)[0]
+        if count < _SURE * len(rests):
+            break
+        shared = (*shared, token)
+        rests = [rest for rest in rests if rest[: len(shared)] == shared]
+    return shared
+
+
+def _weight(forms: tuple[str, ...]) -> float:
+    """How much a wording says: words count, little ones less, and whether a name is in it."""
+    words = sum(0.4 if form in _IDLE else 1.0 for form in forms if form[0].isalpha() and form not in _CLASSES)
+    return words + 0.5 * (words > 0 and (SUBJECT in forms or NAME in forms))

@@ -1,0 +1,214 @@
+"""From documents to statements: in a wording that comes back, what is spoken of, and what is said of it.
+
+The subject is the coarsest context that makes a wording occur once an edition: the page's title, else the heading, else
+a name in the sentence; where figures of several years stand side by side, the year is part of it. A year that moves
+along with the editions' dates is a date stamp and says nothing. What is left in the slots are the values.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from troth.curate.document import Document
+from troth.curate.validate.slots.frames import place
+from troth.curate.validate.slots.readings import Reading, read
+from troth.curate.validate.slots.survey import Survey, subject_of
+from troth.curate.validate.slots.tokens import NAME, SUBJECT, YEAR, Line, Subjects, lines, plain_title
+
+_NEARLY, _LIST, _LIST_LIKE, _EDGE = 0.93, 6, 2, 4
+Relation = tuple[str, str, int]
+"""A publisher, its wording, and the number of the slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A value, `text`, bytes `start:end` of a document, in a sentence, bytes `line_start:line_end`: what a publisher
+    says of `subject` in the slot of a wording (`frame`); `year` is the year or the role to which this belongs."""
+
+    source: str
+    doc_sha: str
+    publisher: str
+    published: str
+    line_start: int
+    line_end: int
+    start: int
+    end: int
+    text: str
+    frame: str
+    slot: int
+    subject: str
+    year: str
+
+    @property
+    def relation(self) -> Relation:
+        """What relates the subject and the value, in this publisher's words."""
+        return self.publisher, self.frame, self.slot
+
+    @property
+    def reading(self) -> Reading:
+        """What the value says."""
+        return read(self.text)
+
+
+class _Page:
+    """A document with what is known of it as a whole."""
+
+    def __init__(self, document: Document, title: str):
+        self.document, self.title, self.sha = document, title, document.sha
+        wide = np.frombuffer(document.text.encode("utf-32-le"), np.uint32)
+        sizes = 1 + (wide > 0x7F) + (wide > 0x7FF).astype(np.int64) + (wide > 0xFFFF)
+        self._bytes = None if document.text.isascii() else np.concatenate([[0], np.cumsum(sizes)])
+
+    def byte(self, at: int) -> int:
+        """Where character `at` begins in UTF-8."""
+        return at if self._bytes is None else int(self._bytes[at])
+
+
+@dataclass(frozen=True, slots=True)
+class _Instance:
+    page: _Page
+    line: Line
+    slots: tuple[tuple[int, int], ...]
+
+    def span(self, slot: int) -> tuple[int, int]:
+        first, last = self.slots[slot]
+        return self.line.tokens[first].start, self.line.tokens[last - 1].end
+
+    def text(self, slot: int) -> str:
+        start, end = self.span(slot)
+        return self.page.document.text[start:end]
+
+
+def publisher_statements(documents: Iterable[Document], survey: Survey) -> list[Statement]:
+    """What one publisher states in wordings that it repeats. `documents` are all that it published, in any order."""
+    frames = _frames(sorted(documents, key=lambda document: document.source), survey)
+    return [statement for frame in sorted(frames) for statement in _state(frame, frames[frame], survey)]
+
+
+def _frames(documents: Sequence[Document], survey: Survey) -> dict[tuple[str, ...], list[_Instance]]:
+    owners: list[_Page] = []
+    found: list[Line] = []
+    pages: list[str] = []
+    for document in documents:
+        title = subject_of(document.title, survey.usual)
+        page = _Page(document, title)
+        sections: dict[str, list[Line]] = defaultdict(list)
+        for line in lines(document, (plain_title(document.title), title), survey.subjects, survey.words):
+            sections[line.heading].append(line)
+        for heading, section in sections.items():
+            owners += [page] * len(section)
+            found += section
+            pages += _pages(document, f"{document.published}/{title}/{heading}", section, survey.subjects)
+    frames: dict[tuple[str, ...], list[_Instance]] = defaultdict(list)
+    for page, line, placed in zip(owners, found, place(found, pages), strict=True):
+        if placed and placed.slots:
+            frames[placed.frame].append(_Instance(page, line, placed.slots))
+    return frames
+
+
+def _pages(document: Document, page: str, section: Sequence[Line], subjects: Subjects) -> list[str]:
+    """The page that each sentence belongs to: its section; or, where a section goes through many subjects in the same
+    wording, all that the edition says of the sentence's subject."""
+    forms = [tuple(token.form for token in line.tokens) for line in section]
+    if len(section) < _LIST or len(section) < _LIST_LIKE * min(
+        len({form[:_EDGE] for form in forms}), len({form[-_EDGE:] for form in forms})
+    ):
+        return [page] * len(section)
+    return [f"{document.published}/{_first_name(document, line, subjects) or page}" for line in section]
+
+
+def _first_name(document: Document, line: Line, subjects: Subjects) -> str:
+    """The first name in a sentence that a page is about, else the first name."""
+    names = [plain_title(document.text[t.start : t.end]) for t in line.tokens if t.form in (NAME, SUBJECT)]
+    return next((name for name in names if name in subjects), names[0] if names else "")
+
+
+def _state(frame: tuple[str, ...], told: list[_Instance], survey: Survey) -> list[Statement]:
+    """The statements of one wording."""
+    slots = [slot for slot in range(len(told[0].slots)) if not _constant(told, slot)]
+    years = [slot for slot in slots if _is_year(told, slot)]
+    stamps = [slot for slot in years if _stamps(told, slot)]
+    slots = [slot for slot in slots if slot not in stamps]
+    years = [slot for slot in years if slot not in stamps and len(slots) > 1]
+    chosen = _subject(told, slots, years, survey.subjects)
+    if chosen is None:
+        return []
+    name, taken, beside = chosen
+    values = [slot for slot in slots if slot not in (*taken, *beside)]
+    if not set(years) & set(beside) and len(values) > 1 and set(years) & set(values):
+        beside = [*beside, next(slot for slot in values if slot in years)]
+        values.remove(beside[-1])
+    found = []
+    for one in told:
+        document, byte = one.page.document, one.page.byte
+        when = " ".join(one.text(slot) for slot in beside)
+        about = subject_of(name(one), survey.usual)
+        where = byte(one.line.start), byte(one.line.end)
+        for slot in values:
+            start, end = map(byte, one.span(slot))
+            found.append(
+                Statement(
+                    document.source, one.page.sha, document.publisher, document.published, *where, start, end,
+                    one.text(slot), " ".join(frame), slot, about, when,
+                )
+            )  # fmt: skip
+    return found
+
+
+def _subject(
+    told: list[_Instance], slots: list[int], years: list[int], subjects: Subjects
+) -> tuple[Callable[[_Instance], str], list[int], list[int]] | None:
+    """What a wording is about, the slot that says so, and the slot of the year or the role that is told besides; None
+    where its sentences cannot be told apart."""
+    options: list[tuple[Callable[[_Instance], str], list[int]]] = [(lambda one: one.page.title, [])]
+    if any(one.line.heading for one in told):
+        options.append((lambda one: one.line.heading, []))
+    named = [slot for slot in slots if _is_name(told, slot)]
+    known = {slot: sum(plain_title(one.text(slot)) in subjects for one in told) for slot in named}
+    for slot in sorted(named, key=lambda slot: (-known[slot], slot)):
+        if len(slots) > 1:
+            options.append((lambda one, slot=slot: plain_title(one.text(slot)), [slot]))  # type: ignore[misc]
+    roles = [slot for slot in named if len(slots) > 2 or not years]
+    for extra in ([], *([year] for year in years), *([role] for role in roles)):
+        for name, taken in options:
+            if (
+                not set(taken) & set(extra)
+                and len(slots) - len(taken) - len(extra) > 0
+                and _tells_apart(told, name, extra)
+            ):
+                return name, taken, extra
+    return None
+
+
+def _tells_apart(told: list[_Instance], name: Callable[[_Instance], str], extra: list[int]) -> bool:
+    names = [name(one) for one in told]
+    if not all(names):
+        return False
+    keys = {
+        (one.page.document.published, called, *(one.text(slot) for slot in extra))
+        for one, called in zip(told, names, strict=True)
+    }
+    return len(keys) >= _NEARLY * len(told)
+
+
+def _constant(told: list[_Instance], slot: int) -> bool:
+    ((_, most),) = Counter(one.text(slot) for one in told).most_common(1)
+    return (most > _NEARLY * len(told) and len(told) > most) or most == len(told)
+
+
+def _is_year(told: list[_Instance], slot: int) -> bool:
+    return all(one.line.tokens[one.slots[slot][0]].form == YEAR for one in told)
+
+
+def _is_name(told: list[_Instance], slot: int) -> bool:
+    return all(one.line.tokens[one.slots[slot][0]].form == NAME for one in told)
+
+
+def _stamps(told: list[_Instance], slot: int) -> bool:
+    """Whether every edition has its own year there, as a date stamp does."""
+    editions: dict[str, Counter[str]] = defaultdict(Counter)
+    for one in told:
+        editions[one.page.document.published][one.text(slot)] += 1
+    return sum(max(years.values()) for years in editions.values()) >= _NEARLY * len(told)

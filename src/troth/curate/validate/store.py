@@ -1,0 +1,229 @@
+"""All sentences that may testify, in flat files on disk: their words, stems and values, found by number or by search.
+
+Columns are appended while the corpus streams past and mapped into memory afterwards: a process holds what it touches.
+A stem is a number of 23 bits, a hash and whether it is all digits; collisions are rare enough (2^22 places for some
+10^5 stems) to count as noise. tantivy finds the sentences that share rare stems.
+"""
+
+import json
+import marshal
+import zlib
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tantivy
+
+from troth.curate.document import Document
+from troth.curate.validate.sentences import sentences
+from troth.curate.validate.values import Value, find_values
+
+_PLACES = 1 << 22
+_FLUSH = 1 << 16
+_KEPT = 40_000
+"""Sentences that a process keeps unpacked; about 100 MB."""
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """The document of a sentence, as far as a witness's word depends on it; `tier` 1 is a reference collection."""
+
+    source: str
+    doc_sha: str
+    publisher: str
+    published: str
+    ancestors: tuple[int, ...]
+    tier: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A sentence unpacked: `words` are its stems without those of digits, `weight` their and the digits' rarity."""
+
+    at: int
+    text: str
+    start: int
+    speaker: Speaker
+    stems: frozenset[int]
+    words: frozenset[int]
+    weight: float
+    values: tuple[Value, ...]
+
+
+_COLUMNS = "text", "stems", "values", "speakers"
+
+
+class _Columns:
+    """The files of a store, appended to. `numbers` has for each sentence where its piece of each column begins and
+    ends, and its first character in its document."""
+
+    def __init__(self, folder: Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        self._files = {name: (folder / f"{name}.bin").open("wb") for name in (*_COLUMNS, "numbers")}
+        self._sizes = dict.fromkeys(_COLUMNS, 0)
+        self._numbers = array("q")
+        self._speaker = (0, 0)
+        self.count = 0
+
+    def speak(self, speaker: Speaker) -> None:
+        """The document of the sentences that follow."""
+        self._speaker = self._write("speakers", marshal.dumps(astuple(speaker)))
+
+    def add(self, text: str, stems: Iterable[int], values: Iterable[Value], start: int) -> None:
+        """One more sentence."""
+        self._numbers.extend(self._write("text", text.encode()))
+        self._numbers.extend(self._write("stems", np.array(sorted(stems), np.uint32).tobytes()))
+        self._numbers.extend(self._write("values", marshal.dumps([astuple(value) for value in values])))
+        self._numbers.extend((*self._speaker, start))
+        self.count += 1
+        if len(self._numbers) > _FLUSH:
+            self._flush()
+
+    def _write(self, name: str, data: bytes) -> tuple[int, int]:
+        start = self._sizes[name]
+        self._files[name].write(data)
+        self._sizes[name] += len(data)
+        return start, self._sizes[name]
+
+    def _flush(self) -> None:
+        self._numbers.tofile(self._files["numbers"])
+        del self._numbers[:]
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._flush()
+        for file in self._files.values():
+            file.close()
+
+
+def analyzer() -> tantivy.TextAnalyzer:
+    """Words to stems: lower case, ASCII, without English function words."""
+    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
+    builder = builder.filter(tantivy.Filter.lowercase()).filter(tantivy.Filter.ascii_fold())
+    return builder.filter(tantivy.Filter.stopword("english")).filter(tantivy.Filter.stemmer("english")).build()
+
+
+@lru_cache(1 << 18)
+def stem_number(stem: str) -> int:
+    """23 bits: a hash, and in the last bit whether the stem is all digits."""
+    return (zlib.crc32(stem.encode()) % _PLACES) << 1 | stem.isdigit()
+
+
+def build_store(documents: Iterable[tuple[Document, int]], names: set[str], folder: Path) -> int:
+    """Write the store of the sentences of documents, each with its tier, and return how many there are.
+
+    Rarity is the squared logarithm of how many sentences there are for each that has the stem, so that one name
+    outweighs many ordinary words; what only one publisher ever says counts nothing, since nobody could share it.
+    """
+    stem_of = analyzer()
+    columns = _Columns(folder)
+    counts = np.zeros(_PLACES, np.int32)
+    spoken = np.full(_PLACES, -1, np.int32)
+    shared = np.zeros(_PLACES, bool)
+    publishers: dict[str, int] = {}
+    writer = _index_writer(folder / "index")
+    for document, tier in documents:
+        who = publishers.setdefault(document.publisher, len(publishers))
+        about = document.source, document.sha, document.publisher, document.published, document.ancestors, tier
+        columns.speak(Speaker(*about))
+        for sentence in sentences(document):
+            text = sentence.text
+            stems = frozenset(stem_of.analyze(text))
+            numbers = {stem_number(stem) for stem in stems}
+            places = np.fromiter((one >> 1 for one in numbers), np.int64, len(numbers))
+            counts[places] += 1
+            before = spoken[places]
+            shared[places] |= (before >= 0) & (before != who)
+            spoken[places] = who
+            writer.add_document(tantivy.Document(at=columns.count, stem=" ".join(sorted(stems))))
+            columns.add(text, numbers, find_values(text, names), sentence.start)
+    columns.close()
+    writer.commit()
+    writer.wait_merging_threads()
+    with np.errstate(divide="ignore"):
+        rarity = np.where(shared, np.log(max(1, columns.count) / np.maximum(counts, 1)) ** 2, 0.0)
+    np.save(folder / "rarity.npy", rarity.astype(np.float32))
+    (folder / "about.json").write_text(json.dumps({"publishers": sorted(publishers), "names": sorted(names)}))
+    return columns.count
+
+
+def _index_writer(folder: Path) -> Any:
+    folder.mkdir(parents=True, exist_ok=True)
+    schema = tantivy.SchemaBuilder()
+    schema.add_integer_field("at", stored=True, fast=True)
+    schema.add_text_field("stem", tokenizer_name="whitespace")
+    index = tantivy.Index(schema.build(), path=str(folder))
+    _know_whitespace(index)
+    return index.writer(num_threads=1)
+
+
+def _know_whitespace(index: tantivy.Index) -> None:
+    index.register_tokenizer("whitespace", tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).build())
+
+
+def _mapped(path: Path) -> np.ndarray:
+    # A plain view, since a memmap makes a new object of its own kind for every slice.
+    return np.memmap(path, np.uint8, "r").view(np.ndarray) if path.stat().st_size else np.zeros(0, np.uint8)
+
+
+class Store:
+    """A finished store, read."""
+
+    def __init__(self, folder: Path):
+        self._columns = [_mapped(folder / f"{name}.bin") for name in _COLUMNS]
+        self._numbers = _mapped(folder / "numbers.bin").view(np.int64).reshape(-1, 2 * len(_COLUMNS) + 1)
+        self._rarity = np.load(folder / "rarity.npy", mmap_mode="r").view(np.ndarray)
+        about = json.loads((folder / "about.json").read_text())
+        self.publishers: list[str] = about["publishers"]
+        self.names = frozenset(about["names"])
+        self._stem_of = analyzer()
+        index = tantivy.Index.open(str(folder / "index"))
+        _know_whitespace(index)
+        index.reload()
+        self._searcher, self._schema = index.searcher(), index.schema
+        self.get = lru_cache(_KEPT)(self._get)
+        self.rarity = lru_cache(1 << 18)(self._rarity_of)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def stem(self, text: str) -> frozenset[int]:
+        """The stems of any text."""
+        return frozenset(map(stem_number, self._stem_of.analyze(text)))
+
+    def weight(self, stems: Iterable[int]) -> float:
+        """Summed rarity."""
+        return sum(map(self.rarity, stems))
+
+    def _rarity_of(self, stem: int) -> float:
+        return float(self._rarity[stem >> 1])
+
+    def _get(self, at: int) -> Stored:
+        *bounds, start = self._numbers[at].tolist()
+        text, stems, values, speaker = (
+            column[first:last].tobytes()
+            for column, first, last in zip(self._columns, bounds[::2], bounds[1::2], strict=True)
+        )
+        found = frozenset(np.frombuffer(stems, np.uint32).tolist())
+        words = frozenset(stem for stem in found if not stem & 1)
+        found_values = tuple(Value(*one) for one in marshal.loads(values))
+        return Stored(
+            at, text.decode(), start, Speaker(*marshal.loads(speaker)), found, words, self.weight(found), found_values
+        )
+
+    def search(self, text: str, limit: int) -> Sequence[int]:
+        """Numbers of the sentences that share most with a text, best first."""
+        terms = []
+        for stem in sorted(set(self._stem_of.analyze(text))):
+            rarity = self.rarity(stem_number(stem))
+            if rarity > 0:
+                query = tantivy.Query.term_query(self._schema, "stem", stem)
+                terms.append((tantivy.Occur.Should, tantivy.Query.boost_query(query, rarity)))
+        if not terms:
+            return []
+        hits = self._searcher.search(tantivy.Query.boolean_query(terms), limit).hits
+        return [int(self._searcher.doc(address)["at"][0]) for _, address in hits]

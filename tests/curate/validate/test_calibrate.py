@@ -1,0 +1,103 @@
+"""Raw scores become probabilities, several opinions one."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from troth.curate.validate.calibrate import (
+    UNFITTED,
+    UNFITTED_TOGETHER,
+    Combination,
+    calibrate,
+    combine,
+    ece,
+    load_calibration,
+    save_calibration,
+)
+
+
+def overconfident(count, seed=0):
+    """Scores between 0 and 1 that mean less than they say."""
+    random = np.random.default_rng(seed)
+    p = random.random(count)
+    return 1 / (1 + np.exp(-5 * np.log(p / (1 - p)))), random.random(count) < p
+
+
+@pytest.mark.parametrize(("count", "method"), [(200, "platt"), (5000, "isotonic")])
+def test_scores_that_say_too_much_are_put_right(count, method):
+    raw, true = overconfident(count)
+    fitted, report = calibrate(raw, true)
+    assert report.method == method
+    assert report.ece_after < report.ece_before / 2
+    assert report.brier_after < report.brier_before
+    unseen, labels = overconfident(4000, seed=1)
+    assert ece(np.array([fitted(x) for x in unseen]), labels.astype(float)) < 0.1
+
+
+@given(st.lists(st.tuples(st.floats(-1e3, 1e3), st.booleans()), min_size=10, max_size=60))
+def test_no_score_is_certain_and_a_higher_one_never_less_likely(rows):
+    raw, true = zip(*rows, strict=True)
+    if len(set(true)) == 1:
+        with pytest.raises(ValueError, match="of both kinds"):
+            calibrate(raw, true)
+        return
+    fitted, _ = calibrate(raw, true)
+    p = [fitted(x) for x in sorted(raw)]
+    assert all(0 < x < 1 for x in p)
+    assert p == sorted(p)
+
+
+def opinions(count=3000, seed=0):
+    """Three verifiers: a good one, one that speaks rarely and surely, one that knows nothing."""
+    random = np.random.default_rng(seed)
+    true = random.random(count) < 0.5
+    said = []
+    for label in true:
+        one = {"good": 0.8 if (random.random() < 0.8) == label else 0.2, "noise": random.uniform(0.3, 0.7)}
+        if random.random() < 0.2:
+            one["sure"] = 0.98 if (random.random() < 0.98) == label else 0.02
+        if random.random() < 0.1:
+            one = {}
+        said.append(one)
+    return said, true
+
+
+def test_opinions_count_by_what_they_are_worth():
+    said, true = opinions()
+    together = combine(said, true, precision=0.9)
+    assert together.weights["good"] > 0.7
+    assert together.weights["sure"] > 0.7
+    assert together.weights["noise"] < 0.3
+    unseen, labels = opinions(seed=1)
+    verdicts = [together.stance(one) for one in unseen]
+    given = [one for one in zip(verdicts, labels, strict=True) if one[0] != "not_enough_evidence"]
+    assert 0.1 < len(given) / len(unseen) < 0.4  # Only where the sure one spoke is 0.9 within reach.
+    assert np.mean([(verdict == "supported") == label for verdict, label in given]) > 0.88
+    assert together.stance({}) == "not_enough_evidence"
+
+
+def test_calibrations_come_back_as_they_were(tmp_path):
+    fitted, _ = calibrate(*overconfident(2000))
+    said, true = opinions(500)
+    together = combine(said, true)
+    path = tmp_path / "calibration.json"
+    save_calibration(path, {"good": fitted}, together)
+    assert load_calibration(path) == ({"good": fitted}, together)
+    save_calibration(path, {}, None)
+    assert load_calibration(path) == ({}, None)
+    path.write_text("[]")
+    with pytest.raises(ValueError, match=r"calibration\.json"):
+        load_calibration(path)
+
+
+def test_without_labels_exact_checks_decide_and_words_alone_do_not():
+    exact, words = UNFITTED["arithmetic"](-1.0), UNFITTED["lexical"](0.9)
+    assert UNFITTED_TOGETHER.stance({"arithmetic": exact, "lexical": words}) == "refuted"
+    assert UNFITTED_TOGETHER.stance({"lexical": words}) == "not_enough_evidence"
+
+
+def test_no_opinion_at_all_is_named():
+    with pytest.raises(ValueError, match="no labelled claim"):
+        combine([{}, {}], [True, False])
+    assert Combination({"a": 1.0}, 0.0, 0.6).probability({"b": 0.9}) == 0.5

@@ -1,0 +1,24 @@
+"""Two runs never write to one folder, and a folder is free again however the first one ended."""
+
+import subprocess
+import sys
+
+import pytest
+
+from troth.system.lock import held
+
+
+def test_one_process_at_a_time_has_a_folder_until_it_ends_however_it_does(tmp_path):
+    imports = "import time; from pathlib import Path; from troth.system.lock import held"
+    body = f"with held(Path({str(tmp_path)!r}), 'training'):\n    print('held', flush=True)\n    time.sleep(60)"
+    command = [sys.executable, "-c", f"{imports}\n{body}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        told = f"process {other.pid} on .* is training it; wait for it or end it"
+        with pytest.raises(ValueError, match=told), held(tmp_path, "training", patience=0.1):
+            pass
+        other.kill()
+        with held(tmp_path, "training"):
+            pass
+        with held(tmp_path, "curating", patience=0.0):
+            pass
