@@ -17,6 +17,7 @@ import numpy as np
 from troth.curate.collect import collect
 from troth.curate.document import Document
 from troth.curate.parts import Parts
+from troth.curate.progress import Counter
 from troth.curate.records import ClaimRow, EvidenceRow, Finding, OccurrenceRow, VerdictRow, short_hash
 from troth.curate.validate.canaries import Canary
 from troth.curate.validate.candidates import CANDIDATES, FEATURES
@@ -125,6 +126,7 @@ def cases_part(part: int, parts: int, out: Path, settings: CurateTable, seed: in
         own.writer(part, "claims", ClaimRow) as claims,
         own.writer(part, "occurrences", OccurrenceRow) as places,
         own.writer(part, "cases", Case) as cases,
+        Counter(own, part) as counter,
     ):
 
         def seen(claim: ClaimRow, place: OccurrenceRow) -> None:
@@ -133,7 +135,7 @@ def cases_part(part: int, parts: int, out: Path, settings: CurateTable, seed: in
                 known.add(claim.claim_id)
                 claims.add(claim)
 
-        for document in Parts(out, "duplicates").read(part, "documents", Document):
+        for document in counter.documents(cleaned_documents(out, [part])):
             if _is_judged(document, collections):
                 for case in cases_of(document, evidence, pool, random, seen):
                     cases.add(case)
