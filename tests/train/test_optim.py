@@ -57,6 +57,24 @@ def test_a_first_step_is_the_orthogonal_gradient_at_the_size_of_adam():
     torch.testing.assert_close(wide.local.data, expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rounds_of_any_size_give_the_same(dtype):
+    """Rounds end inside stacks and hold matrices of several weights; with few bytes each is one matrix."""
+    shapes = (3, 2, 12, 20), (12, 20), (5, 12, 20), (20, 12), (2, 8, 8)
+    found = []
+    for size in (2**26, 4 * 12 * 20 * 4, 1):
+        weights = [weight(torch.zeros(shape)) for shape in shapes]
+        muon = Muon(weights, lr=0.1, weight_decay=0.1, dtype=dtype, round_bytes=size)
+        for step in range(3):
+            for i, w in enumerate(weights):
+                w.local.grad = torch.randn(w.local.shape, generator=torch.Generator().manual_seed(9 * i + step))
+            muon.step()
+        found.append([w.local.detach() for w in weights])
+    for other in found[1:]:
+        for ours, theirs in zip(found[0], other, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
 def test_a_parameter_without_gradient_stays():
     still = weight(torch.ones(3, 3))
     Muon([still], lr=1.0, weight_decay=0.5).step()

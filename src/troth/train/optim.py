@@ -5,7 +5,8 @@ costs 5% of nano's step and taught it no more); the update is scaled by 0.2 * sq
 size is like AdamW's (Liu et al., 2502.16982).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -16,35 +17,44 @@ from torch.distributed.tensor.placement_types import Placement, _StridedShard
 from troth.train.weights import Weight
 
 _QUINTIC = 3.4445, -4.7750, 2.0315
+_ROUND_BYTES = 2**25
 
 
 def orthogonalise(g_SOI: torch.Tensor, dtype: torch.dtype, steps: int = 4) -> torch.Tensor:
-    """Move the singular values of each matrix of a stack [stack, out, in] close to one; products are in `dtype`."""
+    """Move the singular values of each matrix of a stack [stack, out, in] close to one; products and result are in
+    `dtype`."""
     a, b, c = _QUINTIC
-    x = (g_SOI / (g_SOI.norm(dim=(-2, -1), keepdim=True) + 1e-7)).to(dtype)
+    x = torch.empty_like(g_SOI, dtype=dtype)
+    torch.div(g_SOI, g_SOI.norm(dim=(-2, -1), keepdim=True).add_(1e-7), out=x)
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT
+    # Room that all steps share: memory does not grow with their number.
+    other, gram = torch.empty_like(x), x.new_empty(len(x), x.shape[1], x.shape[1])
+    polynomial = torch.empty_like(gram)
     for _ in range(steps):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x.mT if tall else x).to(g_SOI.dtype)
+        torch.bmm(x, x.mT, out=gram)
+        torch.baddbmm(gram, gram, gram, beta=b, alpha=c, out=polynomial)
+        torch.baddbmm(x, polynomial, x, beta=a, out=other)
+        x, other = other, x
+    return x.mT if tall else x
 
 
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum with orthogonalised updates; weights are [out, in] or stacks of these, [..., out, in].
 
-    Matrices of one shape, from all layers and experts, are orthogonalised together in one batched product. Where ranks
-    hold parts of matrices, they exchange these so that each has some of the matrices whole, and exchange them back.
+    Matrices of one shape, from all layers and experts, are orthogonalised together in batched products, `round_bytes`
+    of them at a time: so much memory is needed about four times beside the weights. Where ranks hold parts of matrices,
+    they exchange these so that each has some of the matrices whole, and exchange them back.
     """
 
     def __init__(
         self, weights: Sequence[Weight], lr: float, momentum: float = 0.95, weight_decay: float = 0.0,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype = torch.float32, round_bytes: int = _ROUND_BYTES,
     ):  # fmt: skip
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__([weight.local for weight in weights], defaults)
-        self.weights, self.dtype = list(weights), dtype
+        self.weights, self.dtype, self.round_bytes = list(weights), dtype, round_bytes
         self.parted = [_parted(weight) for weight in weights]
         for weight in weights:
             self.state[weight.local]["momentum"] = torch.zeros_like(weight.local)
@@ -52,25 +62,57 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update every weight that has a gradient; the loss is not computed anew."""
-        (group,) = self.param_groups
         alike: dict[tuple[torch.Size, torch.Size, _Parted], list[Weight]] = {}
         for weight, parted in zip(self.weights, self.parted, strict=True):
             if weight.local.grad is not None:
                 alike.setdefault((weight.whole.shape[-2:], weight.local.shape[-2:], parted), []).append(weight)
-        for (shape, _, parted), members in alike.items():
-            rows, columns = shape
-            scale = group["lr"] * 0.2 * max(rows, columns) ** 0.5
-            updates = []
-            for weight in members:
-                grad = weight.local.grad
-                assert grad is not None
-                momentum = self.state[weight.local]["momentum"].lerp_(grad, 1 - group["momentum"])
-                update = grad.lerp(momentum, group["momentum"])
-                updates.append(update.reshape(-1, *weight.local.shape[-2:]))
-            whole = _orthogonalise_parted(torch.cat(updates), shape, parted, self.dtype)
-            for weight, update in zip(members, whole.split([len(u) for u in updates]), strict=True):
-                weight.local.mul_(1 - group["lr"] * group["weight_decay"])
-                weight.local.sub_(update.view_as(weight.local), alpha=scale)
+        for (shape, local, parted), members in alike.items():
+            # Of whole sizes, which all ranks know alike; and each rank is to have a matrix.
+            ranks = 1 if parted is None else parted[0].size()
+            matrix_bytes = shape.numel() * members[0].local.itemsize
+            most = max(ranks, self.round_bytes * ranks // matrix_bytes)
+            stack = sum(weight.local.shape[:-2].numel() for weight in members)
+            update_Soi = members[0].local.new_empty(min(most, stack), *local)
+            for parts in _rounds(members, most):
+                self._update(parts, update_Soi, shape, parted)
+
+    def _update(
+        self, parts: list[tuple[Weight, slice]], update_Soi: torch.Tensor, matrix: torch.Size, parted: "_Parted"
+    ) -> None:
+        """Update some matrices of some weights, all of one shape; the other tensor is room for what they move by."""
+        (group,) = self.param_groups
+        ends = list(accumulate(part.stop - part.start for _, part in parts))
+        places = [slice(end - (part.stop - part.start), end) for end, (_, part) in zip(ends, parts, strict=True)]
+        for (weight, part), place in zip(parts, places, strict=True):
+            grad = weight.local.grad
+            assert grad is not None
+            grad, momentum = _stack(grad)[part], _stack(self.state[weight.local]["momentum"])[part]
+            torch.lerp(grad, momentum.lerp_(grad, 1 - group["momentum"]), group["momentum"], out=update_Soi[place])
+        moved_Soi = _orthogonalise_parted(update_Soi[: ends[-1]], matrix, parted, self.dtype)
+        scale = group["lr"] * 0.2 * max(matrix) ** 0.5
+        for (weight, part), place in zip(parts, places, strict=True):
+            _stack(weight.local)[part].mul_(1 - group["lr"] * group["weight_decay"]).sub_(moved_Soi[place], alpha=scale)
+
+
+def _stack(x: torch.Tensor) -> torch.Tensor:
+    """A weight, or what goes with it, as [stack, out, in]; shares its memory."""
+    return x.view(-1, *x.shape[-2:])
+
+
+def _rounds(members: list[Weight], most: int) -> Iterator[list[tuple[Weight, slice]]]:
+    """All matrices of some weights, at most so many at a time."""
+    parts, room = [], most
+    for weight in members:
+        first, count = 0, weight.local.shape[:-2].numel()
+        while first < count:
+            last = min(count, first + room)
+            parts.append((weight, slice(first, last)))
+            first, room = last, room - (last - first)
+            if not room:
+                yield parts
+                parts, room = [], most
+    if parts:
+        yield parts
 
 
 _Parted = tuple[DeviceMesh, tuple[Placement, ...]] | None

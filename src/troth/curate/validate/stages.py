@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from troth.curate.collect import collect
 from troth.curate.document import Document
 from troth.curate.parts import Parts
 from troth.curate.records import ClaimRow, EvidenceRow, Finding, OccurrenceRow, VerdictRow, short_hash
@@ -41,7 +42,7 @@ from troth.curate.validate.verifiers.contradictions import contradictions
 from troth.curate.validate.verifiers.entailment import Classifier
 from troth.curate.validate.verifiers.tables import index_tables
 from troth.curate.validate.verifiers.trained import train_verifier
-from troth.system import CurateTable
+from troth.system import CurateTable, DataTable
 
 T = TypeVar("T")
 
@@ -180,7 +181,8 @@ def index_for_verifiers(out: Path, parts: int, settings: CurateTable, seed: int)
     home = verifiers_home(out)
     shutil.rmtree(home, ignore_errors=True)
     if "tables" in settings.verifiers:
-        found = cleaned_documents(out, range(parts))
+        named = collect(DataTable(sources=list(settings.tables))).documents if settings.tables else []
+        found = chain(named, cleaned_documents(out, range(parts)))
         index_tables(home / "tables.sqlite", (document for document in found if document.kind == "table"))
     if "trained" in settings.verifiers and settings.trained_verifier is None:
         drawn = list(islice(judged_documents(out, parts), _LEARNED_FROM))
