@@ -89,7 +89,7 @@ def curate(
             return json.loads(done.read_text())
         parts = _cleaned(run)
         judge = _judged(run, parts, examiner, classifier)
-        report = _refined(run, parts, judge)
+        report: dict[str, Any] = json.loads(json.dumps(_refined(run, parts, judge)))
         _save(done, report)
         return report
 
