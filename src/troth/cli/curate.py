@@ -44,7 +44,13 @@ def command(
     run = Curation(
         tuple(sources), out, settings.curate, generation, settings.train.seed, settings.data.max_python_bytes, say
     )
-    report = curate(run, examiners_for(settings, out / "examiners", quiet_progress) if examine else None)
+    examiners = examiners_for(settings, out / "examiners", quiet_progress) if examine else None
+    classifier = None
+    if "entailment" in settings.curate.verifiers and settings.curate.entailment_model:
+        from troth.evaluate.entail import EntailmentModel
+
+        classifier = EntailmentModel.load(settings.curate.entailment_model)
+    report = curate(run, examiners, classifier)
     if json:
         print_json(report)
     else:

@@ -6,15 +6,20 @@ Each stage works on parts that are done once (see `parts`), so a run that was ki
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import date
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from troth.curate.balance.report import balance
+from troth.curate.balance.viewpoints import lost_viewpoint
+from troth.curate.collect import collect
 from troth.curate.collect.part import collect_part
 from troth.curate.collect.plan import plan_collect
+from troth.curate.collect.reader import Rejected
 from troth.curate.document import Document
 from troth.curate.duplicates.stage import duplicates_part, find_duplicates
 from troth.curate.execute import Executor, run_stage
@@ -22,6 +27,8 @@ from troth.curate.filter.fit import fit_quality
 from troth.curate.filter.stage import filter_part
 from troth.curate.integrate.feeds import fingerprint, stage_feeds
 from troth.curate.integrate.ledger import reject_generation, write_generation
+from troth.curate.integrate.lineage import traced
+from troth.curate.integrate.publish import publish
 from troth.curate.integrate.weight import publisher_weights
 from troth.curate.parts import Parts
 from troth.curate.records import CorrectionRow, Decision, Finding, GenerationRow
@@ -44,8 +51,12 @@ from troth.curate.validate.stages import (
     verdicts_part,
 )
 from troth.curate.validate.timelines import timelines
-from troth.system import CurateTable
+from troth.curate.validate.verifiers.entailment import Classifier
+from troth.system import CurateTable, DataTable
 from troth.system.lock import held
+
+_PART_BYTES = 16 << 20
+"""Bytes of sources that a part holds; what a stage keeps of one part has to fit in memory for every worker."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +72,15 @@ class Curation:
     say: Callable[[str], None] = lambda text: None
 
 
-def curate(run: Curation, examiner: Callable[[list[Document]], Examiner] | None = None) -> dict[str, Any]:
-    """Write `OUT/documents/` (Parquet), `OUT/ledger/` (Lance) and, last, `OUT/report.json`, and return the report.
+def curate(
+    run: Curation, examiner: Callable[[list[Document]], Examiner] | None = None, classifier: Classifier | None = None
+) -> dict[str, Any]:
+    """Write `OUT/documents/` (Parquet), `OUT/ledger/` (Lance), a dataset card, `croissant.json`, `lineage.jsonl`,
+    `data.toml` and, last, `OUT/report.json`, and return the report.
 
-    `examiner` makes, from the documents whose claims are judged, the model that cross-examines them. What is finished
-    is not done again. Raises ValueError where another process is at work in `out`, where `out` was begun with other
-    sources or settings, and where a part fails.
+    `examiner` makes, from the documents whose claims are judged, the model that cross-examines them; `classifier` is
+    the model of the verifier `entailment`. What is finished is not done again. Raises ValueError where another process
+    is at work in `out`, where `out` was begun with other sources or settings, and where a part fails.
     """
     with held(run.out, "curating into", patience=1.0):
         _claim_folder(run)
@@ -74,8 +88,8 @@ def curate(run: Curation, examiner: Callable[[list[Document]], Examiner] | None 
         if done.exists():
             return json.loads(done.read_text())
         parts = _cleaned(run)
-        judge = _judged(run, parts, examiner)
-        report = _refined(run, parts, judge)
+        judge = _judged(run, parts, examiner, classifier)
+        report: dict[str, Any] = json.loads(json.dumps(_refined(run, parts, judge)))
         _save(done, report)
         return report
 
@@ -100,32 +114,46 @@ def _claim_folder(run: Curation) -> None:
             )
 
 
-def _executor(settings: CurateTable) -> Executor:
-    return Executor(settings.executor, settings.workers)
+def _stage(
+    run: Curation, parts: int, name: str, work: Callable[[int], None], reads: Sequence[str], size: int = 0
+) -> None:
+    """Work on all parts of a stage that are not done, and record where its rows come from."""
+    if all(Parts(run.out, name).is_done(part) for part in range(parts)):
+        return
+    how = Executor(run.settings.executor, run.settings.workers)
+    with traced(run.out, name, reads, () if reads else run.sources):
+        run_stage(name, work, parts, run.out, how, total_bytes=size)
 
 
 def _cleaned(run: Curation) -> int:
     """Collect, filter and deduplicate; the number of parts."""
     out, settings = run.out, run.settings
-    plan = plan_collect(run.sources, out, python_bytes=run.python_bytes)
+    plan = plan_collect(run.sources, out, python_bytes=run.python_bytes, part_bytes=_PART_BYTES)
     numbers = range(plan.parts)
-    stage = partial(run_stage, parts=plan.parts, out=out, how=_executor(settings))
-    stage("collect", partial(collect_part, out=out), total_bytes=plan.bytes)
+    stage = partial(_stage, run, plan.parts)
+    stage("collect", partial(collect_part, out=out), (), plan.bytes)
+    set_aside = sum(1 for _ in _rows(out, plan.parts, "collect", "rejected", Rejected))
+    if set_aside:
+        run.say(f"{set_aside:,} files or records set aside; `troth explain` and the ledger's table `rejected` say why")
     fit_quality(numbers, out, settings)
-    stage("filter", partial(filter_part, out=out, settings=settings))
+    stage("filter", partial(filter_part, out=out, settings=settings), ("collect",))
     find_duplicates(numbers, out, settings)
-    stage("duplicates", partial(duplicates_part, out=out, settings=settings))
+    stage("duplicates", partial(duplicates_part, out=out, settings=settings), ("filter",))
     return plan.parts
 
 
-def _judged(run: Curation, parts: int, examiner: Callable[[list[Document]], Examiner] | None) -> Judge:
+def _judged(
+    run: Curation, parts: int, examiner: Callable[[list[Document]], Examiner] | None, classifier: Classifier | None
+) -> Judge:
     """Find the claims and judge them."""
     out, settings = run.out, run.settings
-    stage = partial(run_stage, parts=parts, out=out, how=_executor(settings))
+    stage = partial(_stage, run, parts)
     run.say("looking for claims and evidence")
-    build_index(out, parts, (), run.generation)
-    stage("neighbours", partial(neighbours_part, parts=parts, out=out, settings=settings))
-    stage("cases", partial(cases_part, parts=parts, out=out, settings=settings, seed=run.seed))
+    build_index(out, parts, _references(run), run.generation)
+    near = partial(neighbours_part, parts=parts, out=out, settings=settings)
+    stage("neighbours", near, ("duplicates",))
+    cases = partial(cases_part, parts=parts, out=out, settings=settings, seed=run.seed)
+    stage("cases", cases, ("duplicates", "neighbours"))
     if examiner and not all(Parts(out, "answers").is_done(part) for part in range(parts)):
         asked = examiner(list(judged_documents(out, parts)))
         run.say("cross-examining")
@@ -133,12 +161,22 @@ def _judged(run: Curation, parts: int, examiner: Callable[[list[Document]], Exam
             examine_part(part, out, asked)
     judge = judge_cases(out, parts, settings)
     index_for_verifiers(out, parts, settings, run.seed)
-    stage("opinions", partial(opinions_part, out=out, settings=settings))
+    if classifier:
+        for part in range(parts):  # here, where the model is
+            opinions_part(part, out, settings, classifier)
+    stage("opinions", partial(opinions_part, out=out, settings=settings), ("cases",))
     calibrated = calibrate_opinions(out, parts, judge, settings)
     verdicts = partial(verdicts_part, out=out, settings=settings, judge=judge, calibrated=calibrated)
-    stage("validate", partial(verdicts, generation=run.generation))
+    stage("validate", partial(verdicts, generation=run.generation), ("cases", "opinions"))
     timelines(out, parts, settings, run.generation, run.seed, run.say)
     return judge
+
+
+def _references(run: Curation) -> Iterator[Document]:
+    """Reference collections: they testify and are not judged."""
+    if run.settings.references:
+        found = collect(DataTable(sources=list(run.settings.references)))
+        yield from found.documents
 
 
 def _refined(run: Curation, parts: int, judge: Judge) -> dict[str, Any]:
@@ -147,10 +185,13 @@ def _refined(run: Curation, parts: int, judge: Judge) -> dict[str, Any]:
     errors = dict(zip(judge.publishers, judge.error.tolist(), strict=True))
     weights = publisher_weights(Counter(one.publisher for one in judged_documents(out, parts)), errors)
     work = partial(refine_part, out=out, settings=settings, weights=weights)
-    run_stage("refine", work, parts=parts, out=out, how=_executor(settings))
+    _stage(run, parts, "refine", work, ("duplicates", "validate", "timelines"))
     found = measure(_rows(out, parts, "validate", "canaries", Canary), settings.canary_rate)
-    report = _report(run, parts, judge, found) | {"weight_by_publisher": weights}
-    reason = objection(found, settings.max_false_alarms)
+    balanced = balance(range(parts), out, "collect", "refine")
+    report = _report(run, parts, judge, found) | {"weight_by_publisher": weights, "balance": balanced.as_json()}
+    reason = objection(found, settings.max_false_alarms) or lost_viewpoint(
+        balanced.retention, settings.max_viewpoint_loss
+    )
     report |= {"accepted": not reason, "reason": reason}
     feeds = stage_feeds(out)
     row = GenerationRow(
@@ -160,8 +201,10 @@ def _refined(run: Curation, parts: int, judge: Judge) -> dict[str, Any]:
         reject_generation(out / "ledger", row)
         return report
     run.say("writing the ledger")
-    write_generation(out / "ledger", row, feeds)
-    _publish(out, parts)
+    with traced(out, "integrate", ("collect", "filter", "duplicates", "cases", "validate", "timelines", "refine")):
+        write_generation(out / "ledger", row, feeds)
+        _publish(out, parts)
+        publish(out, report, run.generation, date.today().isoformat())
     return report
 
 

@@ -122,7 +122,9 @@ class Progress:
         share = min(size / self.total, 1.0) if self.total else self.tally.parts / self.parts
         begun = self.before[1] / self.total if self.total else 0.0
         left = f"  {duration(seconds * (1 - share) / (share - begun))} left" if share > begun else ""
-        told = f"part {self.tally.parts}/{self.parts}  {documents:,} documents  {rate[0]:,.0f}/s  {rate[1]:,.1f} MB/s"
+        told = f"part {self.tally.parts}/{self.parts}"
+        if documents:
+            told += f"  {documents:,} documents  {rate[0]:,.0f}/s  {rate[1]:,.1f} MB/s"
         return f"{told}{left}", share
 
     def _say(self, state: str) -> None:

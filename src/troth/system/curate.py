@@ -44,7 +44,8 @@ class CurateTable(Table):
 
     The policy says what becomes of a `superseded` statement, of a `contested` one, and of one that is hardly credible
     (its probability `drop_below`) and cannot be mended. A run that flags more than `max_false_alarms` of the claims
-    that others confirm is not integrated.
+    that others confirm, or drops more than `max_viewpoint_loss` of the documents of a viewpoint, is not integrated.
+    `references` are collections (files, folders, URLs) that testify and are not judged.
     """
 
     executor: Literal["local", "ray", "slurm"] = "local"
@@ -70,6 +71,8 @@ class CurateTable(Table):
     contested: Literal["attribute", "keep"] = "attribute"
     unmendable: Literal["drop", "label", "keep"] = "drop"
     max_false_alarms: float = Field(default=0.02, ge=0, le=1)
+    max_viewpoint_loss: float = Field(default=0.75, ge=0, le=1)
+    references: tuple[str, ...] = ()
 
     verifiers: tuple[VerifierName, ...] = ("arithmetic", "units", "dates", "ranges", "tables")
     """Who judges claims besides the agreement of sources. `trained` and `entailment` need their files below, `endpoint`

@@ -101,6 +101,14 @@ def test_of_the_same_date_the_longest_stays():
     assert duplicates[0].score == 1.0
 
 
+def test_a_publishers_later_edition_stays_and_another_publishers_copy_goes():
+    first = replace(document("first", article(1), "2019"), publisher="A")
+    again = [*article(1)[:5], article(99, 1)[0]]
+    later, copy = (replace(document(who, again, "2021"), publisher=who[0].upper()) for who in ("again", "b"))
+    assert [one.source for one in run([first, later], 0.5)[0]] == ["first", "again"]
+    assert [one.source for one in run([first, copy], 0.5)[0]] == ["first"]
+
+
 def test_editions_with_other_figures_both_stay():
     text = article(1)
     old = [*text, "The town had 41,200 people in the year of the census."]

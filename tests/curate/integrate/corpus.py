@@ -34,7 +34,7 @@ FINDINGS = [
     ("atlas/norway.md", "Oslo", "Norway", "supported", "current", "fact", 0.97, "", "", "", ""),
     ("guide/norway.md", "Oslo", "Norway", "supported", "current", "fact", 0.96, "", "", "", ""),
     ("blog/norway.md", "Bergen", "Norway", "refuted", "current", "fact", 0.02, "Oslo", "", "", ""),
-    ("atlas/angola-2016.md", "25.8 million", "Angola", "supported", "superseded", "fact", 0.9, "36.7 million",
+    ("atlas/angola-2016.md", "25.8 million", "Angola", "refuted", "superseded", "fact", 0.04, "36.7 million",
      "2016-01-01", "2024-01-01", "The population is 36.7 million."),
     ("atlas/angola-2024.md", "36.7 million", "Angola", "supported", "current", "fact", 0.95, "", "2024-01-01", "", ""),
     ("guide/angola.md", "36.7 million", "Angola", "supported", "current", "fact", 0.95, "", "2024-03", "", ""),

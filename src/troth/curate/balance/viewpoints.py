@@ -38,6 +38,10 @@ _A_VIEWPOINT = 20
 PLAIN = "plain"
 
 
+_SURE_OF = 10
+"""Documents from which what becomes of a viewpoint is no accident."""
+
+
 @dataclass(frozen=True)
 class Viewpoints:
     """Of each topic, `centres` of shape [viewpoints, words] and `names`, the words that mark them."""
@@ -93,6 +97,17 @@ def retention(before: Mapping[str, int], after: Mapping[str, int]) -> list[Retai
         if count and not name.endswith(PLAIN) and name != "none"
     ]
     return sorted(rows, key=lambda row: (row.share, row.viewpoint))
+
+
+def lost_viewpoint(kept: Sequence[Retained], most: float) -> str:
+    """Why a policy that keeps these is refused: it loses more than `most` of a viewpoint; empty where it does not."""
+    for row in kept:
+        if row.before >= _SURE_OF and 1 - row.share > most:
+            return (
+                f"of the viewpoint {row.viewpoint} ({row.before} documents) {1 - row.share:.0%} went; at most "
+                f"{most:.0%} may go (curate.max_viewpoint_loss)"
+            )
+    return ""
 
 
 def _judging(words: Words) -> Rows:

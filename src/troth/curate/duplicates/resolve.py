@@ -20,6 +20,7 @@ class Suspect:
     cluster: int
     number: int
     source: str
+    publisher: str
     published: str
     text: str
 
@@ -52,13 +53,21 @@ def resolve(cluster: Sequence[Suspect], partners: Mapping[int, Sequence[int]], n
             if other >= at or theirs is None:
                 continue
             shared = containment(mine.shingles, theirs.shingles)
-            if shared > score and shared >= near_duplicate and not mine.is_edition_of(theirs):
+            if shared <= score or shared < near_duplicate:
+                continue
+            if not later_edition(suspect, ranked[other]) and not mine.is_edition_of(theirs):
                 best, score = other, shared
         if best is None:
             known[at] = mine
         else:
             repeats.append(Repeat(suspect.number, ranked[best].number, score))
     return repeats
+
+
+def later_edition(one: Suspect, other: Suspect) -> bool:
+    """Whether a publisher says something again on another date: what it then still says, and what not, is evidence."""
+    dated = one.published and other.published and one.published != other.published
+    return bool(dated and one.publisher and one.publisher == other.publisher)
 
 
 def rank(suspect: Suspect) -> tuple[bool, str, int, str, str]:

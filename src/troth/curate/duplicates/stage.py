@@ -166,7 +166,7 @@ def _near(
     for number, document in _rows(parts, members, Document):
         cluster = cluster_of[number]
         writers[cluster % count].add(
-            Suspect(cluster, number, document.source, document.published, document.text)
+            Suspect(cluster, number, document.source, document.publisher, document.published, document.text)
         )
     del cluster_of
     homes = clusters[np.searchsorted(members, pairs[:, 0])] % count

@@ -172,11 +172,13 @@ def _answer(known: _Known, at: str) -> Answer | None:
     if at and claim["valid_from"] and claim["valid_from"][: len(at)] > at:
         return None
     ended = bool(until) and (not at or until[: len(at)] <= at)
+    # What is superseded was right in its time, though it is refuted as it stands.
+    was_right = time == "superseded"
     standing: Standing = (
-        "refuted" if stance == "refuted"
+        "refuted" if stance == "refuted" and not was_right
         else "contested" if "contested" in (finding.get("nature"), claim["nature"])
-        else "superseded" if ended or (time == "superseded" and not at)
-        else "current" if stance == "supported"
+        else "superseded" if ended or (was_right and not at)
+        else "current" if stance == "supported" or was_right
         else "unconfirmed"
     )  # fmt: skip
     agree = tuple(dict.fromkeys(s.publisher for s in known.sources if s.stance in ("", "supported") and s.publisher))
@@ -207,7 +209,8 @@ def _score(
     voices = 1 + 0.1 * math.log2(max(1, len(answer.publishers)))
     age = min(20, newest - _newest(answer)) if _newest(answer) else 20
     asked_for = _KIND_ASKED_FOR if known.claim["kind"] in kinds else 1.0
-    credible = 1.0 if math.isnan(answer.p) else 0.5 + 0.5 * (1 - answer.p if answer.standing == "refuted" else answer.p)
+    sure = 1 - answer.p if answer.standing == "refuted" else answer.p
+    credible = 1.0 if math.isnan(sure) or known.finding["time"] == "superseded" else 0.5 + 0.5 * sure
     return coverage**2 * match * voices * (1 - 0.005 * age) * asked_for * credible * repeated
 
 

@@ -32,8 +32,8 @@ def write_card(
 ) -> Path:
     """Write `OUT/README.md`.
 
-    Of the report it reads `canaries`, a `canaries.Measure` as a dict, and `balance`, a `balance.Balance` as JSON; either
-    may be missing.
+    Of the report it reads `canaries`, a `canaries.Measure` as a dict, and `balance`, a `balance.Balance` as JSON;
+    either may be missing.
     """
     parts = [
         _front_matter(figures, name),
@@ -175,8 +175,8 @@ def _balance(balance: Mapping[str, Any]) -> str:
     ]
     before, after = balance["loaded"]
     about = (
-        "Documents by topic, viewpoint and origin. Breadth is the number of equally large groups that would be as mixed. "
-        f"Mean score of loaded language: {before:.3f} before, {after:.3f} after."
+        "Documents by topic, viewpoint and origin. Breadth is the number of equally large groups that would be as "
+        f"mixed. Mean score of loaded language: {before:.3f} before, {after:.3f} after."
     )
     return "\n\n".join((about, _table(rows), _table(breadth)))
 

@@ -29,7 +29,8 @@ class Size:
 class Figures:
     """`by` gives for `collection`, `licence`, `language`, `kind` and `publisher` the size of each of its values among
     the curated documents; `decisions` are counted by stage, label and rule, `findings` by stance, time and nature.
-    `judged` and `refuted` count findings by collection, `verdicts` by verifier and stance."""
+    `judged` and `refuted` count findings by collection (what is superseded was right once), `verdicts` by verifier and
+    stance."""
 
     total: Size = field(default_factory=Size)
     collected: Size = field(default_factory=Size)
@@ -106,11 +107,12 @@ def _judge(figures: Figures, findings: Path, documents: Path) -> None:
     collection: dict[str, str] = {}
     for batch in _batches([documents] if documents.exists() else [], ("source", "collection")):
         collection.update(zip(batch.column("source").to_pylist(), batch.column("collection").to_pylist(), strict=True))
-    for batch in _batches([findings], ("source_id", "stance")):
+    for batch in _batches([findings], ("source_id", "stance", "time")):
         names = [collection.get(source, "") for source in batch.column("source_id").to_pylist()]
         figures.judged.update(names)
-        stances = batch.column("stance").to_pylist()
-        figures.refuted.update(n for n, stance in zip(names, stances, strict=True) if stance == "refuted")
+        axes = zip(batch.column("stance").to_pylist(), batch.column("time").to_pylist(), strict=True)
+        wrong = (stance == "refuted" and time != "superseded" for stance, time in axes)
+        figures.refuted.update(name for name, is_wrong in zip(names, wrong, strict=True) if is_wrong)
 
 
 def _tally(counter: Counter[Any], files: Iterable[Path], columns: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from troth.curate.document import Document
 from troth.curate.parts import Parts
+from troth.curate.progress import Counter
 from troth.curate.records import CorrectionRow, Decision, Finding
 from troth.curate.refine.apply import apply
 from troth.curate.refine.policy import POLICY, corrections
@@ -18,16 +19,18 @@ def refine_part(part: int, out: Path, settings: CurateTable, weights: Mapping[st
     """From `documents` of the stage `duplicates` and `findings` of `validate` and `timelines` to `documents`,
     `corrections`, and the `decisions` on all claims. `weights` are those of publishers whose claims were judged."""
     own = Parts(out, "refine")
-    documents = Parts(out, "duplicates").read(part, "documents", Document)
+    before = Parts(out, "duplicates")
     found = Parts(out, "validate").read(part, "findings", Finding)
-    again = Parts(out, "duplicates").read(part, "documents", Document)
+    again = before.read(part, "documents", Document)
     timelines = with_findings(again, Parts(out, "timelines").read(part, "findings", Finding))
     decided: set[str] = set()
     with (
         own.writer(part, "documents", Document) as refined,
         own.writer(part, "corrections", CorrectionRow) as made,
         own.writer(part, "decisions", Decision) as decisions,
+        Counter(own, part) as counter,
     ):
+        documents = counter.documents(before.read(part, "documents", Document))
         for (document, others), (_, timed) in zip(with_findings(documents, found), timelines, strict=True):
             findings = with_timelines(others, timed)
             edits = list(corrections(document, findings, settings))

@@ -51,7 +51,7 @@ def _edited(
     document: Document, old: str, at: int, till: int, found: Finding, settings: CurateTable
 ) -> tuple[str, str]:
     """Kind of the edit and the new sentence; no kind where the sentence stays."""
-    if found.time == "superseded":
+    if found.time == "superseded" and found.stance != "refuted":
         if settings.superseded == "keep" or not (document.published and found.agreed_by):
             return "", old
         return "dated", edit.dated(old, at, document.published, found.newer_on, found.newer_text)

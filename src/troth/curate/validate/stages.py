@@ -14,8 +14,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from troth.curate.collect import collect
 from troth.curate.document import Document
 from troth.curate.parts import Parts
+from troth.curate.progress import Counter
 from troth.curate.records import ClaimRow, EvidenceRow, Finding, OccurrenceRow, VerdictRow, short_hash
 from troth.curate.validate.canaries import Canary
 from troth.curate.validate.candidates import CANDIDATES, FEATURES
@@ -41,7 +43,7 @@ from troth.curate.validate.verifiers.contradictions import contradictions
 from troth.curate.validate.verifiers.entailment import Classifier
 from troth.curate.validate.verifiers.tables import index_tables
 from troth.curate.validate.verifiers.trained import train_verifier
-from troth.system import CurateTable
+from troth.system import CurateTable, DataTable
 
 T = TypeVar("T")
 
@@ -124,6 +126,7 @@ def cases_part(part: int, parts: int, out: Path, settings: CurateTable, seed: in
         own.writer(part, "claims", ClaimRow) as claims,
         own.writer(part, "occurrences", OccurrenceRow) as places,
         own.writer(part, "cases", Case) as cases,
+        Counter(own, part) as counter,
     ):
 
         def seen(claim: ClaimRow, place: OccurrenceRow) -> None:
@@ -132,7 +135,7 @@ def cases_part(part: int, parts: int, out: Path, settings: CurateTable, seed: in
                 known.add(claim.claim_id)
                 claims.add(claim)
 
-        for document in Parts(out, "duplicates").read(part, "documents", Document):
+        for document in counter.documents(cleaned_documents(out, [part])):
             if _is_judged(document, collections):
                 for case in cases_of(document, evidence, pool, random, seen):
                     cases.add(case)
@@ -180,7 +183,8 @@ def index_for_verifiers(out: Path, parts: int, settings: CurateTable, seed: int)
     home = verifiers_home(out)
     shutil.rmtree(home, ignore_errors=True)
     if "tables" in settings.verifiers:
-        found = cleaned_documents(out, range(parts))
+        named = collect(DataTable(sources=list(settings.tables))).documents if settings.tables else []
+        found = chain(named, cleaned_documents(out, range(parts)))
         index_tables(home / "tables.sqlite", (document for document in found if document.kind == "table"))
     if "trained" in settings.verifiers and settings.trained_verifier is None:
         drawn = list(islice(judged_documents(out, parts), _LEARNED_FROM))

@@ -119,11 +119,14 @@ def _finding(place: OccurrenceRow, verdict: TimedVerdict, text: bytes) -> Findin
 
 
 def _second_opinion(verdict: TimedVerdict, value: str) -> str:
-    """Who says it besides: two publishers; empty where fewer do."""
+    """Who says it besides: two other publishers, or of what came later one; empty where fewer do."""
     if not value:
         return ""
     stated = read(value)
-    return "two publishers" if len({w.publisher for w in verdict.witnesses if agree(w.reading, stated)}) > 1 else ""
+    others = {one.publisher for one in verdict.witnesses if agree(one.reading, stated)}
+    if len(others) > 1:
+        return "two publishers"
+    return "a later publisher" if others and verdict.time == "superseded" and verdict.stance != "refuted" else ""
 
 
 def _closest(verdict: TimedVerdict) -> list[Statement]:
@@ -151,9 +154,10 @@ def _evidence(claim_id: str, verdict: TimedVerdict, told: Statement, text: bytes
 
 def with_timelines(findings: Iterable[Finding], timed: list[Finding]) -> list[Finding]:
     """The findings in a document, those of timelines that two publishers stand behind in place of others about the
-    same words; where they do not, the others count."""
+    same sentence, for whoever confirms what it says of its subject confirms the subject; where they do not, the others
+    count."""
     timed = [one for one in timed if one.agreed_by or one.stance == "refuted"]
-    spans = [(one.object_start, one.object_end) for one in timed]
+    spans = [(one.byte_start, one.byte_end) for one in timed]
     rest = (
         one for one in findings if not any(one.object_start < end and start < one.object_end for start, end in spans)
     )

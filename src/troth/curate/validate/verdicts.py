@@ -89,9 +89,10 @@ def finding(case: Case, verdict: Verdict, answers: Answers, said: Opinions, stor
         if agreed:
             newer_on, newer_text = _newer(case, verdict, store)
     time: Time = "superseded" if newer_on else "current" if case.published and not answer else "undated"
+    stance: Stance = "supported" if newer_on else verdict.stance  # it was right when it was said
     return Finding(
         case.occ_id, case.doc_sha, case.source_id, case.byte_start, case.byte_end, case.object_start, case.object_end,
-        case.claim_id, verdict.stance, time, case.nature, verdict.p_stated, answer, verdict.p_answer, agreed,
+        case.claim_id, stance, time, case.nature, verdict.p_stated, answer, verdict.p_answer, agreed,
         verdict.by, newer_on, newer_text,
     )  # fmt: skip
 

@@ -8,10 +8,11 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
+from fractions import Fraction
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from troth import __version__
@@ -22,13 +23,16 @@ from troth.curate.validate.verifiers.numbers import Number, find_numbers
 from troth.curate.validate.verifiers.protocol import Judgement, Question
 from troth.curate.validate.verifiers.units import convert, unit_of
 
-_SUBJECT_COLUMNS, _SUBJECT_WORDS, _ROWS = 2, 5, 256
+_SUBJECT_COLUMNS, _SUBJECT_WORDS, _ROWS, _ASKED_AT_ONCE = 2, 5, 256, 500
+_SYMBOL, _MEASURED = 3, Fraction(1, 50)
+"""Letters of a symbol, and by how much two measurements of the same may differ."""
 _PLAIN_HEADINGS = frozenset({"value", "amount", "data", "figure", "number", "estimate", "text"})
 _SMALL_WORDS = frozenset("the a an of in at for per and or by to is was are were has have had its total".split())  # noqa: SIM905
 _BETWEEN = frozenset(
     "is was are were of at about approximately roughly around stands stood the a an to in had has have with "  # noqa: SIM905
     "estimated be reached reaches measures measured totals totalled equals year as".split()
 )
+_BREAK = re.compile(r"[;!?<>\n\"“”]|\. ")
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 
@@ -64,6 +68,13 @@ def _rows(text: str) -> Iterator[dict[str, str]]:
         cells = {name.strip(): value.strip() for name, colon, value in parts if colon and value.strip()}
         if len(cells) > 1:
             yield cells
+
+
+@dataclass(frozen=True)
+class _Row:
+    title: str
+    source: str
+    cells: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -109,31 +120,51 @@ class TableLookup:
             return None
         return _compare(question, next(iter(found.values())))
 
-    def _cells(self, question: Question, place: tuple[int, int]) -> Iterator[_Found]:
-        start, end = place
-        claim, sentence = question.claim, question.sentence
-        rest = sentence[:start] + " \0 " + sentence[end:]
-        subjects = [_plain(claim.subject)] if claim.subject else []
-        subjects += [gram for gram in _grams(rest) if gram not in subjects]
-        for subject in subjects:
+    @cached_property
+    def _about(self) -> Callable[[str], list[tuple[str, list[_Row]]]]:
+        """`_look_up` for a text whose values are asked about one after another."""
+        return lru_cache(maxsize=16)(self._look_up)
+
+    def _look_up(self, text: str) -> list[tuple[str, list[_Row]]]:
+        """The subjects that a text names, with their rows."""
+        grams = _grams(text)
+        known: list[str] = []
+        for i in range(0, len(grams), _ASKED_AT_ONCE):
+            some = grams[i : i + _ASKED_AT_ONCE]
+            marks = ",".join("?" * len(some))
+            found = self._store.execute(f"SELECT DISTINCT subject FROM subjects WHERE subject IN ({marks})", some)
+            known += [subject for (subject,) in found]
+        about = []
+        for subject in sorted(known):
             rows = self._store.execute(
                 "SELECT title, source, cells FROM rows JOIN subjects USING (id) WHERE subject = ? LIMIT ?",
                 (subject, _ROWS + 1),
             ).fetchall()
-            if len(rows) > _ROWS:
-                continue
-            given = subject == _plain(claim.subject) and bool(claim.relation)
+            if len(rows) <= _ROWS:
+                about.append((subject, [_Row(title, source, json.loads(cells)) for title, source, cells in rows]))
+        return about
+
+    def _cells(self, question: Question, place: tuple[int, int]) -> Iterator[_Found]:
+        start, end = place
+        claim, sentence = question.claim, question.sentence
+        rest = sentence[:start] + " \0 " + sentence[end:]
+        said, relation = _stems(rest), _stems(claim.relation)
+        own = _plain(claim.subject)
+        about = self._about(sentence) + (self._about(claim.subject) if claim.subject else [])
+        for subject, rows in dict(about).items():
+            if subject != own and not _stems(subject) <= said:
+                continue  # It is the object itself.
             best: list[tuple[int, _Found]] = []
-            for title, source, text in rows:
-                cells = json.loads(text)
-                if not _is_of_time(cells, question, rest):
+            for row in rows:
+                if not _is_of_time(row.cells, question, rest) or not _is_written(row.cells, subject, sentence):
                     continue
-                for column, value in cells.items():
-                    words = _heading(column, title)
-                    if not words or _plain(value) == subject or _is_year(column):
+                for column, value in list(row.cells.items())[1:]:
+                    words = _heading(column, row.title)
+                    if not words or _is_year(column) or _plain(value) == subject:
                         continue
-                    if (given and words <= _stems(claim.relation)) or _beside(rest, words, subject):
-                        best.append((len(words), _Found(subject, column, value, source)))
+                    given = subject == own and bool(relation) and words <= relation
+                    if given or (words <= said and _beside(rest, words, subject)):
+                        best.append((len(words), _Found(subject, column, value, row.source)))
             most = max((size for size, _ in best), default=0)
             yield from (cell for size, cell in best if size == most)
 
@@ -156,6 +187,8 @@ def _compare(question: Question, cell: _Found) -> Judgement | None:
         slack = max(number.rounded, known[0].rounded if one != two else known[0].half)
         if abs(value - number.value) <= slack:
             return Judgement(1.0, "supported", "", told)
+        if known[0].places and abs(value - number.value) <= abs(value) * _MEASURED:
+            return None
         answer = claim.object[: number.start] + number.written(value) + claim.object[number.end :]
         return Judgement(-1.0, "refuted", answer, told)
     if stated or known or len(cell.value.split()) > _SUBJECT_WORDS:
@@ -172,6 +205,7 @@ def _beside(rest: str, words: frozenset[str], subject: str) -> bool:
     """Whether heading and object stand next to each other, nothing between them but the subject and small words, and
     nothing before the subject but small words: "the height of Everest is ..."."""
     before, _, after = rest.partition("\0")
+    before, after = _BREAK.split(before)[-1], _BREAK.split(after)[0]
     own = set(_stems(subject)) | words
     for text, backwards in ((before, True), (after, False)):
         tokens = [stem(word) for word in _WORD.findall(text)]
@@ -195,10 +229,18 @@ def _is_of_time(cells: dict[str, str], question: Question, rest: str) -> bool:
     return all(year[:4] == own or re.search(rf"\b{re.escape(year[:4])}\b", rest) for year in years)
 
 
+def _is_written(cells: dict[str, str], subject: str, sentence: str) -> bool:
+    """Whether a short subject, such as a symbol, stands there letter by letter: "Be" is not "be"."""
+    if len(subject) > _SYMBOL:
+        return True
+    return any(_plain(cell) == subject and re.search(rf"\b{re.escape(cell)}\b", sentence) for cell in cells.values())
+
+
 def _is_year(column: str) -> bool:
     return column.strip().lower() in ("year", "date", "as of", "edition", "edition_date")
 
 
+@lru_cache(maxsize=4096)
 def _heading(column: str, title: str) -> frozenset[str]:
     """The words of a column's heading without its unit; those of the table's title where the heading says nothing."""
     words = _stems(re.sub(r"\([^)]*\)|\[[^]]*\]", " ", column.replace("_", " "))) - _SMALL_WORDS
