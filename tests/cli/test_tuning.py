@@ -142,7 +142,7 @@ def test_adapters_of_a_run_are_exported_before_its_end_and_merged(home, base, tr
         ([base, "--adapters", tmp_path / "x"], f"{base}/run.json: not the record of a run"),
         ([base, "--merge", run, "--out", tmp_path / "x"], f"{run}/adapter_config.json: not a LoRA configuration"),
         ([base, "--merge", tmp_path / "now", "--out", run], f"{run}: exists already"),
-        ([base], "one of --gguf FILE, --adapters DIR, and --merge ADAPTERS with --out DIR is needed"),
+        ([base], "export: expected one of --gguf FILE, --adapters DIR, --merge ADAPTERS with --out DIR"),
     ]:
         assert mistake in troth(*words, verb="export", code=2).err
         assert not (tmp_path / "x").exists()
