@@ -29,6 +29,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,17 @@ from troth.curate.filter.stage import filter_part
 from troth.curate.filter.words import Words
 from troth.curate.parts import Parts
 from troth.curate.records import Decision
+from troth.curate.validate.cases import Case
+from troth.curate.validate.stages import (
+    build_index,
+    calibrate_opinions,
+    cases_part,
+    index_for_verifiers,
+    judge_cases,
+    neighbours_part,
+    opinions_part,
+    verdicts_part,
+)
 from troth.system import CurateTable
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,7 +75,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, default=40)
     parser.add_argument("--grown", type=float, default=10, help="how many times as large the larger corpus is")
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
-    parser.add_argument("--parts", default="filters,duplicates,flow,memory")
+    parser.add_argument("--parts", default="filters,duplicates,flow,claims,memory")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     books = textbooks(options.shared / "data")
@@ -83,6 +95,8 @@ def main() -> None:
             del documents
         if "flow" in asked:
             found["flow"] = flow(write_corpus(books, options.megabytes, work / "texts"), work / "flow")
+        if "claims" in asked:
+            found["claims"] = claims(books, options.megabytes, work / "claims")
         if "memory" in asked:
             found["memory"] = [
                 memory(books, options.megabytes * times, work / "memory") for times in (1, options.grown)
@@ -313,6 +327,37 @@ def flow(texts: Path, out: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def claims(books: list[str], megabytes: float, out: Path) -> dict[str, Any]:
+    """From cleaned documents of four publishers to claims, evidence, exact checks and verdicts, a process a core."""
+    settings, count = CurateTable(), max(1, round(megabytes * 1e6 / PART_BYTES))
+    documents = list(corpus(books, megabytes))
+    size = sum(len(one.text.encode()) for one in documents) / 1e6
+    for part in range(count):
+        told = (replace(one, publisher=f"P{at % 4}") for at, one in enumerate(documents) if at % count == part)
+        Parts(out, "duplicates").write(part, "documents", Document, told)
+    del documents
+
+    def run(name: str, work: Callable[..., None], **more: Any) -> float:
+        start = time.perf_counter()
+        run_stage(name, partial(work, out=out, settings=settings, **more), count, out, shown=False)
+        return time.perf_counter() - start
+
+    start = time.perf_counter()
+    build_index(out, count, (), 1)
+    seconds = {"index": time.perf_counter() - start}
+    seconds["neighbours"] = run("neighbours", neighbours_part, parts=count)
+    seconds["cases"] = run("cases", cases_part, parts=count, seed=0)
+    start = time.perf_counter()
+    judge = judge_cases(out, count, settings)
+    index_for_verifiers(out, count, settings, 0)
+    seconds["judge"] = time.perf_counter() - start
+    seconds["opinions"] = run("opinions", opinions_part)
+    calibrated = calibrate_opinions(out, count, judge, settings)
+    seconds["verdicts"] = run("validate", verdicts_part, judge=judge, calibrated=calibrated, generation=1)
+    cases = sum(1 for part in range(count) for _ in Parts(out, "cases").read(part, "cases", Case))
+    return {"mb_per_second": size / sum(seconds.values()), "megabytes": size, "cases": cases, "seconds": seconds}
+
+
 def memory(books: list[str], megabytes: float, work: Path) -> dict[str, float]:
     """Peak of one process that takes the corpus through all stages."""
     write_corpus(books, megabytes, work / "texts")
@@ -369,6 +414,10 @@ def table(found: dict[str, Any]) -> str:
             f"{row['filter_mb_per_second']:.2f}, deduplicate {row['deduplicate_mb_per_second']:.2f})"
         )
         lines += [f"    {rule:<60} {count}" for rule, count in row["decisions"].items()]
+    if "claims" in found:
+        row = found["claims"]
+        stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in row["seconds"].items())
+        lines.append(f"claims       {row['mb_per_second']:.2f} MB/s, {row['cases']:,} cases ({stages})")
     for row in found.get("memory", []):
         lines.append(f"memory       {row['megabytes']:6g} MB of text: {row['peak_mib']:.0f} MiB at the peak")
     return "\n".join(lines)
