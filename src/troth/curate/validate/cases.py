@@ -24,7 +24,7 @@ from troth.curate.validate.candidates import (
     voice,
 )
 from troth.curate.validate.claims import Claim, find_claims
-from troth.curate.validate.evidence import Evidence, Neighbours, Witness
+from troth.curate.validate.evidence import Evidence, Surroundings, Witness
 from troth.curate.validate.plant import plant
 from troth.curate.validate.values import Value, same
 
@@ -87,7 +87,7 @@ def cases_of(
     seen: Callable[[ClaimRow, OccurrenceRow], None],
 ) -> Iterator[Case]:  # fmt: skip
     """The cases of all check-worthy claims of a document; `seen` is told of every claim."""
-    near_text, near = "", Neighbours([], [], [])
+    near: Surroundings | None = None
     for claim in find_claims(document, evidence.store.names):
         row = claim.row()
         place = claim.occurrence(row.claim_id)
@@ -95,8 +95,8 @@ def cases_of(
         if not row.checkworthy:
             continue
         text = claim.sentence.text
-        if text != near_text:
-            near_text, near = text, evidence.around(text, document.publisher)
+        if near is None or near.text != text:
+            near = evidence.around(text, document.publisher)
         witnesses = _witnesses(evidence, claim, near)
         if not witnesses:
             yield _case("alone", claim, place, row, candidates(claim, []), evidence)
@@ -126,10 +126,8 @@ def name_pool(evidence: Evidence, random: np.random.Generator) -> list[Value]:
     return [value for at in sorted(drawn) for value in store.get(at).values if value.kind == "name"]
 
 
-def _witnesses(evidence: Evidence, claim: Claim, near: Neighbours) -> list[Witness]:
-    sentence = claim.sentence
-    place = sentence.document.source, sentence.start
-    return evidence.witnesses(sentence.text, claim.value, sentence.document.publisher, place, near)
+def _witnesses(evidence: Evidence, claim: Claim, near: Surroundings) -> list[Witness]:
+    return evidence.witnesses(near, claim.value, (claim.sentence.document.source, claim.sentence.start))
 
 
 def _true_one(found: list[Candidate], claim: Claim) -> int:

@@ -50,6 +50,18 @@ class Neighbours:
     ranks: list[int]
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """A sentence of a publisher with its `values`, its neighbours, and for each value of each of these the numbers of
+    those own values that say the same."""
+
+    text: str
+    publisher: str
+    values: list[Value]
+    near: Neighbours
+    same: list[list[frozenset[int]]]
+
+
 def find_neighbours(store: Store, text: str, publisher: str, limit: int) -> Neighbours:
     """Search for a sentence of `publisher` that need not be in the store."""
     words = frozenset(stem for stem in store.stem(text) if not stem & 1)
@@ -95,41 +107,47 @@ class Evidence:
         self._limit = limit
         self._nearest = lru_cache(_KEPT)(self._row)
 
-    def around(self, text: str, publisher: str) -> Neighbours:
+    def around(self, text: str, publisher: str) -> Surroundings:
         """What stands nearest to a sentence of a publisher."""
-        return find_neighbours(self.store, text, publisher, self._limit)
+        near = find_neighbours(self.store, text, publisher, self._limit)
+        own = find_values(text)
+        equal = [
+            [frozenset(n for n, mine in enumerate(own) if same(mine, theirs)) for theirs in self.store.get(at).values]
+            for at in near.at
+        ]
+        return Surroundings(text, publisher, own, near, equal)
 
-    def witnesses(
-        self, text: str, value: Value, publisher: str, place: tuple[str, int], near: Neighbours
-    ) -> list[Witness]:
+    def witnesses(self, around: Surroundings, value: Value, place: tuple[str, int]) -> list[Witness]:
         """What the neighbours of a sentence state in the place of a value in it: that value, or comparable ones that
         the sentence does not hold itself. `place` is the sentence's document and first character.
 
         A sentence that agrees in two other values already tells the same fact; what else it mentions contradicts
         nothing.
         """
-        store = self.store
+        store, text = self.store, around.text
         own = store.stem(value.text)
         context = store.stem(f"{text[: value.start]} {text[value.end :]}") - own
         # A value cut out of a word, such as the 5 of e5, leaves a stem that no sentence has.
         subject = sorted((stem for stem in context if not stem & 1), key=lambda stem: (-store.rarity(stem), stem))
         subject = subject[:_SUBJECT_STEMS]
-        others = [v for v in find_values(text) if v.end <= value.start or v.start >= value.end]
+        others = {n for n, v in enumerate(around.values) if v.end <= value.start or v.start >= value.end}
         whole, rarest = store.weight(context), store.weight(subject)
         stems = store.stem(text)
         spread = max(1e-9, store.weight(stems)) ** 0.5
         found: list[Witness] = []
-        for at, rank in zip(near.at, near.ranks, strict=True):
+        near = around.near
+        for at, rank, equal in zip(near.at, near.ranks, around.same, strict=True):
             hit = store.get(at)
             stated = [
-                theirs for theirs in hit.values
-                if comparable(value, theirs) and not any(same(theirs, mine) for mine in others)
+                theirs for theirs, mine in zip(hit.values, equal, strict=True)
+                if mine.isdisjoint(others) and comparable(value, theirs)
             ]  # fmt: skip
-            if stated and sum(any(same(mine, theirs) for theirs in hit.values) for mine in others) > 1:
+            if stated and len(others & frozenset().union(*equal)) > 1:
                 stated = [theirs for theirs in stated if same(theirs, value)]
             if not stated:
                 continue
-            mutual = (rank * self._rank_back(hit, publisher, place, store.weight(hit.words & stems) / spread)) ** -0.5
+            close = store.weight(hit.words & stems) / spread
+            mutual = (rank * self._rank_back(hit, around.publisher, place, close)) ** -0.5
             for theirs in stated:
                 rest = hit.stems - store.stem(theirs.text)
                 found.append(

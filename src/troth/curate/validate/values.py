@@ -82,9 +82,14 @@ def same(a: Value, b: Value) -> bool:
         return True
     if a.kind == "name":
         return _same_name(a.key, b.key)
-    if a.kind == "quantity" and not (_MEASURE.search(a.unit) and _MEASURE.search(b.unit)):
-        return a.key.split()[0] == b.key.split()[0]
-    return False
+    if a.kind != "quantity" or a.key.partition(" ")[0] != b.key.partition(" ")[0]:
+        return False
+    return not (_is_measure(a.unit) and _is_measure(b.unit))
+
+
+@lru_cache(1 << 16)
+def _is_measure(unit: str) -> bool:
+    return bool(_MEASURE.search(unit))
 
 
 @lru_cache(1 << 18)
@@ -104,9 +109,9 @@ def comparable(a: Value, b: Value) -> bool:
     of anything for counts, since "63 parks" may also be written "63 of them"."""
     if a.kind != "quantity" or b.kind != "quantity":
         return a.kind == b.kind
-    if a.key.split()[0] == b.key.split()[0] or a.unit == b.unit:
+    if a.unit == b.unit or a.key.partition(" ")[0] == b.key.partition(" ")[0]:
         return True
-    return not _MEASURE.search(a.unit) and not _MEASURE.search(b.unit)
+    return not _is_measure(a.unit) and not _is_measure(b.unit)
 
 
 def _plain(match: re.Match[str], kind: Kind) -> Value:
