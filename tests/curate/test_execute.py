@@ -202,14 +202,19 @@ def wait_for(condition, seconds: float) -> None:
 def test_an_interrupted_run_ends_its_workers(tmp_path, works):
     out = tmp_path / "out"
     out.mkdir()
+    # A shell's background jobs are started with this signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def interrupt() -> None:
         wait_for(lambda: len(list(out.glob("pid-*"))) == 2, 60)
         os.kill(os.getpid(), signal.SIGINT)
 
     Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        run_stage("odd", partial(works.sleep, out=out), 2, out, Executor(workers=2), shown=False)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_stage("odd", partial(works.sleep, out=out), 2, out, Executor(workers=2), shown=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
     workers = [int(file.read_text()) for file in out.glob("pid-*")]
     assert workers
     wait_for(lambda: not any(map(runs, workers)), 5)

@@ -26,7 +26,8 @@ def read_warc(stream: io.BufferedReader, origin: Origin) -> Iterator[Document | 
     kinds = WarcRecordType.response | WarcRecordType.conversion
     try:
         for number, record in enumerate(ArchiveIterator(stream, record_types=kinds, auto_decode="all")):
-            url = str(record.headers.get("WARC-Target-URI", "")).strip("<> ") or origin.record(number)
+            url = str(record.headers.get("WARC-Target-URI", "")).strip("<> ")
+            url = url if "://" in url else origin.record(number)
             source = f"{url}#{number}" if hash(url) in seen else url
             seen.add(hash(url))
             try:
