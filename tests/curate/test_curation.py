@@ -6,7 +6,9 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -18,6 +20,7 @@ from troth.curate.pipeline import Curation, curate
 from troth.curate.records import ClaimRow, Finding
 from troth.curate.rows import read_rows, write_rows
 from troth.system import CurateTable, load_system
+from troth.system.curate import EndpointTable
 from troth.system.lock import held
 
 CAPITALS = {
@@ -202,6 +205,44 @@ def test_curating_the_library_never_opens_its_key(tmp_path):
     assert report["duplicates"] == 36
     assert any(Path(path).name == "almanac.csv" for path in opened)
     assert not any(Path(path).name == "key.jsonl" for path in opened)
+
+
+def test_what_stands_is_asked_for_in_a_collection_of_its_own(tmp_path):
+    settings = SHORT.model_copy(update={"forms": ("questions",)})
+    _, after = curated(tmp_path, corpus({"Norway": "Bergen"}), settings=settings)
+    assert "Question: " in after["a?questions"]
+    assert after["a?questions"].count("Answer: Lima") >= 1
+    assert "Bergen" not in after["c?questions"]
+
+
+class _Writer(BaseHTTPRequestHandler):
+    """An endpoint that says the same in other words, but gets Lima wrong."""
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][-1]["content"]
+        told = f"It is known that {asked}" if "Lima" not in asked else asked.replace("Lima", "Cusco")
+        answer = json.dumps({"choices": [{"message": {"content": told}}], "usage": {}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *about):
+        pass
+
+
+def test_an_endpoint_rephrases_and_what_it_gets_wrong_goes(tmp_path):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Writer)
+    Thread(target=server.serve_forever, daemon=True).start()
+    endpoint = EndpointTable(url=f"http://127.0.0.1:{server.server_port}/v1", model="m", api_key_env="")
+    settings = SHORT.model_copy(update={"forms": ("rephrased",), "endpoint": endpoint})
+    _, after = curated(tmp_path, corpus({}), settings=settings, generation=3)
+    server.shutdown()
+    assert after["a?rephrased"].count("It is known that") == len(CAPITALS) - 1
+    assert "Cusco" not in after["a?rephrased"]
+    (file,) = (tmp_path / "out" / "documents").glob("*.parquet")
+    told = {document.source: document for document in read_rows(file, Document)}["a?rephrased"]
+    assert (told.ancestors, told.collection) == ((3,), "documents-rephrased")
 
 
 KILLED = """

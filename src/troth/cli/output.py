@@ -51,6 +51,11 @@ def curation_report(report: dict[str, Any]) -> Table:
     table.add_row(f"planted errors caught, of {canaries['recall']['whole']:,}", share(canaries["recall"]))
     table.add_row("  of these mended exactly", share(canaries["exactness"]))
     table.add_row(f"false alarms, of {canaries['false_alarms']['whole']:,}", share(canaries["false_alarms"]))
+    if asked := report["endpoint"]:
+        table.add_section()
+        table.add_row("endpoint: requests, from the cache", f"{asked['requests']:,}, {asked['cached']:,}")
+        tokens = f"{asked['tokens_in']:,}, {asked['tokens_out']:,}"
+        table.add_row("  tokens in and out, cost", f"{tokens}, {asked['cost']:.2f}")
     return table
 
 

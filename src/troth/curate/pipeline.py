@@ -7,7 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import date
 from functools import partial
 from itertools import chain
@@ -51,6 +51,7 @@ from troth.curate.validate.stages import (
     verdicts_part,
 )
 from troth.curate.validate.timelines import timelines
+from troth.curate.validate.verifiers.endpoint import Spent
 from troth.curate.validate.verifiers.entailment import Classifier
 from troth.system import CurateTable, DataTable
 from troth.system.lock import held
@@ -184,7 +185,7 @@ def _refined(run: Curation, parts: int, judge: Judge) -> dict[str, Any]:
     out, settings = run.out, run.settings
     errors = dict(zip(judge.publishers, judge.error.tolist(), strict=True))
     weights = publisher_weights(Counter(one.publisher for one in judged_documents(out, parts)), errors)
-    work = partial(refine_part, out=out, settings=settings, weights=weights)
+    work = partial(refine_part, out=out, settings=settings, weights=weights, generation=run.generation)
     _stage(run, parts, "refine", work, ("duplicates", "validate", "timelines"))
     found = measure(_rows(out, parts, "validate", "canaries", Canary), settings.canary_rate)
     balanced = balance(range(parts), out, "collect", "refine")
@@ -228,6 +229,7 @@ def _report(run: Curation, parts: int, judge: Judge, found: Measure) -> dict[str
     findings = Counter(
         (one.stance, one.time, one.nature) for one in _all_findings(out, parts)
     )
+    spent = list(_rows(out, parts, "opinions", "spent", Spent))
     return {
         "documents": sum(1 for _ in _rows(out, parts, "refine", "documents", Document)),
         "dropped": {rule: count for (label, rule), count in sorted(filtered.items()) if label == "dropped"},
@@ -238,6 +240,7 @@ def _report(run: Curation, parts: int, judge: Judge, found: Measure) -> dict[str
         "verdicts": {", ".join(axes): count for axes, count in sorted(findings.items())},
         "corrections": dict(Counter(one.kind for one in _rows(out, parts, "refine", "corrections", CorrectionRow))),
         "canaries": asdict(found),
+        "endpoint": {one.name: sum(getattr(row, one.name) for row in spent) for one in fields(Spent)} if spent else {},
         "estimated_error_by_publisher": dict(zip(judge.publishers, judge.error.tolist(), strict=True)),
     }
 

@@ -73,6 +73,9 @@ class CurateTable(Table):
     max_false_alarms: float = Field(default=0.02, ge=0, le=1)
     max_viewpoint_loss: float = Field(default=0.75, ge=0, le=1)
     references: tuple[str, ...] = ()
+    forms: tuple[Literal["questions", "rephrased"], ...] = ()
+    """Further forms of the curated text for training, in collections of their own: `questions` and answers, and the
+    words of the `endpoint` where they say the same."""
 
     verifiers: tuple[VerifierName, ...] = ("arithmetic", "units", "dates", "ranges", "tables")
     """Who judges claims besides the agreement of sources. `trained` and `entailment` need their files below, `endpoint`

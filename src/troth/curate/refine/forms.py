@@ -14,6 +14,10 @@ from troth.curate.records import ClaimRow
 from troth.curate.validate.statement import BLANK
 from troth.curate.validate.values import find_values
 
+REPHRASE = (
+    "Tell the paragraph in your own words, in plain encyclopaedic English. Keep every figure, date, unit and name "
+    "exactly as it is written, add nothing, leave nothing out. Answer with the paragraph alone."
+)
 _COPULA = re.compile(rf"(?P<what>(?:The|Its|A|An)\b[^,;:]{{3,120}}?) (?P<be>is|was|are|were) (?:the |an? )?{BLANK}\.?")
 
 

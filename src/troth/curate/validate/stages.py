@@ -40,6 +40,7 @@ from troth.curate.validate.store import Store, build_store
 from troth.curate.validate.verdicts import evidence_rows, finding, verdict_of, verdict_rows
 from troth.curate.validate.verifiers.build import build_verifiers
 from troth.curate.validate.verifiers.contradictions import contradictions
+from troth.curate.validate.verifiers.endpoint import EndpointJudge, Spent
 from troth.curate.validate.verifiers.entailment import Classifier
 from troth.curate.validate.verifiers.tables import index_tables
 from troth.curate.validate.verifiers.trained import train_verifier
@@ -171,6 +172,7 @@ def opinions_part(part: int, out: Path, settings: CurateTable, classifier: Class
             said = iter(ask(verifiers, [question_of(case, tuple(evidence_rows(case, store))) for case in asked]))
             for case in cases:
                 rows.add(next(said) if case.role != "planted" else NOBODY)
+    own.write(part, "spent", Spent, [one.spent for one in verifiers if isinstance(one, EndpointJudge)])
     own.finish(part)
 
 

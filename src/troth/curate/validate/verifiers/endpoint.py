@@ -106,6 +106,17 @@ class EndpointJudge:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
+    def write(self, instruction: str, text: str) -> str:
+        """The model's own words on a text; empty where it does not answer. Raises ValueError as `judge` does."""
+        messages = [{"role": "system", "content": instruction}, {"role": "user", "content": text}]
+        room = 64 + 2 * len(text) // 3
+        body = {"model": self._table.model, "messages": messages, "temperature": 0, "max_tokens": room}
+        try:
+            answer = self._ask(body)
+        except Unreachable:
+            return ""
+        return str(answer["choices"][0]["message"].get("content") or "")
+
     def _one(self, question: Question) -> Judgement | None:
         if not question.evidence:
             return None
