@@ -51,12 +51,11 @@ from troth.curate.filter.words import Words
 from troth.curate.parts import Parts
 from troth.curate.records import Decision
 from troth.curate.validate.cases import Case
+from troth.curate.validate.fitted import calibrate_opinions, judge_cases
 from troth.curate.validate.stages import (
     build_index,
-    calibrate_opinions,
     cases_part,
     index_for_verifiers,
-    judge_cases,
     neighbours_part,
     opinions_part,
     verdicts_part,

@@ -1,6 +1,7 @@
 """Whether the machine is idle enough to time something: other programs on the cores ruin a measurement."""
 
 import os
+import sys
 import time
 
 
@@ -18,7 +19,8 @@ def warn_if_busy() -> None:
     """Say so where more than a twentieth of the machine is taken."""
     share = busy_share()
     if share > 0.05:
-        print(f"warning: other programs use {share:.0%} of the machine; timings below are not to be trusted")
+        warning = f"warning: other programs use {share:.0%} of the machine; timings below are not to be trusted"
+        print(warning, file=sys.stderr)
 
 
 def _ticks() -> tuple[int, int]:

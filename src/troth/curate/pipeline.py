@@ -37,14 +37,12 @@ from troth.curate.refine.policy import POLICY
 from troth.curate.validate.canaries import Canary, Measure, measure, objection
 from troth.curate.validate.cases import Case
 from troth.curate.validate.examine import Examiner
+from troth.curate.validate.fitted import Judge, calibrate_opinions, judge_cases
 from troth.curate.validate.stages import (
-    Judge,
     build_index,
-    calibrate_opinions,
     cases_part,
     examine_part,
     index_for_verifiers,
-    judge_cases,
     judged_documents,
     neighbours_part,
     opinions_part,

@@ -4,13 +4,11 @@ Index and judge look at the whole corpus, as a stream or at a sample of bounded 
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -20,21 +18,17 @@ from troth.curate.parts import Parts
 from troth.curate.progress import Counter
 from troth.curate.records import ClaimRow, EvidenceRow, Finding, OccurrenceRow, VerdictRow, short_hash
 from troth.curate.validate.canaries import Canary
-from troth.curate.validate.candidates import CANDIDATES, FEATURES
-from troth.curate.validate.cases import ALIKE, Answers, Case, cases_of, name_pool, with_answers
+from troth.curate.validate.cases import ALIKE, Answers, Case, cases_of, name_pool
 from troth.curate.validate.claims import name_words
 from troth.curate.validate.evidence import Evidence, write_neighbours
 from troth.curate.validate.examine import Cloze, Examiner
-from troth.curate.validate.judge import Voices, concatenated, fit, posteriors, publisher_errors, softmax
+from troth.curate.validate.fitted import BATCH, Judge, answered_cases, batches, opinions_of
 from troth.curate.validate.opinions import (
     NOBODY,
     Calibrated,
     Opinions,
     ask,
-    calibrated_on,
-    load,
     question_of,
-    save,
 )
 from troth.curate.validate.store import Store, build_store
 from troth.curate.validate.verdicts import evidence_rows, finding, verdict_of, verdict_rows
@@ -46,12 +40,6 @@ from troth.curate.validate.verifiers.tables import index_tables
 from troth.curate.validate.verifiers.trained import train_verifier
 from troth.system import CurateTable, DataTable
 
-T = TypeVar("T")
-
-_ROUNDS = 4
-_SAMPLE = 60_000
-"""Cases that the judge is fitted on, at most."""
-_BATCH = 4096
 _LEARNED_FROM = 2000
 """Documents whose sentences the trained verifier learns from, at most."""
 
@@ -149,7 +137,7 @@ def examine_part(part: int, out: Path, examiner: Examiner) -> None:
     if own.is_done(part):
         return
     with own.writer(part, "answers", Answers) as rows:
-        for cases in _batches(Parts(out, "cases").read(part, "cases", Case), 1 << 16):
+        for cases in batches(Parts(out, "cases").read(part, "cases", Case), 1 << 16):
             asked = [Cloze(c.source_id, c.prefix, c.suffix, c.texts) for c in cases if c.role != "alone"]
             answers = examiner.ask([*asked, *(replace(cloze, prefix="", suffix="") for cloze in asked)])
             pairs = zip(answers[: len(asked)], answers[len(asked) :], strict=True)
@@ -167,7 +155,7 @@ def opinions_part(part: int, out: Path, settings: CurateTable, classifier: Class
     store = _store(out)
     verifiers = build_verifiers(settings, verifiers_home(out), classifier=classifier)
     with own.writer(part, "opinions", Opinions) as rows:
-        for cases in _batches(Parts(out, "cases").read(part, "cases", Case), _BATCH):
+        for cases in batches(Parts(out, "cases").read(part, "cases", Case), BATCH):
             asked = [case for case in cases if case.role != "planted"]
             said = iter(ask(verifiers, [question_of(case, tuple(evidence_rows(case, store))) for case in asked]))
             for case in cases:
@@ -199,121 +187,6 @@ def verifiers_home(out: Path) -> Path:
     return out / "verifiers"
 
 
-def _opinions(out: Path, part: int) -> Iterator[Opinions]:
-    return Parts(out, "opinions").read(part, "opinions", Opinions)
-
-
-def calibrate_opinions(out: Path, parts: int, judge: "Judge", settings: CurateTable) -> Calibrated:
-    """Fit what verifiers are worth to canaries and to claims that others confirm, or read what was fitted."""
-    path = Parts(out, "judge").folder / "calibration.json"
-    if not path.exists():
-        save(path, calibrated_on(_labelled(out, parts, judge), settings.canary_rate))
-    return load(path)
-
-
-def _labelled(out: Path, parts: int, judge: "Judge") -> Iterator[tuple[float, Opinions, bool]]:
-    left = _SAMPLE
-    for part in range(parts):
-        cases = zip(_answered(out, part), _opinions(out, part), strict=True)
-        for batch in _batches(cases, _BATCH):
-            known = [
-                one for one in batch
-                if one[0][0].role == "canary" or (one[0][0].role == "stated" and one[0][0].alike >= ALIKE)
-            ][:left]  # fmt: skip
-            left -= len(known)
-            p_NC = judge.blind([answered for answered, _ in known])
-            for ((case, _), said), p_C in zip(known, p_NC, strict=True):
-                yield float(p_C[0]), said, case.role == "stated"
-
-
-@dataclass(frozen=True)
-class Judge:
-    """What the judge learned: weights of the features, and each publisher's share of wrong claims."""
-
-    theta: np.ndarray
-    publishers: list[str]
-    error: np.ndarray
-    rate: float
-
-    def probabilities(self, answered: list[tuple[Case, Answers]]) -> np.ndarray:
-        """Of the candidates of each case [N, C]."""
-        x, mask = _stacked(answered)
-        numbers = {publisher: number for number, publisher in enumerate(self.publishers)}
-        cases = [case for case, _ in answered]
-        speakers = np.array([numbers[case.publisher] for case in cases], int)
-        return posteriors(x @ self.theta, mask, _voices(cases, numbers), speakers, self.error, self.rate)
-
-    def blind(self, answered: list[tuple[Case, Answers]]) -> np.ndarray:
-        """The same without regard to who says it, for errors that were planted in the words of others."""
-        x, mask = _stacked(answered)
-        return softmax(x @ self.theta, mask)
-
-
-def judge_cases(out: Path, parts: int, settings: CurateTable) -> Judge:
-    """Fit the judge on planted errors and on claims as they stand, these as far as the round before believed them, for
-    some of them are wrong. Of very many cases a sample is taken, by their hash."""
-    path = Parts(out, "judge").folder / "judge.json"
-    if path.exists():
-        known = json.loads(path.read_text())
-        return Judge(np.array(known["theta"]), known["publishers"], np.array(known["error"]), known["rate"])
-    publishers = _store(out).publishers
-    spoken = {case.publisher for part in range(parts) for case in Parts(out, "cases").read(part, "cases", Case)}
-    publishers = sorted({*publishers, *spoken})
-    numbers = {publisher: number for number, publisher in enumerate(publishers)}
-    total = sum(1 for part in range(parts) for _ in Parts(out, "cases").read(part, "cases", Case))
-    share = min(1.0, _SAMPLE / max(1, total))
-    sample = [
-        (case, answers) for part in range(parts) for case, answers in _answered(out, part)
-        if case.role in ("stated", "planted") and int(short_hash(case.occ_id), 16) < share * 2**64
-    ]  # fmt: skip
-    stated = [one for one in sample if one[0].role == "stated"]
-    planted = [one for one in sample if one[0].role == "planted"]
-    rate = settings.canary_rate
-    theta, error = np.zeros(len(FEATURES)), np.full(len(publishers), rate)
-    if stated:
-        x, mask = _stacked(stated)
-        x_wrong, mask_wrong = _stacked(planted)
-        cases = [case for case, _ in stated]
-        voices, speakers = _voices(cases, numbers), np.array([numbers[case.publisher] for case in cases], int)
-        true = np.array([0] * len(stated) + [case.true for case, _ in planted], int)
-        trusted = np.ones(len(stated))
-        for _ in range(_ROUNDS):
-            weight = np.concatenate([(1 - rate) * trusted, np.full(len(planted), rate)])
-            theta = fit(np.concatenate([x, x_wrong]), np.concatenate([mask, mask_wrong]), true, weight)
-            error = publisher_errors(x @ theta, mask, voices, speakers, len(publishers), rate)
-            trusted = posteriors(x @ theta, mask, voices, speakers, error, rate)[:, 0]
-    found = {"theta": theta.tolist(), "publishers": publishers, "error": error.tolist(), "rate": rate}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(found))
-    os.replace(partial, path)
-    return Judge(theta, publishers, error, rate)
-
-
-def _answered(out: Path, part: int) -> Iterator[tuple[Case, Answers]]:
-    return with_answers(
-        Parts(out, "cases").read(part, "cases", Case), Parts(out, "answers").read(part, "answers", Answers)
-    )
-
-
-def _stacked(answered: list[tuple[Case, Answers]]) -> tuple[np.ndarray, np.ndarray]:
-    if not answered:
-        return np.zeros((0, CANDIDATES, len(FEATURES))), np.zeros((0, CANDIDATES), bool)
-    x = np.stack([case.x(answers.log_probs, answers.priors) for case, answers in answered])
-    return x, np.stack([case.mask() for case, _ in answered])
-
-
-def _voices(cases: list[Case], numbers: dict[str, int]) -> Voices:
-    several = [
-        Voices(
-            np.zeros(len(case.word), int), np.array(case.candidate, int),
-            np.array([numbers[who] for who in case.voice], int), np.array(case.word, float),
-        )
-        for case in cases
-    ]  # fmt: skip
-    return concatenated(several, [1] * len(several))
-
-
 def verdicts_part(
     part: int, out: Path, settings: CurateTable, judge: Judge, calibrated: Calibrated, generation: int
 ) -> None:
@@ -326,7 +199,7 @@ def verdicts_part(
         own.writer(part, "findings", Finding) as findings,
         own.writer(part, "canaries", Canary) as canaries,
     ):
-        for batch in _batches(zip(_answered(out, part), _opinions(out, part), strict=True), _BATCH):
+        for batch in batches(zip(answered_cases(out, part), opinions_of(out, part), strict=True), BATCH):
             asked = [answered for answered, _ in batch]
             fair, blind = judge.probabilities(asked), judge.blind(asked)
             for ((case, answers), said), p_C, blind_C in zip(batch, fair, blind, strict=True):
@@ -355,8 +228,3 @@ def verdicts_part(
                 for opinion in said.rows(case, calibrated, seen, generation):
                     verdicts.add(opinion)
     own.finish(part)
-
-
-def _batches(rows: Iterator[T], size: int) -> Iterator[list[T]]:
-    while batch := list(islice(rows, size)):
-        yield batch
