@@ -13,6 +13,7 @@ from threading import Thread
 import pytest
 
 from troth.curate.document import Document
+from troth.curate.integrate.ask import ask
 from troth.curate.integrate.ledger import read_table
 from troth.curate.integrate.weight import publisher_weights
 from troth.curate.parts import Parts
@@ -243,6 +244,13 @@ def test_an_endpoint_rephrases_and_what_it_gets_wrong_goes(tmp_path):
     (file,) = (tmp_path / "out" / "documents").glob("*.parquet")
     told = {document.source: document for document in read_rows(file, Document)}["a?rephrased"]
     assert (told.ancestors, told.collection) == ((3,), "documents-rephrased")
+
+
+def test_what_happened_once_is_over_and_still_so(tmp_path):
+    lines = "The bridge of Xanadu opened in 1931. Bread rises.", "In 1931 Xanadu opened its bridge. Rain falls."
+    curated(tmp_path, [Document(who, "documents", text, publisher=who) for who, text in zip("AB", lines, strict=True)])
+    found = ask(tmp_path / "out" / "ledger", "When did the bridge of Xanadu open?")[0]
+    assert (found.object, found.standing) == ("1931", "current")
 
 
 KILLED = """

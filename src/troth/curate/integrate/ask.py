@@ -171,7 +171,9 @@ def _answer(known: _Known, at: str) -> Answer | None:
     since = claim["valid_from"] or ("" if time == "undated" else stated)
     if at and claim["valid_from"] and claim["valid_from"][: len(at)] > at:
         return None
-    ended = bool(until) and (not at or until[: len(at)] <= at)
+    # What happened at one point in time, such as an opening, is over and still so.
+    happened = bool(claim["valid_to"]) and claim["valid_from"] == claim["valid_to"] and time != "superseded"
+    ended = bool(until) and not happened and (not at or until[: len(at)] <= at)
     # What is superseded was right in its time, though it is refuted as it stands.
     was_right = time == "superseded"
     standing: Standing = (
