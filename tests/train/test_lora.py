@@ -266,6 +266,7 @@ def test_we_read_the_folder_of_peft(network, tmp_path):
 
 
 SHARDED = """
+import os
 import sys
 from pathlib import Path
 import torch
@@ -289,7 +290,7 @@ found = {name: parameter.grad.full_tensor() for name, parameter in adapters(mode
 if dist.get_rank() == 0:
     torch.save(found, sys.argv[3])
 dist.barrier()  # A rank that leaves while another still talks ends that one.
-dist.destroy_process_group()
+os._exit(0)  # gloo's threads have aborted at the interpreter's end, once in many runs.
 """
 
 
@@ -303,7 +304,7 @@ def test_sharded_by_fsdp_the_gradients_are_the_same(network, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += [str(tmp_path / part) for part in ("sharded.py", "base", "adapters", "gradients.pt")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr[:2000] + done.stderr[-2000:]
     found = torch.load(Path(tmp_path / "gradients.pt"))
     for row in (TOKENS, TOKENS + 1):
         (model(row).square().sum() / 2).backward()

@@ -25,7 +25,7 @@ def read_warc(stream: io.BufferedReader, origin: Origin) -> Iterator[Document | 
     number = -1
     kinds = WarcRecordType.response | WarcRecordType.conversion
     try:
-        for number, record in enumerate(ArchiveIterator(stream, record_types=kinds, auto_decode="all")):
+        for number, record in enumerate(ArchiveIterator(stream, record_types=kinds, parse_http=False)):
             url = str(record.headers.get("WARC-Target-URI", "")).strip("<> ")
             url = url if "://" in url else origin.record(number)
             source = f"{url}#{number}" if hash(url) in seen else url
@@ -42,6 +42,14 @@ def read_warc(stream: io.BufferedReader, origin: Origin) -> Iterator[Document | 
 
 def _page(record: WarcRecord, source: str, origin: Origin) -> Iterator[Document]:
     extracted = record.record_type == WarcRecordType.conversion
+    stated = record.content_length
+    if stated > _LARGEST:
+        raise ValueError(f"{stated:,} bytes: more than {_LARGEST >> 20} MB")
+    record.freeze()
+    if record.content_length < stated:  # fastwarc itself says nothing of an archive that ends within a record.
+        raise ValueError(f"cut: {record.content_length:,} of its {stated:,} bytes are there")
+    if not extracted:
+        record.parse_http(auto_decode="all")
     if not extracted and (not record.http_headers or record.http_headers.status_code != 200):
         return
     kind = ("text/plain" if extracted else record.http_content_type or "").lower()
