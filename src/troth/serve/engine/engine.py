@@ -12,6 +12,7 @@ from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.block_pool import BlockPool
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.request import EngineStats, Output, Request, SampledToken
+from troth.serve.engine.runner import Runner, TorchRunner
 from troth.serve.engine.sampler import sample
 from troth.serve.engine.scheduler import Scheduler
 from troth.serve.engine.sequence import Sequence
@@ -43,6 +44,7 @@ class Engine:
         self.tokenizer = tokenizer
         self.context = min(model.config.max_position_embeddings, blocks * BLOCK_SIZE)
         self.cache = KVCache(model.config, blocks, BLOCK_SIZE, weight.dtype, weight.device)
+        self.runner: Runner = TorchRunner(model, self.cache)
         self.scheduler = Scheduler(BlockPool(blocks), BLOCK_SIZE, table.max_batch, table.max_step_tokens)
         self._sequences: dict[str, Sequence] = {}
         self._end_tokens = frozenset(_default_ends(tokenizer) if end_tokens is None else end_tokens)
@@ -118,27 +120,17 @@ class Engine:
         chunks = self.scheduler.schedule()
         if not chunks:
             return []
-        tokens: list[int] = []
-        positions: list[int] = []
-        for chunk in chunks:
-            end = chunk.start + chunk.count
-            tokens += chunk.sequence.tokens[chunk.start : end]
-            positions += range(chunk.start, end)
         row, rows, sequences = -1, [], []
         for chunk in chunks:
             row += chunk.count
             if chunk.samples:
                 rows.append(row)
                 sequences.append(chunk.sequence)
-        tokens_1T, positions_1T, rows_S = (
-            torch.tensor(part, device=self.cache.device) for part in ([tokens], [positions], rows)
-        )
-        h_1SD = self.model(tokens_1T, self.cache.attend(chunks), positions_1T, wanted_W=rows_S.long())
+        logits_SV = self.runner.run(chunks, rows)
         for chunk in chunks:
             self.scheduler.computed(chunk)
         if not rows:
             return []
-        logits_SV = self.model.logits(h_1SD[0]).float()
         # Rows of the embedding beyond the tokenizer have no text.
         sampled = sample(logits_SV[:, : self.tokenizer.vocab_size], sequences)
         return [self._advance(sequence, token) for sequence, token in zip(sequences, sampled, strict=True)]

@@ -1,0 +1,39 @@
+"""The forward pass of one step: chunks of sequences in, scores of the wanted tokens out."""
+
+from collections.abc import Sequence as Items
+from typing import Protocol
+
+import torch
+
+from troth.model.decoder import Decoder
+from troth.serve.engine.kv_cache import KVCache
+from troth.serve.engine.scheduler import Chunk
+
+
+class Runner(Protocol):
+    """Computes a step's tokens, one chunk after the other, and stores their keys and values."""
+
+    def run(self, chunks: Items[Chunk], wanted: list[int]) -> torch.Tensor:
+        """Scores over the vocabulary, float32 [wanted, vocabulary], of the step's tokens at these places."""
+        ...
+
+
+class TorchRunner:
+    """The decoder as it is, on any device and for every family."""
+
+    def __init__(self, model: Decoder, cache: KVCache):
+        self.model, self.cache = model, cache
+
+    @torch.inference_mode()
+    def run(self, chunks: Items[Chunk], wanted: list[int]) -> torch.Tensor:
+        tokens: list[int] = []
+        positions: list[int] = []
+        for chunk in chunks:
+            end = chunk.start + chunk.count
+            tokens += chunk.sequence.tokens[chunk.start : end]
+            positions += range(chunk.start, end)
+        tokens_1T, positions_1T, wanted_W = (
+            torch.tensor(part, dtype=torch.long, device=self.cache.device) for part in ([tokens], [positions], wanted)
+        )
+        h_1WD = self.model(tokens_1T, self.cache.attend(chunks), positions_1T, wanted_W=wanted_W)
+        return self.model.logits(h_1WD[0]).float() if wanted else h_1WD.new_empty(0, self.model.config.vocab_size)
