@@ -12,6 +12,7 @@ from troth.model.families.weights import load_weights
 from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.block_pool import BlockPool
 from troth.serve.engine.block_tables import BlockTables, sliding_blocks
+from troth.serve.engine.deterministic import DeterministicRunner
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.pace import Pace
 from troth.serve.engine.request import EngineStats, Output, Request, SampledToken
@@ -53,7 +54,7 @@ class Engine:
         self.tables = BlockTables(
             BlockPool(blocks), BlockPool(sliding) if sliding else None, BLOCK_SIZE, model.config.window
         )
-        self.runner: Runner = TorchRunner(model, self.cache)
+        self.runner: Runner = (DeterministicRunner if table.deterministic else TorchRunner)(model, self.cache)
         self.scheduler = Scheduler(
             self.tables, table.max_batch, table.max_step_tokens, Pace(table.max_step_ms / 1000)
         )
