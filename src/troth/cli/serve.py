@@ -92,7 +92,7 @@ def _facts(engine: Engine, table: ServeTable, listener: socket.socket, model_id:
         "max_batch": table.max_batch,
         "max_step_tokens": table.max_step_tokens,
         "max_waiting": table.max_waiting,
-        "cache_tokens": engine.scheduler.pool.blocks * engine.scheduler.block_size,
+        "cache_tokens": engine.cache_tokens,
         "weight_bytes": weights,
         "cache_bytes": engine.cache.bytes,
     }

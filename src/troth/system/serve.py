@@ -6,12 +6,16 @@ from troth.system.table import Table
 
 
 class ServeTable(Table):
-    """`max_batch` sequences decode together; a step handles at most `max_step_tokens` prompt tokens; the cache holds
-    `cache_tokens` tokens over all sequences; at most `max_waiting` requests queue before new ones get a 429."""
+    """`max_batch` sequences decode together; a step handles at most `max_step_tokens` tokens, and beside sequences that
+    decode only so many of prompts that it takes about `max_step_ms`; the cache holds `cache_tokens` tokens over all
+    sequences; at most `max_waiting` requests queue before new ones get a 429. With `deterministic` every sum is made in
+    an order of its own, so that an answer to a seed or at temperature 0 is the same in any company; it is slower."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     max_batch: int = Field(default=16, gt=0)
     max_step_tokens: int = Field(default=512, gt=0)
+    max_step_ms: float = Field(default=30.0, gt=0)
     cache_tokens: int = Field(default=65_536, gt=0)
     max_waiting: int = Field(default=256, gt=0)
+    deterministic: bool = False

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from time import perf_counter
 
 import torch
 
@@ -10,11 +11,14 @@ from troth.model.decoder import Decoder
 from troth.model.families.weights import load_weights
 from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.block_pool import BlockPool
+from troth.serve.engine.block_tables import BlockTables, sliding_blocks
+from troth.serve.engine.deterministic import DeterministicRunner
 from troth.serve.engine.kv_cache import KVCache
+from troth.serve.engine.pace import Pace
 from troth.serve.engine.request import EngineStats, Output, Request, SampledToken
 from troth.serve.engine.runner import Runner, TorchRunner
 from troth.serve.engine.sampler import sample
-from troth.serve.engine.scheduler import Scheduler
+from troth.serve.engine.scheduler import Chunk, Scheduler
 from troth.serve.engine.sequence import Sequence
 from troth.system.serve import ServeTable
 
@@ -43,9 +47,17 @@ class Engine:
         self.model = model
         self.tokenizer = tokenizer
         self.context = min(model.config.max_position_embeddings, blocks * BLOCK_SIZE)
-        self.cache = KVCache(model.config, blocks, BLOCK_SIZE, weight.dtype, weight.device)
-        self.runner: Runner = TorchRunner(model, self.cache)
-        self.scheduler = Scheduler(BlockPool(blocks), BLOCK_SIZE, table.max_batch, table.max_step_tokens)
+        sliding = 0
+        if model.config.slides:
+            sliding = sliding_blocks(blocks, BLOCK_SIZE, model.config.window, table.max_batch, table.max_step_tokens)
+        self.cache = KVCache(model.config, blocks, sliding, BLOCK_SIZE, weight.dtype, weight.device)
+        self.tables = BlockTables(
+            BlockPool(blocks), BlockPool(sliding) if sliding else None, BLOCK_SIZE, model.config.window
+        )
+        self.runner: Runner = (DeterministicRunner if table.deterministic else TorchRunner)(model, self.cache)
+        self.scheduler = Scheduler(
+            self.tables, table.max_batch, table.max_step_tokens, Pace(table.max_step_ms / 1000)
+        )
         self._sequences: dict[str, Sequence] = {}
         self._end_tokens = frozenset(_default_ends(tokenizer) if end_tokens is None else end_tokens)
         self._special = frozenset(tokenizer.special.values())
@@ -77,7 +89,7 @@ class Engine:
             raise ValueError(
                 f"the prompt has {length} tokens, but at most {self.context - 1} fit: the model has "
                 f"{self.model.config.max_position_embeddings} positions, the cache "
-                f"{self.scheduler.pool.blocks * BLOCK_SIZE}, and one is needed for the answer"
+                f"{self.cache_tokens}, and one is needed for the answer"
             )
         for token in (min(request.prompt), max(request.prompt), *request.params.logit_bias):
             if not 0 <= token < size:
@@ -92,7 +104,7 @@ class Engine:
         most = self.context if wanted is None else min(self.context, len(request.prompt) + wanted)
         sequence = Sequence(request, most)
         self._sequences[request.id] = sequence
-        self.scheduler.waiting.append(sequence)
+        self.scheduler.add(sequence)
         return request.id
 
     def cancel(self, request_id: str) -> bool:
@@ -109,10 +121,17 @@ class Engine:
         return bool(self._sequences)
 
     @property
+    def cache_tokens(self) -> int:
+        """Tokens that the cache holds, over all sequences."""
+        return self.tables.full.blocks * BLOCK_SIZE
+
+    @property
     def stats(self) -> EngineStats:
         """Counts of this moment."""
-        pool = self.scheduler.pool
-        return EngineStats(len(self.scheduler.running), len(self.scheduler.waiting), pool.blocks, pool.free)
+        scheduler, pool = self.scheduler, self.tables.full
+        return EngineStats(
+            len(scheduler.running), len(scheduler.waiting), pool.blocks, pool.free, scheduler.preemptions
+        )
 
     @torch.inference_mode()
     def step(self) -> list[Output]:
@@ -120,20 +139,24 @@ class Engine:
         chunks = self.scheduler.schedule()
         if not chunks:
             return []
-        row, rows, sequences = -1, [], []
+        began = perf_counter()
+        decoding = sum(chunk.sequence.pending == 1 for chunk in chunks)
+        prompt_tokens = sum(chunk.count for chunk in chunks if chunk.sequence.pending > 1)
+        wanted, row = [], 0
         for chunk in chunks:
             row += chunk.count
-            if chunk.samples:
-                rows.append(row)
-                sequences.append(chunk.sequence)
-        logits_SV = self.runner.run(chunks, rows)
-        for chunk in chunks:
-            self.scheduler.computed(chunk)
-        if not rows:
-            return []
+            wanted += range(row - chunk.samples, row)
         # Rows of the embedding beyond the tokenizer have no text.
-        sampled = sample(logits_SV[:, : self.tokenizer.vocab_size], sequences)
-        return [self._advance(sequence, token) for sequence, token in zip(sequences, sampled, strict=True)]
+        logits_WV = self.runner.run(chunks, wanted)[:, : self.tokenizer.vocab_size]
+        outputs = self._draw(chunks, logits_WV)
+        for chunk in chunks:
+            self.scheduler.computed(chunk, chunk.count)
+        for output in outputs:
+            if output.finish_reason is not None:
+                self.cancel(output.request_id)
+        if wanted:  # Without, a GPU may still be at work.
+            self.scheduler.pace.observe(prompt_tokens, decoding, perf_counter() - began)
+        return outputs
 
     def generate(self, requests: Iterable[Request]) -> list[list[Output]]:
         """Run requests to their ends, beside whatever else is at work, and return the outputs of each."""
@@ -149,14 +172,17 @@ class Engine:
 
     def forget_prefixes(self) -> None:
         """Share nothing computed so far with later requests; to be called when weights change, between requests."""
-        self.scheduler.pool.forget()
+        self.tables.forget()
+
+    def _draw(self, chunks: list[Chunk], logits_WV: torch.Tensor) -> list[Output]:
+        """Draw the next token of each sequence whose chunk reached its last one."""
+        sequences = [chunk.sequence for chunk in chunks if chunk.samples]
+        sampled = sample(logits_WV, sequences) if sequences else []
+        return [self._advance(sequence, token) for sequence, token in zip(sequences, sampled, strict=True)]
 
     def _advance(self, sequence: Sequence, token: SampledToken) -> Output:
         data = b"" if token.id in self._special else self.tokenizer.decode_bytes([token.id])
-        output = sequence.append(token, data, token.id in self._end_tokens)
-        if output.finish_reason is not None:
-            self.cancel(sequence.request.id)
-        return output
+        return sequence.append(token, data, token.id in self._end_tokens)
 
 
 def _default_ends(tokenizer: Tokenizer) -> set[int]:
