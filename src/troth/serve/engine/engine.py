@@ -8,10 +8,12 @@ from time import perf_counter
 import torch
 
 from troth.model.decoder import Decoder
+from troth.model.families.configs import read_config
 from troth.model.families.weights import load_weights
 from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.block_pool import BlockPool
 from troth.serve.engine.block_tables import BlockTables, sliding_blocks
+from troth.serve.engine.cpu.choose import cpu_runner, stored_dtype
 from troth.serve.engine.deterministic import DeterministicRunner
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.pace import Pace
@@ -45,6 +47,7 @@ class Engine:
             )
         weight = model.embed_tokens.weight
         self.model = model
+        self.table = table
         self.tokenizer = tokenizer
         self.context = min(model.config.max_position_embeddings, blocks * BLOCK_SIZE)
         sliding = 0
@@ -54,7 +57,7 @@ class Engine:
         self.tables = BlockTables(
             BlockPool(blocks), BlockPool(sliding) if sliding else None, BLOCK_SIZE, model.config.window
         )
-        self.runner: Runner = (DeterministicRunner if table.deterministic else TorchRunner)(model, self.cache)
+        self.runner = self._runner()
         self.scheduler = Scheduler(
             self.tables, table.max_batch, table.max_step_tokens, Pace(table.max_step_ms / 1000)
         )
@@ -62,11 +65,15 @@ class Engine:
         self._end_tokens = frozenset(_default_ends(tokenizer) if end_tokens is None else end_tokens)
         self._special = frozenset(tokenizer.special.values())
 
+    def _runner(self) -> Runner:
+        other = DeterministicRunner if self.table.deterministic else TorchRunner
+        return cpu_runner(self.model, self.cache, self.table) or other(self.model, self.cache)
+
     @classmethod
     def from_folder(
         cls, folder: Path, table: ServeTable, device: str | None = None, dtype: torch.dtype | None = None
     ) -> "Engine":
-        """Load a Hugging Face folder, on a GPU in bfloat16 where there is one, else on the CPU in float32.
+        """Load a Hugging Face folder, on a GPU where there is one; `dtype` goes before serve.weights.
 
         Raises ValueError naming the folder, file, key or tensor that is missing or wrong.
         """
@@ -74,7 +81,9 @@ class Engine:
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such folder")
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
+        config = read_config(folder)
+        stated = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        dtype = dtype or stored_dtype(config, stated.get("dtype") or stated.get("torch_dtype"), table, device)
         tokenizer = Tokenizer.load(folder)
         model = load_weights(folder, dtype, device)
         ends = _default_ends(tokenizer) | _configured_ends(folder)
@@ -142,7 +151,8 @@ class Engine:
         began = perf_counter()
         decoding = sum(chunk.sequence.pending == 1 for chunk in chunks)
         prompt_tokens = sum(chunk.count for chunk in chunks if chunk.sequence.pending > 1)
-        wanted, row = [], 0
+        wanted: list[int] = []
+        row = 0
         for chunk in chunks:
             row += chunk.count
             wanted += range(row - chunk.samples, row)
@@ -173,6 +183,7 @@ class Engine:
     def forget_prefixes(self) -> None:
         """Share nothing computed so far with later requests; to be called when weights change, between requests."""
         self.tables.forget()
+        self.runner = self._runner()
 
     def _draw(self, chunks: list[Chunk], logits_WV: torch.Tensor) -> list[Output]:
         """Draw the next token of each sequence whose chunk reached its last one."""
