@@ -88,8 +88,9 @@ def in_chunks(model: Decoder, prompts: list[torch.Tensor], cuts: list[list[int]]
     for step in range(max(len(bound) for bound in bounds) - 1):
         places = [place for place, bound in enumerate(bounds) if step + 1 < len(bound)]
         pieces = [
-            Piece(bounds[place][step], bounds[place][step + 1] - bounds[place][step], tables[place], tables[place][::-1])
+            Piece(start, end - start, tables[place], tables[place][::-1])
             for place in places
+            for start, end in [bounds[place][step : step + 2]]
         ]
         ranges = [slice(piece.start, piece.start + piece.count) for piece in pieces]
         tokens_T = torch.cat([prompts[place][part] for place, part in zip(places, ranges, strict=True)])

@@ -1,4 +1,4 @@
-"""Blocks are never leaked nor given to two, and nobody waits for ever, over any order of adding, cancelling and steps."""
+"""Blocks are never leaked nor given to two, and nobody waits for ever, whatever is added, cancelled and stepped."""
 
 from collections import Counter
 

@@ -1,5 +1,7 @@
 """[serve]: the engine's limits and the address."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from troth.system.table import Table
@@ -8,8 +10,12 @@ from troth.system.table import Table
 class ServeTable(Table):
     """`max_batch` sequences decode together; a step handles at most `max_step_tokens` tokens, and beside sequences that
     decode only so many of prompts that it takes about `max_step_ms`; the cache holds `cache_tokens` tokens over all
-    sequences; at most `max_waiting` requests queue before new ones get a 429. With `deterministic` every sum is made in
-    an order of its own, so that an answer to a seed or at temperature 0 is the same in any company; it is slower."""
+    sequences; at most `max_waiting` requests queue before new ones get a 429.
+
+    With `deterministic` no sum depends on the batch, so that an answer is the same in any company; that is slower. With
+    `speculate`, steps check guesses of the next tokens: up to `draft_tokens` that followed the same three tokens before
+    (`ngram`), or one by the model's multi-token prediction (`mtp`).
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
@@ -19,3 +25,5 @@ class ServeTable(Table):
     cache_tokens: int = Field(default=65_536, gt=0)
     max_waiting: int = Field(default=256, gt=0)
     deterministic: bool = False
+    speculate: Literal["none", "ngram", "mtp"] = "none"
+    draft_tokens: int = Field(default=4, gt=0)

@@ -26,10 +26,14 @@ _LOWEST = -1e30
 
 
 class DeterministicRunner:
-    """A `Runner` whose scores of a token depend on its sequence alone. The decoder's routed experts are replaced."""
+    """A `Runner` whose scores of a token depend on its sequence alone. The decoder's routed experts are replaced.
+
+    `states_TD` are the hidden states of all tokens of the latest step.
+    """
 
     def __init__(self, model: Decoder, cache: KVCache):
         self.model, self.cache = model, cache
+        self.states_TD = torch.empty(0)
         for moe in model.moe_layers():
             moe.experts = OneShapeExperts(moe.experts)  # type: ignore[assignment]
 
@@ -39,11 +43,14 @@ class DeterministicRunner:
         device = self.cache.device
         logits_WV = torch.empty(len(wanted), self.model.config.vocab_size, device=device)
         places = {place: row for row, place in enumerate(wanted)}
+        weight, count = self.model.embed_tokens.weight, sum(chunk.count for chunk in chunks)
+        self.states_TD = weight.new_empty(count, weight.shape[1])
         for rows in passes(chunks):
             full = [rows.get(slot, next(iter(rows.values()))) for slot in range(ROWS)]
             tokens, positions = [row.token for row in full], [row.position for row in full]
             tokens_1R, positions_1R = (torch.tensor([part], device=device) for part in (tokens, positions))
             h_1RD = self.model(tokens_1R, PassAttention(self.cache, rows), positions_1R)
+            self.states_TD[[row.place for row in rows.values()]] = h_1RD[0, list(rows)]
             if found := [(slot, places[row.place]) for slot, row in rows.items() if row.place in places]:
                 logits_RV = self.model.logits(h_1RD[0])
                 slots, targets = (list(part) for part in zip(*found, strict=True))
