@@ -16,6 +16,7 @@ from torch import nn
 from troth.model.decoder import Decoder
 from troth.model.experts import Experts
 from troth.model.scores import Scores
+from troth.serve.engine.adapters import Adapters
 from troth.serve.engine.kv_cache import KVCache, store
 from troth.serve.engine.scheduler import Chunk
 
@@ -31,8 +32,8 @@ class DeterministicRunner:
     `states_TD` are the hidden states of all tokens of the latest step.
     """
 
-    def __init__(self, model: Decoder, cache: KVCache):
-        self.model, self.cache = model, cache
+    def __init__(self, model: Decoder, cache: KVCache, adapters: Adapters):
+        self.model, self.cache, self.adapters = model, cache, adapters
         self.states_TD = torch.empty(0)
         for moe in model.moe_layers():
             moe.experts = OneShapeExperts(moe.experts)  # type: ignore[assignment]
@@ -49,6 +50,7 @@ class DeterministicRunner:
             full = [rows.get(slot, next(iter(rows.values()))) for slot in range(ROWS)]
             tokens, positions = [row.token for row in full], [row.position for row in full]
             tokens_1R, positions_1R = (torch.tensor([part], device=device) for part in (tokens, positions))
+            self.adapters.rows(row.chunk.sequence.request.adapter for row in full)
             h_1RD = self.model(tokens_1R, PassAttention(self.cache, rows), positions_1R)
             self.states_TD[[row.place for row in rows.values()]] = h_1RD[0, list(rows)]
             if found := [(slot, places[row.place]) for slot, row in rows.items() if row.place in places]:

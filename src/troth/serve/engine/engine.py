@@ -1,7 +1,7 @@
 """The engine's synchronous core: add requests, step, collect what each step gave."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
@@ -13,6 +13,7 @@ from troth.model.decoder import Decoder
 from troth.model.families.weights import load_weights
 from troth.model.mtp import MTP, load_mtp
 from troth.model.tokenizer import Tokenizer
+from troth.serve.engine.adapters import Adapters
 from troth.serve.engine.block_pool import BlockPool
 from troth.serve.engine.block_tables import BlockTables, sliding_blocks
 from troth.serve.engine.deterministic import DeterministicRunner
@@ -34,13 +35,15 @@ class Engine:
     """One model, one cache, many requests. Not thread-safe: see `EngineThread`.
 
     `end_tokens` are the ids at which a text ends; without them, the tokenizer's end of text and end of turn. `mtp` are
-    the modules that guess tokens with serve.speculate="mtp". Raises ValueError where that is asked for without them,
-    where `cache_tokens` is less than one block or the tokenizer knows more tokens than the model.
+    the modules that guess tokens with serve.speculate="mtp", `adapters` the folders of LoRA adapters by the names that
+    requests call them. Raises ValueError where that is asked for without them,
+    where `cache_tokens` is less than one block, the tokenizer knows more tokens than the model, or an adapter does not
+    fit it.
     """
 
     def __init__(
         self, model: Decoder, tokenizer: Tokenizer, table: ServeTable, end_tokens: Iterable[int] | None = None,
-        mtp: MTP | None = None,
+        mtp: MTP | None = None, adapters: Mapping[str, Path] | None = None,
     ):  # fmt: skip
         blocks = table.cache_tokens // BLOCK_SIZE
         if blocks < 1:
@@ -65,8 +68,11 @@ class Engine:
         self.tables = BlockTables(
             BlockPool(blocks), BlockPool(sliding) if sliding else None, BLOCK_SIZE, model.config.window
         )
+        self.adapters = Adapters(model, adapters or {})
         runner = (
-            DeterministicRunner(model, self.cache) if table.deterministic else TorchRunner(model, self.cache, guesses)
+            DeterministicRunner(model, self.cache, self.adapters)
+            if table.deterministic
+            else TorchRunner(model, self.cache, self.adapters, guesses)
         )
         self.runner: Runner = runner
         self.drafter: Drafter | None = None
@@ -84,8 +90,9 @@ class Engine:
 
     @classmethod
     def from_folder(
-        cls, folder: Path, table: ServeTable, device: str | None = None, dtype: torch.dtype | None = None
-    ) -> "Engine":
+        cls, folder: Path, table: ServeTable, device: str | None = None, dtype: torch.dtype | None = None,
+        adapters: Mapping[str, Path] | None = None,
+    ) -> "Engine":  # fmt: skip
         """Load a Hugging Face folder, on a GPU in bfloat16 where there is one, else on the CPU in float32.
 
         Raises ValueError naming the folder, file, key or tensor that is missing or wrong.
@@ -99,7 +106,7 @@ class Engine:
         model = load_weights(folder, dtype, device)
         ends = _default_ends(tokenizer) | _configured_ends(folder)
         mtp = load_mtp(folder, dtype, device) if table.speculate == "mtp" else None
-        return cls(model, tokenizer, table, ends, mtp)
+        return cls(model, tokenizer, table, ends, mtp, adapters)
 
     def check(self, request: Request) -> None:
         """Raise ValueError where a request can never be served: a prompt empty, too long, or of unknown tokens."""
@@ -112,6 +119,8 @@ class Engine:
                 f"{self.model.config.max_position_embeddings} positions, the cache "
                 f"{self.cache_tokens}, and one is needed for the answer"
             )
+        if request.adapter is not None and request.adapter not in self.adapters.names:
+            raise ValueError(f"adapter {request.adapter} is unknown: there are {', '.join(self.adapters.names) or 'none'}")
         for token in (min(request.prompt), max(request.prompt), *request.params.logit_bias):
             if not 0 <= token < size:
                 raise ValueError(f"token {token} is unknown: ids go from 0 to {size - 1}")

@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 
 from troth.model.decoder import Decoder
+from troth.serve.engine.adapters import Adapters
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.scheduler import Chunk
 
@@ -19,11 +20,13 @@ class Runner(Protocol):
 
 
 class TorchRunner:
-    """The decoder as it is, on any device and for every family. With `keeps_states`, `states_TD` are the hidden states
-    of all tokens of the latest step."""
+    """The decoder as it is, on any device and for every family, with the adapters that were put into it.
 
-    def __init__(self, model: Decoder, cache: KVCache, keeps_states: bool = False):
-        self.model, self.cache, self.keeps_states = model, cache, keeps_states
+    With `keeps_states`, `states_TD` are the hidden states of all tokens of the latest step.
+    """
+
+    def __init__(self, model: Decoder, cache: KVCache, adapters: Adapters, keeps_states: bool = False):
+        self.model, self.cache, self.adapters, self.keeps_states = model, cache, adapters, keeps_states
         self.states_TD = torch.empty(0)
 
     @torch.inference_mode()
@@ -38,7 +41,8 @@ class TorchRunner:
             torch.tensor(part, dtype=torch.long, device=self.cache.device) for part in ([tokens], [positions], wanted)
         )
         attend = self.cache.attend(chunks)
-        if self.keeps_states:
+        self.adapters.rows(chunk.sequence.request.adapter for chunk in chunks for _ in range(chunk.count))
+        if self.keeps_states or self.adapters.masks:
             self.states_TD = self.model(tokens_1T, attend, positions_1T)[0]
             h_WD = self.states_TD[wanted_W]
         else:
