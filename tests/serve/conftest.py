@@ -111,7 +111,10 @@ def run_server(make_engine: Callable[..., Engine], folder: Path) -> Callable[...
         table = ServeTable(**changes)
         thread = EngineThread(engine, table.max_batch, table.max_waiting)
         template = ChatTemplate.from_folder(folder, engine.tokenizer)
-        app = create_app(Served(thread, engine.tokenizer, template, folder.name, engine.context, adapters=tuple(adapters or ())))
+        served = Served(
+            thread, engine.tokenizer, template, folder.name, engine.context, adapters=engine.adapters.names
+        )
+        app = create_app(served)
         listener = socket.create_server(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
         running = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

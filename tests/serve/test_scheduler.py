@@ -164,6 +164,16 @@ def test_lower_priority_numbers_go_first_and_take_the_place_of_others():
     assert scheduler.running == [urgent, slow[0]], "equals do not displace each other"
 
 
+def test_an_urgent_prompt_waits_for_no_other_to_compute_its_beginning():
+    scheduler, memory = scheduler_over(40, 0), Memory()
+    add(scheduler, (1,) * 60, priority=3)
+    step(scheduler, memory)
+    equal, urgent = add(scheduler, (1,) * 61, priority=3), add(scheduler, (1,) * 62, priority=0)
+    step(scheduler, memory)
+    assert urgent in scheduler.running
+    assert equal in scheduler.waiting
+
+
 def test_the_youngest_gives_way_and_comes_back_first():
     scheduler, memory = scheduler_over(5, 0), Memory()
     old, young = add(scheduler, (1,) * 7, most=12), add(scheduler, (2,) * 3, most=12)

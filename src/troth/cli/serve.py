@@ -31,7 +31,8 @@ def command(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model for clients; the folder's by default.")] = None,
     adapter: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A LoRA adapter to serve too, under a name of its own.")
+        list[str] | None,
+        typer.Option(metavar="NAME=FOLDER", help="A LoRA adapter to serve too, under a name of its own."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -103,7 +104,7 @@ def _facts(engine: Engine, table: ServeTable, listener: socket.socket, model_id:
         "url": f"http://{f'[{host}]' if ':' in host else host}:{port}/v1",
         "model": model_id,
         "device": str(engine.cache.device),
-        "dtype": str(engine.cache.keys.dtype).removeprefix("torch."),
+        "dtype": str(engine.cache.dtype).removeprefix("torch."),
         "adapters": list(engine.adapters.names),
         "context_tokens": engine.context,
         "max_batch": table.max_batch,

@@ -1,6 +1,6 @@
-"""Low-rank adaptation (LoRA, Hu et al., 2106.09685): weights stay, and beside each stands a product of two thin matrices,
-W + alpha / rank * B A. An adapted part is still the part it was, with the same names and weights, so that what casts,
-shards or saves the network goes on as before.
+"""Low-rank adaptation (LoRA, Hu et al., 2106.09685): weights stay, and beside each stands a product of two thin
+matrices, W + alpha / rank * B A. An adapted part is still the part it was, with the same names and weights, so that
+what casts, shards or saves the network goes on as before.
 """
 
 from collections.abc import Iterable

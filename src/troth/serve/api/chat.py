@@ -25,7 +25,9 @@ def chat_router(served: Served) -> APIRouter:
         adapter = served.check_model(body.model)
         name = adapter or served.model_id
         prompt = tuple(_encode(served, body))
-        requests = [Request(prompt, body.params(choice), priority=body.priority, adapter=adapter) for choice in range(body.n)]
+        requests = [
+            Request(prompt, body.params(choice), priority=body.priority, adapter=adapter) for choice in range(body.n)
+        ]
         stream = submit(served.engine, requests, "messages")
         counts = Counts(body.n)
         answer_id, created = new_id("chatcmpl"), int(time.time())

@@ -38,7 +38,8 @@ class Served:
             return name
         if name is not None and name != self.model_id:
             known = ", ".join(f"'{known}'" for known in (self.model_id, *self.adapters))
-            raise ApiError(404, f"The model '{name}' does not exist; this server has {known}", "model", "model_not_found")
+            message = f"The model '{name}' does not exist; this server has {known}"
+            raise ApiError(404, message, "model", "model_not_found")
         return None
 
 

@@ -28,7 +28,7 @@ class Adapters:
         self.names = tuple(folders)
         self.masks: dict[str, torch.Tensor] = {}
         weight = model.embed_tokens.weight
-        self._like = weight.dtype, weight.device
+        self._like = weight.device, weight.dtype
         parts: dict[str, dict[str, LoRALinear | LoRAExperts]] = {}
         for name, folder in folders.items():
             with torch.device("meta"):
@@ -40,7 +40,7 @@ class Adapters:
                 assert isinstance(part, LoRALinear | LoRAExperts)
                 for key, parameter in part.named_parameters():
                     if key.startswith("lora_"):
-                        parameter.data = parameter.data.to(*reversed(self._like))
+                        parameter.data = parameter.data.to(*self._like)
                 parts.setdefault(place, {})[name] = part
         for place, adapted in parts.items():
             kind = AdaptedExperts if isinstance(model.get_submodule(place), Experts) else AdaptedLinear
@@ -49,7 +49,7 @@ class Adapters:
     def rows(self, names: Iterable[str | None]) -> None:
         """Say for each row of the pass that follows whose it is, None for the model itself."""
         names = list(names)
-        dtype, device = self._like
+        device, dtype = self._like
         self.masks = {
             name: torch.tensor([[other == name] for other in names], dtype=dtype, device=device)
             for name in self.names

@@ -120,7 +120,8 @@ class Engine:
                 f"{self.cache_tokens}, and one is needed for the answer"
             )
         if request.adapter is not None and request.adapter not in self.adapters.names:
-            raise ValueError(f"adapter {request.adapter} is unknown: there are {', '.join(self.adapters.names) or 'none'}")
+            known = ", ".join(self.adapters.names) or "none"
+            raise ValueError(f"adapter {request.adapter} is unknown: there are {known}")
         for token in (min(request.prompt), max(request.prompt), *request.params.logit_bias):
             if not 0 <= token < size:
                 raise ValueError(f"token {token} is unknown: ids go from 0 to {size - 1}")

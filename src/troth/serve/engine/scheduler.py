@@ -6,6 +6,7 @@ neither waits for the other. Lower `priority` comes first, then who came first; 
 is last gives its blocks back and is computed anew later.
 """
 
+import math
 from bisect import insort
 from dataclasses import dataclass
 
@@ -119,13 +120,13 @@ class Scheduler:
         being_computed = self._being_computed()
         for sequence in self.waiting[: self.max_batch]:
             keys = sequence.keys((len(sequence.tokens) - 1) // self.tables.block_size, self.tables.block_size)
-            if self._soon_known(keys, being_computed):
+            if self._soon_known(sequence, keys, being_computed):
                 continue
             while not self._admit(sequence, keys):
                 if not self.running or self.running[-1].request.priority <= sequence.request.priority:
                     return
                 self._preempt(self.running[-1])
-            being_computed.update(keys[sequence.computed // self.tables.block_size :])
+            _note(being_computed, keys[sequence.computed // self.tables.block_size :], sequence)
 
     def _admit(self, sequence: Sequence, keys: list[bytes]) -> bool:
         """Hold blocks for all tokens of a waiting sequence, sharing those that are known; False where it must wait."""
@@ -146,19 +147,24 @@ class Scheduler:
             sequence.cached_tokens = sequence.computed
         return True
 
-    def _soon_known(self, keys: list[bytes], being_computed: set[bytes]) -> bool:
-        """Whether a prompt in the batch will publish what comes next: waiting is cheaper than repeating it."""
+    def _soon_known(self, sequence: Sequence, keys: list[bytes], being_computed: dict[bytes, float]) -> bool:
+        """Whether a prompt that is as urgent will publish what comes next: waiting is cheaper than repeating it."""
         known = len(self.tables.full.known(keys))
-        return known < len(keys) and keys[known] in being_computed
+        return known < len(keys) and being_computed.get(keys[known], math.inf) <= sequence.request.priority
 
-    def _being_computed(self) -> set[bytes]:
-        """Keys of blocks that prompts in the batch will publish."""
-        keys: set[bytes] = set()
+    def _being_computed(self) -> dict[bytes, float]:
+        """Keys of blocks that prompts in the batch will publish, each with the most urgent priority among these."""
+        found: dict[bytes, float] = {}
         size = self.tables.block_size
         for other in self.running:
             if other.pending > 1:
-                keys.update(other.keys(len(other.tokens) // size, size)[other.computed // size :])
-        return keys
+                _note(found, other.keys(len(other.tokens) // size, size)[other.computed // size :], other)
+        return found
+
+
+def _note(being_computed: dict[bytes, float], keys: list[bytes], sequence: Sequence) -> None:
+    for key in keys:
+        being_computed[key] = min(being_computed.get(key, math.inf), sequence.request.priority)
 
 
 def _order(sequence: Sequence) -> tuple[int, int]:
