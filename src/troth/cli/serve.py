@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import sys
@@ -40,9 +41,25 @@ def command(
     table = read_system(system, changes).serve
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
+    adapters = _folders(adapter or [])
+    if os.environ.get("RANK", "0") != "0":
+        _follow(folder, table, adapters)
+        return
     listener = _listen(table.host if host is None else host, table.port if port is None else port)
     with listener:
-        _serve(folder, table, listener, name or folder.resolve().name, _folders(adapter or []), as_json)
+        _serve(folder, table, listener, name or folder.resolve().name, adapters, as_json)
+
+
+def _follow(folder: Path, table: ServeTable, adapters: dict[str, Path]) -> None:
+    """The part of a rank of torchrun other than the first."""
+    from troth.serve.engine.engine import Engine
+    from troth.serve.engine.ranks import follow, torchrun_ranks
+
+    # The first rank is told to end and finishes what it streams; then it ends the others.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    with torchrun_ranks() as ranks:
+        follow(Engine.from_folder(folder, table, adapters=adapters, ranks=ranks).runner)
 
 
 def _folders(adapters: list[str]) -> dict[str, Path]:
@@ -65,18 +82,20 @@ def _serve(
     from troth.serve.api.app import create_app
     from troth.serve.api.served import Served
     from troth.serve.engine.engine import Engine
+    from troth.serve.engine.ranks import torchrun_ranks
     from troth.serve.engine.thread import EngineThread
 
-    engine = Engine.from_folder(folder, table, adapters=adapters)
-    template = ChatTemplate.from_folder(folder, engine.tokenizer)
-    thread = EngineThread(engine, table.max_batch, table.max_waiting)
-    app = create_app(Served(thread, engine.tokenizer, template, model_id, engine.context, adapters=tuple(adapters)))
-    _show(_facts(engine, table, listener, model_id), as_json)
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=DRAIN_SECONDS)
-    # uvicorn drains, then raises the signal that ended it once more: an asked-for end is no error.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
-    uvicorn.Server(config).run(sockets=[listener])
+    with torchrun_ranks() as ranks:
+        engine = Engine.from_folder(folder, table, adapters=adapters, ranks=ranks)
+        template = ChatTemplate.from_folder(folder, engine.tokenizer)
+        thread = EngineThread(engine, table.max_batch, table.max_waiting)
+        app = create_app(Served(thread, engine.tokenizer, template, model_id, engine.context, adapters=tuple(adapters)))
+        _show(_facts(engine, table, listener, model_id), as_json)
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=DRAIN_SECONDS)
+        # uvicorn drains, then raises the signal that ended it once more: an asked-for end is no error.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:

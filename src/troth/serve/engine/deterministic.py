@@ -50,7 +50,7 @@ class DeterministicRunner:
             full = [rows.get(slot, next(iter(rows.values()))) for slot in range(ROWS)]
             tokens, positions = [row.token for row in full], [row.position for row in full]
             tokens_1R, positions_1R = (torch.tensor([part], device=device) for part in (tokens, positions))
-            self.adapters.rows(row.chunk.sequence.request.adapter for row in full)
+            self.adapters.rows(row.chunk.adapter for row in full)
             h_1RD = self.model(tokens_1R, PassAttention(self.cache, rows), positions_1R)
             self.states_TD[[row.place for row in rows.values()]] = h_1RD[0, list(rows)]
             if found := [(slot, places[row.place]) for slot, row in rows.items() if row.place in places]:

@@ -20,6 +20,7 @@ from troth.serve.engine.deterministic import DeterministicRunner
 from troth.serve.engine.drafts import Drafter, LookupDrafter, MTPDrafter
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.pace import Pace
+from troth.serve.engine.ranks import LeadingRunner, Ranks, split
 from troth.serve.engine.request import EngineStats, Output, Request, SampledToken
 from troth.serve.engine.runner import Runner, TorchRunner
 from troth.serve.engine.sampler import sample
@@ -36,14 +37,14 @@ class Engine:
 
     `end_tokens` are the ids at which a text ends; without them, the tokenizer's end of text and end of turn. `mtp` are
     the modules that guess tokens with serve.speculate="mtp", `adapters` the folders of LoRA adapters by the names that
-    requests call them. Raises ValueError where that is asked for without them,
-    where `cache_tokens` is less than one block, the tokenizer knows more tokens than the model, or an adapter does not
-    fit it.
+    requests call them; with `ranks` each keeps a part of the model, and rank 0 is asked. Raises ValueError where these
+    do not fit the model or each other, `cache_tokens` is less than one block, or the tokenizer knows more tokens than
+    the model.
     """
 
     def __init__(
         self, model: Decoder, tokenizer: Tokenizer, table: ServeTable, end_tokens: Iterable[int] | None = None,
-        mtp: MTP | None = None, adapters: Mapping[str, Path] | None = None,
+        mtp: MTP | None = None, adapters: Mapping[str, Path] | None = None, ranks: Ranks | None = None,
     ):  # fmt: skip
         blocks = table.cache_tokens // BLOCK_SIZE
         if blocks < 1:
@@ -62,9 +63,10 @@ class Engine:
         guesses = table.speculate == "mtp"
         if guesses and mtp is None:
             raise ValueError("serve.speculate='mtp': no mtp/ folder is beside the weights; 'ngram' needs none")
-        self.cache = KVCache(
-            model.config, blocks, sliding, BLOCK_SIZE, weight.dtype, weight.device, extra=int(guesses)
-        )
+        if ranks is not None and (guesses or adapters or table.deterministic):
+            raise ValueError("adapters, serve.speculate='mtp' and serve.deterministic are served by one process only")
+        kept = model.config if ranks is None else split(model, ranks)
+        self.cache = KVCache(kept, blocks, sliding, BLOCK_SIZE, weight.dtype, weight.device, extra=int(guesses))
         self.tables = BlockTables(
             BlockPool(blocks), BlockPool(sliding) if sliding else None, BLOCK_SIZE, model.config.window
         )
@@ -74,7 +76,7 @@ class Engine:
             if table.deterministic
             else TorchRunner(model, self.cache, self.adapters, guesses)
         )
-        self.runner: Runner = runner
+        self.runner: Runner = runner if ranks is None or ranks.rank else LeadingRunner(runner)
         self.drafter: Drafter | None = None
         if table.speculate == "ngram":
             self.drafter = LookupDrafter(table.draft_tokens)
@@ -91,7 +93,7 @@ class Engine:
     @classmethod
     def from_folder(
         cls, folder: Path, table: ServeTable, device: str | None = None, dtype: torch.dtype | None = None,
-        adapters: Mapping[str, Path] | None = None,
+        adapters: Mapping[str, Path] | None = None, ranks: Ranks | None = None,
     ) -> "Engine":  # fmt: skip
         """Load a Hugging Face folder, on a GPU in bfloat16 where there is one, else on the CPU in float32.
 
@@ -106,7 +108,7 @@ class Engine:
         model = load_weights(folder, dtype, device)
         ends = _default_ends(tokenizer) | _configured_ends(folder)
         mtp = load_mtp(folder, dtype, device) if table.speculate == "mtp" else None
-        return cls(model, tokenizer, table, ends, mtp, adapters)
+        return cls(model, tokenizer, table, ends, mtp, adapters, ranks)
 
     def check(self, request: Request) -> None:
         """Raise ValueError where a request can never be served: a prompt empty, too long, or of unknown tokens."""

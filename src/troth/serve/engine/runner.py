@@ -41,7 +41,7 @@ class TorchRunner:
             torch.tensor(part, dtype=torch.long, device=self.cache.device) for part in ([tokens], [positions], wanted)
         )
         attend = self.cache.attend(chunks)
-        self.adapters.rows(chunk.sequence.request.adapter for chunk in chunks for _ in range(chunk.count))
+        self.adapters.rows(chunk.adapter for chunk in chunks for _ in range(chunk.count))
         if self.keeps_states or self.adapters.masks:
             self.states_TD = self.model(tokens_1T, attend, positions_1T)[0]
             h_WD = self.states_TD[wanted_W]

@@ -34,6 +34,11 @@ class Chunk:
         return sequence.tokens[self.start : end] + sequence.drafts[: max(0, end - len(sequence.tokens))]
 
     @property
+    def adapter(self) -> str | None:
+        """The adapter that computes it."""
+        return self.sequence.request.adapter
+
+    @property
     def blocks(self) -> list[int]:
         """The block table for layers that see everything."""
         return self.sequence.blocks
@@ -117,16 +122,22 @@ class Scheduler:
 
     def _admit_all(self) -> None:
         """Move sequences from the queue to the batch while there is room. Nobody overtakes one that lacks room."""
-        being_computed = self._being_computed()
+        being_computed = self._being_computed() if self.waiting else {}
         for sequence in self.waiting[: self.max_batch]:
+            if len(self.running) >= self.max_batch and not self._displaces(sequence):
+                return
             keys = sequence.keys((len(sequence.tokens) - 1) // self.tables.block_size, self.tables.block_size)
             if self._soon_known(sequence, keys, being_computed):
                 continue
             while not self._admit(sequence, keys):
-                if not self.running or self.running[-1].request.priority <= sequence.request.priority:
+                if not self._displaces(sequence):
                     return
                 self._preempt(self.running[-1])
             _note(being_computed, keys[sequence.computed // self.tables.block_size :], sequence)
+
+    def _displaces(self, sequence: Sequence) -> bool:
+        """Whether the last one in the batch is less urgent."""
+        return bool(self.running) and self.running[-1].request.priority > sequence.request.priority
 
     def _admit(self, sequence: Sequence, keys: list[bytes]) -> bool:
         """Hold blocks for all tokens of a waiting sequence, sharing those that are known; False where it must wait."""
