@@ -95,8 +95,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer, confi
 def make_engine(folder: Path) -> Callable[..., Engine]:
     """Engines over the folder; keywords change the [serve] table."""
 
-    def make(**changes: int) -> Engine:
-        return Engine.from_folder(folder, ServeTable(**({"cache_tokens": 8192} | changes)))
+    def make(adapters: dict[str, Path] | None = None, **changes: int) -> Engine:
+        return Engine.from_folder(folder, ServeTable(**({"cache_tokens": 8192} | changes)), adapters=adapters)
 
     return make
 
@@ -106,12 +106,15 @@ def run_server(make_engine: Callable[..., Engine], folder: Path) -> Callable[...
     """Real servers on free ports: `with run_server(max_batch=1) as url`."""
 
     @contextlib.contextmanager
-    def run(**changes: int) -> Iterator[str]:
-        engine = make_engine(**changes)
+    def run(adapters: dict[str, Path] | None = None, **changes: int) -> Iterator[str]:
+        engine = make_engine(adapters, **changes)
         table = ServeTable(**changes)
         thread = EngineThread(engine, table.max_batch, table.max_waiting)
         template = ChatTemplate.from_folder(folder, engine.tokenizer)
-        app = create_app(Served(thread, engine.tokenizer, template, folder.name, engine.context))
+        served = Served(
+            thread, engine.tokenizer, template, folder.name, engine.context, adapters=engine.adapters.names
+        )
+        app = create_app(served)
         listener = socket.create_server(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
         running = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

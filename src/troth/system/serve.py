@@ -10,12 +10,16 @@ from troth.system.table import Table
 class ServeTable(Table):
     """`max_batch` sequences decode together; a step handles at most `max_step_tokens` tokens, and beside sequences that
     decode only so many of prompts that it takes about `max_step_ms`; the cache holds `cache_tokens` tokens over all
-    sequences; at most `max_waiting` requests queue before new ones get a 429. With `deterministic` every sum is made in
-    an order of its own, so that an answer to a seed or at temperature 0 is the same in any company; it is slower.
+    sequences; at most `max_waiting` requests queue before new ones get a 429.
+
+    With `deterministic` no sum depends on the batch, so that an answer is the same in any company; that is slower. With
+    `speculate`, steps check guesses of the next tokens: up to `draft_tokens` that followed the same three tokens before
+    (`ngram`), or one by the model's multi-token prediction (`mtp`).
 
     `weights` are kept as the folder has them (`auto`: on a CPU in bfloat16 only where its library runs), or in the kind
     that is named: 8 and 4 bit take 8.5 and 4.5 bits a weight. `threads` of a CPU: all that the process may use, unless
-    given."""
+    given.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
@@ -27,3 +31,5 @@ class ServeTable(Table):
     deterministic: bool = False
     weights: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto"
     threads: int | None = Field(default=None, gt=0)
+    speculate: Literal["none", "ngram", "mtp"] = "none"
+    draft_tokens: int = Field(default=4, gt=0)

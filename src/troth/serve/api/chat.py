@@ -22,9 +22,12 @@ def chat_router(served: Served) -> APIRouter:
 
     @router.post("/v1/chat/completions", response_model=ChatCompletion)
     async def create(body: ChatRequest, http: HttpRequest) -> Response | ChatCompletion:
-        served.check_model(body.model)
+        adapter = served.check_model(body.model)
+        name = adapter or served.model_id
         prompt = tuple(_encode(served, body))
-        requests = [Request(prompt, body.params(choice)) for choice in range(body.n)]
+        requests = [
+            Request(prompt, body.params(choice), priority=body.priority, adapter=adapter) for choice in range(body.n)
+        ]
         stream = submit(served.engine, requests, "messages")
         counts = Counts(body.n)
         answer_id, created = new_id("chatcmpl"), int(time.time())
@@ -40,7 +43,7 @@ def chat_router(served: Served) -> APIRouter:
                 for index, text in enumerate(await unless_gone(http, gather(stream, requests, counts)))
             ]
             return ChatCompletion(
-                id=answer_id, created=created, model=served.model_id, choices=choices, usage=counts.usage()
+                id=answer_id, created=created, model=name, choices=choices, usage=counts.usage()
             )
 
         with_usage = body.stream_options is not None and body.stream_options.include_usage
@@ -55,7 +58,7 @@ def chat_router(served: Served) -> APIRouter:
                 finish_reason=output.finish_reason if output else None,
             )
             return ChatChunk(
-                id=answer_id, object="chat.completion.chunk", created=created, model=served.model_id,
+                id=answer_id, object="chat.completion.chunk", created=created, model=name,
                 choices=[choice], **usage,
             )  # fmt: skip
 
@@ -69,7 +72,7 @@ def chat_router(served: Served) -> APIRouter:
 
         def closing(counts: Counts) -> ChatChunk:
             return ChatChunk(
-                id=answer_id, object="chat.completion.chunk", created=created, model=served.model_id,
+                id=answer_id, object="chat.completion.chunk", created=created, model=name,
                 choices=[], usage=counts.usage(),
             )  # fmt: skip
 

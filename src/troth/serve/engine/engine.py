@@ -1,7 +1,9 @@
 """The engine's synchronous core: add requests, step, collect what each step gave."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from time import perf_counter
 
@@ -10,13 +12,17 @@ import torch
 from troth.model.decoder import Decoder
 from troth.model.families.configs import read_config
 from troth.model.families.weights import load_weights
+from troth.model.mtp import MTP, load_mtp
 from troth.model.tokenizer import Tokenizer
+from troth.serve.engine.adapters import Adapters
 from troth.serve.engine.block_pool import BlockPool
 from troth.serve.engine.block_tables import BlockTables, sliding_blocks
 from troth.serve.engine.cpu.choose import cpu_runner, stored_dtype
 from troth.serve.engine.deterministic import DeterministicRunner
+from troth.serve.engine.drafts import Drafter, LookupDrafter, MTPDrafter
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.pace import Pace
+from troth.serve.engine.ranks import LeadingRunner, Ranks, split
 from troth.serve.engine.request import EngineStats, Output, Request, SampledToken
 from troth.serve.engine.runner import Runner, TorchRunner
 from troth.serve.engine.sampler import sample
@@ -31,13 +37,17 @@ END_OF_TURN = "<|end|>"
 class Engine:
     """One model, one cache, many requests. Not thread-safe: see `EngineThread`.
 
-    `end_tokens` are the ids at which a text ends; without them, the tokenizer's end of text and end of turn.
-    Raises ValueError where `cache_tokens` is less than one block or the tokenizer knows more tokens than the model.
+    `end_tokens` are the ids at which a text ends; without them, the tokenizer's end of text and end of turn. `mtp` are
+    the modules that guess tokens with serve.speculate="mtp", `adapters` the folders of LoRA adapters by the names that
+    requests call them; with `ranks` each keeps a part of the model, and rank 0 is asked. Raises ValueError where these
+    do not fit the model or each other, `cache_tokens` is less than one block, or the tokenizer knows more tokens than
+    the model.
     """
 
     def __init__(
-        self, model: Decoder, tokenizer: Tokenizer, table: ServeTable, end_tokens: Iterable[int] | None = None
-    ):
+        self, model: Decoder, tokenizer: Tokenizer, table: ServeTable, end_tokens: Iterable[int] | None = None,
+        mtp: MTP | None = None, adapters: Mapping[str, Path] | None = None, ranks: Ranks | None = None,
+    ):  # fmt: skip
         blocks = table.cache_tokens // BLOCK_SIZE
         if blocks < 1:
             raise ValueError(f"serve.cache_tokens={table.cache_tokens}: at least {BLOCK_SIZE} are needed")
@@ -47,32 +57,47 @@ class Engine:
             )
         weight = model.embed_tokens.weight
         self.model = model
-        self.table = table
         self.tokenizer = tokenizer
         self.context = min(model.config.max_position_embeddings, blocks * BLOCK_SIZE)
         sliding = 0
         if model.config.slides:
             sliding = sliding_blocks(blocks, BLOCK_SIZE, model.config.window, table.max_batch, table.max_step_tokens)
-        self.cache = KVCache(model.config, blocks, sliding, BLOCK_SIZE, weight.dtype, weight.device)
+        guesses = table.speculate == "mtp"
+        if guesses and mtp is None:
+            raise ValueError("serve.speculate='mtp': no mtp/ folder is beside the weights; 'ngram' needs none")
+        if ranks is not None and (guesses or adapters or table.deterministic):
+            raise ValueError("adapters, serve.speculate='mtp' and serve.deterministic are served by one process only")
+        kept = model.config if ranks is None else split(model, ranks)
+        self.cache = KVCache(kept, blocks, sliding, BLOCK_SIZE, weight.dtype, weight.device, extra=int(guesses))
         self.tables = BlockTables(
             BlockPool(blocks), BlockPool(sliding) if sliding else None, BLOCK_SIZE, model.config.window
         )
-        self.runner = self._runner()
+        self.adapters = Adapters(model, adapters or {})
+        runner: Runner | None = cpu_runner(model, self.cache, table, alone=not (guesses or adapters or ranks))
+        if runner is None and table.deterministic:
+            runner = DeterministicRunner(model, self.cache, self.adapters)
+        elif runner is None:
+            runner = TorchRunner(model, self.cache, self.adapters, guesses)
+        self.runner = runner if ranks is None or ranks.rank else LeadingRunner(runner)
+        self.drafter: Drafter | None = None
+        if table.speculate == "ngram":
+            self.drafter = LookupDrafter(table.draft_tokens)
+        elif mtp is not None and guesses:
+            assert isinstance(runner, TorchRunner | DeterministicRunner)
+            self.drafter = MTPDrafter(model, mtp, self.cache, runner, tokenizer.vocab_size)
         self.scheduler = Scheduler(
             self.tables, table.max_batch, table.max_step_tokens, Pace(table.max_step_ms / 1000)
         )
         self._sequences: dict[str, Sequence] = {}
         self._end_tokens = frozenset(_default_ends(tokenizer) if end_tokens is None else end_tokens)
         self._special = frozenset(tokenizer.special.values())
-
-    def _runner(self) -> Runner:
-        other = DeterministicRunner if self.table.deterministic else TorchRunner
-        return cpu_runner(self.model, self.cache, self.table) or other(self.model, self.cache)
+        self._drafted = self._accepted = 0
 
     @classmethod
     def from_folder(
-        cls, folder: Path, table: ServeTable, device: str | None = None, dtype: torch.dtype | None = None
-    ) -> "Engine":
+        cls, folder: Path, table: ServeTable, device: str | None = None, dtype: torch.dtype | None = None,
+        adapters: Mapping[str, Path] | None = None, ranks: Ranks | None = None,
+    ) -> "Engine":  # fmt: skip
         """Load a Hugging Face folder, on a GPU where there is one; `dtype` goes before serve.weights.
 
         Raises ValueError naming the folder, file, key or tensor that is missing or wrong.
@@ -87,7 +112,8 @@ class Engine:
         tokenizer = Tokenizer.load(folder)
         model = load_weights(folder, dtype, device)
         ends = _default_ends(tokenizer) | _configured_ends(folder)
-        return cls(model, tokenizer, table, ends)
+        mtp = load_mtp(folder, dtype, device) if table.speculate == "mtp" else None
+        return cls(model, tokenizer, table, ends, mtp, adapters, ranks)
 
     def check(self, request: Request) -> None:
         """Raise ValueError where a request can never be served: a prompt empty, too long, or of unknown tokens."""
@@ -100,6 +126,9 @@ class Engine:
                 f"{self.model.config.max_position_embeddings} positions, the cache "
                 f"{self.cache_tokens}, and one is needed for the answer"
             )
+        if request.adapter is not None and request.adapter not in self.adapters.names:
+            known = ", ".join(self.adapters.names) or "none"
+            raise ValueError(f"adapter {request.adapter} is unknown: there are {known}")
         for token in (min(request.prompt), max(request.prompt), *request.params.logit_bias):
             if not 0 <= token < size:
                 raise ValueError(f"token {token} is unknown: ids go from 0 to {size - 1}")
@@ -139,8 +168,9 @@ class Engine:
         """Counts of this moment."""
         scheduler, pool = self.scheduler, self.tables.full
         return EngineStats(
-            len(scheduler.running), len(scheduler.waiting), pool.blocks, pool.free, scheduler.preemptions
-        )
+            len(scheduler.running), len(scheduler.waiting), pool.blocks, pool.free, scheduler.preemptions,
+            self._drafted, self._accepted,
+        )  # fmt: skip
 
     @torch.inference_mode()
     def step(self) -> list[Output]:
@@ -158,12 +188,14 @@ class Engine:
             wanted += range(row - chunk.samples, row)
         # Rows of the embedding beyond the tokenizer have no text.
         logits_WV = self.runner.run(chunks, wanted)[:, : self.tokenizer.vocab_size]
-        outputs = self._draw(chunks, logits_WV)
-        for chunk in chunks:
-            self.scheduler.computed(chunk, chunk.count)
-        for output in outputs:
-            if output.finish_reason is not None:
-                self.cancel(output.request_id)
+        outputs, right = self._draw(chunks, logits_WV)
+        finished = [output.request_id for output in outputs if output.finish_reason is not None]
+        if self.drafter is not None:
+            self._draft(self.drafter, chunks, right, finished)
+        for chunk, count in zip(chunks, right, strict=True):
+            self.scheduler.computed(chunk, count)
+        for request_id in finished:
+            self.cancel(request_id)
         if wanted:  # Without, a GPU may still be at work.
             self.scheduler.pace.observe(prompt_tokens, decoding, perf_counter() - began)
         return outputs
@@ -180,16 +212,51 @@ class Engine:
                         open_ids.remove(output.request_id)
         return list(collected.values())
 
-    def forget_prefixes(self) -> None:
-        """Share nothing computed so far with later requests; to be called when weights change, between requests."""
-        self.tables.forget()
-        self.runner = self._runner()
+    def _draw(self, chunks: list[Chunk], logits_WV: torch.Tensor) -> tuple[list[Output], list[int]]:
+        """Draw the next token of each chunk that samples, and so on behind its drafts while they are what was drawn.
 
-    def _draw(self, chunks: list[Chunk], logits_WV: torch.Tensor) -> list[Output]:
-        """Draw the next token of each sequence whose chunk reached its last one."""
-        sequences = [chunk.sequence for chunk in chunks if chunk.samples]
-        sampled = sample(logits_WV, sequences) if sequences else []
-        return [self._advance(sequence, token) for sequence, token in zip(sequences, sampled, strict=True)]
+        Returns the outputs, and of each chunk how many of its tokens are right: all but drafts that were not drawn.
+        """
+        outputs: list[Output] = []
+        right = [chunk.count - max(0, chunk.samples - 1) for chunk in chunks]
+        firsts = [0, *accumulate(chunk.samples for chunk in chunks)]
+        drawing = [number for number, chunk in enumerate(chunks) if chunk.samples]
+        place = 0
+        while drawing:
+            rows = [firsts[number] + place for number in drawing]
+            logits_SV = logits_WV if len(rows) == len(logits_WV) else logits_WV[rows]
+            going_on = []
+            sampled = sample(logits_SV, [chunks[number].sequence for number in drawing])
+            for number, token in zip(drawing, sampled, strict=True):
+                chunk = chunks[number]
+                outputs.append(self._advance(chunk.sequence, token))
+                if place + 1 < chunk.samples:
+                    self._drafted += 1
+                    if token.id == chunk.sequence.drafts[place]:
+                        self._accepted += 1
+                        right[number] += 1
+                        if outputs[-1].finish_reason is None:
+                            going_on.append(number)
+            drawing = going_on
+            place += 1
+        return outputs, right
+
+    def _draft(self, drafter: Drafter, chunks: list[Chunk], right: list[int], finished: list[str]) -> None:
+        """Guess what follows, for the next step to check."""
+        certain: list[Chunk] = []
+        places: list[int] = []
+        place = 0
+        for chunk, count in zip(chunks, right, strict=True):
+            if chunk.sequence.request.id not in finished:
+                certain.append(replace(chunk, count=count))
+                places += range(place, place + count)
+            place += chunk.count
+        if not certain:
+            return
+        for chunk, drafts in zip(certain, drafter.draft(certain, places), strict=True):
+            sequence = chunk.sequence
+            # The last token is never computed: nothing follows it.
+            sequence.drafts = drafts[: sequence.most_tokens - len(sequence.tokens) - 1] if chunk.samples else []
 
     def _advance(self, sequence: Sequence, token: SampledToken) -> Output:
         data = b"" if token.id in self._special else self.tokenizer.decode_bytes([token.id])

@@ -25,14 +25,17 @@ def stored_dtype(config: ModelConfig, dtype: str, table: ServeTable, device: str
     return torch.bfloat16
 
 
-def cpu_runner(model: Decoder, cache: KVCache, table: ServeTable) -> CpuRunner | None:
-    """The library's runner; None where it cannot run the network, which is then rounded to the bits asked for."""
+def cpu_runner(model: Decoder, cache: KVCache, table: ServeTable, alone: bool) -> CpuRunner | None:
+    """The library's runner; None where it cannot run the network, or not `alone`: with adapters, guesses of the model's
+    own or other ranks. The weights are then rounded to the bits asked for."""
     weight = model.embed_tokens.weight
     plain: WeightKind = "float32" if weight.dtype == torch.float32 else "bfloat16"
     kind = plain if table.weights == "auto" else table.weights
     reason = why_not(model.config) if weight.device.type == "cpu" else f"the device is {weight.device}"
+    if not alone:
+        reason = "adapters, guesses by the model or several ranks"
     if reason is None and weight.dtype in (torch.float32, torch.bfloat16):
-        most_rows = table.max_step_tokens + table.max_batch
+        most_rows = table.max_step_tokens + table.max_batch * (1 + table.draft_tokens)
         return CpuRunner(model, cache, kind, most_rows, table.threads or len(os.sched_getaffinity(0)))
     if kind in ("int8", "int4"):
         log.warning("weights are rounded to %s but keep the memory of %s: %s", kind, plain, reason)
