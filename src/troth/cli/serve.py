@@ -53,7 +53,7 @@ def _serve(folder: Path, table: ServeTable, listener: socket.socket, model_id: s
     engine = Engine.from_folder(folder, table)
     template = ChatTemplate.from_folder(folder, engine.tokenizer)
     thread = EngineThread(engine, table.max_batch, table.max_waiting)
-    app = create_app(Served(thread, engine.tokenizer, template, model_id, engine.context))
+    app = create_app(Served(thread, engine.tokenizer, template, model_id, engine.context), table)
     _show(_facts(engine, table, listener, model_id), as_json)
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=DRAIN_SECONDS)
     # uvicorn drains, then raises the signal that ended it once more: an asked-for end is no error.

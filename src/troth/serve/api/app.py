@@ -12,9 +12,10 @@ from troth.serve.api.completions import completion_router
 from troth.serve.api.errors import add_error_handlers
 from troth.serve.api.responses import Model, ModelList
 from troth.serve.api.served import Served
+from troth.system.serve import ServeTable
 
 
-def create_app(served: Served) -> FastAPI:
+def create_app(served: Served, table: ServeTable) -> FastAPI:
     """An ASGI application that serves one model; /docs describes it."""
 
     @asynccontextmanager
