@@ -8,6 +8,7 @@ from llm_comply.config import ComplianceConfig
 from llm_comply.result import TestStatus
 from llm_comply.runner import TestRunner
 from llm_comply.schema import SpecLoader
+from llm_comply.tests.open_responses import OPEN_RESPONSES_TESTS
 from llm_comply.tests.openai_chat import OPENAI_CHAT_TESTS
 
 SPECS = Path(llm_comply.__file__).parent / "specs"
@@ -22,6 +23,10 @@ def failures(url: str, cases: list, spec: str) -> dict[str, list[str]]:
     return {result.id: result.errors for result in suite.results if result.status is TestStatus.FAILED}
 
 
-@pytest.mark.parametrize(("cases", "spec"), [(OPENAI_CHAT_TESTS, "openai_chat.json")], ids=["chat"])
+@pytest.mark.parametrize(("cases", "spec"), 
+    [(OPENAI_CHAT_TESTS, "openai_chat.json"), (OPEN_RESPONSES_TESTS, "openresponses.json")],
+    ids=["chat", "responses"],
+)
 def test_all_checks_pass_but_those_with_pictures(talking: str, cases: list, spec: str):
-    assert failures(talking, cases, spec).keys() <= PICTURES
+    failed = failures(talking, cases, spec)
+    assert failed.keys() <= PICTURES, failed

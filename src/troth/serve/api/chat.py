@@ -13,7 +13,7 @@ from troth.serve.api.chat_schema import ChatRequest
 from troth.serve.api.errors import ApiError
 from troth.serve.api.logprobs import TokenTexts, chat_logprobs
 from troth.serve.api.question import prompt
-from troth.serve.api.reading import Arguments, Call, Content, Part, Reading, Reasoning
+from troth.serve.api.reading import Part, Reading
 from troth.serve.api.responses import (
     CalledFunction,
     ChatChoice,
@@ -64,13 +64,14 @@ def chat_router(served: Served) -> APIRouter:
 
 
 def _message(reading: Reading) -> ChatMessage:
-    given: dict[str, Any] = {"role": "assistant", "content": reading.content, "refusal": None, "annotations": []}
-    if reading.reasoning:
-        given["reasoning_content"] = reading.reasoning
+    content, reasoning = reading.text("content"), reading.text("reasoning")
+    given: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None, "annotations": []}
+    if reasoning:
+        given["reasoning_content"] = reasoning
     if reading.called:
-        given["content"] = reading.content or None
+        given["content"] = content or None
         given["tool_calls"] = [
-            ToolCall(id=call.id, type="function", function=CalledFunction(name=call.name, arguments=call.arguments))
+            ToolCall(id=call.call_id, type="function", function=CalledFunction(name=call.name, arguments=call.text))
             for call in reading.called
         ]
     return ChatMessage(**given)
@@ -95,7 +96,7 @@ class _ChatEvents:
             yield self._chunk(index, Delta(role="assistant", content=""))
 
     def show(self, index: int, output: Output, parts: list[Part]) -> Iterator[ChatChunk]:
-        deltas = [_delta(part) for part in parts]
+        deltas = [_delta(self._readings[index], part) for part in parts]
         if not deltas and (output.finish_reason or self._logprobs):
             deltas = [Delta()]
         for place, delta in enumerate(deltas, 1):
@@ -119,14 +120,14 @@ class _ChatEvents:
         return ChatChunk(**self._base, choices=[choice])
 
 
-def _delta(part: Part) -> Delta:
-    match part:
-        case Reasoning(text):
-            return Delta(reasoning_content=text)
-        case Content(text):
-            return Delta(content=text)
-        case Call(index, call_id, name):
-            function = FunctionDelta(name=name, arguments="")
-            return Delta(tool_calls=[ToolCallDelta(index=index, id=call_id, type="function", function=function)])
-        case Arguments(index, text):
-            return Delta(tool_calls=[ToolCallDelta(index=index, function=FunctionDelta(arguments=text))])
+def _delta(reading: Reading, part: Part) -> Delta:
+    block = part.block
+    if block.kind == "reasoning":
+        return Delta(reasoning_content=part.text)
+    if block.kind == "content":
+        return Delta(content=part.text)
+    place = reading.called.index(block)
+    if part.begins:
+        function = FunctionDelta(name=block.name, arguments=part.text)
+        return Delta(tool_calls=[ToolCallDelta(index=place, id=block.call_id, type="function", function=function)])
+    return Delta(tool_calls=[ToolCallDelta(index=place, function=FunctionDelta(arguments=part.text))])

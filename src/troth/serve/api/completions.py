@@ -43,7 +43,7 @@ def completion_router(served: Served) -> APIRouter:
         choices = [
             CompletionChoice(
                 index=index,
-                text=reading.content,
+                text=reading.text("content"),
                 logprobs=completion_logprobs(reading.tokens, texts, 0),
                 finish_reason=reading.last and reading.last.finish_reason,
             )

@@ -12,47 +12,27 @@ from troth.serve.engine.text_stream import overlap
 _NAME = re.compile(r'"([^"]*)"' + re.escape(form.CALL_ARGUMENTS))
 
 
-@dataclass(frozen=True)
-class Reasoning:
-    """More of the reasoning."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Content:
-    """More of what is said."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Call:
-    """A call begins: the `index`-th of its answer."""
-
-    index: int
-    id: str
-    name: str
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """More of the arguments of a call, JSON text."""
-
-    index: int
-    text: str
-
-
-Part = Reasoning | Content | Call | Arguments
+Kind = Literal["reasoning", "content", "call"]
 
 
 @dataclass
-class Called:
-    """A call as far as it has come."""
+class Block:
+    """A stretch of one kind as far as it has come, the `index`-th of its answer; `text` of a call is its arguments."""
 
-    id: str
-    name: str
-    arguments: str = ""
+    kind: Kind
+    index: int
+    text: str = ""
+    call_id: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """More text of a block, and whether it begins by it."""
+
+    block: Block
+    text: str
+    begins: bool
 
 
 @dataclass
@@ -66,9 +46,7 @@ class Reading:
     reasons: bool = False
     inside: bool = False
     calls: bool = False
-    reasoning: str = ""
-    content: str = ""
-    called: list[Called] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
     tokens: list[SampledToken] = field(default_factory=list)
     reasoning_tokens: int = 0
     last: Output | None = None
@@ -101,17 +79,28 @@ class Reading:
     def finish_reason(self) -> FinishReason | Literal["tool_calls"]:
         """OpenAI's word for why the answer has ended."""
         reason = (self.last and self.last.finish_reason) or "stop"
-        return "tool_calls" if self.called and reason == "stop" else reason
+        return "tool_calls" if reason == "stop" and self.called else reason
 
-    def _reason(self, text: str) -> None:
-        if text:
-            self.reasoning += text
-            self._parts.append(Reasoning(text))
+    @property
+    def called(self) -> list[Block]:
+        """The calls."""
+        return [block for block in self.blocks if block.kind == "call"]
 
-    def _say(self, text: str) -> None:
+    def text(self, kind: Kind) -> str:
+        """All text of one kind."""
+        return "".join(block.text for block in self.blocks if block.kind == kind)
+
+    def _begin(self, kind: Kind, **of_call: str) -> Block:
+        block = Block(kind, len(self.blocks), **of_call)
+        self.blocks.append(block)
+        return block
+
+    def _add(self, kind: Kind, text: str) -> None:
         if text:
-            self.content += text
-            self._parts.append(Content(text))
+            begins = kind != "call" and not (self.blocks and self.blocks[-1].kind == kind)
+            block = self._begin(kind) if begins else self.blocks[-1]
+            block.text += text
+            self._parts.append(Part(block, text, begins))
 
     # What each state does with the text held, which it takes from the front.
 
@@ -124,15 +113,15 @@ class Reading:
             self._state = self._in_content
 
     def _in_reasoning(self) -> None:
-        if not self.reasoning:
+        if not self.blocks:
             self._held = self._held.lstrip("\n")
         before, end, after = self._held.partition(form.THOUGHT)
         if end:
-            self._reason(before.rstrip("\n"))
+            self._add("reasoning", before.rstrip("\n"))
             self._held = after
             self._state = self._behind_reasoning
         else:
-            self._reason(self._shown(form.THOUGHT))
+            self._add("reasoning", self._shown(form.THOUGHT))
 
     def _behind_reasoning(self) -> None:
         self._held = self._held.lstrip("\n")
@@ -142,20 +131,19 @@ class Reading:
     def _in_content(self) -> None:
         before, begins, after = self._held.partition(form.CALL_NAME) if self.calls else (self._held, "", "")
         if begins:
-            self._say(before.removesuffix("\n"))
+            self._add("content", before.removesuffix("\n"))
             self._held = after
             self._state = self._in_name
         elif self.calls:
-            self._say(self._shown(form.CALL_NAME))
+            self._add("content", self._shown(form.CALL_NAME))
         else:
-            self._say(before)
+            self._add("content", before)
             self._held = ""
 
     def _in_name(self) -> None:
         if found := _NAME.match(self._held):
-            call = Call(len(self.called), f"call_{uuid.uuid4().hex[:24]}", found[1])
-            self.called.append(Called(call.id, call.name))
-            self._parts.append(call)
+            call = self._begin("call", call_id=f"call_{uuid.uuid4().hex[:24]}", name=found[1])
+            self._parts.append(Part(call, "", True))
             self._held = self._held[found.end() :]
             self._object = _Object()
             self._state = self._in_arguments
@@ -163,9 +151,7 @@ class Reading:
     def _in_arguments(self) -> None:
         text = self._held[: self._object.read(self._held)]
         self._held = self._held[len(text) :]
-        if text:
-            self.called[-1].arguments += text
-            self._parts.append(Arguments(len(self.called) - 1, text))
+        self._add("call", text)
         if self._object.ended:
             self._state = self._behind_arguments
 
@@ -178,9 +164,9 @@ class Reading:
         """Give what was held back, now that nothing follows."""
         text, self._held = self._held, ""
         if self._state == self._in_reasoning:
-            self._reason(text.rstrip("\n"))
+            self._add("reasoning", text.rstrip("\n"))
         elif self._state in (self._at_start, self._in_content):
-            self._say(text)
+            self._add("content", text)
 
     def _shown(self, mark: str) -> str:
         """Take what is held, but for an end that may become the mark or a line break before it."""
