@@ -8,6 +8,7 @@ from llm_comply.config import ComplianceConfig
 from llm_comply.result import TestStatus
 from llm_comply.runner import TestRunner
 from llm_comply.schema import SpecLoader
+from llm_comply.tests.anthropic import ANTHROPIC_TESTS
 from llm_comply.tests.open_responses import OPEN_RESPONSES_TESTS
 from llm_comply.tests.openai_chat import OPENAI_CHAT_TESTS
 
@@ -24,8 +25,12 @@ def failures(url: str, cases: list, spec: str) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize(("cases", "spec"), 
-    [(OPENAI_CHAT_TESTS, "openai_chat.json"), (OPEN_RESPONSES_TESTS, "openresponses.json")],
-    ids=["chat", "responses"],
+    [
+        (OPENAI_CHAT_TESTS, "openai_chat.json"),
+        (OPEN_RESPONSES_TESTS, "openresponses.json"),
+        (ANTHROPIC_TESTS, "anthropic.json"),
+    ],
+    ids=["chat", "responses", "messages"],
 )
 def test_all_checks_pass_but_those_with_pictures(talking: str, cases: list, spec: str):
     failed = failures(talking, cases, spec)

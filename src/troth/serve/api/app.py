@@ -10,6 +10,7 @@ import troth
 from troth.serve.api.chat import chat_router
 from troth.serve.api.completions import completion_router
 from troth.serve.api.errors import add_error_handlers
+from troth.serve.api.messages import message_router
 from troth.serve.api.open_responses import response_router
 from troth.serve.api.response_store import ResponseStore
 from troth.serve.api.responses import Model, ModelList
@@ -33,6 +34,7 @@ def create_app(served: Served, table: ServeTable) -> FastAPI:
     app.include_router(chat_router(served))
     app.include_router(completion_router(served))
     app.include_router(response_router(served, store))
+    app.include_router(message_router(served))
     model = Model(id=served.model_id, created=served.created, max_model_len=served.context)
 
     @app.get("/v1/models")
