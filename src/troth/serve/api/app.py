@@ -20,7 +20,6 @@ from troth.system.serve import ServeTable
 
 def create_app(served: Served, table: ServeTable) -> FastAPI:
     """An ASGI application that serves one model; /docs describes it."""
-
     store = ResponseStore(table.response_store, table.stored_responses, table.stored_days)
 
     @asynccontextmanager

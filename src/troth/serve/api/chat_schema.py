@@ -129,6 +129,15 @@ class SchemaFormat(Body):
     json_schema: JsonSchema
 
 
+class ReasoningOptions(Body):
+    """How much to reason: by a word, or at most so many tokens. Reasoning is given in full, so `summary` changes
+    nothing."""
+
+    effort: Effort | None = None
+    max_tokens: int | None = Field(default=None, ge=1)
+    summary: Literal["auto", "concise", "detailed"] | None = None
+
+
 class ChatRequest(Sampling):
     """POST /v1/chat/completions."""
 
@@ -137,6 +146,7 @@ class ChatRequest(Sampling):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
     reasoning_effort: Effort | None = None
+    reasoning: ReasoningOptions | None = None
     response_format: Annotated[AnyFormat | SchemaFormat, Field(discriminator="type")] | None = None
     tools: list[FunctionTool] | None = None
     tool_choice: Literal["none", "auto", "required"] | ChosenFunction | None = None
@@ -177,6 +187,7 @@ class ChatRequest(Sampling):
     def question(self) -> Question:
         """What is asked."""
         choice = self.tool_choice
+        reasoning = self.reasoning or ReasoningOptions()
         return Question(
             messages=[message.for_template() for message in self.messages],
             param="messages",
@@ -184,7 +195,8 @@ class ChatRequest(Sampling):
             choice=choice.function.name if isinstance(choice, ChosenFunction) else choice or "auto",
             several=self.parallel_tool_calls is not False,
             value=self._value(),
-            effort=self.reasoning_effort,
+            effort=self.reasoning_effort or reasoning.effort,
+            budget=reasoning.max_tokens,
         )
 
     def _tools(self) -> list[Tool]:

@@ -63,7 +63,7 @@ class _MessageEvents:
         return self._base | self._end() | {"content": [_block(block) for block in blocks], "usage": self._usage()}
 
     def opening(self) -> Iterator[dict[str, Any]]:
-        begun = {"content": [], "stop_reason": None, "stop_sequence": None, "usage": self._usage()}
+        begun: dict[str, Any] = {"content": [], "stop_reason": None, "stop_sequence": None, "usage": self._usage()}
         yield {"type": "message_start", "message": self._base | begun}
 
     def show(self, index: int, output: Output, parts: list[Part]) -> Iterator[dict[str, Any]]:

@@ -128,8 +128,8 @@ class CountRequest(Body):
 
     model: str
     messages: list[Message] = Field(min_length=1)
-    system: Annotated[list[TextBlock], BeforeValidator(_list_of_text)] = []
-    tools: list[Tool] = []
+    system: Annotated[list[TextBlock], BeforeValidator(_list_of_text)] = Field(default=[])
+    tools: list[Tool] = Field(default=[])
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
@@ -146,11 +146,14 @@ class CountRequest(Body):
         system = "\n\n".join(block.text for block in self.system)
         choice, thinking, output = self.tool_choice, self.thinking, self.output_config
         words = {"auto": "auto", "any": "required", "none": "none"}
-        value = output and output.format and Json(
-            name="output_config.format.schema", schema_text=json.dumps(output.format.schema_), strict=True
-        )
-        asked = output.effort if output else None
-        effort = "xhigh" if asked == "max" else asked
+        value = None
+        if output is not None and output.format is not None:
+            text = json.dumps(output.format.schema_)
+            value = Json(name="output_config.format.schema", schema_text=text, strict=True)
+        effort = "none"
+        if thinking is not None and thinking.type != "disabled":
+            asked = (output.effort if output else None) or "high"
+            effort = "xhigh" if asked == "max" else asked
         return Question(
             messages=([{"role": "system", "content": system}] if system else [])
             + [turn for message in self.messages for turn in _turns(message)],
@@ -161,9 +164,9 @@ class CountRequest(Body):
             ),
             choice="auto" if choice is None else choice.name or words[choice.type],
             several=not (choice and choice.disable_parallel_tool_use),
-            value=value or None,
-            effort="none" if thinking is None or thinking.type == "disabled" else effort or "high",
-            budget=thinking and thinking.budget_tokens,
+            value=value,
+            effort=effort,
+            budget=thinking.budget_tokens if thinking is not None else None,
         )
 
 

@@ -96,5 +96,5 @@ def _listed(item: dict[str, Any]) -> dict[str, Any]:
     if item["type"] != "message" or not isinstance(item["content"], str):
         return item
     kind = "output_text" if item["role"] == "assistant" else "input_text"
-    text = {"type": kind, "text": item["content"]} | ({"annotations": []} if kind == "output_text" else {})
-    return item | {"status": "completed", "content": [text]}
+    annotations: dict[str, Any] = {"annotations": []} if kind == "output_text" else {}
+    return item | {"status": "completed", "content": [{"type": kind, "text": item["content"], **annotations}]}

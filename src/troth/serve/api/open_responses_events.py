@@ -4,10 +4,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from pydantic import BaseModel
+
 from troth.serve.api.answers import usage
 from troth.serve.api.errors import ApiError
 from troth.serve.api.logprobs import TokenTexts, chat_logprobs
-from troth.serve.api.open_responses_schema import AllowedTools, ResponseRequest
+from troth.serve.api.open_responses_schema import ResponseRequest
 from troth.serve.api.reading import Block, Part, Reading
 from troth.serve.api.responses import Usage
 from troth.serve.engine.request import Output
@@ -156,9 +158,7 @@ def _settings(body: ResponseRequest) -> dict[str, Any]:
     """What was asked for, with the defaults of what was not."""
     text, reasoning, choice = body.text, body.reasoning, body.tool_choice
     form = {"type": "text"} if text is None else text.format.model_dump(by_alias=True)
-    chosen = choice.model_dump() if choice is not None and not isinstance(choice, str) else choice or "auto"
-    if isinstance(choice, AllowedTools):
-        chosen["tools"] = [{"type": "function", "name": tool.name} for tool in choice.tools]
+    chosen = choice.model_dump() if isinstance(choice, BaseModel) else choice or "auto"
     return {
         "previous_response_id": body.previous_response_id, "instructions": body.instructions,
         "tools": [given.model_dump() | {"strict": given.strict is not False} for given in body.tools or ()],

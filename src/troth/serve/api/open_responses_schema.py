@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
-from troth.serve.api.chat_schema import ANY_OBJECT, AnyFormat, Effort, Name
+from troth.serve.api.chat_schema import ANY_OBJECT, AnyFormat, Name, ReasoningOptions
 from troth.serve.api.question import Question, Tool, call_message, tool
 from troth.serve.api.schema import Body
 from troth.serve.engine.sampling_params import MOST_LOGPROBS, Json, SamplingParams
@@ -44,7 +44,7 @@ class ReasoningItem(Item):
     """Reasoning before the answer that follows."""
 
     type: Literal["reasoning"]
-    summary: list[TextContent] = []
+    summary: list[TextContent] = Field(default=[])
     content: list[TextContent] | None = None
     encrypted_content: None = None
 
@@ -120,13 +120,6 @@ class TextOptions(Body):
     verbosity: Literal["low", "medium", "high"] | None = None
 
 
-class ReasoningOptions(Body):
-    """How much to reason. Reasoning is given in full, so `summary` changes nothing."""
-
-    effort: Effort | None = None
-    summary: Literal["auto", "concise", "detailed"] | None = None
-
-
 class StreamOptions(Body):
     """Changes nothing."""
 
@@ -189,7 +182,7 @@ class ResponseRequest(Body):
     def question(self, earlier: Iterable[dict[str, Any]]) -> Question:
         """What is asked, behind items of earlier responses."""
         system = [{"role": "system", "content": self.instructions}] if self.instructions else []
-        choice = self.tool_choice
+        choice, reasoning = self.tool_choice, self.reasoning or ReasoningOptions()
         tools = list(self._tools())
         if isinstance(choice, AllowedTools):
             allowed = {chosen.name for chosen in choice.tools}
@@ -201,7 +194,8 @@ class ResponseRequest(Body):
             choice=choice.name if isinstance(choice, ChosenFunction) else choice or "auto",
             several=self.parallel_tool_calls is not False,
             value=self._value(),
-            effort=self.reasoning and self.reasoning.effort,
+            effort=reasoning.effort,
+            budget=reasoning.max_tokens,
         )
 
     def _tools(self) -> Iterable[Tool]:
@@ -210,7 +204,7 @@ class ResponseRequest(Body):
             yield tool(f"tools[{i}].parameters", given.name, given.description, given.parameters, strict)
 
     def _value(self) -> Json | None:
-        given = self.text and self.text.format
+        given = self.text.format if self.text is not None else None
         if isinstance(given, SchemaFormat):
             text = json.dumps(given.schema_)
             return Json(name="text.format.schema", schema_text=text, strict=bool(given.strict))

@@ -4,7 +4,7 @@ Fields that clients commonly send and that change nothing here are accepted; tho
 answer and cannot are refused, rather than ignored.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 

@@ -60,7 +60,9 @@ class SamplingParams(BaseModel):
     means as many as the context holds. `logprobs` asks for the log-probability of each token and that many
     alternatives, taken from the model's own distribution (before temperature, penalties and filters). `stop` strings
     end the text and are no part of it; `ignore_eos` goes on past the end-of-text token. The same `seed` draws the same
-    random numbers whatever else is in the batch. With a `grammar` the text ends where that is complete. Raises pydantic's ValidationError (a ValueError) out of range.
+    random numbers whatever else is in the batch. With a `grammar` the text ends where that is complete.
+
+    Raises pydantic's ValidationError (a ValueError) out of range.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
