@@ -26,7 +26,7 @@ def comply(
     # Reasoning is checked only of models with such names.
     model = tmp_path_factory.mktemp("models") / "o1-and-claude-4"
     model.symlink_to(talker)
-    with run_server(model, max_step_tokens=256) as url:
+    with run_server(model, max_step_tokens=256, cache_tokens=512) as url:
         yield ComplianceConfig(base_url=f"{url}/v1", api_key="none", model=model.name)
 
 

@@ -141,6 +141,7 @@ class ReasoningOptions(Body):
 class ChatRequest(Sampling):
     """POST /v1/chat/completions."""
 
+    model: str
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     logprobs: bool | None = None

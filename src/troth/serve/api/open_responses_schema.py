@@ -130,7 +130,7 @@ class ResponseRequest(Body):
     """POST /v1/responses."""
 
     model: str
-    input: str | list[InputItem]
+    input: str | Annotated[list[InputItem], Field(min_length=1)]
     instructions: str | None = None
     previous_response_id: str | None = None
     store: bool | None = True

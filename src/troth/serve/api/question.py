@@ -99,7 +99,8 @@ async def prompt(served: Served, question: Question, max_tokens: int | None) -> 
             ids += served.tokenizer.encode_special(form.THINK + "\n")
             begun = True
         if begun:
-            reasoning = form.reasoning(_budget(question, max_tokens or served.context - len(ids)))
+            room = served.context - len(ids)
+            reasoning = form.reasoning(_budget(question, min(max_tokens or room, room)))
     if grammar is not None:
         try:
             await served.engine.prepare(SamplingParams(grammar=grammar))

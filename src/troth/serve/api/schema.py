@@ -30,7 +30,7 @@ class StreamOptions(Body):
 class Sampling(Body):
     """What chat and plain completions share. `top_k`, `min_p` and `ignore_eos` are extensions that others have too."""
 
-    model: str
+    model: str | None = None
     n: int = Field(default=1, ge=1, le=_MOST_CHOICES)
     stream: bool = False
     stream_options: StreamOptions | None = None

@@ -2,6 +2,8 @@
 
 import json
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,23 +19,43 @@ if TYPE_CHECKING:
 
 CACHE_BYTES = 64 * 2**20
 MOST_SCHEMA_CHARACTERS = 200_000
+# In strings of limited length XGrammar allows control characters, which JSON does not, and no escapes.
+_LIMITED_CHARACTER = r'([^\"\\\r\n])'
+_JSON_CHARACTER = r'([^\0-\x1f\"\\]) | ("\\" basic_escape)'
 
 
 class Grammars:
-    """Compiles grammars, from any thread; what was used last stays compiled, within CACHE_BYTES."""
+    """Compiles grammars, from any thread; those used last stay compiled, as long as they fit into `cache_bytes`."""
 
-    def __init__(self, tokenizer: Tokenizer, end_tokens: Iterable[int]):
+    def __init__(self, tokenizer: Tokenizer, end_tokens: Iterable[int], cache_bytes: int = CACHE_BYTES):
         self._tokenizer = tokenizer
         self._end_tokens = sorted(end_tokens)
+        self._cache_bytes = cache_bytes
+        self._compiled: OrderedDict[Grammar, CompiledGrammar] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def cached_bytes(self) -> int:
+        """Memory of what is compiled."""
+        return sum(compiled.memory_size_bytes for compiled in self._compiled.values())
 
     def compile(self, grammar: Grammar) -> "CompiledGrammar":
         """Raises ValueError naming the part that is no schema, or one that cannot be matched."""
+        with self._lock:
+            if grammar in self._compiled:
+                self._compiled.move_to_end(grammar)
+                return self._compiled[grammar]
         text = json.dumps({"type": "structural_tag", "format": _format(grammar)})
         try:
-            return self._compiler.compile_structural_tag(text)
+            compiled = self._compiler.compile_structural_tag(text)
         except RuntimeError as error:
             name = grammar.value.name if grammar.value else grammar.tags[0].value.name
             raise ValueError(f"{name}: {_reason(error)}") from error
+        with self._lock:
+            self._compiled[grammar] = compiled
+            while len(self._compiled) > 1 and self.cached_bytes > self._cache_bytes:
+                self._compiled.popitem(last=False)
+        return compiled
 
     def matcher(self, grammar: Grammar) -> "Matcher":
         """A matcher at the beginning of a text."""
@@ -52,7 +74,7 @@ class Grammars:
         info = TokenizerInfo(
             vocabulary, VocabType.RAW, vocab_size=len(vocabulary), stop_token_ids=self._end_tokens or None
         )
-        return GrammarCompiler(info, max_threads=1, cache_limit_bytes=CACHE_BYTES)
+        return GrammarCompiler(info, max_threads=1, cache_enabled=False)
 
 
 class Matcher:
@@ -113,7 +135,7 @@ def _json(value: Json) -> dict[str, Any]:
         found = Compiled.from_json_schema(value.schema_text, any_whitespace=False, strict_mode=value.strict)
     except RuntimeError as error:
         raise ValueError(f"{value.name}: {_reason(error)}") from error
-    return {"type": "grammar", "grammar": str(found)}
+    return {"type": "grammar", "grammar": str(found).replace(_LIMITED_CHARACTER, _JSON_CHARACTER)}
 
 
 def _reason(error: RuntimeError) -> str:

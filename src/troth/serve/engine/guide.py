@@ -37,11 +37,11 @@ class Guide:
             kept = logits_V[self._forced[0]].item()
             logits_V.fill_(-torch.inf)
             logits_V[self._forced[0]] = kept
-        elif self._matcher is not None and self._reasoning is None:
-            self._matcher.mask(logits_V)
-        elif self._matcher is not None:
-            # Reasoning that ends the text would leave the grammar without one.
+        elif self._reasoning is not None:
+            # Reasoning that ended the text would be one without an answer.
             logits_V[self._ends] = -torch.inf
+        elif self._matcher is not None:
+            self._matcher.mask(logits_V)
 
     def take(self, token: int, data: bytes) -> None:
         """Follow a token and its bytes."""
@@ -63,7 +63,7 @@ class Guide:
         self._tail = self._tail[-len(end) :]
         if self._forced:
             return
-        if self._tail.endswith(end[:-1]):
+        if self._matcher is not None and self._tail.endswith(end[:-1]):
             # The token that completes the end could bring a beginning of the answer that no grammar has seen.
             self._force(reasoning.closing[reasoning.closing.index(reasoning.end) + len(reasoning.end) - 1 :])
         elif reasoning.budget is not None and self._spent >= reasoning.budget:
