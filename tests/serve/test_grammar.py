@@ -3,18 +3,23 @@
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 import torch
 
+from troth.model.config import ModelConfig
+from troth.model.decoder import Decoder
+from troth.model.initialise import initialise
 from troth.model.tokenizer import SPECIAL, Tokenizer
 from troth.serve.engine.engine import Engine
 from troth.serve.engine.grammar import Grammars
 from troth.serve.engine.guide import Guide
 from troth.serve.engine.request import Output, Request
 from troth.serve.engine.sampling_params import Grammar, Json, Reasoning, SamplingParams, Tag
+from troth.system.serve import ServeTable
 
 PERSON = {
     "type": "object",
@@ -148,13 +153,24 @@ def test_what_is_no_schema_is_named(engine: Engine, schema: str, says: str):
         assert len(str(error.value)) < 300
 
 
-def test_tokens_that_readers_see_are_part_of_the_text(tokenizer: Tokenizer, tmp_path):
+def test_tokens_that_readers_see_are_part_of_the_text(tokenizer: Tokenizer, config: ModelConfig, tmp_path: Path):
+    """Qwen has tokens of their own for these marks."""
     marks = ("<think>", "</think>", "<tool_call>", "</tool_call>")
-    qwen = Tokenizer(tokenizer.ranks, [*SPECIAL, *marks], marks)
-    qwen.save(tmp_path)
-    loaded = Tokenizer.load(tmp_path)
-    assert loaded.visible == set(marks)
-    assert Tokenizer.load(tmp_path).special == qwen.special
+    Tokenizer(tokenizer.ranks, [*SPECIAL, *marks], marks).save(tmp_path)
+    qwen = Tokenizer.load(tmp_path)
+    assert qwen.visible == set(marks)
+    model = initialise(Decoder(config.model_copy(update={"vocab_size": qwen.vocab_size})), 5)
+    engine = Engine(model, qwen, ServeTable(cache_tokens=512))
+    begun = {qwen.special["<think>"]: 100, qwen.special["<|user|>"]: 100}
+    [outputs] = engine.generate([Request((1, 2), SamplingParams(logit_bias=begun, max_tokens=8, seed=1))])
+    assert set("".join(output.text for output in outputs).split("<think>")) == {""}
+    value = Json(name="arguments", schema_text=json.dumps({"type": "object", "properties": {}}), strict=True)
+    call = Grammar(tags=(Tag(begin="<tool_call>", value=value, end="</tool_call>"),), forced=True, several=False)
+    [outputs] = engine.generate([Request((1, 2), SamplingParams(grammar=call, seed=1, logit_bias={
+        qwen.special[mark]: 100 for mark in marks
+    }))])  # fmt: skip
+    assert "".join(output.text for output in outputs) == "<tool_call>{}</tool_call>"
+    assert outputs[0].tokens[0].id == qwen.special["<tool_call>"]
 
 
 def test_the_cache_of_compiled_grammars_is_bounded(tokenizer: Tokenizer):

@@ -10,6 +10,10 @@ from troth.serve.api.question import Question, tool
 from troth.serve.api.schema import Body
 from troth.serve.engine.sampling_params import Json, SamplingParams
 
+_CHOICES: dict[str, Literal["none", "auto", "required"]] = {
+    "none": "none", "auto": "auto", "any": "required", "tool": "required",
+}  # fmt: skip
+
 
 class Block(Body):
     """What blocks of content share. All prompts are cached where they can be, so `cache_control` changes nothing."""
@@ -145,7 +149,6 @@ class CountRequest(Body):
         """What is asked."""
         system = "\n\n".join(block.text for block in self.system)
         choice, thinking, output = self.tool_choice, self.thinking, self.output_config
-        words = {"auto": "auto", "any": "required", "none": "none"}
         value = None
         if output is not None and output.format is not None:
             text = json.dumps(output.format.schema_)
@@ -162,7 +165,8 @@ class CountRequest(Body):
                 tool(f"tools[{i}].input_schema", given.name, given.description, given.input_schema, given.strict)
                 for i, given in enumerate(self.tools)
             ),
-            choice="auto" if choice is None else choice.name or words[choice.type],
+            choice="auto" if choice is None else _CHOICES[choice.type],
+            named=choice.name if choice is not None and choice.type == "tool" else None,
             several=not (choice and choice.disable_parallel_tool_use),
             value=value,
             effort=effort,

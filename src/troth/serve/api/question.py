@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from troth.serve.api import trained_format as form
 from troth.serve.api.errors import ApiError
@@ -28,14 +28,15 @@ class Tool:
 
 @dataclass(frozen=True)
 class Question:
-    """`messages` as the chat template takes them. `choice` is none, auto, required or the name of a tool; `value` is
+    """`messages` as the chat template takes them. A `choice` of required may be of the tool that is `named`; `value` is
     what JSON the answer has to be. `effort` None leaves it to the model whether it reasons; `budget`, in tokens, goes
     before what follows from `effort`. `param` is what the dialect calls the messages."""
 
     messages: list[dict[str, Any]]
     param: str
     tools: tuple[Tool, ...] = ()
-    choice: str = "auto"
+    choice: Literal["none", "auto", "required"] = "auto"
+    named: str | None = None
     several: bool = True
     value: Json | None = None
     effort: str | None = None
@@ -119,13 +120,12 @@ def call_message(name: str, arguments: str, call_id: str | None) -> Mapping[str,
 
 
 def _grammar(question: Question, offered: tuple[Tool, ...]) -> Grammar | None:
-    named = [tool for tool in offered if tool.name == question.choice]
-    forced = question.choice not in ("none", "auto")
-    if forced and question.choice != "required" and not named:
-        raise ApiError(400, f"tool_choice: no tool is called {question.choice!r}", "tool_choice", "invalid_value")
-    if forced and not offered:
-        raise ApiError(400, "tool_choice: there are no tools to call", "tool_choice", "invalid_value")
-    tags = tuple(form.call_tag(json.dumps(tool.name), tool.arguments) for tool in named or offered)
+    called = [tool for tool in offered if question.named in (None, tool.name)]
+    forced = question.choice == "required"
+    if forced and not called:
+        lacking = "there are no tools to call" if question.named is None else f"no tool is called {question.named!r}"
+        raise ApiError(400, f"tool_choice: {lacking}", "tool_choice", "invalid_value")
+    tags = tuple(form.call_tag(json.dumps(tool.name), tool.arguments) for tool in called)
     if not tags and question.value is None:
         return None
     value = None if forced else question.value
