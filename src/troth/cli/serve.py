@@ -89,7 +89,8 @@ def _serve(
         engine = Engine.from_folder(folder, table, adapters=adapters, ranks=ranks)
         template = ChatTemplate.from_folder(folder, engine.tokenizer)
         thread = EngineThread(engine, table.max_batch, table.max_waiting)
-        app = create_app(Served(thread, engine.tokenizer, template, model_id, engine.context, adapters=tuple(adapters)))
+        served = Served(thread, engine.tokenizer, template, model_id, engine.context, adapters=tuple(adapters))
+        app = create_app(served, table)
         _show(_facts(engine, table, listener, model_id), as_json)
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=DRAIN_SECONDS)
         # uvicorn drains, then raises the signal that ended it once more: an asked-for end is no error.

@@ -1,5 +1,6 @@
 """[serve]: the engine's limits and the address."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -19,6 +20,9 @@ class ServeTable(Table):
     `weights` are kept as the folder has them (`auto`: on a CPU in bfloat16 only where its library runs), or in the kind
     that is named: 8 and 4 bit take 8.5 and 4.5 bits a weight. `threads` of a CPU: all that the process may use, unless
     given.
+
+    Of answers of the Responses API the newest `stored_responses` are kept, for `stored_days`, in the SQLite file
+    `response_store`, or in memory without it.
     """
 
     host: str = "127.0.0.1"
@@ -33,3 +37,6 @@ class ServeTable(Table):
     threads: int | None = Field(default=None, gt=0)
     speculate: Literal["none", "ngram", "mtp"] = "none"
     draft_tokens: int = Field(default=4, gt=0)
+    response_store: Path | None = None
+    stored_responses: int = Field(default=10_000, gt=0)
+    stored_days: float = Field(default=30, gt=0)

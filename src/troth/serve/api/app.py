@@ -10,22 +10,30 @@ import troth
 from troth.serve.api.chat import chat_router
 from troth.serve.api.completions import completion_router
 from troth.serve.api.errors import add_error_handlers
+from troth.serve.api.messages import message_router
+from troth.serve.api.open_responses import response_router
+from troth.serve.api.response_store import ResponseStore
 from troth.serve.api.responses import Model, ModelList
 from troth.serve.api.served import Served
+from troth.system.serve import ServeTable
 
 
-def create_app(served: Served) -> FastAPI:
+def create_app(served: Served, table: ServeTable) -> FastAPI:
     """An ASGI application that serves one model; /docs describes it."""
+    store = ResponseStore(table.response_store, table.stored_responses, table.stored_days)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with served.engine:
             yield
+        store.close()
 
     app = FastAPI(title="Troth", version=troth.__version__, lifespan=lifespan)
     add_error_handlers(app)
     app.include_router(chat_router(served))
     app.include_router(completion_router(served))
+    app.include_router(response_router(served, store))
+    app.include_router(message_router(served))
     models_by_name = {
         name: Model(
             id=name, created=served.created, max_model_len=served.context,

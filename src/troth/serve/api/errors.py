@@ -1,4 +1,4 @@
-"""Errors in OpenAI's shape, {"error": {message, type, param, code}}, whatever went wrong."""
+"""Errors in OpenAI's shape, {"error": {message, type, param, code}}, or Anthropic's where its clients ask."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +11,10 @@ from starlette.exceptions import HTTPException
 from troth.serve.engine.thread import EngineStopped, Overloaded
 
 RETRY_AFTER_SECONDS = 1
+_ANTHROPIC_TYPES = {
+    401: "authentication_error", 403: "permission_error", 404: "not_found_error", 413: "request_too_large",
+    429: "rate_limit_error", 503: "overloaded_error",
+}  # fmt: skip
 
 
 class ApiError(Exception):
@@ -33,6 +37,11 @@ class ApiError(Exception):
         """The JSON value of the answer, and of an error event within a stream."""
         return {"error": {"message": str(self), "type": self.type, "param": self.param, "code": self.code}}
 
+    def anthropic_body(self) -> dict[str, Any]:
+        """The same for Anthropic's clients."""
+        kind = _ANTHROPIC_TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "api_error")
+        return {"type": "error", "error": {"type": kind, "message": str(self)}, "request_id": None}
+
 
 def as_api_error(error: Exception) -> ApiError:
     """What a client is told of an exception; the inside of the server stays inside."""
@@ -46,35 +55,35 @@ def as_api_error(error: Exception) -> ApiError:
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Make every error of `app` leave in OpenAI's shape."""
+    """Make every error of `app` leave in the shape that the asked address has."""
 
-    def answer(error: ApiError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    def answer(request: Request, error: ApiError, headers: Mapping[str, str] | None = None) -> JSONResponse:
         if error.status in (429, 503):
             headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-        return JSONResponse(error.body(), error.status, headers)
+        anthropic = request.url.path.startswith("/v1/messages")
+        return JSONResponse(error.anthropic_body() if anthropic else error.body(), error.status, headers)
 
     @app.exception_handler(ApiError)
     @app.exception_handler(Overloaded)
     @app.exception_handler(EngineStopped)
     @app.exception_handler(Exception)
-    async def _any(_: Request, error: Exception) -> JSONResponse:
-        return answer(as_api_error(error))
+    async def _any(request: Request, error: Exception) -> JSONResponse:
+        return answer(request, as_api_error(error))
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
-        return answer(
-            ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}"), error.headers
-        )
+        told = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
+        return answer(request, told, error.headers)
 
     @app.exception_handler(RequestValidationError)
-    async def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
-        return answer(_first_problem(error.errors()))
+    async def _validation(request: Request, error: RequestValidationError) -> JSONResponse:
+        return answer(request, _first_problem(error.errors()))
 
 
 def _first_problem(problems: Sequence[Any]) -> ApiError:
-    # Of a union pydantic reports every branch; the one that fits the value best fails deepest.
+    # Of a union pydantic reports every branch; the one that fits the value best fails deepest, and not by its type.
     alike = [problem for problem in problems if problem["loc"][:2] == problems[0]["loc"][:2]]
-    first = max(alike, key=lambda problem: len(problem["loc"]))
+    first = max(alike, key=lambda problem: (len(problem["loc"]), not problem["type"].endswith("_type")))
     place = [str(part) for part in first["loc"] if part != "body"]
     if first["type"] == "json_invalid":
         return ApiError(400, f"the body is not JSON: {first['ctx']['error']}")

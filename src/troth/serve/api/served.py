@@ -43,6 +43,6 @@ class Served:
         return None
 
 
-def new_id(prefix: str) -> str:
+def new_id(prefix: str, between: str = "-") -> str:
     """A fresh id for an answer."""
-    return f"{prefix}-{uuid.uuid4().hex}"
+    return f"{prefix}{between}{uuid.uuid4().hex}"

@@ -20,12 +20,15 @@ from troth.serve.engine.block_tables import BlockTables, sliding_blocks
 from troth.serve.engine.cpu.choose import cpu_runner, stored_dtype
 from troth.serve.engine.deterministic import DeterministicRunner
 from troth.serve.engine.drafts import Drafter, LookupDrafter, MTPDrafter
+from troth.serve.engine.grammar import Grammars
+from troth.serve.engine.guide import Guide
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.pace import Pace
 from troth.serve.engine.ranks import LeadingRunner, Ranks, split
 from troth.serve.engine.request import EngineStats, Output, Request, SampledToken
 from troth.serve.engine.runner import Runner, TorchRunner
 from troth.serve.engine.sampler import sample
+from troth.serve.engine.sampling_params import SamplingParams
 from troth.serve.engine.scheduler import Chunk, Scheduler
 from troth.serve.engine.sequence import Sequence
 from troth.system.serve import ServeTable
@@ -90,8 +93,9 @@ class Engine:
         )
         self._sequences: dict[str, Sequence] = {}
         self._end_tokens = frozenset(_default_ends(tokenizer) if end_tokens is None else end_tokens)
-        self._special = frozenset(tokenizer.special.values())
         self._drafted = self._accepted = 0
+        self._special = frozenset(tokenizer.special[text] for text in tokenizer.special.keys() - tokenizer.visible)
+        self._grammars = Grammars(tokenizer, self._end_tokens)
 
     @classmethod
     def from_folder(
@@ -116,7 +120,8 @@ class Engine:
         return cls(model, tokenizer, table, ends, mtp, adapters, ranks)
 
     def check(self, request: Request) -> None:
-        """Raise ValueError where a request can never be served: a prompt empty, too long, or of unknown tokens."""
+        """Raise ValueError where a request can never be served: a prompt empty, too long, or of unknown tokens, or a
+        grammar that is none. Quick where `prepare` came before."""
         length, size = len(request.prompt), self.tokenizer.vocab_size
         if length == 0:
             raise ValueError("the prompt is empty: at least 1 token is needed")
@@ -132,6 +137,12 @@ class Engine:
         for token in (min(request.prompt), max(request.prompt), *request.params.logit_bias):
             if not 0 <= token < size:
                 raise ValueError(f"token {token} is unknown: ids go from 0 to {size - 1}")
+        self.prepare(request.params)
+
+    def prepare(self, params: SamplingParams) -> None:
+        """Compile the grammar of a request to come, from any thread. Raises ValueError naming what is wrong in it."""
+        if params.grammar is not None:
+            self._grammars.compile(params.grammar)
 
     def add(self, request: Request) -> str:
         """Queue a request and return its id. Raises ValueError as `check` does, or where the id is in use."""
@@ -140,7 +151,7 @@ class Engine:
             raise ValueError(f"request {request.id} is already at work")
         wanted = request.params.max_tokens
         most = self.context if wanted is None else min(self.context, len(request.prompt) + wanted)
-        sequence = Sequence(request, most)
+        sequence = Sequence(request, most, self._guide(request.params))
         self._sequences[request.id] = sequence
         self.scheduler.add(sequence)
         return request.id
@@ -257,6 +268,12 @@ class Engine:
             sequence = chunk.sequence
             # The last token is never computed: nothing follows it.
             sequence.drafts = drafts[: sequence.most_tokens - len(sequence.tokens) - 1] if chunk.samples else []
+
+    def _guide(self, params: SamplingParams) -> Guide | None:
+        if params.grammar is None and params.reasoning is None:
+            return None
+        matcher = None if params.grammar is None else self._grammars.matcher(params.grammar)
+        return Guide(self.tokenizer, self._end_tokens, params.reasoning, matcher)
 
     def _advance(self, sequence: Sequence, token: SampledToken) -> Output:
         data = b"" if token.id in self._special else self.tokenizer.decode_bytes([token.id])

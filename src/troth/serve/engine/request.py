@@ -39,7 +39,7 @@ class Output:
 
     `text` is safe to show: whole characters, nothing that may still turn out to be a stop string. `prompt_tokens` of
     which `cached_tokens` were found in the cache, and `output_tokens` so far, are counts. `finish_reason` is set on
-    the last output of a request.
+    the last output of a request, and `stop_string` where one of these ended it.
     """
 
     request_id: str
@@ -49,6 +49,7 @@ class Output:
     output_tokens: int
     cached_tokens: int
     finish_reason: FinishReason | None = None
+    stop_string: str | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Protocol, Self
 
 from troth.serve.engine.request import EngineStats, Output, Request
+from troth.serve.engine.sampling_params import SamplingParams
 
 log = logging.getLogger(__name__)
 
@@ -16,6 +17,7 @@ class Steps(Protocol):
     """What the thread needs of an engine; `troth.serve.engine.engine.Engine` is the one."""
 
     def check(self, request: Request) -> None: ...
+    def prepare(self, params: SamplingParams) -> None: ...
     def add(self, request: Request) -> str: ...
     def cancel(self, request_id: str) -> bool: ...
     def step(self) -> list[Output]: ...
@@ -125,6 +127,14 @@ class EngineThread:
     def stats(self) -> EngineStats:
         """Counts after the last step."""
         return self._stats
+
+    async def prepare(self, params: SamplingParams) -> None:
+        """Do beside the loop and the engine what a request needs before `submit`: compiling its grammar takes time.
+
+        Raises ValueError where that is impossible.
+        """
+        if params.grammar is not None:
+            await asyncio.to_thread(self._engine.prepare, params)
 
     def submit(self, requests: Iterable[Request]) -> Stream:
         """Queue requests, all or none, from a coroutine.
