@@ -233,8 +233,9 @@ class EngineThread:
             with self._wake:
                 self._stopping = True
                 streams, self._streams = self._streams, {}
-            for request_id in streams if self.observer is not None else ():
-                self.observer.cancelled(request_id)
+            if self.observer is not None:
+                for request_id in streams:
+                    self.observer.cancelled(request_id)
             for stream in set(streams.values()):
                 stream.deliver([EngineStopped("the engine has stopped")])
 
