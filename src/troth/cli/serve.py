@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import sys
@@ -65,13 +66,24 @@ def _serve(
 
     engine = Engine.from_folder(folder, table)
     template = ChatTemplate.from_folder(folder, engine.tokenizer)
-    thread = EngineThread(engine, table.max_batch, table.max_waiting, table.max_ttft)
+    thread = EngineThread(engine, table.max_batch, table.max_waiting, table.max_ttft, table.max_unread)
     drain = Drain()
     app = create_app(Served(thread, engine.tokenizer, template, model_id, engine.context), table, keys, drain)
     _show(_facts(engine, table, listener, model_id), as_json)
     # The time for the last events of streams that are cut off; those that end in time have ended before.
     config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2)
+    _allow_many_connections()
     DrainingServer(config, drain, table.drain_seconds, thread.stop).run(sockets=[listener])
+
+
+def _allow_many_connections() -> None:
+    """Each is an open file; shells allow few by default, and let a process ask for more."""
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # macOS names no limit, but refuses to be asked for that.
+    with contextlib.suppress(ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -83,6 +95,8 @@ def _listen(host: str, port: int) -> socket.socket:
         raise OSError(f"cannot listen on {host} port {port}: {error}") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit it. The system would keep megabytes for a client that does not read; streams need little.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**18)
         listener.bind(address)
         # Listening finds out about a port that another process listens on.
         listener.listen(2048)

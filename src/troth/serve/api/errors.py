@@ -66,6 +66,11 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 413:
+            return answer(ApiError(413, error.detail, code="request_too_large"), error.headers)
+        if error.status_code == 400:
+            # FastAPI reads the body; what is not UTF-8, or nested beyond measure, ends here.
+            return answer(ApiError(400, "the body cannot be read as JSON in UTF-8"))
         return answer(
             ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}"), error.headers
         )
