@@ -188,7 +188,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
     """Poll until a condition holds; fails where it does not in time."""
     end = time.monotonic() + seconds
     while not condition():

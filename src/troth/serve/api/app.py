@@ -13,11 +13,15 @@ from troth.serve.api.authorise import Authorise
 from troth.serve.api.body_limit import BodyLimit
 from troth.serve.api.chat import chat_router
 from troth.serve.api.completions import completion_router
+from troth.serve.api.deferred import Deferred
 from troth.serve.api.drain import Drain, Draining
+from troth.serve.api.embeddings import embedding_router
 from troth.serve.api.errors import add_error_handlers
+from troth.serve.api.inside import asker
 from troth.serve.api.metrics import Metrics
 from troth.serve.api.responses import Model, ModelList
 from troth.serve.api.served import Served
+from troth.serve.api.tokenize import tokenize_router
 from troth.serve.api.traces import tracing_from_environment
 from troth.system.serve import ServeTable
 
@@ -50,8 +54,12 @@ def create_app(
     app.add_middleware(Access, tracing=tracing)
     add_error_handlers(app)
     app.include_router(metrics.router())
-    app.include_router(chat_router(served))
+    deferred = Deferred(asker(app))
+    app.include_router(chat_router(served, deferred))
+    app.include_router(deferred.router())
     app.include_router(completion_router(served))
+    app.include_router(embedding_router(served))
+    app.include_router(tokenize_router(served))
     model = Model(id=served.model_id, created=served.created, max_model_len=served.context)
 
     @app.get("/v1/models")

@@ -8,6 +8,7 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
 from troth.serve.api.answers import Counts, events, gather, submit, unless_gone
+from troth.serve.api.deferred import Deferred
 from troth.serve.api.errors import ApiError
 from troth.serve.api.logprobs import chat_logprobs
 from troth.serve.api.responses import ChatChoice, ChatChunk, ChatCompletion, ChatMessage, ChunkChoice, Delta
@@ -16,13 +17,15 @@ from troth.serve.api.served import Served, new_id
 from troth.serve.engine.request import Output, Request
 
 
-def chat_router(served: Served) -> APIRouter:
+def chat_router(served: Served, deferred: Deferred) -> APIRouter:
     """The chat route over one model."""
     router = APIRouter()
 
     @router.post("/v1/chat/completions", response_model=ChatCompletion)
     async def create(body: ChatRequest, http: HttpRequest) -> Response | ChatCompletion:
         served.check_model(body.model)
+        if body.deferred:
+            return deferred.begin(body)
         prompt = tuple(_encode(served, body))
         requests = [Request(prompt, body.params(choice)) for choice in range(body.n)]
         stream = submit(served.engine, requests, "messages")

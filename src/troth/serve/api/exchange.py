@@ -51,6 +51,12 @@ def current_exchange() -> Exchange | None:
     return _current.get()
 
 
+def current_holder() -> str | None:
+    """Whose key the running coroutine's request came with; None where none is needed."""
+    exchange = _current.get()
+    return None if exchange is None else exchange.holder
+
+
 def set_current(exchange: Exchange) -> None:
     """Make `exchange` the one of this coroutine and what it starts."""
     _current.set(exchange)

@@ -134,6 +134,7 @@ class ChatRequest(_Sampling):
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
     verbosity: str | None = None
+    deferred: bool = False
 
     @field_validator("response_format")
     @classmethod
@@ -155,6 +156,12 @@ class ChatRequest(_Sampling):
         if value not in (None, "none", "auto"):
             raise ValueError("tools are not supported, so only 'none' and 'auto' can be chosen")
         return value
+
+    @model_validator(mode="after")
+    def _deferred_is_whole(self) -> "ChatRequest":
+        if self.deferred and self.stream:
+            raise ValueError("deferred is only allowed when stream is false")
+        return self
 
     @model_validator(mode="after")
     def _logprobs_first(self) -> "ChatRequest":

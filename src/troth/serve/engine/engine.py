@@ -14,7 +14,7 @@ from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.request import EngineStats, Output, Request, SampledToken
 from troth.serve.engine.runner import Runner, TorchRunner
 from troth.serve.engine.sampler import sample
-from troth.serve.engine.scheduler import Scheduler
+from troth.serve.engine.scheduler import Chunk, Scheduler
 from troth.serve.engine.sequence import Sequence
 from troth.system.serve import ServeTable
 
@@ -44,7 +44,8 @@ class Engine:
         self.tokenizer = tokenizer
         self.context = min(model.config.max_position_embeddings, blocks * BLOCK_SIZE)
         self.cache = KVCache(model.config, blocks, BLOCK_SIZE, weight.dtype, weight.device)
-        self.runner: Runner = TorchRunner(model, self.cache)
+        self.pooler = TorchRunner(model, self.cache)
+        self.runner: Runner = self.pooler
         self.scheduler = Scheduler(BlockPool(blocks), BLOCK_SIZE, table.max_batch, table.max_step_tokens)
         self._sequences: dict[str, Sequence] = {}
         self._prefilled_tokens = 0
@@ -128,9 +129,11 @@ class Engine:
     @torch.inference_mode()
     def step(self) -> list[Output]:
         """One forward pass over chunks of prompts and the last tokens of running texts; what became certain by it."""
-        chunks = self.scheduler.schedule()
+        scheduled = self.scheduler.schedule()
+        outputs = self._pool([chunk for chunk in scheduled if chunk.sequence.request.pooled])
+        chunks = [chunk for chunk in scheduled if not chunk.sequence.request.pooled]
         if not chunks:
-            return []
+            return outputs
         row, rows, sequences = -1, [], []
         for chunk in chunks:
             row += chunk.count
@@ -138,14 +141,12 @@ class Engine:
                 rows.append(row)
                 sequences.append(chunk.sequence)
         logits_SV = self.runner.run(chunks, rows)
-        for chunk in chunks:
-            self._prefilled_tokens += chunk.count if chunk.start < chunk.sequence.prompt_tokens else 0
-            self.scheduler.computed(chunk)
+        self._computed(chunks)
         if not rows:
-            return []
+            return outputs
         # Rows of the embedding beyond the tokenizer have no text.
         sampled = sample(logits_SV[:, : self.tokenizer.vocab_size], sequences)
-        return [self._advance(sequence, token) for sequence, token in zip(sequences, sampled, strict=True)]
+        return outputs + [self._advance(sequence, token) for sequence, token in zip(sequences, sampled, strict=True)]
 
     def generate(self, requests: Iterable[Request]) -> list[list[Output]]:
         """Run requests to their ends, beside whatever else is at work, and return the outputs of each."""
@@ -162,6 +163,24 @@ class Engine:
     def forget_prefixes(self) -> None:
         """Share nothing computed so far with later requests; to be called when weights change, between requests."""
         self.scheduler.pool.forget()
+
+    def _computed(self, chunks: Iterable[Chunk]) -> None:
+        for chunk in chunks:
+            self._prefilled_tokens += chunk.count if chunk.start < chunk.sequence.prompt_tokens else 0
+            self.scheduler.computed(chunk)
+
+    def _pool(self, chunks: list[Chunk]) -> list[Output]:
+        """The part of a step that embeddings are made from."""
+        if not chunks:
+            return []
+        states = self.pooler.hidden(chunks).split([chunk.count for chunk in chunks])
+        ended = [chunk.sequence for chunk in chunks if chunk.samples]
+        for chunk, h_TD in zip(chunks, states, strict=True):
+            chunk.sequence.pool(h_TD, chunk.start)
+        self._computed(chunks)
+        for sequence in ended:
+            self.cancel(sequence.request.id)
+        return [sequence.embedding() for sequence in ended]
 
     def _advance(self, sequence: Sequence, token: SampledToken) -> Output:
         data = b"" if token.id in self._special else self.tokenizer.decode_bytes([token.id])

@@ -11,11 +11,15 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt as token ids, and how to go on from it; `id` names it in outputs and in `cancel`."""
+    """A prompt as token ids, and how to go on from it; `id` names it in outputs and in `cancel`.
+
+    A `pooled` one is not gone on from: its one output has an embedding.
+    """
 
     prompt: tuple[int, ...]
     params: SamplingParams = field(default_factory=SamplingParams)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    pooled: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Output:
 
     `text` is safe to show: whole characters, nothing that may still turn out to be a stop string. `prompt_tokens` of
     which `cached_tokens` were found in the cache, and `output_tokens` so far, are counts. `finish_reason` is set on
-    the last output of a request.
+    the last output of a request. `embedding` is the mean of the prompt's last hidden states, where that was asked for.
     """
 
     request_id: str
@@ -43,6 +47,7 @@ class Output:
     output_tokens: int
     cached_tokens: int
     finish_reason: FinishReason | None = None
+    embedding: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)

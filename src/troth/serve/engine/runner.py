@@ -26,14 +26,20 @@ class TorchRunner:
 
     @torch.inference_mode()
     def run(self, chunks: Items[Chunk], wanted: list[int]) -> torch.Tensor:
+        h_WD = self.hidden(chunks, wanted)
+        return self.model.logits(h_WD).float() if wanted else h_WD.new_empty(0, self.model.config.vocab_size)
+
+    @torch.inference_mode()
+    def hidden(self, chunks: Items[Chunk], wanted: list[int] | None = None) -> torch.Tensor:
+        """Hidden states after the last norm, [wanted, hidden]; of all the step's tokens without `wanted`."""
         tokens: list[int] = []
         positions: list[int] = []
         for chunk in chunks:
             end = chunk.start + chunk.count
             tokens += chunk.sequence.tokens[chunk.start : end]
             positions += range(chunk.start, end)
-        tokens_1T, positions_1T, wanted_W = (
-            torch.tensor(part, dtype=torch.long, device=self.cache.device) for part in ([tokens], [positions], wanted)
+        tokens_1T, positions_1T = (
+            torch.tensor([part], dtype=torch.long, device=self.cache.device) for part in (tokens, positions)
         )
-        h_1WD = self.model(tokens_1T, self.cache.attend(chunks), positions_1T, wanted_W=wanted_W)
-        return self.model.logits(h_1WD[0]).float() if wanted else h_1WD.new_empty(0, self.model.config.vocab_size)
+        wanted_W = None if wanted is None else torch.tensor(wanted, dtype=torch.long, device=self.cache.device)
+        return self.model(tokens_1T, self.cache.attend(chunks), positions_1T, wanted_W=wanted_W)[0]

@@ -106,7 +106,9 @@ class Scheduler:
     def _admit(self, sequence: Sequence) -> bool:
         """Hold blocks for all tokens of a waiting sequence, sharing those that are known; False where it must wait."""
         # The last token is always computed, because its hidden state is needed to draw the next one.
-        keys = sequence.keys((len(sequence.tokens) - 1) // self.block_size, self.block_size)
+        # An embedding needs the hidden states of all.
+        known = 0 if sequence.request.pooled else (len(sequence.tokens) - 1) // self.block_size
+        keys = sequence.keys(known, self.block_size)
         shared = self.pool.share(keys)
         missing = self._blocks_for(len(sequence.tokens)) - len(shared)
         # One block a running sequence stays in reserve: admitting into the last space would preempt at once.
