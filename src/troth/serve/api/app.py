@@ -1,5 +1,6 @@
 """The application: routes over one model, whose engine thread starts and stops with it, behind what guards them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,9 @@ import troth
 from troth.security.keys import Keys
 from troth.serve.api.access import Access
 from troth.serve.api.authorise import Authorise
+from troth.serve.api.batch_runner import BatchRunner
+from troth.serve.api.batch_store import BatchStore
+from troth.serve.api.batches import batch_router
 from troth.serve.api.body_limit import BodyLimit
 from troth.serve.api.chat import chat_router
 from troth.serve.api.completions import completion_router
@@ -17,6 +21,8 @@ from troth.serve.api.deferred import Deferred
 from troth.serve.api.drain import Drain, Draining
 from troth.serve.api.embeddings import embedding_router
 from troth.serve.api.errors import add_error_handlers
+from troth.serve.api.file_store import FileStore, open_state
+from troth.serve.api.files import file_router
 from troth.serve.api.inside import asker
 from troth.serve.api.metrics import Metrics
 from troth.serve.api.responses import Model, ModelList
@@ -41,7 +47,10 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with served.engine:
+            answering = None if runner is None else asyncio.create_task(runner.run())
             yield
+            if answering is not None:
+                answering.cancel()
         if tracing is not None:
             tracing.close()
 
@@ -54,12 +63,21 @@ def create_app(
     app.add_middleware(Access, tracing=tracing)
     add_error_handlers(app)
     app.include_router(metrics.router())
-    deferred = Deferred(asker(app))
+    ask = asker(app)
+    deferred = Deferred(ask)
     app.include_router(chat_router(served, deferred))
     app.include_router(deferred.router())
     app.include_router(completion_router(served))
     app.include_router(embedding_router(served))
     app.include_router(tokenize_router(served))
+    runner = None
+    if table.files_dir is not None:
+        state = open_state(table.files_dir)
+        files, batches = FileStore(table.files_dir, state), BatchStore(state)
+        app.include_router(file_router(files, batches))
+        app.include_router(batch_router(files, batches))
+        # Half of the batch stays free of them: others need not wait for a place in it.
+        runner = BatchRunner(files, batches, ask, served.engine, drain, max(1, table.max_batch // 2))
     model = Model(id=served.model_id, created=served.created, max_model_len=served.context)
 
     @app.get("/v1/models")

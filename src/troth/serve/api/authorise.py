@@ -20,18 +20,13 @@ class Authorise:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in OPEN:
-            if HOLDER in scope:
-                holder = scope[HOLDER]
-            elif key := _shown(scope):
-                holder = self._keys.holder(key)
-            else:
-                holder = None
-            if holder is None:
+            holder = self._keys.holder(key) if (key := _shown(scope)) else None
+            if holder is None and HOLDER not in scope:
                 says = "no API key, or one that is not known: send it as `Authorization: Bearer KEY`"
                 error = ApiError(401, says, code="invalid_api_key")
                 return await refuse(scope, send, error, {"WWW-Authenticate": "Bearer"})
             if exchange := current_exchange():
-                exchange.holder = holder
+                exchange.holder = scope.get(HOLDER, holder)
         return await self._app(scope, receive, send)
 
 

@@ -14,16 +14,19 @@ from troth.serve.api.file_store import FileStore
 from troth.serve.api.inside import Ask
 from troth.serve.api.served import new_id
 from troth.serve.engine.thread import EngineThread
+from troth.system.lock import held
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 0.05
+_LOOK_SECONDS = 0.5
+_GAP_SECONDS = 0.05
 
 
 class BatchRunner:
-    """Takes up open batches, oldest first, whenever `wake` is called; also those that an earlier process left.
+    """Takes up open batches, oldest first, also those that an earlier process left.
 
-    At most `together` lines are at work at once, and none is begun while anybody waits for the engine.
+    At most `together` lines are at work at once, and none is begun while anybody waits for the engine. Of several
+    processes with the same folder one answers batches; another goes on when that ends.
     """
 
     def __init__(
@@ -35,34 +38,28 @@ class BatchRunner:
         self._engine = engine
         self._drain = drain
         self._together = together
-        self._woken = asyncio.Event()
-        self._answering: tuple[str, asyncio.Task[None]] | None = None
-
-    def wake(self) -> None:
-        """There may be something new to do."""
-        self._woken.set()
-
-    def cancel(self, batch: Batch) -> Batch:
-        """Stop answering a batch; what has been answered will be in its files."""
-        batch = self._batches.change(batch, "cancelling")
-        if self._answering and self._answering[0] == batch.id:
-            self._answering[1].cancel()
-        self.wake()
-        return batch
 
     async def run(self) -> None:
         """Work until cancelled, or until the server is to end."""
         while not self._drain.begun:
-            self._woken.clear()
-            if batches := self._batches.open():
-                try:
-                    await self._go_on(batches[0])
-                except (OSError, ValueError) as error:
-                    log.exception("batch %s failed", batches[0].id)
-                    wrong = [{"code": "server_error", "line": None, "message": str(error), "param": None}]
-                    self._batches.change(batches[0], "failed", errors={"object": "list", "data": wrong})
-            else:
-                await self._woken.wait()
+            try:
+                with held(self._files.folder, "answering batches from", patience=0):
+                    await self._work()
+            except ValueError:
+                await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _work(self) -> None:
+        while not self._drain.begun:
+            batches = self._batches.open()
+            if not batches:
+                await asyncio.sleep(_LOOK_SECONDS)
+                continue
+            try:
+                await self._go_on(batches[0])
+            except (OSError, ValueError) as error:
+                log.exception("batch %s failed", batches[0].id)
+                wrong = [{"code": "server_error", "line": None, "message": str(error), "param": None}]
+                self._batches.change(batches[0], "failed", errors={"object": "list", "data": wrong})
 
     async def _go_on(self, batch: Batch) -> None:
         """Take a batch as far as it goes."""
@@ -70,7 +67,7 @@ class BatchRunner:
         if batch.status == "validating":
             total, wrong = await asyncio.to_thread(problems, path, batch.shown["endpoint"])
             # It may have been cancelled meanwhile.
-            if self._current(batch).status == "cancelling":
+            if self._batches.status(batch.id) == "cancelling":
                 return
             if wrong:
                 self._batches.change(batch, "failed", errors={"object": "list", "data": wrong})
@@ -99,11 +96,12 @@ class BatchRunner:
                     group.create_task(self._answer_some(batch, left))
 
         answering = asyncio.create_task(all_lines())
-        self._answering = batch.id, answering
         try:
-            await asyncio.wait([answering])
+            while not answering.done():
+                await asyncio.wait([answering], timeout=_LOOK_SECONDS)
+                if self._batches.status(batch.id) == "cancelling":
+                    answering.cancel()
         finally:
-            self._answering = None
             answering.cancel()
         if not answering.cancelled():
             answering.result()
@@ -111,7 +109,7 @@ class BatchRunner:
     async def _answer_some(self, batch: Batch, left: Iterator[Line]) -> None:
         while not (self._drain.begun or self._late(batch)):
             if self._engine.stats.waiting:
-                await asyncio.sleep(_LOOK_SECONDS)
+                await asyncio.sleep(_GAP_SECONDS)
                 continue
             line = next(left, None)
             if line is None:

@@ -48,6 +48,11 @@ class BatchStore:
         row = self._state.execute("SELECT id, holder, batch FROM batches WHERE id = ?", (batch_id,)).fetchone()
         return None if row is None else self._counted(row)
 
+    def status(self, batch_id: str) -> str:
+        """Of a batch that there is."""
+        [status] = self._state.execute("SELECT status FROM batches WHERE id = ?", (batch_id,)).fetchone()
+        return status
+
     def all(self, holder: str | None) -> list[Batch]:
         """A holder's batches, newest first."""
         where = "WHERE holder IS ? ORDER BY created DESC"

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
-from troth.serve.api.batch_runner import BatchRunner
 from troth.serve.api.batch_store import OPEN, Batch, BatchStore
 from troth.serve.api.errors import ApiError
 from troth.serve.api.exchange import current_holder
@@ -28,7 +27,7 @@ class BatchRequest(BaseModel):
     metadata: dict[str, str] | None = None
 
 
-def batch_router(files: FileStore, batches: BatchStore, runner: BatchRunner) -> APIRouter:
+def batch_router(files: FileStore, batches: BatchStore) -> APIRouter:
     """The routes over a store; each sees the batches of the request's key only."""
     router = APIRouter()
 
@@ -45,7 +44,6 @@ def batch_router(files: FileStore, batches: BatchStore, runner: BatchRunner) -> 
         batch = Batch(new_id("batch"), current_holder(), _new(body))
         batch.shown["id"] = batch.id
         batches.put(batch)
-        runner.wake()
         return batch.shown
 
     @router.get("/v1/batches")
@@ -61,7 +59,7 @@ def batch_router(files: FileStore, batches: BatchStore, runner: BatchRunner) -> 
         batch = known(batch_id)
         if batch.status not in OPEN:
             raise ApiError(409, f"{batch_id} is {batch.status} and cannot be cancelled", "batch_id", "invalid_value")
-        return (batch if batch.status == "cancelling" else runner.cancel(batch)).shown
+        return (batch if batch.status == "cancelling" else batches.change(batch, "cancelling")).shown
 
     return router
 

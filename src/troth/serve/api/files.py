@@ -51,7 +51,8 @@ def file_router(files: FileStore, batches: BatchStore) -> APIRouter:
         known(file_id)
         using = [batch for batch in batches.open() if batch.shown["input_file_id"] == file_id]
         if using:
-            raise ApiError(400, f"{file_id} is being read by {using[0].id}; cancel that first", "file_id", "file_in_use")
+            says = f"{file_id} is being read by {using[0].id}; cancel that first"
+            raise ApiError(400, says, "file_id", "file_in_use")
         files.delete(file_id)
         return {"id": file_id, "object": "file", "deleted": True}
 
