@@ -100,7 +100,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer, confi
 def make_engine(folder: Path) -> Callable[..., Engine]:
     """Engines over the folder; keywords change the [serve] table."""
 
-    def make(**changes: int) -> Engine:
+    def make(**changes: Any) -> Engine:
         return Engine.from_folder(folder, ServeTable(**({"cache_tokens": 8192} | changes)))
 
     return make
@@ -111,7 +111,7 @@ def run_server(make_engine: Callable[..., Engine], folder: Path) -> Callable[...
     """Real servers on free ports: `with run_server(max_batch=1) as url`."""
 
     @contextlib.contextmanager
-    def run(**changes: int) -> Iterator[str]:
+    def run(**changes: Any) -> Iterator[str]:
         engine = make_engine(**changes)
         table = ServeTable(**changes)
         thread = EngineThread(engine, table.max_batch, table.max_waiting, table.max_ttft, table.max_unread)

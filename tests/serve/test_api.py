@@ -254,6 +254,7 @@ def test_other_errors_have_the_same_shape(server: str, client: openai.OpenAI):
 
 def test_what_clients_commonly_send_is_accepted(client: openai.OpenAI):
     without_effect = {"user": "someone", "store": False, "metadata": {"a": "b"}, "service_tier": "auto"}
+    without_effect |= {"prompt_cache_key": "talk-7", "extra_headers": {"x-grok-conv-id": "talk-7"}}
     nothing_asked = {"tools": [], "tool_choice": "auto", "parallel_tool_calls": True, "stop": None, "logprobs": False}
     answer = chat(client, response_format={"type": "text"}, reasoning_effort="low", **without_effect, **nothing_asked)
     earlier = answer.choices[0].message.model_dump()

@@ -124,6 +124,7 @@ def test_a_cancelled_batch_keeps_what_it_has(client: openai.OpenAI):
     wait_until(lambda: httpx.get(health).json()["running"] == 0)
 
 
+@pytest.mark.slow
 def test_a_batch_survives_a_killed_server_and_belongs_to_its_key(serve_process: Serve, tmp_path: Path):
     options = ["--set", f"serve.files_dir={tmp_path / 'files'}", "--set", "serve.max_batch=2"]
     keys = tmp_path / "keys.jsonl"

@@ -104,6 +104,7 @@ def test_sigterm_lets_streams_end_and_refuses_what_is_new(serve_process: Serve):
         assert process.process.wait(timeout=60) == 0
 
 
+@pytest.mark.slow
 def test_a_drain_is_bounded_and_says_so_to_streams(serve_process: Serve):
     with (
         serve_process("--set", "serve.drain_seconds=0.2", "--set", "serve.max_step_tokens=1") as process,
@@ -169,6 +170,8 @@ def test_keys_are_needed_once_given(serve_process: Serve, tmp_path: Path):
         with pytest.raises(openai.AuthenticationError) as refused:
             wrong.models.list()
         assert refused.value.body["code"] == "invalid_api_key"
+        anthropic = httpx.post(f"{process.url}/v1/messages", json={}).json()
+        assert (anthropic["type"], anthropic["error"]["type"]) == ("error", "authentication_error")
         troth_key("ada", "--revoke")
         assert status(Authorization=f"Bearer {ada}") == 401, "at once, without a restart"
         bob = json.loads(troth_key("bob", "--json"))["key"]

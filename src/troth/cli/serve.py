@@ -71,7 +71,10 @@ def _serve(
     app = create_app(Served(thread, engine.tokenizer, template, model_id, engine.context), table, keys, drain)
     _show(_facts(engine, table, listener, model_id), as_json)
     # The time for the last events of streams that are cut off; those that end in time have ended before.
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2)
+    # Proxies keep connections for about a minute; the one who closes first should not be the server.
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=2
+    )
     _allow_many_connections()
     DrainingServer(config, drain, table.drain_seconds, thread.stop).run(sockets=[listener])
 

@@ -12,9 +12,10 @@ class ServeTable(Table):
     `cache_tokens` tokens over all sequences.
 
     A new request gets a 429 where `max_waiting` queue already, or where their prompts would keep it from its first
-    token for more than `max_ttft` seconds. A client that leaves `max_unread` tokens unread loses its answer. On SIGTERM answers have `drain_seconds` to end. Bodies are read up to
-    `max_body_bytes`, uploaded files up to `max_file_bytes`. `api_keys` is a file that `troth key` writes: with it only
-    who has a key is answered. `files_dir` is a folder for files and batches, which are not offered without it.
+    token for more than `max_ttft` seconds. A client that leaves `max_unread` tokens unread loses its answer. On SIGTERM
+    answers have `drain_seconds` to end. Bodies are read up to `max_body_bytes`, uploaded files up to `max_file_bytes`.
+    `api_keys` is a file that `troth key` writes: with it only who has a key is answered. `files_dir` is a folder for
+    files and batches, which are not offered without it.
     """
 
     host: str = "127.0.0.1"
