@@ -1,4 +1,5 @@
-"""Gives every request an id (`x-request-id`, the client's own where it sends one), a log line and, if asked, a span."""
+"""Gives every request an id (`x-request-id`, the client's own where it sends one), a log line and, if asked, a span;
+what goes wrong unforeseen is answered and logged here, with that id."""
 
 import logging
 import re
@@ -6,6 +7,7 @@ import uuid
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from troth.serve.api.errors import answer, as_api_error
 from troth.serve.api.exchange import Exchange, set_current
 from troth.serve.api.traces import Tracing
 
@@ -31,8 +33,12 @@ class Access:
         exchange = Exchange(own, scope["method"], scope["path"])
         set_current(exchange)
 
+        started = False
+
         async def identified(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 exchange.status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", own.encode())]
             await send(message)
@@ -41,7 +47,12 @@ class Access:
             return await self._app(scope, receive, identified)
         span = self._tracing.begin(scope) if self._tracing else None
         try:
-            return await self._app(scope, receive, identified)
+            await self._app(scope, receive, identified)
+        except Exception as error:
+            log.exception("%s %s failed", exchange.method, exchange.path, extra={"facts": {"request_id": own}})
+            if started:
+                raise
+            await answer(scope["path"], as_api_error(error))(scope, receive, identified)
         finally:
             facts = exchange.facts()
             text = f"{exchange.method} {exchange.path} {exchange.status} in {facts['seconds']} s"

@@ -56,7 +56,7 @@ class BatchRunner:
                 continue
             try:
                 await self._go_on(batches[0])
-            except (OSError, ValueError) as error:
+            except Exception as error:
                 log.exception("batch %s failed", batches[0].id)
                 wrong = [{"code": "server_error", "line": None, "message": str(error), "param": None}]
                 self._batches.change(batches[0], "failed", errors={"object": "list", "data": wrong})
@@ -115,11 +115,15 @@ class BatchRunner:
             if line is None:
                 return
             answer = await self._ask(batch.shown["endpoint"], line.body, batch.holder)
+            # A server that is ending or has failed: the line is for the next one.
+            while answer.status == 503:
+                if self._drain.begun:
+                    return
+                await asyncio.sleep(_LOOK_SECONDS)
+                answer = await self._ask(batch.shown["endpoint"], line.body, batch.holder)
             response = {"status_code": answer.status, "request_id": answer.id, "body": answer.body}
-            # A server that is ending answers 503: the line is for the next one.
-            if not (answer.status == 503 and self._drain.begun):
-                result = _result(line.custom_id, response, None)
-                self._batches.add_result(batch.id, line.number, answer.status == 200, result)
+            result = _result(line.custom_id, response, None)
+            self._batches.add_result(batch.id, line.number, answer.status == 200, result)
 
     async def _finish(self, batch: Batch, status: str) -> None:
         """Write the results to files, those of lines without an answer too where time ran out, and end the batch."""
