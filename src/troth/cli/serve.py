@@ -69,7 +69,7 @@ def _serve(
     thread = EngineThread(engine, table.max_batch, table.max_waiting, table.max_ttft, table.max_unread)
     drain = Drain()
     app = create_app(Served(thread, engine.tokenizer, template, model_id, engine.context), table, keys, drain)
-    _show(_facts(engine, table, listener, model_id), as_json)
+    _show(_facts(engine, table, listener, model_id) | {"needs_key": keys is not None}, as_json)
     # The time for the last events of streams that are cut off; those that end in time have ended before.
     # Proxies keep connections for about a minute; the one who closes first should not be the server.
     config = uvicorn.Config(
@@ -150,17 +150,19 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print("\nTry it from another terminal:")
-    for line in _examples(facts["url"], facts["model"]):
+    for line in _examples(facts["url"], facts["model"], facts["needs_key"]):
         console.print(line, soft_wrap=True, markup=False)
 
 
-def _examples(url: str, model_id: str) -> tuple[str, str]:
-    """A curl line and a Python line (standard library only) that ask the model something."""
+def _examples(url: str, model_id: str, needs_key: bool) -> tuple[str, str]:
+    """A curl line and a Python line (standard library only) that ask the model something, with $TROTH_API_KEY."""
     body = json.dumps({"model": model_id, "temperature": 0, "messages": [{"role": "user", "content": QUESTION}]})
     address = f"{url}/chat/completions"
-    request = f'u.Request("{address}", b"""{body}""", {{"Content-Type": "application/json"}})'
+    key = ', "Authorization": "Bearer " + os.environ["TROTH_API_KEY"]' if needs_key else ""
+    request = f'u.Request("{address}", b"""{body}""", {{"Content-Type": "application/json"{key}}})'
     code = f'print(json.load(u.urlopen({request}))["choices"][0]["message"]["content"])'
+    shown = ' -H "Authorization: Bearer $TROTH_API_KEY"' if needs_key else ""
     return (
-        f"curl {address} -H 'Content-Type: application/json' -d '{body}'",
-        f"python3 -c 'import json, urllib.request as u; {code}'",
+        f"curl {address} -H 'Content-Type: application/json'{shown} -d '{body}'",
+        f"python3 -c 'import json, os, urllib.request as u; {code}'",
     )
