@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from troth.serve.api.access import Access
 from troth.serve.api.errors import add_error_handlers
-from troth.serve.api.inside import asker
+from troth.serve.api.inside import Inside, asker
 from troth.serve.engine.thread import Overloaded
 
 
@@ -67,6 +67,6 @@ def test_retry_after_is_in_whole_seconds_rounded_up(app: FastAPI):
 
 
 def test_requests_from_within_wait_while_the_server_is_busy(app: FastAPI):
-    answer = asyncio.run(asker(app)("/busy", {}, None))
+    answer = asyncio.run(asker(app)("/busy", {}, Inside(None, 0)))
     assert (answer.status, answer.body) == (200, "at last")
     assert len(answer.id) == 32

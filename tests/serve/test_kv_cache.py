@@ -50,6 +50,7 @@ class Piece:
     start: int
     count: int
     blocks: list[int]
+    sliding_blocks: list[int]
 
 
 @torch.no_grad()
@@ -78,16 +79,17 @@ def in_chunks(model: Decoder, prompts: list[torch.Tensor], cuts: list[list[int]]
     sizes = [-(-len(tokens_T) // BLOCK_SIZE) for tokens_T in prompts]
     order = torch.randperm(sum(sizes), generator=torch.Generator().manual_seed(sum(sizes)))
     tables = [table.tolist() for table in order.split(sizes)]
-    cache = KVCache(model.config, len(order), BLOCK_SIZE, weight.dtype, weight.device)
+    cache = KVCache(model.config, len(order), len(order), BLOCK_SIZE, weight.dtype, weight.device)
     # What an earlier sequence left in the blocks must not matter.
-    cache.keys.fill_(5)
-    cache.values.fill_(5)
+    for tensor in (*cache.keys, *cache.values):
+        tensor.fill_(5)
     bounds = [[0, *cut, len(tokens_T)] for tokens_T, cut in zip(prompts, cuts, strict=True)]
     found: list[list[torch.Tensor]] = [[] for _ in prompts]
     for step in range(max(len(bound) for bound in bounds) - 1):
         places = [place for place, bound in enumerate(bounds) if step + 1 < len(bound)]
         pieces = [
-            Piece(bounds[place][step], bounds[place][step + 1] - bounds[place][step], tables[place]) for place in places
+            Piece(bounds[place][step], bounds[place][step + 1] - bounds[place][step], tables[place], tables[place][::-1])
+            for place in places
         ]
         ranges = [slice(piece.start, piece.start + piece.count) for piece in pieces]
         tokens_T = torch.cat([prompts[place][part] for place, part in zip(places, ranges, strict=True)])

@@ -8,8 +8,10 @@ from troth.system.table import Table
 
 
 class ServeTable(Table):
-    """`max_batch` sequences decode together; a step handles at most `max_step_tokens` prompt tokens; the cache holds
-    `cache_tokens` tokens over all sequences.
+    """`max_batch` sequences decode together; a step handles at most `max_step_tokens` tokens, and beside sequences that
+    decode only so many of prompts that it takes about `max_step_ms`; the cache holds `cache_tokens` tokens over all
+    sequences. With `deterministic` every sum is made in an order of its own, so that an answer to a seed or at
+    temperature 0 is the same in any company; it is slower.
 
     A new request gets a 429 where `max_waiting` queue already, or where their prompts would keep it from its first
     token for more than `max_ttft` seconds. A client that leaves `max_unread` tokens unread loses its answer. On SIGTERM
@@ -22,6 +24,7 @@ class ServeTable(Table):
     port: int = Field(default=8000, ge=0, le=65535)
     max_batch: int = Field(default=16, gt=0)
     max_step_tokens: int = Field(default=512, gt=0)
+    max_step_ms: float = Field(default=30.0, gt=0)
     cache_tokens: int = Field(default=65_536, gt=0)
     max_waiting: int = Field(default=256, gt=0)
     max_ttft: float = Field(default=60, gt=0)
@@ -31,3 +34,4 @@ class ServeTable(Table):
     max_file_bytes: int = Field(default=200 * 2**20, gt=0)
     api_keys: Path | None = None
     files_dir: Path | None = None
+    deterministic: bool = False

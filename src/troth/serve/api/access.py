@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from troth.serve.api.errors import answer, as_api_error
 from troth.serve.api.exchange import Exchange, set_current
+from troth.serve.api.inside import INSIDE
 from troth.serve.api.traces import Tracing
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ class Access:
         given = dict(scope["headers"]).get(b"x-request-id", b"")
         own = given.decode("ascii") if _OWN_ID.fullmatch(given) else uuid.uuid4().hex
         exchange = Exchange(own, scope["method"], scope["path"])
+        if inside := scope.get(INSIDE):
+            exchange.holder, exchange.priority = inside.holder, inside.priority
         set_current(exchange)
 
         started = False

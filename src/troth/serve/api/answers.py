@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from fastapi import Request as HttpRequest
@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from troth.serve.api.errors import ApiError, as_api_error
+from troth.serve.api.exchange import current_exchange
 from troth.serve.api.responses import PromptDetails, Usage
 from troth.serve.engine.request import FinishReason, Output, Request, SampledToken
 from troth.serve.engine.thread import EngineStopped, EngineThread, Stream, Unread
@@ -54,6 +55,8 @@ class Counts:
 
 def submit(engine: EngineThread, requests: list[Request], param: str) -> Stream:
     """Queue requests; what the engine refuses about them is a 400 about `param`."""
+    if (exchange := current_exchange()) and exchange.priority:
+        requests = [replace(request, priority=exchange.priority) for request in requests]
     try:
         return engine.submit(requests)
     except ValueError as error:

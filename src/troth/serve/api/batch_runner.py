@@ -11,7 +11,7 @@ from troth.serve.api.batch_input import Line, problems, read_lines
 from troth.serve.api.batch_store import Batch, BatchStore
 from troth.serve.api.drain import Drain
 from troth.serve.api.file_store import FileStore
-from troth.serve.api.inside import Ask
+from troth.serve.api.inside import Ask, Inside
 from troth.serve.api.served import new_id
 from troth.serve.engine.thread import EngineThread
 from troth.system.lock import held
@@ -20,13 +20,15 @@ log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.5
 _GAP_SECONDS = 0.05
+# Others have 0, and lower goes first.
+_PRIORITY = 100
 
 
 class BatchRunner:
     """Takes up open batches, oldest first, also those that an earlier process left.
 
-    At most `together` lines are at work at once, and none is begun while anybody waits for the engine. Of several
-    processes with the same folder one answers batches; another goes on when that ends.
+    At most `together` lines are at work at once, behind all other requests, and none is begun while anybody waits. Of
+    several processes with the same folder one answers batches; another goes on when that ends.
     """
 
     def __init__(
@@ -114,13 +116,14 @@ class BatchRunner:
             line = next(left, None)
             if line is None:
                 return
-            answer = await self._ask(batch.shown["endpoint"], line.body, batch.holder)
+            inside = Inside(batch.holder, _PRIORITY)
+            answer = await self._ask(batch.shown["endpoint"], line.body, inside)
             # A server that is ending or has failed: the line is for the next one.
             while answer.status == 503:
                 if self._drain.begun:
                     return
                 await asyncio.sleep(_LOOK_SECONDS)
-                answer = await self._ask(batch.shown["endpoint"], line.body, batch.holder)
+                answer = await self._ask(batch.shown["endpoint"], line.body, inside)
             response = {"status_code": answer.status, "request_id": answer.id, "body": answer.body}
             result = _result(line.custom_id, response, None)
             self._batches.add_result(batch.id, line.number, answer.status == 200, result)

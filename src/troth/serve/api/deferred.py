@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from troth.serve.api.errors import ApiError
 from troth.serve.api.exchange import current_holder
-from troth.serve.api.inside import Answer, Ask
+from troth.serve.api.inside import Answer, Ask, Inside
 from troth.serve.api.served import new_id
 
 KEPT_SECONDS = 86_400
@@ -63,7 +63,7 @@ class Deferred:
         return router
 
     async def _answer(self, body: dict[str, object], holder: str | None) -> Answer:
-        return await self._ask("/v1/chat/completions", body, holder)
+        return await self._ask("/v1/chat/completions", body, Inside(holder, priority=0))
 
     def _forget_old(self) -> None:
         while self._kept:

@@ -15,6 +15,7 @@ class Exchange:
     began: float = field(default_factory=time.monotonic)
     status: int = 500
     holder: str | None = None
+    priority: int = 0
     first_token: float | None = None
     prompt_tokens: int = 0
     cached_tokens: int = 0

@@ -9,8 +9,16 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-# Where an ASGI scope tells whom a request is put for; what comes over the network has no such entry.
-HOLDER = "troth.holder"
+# Where an ASGI scope has an `Inside`; what comes over the network has no such entry.
+INSIDE = "troth.inside"
+
+
+@dataclass(frozen=True)
+class Inside:
+    """Whom a request is put for, and after whose requests it comes (as `Request.priority`)."""
+
+    holder: str | None
+    priority: int
 
 
 @dataclass(frozen=True)
@@ -22,18 +30,18 @@ class Answer:
     body: Any
 
 
-Ask = Callable[[str, Any, str | None], Awaitable[Answer]]
+Ask = Callable[[str, Any, Inside], Awaitable[Answer]]
 
 
 def asker(app: ASGIApp) -> Ask:
-    """A function that posts a JSON body to a path of `app` in the name of a key's holder.
+    """A function that posts a JSON body to a path of `app`.
 
     It waits while the server is too busy to take the request. Cancelling it cancels the request.
     """
 
-    async def ask(path: str, body: Any, holder: str | None) -> Answer:
+    async def ask(path: str, body: Any, inside: Inside) -> Answer:
         async def marked(scope: Scope, receive: Receive, send: Send) -> None:
-            await app({**scope, HOLDER: holder}, receive, send)
+            await app({**scope, INSIDE: inside}, receive, send)
 
         transport = httpx.ASGITransport(marked, raise_app_exceptions=False)
         while True:

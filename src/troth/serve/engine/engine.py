@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from time import perf_counter
 
 import torch
 
@@ -10,7 +11,10 @@ from troth.model.decoder import Decoder
 from troth.model.families.weights import load_weights
 from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.block_pool import BlockPool
+from troth.serve.engine.block_tables import BlockTables, sliding_blocks
+from troth.serve.engine.deterministic import DeterministicRunner
 from troth.serve.engine.kv_cache import KVCache
+from troth.serve.engine.pace import Pace
 from troth.serve.engine.request import EngineStats, Output, Request, SampledToken
 from troth.serve.engine.runner import Runner, TorchRunner
 from troth.serve.engine.sampler import sample
@@ -43,10 +47,18 @@ class Engine:
         self.model = model
         self.tokenizer = tokenizer
         self.context = min(model.config.max_position_embeddings, blocks * BLOCK_SIZE)
-        self.cache = KVCache(model.config, blocks, BLOCK_SIZE, weight.dtype, weight.device)
+        sliding = 0
+        if model.config.slides:
+            sliding = sliding_blocks(blocks, BLOCK_SIZE, model.config.window, table.max_batch, table.max_step_tokens)
+        self.cache = KVCache(model.config, blocks, sliding, BLOCK_SIZE, weight.dtype, weight.device)
+        self.tables = BlockTables(
+            BlockPool(blocks), BlockPool(sliding) if sliding else None, BLOCK_SIZE, model.config.window
+        )
+        self.runner: Runner = (DeterministicRunner if table.deterministic else TorchRunner)(model, self.cache)
         self.pooler = TorchRunner(model, self.cache)
-        self.runner: Runner = self.pooler
-        self.scheduler = Scheduler(BlockPool(blocks), BLOCK_SIZE, table.max_batch, table.max_step_tokens)
+        self.scheduler = Scheduler(
+            self.tables, table.max_batch, table.max_step_tokens, Pace(table.max_step_ms / 1000)
+        )
         self._sequences: dict[str, Sequence] = {}
         self._prefilled_tokens = 0
         self._end_tokens = frozenset(_default_ends(tokenizer) if end_tokens is None else end_tokens)
@@ -79,7 +91,7 @@ class Engine:
             raise ValueError(
                 f"the prompt has {length} tokens, but at most {self.context - 1} fit: the model has "
                 f"{self.model.config.max_position_embeddings} positions, the cache "
-                f"{self.scheduler.pool.blocks * BLOCK_SIZE}, and one is needed for the answer"
+                f"{self.cache_tokens}, and one is needed for the answer"
             )
         for token in (min(request.prompt), max(request.prompt), *request.params.logit_bias):
             if not 0 <= token < size:
@@ -94,7 +106,7 @@ class Engine:
         most = self.context if wanted is None else min(self.context, len(request.prompt) + wanted)
         sequence = Sequence(request, most)
         self._sequences[request.id] = sequence
-        self.scheduler.waiting.append(sequence)
+        self.scheduler.add(sequence)
         return request.id
 
     def cancel(self, request_id: str) -> bool:
@@ -111,16 +123,21 @@ class Engine:
         return bool(self._sequences)
 
     @property
+    def cache_tokens(self) -> int:
+        """Tokens that the cache holds, over all sequences."""
+        return self.tables.full.blocks * BLOCK_SIZE
+
+    @property
     def stats(self) -> EngineStats:
         """Counts of this moment."""
-        scheduler, pool = self.scheduler, self.scheduler.pool
+        scheduler, pool = self.scheduler, self.tables.full
         pending = (sequence.pending for sequence in (*scheduler.running, *scheduler.waiting))
         return EngineStats(
             running=len(scheduler.running),
             waiting=len(scheduler.waiting),
             blocks=pool.blocks,
             free_blocks=pool.free,
-            block_size=scheduler.block_size,
+            block_size=BLOCK_SIZE,
             pending_tokens=sum(tokens for tokens in pending if tokens > 1),
             prefilled_tokens=self._prefilled_tokens,
             preemptions=scheduler.preemptions,
@@ -130,23 +147,27 @@ class Engine:
     def step(self) -> list[Output]:
         """One forward pass over chunks of prompts and the last tokens of running texts; what became certain by it."""
         scheduled = self.scheduler.schedule()
-        outputs = self._pool([chunk for chunk in scheduled if chunk.sequence.request.pooled])
+        pooled = self._pool([chunk for chunk in scheduled if chunk.sequence.request.pooled])
         chunks = [chunk for chunk in scheduled if not chunk.sequence.request.pooled]
         if not chunks:
-            return outputs
-        row, rows, sequences = -1, [], []
+            return pooled
+        began = perf_counter()
+        decoding = sum(chunk.sequence.pending == 1 for chunk in chunks)
+        prompt_tokens = sum(chunk.count for chunk in chunks if chunk.sequence.pending > 1)
+        wanted, row = [], 0
         for chunk in chunks:
             row += chunk.count
-            if chunk.samples:
-                rows.append(row)
-                sequences.append(chunk.sequence)
-        logits_SV = self.runner.run(chunks, rows)
-        self._computed(chunks)
-        if not rows:
-            return outputs
+            wanted += range(row - chunk.samples, row)
         # Rows of the embedding beyond the tokenizer have no text.
-        sampled = sample(logits_SV[:, : self.tokenizer.vocab_size], sequences)
-        return outputs + [self._advance(sequence, token) for sequence, token in zip(sequences, sampled, strict=True)]
+        logits_WV = self.runner.run(chunks, wanted)[:, : self.tokenizer.vocab_size]
+        outputs = self._draw(chunks, logits_WV)
+        self._computed(chunks)
+        for output in outputs:
+            if output.finish_reason is not None:
+                self.cancel(output.request_id)
+        if wanted:  # Without, a GPU may still be at work.
+            self.scheduler.pace.observe(prompt_tokens, decoding, perf_counter() - began)
+        return pooled + outputs
 
     def generate(self, requests: Iterable[Request]) -> list[list[Output]]:
         """Run requests to their ends, beside whatever else is at work, and return the outputs of each."""
@@ -162,12 +183,18 @@ class Engine:
 
     def forget_prefixes(self) -> None:
         """Share nothing computed so far with later requests; to be called when weights change, between requests."""
-        self.scheduler.pool.forget()
+        self.tables.forget()
+
+    def _draw(self, chunks: list[Chunk], logits_WV: torch.Tensor) -> list[Output]:
+        """Draw the next token of each sequence whose chunk reached its last one."""
+        sequences = [chunk.sequence for chunk in chunks if chunk.samples]
+        sampled = sample(logits_WV, sequences) if sequences else []
+        return [self._advance(sequence, token) for sequence, token in zip(sequences, sampled, strict=True)]
 
     def _computed(self, chunks: Iterable[Chunk]) -> None:
         for chunk in chunks:
             self._prefilled_tokens += chunk.count if chunk.start < chunk.sequence.prompt_tokens else 0
-            self.scheduler.computed(chunk)
+            self.scheduler.computed(chunk, chunk.count)
 
     def _pool(self, chunks: list[Chunk]) -> list[Output]:
         """The part of a step that embeddings are made from."""
@@ -184,10 +211,7 @@ class Engine:
 
     def _advance(self, sequence: Sequence, token: SampledToken) -> Output:
         data = b"" if token.id in self._special else self.tokenizer.decode_bytes([token.id])
-        output = sequence.append(token, data, token.id in self._end_tokens)
-        if output.finish_reason is not None:
-            self.cancel(sequence.request.id)
-        return output
+        return sequence.append(token, data, token.id in self._end_tokens)
 
 
 def _default_ends(tokenizer: Tokenizer) -> set[int]:

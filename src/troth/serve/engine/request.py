@@ -13,12 +13,16 @@ FinishReason = Literal["stop", "length"]
 class Request:
     """A prompt as token ids, and how to go on from it; `id` names it in outputs and in `cancel`.
 
-    A `pooled` one is not gone on from: its one output has an embedding.
+    Requests of lower `priority` go first and, where room lacks, make others wait that have begun. `adapter` names the
+    LoRA adapter that answers, None the model itself. A `pooled` one is not gone on from: its one output has an
+    embedding.
     """
 
     prompt: tuple[int, ...]
     params: SamplingParams = field(default_factory=SamplingParams)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    priority: int = 0
+    adapter: str | None = None
     pooled: bool = False
 
 
@@ -52,10 +56,10 @@ class Output:
 
 @dataclass(frozen=True)
 class EngineStats:
-    """Requests in the batch and in the queue; cache blocks in all and those that no request holds.
+    """Requests in the batch and in the queue; cache blocks in all and those that no request holds; how often a request
+    had to give up its blocks; drafts that were checked, and those that the model would have written too.
 
-    `pending_tokens` of prompts are still to be computed and `prefilled_tokens` have been, since the start;
-    `preemptions` counts how often a request had to give up its blocks.
+    `pending_tokens` of prompts are still to be computed, and `prefilled_tokens` have been since the start.
     """
 
     running: int
@@ -65,4 +69,6 @@ class EngineStats:
     block_size: int
     pending_tokens: int
     prefilled_tokens: int
-    preemptions: int
+    preemptions: int = 0
+    drafted: int = 0
+    accepted: int = 0

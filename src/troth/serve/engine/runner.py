@@ -36,7 +36,7 @@ class TorchRunner:
         positions: list[int] = []
         for chunk in chunks:
             end = chunk.start + chunk.count
-            tokens += chunk.sequence.tokens[chunk.start : end]
+            tokens += chunk.tokens
             positions += range(chunk.start, end)
         tokens_1T, positions_1T = (
             torch.tensor([part], dtype=torch.long, device=self.cache.device) for part in (tokens, positions)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol, Self
 
-from troth.serve.engine.pace import Pace
+from troth.serve.engine.backlog import Backlog
 from troth.serve.engine.request import EngineStats, Output, Request
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class EngineThread:
         self._engine = engine
         self._max_ttft = max_ttft
         self._max_unread = max_unread
-        self._pace = Pace()
+        self._backlog = Backlog()
         self._most_open = max_batch + max_waiting
         self._max_waiting = max_waiting
         self._wake = threading.Condition()
@@ -163,7 +163,7 @@ class EngineThread:
     @property
     def expected_wait(self) -> float:
         """Seconds until the prompts that now wait are computed, which a new one comes behind."""
-        return self._pace.seconds(self._stats.pending_tokens + self._inbox_tokens)
+        return self._backlog.seconds(self._stats.pending_tokens + self._inbox_tokens)
 
     def submit(self, requests: Iterable[Request]) -> Stream:
         """Queue requests, all or none, from a coroutine.
@@ -226,7 +226,7 @@ class EngineThread:
                 outputs = self._engine.step()
                 self._stats = self._engine.stats
                 if before.pending_tokens:
-                    self._pace.add(self._stats.prefilled_tokens - before.prefilled_tokens, time.monotonic() - began)
+                    self._backlog.add(self._stats.prefilled_tokens - before.prefilled_tokens, time.monotonic() - began)
                 self._deliver(outputs)
         except BaseException as failure:
             self._failure = failure
