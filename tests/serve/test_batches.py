@@ -22,7 +22,8 @@ CHAT = "/v1/chat/completions"
 
 
 def line(custom_id: str, endpoint: str = CHAT, **body: Any) -> dict[str, Any]:
-    asked = {"messages": [{"role": "user", "content": custom_id}], "max_tokens": 4, "ignore_eos": True}
+    messages = [{"role": "user", "content": custom_id}]
+    asked = {"model": "tiny", "messages": messages, "max_tokens": 4, "ignore_eos": True}
     return {"custom_id": custom_id, "method": "POST", "url": endpoint, "body": body or asked}
 
 
@@ -72,7 +73,7 @@ def test_files_come_and_go(client: openai.OpenAI):
 
 def test_a_batch_answers_every_line_and_tells_which_failed(client: openai.OpenAI):
     asked = [line(f"r{i}") for i in range(5)]
-    asked[3] = line("r3", messages=[])
+    asked[3] = line("r3", model="tiny", messages=[])
     batch = begin(client, *asked)
     assert (batch.object, batch.status, batch.endpoint, batch.metadata) == ("batch", "validating", CHAT, {"a": "b"})
     done = ended(client, batch)

@@ -101,7 +101,7 @@ def test_tokens_of_texts_and_conversations(server: str, tokenizer: Tokenizer):
     assert answer["max_model_len"] == 4096
     assert post("/detokenize", tokens=answer["tokens"]).json() == {"prompt": text}
     chat = post("/tokenize", messages=HELLO).json()
-    asked = httpx.post(f"{server}/v1/chat/completions", json={"messages": HELLO, "max_tokens": 1}).json()
+    asked = httpx.post(f"{server}/v1/chat/completions", json={"model": "tiny", "messages": HELLO, "max_tokens": 1}).json()
     assert chat["count"] == asked["usage"]["prompt_tokens"]
     assert "token_strs" not in chat
     assert post("/tokenize").status_code == 400
@@ -112,7 +112,7 @@ def test_tokens_of_texts_and_conversations(server: str, tokenizer: Tokenizer):
 
 def test_a_deferred_answer_is_fetched_later(run_server: Callable[..., AbstractContextManager[str]]):
     with run_server(max_batch=1) as url:
-        body = {"messages": HELLO, "temperature": 0, "max_tokens": 60, "ignore_eos": True}
+        body = {"model": "tiny", "messages": HELLO, "temperature": 0, "max_tokens": 60, "ignore_eos": True}
         asked = httpx.post(f"{url}/v1/chat/completions", json=body | {"deferred": True}).json()
         assert set(asked) == {"request_id"}
         address = f"{url}/v1/chat/deferred-completion/{asked['request_id']}"
