@@ -220,7 +220,8 @@ def test_a_span_for_each_request_reaches_the_collector(process: ServeProcess):
 def test_a_client_that_does_not_read_loses_its_answer_and_others_go_on(process: ServeProcess):
     messages = [{"role": "user", "content": "Where there is smoke?"}]
     body = {
-        "model": "tiny", "messages": messages, "n": 2, "max_tokens": 4000, "ignore_eos": True, "stream": True, "logprobs": True,
+        "model": "tiny", "messages": messages, "n": 2,
+        "max_tokens": 4000, "ignore_eos": True, "stream": True, "logprobs": True,
         "top_logprobs": 20,
     }  # fmt: skip
     with raw(process, receive_buffer=4096) as idle:

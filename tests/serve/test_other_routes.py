@@ -101,7 +101,8 @@ def test_tokens_of_texts_and_conversations(server: str, tokenizer: Tokenizer):
     assert answer["max_model_len"] == 4096
     assert post("/detokenize", tokens=answer["tokens"]).json() == {"prompt": text}
     chat = post("/tokenize", messages=HELLO).json()
-    asked = httpx.post(f"{server}/v1/chat/completions", json={"model": "tiny", "messages": HELLO, "max_tokens": 1}).json()
+    body = {"model": "tiny", "messages": HELLO, "max_tokens": 1}
+    asked = httpx.post(f"{server}/v1/chat/completions", json=body).json()
     assert chat["count"] == asked["usage"]["prompt_tokens"]
     assert "token_strs" not in chat
     assert post("/tokenize").status_code == 400
