@@ -2,12 +2,17 @@
 
 import contextlib
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -111,7 +116,7 @@ def talker(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer, confi
 def make_engine(folder: Path) -> Callable[..., Engine]:
     """Engines over a folder; keywords change the [serve] table."""
 
-    def make(model: Path = folder, adapters: dict[str, Path] | None = None, **changes: int) -> Engine:
+    def make(model: Path = folder, adapters: dict[str, Path] | None = None, **changes: Any) -> Engine:
         return Engine.from_folder(model, ServeTable(**({"cache_tokens": 8192} | changes)), adapters=adapters)
 
     return make
@@ -122,10 +127,10 @@ def run_server(make_engine: Callable[..., Engine], folder: Path) -> Callable[...
     """Real servers on free ports: `with run_server(max_batch=1) as url`."""
 
     @contextlib.contextmanager
-    def run(model: Path = folder, adapters: dict[str, Path] | None = None, **changes: int) -> Iterator[str]:
+    def run(model: Path = folder, adapters: dict[str, Path] | None = None, **changes: Any) -> Iterator[str]:
         engine = make_engine(model, adapters, **changes)
         table = ServeTable(**changes)
-        thread = EngineThread(engine, table.max_batch, table.max_waiting)
+        thread = EngineThread(engine, table.max_batch, table.max_waiting, table.max_ttft, table.max_unread)
         template = ChatTemplate.from_folder(model, engine.tokenizer)
         served = Served(
             thread, engine.tokenizer, template, model.name, engine.context, adapters=engine.adapters.names
@@ -143,6 +148,71 @@ def run_server(make_engine: Callable[..., Engine], folder: Path) -> Callable[...
         running.join()
 
     return run
+
+
+@dataclass(frozen=True)
+class ServeProcess:
+    """`troth serve` as a process of its own: its address without /v1, and where its log goes."""
+
+    url: str
+    process: subprocess.Popen[str]
+    log: Path
+
+    def health(self) -> dict[str, Any]:
+        return httpx.get(f"{self.url}/health").json()
+
+    def free(self) -> bool:
+        """Whether nothing runs and no block is held."""
+        health = self.health()
+        return health["running"] == 0 and health["free_cache_blocks"] == health["cache_blocks"]
+
+    def memory(self) -> int:
+        """Resident bytes."""
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.fixture(scope="session")
+def serve_process(folder: Path, tmp_path_factory: pytest.TempPathFactory):
+    """Server processes on free ports: `with serve_process("--set", "serve.max_batch=1") as process`."""
+
+    @contextlib.contextmanager
+    def run(*arguments: str, **environment: str) -> Iterator[ServeProcess]:
+        log = tmp_path_factory.mktemp("serve") / "log"
+        start = [sys.executable, "-c", "from troth.cli.main import main; main()", "serve", str(folder), "--port", "0"]
+        command = [*start, "--json", "--set", "serve.cache_tokens=8192", *arguments]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+        with (
+            log.open("w") as errors,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process,
+        ):
+            try:
+                printed = ""
+                while not printed.endswith("}\n"):
+                    line = process.stdout.readline()
+                    assert line, log.read_text()
+                    printed += line
+                url = json.loads(printed)["url"].removesuffix("/v1")
+                wait_until(lambda: _answers(f"{url}/health"), 30)
+                yield ServeProcess(url, process, log)
+            finally:
+                process.kill()
+
+    return run
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Poll until a condition holds; fails where it does not in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "not in time"
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="session")

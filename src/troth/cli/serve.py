@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -12,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from troth.cli.logs import LogFormat, set_up_logging
 from troth.cli.options import AsJson, Changes, SystemName, print_json, read_system
+from troth.security.keys import Keys
 
 if TYPE_CHECKING:
     from troth.serve.engine.engine import Engine
     from troth.system import ServeTable
 
-DRAIN_SECONDS = 30
 QUESTION = "In what year was Magna Carta sealed?"
 
 
@@ -35,6 +37,14 @@ def command(
         list[str] | None,
         typer.Option(metavar="NAME=FOLDER", help="A LoRA adapter to serve too, under a name of its own."),
     ] = None,
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="TROTH_API_KEY", help="A key that clients must show; may be repeated. serve.api_keys names a file.",
+            metavar="KEY",
+        ),
+    ] = None,
+    log_format: Annotated[LogFormat, typer.Option(help="Form of the log on standard error.")] = LogFormat.TEXT,
     as_json: AsJson = False,
 ) -> None:
     """Serve a model over the OpenAI API until interrupted; running answers are finished first."""
@@ -47,7 +57,9 @@ def command(
         return
     listener = _listen(table.host if host is None else host, table.port if port is None else port)
     with listener:
-        _serve(folder, table, listener, name or folder.resolve().name, adapters, as_json)
+        keys = Keys(api_key or (), table.api_keys) if api_key or table.api_keys else None
+        set_up_logging(log_format)
+        _serve(folder, table, listener, name or folder.resolve().name, adapters, keys, as_json)
 
 
 def _follow(folder: Path, table: ServeTable, adapters: dict[str, Path]) -> None:
@@ -74,29 +86,44 @@ def _folders(adapters: list[str]) -> dict[str, Path]:
 
 
 def _serve(
-    folder: Path, table: ServeTable, listener: socket.socket, model_id: str, adapters: dict[str, Path], as_json: bool
+    folder: Path, table: ServeTable, listener: socket.socket, model_id: str, adapters: dict[str, Path],
+    keys: Keys | None, as_json: bool,
 ) -> None:
     import uvicorn
 
     from troth.model.chat_template import ChatTemplate
     from troth.serve.api.app import create_app
+    from troth.serve.api.drain import Drain, DrainingServer
     from troth.serve.api.served import Served
     from troth.serve.engine.engine import Engine
     from troth.serve.engine.ranks import torchrun_ranks
     from troth.serve.engine.thread import EngineThread
 
+    drain = Drain()
+    # Proxies keep connections for about a minute; the one who closes first should not be the server. The time at the
+    # end is for the last events of streams that are cut off; those that end in time have ended before.
     with torchrun_ranks() as ranks:
         engine = Engine.from_folder(folder, table, adapters=adapters, ranks=ranks)
         template = ChatTemplate.from_folder(folder, engine.tokenizer)
-        thread = EngineThread(engine, table.max_batch, table.max_waiting)
+        thread = EngineThread(engine, table.max_batch, table.max_waiting, table.max_ttft, table.max_unread)
         served = Served(thread, engine.tokenizer, template, model_id, engine.context, adapters=tuple(adapters))
-        app = create_app(served, table)
-        _show(_facts(engine, table, listener, model_id), as_json)
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=DRAIN_SECONDS)
-        # uvicorn drains, then raises the signal that ended it once more: an asked-for end is no error.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)
-        uvicorn.Server(config).run(sockets=[listener])
+        app = create_app(served, table, keys, drain)
+        _show(_facts(engine, table, listener, model_id) | {"needs_key": keys is not None}, as_json)
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=2
+        )
+        _allow_many_connections()
+        DrainingServer(config, drain, table.drain_seconds, thread.stop).run(sockets=[listener])
+
+
+def _allow_many_connections() -> None:
+    """Each is an open file; shells allow few by default, and let a process ask for more."""
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # macOS names no limit, but refuses to be asked for that.
+    with contextlib.suppress(ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -108,6 +135,8 @@ def _listen(host: str, port: int) -> socket.socket:
         raise OSError(f"cannot listen on {host} port {port}: {error}") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit it. The system would keep megabytes for a client that does not read; streams need little.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**18)
         listener.bind(address)
         # Listening finds out about a port that another process listens on.
         listener.listen(2048)
@@ -161,17 +190,19 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print("\nTry it from another terminal:")
-    for line in _examples(facts["url"], facts["model"]):
+    for line in _examples(facts["url"], facts["model"], facts["needs_key"]):
         console.print(line, soft_wrap=True, markup=False)
 
 
-def _examples(url: str, model_id: str) -> tuple[str, str]:
-    """A curl line and a Python line (standard library only) that ask the model something."""
+def _examples(url: str, model_id: str, needs_key: bool) -> tuple[str, str]:
+    """A curl line and a Python line (standard library only) that ask the model something, with $TROTH_API_KEY."""
     body = json.dumps({"model": model_id, "temperature": 0, "messages": [{"role": "user", "content": QUESTION}]})
     address = f"{url}/chat/completions"
-    request = f'u.Request("{address}", b"""{body}""", {{"Content-Type": "application/json"}})'
+    key = ', "Authorization": "Bearer " + os.environ["TROTH_API_KEY"]' if needs_key else ""
+    request = f'u.Request("{address}", b"""{body}""", {{"Content-Type": "application/json"{key}}})'
     code = f'print(json.load(u.urlopen({request}))["choices"][0]["message"]["content"])'
+    shown = ' -H "Authorization: Bearer $TROTH_API_KEY"' if needs_key else ""
     return (
-        f"curl {address} -H 'Content-Type: application/json' -d '{body}'",
-        f"python3 -c 'import json, urllib.request as u; {code}'",
+        f"curl {address} -H 'Content-Type: application/json'{shown} -d '{body}'",
+        f"python3 -c 'import json, os, urllib.request as u; {code}'",
     )

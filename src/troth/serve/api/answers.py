@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from fastapi import Request as HttpRequest
@@ -11,10 +12,11 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from troth.serve.api.errors import ApiError, as_api_error
+from troth.serve.api.exchange import current_exchange
 from troth.serve.api.reading import Part, Reading
 from troth.serve.api.responses import CompletionDetails, PromptDetails, Usage
 from troth.serve.engine.request import Output, Request
-from troth.serve.engine.thread import EngineStopped, EngineThread, Stream
+from troth.serve.engine.thread import EngineStopped, EngineThread, Stream, Unread
 
 Result = TypeVar("Result")
 Event = BaseModel | dict[str, Any]
@@ -42,6 +44,8 @@ def usage(readings: Sequence[Reading], choices: int = 1) -> Usage:
 
 def submit(engine: EngineThread, requests: list[Request], param: str) -> Stream:
     """Queue requests; what the engine refuses about them is a 400 about `param`."""
+    if (exchange := current_exchange()) and exchange.priority:
+        requests = [replace(request, priority=exchange.priority) for request in requests]
     try:
         return engine.submit(requests)
     except ValueError as error:
@@ -106,7 +110,7 @@ def events(
             for event in dialect.closing():
                 yield _line(event)
             yield dialect.done
-        except (ApiError, EngineStopped) as error:
+        except (ApiError, EngineStopped, Unread) as error:
             for event in dialect.failed(as_api_error(error)):
                 yield _line(event)
 

@@ -10,6 +10,7 @@ from fastapi.responses import Response
 
 from troth.serve.api.answers import events, gather, submit, unless_gone, usage
 from troth.serve.api.chat_schema import ChatRequest
+from troth.serve.api.deferred import Deferred
 from troth.serve.api.errors import ApiError
 from troth.serve.api.logprobs import TokenTexts, chat_logprobs
 from troth.serve.api.question import prompt
@@ -30,7 +31,7 @@ from troth.serve.api.served import Served, new_id
 from troth.serve.engine.request import Output
 
 
-def chat_router(served: Served) -> APIRouter:
+def chat_router(served: Served, deferred: Deferred) -> APIRouter:
     """The chat route over one model."""
     router = APIRouter()
 
@@ -39,6 +40,8 @@ def chat_router(served: Served) -> APIRouter:
         adapter = served.check_model(body.model)
         if body.search_parameters is not None:
             raise ApiError(410, "search_parameters: live search has ended; offer a tool", "search_parameters")
+        if body.deferred:
+            return deferred.begin(body)
         asked = await prompt(served, body.question(), body.limit)
         requests = [asked.request(body.params(choice), adapter, body.priority) for choice in range(body.n)]
         readings = [asked.reading() for _ in requests]

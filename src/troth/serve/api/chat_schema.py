@@ -160,6 +160,7 @@ class ChatRequest(Sampling):
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
     verbosity: str | None = None
+    deferred: bool = False
 
     @field_validator("tools")
     @classmethod
@@ -168,6 +169,12 @@ class ChatRequest(Sampling):
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"two functions are called {twice[0]!r}")
         return tools
+
+    @model_validator(mode="after")
+    def _deferred_is_whole(self) -> "ChatRequest":
+        if self.deferred and self.stream:
+            raise ValueError("deferred is only allowed when stream is false")
+        return self
 
     @model_validator(mode="after")
     def _logprobs_first(self) -> "ChatRequest":

@@ -1,14 +1,16 @@
 """Errors in OpenAI's shape, {"error": {message, type, param, code}}, or Anthropic's where its clients ask."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import Scope, Send
 
-from troth.serve.engine.thread import EngineStopped, Overloaded
+from troth.serve.engine.thread import EngineStopped, Overloaded, Unread
 
 RETRY_AFTER_SECONDS = 1
 _ANTHROPIC_TYPES = {
@@ -18,10 +20,13 @@ _ANTHROPIC_TYPES = {
 
 
 class ApiError(Exception):
-    """An answer other than success: HTTP `status`, and the fields of the error object."""
+    """An answer other than success: HTTP `status`, and the fields of the error object; `retry_after` in seconds."""
 
-    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None):
+    def __init__(
+        self, status: int, message: str, param: str | None = None, code: str | None = None, retry_after: float = 0
+    ):
         super().__init__(message)
+        self.retry_after = max(RETRY_AFTER_SECONDS, math.ceil(retry_after))
         self.status = status
         self.param = param
         self.code = code
@@ -31,6 +36,8 @@ class ApiError(Exception):
         """OpenAI's name for the kind of error."""
         if self.status == 429:
             return "rate_limit_error"
+        if self.status == 401:
+            return "authentication_error"
         return "invalid_request_error" if self.status < 500 else "server_error"
 
     def body(self) -> dict[str, Any]:
@@ -48,7 +55,9 @@ def as_api_error(error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, Overloaded):
-        return ApiError(429, str(error), code="too_many_requests")
+        return ApiError(429, str(error), code="too_many_requests", retry_after=error.retry_after)
+    if isinstance(error, Unread):
+        return ApiError(408, str(error), code="unread")
     if isinstance(error, EngineStopped):
         return ApiError(503, "the server is shutting down or has failed", code="unavailable")
     return ApiError(500, "the server failed to answer", code="internal_error")
@@ -57,27 +66,44 @@ def as_api_error(error: Exception) -> ApiError:
 def add_error_handlers(app: FastAPI) -> None:
     """Make every error of `app` leave in the shape that the asked address has."""
 
-    def answer(request: Request, error: ApiError, headers: Mapping[str, str] | None = None) -> JSONResponse:
-        if error.status in (429, 503):
-            headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-        anthropic = request.url.path.startswith("/v1/messages")
-        return JSONResponse(error.anthropic_body() if anthropic else error.body(), error.status, headers)
-
     @app.exception_handler(ApiError)
     @app.exception_handler(Overloaded)
     @app.exception_handler(EngineStopped)
     @app.exception_handler(Exception)
     async def _any(request: Request, error: Exception) -> JSONResponse:
-        return answer(request, as_api_error(error))
+        return answer(request.url.path, as_api_error(error))
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
         told = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
-        return answer(request, told, error.headers)
+        if error.status_code == 413:
+            told = ApiError(413, error.detail, code="request_too_large")
+        if error.status_code == 400:
+            # FastAPI reads the body; what is not UTF-8, or nested beyond measure, ends here.
+            told = ApiError(400, "the body cannot be read as JSON in UTF-8")
+        return answer(request.url.path, told, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def _validation(request: Request, error: RequestValidationError) -> JSONResponse:
-        return answer(request, _first_problem(error.errors()))
+        return answer(request.url.path, _first_problem(error.errors()))
+
+
+def answer(path: str, error: ApiError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The HTTP answer that tells of an error, in the shape that the address `path` has."""
+    headers = dict(headers or {})
+    if error.status in (429, 503):
+        headers["Retry-After"] = str(error.retry_after)
+    anthropic = path.startswith("/v1/messages")
+    return JSONResponse(error.anthropic_body() if anthropic else error.body(), error.status, headers)
+
+
+async def refuse(scope: Scope, send: Send, error: ApiError, headers: Mapping[str, str] | None = None) -> None:
+    """Answer a request with an error before any of its body is read."""
+
+    async def nothing() -> NoReturn:
+        raise AssertionError("an error's answer reads nothing")
+
+    await answer(scope["path"], error, headers)(scope, nothing, send)
 
 
 def _first_problem(problems: Sequence[Any]) -> ApiError:

@@ -18,6 +18,7 @@ from troth.serve.engine.adapters import Adapters
 from troth.serve.engine.block_pool import BlockPool
 from troth.serve.engine.block_tables import BlockTables, sliding_blocks
 from troth.serve.engine.cpu.choose import cpu_runner, stored_dtype
+from troth.serve.engine.cpu.runner import CpuRunner
 from troth.serve.engine.deterministic import DeterministicRunner
 from troth.serve.engine.drafts import Drafter, LookupDrafter, MTPDrafter
 from troth.serve.engine.grammar import Grammars
@@ -26,7 +27,7 @@ from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.pace import Pace
 from troth.serve.engine.ranks import LeadingRunner, Ranks, split
 from troth.serve.engine.request import EngineStats, Output, Request, SampledToken
-from troth.serve.engine.runner import Runner, TorchRunner
+from troth.serve.engine.runner import Pooler, Runner, TorchRunner
 from troth.serve.engine.sampler import sample
 from troth.serve.engine.sampling_params import SamplingParams
 from troth.serve.engine.scheduler import Chunk, Scheduler
@@ -88,10 +89,14 @@ class Engine:
         elif mtp is not None and guesses:
             assert isinstance(runner, TorchRunner | DeterministicRunner)
             self.drafter = MTPDrafter(model, mtp, self.cache, runner, tokenizer.vocab_size)
+        self.pooler: Pooler = (
+            runner if isinstance(runner, CpuRunner | TorchRunner) else TorchRunner(model, self.cache, self.adapters)
+        )
         self.scheduler = Scheduler(
             self.tables, table.max_batch, table.max_step_tokens, Pace(table.max_step_ms / 1000)
         )
         self._sequences: dict[str, Sequence] = {}
+        self._prefilled_tokens = 0
         self._end_tokens = frozenset(_default_ends(tokenizer) if end_tokens is None else end_tokens)
         self._drafted = self._accepted = 0
         self._special = frozenset(tokenizer.special[text] for text in tokenizer.special.keys() - tokenizer.visible)
@@ -178,17 +183,28 @@ class Engine:
     def stats(self) -> EngineStats:
         """Counts of this moment."""
         scheduler, pool = self.scheduler, self.tables.full
+        pending = (sequence.pending for sequence in (*scheduler.running, *scheduler.waiting))
         return EngineStats(
-            len(scheduler.running), len(scheduler.waiting), pool.blocks, pool.free, scheduler.preemptions,
-            self._drafted, self._accepted,
-        )  # fmt: skip
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting),
+            blocks=pool.blocks,
+            free_blocks=pool.free,
+            block_size=BLOCK_SIZE,
+            pending_tokens=sum(tokens for tokens in pending if tokens > 1),
+            prefilled_tokens=self._prefilled_tokens,
+            preemptions=scheduler.preemptions,
+            drafted=self._drafted,
+            accepted=self._accepted,
+        )
 
     @torch.inference_mode()
     def step(self) -> list[Output]:
         """One forward pass over chunks of prompts and the last tokens of running texts; what became certain by it."""
-        chunks = self.scheduler.schedule()
+        scheduled = self.scheduler.schedule()
+        pooled = self._pool([chunk for chunk in scheduled if chunk.sequence.request.pooled])
+        chunks = [chunk for chunk in scheduled if not chunk.sequence.request.pooled]
         if not chunks:
-            return []
+            return pooled
         began = perf_counter()
         decoding = sum(chunk.sequence.pending == 1 for chunk in chunks)
         prompt_tokens = sum(chunk.count for chunk in chunks if chunk.sequence.pending > 1)
@@ -203,13 +219,12 @@ class Engine:
         finished = [output.request_id for output in outputs if output.finish_reason is not None]
         if self.drafter is not None:
             self._draft(self.drafter, chunks, right, finished)
-        for chunk, count in zip(chunks, right, strict=True):
-            self.scheduler.computed(chunk, count)
+        self._computed(chunks, right)
         for request_id in finished:
             self.cancel(request_id)
         if wanted:  # Without, a GPU may still be at work.
             self.scheduler.pace.observe(prompt_tokens, decoding, perf_counter() - began)
-        return outputs
+        return pooled + outputs
 
     def generate(self, requests: Iterable[Request]) -> list[list[Output]]:
         """Run requests to their ends, beside whatever else is at work, and return the outputs of each."""
@@ -274,6 +289,24 @@ class Engine:
             return None
         matcher = None if params.grammar is None else self._grammars.matcher(params.grammar)
         return Guide(self.tokenizer, self._end_tokens, params.reasoning, matcher)
+
+    def _computed(self, chunks: Iterable[Chunk], counts: Iterable[int]) -> None:
+        for chunk, count in zip(chunks, counts, strict=True):
+            self._prefilled_tokens += count if chunk.start < chunk.sequence.prompt_tokens else 0
+            self.scheduler.computed(chunk, count)
+
+    def _pool(self, chunks: list[Chunk]) -> list[Output]:
+        """The part of a step that embeddings are made from."""
+        if not chunks:
+            return []
+        states = self.pooler.hidden(chunks).split([chunk.count for chunk in chunks])
+        ended = [chunk.sequence for chunk in chunks if chunk.samples]
+        for chunk, h_TD in zip(chunks, states, strict=True):
+            chunk.sequence.pool(h_TD, chunk.start)
+        self._computed(chunks, (chunk.count for chunk in chunks))
+        for sequence in ended:
+            self.cancel(sequence.request.id)
+        return [sequence.embedding() for sequence in ended]
 
     def _advance(self, sequence: Sequence, token: SampledToken) -> Output:
         data = b"" if token.id in self._special else self.tokenizer.decode_bytes([token.id])

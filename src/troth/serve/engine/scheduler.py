@@ -126,7 +126,10 @@ class Scheduler:
         for sequence in self.waiting[: self.max_batch]:
             if len(self.running) >= self.max_batch and not self._displaces(sequence):
                 return
-            keys = sequence.keys((len(sequence.tokens) - 1) // self.tables.block_size, self.tables.block_size)
+            # The last token is always computed, because its hidden state is needed to draw the next one; an embedding
+            # needs the hidden states of all.
+            known = 0 if sequence.request.pooled else (len(sequence.tokens) - 1) // self.tables.block_size
+            keys = sequence.keys(known, self.tables.block_size)
             if self._soon_known(sequence, keys, being_computed):
                 continue
             while not self._admit(sequence, keys):
@@ -143,7 +146,6 @@ class Scheduler:
         """Hold blocks for all tokens of a waiting sequence, sharing those that are known; False where it must wait."""
         if len(self.running) >= self.max_batch:
             return False
-        # The last token is always computed, because its hidden state is needed to draw the next one.
         self.tables.share(sequence, keys)
         # One block a running sequence stays in reserve: admitting into the last space would preempt at once.
         reserve = len(self.running) * self.tables.block_size

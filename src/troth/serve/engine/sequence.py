@@ -37,6 +37,7 @@ class Sequence:
         self.cached_tokens: int | None = None
         self.output_counts: Counter[int] = Counter()
         self.text = TextStream(params.stop)
+        self.pooled_D: torch.Tensor | None = None
         self.generator = torch.Generator()
         if params.seed is None:
             self.generator.seed()
@@ -58,6 +59,25 @@ class Sequence:
             tokens = array.array("q", self.tokens[start : start + block_size]).tobytes()
             self._keys.append(hashlib.blake2b(before + tokens, digest_size=16).digest())
         return self._keys[:blocks]
+
+    def pool(self, h_TD: torch.Tensor, start: int) -> None:
+        """Add the hidden states of tokens from position `start` on to what an embedding is the mean of."""
+        sum_D = h_TD.float().sum(0)
+        self.pooled_D = sum_D if start == 0 or self.pooled_D is None else self.pooled_D + sum_D
+
+    def embedding(self) -> Output:
+        """The one output of a pooled request, whose prompt has been computed."""
+        assert self.pooled_D is not None
+        return Output(
+            request_id=self.request.id,
+            text="",
+            tokens=(),
+            prompt_tokens=self.prompt_tokens,
+            output_tokens=0,
+            cached_tokens=0,
+            finish_reason="stop",
+            embedding=tuple((self.pooled_D / self.prompt_tokens).tolist()),
+        )
 
     def append(self, token: SampledToken, data: bytes, ends: bool) -> Output:
         """Take a sampled token with its bytes; `ends` says that it is one of those that end a text."""

@@ -2,11 +2,14 @@
 
 import asyncio
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol, Self
 
+from troth.serve.engine.backlog import Backlog
 from troth.serve.engine.request import EngineStats, Output, Request
 from troth.serve.engine.sampling_params import SamplingParams
 
@@ -27,25 +30,43 @@ class Steps(Protocol):
     def stats(self) -> EngineStats: ...
 
 
+class Observer(Protocol):
+    """Told of every request's beginning (where it is submitted), outputs and early end (in the engine's thread)."""
+
+    def submitted(self, request: Request) -> None: ...
+    def output(self, output: Output) -> None: ...
+    def cancelled(self, request_id: str) -> None: ...
+
+
 class Overloaded(Exception):
-    """More requests wait than the system allows; the text says how many."""
+    """More waits than the system allows, as the text says; trying again makes sense after `retry_after` seconds."""
+
+    def __init__(self, message: str, retry_after: float):
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class EngineStopped(Exception):
     """The engine failed or was stopped while a request was at work."""
 
 
+class Unread(Exception):
+    """A request was cancelled because nobody read its outputs."""
+
+
 class Stream:
     """Outputs of a few requests as they come: `with stream: async for output in stream`. Leaving cancels the rest.
 
-    Raises EngineStopped in the loop where the engine ends before the requests do.
+    Raises EngineStopped in the loop where the engine ends before the requests do, and Unread where more outputs than
+    `max_unread` a request have piled up: they are dropped and the requests cancelled.
     """
 
-    def __init__(self, requests: list[Request], cancel: Callable[[list[str]], None]):
+    def __init__(self, requests: list[Request], cancel: Callable[[list[str]], None], max_unread: int):
         self._open = {request.id for request in requests}
+        self._most_unread = max_unread * len(requests)
         self._cancel = cancel
         self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[Output | EngineStopped] = asyncio.Queue()
+        self._queue: asyncio.Queue[Output | EngineStopped | Unread] = asyncio.Queue()
 
     def deliver(self, outputs: list[Output | EngineStopped]) -> None:
         """Called from the engine's thread."""
@@ -57,6 +78,10 @@ class Stream:
     def _accept(self, outputs: list[Output | EngineStopped]) -> None:
         for output in outputs:
             self._queue.put_nowait(output)
+        if self._queue.qsize() > self._most_unread:
+            self._cancel(sorted(self._open))
+            self._queue = asyncio.Queue()
+            self._queue.put_nowait(Unread(f"more than {self._most_unread} tokens were waiting to be read"))
 
     def __aiter__(self) -> "Stream":
         return self
@@ -65,7 +90,7 @@ class Stream:
         if not self._open:
             raise StopAsyncIteration
         output = await self._queue.get()
-        if isinstance(output, EngineStopped):
+        if isinstance(output, EngineStopped | Unread):
             self._open.clear()
             raise output
         if output.finish_reason is not None:
@@ -84,15 +109,24 @@ class Stream:
 class EngineThread:
     """Steps an engine while there is work and sleeps while there is none. Use as a context, or `start` and `stop`.
 
-    `max_batch + max_waiting` requests may be open at once; `submit` raises Overloaded beyond that.
+    `max_batch + max_waiting` requests may be open at once, and the prompts that wait may keep a new one from its first
+    token for `max_ttft` seconds, as far as the pace so far tells; `submit` raises Overloaded beyond that. Streams hold
+    `max_unread` outputs a request.
     """
 
-    def __init__(self, engine: Steps, max_batch: int, max_waiting: int):
+    def __init__(
+        self, engine: Steps, max_batch: int, max_waiting: int, max_ttft: float = math.inf, max_unread: int = 4096
+    ):
+        self.observer: Observer | None = None
         self._engine = engine
+        self._max_ttft = max_ttft
+        self._max_unread = max_unread
+        self._backlog = Backlog()
         self._most_open = max_batch + max_waiting
         self._max_waiting = max_waiting
         self._wake = threading.Condition()
         self._inbox: list[Callable[[], object]] = []
+        self._inbox_tokens = 0
         self._streams: dict[str, Stream] = {}
         self._stopping = False
         self._failure: BaseException | None = None
@@ -135,6 +169,10 @@ class EngineThread:
         """
         if params.grammar is not None:
             await asyncio.to_thread(self._engine.prepare, params)
+    @property
+    def expected_wait(self) -> float:
+        """Seconds until the prompts that now wait are computed, which a new one comes behind."""
+        return self._backlog.seconds(self._stats.pending_tokens + self._inbox_tokens)
 
     def submit(self, requests: Iterable[Request]) -> Stream:
         """Queue requests, all or none, from a coroutine.
@@ -149,15 +187,25 @@ class EngineThread:
                 raise EngineStopped("the engine has stopped") from self._failure
             if len(self._streams) + len(requests) > self._most_open:
                 raise Overloaded(
-                    f"{len(requests)} more would make more than {self._max_waiting} requests wait: try again shortly"
+                    f"{len(requests)} more would make more than {self._max_waiting} requests wait: try again shortly",
+                    self.expected_wait,
+                )
+            if (wait := self.expected_wait) > self._max_ttft:
+                raise Overloaded(
+                    f"the first token would come after about {wait:.0f} s, more than the {self._max_ttft:g} s that "
+                    "this server lets wait: try again later",
+                    wait - self._max_ttft,
                 )
             for request in requests:
                 if request.id in self._streams:
                     raise ValueError(f"request {request.id} is already at work")
-            stream = Stream(requests, self._cancel)
+            stream = Stream(requests, self._cancel, self._max_unread)
             for request in requests:
                 self._streams[request.id] = stream
                 self._inbox.append(partial(self._engine.add, request))
+                self._inbox_tokens += len(request.prompt)
+                if self.observer is not None:
+                    self.observer.submitted(request)
             self._wake.notify()
         return stream
 
@@ -166,6 +214,8 @@ class EngineThread:
             for request_id in request_ids:
                 if self._streams.pop(request_id, None) is not None:
                     self._inbox.append(partial(self._engine.cancel, request_id))
+                    if self.observer is not None:
+                        self.observer.cancelled(request_id)
             self._wake.notify()
 
     def _run(self) -> None:
@@ -177,10 +227,15 @@ class EngineThread:
                     if self._stopping:
                         return
                     inbox, self._inbox = self._inbox, []
+                    self._inbox_tokens = 0
                 for command in inbox:
                     command()
+                before = self._stats = self._engine.stats
+                began = time.monotonic()
                 outputs = self._engine.step()
                 self._stats = self._engine.stats
+                if before.pending_tokens:
+                    self._backlog.add(self._stats.prefilled_tokens - before.prefilled_tokens, time.monotonic() - began)
                 self._deliver(outputs)
         except BaseException as failure:
             self._failure = failure
@@ -188,8 +243,11 @@ class EngineThread:
         finally:
             with self._wake:
                 self._stopping = True
-                streams, self._streams = set(self._streams.values()), {}
-            for stream in streams:
+                streams, self._streams = self._streams, {}
+            if self.observer is not None:
+                for request_id in streams:
+                    self.observer.cancelled(request_id)
+            for stream in set(streams.values()):
                 stream.deliver([EngineStopped("the engine has stopped")])
 
     def _deliver(self, outputs: list[Output]) -> None:
@@ -200,6 +258,8 @@ class EngineThread:
                 if stream is None:
                     continue
                 by_stream.setdefault(stream, []).append(output)
+                if self.observer is not None:
+                    self.observer.output(output)
                 if output.finish_reason is not None:
                     del self._streams[output.request_id]
         for stream, items in by_stream.items():

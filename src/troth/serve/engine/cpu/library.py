@@ -81,6 +81,6 @@ def load() -> ctypes.CDLL | None:
     library.troth_close.argtypes = [c_void_p]
     library.troth_step.restype = None
     library.troth_step.argtypes = [
-        c_void_p, c_void_p, c_int, POINTER(Span), c_int, c_void_p, c_int, c_void_p,
+        c_void_p, c_void_p, c_int, POINTER(Span), c_int, c_void_p, c_int, c_void_p, c_void_p,
     ]  # fmt: skip
     return library

@@ -70,6 +70,21 @@ class CpuRunner:
 
     def run(self, chunks: Items[Chunk], wanted: list[int]) -> torch.Tensor:
         """Scores over the vocabulary, float32 [wanted, vocabulary], of the step's tokens at these places."""
+        logits_WV = torch.empty(len(wanted), self.config.vocab_size)
+        self._step(chunks, wanted, logits_WV.data_ptr(), None)
+        if self.config.logit_scale != 1:
+            logits_WV *= self.config.logit_scale
+        cap = self.config.logit_softcap
+        return logits_WV if cap is None else logits_WV.div_(cap).tanh_().mul_(cap)
+
+    def hidden(self, chunks: Items[Chunk]) -> torch.Tensor:
+        """Hidden states of all the step's tokens after the last norm, float32 [tokens, hidden]."""
+        count = sum(chunk.count for chunk in chunks)
+        states_TD = torch.empty(count, self.config.hidden_size)
+        self._step(chunks, list(range(count)), None, states_TD.data_ptr())
+        return states_TD
+
+    def _step(self, chunks: Items[Chunk], wanted: list[int], logits: int | None, states: int | None) -> None:
         tokens: list[int] = []
         spans = (Span * len(chunks))()
         held = []
@@ -81,15 +96,10 @@ class CpuRunner:
             tokens += chunk.tokens
         assert len(tokens) <= self.most_rows, f"{len(tokens)} tokens in a step for {self.most_rows}"
         token_T, wanted_W = np.array(tokens, dtype=np.int32), np.array(wanted, dtype=np.int32)
-        logits_WV = torch.empty(len(wanted), self.config.vocab_size)
         self._library.troth_step(
             self._decoder, token_T.ctypes.data, len(tokens), spans, len(chunks), wanted_W.ctypes.data, len(wanted),
-            logits_WV.data_ptr(),
+            logits, states,
         )  # fmt: skip
-        if self.config.logit_scale != 1:
-            logits_WV *= self.config.logit_scale
-        cap = self.config.logit_softcap
-        return logits_WV if cap is None else logits_WV.div_(cap).tanh_().mul_(cap)
 
     def _float(self, tensor: torch.Tensor | None) -> int | None:
         return None if tensor is None else self.arena.keep(tensor, torch.float32)
