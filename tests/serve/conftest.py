@@ -111,8 +111,8 @@ def talker(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer, confi
 def make_engine(folder: Path) -> Callable[..., Engine]:
     """Engines over a folder; keywords change the [serve] table."""
 
-    def make(model: Path = folder, **changes: int) -> Engine:
-        return Engine.from_folder(model, ServeTable(**({"cache_tokens": 8192} | changes)))
+    def make(model: Path = folder, adapters: dict[str, Path] | None = None, **changes: int) -> Engine:
+        return Engine.from_folder(model, ServeTable(**({"cache_tokens": 8192} | changes)), adapters=adapters)
 
     return make
 
@@ -122,12 +122,15 @@ def run_server(make_engine: Callable[..., Engine], folder: Path) -> Callable[...
     """Real servers on free ports: `with run_server(max_batch=1) as url`."""
 
     @contextlib.contextmanager
-    def run(model: Path = folder, **changes: int) -> Iterator[str]:
-        engine = make_engine(model, **changes)
+    def run(model: Path = folder, adapters: dict[str, Path] | None = None, **changes: int) -> Iterator[str]:
+        engine = make_engine(model, adapters, **changes)
         table = ServeTable(**changes)
         thread = EngineThread(engine, table.max_batch, table.max_waiting)
         template = ChatTemplate.from_folder(model, engine.tokenizer)
-        app = create_app(Served(thread, engine.tokenizer, template, model.name, engine.context), table)
+        served = Served(
+            thread, engine.tokenizer, template, model.name, engine.context, adapters=engine.adapters.names
+        )
+        app = create_app(served, table)
         listener = socket.create_server(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
         running = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

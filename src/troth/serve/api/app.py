@@ -34,16 +34,22 @@ def create_app(served: Served, table: ServeTable) -> FastAPI:
     app.include_router(completion_router(served))
     app.include_router(response_router(served, store))
     app.include_router(message_router(served))
-    model = Model(id=served.model_id, created=served.created, max_model_len=served.context)
+    models_by_name = {
+        name: Model(
+            id=name, created=served.created, max_model_len=served.context,
+            parent=None if name == served.model_id else served.model_id,
+        )
+        for name in (served.model_id, *served.adapters)
+    }  # fmt: skip
 
     @app.get("/v1/models")
     async def models() -> ModelList:
-        return ModelList(data=[model])
+        return ModelList(data=list(models_by_name.values()))
 
     @app.get("/v1/models/{model_id:path}")
     async def one_model(model_id: str) -> Model:
         served.check_model(model_id)
-        return model
+        return models_by_name[model_id]
 
     @app.get("/health")
     async def health() -> JSONResponse:

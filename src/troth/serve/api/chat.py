@@ -36,14 +36,15 @@ def chat_router(served: Served) -> APIRouter:
 
     @router.post("/v1/chat/completions", response_model=ChatCompletion, response_model_exclude_unset=True)
     async def create(body: ChatRequest, http: HttpRequest) -> Response | ChatCompletion:
-        served.check_model(body.model)
+        adapter = served.check_model(body.model)
         if body.search_parameters is not None:
             raise ApiError(410, "search_parameters: live search has ended; offer a tool", "search_parameters")
         asked = await prompt(served, body.question(), body.limit)
-        requests = [asked.request(body.params(choice)) for choice in range(body.n)]
+        requests = [asked.request(body.params(choice), adapter, body.priority) for choice in range(body.n)]
         readings = [asked.reading() for _ in requests]
         stream = submit(served.engine, requests, "messages")
-        base: dict[str, Any] = {"id": new_id("chatcmpl"), "created": int(time.time()), "model": served.model_id}
+        base: dict[str, Any] = {"id": new_id("chatcmpl"), "created": int(time.time())}
+        base["model"] = adapter or served.model_id
         if body.stream:
             with_usage = body.stream_options is not None and body.stream_options.include_usage
             dialect = _ChatEvents(base, readings, served.token_texts, bool(body.logprobs), with_usage)

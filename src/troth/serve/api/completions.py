@@ -28,13 +28,17 @@ def completion_router(served: Served) -> APIRouter:
 
     @router.post("/v1/completions", response_model=Completion, response_model_exclude_unset=True)
     async def create(body: CompletionRequest, http: HttpRequest) -> Response | Completion:
-        served.check_model(body.model)
+        adapter = served.check_model(body.model)
         prompts = _prompts(body, served.tokenizer)
-        requests = [Request(tuple(prompt), body.params(choice)) for prompt in prompts for choice in range(body.n)]
+        requests = [
+            Request(tuple(prompt), body.params(choice), priority=body.priority, adapter=adapter)
+            for prompt in prompts
+            for choice in range(body.n)
+        ]
         readings = [Reading() for _ in requests]
         stream = submit(served.engine, requests, "prompt")
         texts = served.token_texts
-        base: dict[str, Any] = {"id": new_id("cmpl"), "object": "text_completion", "model": served.model_id}
+        base: dict[str, Any] = {"id": new_id("cmpl"), "object": "text_completion", "model": adapter or served.model_id}
         base["created"] = int(time.time())
         if body.stream:
             with_usage = body.stream_options is not None and body.stream_options.include_usage

@@ -25,10 +25,10 @@ def message_router(served: Served) -> APIRouter:
 
     @router.post("", response_model=None)
     async def create(body: MessageRequest, http: HttpRequest) -> Response | dict[str, Any]:
-        served.check_model(body.model)
+        adapter = served.check_model(body.model)
         asked = await prompt(served, body.question(), body.max_tokens)
-        requests, readings = [asked.request(body.params())], [asked.reading()]
-        dialect = _MessageEvents(new_id("msg", "_"), served.model_id, len(asked.ids), readings[0])
+        requests, readings = [asked.request(body.params(), adapter)], [asked.reading()]
+        dialect = _MessageEvents(new_id("msg", "_"), adapter or served.model_id, len(asked.ids), readings[0])
         stream = submit(served.engine, requests, "messages")
         if body.stream:
             return events(stream, requests, readings, dialect)

@@ -21,9 +21,9 @@ def response_router(served: Served, store: ResponseStore) -> APIRouter:
 
     @router.post("", response_model=None)
     async def create(body: ResponseRequest, http: HttpRequest) -> Response | dict[str, Any]:
-        served.check_model(body.model)
+        adapter = served.check_model(body.model)
         asked = await prompt(served, body.question(_earlier(store, body)), body.max_output_tokens)
-        requests, readings = [asked.request(body.params())], [asked.reading()]
+        requests, readings = [asked.request(body.params(), adapter)], [asked.reading()]
         response_id = new_id("resp", "_")
         items = [
             {"id": f"in_{response_id.partition('_')[2]}{i:02d}"} | item.model_dump(exclude_none=True)
@@ -34,7 +34,7 @@ def response_router(served: Served, store: ResponseStore) -> APIRouter:
             if body.store is not False:
                 store.put(items, response)
 
-        dialect = ResponseEvents(response_id, served.model_id, body, readings[0], served.token_texts, keep)
+        dialect = ResponseEvents(response_id, adapter or served.model_id, body, readings[0], served.token_texts, keep)
         stream = submit(served.engine, requests, "input")
         if body.stream:
             return events(stream, requests, readings, dialect)

@@ -57,10 +57,10 @@ class Prompt:
         """A reader of one answer."""
         return Reading(reasons=self.reasons, inside=self.reasoning is not None, calls=self.calls)
 
-    def request(self, params: SamplingParams) -> Request:
+    def request(self, params: SamplingParams, adapter: str | None, priority: int = 0) -> Request:
         """One request to the engine."""
         guided = params.model_copy(update={"grammar": self.grammar, "reasoning": self.reasoning})
-        return Request(self.ids, guided)
+        return Request(self.ids, guided, priority=priority, adapter=adapter)
 
 
 def tool(place: str, name: str, description: str | None, parameters: dict[str, Any] | None, strict: bool) -> Tool:

@@ -173,13 +173,15 @@ class Completion(BaseModel):
 
 
 class Model(BaseModel):
-    """A model that can be asked for; `max_model_len` is prompt and answer together, in tokens."""
+    """A model that can be asked for; `max_model_len` is prompt and answer together, in tokens, and `parent` the model
+    that an adapter belongs to."""
 
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str = "troth"
     max_model_len: int
+    parent: str | None = None
 
 
 class ModelList(BaseModel):

@@ -28,7 +28,8 @@ class StreamOptions(Body):
 
 
 class Sampling(Body):
-    """What chat and plain completions share. `top_k`, `min_p` and `ignore_eos` are extensions that others have too."""
+    """What chat and plain completions share. `top_k`, `min_p`, `priority` (lower goes first) and
+    `ignore_eos` are extensions that others have too."""
 
     model: str | None = None
     n: int = Field(default=1, ge=1, le=_MOST_CHOICES)
@@ -41,6 +42,7 @@ class Sampling(Body):
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stop: str | list[str] | None = None
     max_tokens: int | None = Field(default=None, ge=1)
+    priority: int = Field(default=0, ge=-(2**31), lt=2**31)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] | None = None

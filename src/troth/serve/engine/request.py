@@ -11,11 +11,17 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt as token ids, and how to go on from it; `id` names it in outputs and in `cancel`."""
+    """A prompt as token ids, and how to go on from it; `id` names it in outputs and in `cancel`.
+
+    Requests of lower `priority` go first and, where room lacks, make others wait that have begun. `adapter` names the
+    LoRA adapter that answers, None the model itself.
+    """
 
     prompt: tuple[int, ...]
     params: SamplingParams = field(default_factory=SamplingParams)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    priority: int = 0
+    adapter: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,9 +54,13 @@ class Output:
 
 @dataclass(frozen=True)
 class EngineStats:
-    """Requests in the batch and in the queue; cache blocks in all and those that no request holds."""
+    """Requests in the batch and in the queue; cache blocks in all and those that no request holds; how often a request
+    had to give up its blocks; drafts that were checked, and those that the model would have written too."""
 
     running: int
     waiting: int
     blocks: int
     free_blocks: int
+    preemptions: int = 0
+    drafted: int = 0
+    accepted: int = 0

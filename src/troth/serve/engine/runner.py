@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 
 from troth.model.decoder import Decoder
+from troth.serve.engine.adapters import Adapters
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.scheduler import Chunk
 
@@ -19,10 +20,14 @@ class Runner(Protocol):
 
 
 class TorchRunner:
-    """The decoder as it is, on any device and for every family."""
+    """The decoder as it is, on any device and for every family, with the adapters that were put into it.
 
-    def __init__(self, model: Decoder, cache: KVCache):
-        self.model, self.cache = model, cache
+    With `keeps_states`, `states_TD` are the hidden states of all tokens of the latest step.
+    """
+
+    def __init__(self, model: Decoder, cache: KVCache, adapters: Adapters, keeps_states: bool = False):
+        self.model, self.cache, self.adapters, self.keeps_states = model, cache, adapters, keeps_states
+        self.states_TD = torch.empty(0)
 
     @torch.inference_mode()
     def run(self, chunks: Items[Chunk], wanted: list[int]) -> torch.Tensor:
@@ -30,10 +35,16 @@ class TorchRunner:
         positions: list[int] = []
         for chunk in chunks:
             end = chunk.start + chunk.count
-            tokens += chunk.sequence.tokens[chunk.start : end]
+            tokens += chunk.tokens
             positions += range(chunk.start, end)
         tokens_1T, positions_1T, wanted_W = (
             torch.tensor(part, dtype=torch.long, device=self.cache.device) for part in ([tokens], [positions], wanted)
         )
-        h_1WD = self.model(tokens_1T, self.cache.attend(chunks), positions_1T, wanted_W=wanted_W)
-        return self.model.logits(h_1WD[0]).float() if wanted else h_1WD.new_empty(0, self.model.config.vocab_size)
+        attend = self.cache.attend(chunks)
+        self.adapters.rows(chunk.adapter for chunk in chunks for _ in range(chunk.count))
+        if self.keeps_states or self.adapters.masks:
+            self.states_TD = self.model(tokens_1T, attend, positions_1T)[0]
+            h_WD = self.states_TD[wanted_W]
+        else:
+            h_WD = self.model(tokens_1T, attend, positions_1T, wanted_W=wanted_W)[0]
+        return self.model.logits(h_WD).float() if wanted else h_WD.new_empty(0, self.model.config.vocab_size)

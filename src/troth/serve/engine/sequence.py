@@ -12,9 +12,11 @@ from troth.serve.engine.text_stream import TextStream
 
 
 class Sequence:
-    """`tokens` are prompt and output; the keys and values of the first `computed` are in `blocks`.
+    """`tokens` are prompt and output; the keys and values of the first `computed` are in the cache, in `blocks` and,
+    for layers with a window, `sliding_blocks` from `first_sliding` on (see `block_tables`).
 
-    `most_tokens` is where it ends by length. `cached_tokens` of the prompt were found in the cache at first admission.
+    `order` is its place among others, `most_tokens` where it ends by length. `cached_tokens` of the prompt were found
+    in the cache at first admission. `drafts` are guesses of the next tokens.
     A `guide` says what may come next, where not everything may.
     """
 
@@ -28,6 +30,10 @@ class Sequence:
         self.most_tokens = most_tokens
         self.computed = 0
         self.blocks: list[int] = []
+        self.sliding_blocks: list[int] = []
+        self.first_sliding = 0
+        self.order = (request.priority, 0)
+        self.drafts: list[int] = []
         self.cached_tokens: int | None = None
         self.output_counts: Counter[int] = Counter()
         self.text = TextStream(params.stop)
@@ -44,10 +50,11 @@ class Sequence:
         return len(self.tokens) - self.computed
 
     def keys(self, blocks: int, block_size: int) -> list[bytes]:
-        """Digests of the first `blocks` full blocks of tokens, each chained to the one before."""
+        """Digests of the first `blocks` full blocks of tokens, each chained to the one before, the first to the name of
+        the adapter: keys and values depend on all of these."""
         while len(self._keys) < blocks:
             start = len(self._keys) * block_size
-            before = self._keys[-1] if self._keys else b""
+            before = self._keys[-1] if self._keys else (self.request.adapter or "").encode()
             tokens = array.array("q", self.tokens[start : start + block_size]).tobytes()
             self._keys.append(hashlib.blake2b(before + tokens, digest_size=16).digest())
         return self._keys[:blocks]
