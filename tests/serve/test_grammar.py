@@ -140,7 +140,8 @@ def test_nothing_comes_between_the_end_of_reasoning_and_the_grammar(tokenizer: T
         ('{"$ref": "#/nowhere"}', "nowhere"),
         ('{"type": "string", "pattern": "(["}', "Unclosed"),
         ("{", "syntax error"),
-        ("[" * 300_000, "at most 200,000"),
+        ('{"const": "' + "a" * 50_000 + '"}', "at most 40,000"),
+        ('{"items": ' * 70 + "{}" + "}" * 70, "71 levels deep"),
     ],
 )
 def test_what_is_no_schema_is_named(engine: Engine, schema: str, says: str):

@@ -110,7 +110,8 @@ def _first_problem(problems: Sequence[Any]) -> ApiError:
     # Of a union pydantic reports every branch; the one that fits the value best fails deepest, and not by its type.
     alike = [problem for problem in problems if problem["loc"][:2] == problems[0]["loc"][:2]]
     first = max(alike, key=lambda problem: (len(problem["loc"]), not problem["type"].endswith("_type")))
-    place = [str(part) for part in first["loc"] if part != "body"]
+    # Parts with brackets are names that pydantic gives to branches of a union.
+    place = [str(part) for part in first["loc"] if part != "body" and "[" not in str(part)]
     if first["type"] == "json_invalid":
         return ApiError(400, f"the body is not JSON: {first['ctx']['error']}")
     param = place[0] if place else None

@@ -11,7 +11,6 @@ from troth.serve.engine.text_stream import overlap
 
 _NAME = re.compile(r'"([^"]*)"' + re.escape(form.CALL_ARGUMENTS))
 
-
 Kind = Literal["reasoning", "content", "call"]
 
 

@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from xgrammar import CompiledGrammar, GrammarCompiler, GrammarMatcher
 
 CACHE_BYTES = 64 * 2**20
-MOST_SCHEMA_CHARACTERS = 200_000
+# Compiling takes time that grows faster than the schema: seconds at these limits, minutes beyond.
+MOST_CHARACTERS = 40_000
+MOST_DEPTH = 64
 # In strings of limited length XGrammar allows control characters, which JSON does not, and no escapes.
 _LIMITED_CHARACTER = r'([^\"\\\r\n])'
 _JSON_CHARACTER = r'([^\0-\x1f\"\\]) | ("\\" basic_escape)'
@@ -125,10 +128,11 @@ def _format(grammar: Grammar) -> dict[str, Any]:
 def _json(value: Json) -> dict[str, Any]:
     from xgrammar import Grammar as Compiled
 
-    if len(value.schema_text) > MOST_SCHEMA_CHARACTERS:
+    size, depth = len(value.schema_text), _depth(value.schema_text)
+    if size > MOST_CHARACTERS or depth > MOST_DEPTH:
         raise ValueError(
-            f"{value.name}: the schema has {len(value.schema_text):,} characters; "
-            f"at most {MOST_SCHEMA_CHARACTERS:,} are allowed"
+            f"{value.name}: the schema has {size:,} characters, {depth} levels deep; "
+            f"at most {MOST_CHARACTERS:,} and {MOST_DEPTH} are allowed"
         )
     try:
         # Without free white space, because a weak model may otherwise write nothing else.
@@ -136,6 +140,12 @@ def _json(value: Json) -> dict[str, Any]:
     except RuntimeError as error:
         raise ValueError(f"{value.name}: {_reason(error)}") from error
     return {"type": "grammar", "grammar": str(found).replace(_LIMITED_CHARACTER, _JSON_CHARACTER)}
+
+
+def _depth(text: str) -> int:
+    """How deep brackets of JSON text are nested."""
+    brackets = re.sub(r'"(?:\\.|[^"\\])*"|[^\[\]{}"]', "", text)
+    return max(accumulate((1 if bracket in "[{" else -1 for bracket in brackets), initial=0))
 
 
 def _reason(error: RuntimeError) -> str:
