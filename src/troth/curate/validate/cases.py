@@ -104,7 +104,7 @@ def cases_of(
         yield _case("stated", claim, place, row, candidates(claim, witnesses), evidence)
         if random.random() * len(evidence.store) > _PLANTED:
             continue
-        wrong = plant(claim.value, witnesses, pool, random)
+        wrong = plant(claim.value, [w.value for w in witnesses], pool, random)
         if wrong is None or not any(w.likeness >= ALIKE and same(w.value, claim.value) for w in witnesses):
             continue
         kind = "entity swapped" if claim.value.kind == "name" else "number moved"
