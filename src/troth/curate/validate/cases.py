@@ -5,7 +5,7 @@ half of them, by chance, fit the judge, with the evidence that the claim itself 
 which it is measured, with the evidence that a search for the misstated sentence finds.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +26,7 @@ from troth.curate.validate.candidates import (
 from troth.curate.validate.claims import Claim, find_claims
 from troth.curate.validate.evidence import Evidence, Surroundings, Witness
 from troth.curate.validate.plant import plant
+from troth.curate.validate.subjects import SubjectRow, names_subject, subject_at
 from troth.curate.validate.values import Value, same
 
 ALIKE = 0.25
@@ -83,10 +84,11 @@ class Case(OccurrenceRow):
 
 
 def cases_of(
-    document: Document, evidence: Evidence, pool: list[Value], random: np.random.Generator,
-    seen: Callable[[ClaimRow, OccurrenceRow], None],
+    document: Document, subjects: Sequence[SubjectRow], evidence: Evidence, pool: list[Value],
+    random: np.random.Generator, seen: Callable[[ClaimRow, OccurrenceRow], None],
 ) -> Iterator[Case]:  # fmt: skip
-    """The cases of all check-worthy claims of a document; `seen` is told of every claim."""
+    """The cases of all check-worthy claims of a document, of whose `subjects` some may be known; `seen` is told of every
+    claim. What names the subject is none: it is whom the timeline's claim is about."""
     near: Surroundings | None = None
     for claim in find_claims(document, evidence.store.names):
         row = claim.row()
@@ -96,7 +98,9 @@ def cases_of(
             continue
         text = claim.sentence.text
         if near is None or near.text != text:
-            near = evidence.around(text, document.publisher)
+            near = evidence.around(text, document.publisher, subject_at(subjects, place.byte_start, place.byte_end))
+        if names_subject(near.about, claim.value.text):
+            continue
         witnesses = _witnesses(evidence, claim, near)
         if not witnesses:
             yield _case("alone", claim, place, row, candidates(claim, []), evidence)
@@ -114,7 +118,7 @@ def cases_of(
                 yield _case("planted", claim, place, row, found, evidence, kind, true)
         else:
             error = claim.with_value(wrong)
-            near_error = evidence.around(error.sentence.text, document.publisher)
+            near_error = evidence.around(error.sentence.text, document.publisher, near.about)
             found = candidates(error, _witnesses(evidence, error, near_error))
             yield _case("canary", error, place, row, found, evidence, kind, _true_one(found, claim))
 

@@ -27,12 +27,12 @@ class Claim:
     def occurrence(self, claim_id: str) -> OccurrenceRow:
         """Where the claim stands, in bytes."""
         document, text = self.sentence.document, self.sentence.text
-        start = len(document.text[: self.sentence.start].encode())
+        start, end = self.sentence.bytes
         at = start + len(text[: self.value.start].encode())
         place = f"{self.sentence.start}:{self.value.start}"
         return OccurrenceRow(
             short_hash(document.source, place, claim_id), document.sha, document.source,
-            start, start + len(text.encode()), at, at + len(self.value.text.encode()), claim_id,
+            start, end, at, at + len(self.value.text.encode()), claim_id,
         )  # fmt: skip
 
     def with_value(self, wrong: Value) -> "Claim":

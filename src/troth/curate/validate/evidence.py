@@ -52,11 +52,12 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """A sentence of a publisher with its `values`, its neighbours, and for each value of each of these the numbers of
+    """A sentence of a publisher with the subject that binds it (`about`), its `values`, its neighbours, and for each value of each of these the numbers of
     those own values that say the same."""
 
     text: str
     publisher: str
+    about: str
     values: list[Value]
     near: Neighbours
     same: list[list[frozenset[int]]]
@@ -107,15 +108,15 @@ class Evidence:
         self._limit = limit
         self._nearest = lru_cache(_KEPT)(self._row)
 
-    def around(self, text: str, publisher: str) -> Surroundings:
-        """What stands nearest to a sentence of a publisher."""
+    def around(self, text: str, publisher: str, about: str) -> Surroundings:
+        """What stands nearest to a sentence of a publisher, which is `about` a subject as far as that is known."""
         near = find_neighbours(self.store, text, publisher, self._limit)
         own = find_values(text)
         equal = [
             [frozenset(n for n, mine in enumerate(own) if same(mine, theirs)) for theirs in self.store.get(at).values]
             for at in near.at
         ]
-        return Surroundings(text, publisher, own, near, equal)
+        return Surroundings(text, publisher, about, own, near, equal)
 
     def witnesses(self, around: Surroundings, value: Value, place: tuple[str, int]) -> list[Witness]:
         """What the neighbours of a sentence state in the place of a value in it: that value, or comparable ones that
@@ -138,6 +139,8 @@ class Evidence:
         near = around.near
         for at, rank, equal in zip(near.at, near.ranks, around.same, strict=True):
             hit = store.get(at)
+            if around.about and hit.about and hit.about != around.about:
+                continue
             stated = [
                 theirs for theirs, mine in zip(hit.values, equal, strict=True)
                 if mine.isdisjoint(others) and comparable(value, theirs)
