@@ -12,13 +12,13 @@ from troth.curate.validate.values import Value, same
 FEATURES = (
     "stated", "stated_number", "witnessed", "best", "second", "third", "best_number", "second_number",
     "mutual", "likeness", "subject", "alone", "second_mutual", "second_likeness", "second_subject",
-    "stated_is_common", "examiner", "examiner_number", "none", "none_number",
+    "before", "around", "second_around", "stated_is_common", "examiner", "examiner_number", "none", "none_number",
 )  # fmt: skip
 """What the judge weighs. best, second and third are the words of as many publishers; what follows describes the first
 two of them."""
 MAX_RIVALS = 4
 CANDIDATES = MAX_RIVALS + 2
-_EXAMINER = FEATURES.index("examiner")
+_COMMON, _EXAMINER, _NONE = map(FEATURES.index, ("stated_is_common", "examiner", "none"))
 _TEMPERATURE = 2.0
 """Divides what a small examiner thinks of a candidate, of which it is far too sure."""
 _SURE = 2.0
@@ -68,10 +68,12 @@ def features(found: Sequence[Candidate], numeric: bool, commonness: float) -> np
         row[:8] = first, first and numeric, bool(words), best, second, third, best * numeric, second * numeric
         if top:
             row[8:12] = top.mutual, top.likeness, top.subject, top.alone
+            row[15:17] = top.before, top.around
         if next_best:
             row[12:15] = next_best.mutual, next_best.likeness, next_best.subject
-    rows[0, 15] = commonness
-    rows[-1, 18:] = 1.0, numeric
+            row[17] = next_best.around
+    rows[0, _COMMON] = commonness
+    rows[-1, _NONE:] = 1.0, numeric
     return rows
 
 

@@ -4,6 +4,7 @@ How much two sentences have in common is the summed rarity of the stems they sha
 nearest ones found once, so that whether two are each other's nearest costs a look, not a search.
 """
 
+import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable
@@ -18,6 +19,8 @@ from troth.curate.validate.store import Store, Stored
 from troth.curate.validate.values import Value, comparable, find_values, same
 
 _SUBJECT_STEMS = 3
+_REACH, _BESIDE = 48, 4
+_WORD = re.compile(r"\w+")
 _FAR = 16
 _NOBODY = -1
 _KEPT = 40_000
@@ -29,7 +32,8 @@ class Witness:
 
     All from 0 to 1: `likeness` is the cosine of the two sentences without the values; `mutual` is 1 where each is the
     other's nearest among its publisher's sentences; `subject` the share of the claim's three rarest stems that the
-    witness has too; `alone` is lower the more values of the sentence might be meant.
+    witness has too; `alone` is lower the more values of the sentence might be meant; `before` is 1 where the same word
+    comes before the two values, and `around` the share that the few words around them have in common.
     """
 
     sentence: Stored
@@ -38,6 +42,8 @@ class Witness:
     mutual: float
     subject: float
     alone: float
+    before: float
+    around: float
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,21 @@ def write_neighbours(store: Store, first: int, last: int, limit: int, path: Path
     partial.rename(path)
 
 
+def words_before(text: str, start: int) -> list[str]:
+    """The last few words before a place of a text."""
+    return _WORD.findall(text[max(0, start - _REACH) : start].lower())[-_BESIDE:]
+
+
+def words_after(text: str, end: int) -> list[str]:
+    """The first few words after a place of a text."""
+    return _WORD.findall(text[end : end + _REACH].lower())[:_BESIDE]
+
+
+def _shared(ours: list[str], theirs: list[str]) -> float:
+    """The share of words that two lists have in common (Dice)."""
+    return 2 * len(set(ours) & set(theirs)) / max(1, len(set(ours)) + len(set(theirs)))
+
+
 class Evidence:
     """A store and the neighbours of its sentences, searched for what bears on a claim."""
 
@@ -135,6 +156,7 @@ class Evidence:
         whole, rarest = store.weight(context), store.weight(subject)
         stems = store.stem(text)
         spread = max(1e-9, store.weight(stems)) ** 0.5
+        left, right = words_before(text, value.start), words_after(text, value.end)
         found: list[Witness] = []
         near = around.near
         for at, rank, equal in zip(near.at, near.ranks, around.same, strict=True):
@@ -161,6 +183,8 @@ class Evidence:
                         mutual=mutual,
                         subject=store.weight(stem for stem in subject if stem in rest) / max(1e-9, rarest),
                         alone=1 / len(stated),
+                        before=float(left[-1:] == (theirs_left := words_before(hit.text, theirs.start))[-1:]),
+                        around=_shared(left + right, theirs_left + words_after(hit.text, theirs.end)),
                     )
                 )
         return found
