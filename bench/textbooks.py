@@ -5,7 +5,7 @@
 
 Each book, and the encyclopaedia articles of `wikitext` with them, speaks as one publisher. A share of the check-worthy
 claims gets another value, by the planter of the canaries: one that the page states elsewhere, or digits moved, or a
-name from anywhere. The books are curated as they are and with the errors, without filters, and what was edited is
+name from anywhere. What the filters leave of the books is curated as it is and with the errors, and what was edited is
 compared. `confirmed` are those planted errors whose true value another publisher states in a sentence alike.
 """
 
@@ -27,12 +27,16 @@ from idle import warn_if_busy
 from troth.curate.collect.part import collect_part
 from troth.curate.collect.plan import plan_collect
 from troth.curate.document import Document
+from troth.curate.duplicates.stage import duplicates_part, find_duplicates
+from troth.curate.filter.stage import filter_part
 from troth.curate.parts import Parts
 from troth.curate.records import CorrectionRow
+from troth.curate.rows import write_rows
 from troth.curate.validate.cases import ALIKE, Case
 from troth.curate.validate.claims import Claim, find_claims, name_words
 from troth.curate.validate.plant import plant
-from troth.curate.validate.values import Value
+from troth.curate.validate.values import Value, comparable
+from troth.system import CurateTable
 
 BOOKS = ("anatomy", "biology", "chemistry", "us-history", "wikitext")
 
@@ -63,6 +67,22 @@ def read_books(data: Path, names: list[str], pages: int, seed: int) -> list[Docu
     return found
 
 
+def filtered(documents: list[Document]) -> list[Document]:
+    """What filters and deduplication leave, by the default settings."""
+    settings = CurateTable(workers=1)
+    with tempfile.TemporaryDirectory() as place:
+        out = Path(place)
+        write_rows(out / "raw.parquet", Document, documents)
+        numbers = range(plan_collect([str(out / "raw.parquet")], out).parts)
+        for part in numbers:
+            collect_part(part, out)
+            filter_part(part, out, settings)
+        find_duplicates(numbers, out, settings)
+        for part in numbers:
+            duplicates_part(part, out, settings)
+        return [one for part in numbers for one in Parts(out, "duplicates").read(part, "documents", Document)]
+
+
 def _pages(folder: Path, name: str) -> Iterator[Document]:
     with tempfile.TemporaryDirectory() as place:
         out = Path(place)
@@ -89,7 +109,7 @@ def with_errors(documents: list[Document], rate: float, seed: int) -> tuple[list
     """The documents with a share of their check-worthy claims misstated, at most one a sentence; what was planted; and
     how many such claims there were."""
     random = np.random.default_rng(seed)
-    names = set().union(*map(name_words, documents))
+    names = name_words(documents)
     claims = [[one for one in find_claims(document, names) if one.row().checkworthy] for document in documents]
     pool = [claim.value for several in claims for claim in several if claim.value.kind == "name"]
     found: list[Document] = []
@@ -122,8 +142,6 @@ def with_errors(documents: list[Document], rate: float, seed: int) -> tuple[list
 
 def _nearby(claim: Claim, several: list[Claim]) -> list[Value]:
     """Values that the page states elsewhere and that could stand in the claim's place."""
-    from troth.curate.validate.values import comparable
-
     return [one.value for one in several if comparable(claim.value, one.value)]
 
 
@@ -173,7 +191,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path)
     options = parser.parse_args()
     warn_if_busy()
-    documents = read_books(options.data, options.books, options.pages, options.seed)
+    documents = filtered(read_books(options.data, options.books, options.pages, options.seed))
     misstated, planted, claims = with_errors(documents, options.rate, options.seed)
     with tempfile.TemporaryDirectory() as folder:
         place = options.keep or Path(folder)

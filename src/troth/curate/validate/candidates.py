@@ -12,13 +12,13 @@ from troth.curate.validate.values import Value, same
 FEATURES = (
     "stated", "stated_number", "witnessed", "best", "second", "third", "best_number", "second_number",
     "mutual", "likeness", "subject", "alone", "second_mutual", "second_likeness", "second_subject",
-    "before", "around", "second_around", "stated_is_common", "examiner", "examiner_number", "none", "none_number",
+    "before", "around", "second_around", "own", "stated_is_common", "examiner", "examiner_number", "none", "none_number",
 )  # fmt: skip
 """What the judge weighs. best, second and third are the words of as many publishers; what follows describes the first
-two of them."""
+two of them; own is what the claim's publisher says of it elsewhere."""
 MAX_RIVALS = 4
 CANDIDATES = MAX_RIVALS + 2
-_COMMON, _EXAMINER, _NONE = map(FEATURES.index, ("stated_is_common", "examiner", "none"))
+_OWN, _COMMON, _EXAMINER, _NONE = map(FEATURES.index, ("own", "stated_is_common", "examiner", "none"))
 _TEMPERATURE = 2.0
 """Divides what a small examiner thinks of a candidate, of which it is far too sure."""
 _SURE = 2.0
@@ -55,13 +55,15 @@ def candidates(claim: Claim, witnesses: list[Witness], stated: Value | None = No
     return [Candidate(stated.text, tuple(own)), *rivals]
 
 
-def features(found: Sequence[Candidate], numeric: bool, commonness: float) -> np.ndarray:
+def features(found: Sequence[Candidate], numeric: bool, commonness: float, publisher: str) -> np.ndarray:
     """[CANDIDATES, FEATURES]: a row each candidate, zeros for those that are lacking, and last the row of "none of
-    these". `commonness` says how usual a name the stated one is (see `Evidence.commonness`); what the examiner thinks
+    these". `commonness` says how usual a name the stated one is (see `Evidence.commonness`), `publisher`
+    whose claim it is; what the examiner thinks
     comes later (see `examined`)."""
     rows = np.zeros((CANDIDATES, len(FEATURES)))
     for number, candidate in enumerate(found):
-        words = sorted(by_publisher(candidate).values(), key=lambda word: -word[0])
+        told = by_publisher(candidate)
+        words = sorted(told.values(), key=lambda word: -word[0])
         (best, top), (second, next_best), (third, _) = (*words, *[(0.0, None)] * 3)[:3]
         first = number == 0
         row = rows[number]
@@ -72,6 +74,7 @@ def features(found: Sequence[Candidate], numeric: bool, commonness: float) -> np
         if next_best:
             row[12:15] = next_best.mutual, next_best.likeness, next_best.subject
             row[17] = next_best.around
+        row[_OWN] = told[publisher][0] if publisher in told else 0.0
     rows[0, _COMMON] = commonness
     rows[-1, _NONE:] = 1.0, numeric
     return rows

@@ -24,7 +24,7 @@ from troth.curate.validate.candidates import (
     voice,
 )
 from troth.curate.validate.claims import Claim, find_claims
-from troth.curate.validate.evidence import Evidence, Surroundings, Witness
+from troth.curate.validate.evidence import Evidence, Place, Surroundings
 from troth.curate.validate.plant import plant
 from troth.curate.validate.subjects import SubjectRow, names_subject, subject_at
 from troth.curate.validate.values import Value, same
@@ -98,10 +98,11 @@ def cases_of(
             continue
         text = claim.sentence.text
         if near is None or near.text != text:
-            near = evidence.around(text, document.publisher, subject_at(subjects, place.byte_start, place.byte_end))
+            spot = Place(document.source, claim.sentence.start, document.publisher, document.published)
+            near = evidence.around(text, spot, subject_at(subjects, place.byte_start, place.byte_end))
         if names_subject(near.about, claim.value.text):
             continue
-        witnesses = _witnesses(evidence, claim, near)
+        witnesses = evidence.witnesses(near, claim.value)
         if not witnesses:
             yield _case("alone", claim, place, row, candidates(claim, []), evidence)
             continue
@@ -118,8 +119,8 @@ def cases_of(
                 yield _case("planted", claim, place, row, found, evidence, kind, true)
         else:
             error = claim.with_value(wrong)
-            near_error = evidence.around(error.sentence.text, document.publisher, near.about)
-            found = candidates(error, _witnesses(evidence, error, near_error))
+            anew = evidence.around(error.sentence.text, near.place, near.about)
+            found = candidates(error, evidence.witnesses(anew, error.value))
             yield _case("canary", error, place, row, found, evidence, kind, _true_one(found, claim))
 
 
@@ -128,10 +129,6 @@ def name_pool(evidence: Evidence, random: np.random.Generator) -> list[Value]:
     store = evidence.store
     drawn = random.permutation(len(store))[:_POOL].tolist()
     return [value for at in sorted(drawn) for value in store.get(at).values if value.kind == "name"]
-
-
-def _witnesses(evidence: Evidence, claim: Claim, near: Surroundings) -> list[Witness]:
-    return evidence.witnesses(near, claim.value, (claim.sentence.document.source, claim.sentence.start))
 
 
 def _true_one(found: list[Candidate], claim: Claim) -> int:
@@ -156,7 +153,7 @@ def _case(
         published=document.published, nature=row.nature, subject=row.subject, planted=planted, true=true,
         prefix=text[: value.start], suffix=text[value.end :],
         texts=tuple(candidate.text for candidate in found),
-        features=tuple(features(found, value.kind != "name", evidence.commonness(value)).ravel().tolist()),
+        features=tuple(features(found, value.kind != "name", evidence.commonness(value), document.publisher).ravel().tolist()),
         candidate=tuple(number for number, _, _, _ in words),
         voice=tuple(publisher for _, publisher, _, _ in words),
         word=tuple(word for _, _, word, _ in words),

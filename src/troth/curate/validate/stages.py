@@ -78,10 +78,8 @@ def build_index(out: Path, parts: int, references: Iterable[Document], generatio
         return
     shutil.rmtree(own.folder, ignore_errors=True)
     collections = judged_collections(cleaned_documents(out, range(parts)))
-    names: set[str] = set()
-    for document in cleaned_documents(out, range(parts)):
-        if _is_judged(document, collections):
-            names |= name_words(document)
+    judged = (one for one in cleaned_documents(out, range(parts)) if _is_judged(one, collections))
+    names = name_words(judged)
     told = chain.from_iterable(_with_subjects(out, part, cleaned_documents(out, [part])) for part in range(parts))
     corpus = ((document, 0, subjects) for document, subjects in told if _is_judged(document, collections))
     known = ((document, 1, []) for document in references if document.kind == "prose")

@@ -106,7 +106,7 @@ def _second_opinion(case: Case, verdict: Verdict, answers: Answers, said: Opinio
         return "sources" if verdict.best >= 0 else agree[0] if agree else ""
     publishers = {p for c, p in zip(case.candidate, case.voice, strict=True) if c == verdict.best}
     if len(publishers) > 1:
-        return "two publishers"
+        return "its publisher elsewhere" if case.publisher in publishers else "two publishers"
     if checked := next((name for name in others if name in EXACT), ""):
         return checked
     if answers.log_probs and verdict.best < len(case.texts) and answers.log_probs[verdict.best] > answers.log_probs[0]:
