@@ -62,8 +62,7 @@ def features(found: Sequence[Candidate], numeric: bool, commonness: float, publi
     comes later (see `examined`)."""
     rows = np.zeros((CANDIDATES, len(FEATURES)))
     for number, candidate in enumerate(found):
-        told = by_publisher(candidate)
-        words = sorted(told.values(), key=lambda word: -word[0])
+        words = voices(candidate, publisher)
         (best, top), (second, next_best), (third, _) = (*words, *[(0.0, None)] * 3)[:3]
         first = number == 0
         row = rows[number]
@@ -74,7 +73,7 @@ def features(found: Sequence[Candidate], numeric: bool, commonness: float, publi
         if next_best:
             row[12:15] = next_best.mutual, next_best.likeness, next_best.subject
             row[17] = next_best.around
-        row[_OWN] = told[publisher][0] if publisher in told else 0.0
+        row[_OWN] = max((word for word, one in words if one.sentence.speaker.publisher == publisher), default=0.0)
     rows[0, _COMMON] = commonness
     rows[-1, _NONE:] = 1.0, numeric
     return rows
@@ -95,15 +94,17 @@ def examined(rows: np.ndarray, numeric: bool, log_probs: Sequence[float], priors
     return rows
 
 
-def by_publisher(candidate: Candidate) -> dict[str, tuple[float, Witness]]:
-    """How strongly each publisher states the candidate, with its closest witness."""
+def voices(candidate: Candidate, publisher: str) -> list[tuple[float, Witness]]:
+    """How strongly each voice states the candidate, with its closest witness, strongest first: other publishers have one
+    voice each, and so has each page of the claim's own `publisher`, for a slip of one page is none of the others."""
     words: dict[str, tuple[float, Witness]] = {}
     for witness in candidate.witnesses:
-        publisher = witness.sentence.speaker.publisher
+        who = witness.sentence.speaker
+        key = f"/{who.source}" if who.publisher == publisher else who.publisher
         word = (witness.likeness + witness.mutual + witness.subject) * witness.alone**0.5
-        if publisher not in words or word > words[publisher][0]:
-            words[publisher] = word, witness
-    return words
+        if key not in words or word > words[key][0]:
+            words[key] = word, witness
+    return sorted(words.values(), key=lambda word: -word[0])
 
 
 def voice(word: float) -> float:

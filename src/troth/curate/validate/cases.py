@@ -17,11 +17,11 @@ from troth.curate.validate.candidates import (
     CANDIDATES,
     FEATURES,
     Candidate,
-    by_publisher,
     candidates,
     examined,
     features,
     voice,
+    voices,
 )
 from troth.curate.validate.claims import Claim, find_claims
 from troth.curate.validate.evidence import Evidence, Place, Surroundings
@@ -45,7 +45,7 @@ class Case(OccurrenceRow):
 
     `planted` is the kind of the error in it and `true` the candidate that the claim really states (0 where it is not
     among them). `prefix` and `suffix` are the sentence around the value. From `candidate` on, there is an entry for
-    each publisher that states a candidate: the publisher (`voice`), how surely (`word`, 0 to 1), and of the closest of
+    each voice that states a candidate: its publisher (`voice`), how surely (`word`, 0 to 1), and of the closest of
     its sentences the number in the store (`at`), the value as it `states` it, and likeness and mutual nearness. `alike`
     is how like the claim's sentence the closest one is in which another publisher states the same.
     """
@@ -143,9 +143,9 @@ def _case(
 ) -> Case:  # fmt: skip
     document, text, value = claim.sentence.document, claim.sentence.text, claim.value
     words = [
-        (number, publisher, voice(word), witness)
+        (number, witness.sentence.speaker.publisher, voice(word), witness)
         for number, candidate in enumerate(found)
-        for publisher, (word, witness) in sorted(by_publisher(candidate).items())
+        for word, witness in voices(candidate, document.publisher)
     ]
     return Case(
         place.occ_id, place.doc_sha, place.source_id, place.byte_start, place.byte_end, place.object_start,
