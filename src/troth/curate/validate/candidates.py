@@ -12,7 +12,8 @@ from troth.curate.validate.values import Value, same
 FEATURES = (
     "stated", "stated_number", "witnessed", "best", "second", "third", "best_number", "second_number",
     "mutual", "likeness", "subject", "alone", "second_mutual", "second_likeness", "second_subject",
-    "before", "around", "second_around", "own", "stated_is_common", "examiner", "examiner_number", "none", "none_number",
+    "before", "around", "second_around", "own", "stated_is_common",
+    "examiner", "examiner_number", "none", "none_number",
 )  # fmt: skip
 """What the judge weighs. best, second and third are the words of as many publishers; what follows describes the first
 two of them; own is what the claim's publisher says of it elsewhere."""
@@ -95,8 +96,11 @@ def examined(rows: np.ndarray, numeric: bool, log_probs: Sequence[float], priors
 
 
 def voices(candidate: Candidate, publisher: str) -> list[tuple[float, Witness]]:
-    """How strongly each voice states the candidate, with its closest witness, strongest first: other publishers have one
-    voice each, and so has each page of the claim's own `publisher`, for a slip of one page is none of the others."""
+    """How strongly each voice states the candidate, with its closest witness, strongest first.
+
+    Other publishers have one voice each, and so has each page of the claim's own `publisher`, for a slip of one page is
+    none of the others.
+    """
     words: dict[str, tuple[float, Witness]] = {}
     for witness in candidate.witnesses:
         who = witness.sentence.speaker

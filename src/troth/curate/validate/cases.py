@@ -87,8 +87,8 @@ def cases_of(
     document: Document, subjects: Sequence[SubjectRow], evidence: Evidence, pool: list[Value],
     random: np.random.Generator, seen: Callable[[ClaimRow, OccurrenceRow], None],
 ) -> Iterator[Case]:  # fmt: skip
-    """The cases of all check-worthy claims of a document, of whose `subjects` some may be known; `seen` is told of every
-    claim. What names the subject is none: it is whom the timeline's claim is about."""
+    """The cases of all check-worthy claims of a document, of whose `subjects` some may be known; `seen` is told of
+    every claim. What names a known subject makes no case: it is whom the claim is about."""
     near: Surroundings | None = None
     for claim in find_claims(document, evidence.store.names):
         row = claim.row()
@@ -147,13 +147,14 @@ def _case(
         for number, candidate in enumerate(found)
         for word, witness in voices(candidate, document.publisher)
     ]
+    x = features(found, value.kind != "name", evidence.commonness(value), document.publisher)
     return Case(
         place.occ_id, place.doc_sha, place.source_id, place.byte_start, place.byte_end, place.object_start,
         place.object_end, place.claim_id, role=role, kind=value.kind, publisher=document.publisher,
         published=document.published, nature=row.nature, subject=row.subject, planted=planted, true=true,
         prefix=text[: value.start], suffix=text[value.end :],
         texts=tuple(candidate.text for candidate in found),
-        features=tuple(features(found, value.kind != "name", evidence.commonness(value), document.publisher).ravel().tolist()),
+        features=tuple(x.ravel().tolist()),
         candidate=tuple(number for number, _, _, _ in words),
         voice=tuple(publisher for _, publisher, _, _ in words),
         word=tuple(word for _, _, word, _ in words),

@@ -84,7 +84,8 @@ def judge_cases(out: Path, parts: int, settings: CurateTable) -> Judge:
             theta = fit(np.concatenate([x, x_wrong]), np.concatenate([mask, mask_wrong]), true, weight)
             error = publisher_errors(x @ theta, mask, voices, speakers, len(publishers), rate)
             trusted = posteriors(x @ theta, mask, voices, speakers, error, rate)[:, 0]
-            rate = _rate(trusted, softmax(x @ theta, mask)[confirmed, 0], softmax(x_wrong @ theta, mask_wrong)[:, 0], rate)
+            blind, blind_wrong = softmax(x @ theta, mask)[:, 0], softmax(x_wrong @ theta, mask_wrong)[:, 0]
+            rate = _rate(trusted, blind[confirmed], blind_wrong, rate)
     found = {"theta": theta.tolist(), "publishers": publishers, "error": error.tolist(), "rate": rate}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
@@ -94,9 +95,9 @@ def judge_cases(out: Path, parts: int, settings: CurateTable) -> Judge:
 
 
 def _rate(stated: np.ndarray, confirmed: np.ndarray, planted: np.ndarray, before: float) -> float:
-    """The share of wrong claims, from the probabilities that claims are right as they stand, those of claims that others
-    confirm, and those of planted errors: the adjusted count (Forman 2008) over the claims that anyone could confirm, at
-    most what was thought before."""
+    """The share of wrong claims, at most what was thought before: the adjusted count (Forman 2008) over the claims that
+    anyone could confirm. From the probabilities that claims are right as they stand, those of claims that others do
+    confirm, and those of planted errors."""
     if not len(confirmed) or not len(planted) or planted.mean() >= confirmed.mean():
         return before
     share = (confirmed.mean() - stated.mean()) / (confirmed.mean() - planted.mean())

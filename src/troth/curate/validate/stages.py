@@ -82,7 +82,8 @@ def build_index(out: Path, parts: int, references: Iterable[Document], generatio
     names = name_words(judged)
     told = chain.from_iterable(_with_subjects(out, part, cleaned_documents(out, [part])) for part in range(parts))
     corpus = ((document, 0, subjects) for document, subjects in told if _is_judged(document, collections))
-    known = ((document, 1, []) for document in references if document.kind == "prose")
+    nothing: list[SubjectRow] = []
+    known = ((document, 1, nothing) for document in references if document.kind == "prose")
     may_testify = (one for one in chain(corpus, known) if all(past < generation for past in one[0].ancestors))
     build_store(may_testify, names, own.folder / "store")
     (own.folder / "collections.json").write_text(json.dumps(sorted(collections)))

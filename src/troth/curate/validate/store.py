@@ -43,8 +43,8 @@ class Speaker:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A sentence unpacked: `words` are its stems without those of digits, `weight` their and the digits' rarity; `about`
-    is the subject that binds it (see `subjects`)."""
+    """A sentence unpacked: `words` are its stems without those of digits, `weight` their and the digits' rarity,
+    `about` the subject that binds it (see `subjects`)."""
 
     at: int
     text: str

@@ -28,7 +28,7 @@ _SHOWN = 8
 def timelines(
     out: Path, parts: int, settings: CurateTable, generation: int, seed: int, say: Callable[[str], None]
 ) -> None:
-    """Write `claims`, `occurrences`, `evidence`, `verdicts`, `findings` and `subjects` of all parts; once done, do nothing."""
+    """Write `claims`, `occurrences`, `evidence`, `verdicts`, `findings` and `subjects` of all parts, once."""
     own = Parts(out, STAGE)
     if own.is_done(0) and all(own.is_done(part) for part in range(parts)):
         return
@@ -161,10 +161,8 @@ def with_timelines(findings: Iterable[Finding], timed: list[Finding]) -> list[Fi
     the same sentence where two publishers stand behind it, for whoever confirms what it says of its subject confirms
     the subject."""
     timed = [one for one in timed if one.stance != "not_enough_evidence"]
-    spans = [
-        (one.byte_start, one.byte_end) if one.agreed_by or one.stance == "refuted" else (one.object_start, one.object_end)
-        for one in timed
-    ]
+    spans = [(one.object_start, one.object_end) for one in timed]
+    spans += [(one.byte_start, one.byte_end) for one in timed if one.agreed_by or one.stance == "refuted"]
     rest = (
         one for one in findings if not any(one.object_start < end and start < one.object_end for start, end in spans)
     )
