@@ -20,7 +20,7 @@ _BLOCKS = {
 }  # fmt: skip
 _ATTRIBUTES = re.compile(r"\{:[^{}\n]*\}")
 """Attribute lists, which kramdown and Jekyll know and CommonMark does not."""
-_IMAGE = re.compile(r"!\[[^\]]*\](?:\([^()\s]*\)|\[[^\]]*\])")
+_IMAGE = re.compile(r" ?!\[[^\]]*\](?:\([^()\s]*\)|\[[^\]]*\])")
 _LINK = re.compile(r"\[([^\[\]]+)\](?:\([^()\s]*\)|\[[^\[\]]*\])")
 _FIELD = re.compile(r"([A-Za-z]+):[ \t]*(.*)")
 

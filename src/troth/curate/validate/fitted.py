@@ -85,7 +85,7 @@ def judge_cases(out: Path, parts: int, settings: CurateTable) -> Judge:
             error = publisher_errors(x @ theta, mask, voices, speakers, len(publishers), rate)
             trusted = posteriors(x @ theta, mask, voices, speakers, error, rate)[:, 0]
             blind, blind_wrong = softmax(x @ theta, mask)[:, 0], softmax(x_wrong @ theta, mask_wrong)[:, 0]
-            rate = _rate(trusted, blind[confirmed], blind_wrong, rate)
+            rate = wrong_share(trusted, blind[confirmed], blind_wrong, rate)
     found = {"theta": theta.tolist(), "publishers": publishers, "error": error.tolist(), "rate": rate}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
@@ -94,7 +94,7 @@ def judge_cases(out: Path, parts: int, settings: CurateTable) -> Judge:
     return Judge(theta, publishers, error, rate)
 
 
-def _rate(stated: np.ndarray, confirmed: np.ndarray, planted: np.ndarray, before: float) -> float:
+def wrong_share(stated: np.ndarray, confirmed: np.ndarray, planted: np.ndarray, before: float) -> float:
     """The share of wrong claims, at most what was thought before: the adjusted count (Forman 2008) over the claims that
     anyone could confirm. From the probabilities that claims are right as they stand, those of claims that others do
     confirm, and those of planted errors."""
