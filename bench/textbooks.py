@@ -1,27 +1,25 @@
-"""Errors planted in textbooks: how many of them curation catches and mends, and what it does to sentences that are right.
+"""Errors planted in textbooks: how many curation catches and mends, and what it does to sentences that are right.
 
     python bench/textbooks.py [--data ../shared/data] [--books anatomy biology] [--pages 60] [--rate 0.1] [--seed 0]
-                              [--show 20] [--json]
+                              [--json]
 
 Each book, and the encyclopaedia articles of `wikitext` with them, speaks as one publisher. A share of the check-worthy
 claims gets another value, by the planter of the canaries: one that the page states elsewhere, or digits moved, or a
 name from anywhere. What the filters leave of the books is curated as it is and with the errors, and what was edited is
-compared. `confirmed` are those planted errors whose true value another publisher states in a sentence alike.
+compared. `confirmed` are those planted errors whose true value another
+publisher, or another page, states in a sentence alike.
 """
 
 import argparse
 import json
 import re
-import sys
 import tempfile
-from bisect import bisect_right
-from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from dated_curation import edits, parts_of
+from dated_curation import Edits, edits, parts_of
 from idle import warn_if_busy
 
 from troth.curate.collect.part import collect_part
@@ -43,16 +41,12 @@ BOOKS = ("anatomy", "biology", "chemistry", "us-history", "wikitext")
 
 @dataclass(frozen=True)
 class Planted:
-    """An error: bytes `start:end` of a planted document, in a sentence that begins at byte `sentence`; `before` is
-    where the true value stood in the original."""
+    """An error: bytes `start:end` of the misstated document; `before` is where the true value stood in the original."""
 
     source: str
-    sentence: int
     start: int
     end: int
     true: str
-    wrong: str
-    kind: str
     before: int
 
 
@@ -128,14 +122,9 @@ def with_errors(documents: list[Document], rate: float, seed: int) -> tuple[list
             text = text[:start] + wrong.text + text[start + len(claim.value.text) :]
             moved += len(wrong.text) - len(claim.value.text)
             first = len(text[:start].encode())
-            kind = "entity swapped" if claim.value.kind == "name" else "number moved"
-            planted.append(
-                Planted(
-                    document.source, len(text[: last + moved - len(wrong.text) + len(claim.value.text)].encode()), first,
-                    first + len(wrong.text.encode()), claim.value.text, wrong.text, kind,
-                    len(document.text[:at].encode()),
-                )
-            )  # fmt: skip
+            end = first + len(wrong.text.encode())
+            before = len(document.text[:at].encode())
+            planted.append(Planted(document.source, first, end, claim.value.text, before))
         found.append(replace(document, text=text))
     return found, planted, sum(map(len, claims))
 
@@ -146,7 +135,7 @@ def _nearby(claim: Claim, several: list[Claim]) -> list[Value]:
 
 
 def confirmed(out: Path) -> set[tuple[str, int]]:
-    """Where (source, byte) a claim stands that another publisher states in a sentence alike."""
+    """Where (source, byte) a claim stands that is also stated elsewhere, in a sentence alike."""
     cases = Parts(out, "cases")
     return {
         (case.source_id, case.object_start) for part in parts_of(cases) for case in cases.read(part, "cases", Case)
@@ -154,68 +143,60 @@ def confirmed(out: Path) -> set[tuple[str, int]]:
     }  # fmt: skip
 
 
-def compare(planted: list[Planted], made: list[CorrectionRow]) -> tuple[dict[Planted, str], list[CorrectionRow]]:
-    """What became of each planted error (`kept`, `mended`, `edited`), and the edits of other sentences."""
-    by_source: dict[str, list[CorrectionRow]] = defaultdict(list)
-    for row in sorted(made, key=lambda one: one.byte_start):
-        by_source[row.source_id].append(row)
-    fate: dict[Planted, str] = {}
-    used: set[str] = set()
-    for one in planted:
-        rows = by_source.get(one.source, [])
-        at = bisect_right([row.byte_start for row in rows], one.start) - 1
-        row = rows[at] if at >= 0 and rows[at].byte_end >= one.end else None
-        fate[one] = "kept"
-        if row:
-            used.add(row.occ_id)
-            head = row.old.encode()[: one.start - row.byte_start]
-            tail = row.old.encode()[one.end - row.byte_start :]
-            right = head + one.true.encode() + tail
-            fate[one] = "mended" if row.new.encode() == right else "edited"
-    return fate, [row for row in made if row.occ_id not in used]
+def mended(one: Planted, row: CorrectionRow) -> bool:
+    """Whether an edit puts the true value back and changes nothing else."""
+    old = row.old.encode()
+    right = old[: one.start - row.byte_start] + one.true.encode() + old[one.end - row.byte_start :]
+    return row.new.encode() == right
 
 
 def share(part: int, whole: int) -> str:
-    return f"{part} of {whole} ({100 * part / max(1, whole):.2f}%)"
+    """A count with its share."""
+    return f"{part} of {whole} ({part / max(1, whole):.2%})"
 
 
 def main() -> None:
-    """Curate the books clean and with errors; print what became of them."""
+    """Curate the books clean and with errors; print what became of them, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[1].parent / "shared/data")
     parser.add_argument("--books", nargs="+", default=["anatomy", "biology"], choices=BOOKS)
-    parser.add_argument("--pages", type=int, default=0)
+    parser.add_argument("--pages", type=int, default=60, help="pages of each book; 0 for all")
     parser.add_argument("--rate", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--show", type=int, default=0)
-    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--show", type=int, default=0, help="corrections of right sentences to print, at most")
+    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     warn_if_busy()
     documents = filtered(read_books(options.data, options.books, options.pages, options.seed))
     misstated, planted, claims = with_errors(documents, options.rate, options.seed)
     with tempfile.TemporaryDirectory() as folder:
-        place = options.keep or Path(folder)
         for name in ("clean", "planted"):
-            (place / name).mkdir(parents=True, exist_ok=True)
-        report, clean = edits(documents, place / "clean")
-        both = confirmed(place / "clean/out")
-        _, made = edits(misstated, place / "planted")
-    fate, false = compare(planted, made)
-    caught = [one for one in planted if fate[one] != "kept"]
-    two = [one for one in planted if (one.source, one.before) in both]
-    found = [one for one in two if fate[one] != "kept"]
-    print("claims", claims, "planted", len(planted), "confirmed claims", len(both))
-    print("clean: false corrections", share(len(clean), claims), Counter(row.kind for row in clean))
-    print("coverage", share(len(caught), len(planted)), "mended", share(sum(fate[o] == "mended" for o in caught), len(caught)))
-    print("precision", share(len(caught), len(caught) + len(false)))
-    print("confirmed: recall", share(len(found), len(two)), "mended", share(sum(fate[o] == "mended" for o in found), len(found)))
-    for kind in ("entity swapped", "number moved"):
-        ones = [one for one in two if one.kind == kind]
-        print("  ", kind, share(sum(fate[o] != "kept" for o in ones), len(ones)))
-    for row in [*clean[: options.show], *false[: options.show]]:
-        print(f"  {row.kind} [{row.verdict}/{row.reverified_by}] p={row.p_stated:.3f} {row.source_id}: {row.old!r} -> {row.new!r}")
-    for one in [one for one in two if fate[one] == "kept"][: options.show]:
-        print("  missed", one)
+            (Path(folder) / name).mkdir()
+        _, clean = edits(documents, Path(folder) / "clean")
+        told_alike = confirmed(Path(folder) / "clean/out")
+        _, made = edits(misstated, Path(folder) / "planted")
+    found = Edits(made)
+    fate = {one: row for one in planted if (row := found.at(one.source, one.start, one.end))}
+    hits = {row.occ_id for row in fate.values()}
+    false = [row for row in made if row.occ_id not in hits]
+    both = [one for one in planted if (one.source, one.before) in told_alike]
+    corrected = [row for row in clean if row.kind != "attributed"]
+    wrongly = [row for row in false if row.kind != "attributed"]
+    figures = {
+        "claims": claims, "planted": len(planted), "confirmed": len(both),
+        "clean: wrongly corrected": share(len(corrected), claims), "clean: attributed": len(clean) - len(corrected),
+        "coverage": share(len(fate), len(planted)),
+        "recall of confirmed": share(sum(one in fate for one in both), len(both)),
+        "mended": share(sum(mended(*one) for one in fate.items()), len(fate)),
+        "precision": share(len(fate), len(fate) + len(wrongly)), "also attributed": len(false) - len(wrongly),
+    }  # fmt: skip
+    if options.json:
+        print(json.dumps(figures, indent=2))
+        return
+    for label, value in figures.items():
+        print(f"{label:<26} {value}")
+    for row in [*corrected[: options.show], *wrongly[: options.show]]:
+        print(f"  {row.kind} by {row.verdict}, {row.reverified_by}: {row.source_id}: {row.old!r} -> {row.new!r}")
 
 
 if __name__ == "__main__":
