@@ -59,7 +59,7 @@ def test_sentences_are_split_where_people_end_them(parts):
 
 def test_claims_leave_opinions_out_and_keep_their_place():
     document = Document("a", "documents", "Many call Lagos charming. Now the capital of Nigeria is Abuja.")
-    claims = list(find_claims(document, name_words(document)))
+    claims = list(find_claims(document, name_words([document])))
     assert [(claim.value.text, claim.row().nature) for claim in claims] == [
         ("Lagos", "opinion"), ("Nigeria", "fact"), ("Abuja", "fact"),
     ]  # fmt: skip

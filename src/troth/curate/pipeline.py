@@ -148,6 +148,7 @@ def _judged(
     out, settings = run.out, run.settings
     stage = partial(_stage, run, parts)
     run.say("looking for claims and evidence")
+    timelines(out, parts, settings, run.generation, run.seed, run.say)
     build_index(out, parts, _references(run), run.generation)
     near = partial(neighbours_part, parts=parts, out=out, settings=settings)
     stage("neighbours", near, ("duplicates",))
@@ -167,7 +168,6 @@ def _judged(
     calibrated = calibrate_opinions(out, parts, judge, settings)
     verdicts = partial(verdicts_part, out=out, settings=settings, judge=judge, calibrated=calibrated)
     stage("validate", partial(verdicts, generation=run.generation), ("cases", "opinions"))
-    timelines(out, parts, settings, run.generation, run.seed, run.say)
     return judge
 
 

@@ -46,12 +46,13 @@ def test_markdown(tmp_path):
         f"# About *cells*\n\n{wrapped(CELLS)}\n\n"
         "See [the **walls**](http://x.test/a), `cellulose` and ![pic](p.png).\n\n"
         "* first point\n* second point\n\n| Country | Capital |\n|---|---|\n| France | Paris |\n\n"
-        "```python\nx = 1\n\ny = x\n```\n\n<p>In <b>HTML</b> too.</p>\n"
+        "```python\nx = 1\n\ny = x\n```\n\n<p>In <b>HTML</b> too.</p>\n\n"
+        '<div>\nA [cell][1]{: target="_window"} ![wall](w.png) divides{: class="term"}.\n</div>\n'
     )
     document = read_one(path)
     assert document.text.split("\n\n") == [
         "About cells", CELLS, "See the walls, cellulose and .", "first point", "second point",
-        "Country: France; Capital: Paris", "x = 1", "y = x", "In HTML too.",
+        "Country: France; Capital: Paris", "x = 1", "y = x", "In HTML too.", "A cell divides.",
     ]  # fmt: skip
     assert (document.source, document.collection, document.title) == ("cells.md", "documents", "Cells: a start")
     assert (document.publisher, document.published, document.licence) == ("Field Press", "2021-03-12", "CC-BY-4.0")

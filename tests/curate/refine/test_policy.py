@@ -52,7 +52,17 @@ def test_nothing_is_replaced_on_the_word_of_one_verifier():
     ],
 )
 def test_what_cannot_be_mended_goes_by_the_policy(policy, text):
-    assert after(replace(CUSCO, answer="", agreed_by=""), unmendable=policy) == text
+    assert after(replace(CUSCO, answer=""), unmendable=policy) == text
+
+
+def test_nothing_is_dropped_on_the_word_of_one_source_but_for_what_can_be_computed():
+    alone = replace(CUSCO, answer="", agreed_by="", verdict="agreement")
+    assert after(alone) == TEXT
+    assert "Cusco" not in after(replace(alone, verdict="arithmetic"))
+
+
+def test_nothing_is_replaced_by_what_is_less_likely():
+    assert after(replace(CUSCO, p_stated=0.5, p_answer=0.4)) == TEXT
 
 
 def test_a_superseded_fact_keeps_its_words_and_gains_its_date():
@@ -108,5 +118,5 @@ def test_a_part_is_refined_as_a_stream(tmp_path):
 def test_findings_without_their_document_are_named(tmp_path):
     Parts(tmp_path, "duplicates").write(0, "documents", Document, [PAGE])
     Parts(tmp_path, "validate").write(0, "findings", Finding, [replace(CUSCO, source_id="lost.md")])
-    with pytest.raises(ValueError, match=r"lost\.md: has findings"):
+    with pytest.raises(ValueError, match=r"lost\.md: has rows"):
         refine_part(0, tmp_path, CurateTable(), {})

@@ -18,6 +18,10 @@ _BLOCKS = {
     "Paragraph", "Heading", "BlockQuote", "CodeBlock", "HtmlBlock", "List", "Item", "Table", "TableHead", "TableRow",
     "TableCell",
 }  # fmt: skip
+_ATTRIBUTES = re.compile(r"\{:[^{}\n]*\}")
+"""Attribute lists, which kramdown and Jekyll know and CommonMark does not."""
+_IMAGE = re.compile(r" ?!\[[^\]]*\](?:\([^()\s]*\)|\[[^\]]*\])")
+_LINK = re.compile(r"\[([^\[\]]+)\](?:\([^()\s]*\)|\[[^\[\]]*\])")
 _FIELD = re.compile(r"([A-Za-z]+):[ \t]*(.*)")
 
 
@@ -84,6 +88,8 @@ def _block(kind: str, words: list[str]) -> Iterator[tuple[str, str]]:
         yield kind, text.rstrip("\n")
     elif kind == "HtmlBlock":
         if _TAGS.sub("", text).strip():
-            yield from ((kind, paragraph) for paragraph in visible_text(text).split("\n\n") if paragraph)
-    elif text := " ".join(text.split()):
+            # Markdown inside HTML is left as it is by the parser.
+            shown = _LINK.sub(r"\1", _IMAGE.sub("", _ATTRIBUTES.sub("", visible_text(text))))
+            yield from ((kind, paragraph.strip()) for paragraph in shown.split("\n\n") if paragraph.strip())
+    elif text := " ".join(_ATTRIBUTES.sub("", text).split()):
         yield kind, text

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from troth.curate.filter.words import CLOSES, ENDS, Hashes, Spans, Words, grams, hash_runs
+from troth.curate.filter.characters import CLOSES, ENDS
+from troth.curate.filter.words import Hashes, Spans, Words, grams, hash_runs
 
 SPAN = 3
 """Sentences in a row that count as one repetition, as in C4 (Raffel et al. 2020, section 2.2)."""

@@ -4,27 +4,20 @@ Hashes are polynomials over the characters, from running sums (Karp and Rabin 19
 Words are split much as spaCy's English rules do it, whose words the published limits are measured on.
 """
 
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from troth.curate.filter.characters import DIGIT, LETTER, LOWER, PUNCTUATION, SPACE, SYMBOL, UPPER, WORD, characters
+
 Hashes = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int64]
 
-SPACE, WORD, PUNCTUATION, SYMBOL = range(4)
-_KNOWN = 0x20000
 _BASE = 0x9E3779B97F4A7C15
 _MIX = np.uint64(0xD6E8FEB86659FD93)
-_MARKS = frozenset("$+<=>^`|~")
-"""Punctuation besides what Unicode calls so."""
-_ROLES = ("/\\-+@~^|", "-–—~,", ":<>=/")
-"""Marks that a word keeps at its ends; that part two letters; that part a letter from what stands before."""
-_LOWER, _UPPER, _DIGIT, _LETTER, ENDS, CLOSES = (1 << bit for bit in range(6))
-"""Kinds of characters; `ENDS` are marks that end a sentence, `CLOSES` those that may stand behind them."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +70,7 @@ class Words:
     @cached_property
     def lower(self) -> Hashes:
         """Hash of each word in lower case, shape [words]."""
-        return self._hash(self._sums(_characters().lower.take(self.points, mode="clip")), self.starts, self.ends)
+        return self._hash(self._sums(characters().lower.take(self.points, mode="clip")), self.starts, self.ends)
 
     @cached_property
     def is_word(self) -> npt.NDArray[np.bool_]:
@@ -87,12 +80,12 @@ class Words:
     @cached_property
     def has_letter(self) -> npt.NDArray[np.bool_]:
         """Whether a word has a letter, shape [words]."""
-        return self._has(self.kinds & _LETTER != 0)
+        return self._has(self.kinds & LETTER != 0)
 
     @cached_property
     def starts_with_digit(self) -> npt.NDArray[np.bool_]:
         """Whether a word begins with a digit, shape [words]."""
-        return self.kinds[self.starts] & _DIGIT != 0
+        return self.kinds[self.starts] & DIGIT != 0
 
     @cached_property
     def lines(self) -> Spans:
@@ -115,12 +108,12 @@ class Words:
 
     @cached_property
     def _classes(self) -> npt.NDArray[np.uint8]:
-        return _characters().classes.take(self.points, mode="clip")
+        return characters().classes.take(self.points, mode="clip")
 
     @cached_property
     def kinds(self) -> npt.NDArray[np.uint8]:
         """What each character is, as bits, shape [characters]."""
-        return _characters().kinds.take(self.points, mode="clip")
+        return characters().kinds.take(self.points, mode="clip")
 
     def _has(self, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         seen = np.concatenate(([0], np.cumsum(flags, dtype=np.int64)))
@@ -150,7 +143,7 @@ class Words:
         opens = (marks[first] == 0) | (classes[np.maximum(marks[first] - 1, 0)] == SPACE)
         closes = (marks[final] == last) | (classes[np.minimum(marks[final] + 1, last)] == SPACE)
         mark = points[marks]
-        holds = _characters().holds.take(mark, mode="clip")
+        holds = characters().holds.take(mark, mode="clip")
         seen = np.cumsum(holds)
         before: Places = np.repeat(seen[first] - holds[first], sizes)
         inside = np.repeat(~opens & ~closes, sizes)
@@ -167,15 +160,15 @@ class Words:
         begins[marks[twice]] = False
         marks, mark = marks[(marks > 0) & (marks < last)], mark[(marks > 0) & (marks < last)]
         left, right = kinds[marks - 1], kinds[marks + 1]
-        letters = (left & _LETTER != 0) & (right & _LETTER != 0)
-        digit = left & _DIGIT != 0
+        letters = (left & LETTER != 0) & (right & LETTER != 0)
+        digit = left & DIGIT != 0
         apostrophe = ((mark == 0x27) | (mark == 0x2019)) & letters
         begins[marks[apostrophe]] = True
-        apart = letters & _characters().dashes.take(mark, mode="clip")
-        joint = _characters().joints.take(mark, mode="clip")
-        apart |= joint & (left & (_LETTER | _DIGIT) != 0) & (right & _LETTER != 0)
-        apart |= (mark == 0x2E) & (left & _LOWER != 0) & (right & _UPPER != 0)
-        apart |= ((mark == 0x2D) | (mark == 0x2B) | (mark == 0x2A) | (mark == 0x5E)) & digit & (right & _DIGIT != 0)
+        apart = letters & characters().dashes.take(mark, mode="clip")
+        joint = characters().joints.take(mark, mode="clip")
+        apart |= joint & (left & (LETTER | DIGIT) != 0) & (right & LETTER != 0)
+        apart |= (mark == 0x2E) & (left & LOWER != 0) & (right & UPPER != 0)
+        apart |= ((mark == 0x2D) | (mark == 0x2B) | (mark == 0x2A) | (mark == 0x5E)) & digit & (right & DIGIT != 0)
         begins[marks[apart]] = begins[marks[apart] + 1] = True
 
     @cached_property
@@ -251,44 +244,6 @@ def grams(hashes: Hashes, n: int) -> Hashes:
     found ^= found >> np.uint64(31)
     found *= np.uint64(_BASE)
     return found
-
-
-@dataclass(frozen=True)
-class _Characters:
-    classes: npt.NDArray[np.uint8]
-    kinds: npt.NDArray[np.uint8]
-    lower: npt.NDArray[np.uint32]
-    holds: npt.NDArray[np.bool_]
-    dashes: npt.NDArray[np.bool_]
-    joints: npt.NDArray[np.bool_]
-
-
-@cache
-def _characters() -> _Characters:
-    """Class, kind and lower case of each character; those beyond the second plane count as its last, a letter."""
-    characters = [chr(point) for point in range(_KNOWN)]
-    classes = np.fromiter((_class(char) for char in characters), np.uint8, _KNOWN)
-    kinds = np.fromiter((_kind(char) for char in characters), np.uint8, _KNOWN)
-    lower = np.fromiter((ord(low) if len(low := char.lower()) == 1 else ord(char) for char in characters), np.uint32)
-    classes[-1], kinds[-1] = WORD, _LETTER
-    holds, dashes, joints = (np.isin(np.arange(256 << 6), [ord(char) for char in some]) for some in _ROLES)
-    return _Characters(classes, kinds, lower, holds, dashes, joints)
-
-
-def _class(char: str) -> int:
-    if char.isspace():
-        return SPACE
-    category = unicodedata.category(char)
-    if char in _MARKS or (category[0] == "P" and char != "•") or category == "Cc":
-        return PUNCTUATION
-    return WORD if char.isalnum() or category[0] == "M" else SYMBOL
-
-
-def _kind(char: str) -> int:
-    kind = _DIGIT if char.isdigit() else ENDS if char in ".!?。\uff01\uff1f" else CLOSES if char in "\"'”’)]»" else 0
-    if char.isalpha():
-        kind |= _LETTER | (_LOWER if char.islower() else _UPPER if char.isupper() else 0)
-    return kind
 
 
 _TABLES: list[tuple[Hashes, Hashes]] = []

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 
 from troth.curate.document import Document
@@ -15,6 +14,7 @@ from troth.curate.refine.forms import REPHRASE, questions, rephrased
 from troth.curate.refine.policy import POLICY, corrections
 from troth.curate.validate.stages import verifiers_home
 from troth.curate.validate.statement import claim_row
+from troth.curate.validate.subjects import beside
 from troth.curate.validate.timelines import with_timelines
 from troth.curate.validate.verifiers.endpoint import EndpointJudge
 from troth.system import CurateTable
@@ -31,7 +31,7 @@ def refine_part(
     before = Parts(out, "duplicates")
     found = Parts(out, "validate").read(part, "findings", Finding)
     again = before.read(part, "documents", Document)
-    timelines = with_findings(again, Parts(out, "timelines").read(part, "findings", Finding))
+    timelines = beside(again, Parts(out, "timelines").read(part, "findings", Finding))
     decided: set[str] = set()
     writer = _writer(out, settings) if "rephrased" in settings.forms else None
     with (
@@ -41,7 +41,7 @@ def refine_part(
         Counter(own, part) as counter,
     ):
         documents = counter.documents(before.read(part, "documents", Document))
-        for (document, others), (_, timed) in zip(with_findings(documents, found), timelines, strict=True):
+        for (document, others), (_, timed) in zip(beside(documents, found), timelines, strict=True):
             findings = with_timelines(others, timed)
             edits = list(corrections(document, findings, settings))
             done = {edit.occ_id: edit for edit in edits}
@@ -87,22 +87,3 @@ def _decision(found: Finding, edit: CorrectionRow | None, settings: CurateTable)
         "policy", found.claim_id, edit.kind if edit else "kept", found.stance, found.p_stated, 1 - settings.act_above,
         edit.old if edit else "", edit.new if edit else "", found.stance, found.time, found.nature, POLICY,
     )  # fmt: skip
-
-
-def with_findings(
-    documents: Iterable[Document], findings: Iterable[Finding]
-) -> Iterator[tuple[Document, list[Finding]]]:
-    """Each document with what was found in it; findings come in the order of the documents, which several may lack.
-
-    Raises ValueError where a finding belongs to none of the documents that follow.
-    """
-    groups = groupby(findings, key=lambda finding: finding.source_id)
-    source, group = next(groups, ("", iter(())))
-    for document in documents:
-        if document.source == source:
-            yield document, list(group)
-            source, group = next(groups, ("", iter(())))
-        else:
-            yield document, []
-    if source:
-        raise ValueError(f"{source}: has findings, but is not among the documents of its part")

@@ -10,6 +10,7 @@ from itertools import groupby
 from troth.curate.document import Document
 from troth.curate.records import CorrectionRow, Finding
 from troth.curate.refine import edit
+from troth.curate.validate.opinions import EXACT
 from troth.system import CurateTable
 
 POLICY = "2"
@@ -61,9 +62,9 @@ def _edited(
         return "attributed", edit.attributed(old, at, document.publisher)
     if found.stance != "refuted":
         return "", old
-    if found.answer and found.p_answer > settings.act_above and found.agreed_by:
+    if found.agreed_by and found.answer and found.p_answer > max(settings.act_above, found.p_stated):
         return "corrected", edit.corrected(old, at, till, found.answer)
-    if found.p_stated < settings.drop_below:
+    if found.p_stated < settings.drop_below and (found.agreed_by or found.verdict in EXACT):
         return {"drop": ("dropped", ""), "label": ("labelled", edit.labelled(old)), "keep": ("", old)}[
             settings.unmendable
         ]

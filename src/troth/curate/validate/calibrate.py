@@ -2,15 +2,11 @@
 targets), isotonic regression where many are (Zadrozny & Elkan 2002); several verifiers' opinions as one, by logistic
 regression on their log-odds."""
 
-import json
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
-from troth.curate.records import Stance
 from troth.curate.validate.verifiers.linear import minimise, sigmoid
 
 _MANY, _BINS, _RIDGE = 1000, 10, 1.0
@@ -127,29 +123,19 @@ def brier(p: np.ndarray, y: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Combination:
-    """One opinion out of several: how much each verifier's log-odds count. A verifier that said nothing counts nothing.
-
-    Below `threshold` the larger of the two probabilities is not enough evidence."""
+    """One opinion out of several: how much each verifier's log-odds count. One that said nothing counts nothing."""
 
     weights: Mapping[str, float]
     prior: float
-    threshold: float
 
     def probability(self, opinions: Mapping[str, float]) -> float:
         """The probability that a claim is true, given the calibrated ones of those verifiers that spoke."""
         score = self.prior + sum(self.weights.get(name, 0.0) * logit(p) for name, p in opinions.items())
         return float(sigmoid(np.array(score)))
 
-    def stance(self, opinions: Mapping[str, float]) -> Stance:
-        """The verdict: not enough evidence where nobody spoke or the probability is too near to a half."""
-        p = self.probability(opinions)
-        if not opinions or max(p, 1 - p) < self.threshold:
-            return "not_enough_evidence"
-        return "supported" if p > 0.5 else "refuted"
 
-
-def combine(opinions: Sequence[Mapping[str, float]], true: Sequence[bool], precision: float = 0.9) -> Combination:
-    """Weights fitted to labelled claims, and the least threshold above which verdicts are right so often.
+def combine(opinions: Sequence[Mapping[str, float]], true: Sequence[bool]) -> Combination:
+    """Weights fitted to labelled claims.
 
     `opinions` are calibrated probabilities by verifier, missing where it said nothing. Weights do not fall below zero.
     Raises ValueError where no claim has an opinion.
@@ -171,58 +157,10 @@ def combine(opinions: Sequence[Mapping[str, float]], true: Sequence[bool], preci
 
     fitted = minimise(loss, np.append(np.ones(len(names)), 0.0))
     weights = dict(zip(names, (fitted[:-1] ** 2).tolist(), strict=True))
-    p = sigmoid(x @ fitted[:-1] ** 2 + fitted[-1])
-    return Combination(weights, float(fitted[-1]), _threshold(p, y, precision))
-
-
-def _threshold(p: np.ndarray, y: np.ndarray, precision: float) -> float:
-    """The least certainty from which on all verdicts together are right so often; just below 1 where none is."""
-    sure, right = np.maximum(p, 1 - p), (p > 0.5) == (y == 1)
-    order = np.argsort(-sure, kind="stable")
-    share = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    # Only where a level of certainty ends may a threshold lie.
-    ends = np.append(np.diff(sure[order]) != 0, True)
-    good = np.flatnonzero(ends & (share >= precision))
-    return float(sure[order][good[-1]]) if len(good) else 1 - _LEAST / 2
+    return Combination(weights, float(fitted[-1]))
 
 
 def logit(p: float) -> float:
     """The log-odds of a probability, which is kept from 0 and 1."""
     p = min(1 - _LEAST, max(_LEAST, p))
     return float(np.log(p / (1 - p)))
-
-
-def save_calibration(path: Path, each: Mapping[str, Calibration], together: Combination | None) -> None:
-    """Write the calibrations of a run as JSON; the file appears whole or not at all."""
-    data = {
-        "verifiers": {name: asdict(one) for name, one in sorted(each.items())},
-        "combination": asdict(together) if together else None,
-    }
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(data, indent=2), encoding="utf-8")
-    os.replace(partial, path)
-
-
-def load_calibration(path: Path) -> tuple[dict[str, Calibration], Combination | None]:
-    """What `save_calibration` wrote. Raises ValueError naming the file if it is something else."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        each = {
-            name: Calibration(one["slope"], one["offset"], tuple(one["scores"]), tuple(one["probabilities"]))
-            for name, one in data["verifiers"].items()
-        }
-        return each, Combination(**data["combination"]) if data["combination"] else None
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"{path}: no calibration of verifiers ({error!r})") from error
-
-
-UNFITTED: Mapping[str, Calibration] = {
-    name: Calibration(slope, 0.0)
-    for name, slope in {
-        "arithmetic": 4.0, "units": 4.0, "dates": 4.0, "ranges": 4.0, "code": 4.0, "tables": 3.0, "endpoint": 2.0,
-        "entailment": 0.5, "trained": 0.5, "lexical": 1.0,
-    }.items()
-}  # fmt: skip
-"""What verifiers count for where no claim is labelled: exact checks are nearly sure, comparing words is not."""
-UNFITTED_TOGETHER = Combination(dict.fromkeys(UNFITTED, 1.0), 0.0, 0.8)
-"""Their opinions together, as if they were independent."""

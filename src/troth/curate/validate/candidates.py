@@ -12,13 +12,14 @@ from troth.curate.validate.values import Value, same
 FEATURES = (
     "stated", "stated_number", "witnessed", "best", "second", "third", "best_number", "second_number",
     "mutual", "likeness", "subject", "alone", "second_mutual", "second_likeness", "second_subject",
-    "stated_is_common", "examiner", "examiner_number", "none", "none_number",
+    "before", "around", "second_around", "own", "stated_is_common",
+    "examiner", "examiner_number", "none", "none_number",
 )  # fmt: skip
 """What the judge weighs. best, second and third are the words of as many publishers; what follows describes the first
-two of them."""
+two of them; own is what the claim's publisher says of it elsewhere."""
 MAX_RIVALS = 4
 CANDIDATES = MAX_RIVALS + 2
-_EXAMINER = FEATURES.index("examiner")
+_OWN, _COMMON, _EXAMINER, _NONE = map(FEATURES.index, ("own", "stated_is_common", "examiner", "none"))
 _TEMPERATURE = 2.0
 """Divides what a small examiner thinks of a candidate, of which it is far too sure."""
 _SURE = 2.0
@@ -55,23 +56,27 @@ def candidates(claim: Claim, witnesses: list[Witness], stated: Value | None = No
     return [Candidate(stated.text, tuple(own)), *rivals]
 
 
-def features(found: Sequence[Candidate], numeric: bool, commonness: float) -> np.ndarray:
+def features(found: Sequence[Candidate], numeric: bool, commonness: float, publisher: str) -> np.ndarray:
     """[CANDIDATES, FEATURES]: a row each candidate, zeros for those that are lacking, and last the row of "none of
-    these". `commonness` says how usual a name the stated one is (see `Evidence.commonness`); what the examiner thinks
+    these". `commonness` says how usual a name the stated one is (see `Evidence.commonness`), `publisher`
+    whose claim it is; what the examiner thinks
     comes later (see `examined`)."""
     rows = np.zeros((CANDIDATES, len(FEATURES)))
     for number, candidate in enumerate(found):
-        words = sorted(by_publisher(candidate).values(), key=lambda word: -word[0])
+        words = voices(candidate, publisher)
         (best, top), (second, next_best), (third, _) = (*words, *[(0.0, None)] * 3)[:3]
         first = number == 0
         row = rows[number]
         row[:8] = first, first and numeric, bool(words), best, second, third, best * numeric, second * numeric
         if top:
             row[8:12] = top.mutual, top.likeness, top.subject, top.alone
+            row[15:17] = top.before, top.around
         if next_best:
             row[12:15] = next_best.mutual, next_best.likeness, next_best.subject
-    rows[0, 15] = commonness
-    rows[-1, 18:] = 1.0, numeric
+            row[17] = next_best.around
+        row[_OWN] = max((word for word, one in words if one.sentence.speaker.publisher == publisher), default=0.0)
+    rows[0, _COMMON] = commonness
+    rows[-1, _NONE:] = 1.0, numeric
     return rows
 
 
@@ -90,15 +95,20 @@ def examined(rows: np.ndarray, numeric: bool, log_probs: Sequence[float], priors
     return rows
 
 
-def by_publisher(candidate: Candidate) -> dict[str, tuple[float, Witness]]:
-    """How strongly each publisher states the candidate, with its closest witness."""
+def voices(candidate: Candidate, publisher: str) -> list[tuple[float, Witness]]:
+    """How strongly each voice states the candidate, with its closest witness, strongest first.
+
+    Other publishers have one voice each, and so has each page of the claim's own `publisher`, for a slip of one page is
+    none of the others.
+    """
     words: dict[str, tuple[float, Witness]] = {}
     for witness in candidate.witnesses:
-        publisher = witness.sentence.speaker.publisher
+        who = witness.sentence.speaker
+        key = f"/{who.source}" if who.publisher == publisher else who.publisher
         word = (witness.likeness + witness.mutual + witness.subject) * witness.alone**0.5
-        if publisher not in words or word > words[publisher][0]:
-            words[publisher] = word, witness
-    return words
+        if key not in words or word > words[key][0]:
+            words[key] = word, witness
+    return sorted(words.values(), key=lambda word: -word[0])
 
 
 def voice(word: float) -> float:

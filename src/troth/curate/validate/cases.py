@@ -5,7 +5,7 @@ half of them, by chance, fit the judge, with the evidence that the claim itself 
 which it is measured, with the evidence that a search for the misstated sentence finds.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,15 +17,16 @@ from troth.curate.validate.candidates import (
     CANDIDATES,
     FEATURES,
     Candidate,
-    by_publisher,
     candidates,
     examined,
     features,
     voice,
+    voices,
 )
 from troth.curate.validate.claims import Claim, find_claims
-from troth.curate.validate.evidence import Evidence, Surroundings, Witness
+from troth.curate.validate.evidence import Evidence, Place, Surroundings
 from troth.curate.validate.plant import plant
+from troth.curate.validate.subjects import SubjectRow, names_subject, subject_at
 from troth.curate.validate.values import Value, same
 
 ALIKE = 0.25
@@ -44,7 +45,7 @@ class Case(OccurrenceRow):
 
     `planted` is the kind of the error in it and `true` the candidate that the claim really states (0 where it is not
     among them). `prefix` and `suffix` are the sentence around the value. From `candidate` on, there is an entry for
-    each publisher that states a candidate: the publisher (`voice`), how surely (`word`, 0 to 1), and of the closest of
+    each voice that states a candidate: its publisher (`voice`), how surely (`word`, 0 to 1), and of the closest of
     its sentences the number in the store (`at`), the value as it `states` it, and likeness and mutual nearness. `alike`
     is how like the claim's sentence the closest one is in which another publisher states the same.
     """
@@ -83,10 +84,11 @@ class Case(OccurrenceRow):
 
 
 def cases_of(
-    document: Document, evidence: Evidence, pool: list[Value], random: np.random.Generator,
-    seen: Callable[[ClaimRow, OccurrenceRow], None],
+    document: Document, subjects: Sequence[SubjectRow], evidence: Evidence, pool: list[Value],
+    random: np.random.Generator, seen: Callable[[ClaimRow, OccurrenceRow], None],
 ) -> Iterator[Case]:  # fmt: skip
-    """The cases of all check-worthy claims of a document; `seen` is told of every claim."""
+    """The cases of all check-worthy claims of a document, of whose `subjects` some may be known; `seen` is told of
+    every claim. What names a known subject makes no case: it is whom the claim is about."""
     near: Surroundings | None = None
     for claim in find_claims(document, evidence.store.names):
         row = claim.row()
@@ -96,15 +98,18 @@ def cases_of(
             continue
         text = claim.sentence.text
         if near is None or near.text != text:
-            near = evidence.around(text, document.publisher)
-        witnesses = _witnesses(evidence, claim, near)
+            spot = Place(document.source, claim.sentence.start, document.publisher, document.published)
+            near = evidence.around(text, spot, subject_at(subjects, place.byte_start, place.byte_end))
+        if names_subject(near.about, claim.value.text):
+            continue
+        witnesses = evidence.witnesses(near, claim.value)
         if not witnesses:
             yield _case("alone", claim, place, row, candidates(claim, []), evidence)
             continue
         yield _case("stated", claim, place, row, candidates(claim, witnesses), evidence)
         if random.random() * len(evidence.store) > _PLANTED:
             continue
-        wrong = plant(claim.value, witnesses, pool, random)
+        wrong = plant(claim.value, [w.value for w in witnesses], pool, random)
         if wrong is None or not any(w.likeness >= ALIKE and same(w.value, claim.value) for w in witnesses):
             continue
         kind = "entity swapped" if claim.value.kind == "name" else "number moved"
@@ -114,8 +119,8 @@ def cases_of(
                 yield _case("planted", claim, place, row, found, evidence, kind, true)
         else:
             error = claim.with_value(wrong)
-            near_error = evidence.around(error.sentence.text, document.publisher)
-            found = candidates(error, _witnesses(evidence, error, near_error))
+            anew = evidence.around(error.sentence.text, near.place, near.about)
+            found = candidates(error, evidence.witnesses(anew, error.value))
             yield _case("canary", error, place, row, found, evidence, kind, _true_one(found, claim))
 
 
@@ -124,10 +129,6 @@ def name_pool(evidence: Evidence, random: np.random.Generator) -> list[Value]:
     store = evidence.store
     drawn = random.permutation(len(store))[:_POOL].tolist()
     return [value for at in sorted(drawn) for value in store.get(at).values if value.kind == "name"]
-
-
-def _witnesses(evidence: Evidence, claim: Claim, near: Surroundings) -> list[Witness]:
-    return evidence.witnesses(near, claim.value, (claim.sentence.document.source, claim.sentence.start))
 
 
 def _true_one(found: list[Candidate], claim: Claim) -> int:
@@ -142,17 +143,18 @@ def _case(
 ) -> Case:  # fmt: skip
     document, text, value = claim.sentence.document, claim.sentence.text, claim.value
     words = [
-        (number, publisher, voice(word), witness)
+        (number, witness.sentence.speaker.publisher, voice(word), witness)
         for number, candidate in enumerate(found)
-        for publisher, (word, witness) in sorted(by_publisher(candidate).items())
+        for word, witness in voices(candidate, document.publisher)
     ]
+    x = features(found, value.kind != "name", evidence.commonness(value), document.publisher)
     return Case(
         place.occ_id, place.doc_sha, place.source_id, place.byte_start, place.byte_end, place.object_start,
         place.object_end, place.claim_id, role=role, kind=value.kind, publisher=document.publisher,
         published=document.published, nature=row.nature, subject=row.subject, planted=planted, true=true,
         prefix=text[: value.start], suffix=text[value.end :],
         texts=tuple(candidate.text for candidate in found),
-        features=tuple(features(found, value.kind != "name", evidence.commonness(value)).ravel().tolist()),
+        features=tuple(x.ravel().tolist()),
         candidate=tuple(number for number, _, _, _ in words),
         voice=tuple(publisher for _, publisher, _, _ in words),
         word=tuple(word for _, _, word, _ in words),

@@ -1,7 +1,8 @@
 """Claims: a value in a sentence, and what the rest of the sentence says of it."""
 
 import re
-from collections.abc import Container, Iterator
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from troth.curate.document import Document
@@ -11,6 +12,7 @@ from troth.curate.validate.statement import claim_row
 from troth.curate.validate.values import Value, find_values
 
 _INSIDE = re.compile(r"(?<=[a-z,;] )[A-Z][\w'’-]*")
+_SMALL = re.compile(r"\b[a-z][\w'’-]*")
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,12 @@ class Claim:
     def occurrence(self, claim_id: str) -> OccurrenceRow:
         """Where the claim stands, in bytes."""
         document, text = self.sentence.document, self.sentence.text
-        start = len(document.text[: self.sentence.start].encode())
+        start, end = self.sentence.bytes
         at = start + len(text[: self.value.start].encode())
         place = f"{self.sentence.start}:{self.value.start}"
         return OccurrenceRow(
             short_hash(document.source, place, claim_id), document.sha, document.source,
-            start, start + len(text.encode()), at, at + len(self.value.text.encode()), claim_id,
+            start, end, at, at + len(self.value.text.encode()), claim_id,
         )  # fmt: skip
 
     def with_value(self, wrong: Value) -> "Claim":
@@ -44,9 +46,14 @@ class Claim:
         return Claim(Sentence(page, at, at + len(text)), replace(wrong, start=start, end=start + len(wrong.text)))
 
 
-def name_words(document: Document) -> set[str]:
-    """Words that a document writes with a capital where no sentence begins."""
-    return set(_INSIDE.findall(document.text))
+def name_words(documents: Iterable[Document]) -> set[str]:
+    """Words that documents write with a capital where no sentence begins, and not more often without."""
+    capital: Counter[str] = Counter()
+    small: Counter[str] = Counter()
+    for document in documents:
+        capital.update(_INSIDE.findall(document.text))
+        small.update(_SMALL.findall(document.text))
+    return {word for word, count in capital.items() if count >= small[word.lower()]}
 
 
 def find_claims(document: Document, names: Container[str]) -> Iterator[Claim]:

@@ -1,9 +1,10 @@
-"""Evidence: sentences of other publishers that speak of the same thing as a claim.
+"""Evidence: sentences of other publishers, or of the same one elsewhere, that speak of the same thing as a claim.
 
 How much two sentences have in common is the summed rarity of the stems they share. Each sentence of the store has its
 nearest ones found once, so that whether two are each other's nearest costs a look, not a search.
 """
 
+import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable
@@ -18,6 +19,8 @@ from troth.curate.validate.store import Store, Stored
 from troth.curate.validate.values import Value, comparable, find_values, same
 
 _SUBJECT_STEMS = 3
+_REACH, _BESIDE = 48, 4
+_WORD = re.compile(r"\w+")
 _FAR = 16
 _NOBODY = -1
 _KEPT = 40_000
@@ -29,7 +32,8 @@ class Witness:
 
     All from 0 to 1: `likeness` is the cosine of the two sentences without the values; `mutual` is 1 where each is the
     other's nearest among its publisher's sentences; `subject` the share of the claim's three rarest stems that the
-    witness has too; `alone` is lower the more values of the sentence might be meant.
+    witness has too; `alone` is lower the more values of the sentence might be meant; `before` is 1 where the same word
+    comes before the two values, and `around` the share that the few words around them have in common.
     """
 
     sentence: Stored
@@ -38,12 +42,14 @@ class Witness:
     mutual: float
     subject: float
     alone: float
+    before: float
+    around: float
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The sentences of other publishers nearest to one, nearest first, with how close they are, and each one's rank
-    among its publisher's."""
+    """The sentences nearest to one, nearest first, with how close they are, and each one's rank among its
+    publisher's."""
 
     at: list[int]
     closeness: list[float]
@@ -51,24 +57,45 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a sentence stands: its document and first character; and whose it is, said when."""
+
+    source: str
+    start: int
+    publisher: str
+    published: str
+
+
+@dataclass(frozen=True)
 class Surroundings:
-    """A sentence of a publisher with its `values`, its neighbours, and for each value of each of these the numbers of
-    those own values that say the same."""
+    """A sentence with where it stands, the subject that binds it (`about`), its `values`, its neighbours, and for each
+    value of each of these the numbers of those own values that say the same."""
 
     text: str
-    publisher: str
+    place: Place
+    about: str
     values: list[Value]
     near: Neighbours
     same: list[list[frozenset[int]]]
 
 
-def find_neighbours(store: Store, text: str, publisher: str, limit: int) -> Neighbours:
-    """Search for a sentence of `publisher` that need not be in the store."""
+def find_neighbours(store: Store, text: str, place: Place, limit: int) -> tuple[Neighbours, Neighbours]:
+    """Search for a sentence that need not be in the store: those of other publishers, at most so many, and those that
+    its own says elsewhere at the same time, at most half as many."""
     words = frozenset(stem for stem in store.stem(text) if not stem & 1)
-    hits = [store.get(at) for at in store.search(text, 2 * limit)]
-    found = [hit for hit in hits if hit.speaker.publisher != publisher][:limit]
+    others, own = [], []
+    for hit in map(store.get, store.search(text, 3 * limit)):
+        who = hit.speaker
+        if who.publisher != place.publisher:
+            others.append(hit)
+        elif who.published == place.published and (who.source, hit.start) != (place.source, place.start):
+            own.append(hit)
+    return _ranked(store, words, others[:limit]), _ranked(store, words, own[: limit // 2])
+
+
+def _ranked(store: Store, words: frozenset[int], found: list[Stored]) -> Neighbours:
     close = {hit.at: closeness(store, words, hit) for hit in found}
-    found.sort(key=lambda hit: -close[hit.at])
+    found = sorted(found, key=lambda hit: -close[hit.at])
     seen: Counter[str] = Counter()
     ranks = []
     for hit in found:
@@ -83,18 +110,34 @@ def closeness(store: Store, words: frozenset[int], other: Stored) -> float:
 
 
 def write_neighbours(store: Store, first: int, last: int, limit: int, path: Path) -> None:
-    """The neighbours of the store's sentences `first` to `last`, as an array [sentences, limit] of (at, closeness),
-    nearest first, filled up with `_NOBODY`."""
-    rows = np.full((last - first, limit), _NOBODY, [("at", "<i8"), ("closeness", "<f8")])
+    """The neighbours of the store's sentences `first` to `last`, as an array [sentences, limit + limit // 2] of (at,
+    closeness): those of other publishers and then its own publisher's, nearest first, each filled up with `_NOBODY`."""
+    rows = np.full((last - first, limit + limit // 2), _NOBODY, [("at", "<i8"), ("closeness", "<f8")])
     for row, at in zip(rows, range(first, last), strict=True):
-        own = store.get(at)
-        near = find_neighbours(store, own.text, own.speaker.publisher, limit)
-        row["at"][: len(near.at)] = near.at
-        row["closeness"][: len(near.at)] = near.closeness
+        said = store.get(at)
+        place = Place(said.speaker.source, said.start, said.speaker.publisher, said.speaker.published)
+        for start, near in zip((0, limit), find_neighbours(store, said.text, place, limit), strict=True):
+            row["at"][start : start + len(near.at)] = near.at
+            row["closeness"][start : start + len(near.at)] = near.closeness
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
         np.save(file, rows)
     partial.rename(path)
+
+
+def words_before(text: str, start: int) -> list[str]:
+    """The last few words before a place of a text."""
+    return _WORD.findall(text[max(0, start - _REACH) : start].lower())[-_BESIDE:]
+
+
+def words_after(text: str, end: int) -> list[str]:
+    """The first few words after a place of a text."""
+    return _WORD.findall(text[end : end + _REACH].lower())[:_BESIDE]
+
+
+def _shared(ours: list[str], theirs: list[str]) -> float:
+    """The share of words that two lists have in common (Dice)."""
+    return 2 * len(set(ours) & set(theirs)) / max(1, len(set(ours)) + len(set(theirs)))
 
 
 class Evidence:
@@ -107,19 +150,20 @@ class Evidence:
         self._limit = limit
         self._nearest = lru_cache(_KEPT)(self._row)
 
-    def around(self, text: str, publisher: str) -> Surroundings:
-        """What stands nearest to a sentence of a publisher."""
-        near = find_neighbours(self.store, text, publisher, self._limit)
-        own = find_values(text)
+    def around(self, text: str, place: Place, about: str) -> Surroundings:
+        """What stands nearest to a sentence, which is `about` a subject as far as that is known."""
+        others, own = find_neighbours(self.store, text, place, self._limit)
+        near = Neighbours(others.at + own.at, others.closeness + own.closeness, others.ranks + own.ranks)
+        values = find_values(text)
         equal = [
-            [frozenset(n for n, mine in enumerate(own) if same(mine, theirs)) for theirs in self.store.get(at).values]
+            [frozenset(n for n, mine in enumerate(values) if same(mine, value)) for value in self.store.get(at).values]
             for at in near.at
         ]
-        return Surroundings(text, publisher, own, near, equal)
+        return Surroundings(text, place, about, values, near, equal)
 
-    def witnesses(self, around: Surroundings, value: Value, place: tuple[str, int]) -> list[Witness]:
+    def witnesses(self, around: Surroundings, value: Value) -> list[Witness]:
         """What the neighbours of a sentence state in the place of a value in it: that value, or comparable ones that
-        the sentence does not hold itself. `place` is the sentence's document and first character.
+        the sentence does not hold itself.
 
         A sentence that agrees in two other values already tells the same fact; what else it mentions contradicts
         nothing.
@@ -134,10 +178,13 @@ class Evidence:
         whole, rarest = store.weight(context), store.weight(subject)
         stems = store.stem(text)
         spread = max(1e-9, store.weight(stems)) ** 0.5
+        left, right = words_before(text, value.start), words_after(text, value.end)
         found: list[Witness] = []
         near = around.near
         for at, rank, equal in zip(near.at, near.ranks, around.same, strict=True):
             hit = store.get(at)
+            if around.about and hit.about and hit.about != around.about:
+                continue
             stated = [
                 theirs for theirs, mine in zip(hit.values, equal, strict=True)
                 if mine.isdisjoint(others) and comparable(value, theirs)
@@ -147,7 +194,7 @@ class Evidence:
             if not stated:
                 continue
             close = store.weight(hit.words & stems) / spread
-            mutual = (rank * self._rank_back(hit, around.publisher, place, close)) ** -0.5
+            mutual = (rank * self._rank_back(hit, around.place, close)) ** -0.5
             for theirs in stated:
                 rest = hit.stems - store.stem(theirs.text)
                 found.append(
@@ -158,6 +205,8 @@ class Evidence:
                         mutual=mutual,
                         subject=store.weight(stem for stem in subject if stem in rest) / max(1e-9, rarest),
                         alone=1 / len(stated),
+                        before=float(left[-1:] == (theirs_left := words_before(hit.text, theirs.start))[-1:]),
+                        around=_shared(left + right, theirs_left + words_after(hit.text, theirs.end)),
                     )
                 )
         return found
@@ -169,15 +218,17 @@ class Evidence:
         rarity = [self.store.rarity(stem) for stem in self.store.stem(value.text)]
         return max((2 - r**0.5 / 5 for r in rarity if r > 0), default=0.0) if rarity else 0.0
 
-    def _row(self, at: int) -> list[tuple[int, float]]:
-        """The nearest of a sentence of the store, with how close they are, nearest first."""
+    def _row(self, at: int) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
+        """The nearest of a sentence of the store, of other publishers and of its own, with how close they are."""
         part = bisect_right(self._starts, at) - 1
-        return [one for one in self._near[part][at - self._starts[part]].tolist() if one[0] != _NOBODY]
+        row = self._near[part][at - self._starts[part]].tolist()
+        others, own = row[: self._limit], row[self._limit :]
+        return [one for one in others if one[0] != _NOBODY], [one for one in own if one[0] != _NOBODY]
 
-    def _rank_back(self, hit: Stored, publisher: str, place: tuple[str, int], close: float) -> int:
+    def _rank_back(self, hit: Stored, place: Place, close: float) -> int:
         """The rank that a sentence this close has among its publisher's in the eyes of `hit`; _FAR where it is farther
         than all that a search from there finds."""
-        near = self._nearest(hit.at)
+        near = self._nearest(hit.at)[hit.speaker.publisher == place.publisher]
         if close == 0 or (near and close < near[-1][1]):
             return _FAR
         rank = 1
@@ -185,6 +236,6 @@ class Evidence:
             if closer <= close:
                 break
             theirs = self.store.get(at)
-            same_publisher = theirs.speaker.publisher == publisher
-            rank += same_publisher and (theirs.speaker.source, theirs.start) != place
+            same_publisher = theirs.speaker.publisher == place.publisher
+            rank += same_publisher and (theirs.speaker.source, theirs.start) != (place.source, place.start)
         return rank

@@ -19,6 +19,7 @@ from troth.curate.validate.opinions import Calibrated, Opinions, calibrated_on, 
 from troth.system import CurateTable
 
 _ROUNDS = 4
+_RAREST = 0.005
 _SAMPLE = 60_000
 """Cases that the judge is fitted on, at most."""
 BATCH = 4096
@@ -51,7 +52,8 @@ class Judge:
 
 def judge_cases(out: Path, parts: int, settings: CurateTable) -> Judge:
     """Fit the judge on planted errors and on claims as they stand, these as far as the round before believed them, for
-    some of them are wrong. Of very many cases a sample is taken, by their hash."""
+    some of them are wrong; how many is estimated, `canary_rate` at first and at most. Of very many cases a sample is
+    taken, by their hash."""
     path = Parts(out, "judge").folder / "judge.json"
     if path.exists():
         known = json.loads(path.read_text())
@@ -76,17 +78,30 @@ def judge_cases(out: Path, parts: int, settings: CurateTable) -> Judge:
         voices, speakers = _voices(spoken, numbers), np.array([numbers[case.publisher] for case in spoken], int)
         true = np.array([0] * len(stated) + [case.true for case, _ in planted], int)
         trusted = np.ones(len(stated))
+        confirmed = np.array([case.alike >= ALIKE for case, _ in stated])
         for _ in range(_ROUNDS):
             weight = np.concatenate([(1 - rate) * trusted, np.full(len(planted), rate)])
             theta = fit(np.concatenate([x, x_wrong]), np.concatenate([mask, mask_wrong]), true, weight)
             error = publisher_errors(x @ theta, mask, voices, speakers, len(publishers), rate)
             trusted = posteriors(x @ theta, mask, voices, speakers, error, rate)[:, 0]
+            blind, blind_wrong = softmax(x @ theta, mask)[:, 0], softmax(x_wrong @ theta, mask_wrong)[:, 0]
+            rate = wrong_share(trusted, blind[confirmed], blind_wrong, rate)
     found = {"theta": theta.tolist(), "publishers": publishers, "error": error.tolist(), "rate": rate}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(found))
     os.replace(partial, path)
     return Judge(theta, publishers, error, rate)
+
+
+def wrong_share(stated: np.ndarray, confirmed: np.ndarray, planted: np.ndarray, before: float) -> float:
+    """The share of wrong claims, at most what was thought before: the adjusted count (Forman 2008) over the claims that
+    anyone could confirm. From the probabilities that claims are right as they stand, those of claims that others do
+    confirm, and those of planted errors."""
+    if not len(confirmed) or not len(planted) or planted.mean() >= confirmed.mean():
+        return before
+    share = (confirmed.mean() - stated.mean()) / (confirmed.mean() - planted.mean())
+    return float(np.clip(share * len(stated) / len(confirmed), _RAREST, before))
 
 
 def answered_cases(out: Path, part: int) -> Iterator[tuple[Case, Answers]]:

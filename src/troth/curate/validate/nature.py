@@ -23,7 +23,7 @@ _CONTESTED = re.compile(
     re.IGNORECASE,
 )
 _NUMBER_OF_BEST = re.compile(r"\bbest[- ](?:known|selling|preserved)\b", re.IGNORECASE)
-_QUESTION = re.compile(r"\?[\"')\]”’]*$")
+_STOP = re.compile(r"[.!][\"')\]”’]*$")
 _ADDRESS = re.compile(
     r"^(?:please|click|see|note|remember|consider|imagine|suppose|let us|let's|use|try)\b", re.IGNORECASE
 )
@@ -37,8 +37,8 @@ def nature_of(sentence: str) -> Nature:
 
 
 def is_checkworthy(sentence: str) -> bool:
-    """Whether it states something that could be looked up: no question, no address to the reader, no opinion without a
-    figure."""
-    if _QUESTION.search(sentence) or _ADDRESS.match(sentence):
+    """Whether it states something that could be looked up: a whole sentence, no heading or row of a table; no question,
+    no address to the reader, no opinion without a figure."""
+    if not _STOP.search(sentence) or _ADDRESS.match(sentence):
         return False
     return nature_of(sentence) != "opinion" or any(char.isdigit() for char in sentence)

@@ -138,7 +138,7 @@ def calibrated_on(labelled: Iterable[tuple[float, Opinions, bool]], rate: float)
     labels = [right for _, _, right in known]
     together = combine(opinions_of, labels)
     shift = logit(1 - rate) - logit(float(np.mean(labels)))
-    return Calibrated(each, Combination(together.weights, together.prior + shift, together.threshold), reports)
+    return Calibrated(each, Combination(together.weights, together.prior + shift), reports)
 
 
 def save(path: Path, found: Calibrated) -> None:

@@ -5,17 +5,16 @@ from itertools import pairwise
 
 import numpy as np
 
-from troth.curate.validate.evidence import Witness
 from troth.curate.validate.values import Value, comparable, same
 
 
-def plant(value: Value, witnesses: list[Witness], pool: list[Value], random: np.random.Generator) -> Value | None:
+def plant(value: Value, related: list[Value], pool: list[Value], random: np.random.Generator) -> Value | None:
     """A wrong value for `value`, or None where none was found.
 
     Half of the time it is one that related sentences state, which is the harder kind to catch; otherwise a number with
     its digits changed, or a name from anywhere in the corpus (`pool`).
     """
-    related = [w.value for w in witnesses if not same(w.value, value)]
+    related = [other for other in related if not same(other, value)]
     if related and random.random() < 0.5:
         return related[int(random.integers(len(related)))]
     if value.kind != "name":

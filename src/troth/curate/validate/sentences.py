@@ -25,6 +25,12 @@ class Sentence:
         """The words themselves."""
         return self.document.text[self.start : self.end]
 
+    @property
+    def bytes(self) -> tuple[int, int]:
+        """Where the sentence begins and ends in the document's UTF-8."""
+        start = len(self.document.text[: self.start].encode())
+        return start, start + len(self.text.encode())
+
 
 def sentences(document: Document) -> Iterator[Sentence]:
     """Split at full stops before capitals and at blank lines; initials and common abbreviations do not end one."""

@@ -31,6 +31,7 @@ from troth.curate.validate.opinions import (
     question_of,
 )
 from troth.curate.validate.store import Store, build_store
+from troth.curate.validate.subjects import SubjectRow, beside
 from troth.curate.validate.verdicts import evidence_rows, finding, verdict_of, verdict_rows
 from troth.curate.validate.verifiers.build import build_verifiers
 from troth.curate.validate.verifiers.contradictions import contradictions
@@ -77,12 +78,12 @@ def build_index(out: Path, parts: int, references: Iterable[Document], generatio
         return
     shutil.rmtree(own.folder, ignore_errors=True)
     collections = judged_collections(cleaned_documents(out, range(parts)))
-    names: set[str] = set()
-    for document in cleaned_documents(out, range(parts)):
-        if _is_judged(document, collections):
-            names |= name_words(document)
-    corpus = ((document, 0) for document in cleaned_documents(out, range(parts)) if _is_judged(document, collections))
-    known = ((document, 1) for document in references if document.kind == "prose")
+    judged = (one for one in cleaned_documents(out, range(parts)) if _is_judged(one, collections))
+    names = name_words(judged)
+    told = chain.from_iterable(_with_subjects(out, part, cleaned_documents(out, [part])) for part in range(parts))
+    corpus = ((document, 0, subjects) for document, subjects in told if _is_judged(document, collections))
+    nothing: list[SubjectRow] = []
+    known = ((document, 1, nothing) for document in references if document.kind == "prose")
     may_testify = (one for one in chain(corpus, known) if all(past < generation for past in one[0].ancestors))
     build_store(may_testify, names, own.folder / "store")
     (own.folder / "collections.json").write_text(json.dumps(sorted(collections)))
@@ -96,6 +97,11 @@ def neighbours_part(part: int, parts: int, out: Path, settings: CurateTable) -> 
     first, last = len(store) * part // parts, len(store) * (part + 1) // parts
     write_neighbours(store, first, last, settings.evidence_top_k, own.file(part, "near", "npy"))
     own.finish(part)
+
+
+def _with_subjects(out: Path, part: int, documents: Iterable[Document]) -> Iterator[tuple[Document, list[SubjectRow]]]:
+    """The documents of a part, each with what timelines found it to speak of."""
+    return beside(documents, Parts(out, "timelines").read(part, "subjects", SubjectRow))
 
 
 def _store(out: Path) -> Store:
@@ -124,9 +130,10 @@ def cases_part(part: int, parts: int, out: Path, settings: CurateTable, seed: in
                 known.add(claim.claim_id)
                 claims.add(claim)
 
-        for document in counter.documents(cleaned_documents(out, [part])):
+        documents = counter.documents(cleaned_documents(out, [part]))
+        for document, subjects in _with_subjects(out, part, documents):
             if _is_judged(document, collections):
-                for case in cases_of(document, evidence, pool, random, seen):
+                for case in cases_of(document, subjects, evidence, pool, random, seen):
                     cases.add(case)
     own.finish(part)
 

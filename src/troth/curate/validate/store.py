@@ -20,6 +20,7 @@ import tantivy
 
 from troth.curate.document import Document
 from troth.curate.validate.sentences import sentences
+from troth.curate.validate.subjects import SubjectRow, subject_at
 from troth.curate.validate.values import Value, find_values
 
 _PLACES = 1 << 22
@@ -42,7 +43,8 @@ class Speaker:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A sentence unpacked: `words` are its stems without those of digits, `weight` their and the digits' rarity."""
+    """A sentence unpacked: `words` are its stems without those of digits, `weight` their and the digits' rarity,
+    `about` the subject that binds it (see `subjects`)."""
 
     at: int
     text: str
@@ -52,9 +54,10 @@ class Stored:
     words: frozenset[int]
     weight: float
     values: tuple[Value, ...]
+    about: str
 
 
-_COLUMNS = "text", "stems", "values", "speakers"
+_COLUMNS = "text", "stems", "values", "about", "speakers"
 
 
 class _Columns:
@@ -73,11 +76,12 @@ class _Columns:
         """The document of the sentences that follow."""
         self._speaker = self._write("speakers", marshal.dumps(astuple(speaker)))
 
-    def add(self, text: str, stems: Iterable[int], values: Iterable[Value], start: int) -> None:
+    def add(self, text: str, stems: Iterable[int], values: Iterable[Value], about: str, start: int) -> None:
         """One more sentence."""
         self._numbers.extend(self._write("text", text.encode()))
         self._numbers.extend(self._write("stems", np.array(sorted(stems), np.uint32).tobytes()))
         self._numbers.extend(self._write("values", marshal.dumps([astuple(value) for value in values])))
+        self._numbers.extend(self._write("about", about.encode()))
         self._numbers.extend((*self._speaker, start))
         self.count += 1
         if len(self._numbers) > _FLUSH:
@@ -113,8 +117,11 @@ def stem_number(stem: str) -> int:
     return (zlib.crc32(stem.encode()) % _PLACES) << 1 | stem.isdigit()
 
 
-def build_store(documents: Iterable[tuple[Document, int]], names: set[str], folder: Path) -> int:
-    """Write the store of the sentences of documents, each with its tier, and return how many there are.
+def build_store(
+    documents: Iterable[tuple[Document, int, Sequence[SubjectRow]]], names: set[str], folder: Path
+) -> int:
+    """Write the store of the sentences of documents, each with its tier and what it speaks of where, and return how
+    many there are.
 
     Rarity is the squared logarithm of how many sentences there are for each that has the stem, so that one name
     outweighs many ordinary words; what only one publisher ever says counts nothing, since nobody could share it.
@@ -126,7 +133,7 @@ def build_store(documents: Iterable[tuple[Document, int]], names: set[str], fold
     shared = np.zeros(_PLACES, bool)
     publishers: dict[str, int] = {}
     writer = _index_writer(folder / "index")
-    for document, tier in documents:
+    for document, tier, subjects in documents:
         who = publishers.setdefault(document.publisher, len(publishers))
         about = document.source, document.sha, document.publisher, document.published, document.ancestors, tier
         columns.speak(Speaker(*about))
@@ -140,7 +147,7 @@ def build_store(documents: Iterable[tuple[Document, int]], names: set[str], fold
             shared[places] |= (before >= 0) & (before != who)
             spoken[places] = who
             writer.add_document(tantivy.Document(at=columns.count, stem=" ".join(sorted(stems))))
-            columns.add(text, numbers, find_values(text, names), sentence.start)
+            columns.add(text, numbers, find_values(text, names), subject_at(subjects, *sentence.bytes), sentence.start)
     columns.close()
     writer.commit()
     writer.wait_merging_threads()
@@ -204,7 +211,7 @@ class Store:
 
     def _get(self, at: int) -> Stored:
         *bounds, start = self._numbers[at].tolist()
-        text, stems, values, speaker = (
+        text, stems, values, about, speaker = (
             column[first:last].tobytes()
             for column, first, last in zip(self._columns, bounds[::2], bounds[1::2], strict=True)
         )
@@ -212,7 +219,8 @@ class Store:
         words = frozenset(stem for stem in found if not stem & 1)
         found_values = tuple(Value(*one) for one in marshal.loads(values))
         return Stored(
-            at, text.decode(), start, Speaker(*marshal.loads(speaker)), found, words, self.weight(found), found_values
+            at, text.decode(), start, Speaker(*marshal.loads(speaker)), found, words, self.weight(found), found_values,
+            about.decode(),
         )
 
     def search(self, text: str, limit: int) -> Sequence[int]:

@@ -14,6 +14,7 @@ from troth.curate.validate.slots import Statement, TimedVerdict, judge_documents
 from troth.curate.validate.slots.readings import agree, read
 from troth.curate.validate.stages import cleaned_documents, judged_documents
 from troth.curate.validate.statement import claim_row
+from troth.curate.validate.subjects import SubjectRow
 from troth.system import CurateTable
 
 STAGE = "timelines"
@@ -27,7 +28,7 @@ _SHOWN = 8
 def timelines(
     out: Path, parts: int, settings: CurateTable, generation: int, seed: int, say: Callable[[str], None]
 ) -> None:
-    """Write `claims`, `occurrences`, `evidence`, `verdicts` and `findings` of all parts; once done, do nothing."""
+    """Write `claims`, `occurrences`, `evidence`, `verdicts`, `findings` and `subjects` of all parts, once."""
     own = Parts(out, STAGE)
     if own.is_done(0) and all(own.is_done(part) for part in range(parts)):
         return
@@ -60,6 +61,7 @@ def _write(
         own.writer(part, "evidence", EvidenceRow) as evidence,
         own.writer(part, "verdicts", VerdictRow) as verdicts,
         own.writer(part, "findings", Finding) as findings,
+        own.writer(part, "subjects", SubjectRow) as subjects,
     ):
         for document in documents:
             told = by_source.get(document.source, [])
@@ -67,6 +69,8 @@ def _write(
                 claim = _claim(document, verdict)
                 place = _place(verdict.statement, claim.claim_id)
                 places.add(place)
+                about = f"{verdict.statement.subject} {verdict.statement.year}".strip().lower()
+                subjects.add(SubjectRow(document.source, place.byte_start, place.byte_end, about))
                 findings.add(_finding(place, verdict, texts[document.source]))
                 if claim.claim_id in known:
                     continue
@@ -106,7 +110,7 @@ def _place(told: Statement, claim_id: str) -> OccurrenceRow:
 
 def _finding(place: OccurrenceRow, verdict: TimedVerdict, text: bytes) -> Finding:
     told = verdict.statement
-    superseded = verdict.time == "superseded"
+    superseded = verdict.time == "superseded" and verdict.stance != "refuted"
     newer = text[told.line_start : told.start].decode() + verdict.now + text[told.end : told.line_end].decode()
     answer = "" if superseded else verdict.answer
     said = verdict.now if superseded else answer if verdict.stance == "refuted" else told.text
@@ -153,11 +157,12 @@ def _evidence(claim_id: str, verdict: TimedVerdict, told: Statement, text: bytes
 
 
 def with_timelines(findings: Iterable[Finding], timed: list[Finding]) -> list[Finding]:
-    """The findings in a document, those of timelines that two publishers stand behind in place of others about the
-    same sentence, for whoever confirms what it says of its subject confirms the subject; where they do not, the others
-    count."""
-    timed = [one for one in timed if one.agreed_by or one.stance == "refuted"]
-    spans = [(one.byte_start, one.byte_end) for one in timed]
+    """The findings in a document, those of timelines in place of others about the same value, and in place of all about
+    the same sentence where two publishers stand behind it, for whoever confirms what it says of its subject confirms
+    the subject."""
+    timed = [one for one in timed if one.stance != "not_enough_evidence"]
+    spans = [(one.object_start, one.object_end) for one in timed]
+    spans += [(one.byte_start, one.byte_end) for one in timed if one.agreed_by or one.stance == "refuted"]
     rest = (
         one for one in findings if not any(one.object_start < end and start < one.object_end for start, end in spans)
     )

@@ -94,14 +94,16 @@ def _is_measure(unit: str) -> bool:
 
 @lru_cache(1 << 18)
 def _same_name(a: str, b: str) -> bool:
-    first, second = set(a.split()), set(b.split())
-    return first <= second or second <= first or _related(a, b)
+    first, second = a.split(), b.split()
+    if set(first) <= set(second) or set(second) <= set(first):
+        return True
+    return len(first) == len(second) and all(x == y or _related(x, y) for x, y in zip(first, second, strict=True))
 
 
 def _related(a: str, b: str) -> bool:
     """Single words with one beginning, such as Britain and British."""
     begin = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-    return begin >= 4 and begin >= max(len(a), len(b)) / 2 and " " not in a + b
+    return begin >= 4 and begin >= max(len(a), len(b)) / 2
 
 
 def comparable(a: Value, b: Value) -> bool:

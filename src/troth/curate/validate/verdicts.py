@@ -104,9 +104,9 @@ def _second_opinion(case: Case, verdict: Verdict, answers: Answers, said: Opinio
     if verdict.by in EXACT:
         agree = [name for name, found in said.judgements() if name in others and found.answer == verdict.answer]
         return "sources" if verdict.best >= 0 else agree[0] if agree else ""
-    publishers = {p for c, p in zip(case.candidate, case.voice, strict=True) if c == verdict.best}
-    if len(publishers) > 1:
-        return "two publishers"
+    voices = [publisher for c, publisher in zip(case.candidate, case.voice, strict=True) if c == verdict.best]
+    if len(voices) > 1:
+        return "its publisher elsewhere" if case.publisher in voices else "two publishers"
     if checked := next((name for name in others if name in EXACT), ""):
         return checked
     if answers.log_probs and verdict.best < len(case.texts) and answers.log_probs[verdict.best] > answers.log_probs[0]:

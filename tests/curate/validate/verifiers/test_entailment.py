@@ -11,7 +11,6 @@ from troth.curate.validate.verifiers.contradictions import contradictions
 from troth.curate.validate.verifiers.entailment import EntailmentVerifier
 from troth.curate.validate.verifiers.lexical import LexicalVerifier, lexical_score
 from troth.curate.validate.verifiers.linear import Rows, fit, sigmoid
-from troth.curate.validate.verifiers.protocol import evidence_hash
 from troth.curate.validate.verifiers.trained import TrainedVerifier, train_verifier
 
 PAGES = [
@@ -83,7 +82,6 @@ def test_opinions_are_weighed_over_documents(ask):
     two = ask(sentence, "1624", "Oslo was founded in 1048 on the river.", "On a river, Oslo was founded in 1624.")
     first, second = LexicalVerifier().judge([one, two])
     assert first.raw_score < second.raw_score < 1
-    assert evidence_hash(one) != evidence_hash(two)
 
 
 class Labels:

@@ -3,7 +3,6 @@
 import pytest
 
 from troth.curate.document import Document
-from troth.curate.validate.verifiers.protocol import verdict_rows
 from troth.curate.validate.verifiers.tables import TableLookup, index_tables
 
 TABLES = {
@@ -72,6 +71,4 @@ def test_subject_and_relation_of_the_claim_are_enough(lookup, ask):
     question = ask("Its capital is Lyon.", "Lyon", subject="France", relation="capital")
     (found,) = lookup.judge([question])
     assert found.answer == "Paris"
-    (row,) = verdict_rows(lookup, [question], [found], lambda raw: 0.02, generation=3)
-    assert (row.verifier, row.stance, row.p_calibrated, row.generation) == ("tables", "refuted", 0.02, 3)
-    assert row.evidence_hash == ""
+    assert found.stance == "refuted"

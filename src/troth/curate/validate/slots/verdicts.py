@@ -23,6 +23,8 @@ from troth.curate.validate.slots.timeline import Beliefs, Slot, believe, build_s
 _PLANTED, _LEAST = 1000, 30
 _RAREST, _DIGITS = 1e-3, 4
 _AT_ONE_TIME = 400
+_SETTLED = 0.05
+"""What is right or wrong this surely is not contested, whoever says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,7 @@ def _verdicts(
         still = held_TT[-1, at] > 0.5 and (agree(one.reading, told[last].reading) or right[last] <= 0.5)
         refuted = bool(others) and _refuted(slot, truth_TK, at, scale, act_above)
         helped = any(agree(one.reading, told[i].reading) and right[i] > 0.5 for i in others)
-        disputed = _contested(slot, at, voices)
+        disputed = _SETTLED < p < 1 - _SETTLED and _contested(slot, at, voices)
         superseded = is_old or (right[at] > 0.5 and not still)
         times: Time = "undated" if not one.published else "superseded" if superseded else "current"
         start, end = _validity(held_TT[:, at] > 0.5, told, at)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from troth.curate.validate.verifiers.equations import SHARE_WORDS, Side, as_interval, read_side, tokens
-from troth.curate.validate.verifiers.exact import Finding, agree, differ, hedged
+from troth.curate.validate.verifiers.exact import Checked, agree, differ, hedged
 from troth.curate.validate.verifiers.expressions import Interval, evaluate
 from troth.curate.validate.verifiers.numbers import PATTERN, Number, parse
 
@@ -40,7 +40,7 @@ _NEAR = re.compile(
 )
 
 
-def arithmetic(text: str) -> Iterator[Finding]:
+def arithmetic(text: str) -> Iterator[Checked]:
     """What equations in a sentence come to. The result, at the right, is the value that is judged."""
     if not _WORTH_READING.search(text) and not _SUM.search(text):
         return
@@ -69,7 +69,7 @@ def arithmetic(text: str) -> Iterator[Finding]:
             yield from _compare(text, side, result, marked, near, word=found[after].text[0] not in "=≈")
 
 
-def _sums(text: str, loose: bool) -> Iterator[Finding]:
+def _sums(text: str, loose: bool) -> Iterator[Checked]:
     for match in _SUM.finditer(text):
         a, b, c = (parse(match[name], match.start(name)) for name in "abc")
         if a is None or b is None or c is None:
@@ -83,7 +83,7 @@ def _sums(text: str, loose: bool) -> Iterator[Finding]:
         yield _finding(value, c, f"{match['a']} {sign} {match['b']}", loose)
 
 
-def _compare(text: str, left: Side, right: Side, marked: bool, near: bool, word: bool) -> Iterator[Finding]:
+def _compare(text: str, left: Side, right: Side, marked: bool, near: bool, word: bool) -> Iterator[Checked]:
     span = text[left.start : right.end]
     if _POWER_OF_TEN.search(span) or re.search(r"(?<![\d.,])0\d", span):
         return
@@ -114,7 +114,7 @@ def _compare(text: str, left: Side, right: Side, marked: bool, near: bool, word:
             yield differ(right.start, end, str(left.value.value), f"{shown} is {left.value.value}")
 
 
-def _finding(value: Interval, stated: Number, shown: str, near: bool) -> Finding:
+def _finding(value: Interval, stated: Number, shown: str, near: bool) -> Checked:
     slack = stated.rounded if near or stated.places or stated.scale > 1 or value.value.denominator != 1 else Fraction(0)
     if value.value.denominator != 1 and not stated.places:
         slack = Fraction(99, 100)  # Of things that are counted, the rest is left out or made whole.

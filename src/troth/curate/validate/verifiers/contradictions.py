@@ -67,7 +67,7 @@ def contradictions(
             found = [" ".join(sentence.text.split()) for sentence in sentences(document)]
             texts += found
             owners += [document] * len(found)
-    capitals = {name for document in documents for name in name_words(document)}
+    capitals = name_words(documents)
     values = [find_values(text, capitals) for text in texts]
     places: dict[int, list[int]] = {}
     for i, owner in enumerate(owners):

@@ -6,7 +6,7 @@ from calendar import monthrange
 from collections.abc import Iterator
 from datetime import date
 
-from troth.curate.validate.verifiers.exact import Finding, agree, differ, hedged
+from troth.curate.validate.verifiers.exact import Checked, agree, differ, hedged
 
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
@@ -60,7 +60,7 @@ _NEAR = re.compile(r"\b(?:about|around|nearly|almost|some|over|more than|approxi
 _WORTH_READING = re.compile(rf"\b(?:{_MONTH}|died|born|years later|from {_YEAR})\b")
 
 
-def dates(text: str) -> Iterator[Finding]:
+def dates(text: str) -> Iterator[Checked]:
     """What a calendar says of the dates, ages and spans of a sentence."""
     if not _WORTH_READING.search(text) or hedged(text) or _OTHER_ERA.search(text):
         return
@@ -70,7 +70,7 @@ def dates(text: str) -> Iterator[Finding]:
     yield from _spans(text)
 
 
-def _weekdays(text: str) -> Iterator[Finding]:
+def _weekdays(text: str) -> Iterator[Checked]:
     for pattern in (_WEEKDAY_FIRST, _WEEKDAY_LAST):
         for match in pattern.finditer(text):
             day = _day(match, 1)
@@ -83,7 +83,7 @@ def _weekdays(text: str) -> Iterator[Finding]:
             yield agree(start, end, note) if match["w"] == right else differ(start, end, right, note, 0.8)
 
 
-def _impossible_days(text: str) -> Iterator[Finding]:
+def _impossible_days(text: str) -> Iterator[Checked]:
     for match in _DAY_OF_MONTH.finditer(text):
         i = 1 if match["m1"] else 2
         month, day = _MONTHS.index(match[f"m{i}"]) + 1, int(match[f"d{i}"])
@@ -101,7 +101,7 @@ def _impossible_days(text: str) -> Iterator[Finding]:
                 yield differ(start, end, "", f"{where} has {last} days")
 
 
-def _ages(text: str) -> Iterator[Finding]:
+def _ages(text: str) -> Iterator[Checked]:
     deaths = [*_DIED.finditer(text), *_DIED_AGED.finditer(text)]
     births = [*_BORN.finditer(text)]
     lives = [*_LIFE.finditer(text)]
@@ -128,7 +128,7 @@ def _ages(text: str) -> Iterator[Finding]:
         yield differ(*death.span("age"), str(years) if len(possible) == 1 else "", note, 0.8)
 
 
-def _spans(text: str) -> Iterator[Finding]:
+def _spans(text: str) -> Iterator[Checked]:
     for pattern in (_LATER, _LASTED):
         for match in pattern.finditer(text):
             if pattern is _LATER and re.search(r"\d{4}", match["between"]):

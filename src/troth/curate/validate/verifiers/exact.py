@@ -13,7 +13,7 @@ from troth.curate.validate.verifiers.protocol import Judgement, Question
 
 
 @dataclass(frozen=True)
-class Finding:
+class Checked:
     """The value at `start:end` of a text was checked; `answer` is what belongs there ("" if unknown) and `note` how
     that follows. `certainty`, from 0 to 1, is lower where another value of the text may be the wrong one."""
 
@@ -25,7 +25,7 @@ class Finding:
     certainty: float = 1.0
 
 
-Check = Callable[[str], Iterable[Finding]]
+Check = Callable[[str], Iterable[Checked]]
 _HEDGED = re.compile(
     r"\b(?:not|never|no longer|(?:is|was|are|were|has|have) no|cannot|"
     r"wrong\w*|incorrect\w*|mistake\w*|mistook|false\w*|suppos\w+|imagin\w+|pretend\w*|"
@@ -42,14 +42,14 @@ def hedged(text: str) -> bool:
     return bool(_HEDGED.search(text))
 
 
-def agree(start: int, end: int, note: str) -> Finding:
+def agree(start: int, end: int, note: str) -> Checked:
     """The value is right."""
-    return Finding(start, end, "supported", "", note)
+    return Checked(start, end, "supported", "", note)
 
 
-def differ(start: int, end: int, answer: str, note: str, certainty: float = 1.0) -> Finding:
+def differ(start: int, end: int, answer: str, note: str, certainty: float = 1.0) -> Checked:
     """The value is wrong."""
-    return Finding(start, end, "refuted", answer, note, certainty)
+    return Checked(start, end, "refuted", answer, note, certainty)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class ExactChecker:
     prompt_hash = ""
 
     def judge(self, questions: Sequence[Question]) -> list[Judgement | None]:
-        known: dict[str, list[Finding]] = {}
+        known: dict[str, list[Checked]] = {}
         answers = []
         for question in questions:
             if question.sentence not in known:
@@ -76,7 +76,7 @@ class ExactChecker:
         return answers
 
 
-def _judgement(question: Question, findings: list[Finding]) -> Judgement | None:
+def _judgement(question: Question, findings: list[Checked]) -> Judgement | None:
     """The object's wrong finding, if there is one, else its right one."""
     place = question.place
     if not findings or place is None:

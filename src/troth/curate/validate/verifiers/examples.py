@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from troth.curate.validate.verifiers.exact import Finding, agree, differ
+from troth.curate.validate.verifiers.exact import Checked, agree, differ
 from troth.curate.validate.verifiers.sandbox import Ran, Sandbox
 from troth.curate.validate.verifiers.sandboxed import examples_of
 
@@ -21,7 +21,7 @@ _SEEDS = 1, 2
 _ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+|<[^>]* object|\b\d{4}-\d\d-\d\d")
 
 
-def code_findings(text: str, sandbox: Sandbox) -> Iterator[Finding]:
+def code_findings(text: str, sandbox: Sandbox) -> Iterator[Checked]:
     """What the examples and asserts of a document come to. Raises ValueError where nothing can be run safely."""
     if ">>> " in text:
         yield from _examples(text, sandbox)
@@ -36,7 +36,7 @@ def code_findings(text: str, sandbox: Sandbox) -> Iterator[Finding]:
                     yield from _asserts(match["code"], match.start("code"), inside, sandbox)
 
 
-def _examples(text: str, sandbox: Sandbox) -> Iterator[Finding]:
+def _examples(text: str, sandbox: Sandbox) -> Iterator[Checked]:
     try:
         examples = examples_of(text)
     except ValueError:
@@ -61,7 +61,7 @@ def _examples(text: str, sandbox: Sandbox) -> Iterator[Finding]:
         yield from _judged(example, first, start, starts[line] + len(piece.rstrip()))
 
 
-def _judged(example: doctest.Example, ran: Ran, start: int, end: int) -> Iterator[Finding]:
+def _judged(example: doctest.Example, ran: Ran, start: int, end: int) -> Iterator[Checked]:
     code = example.source.strip()
     if example.exc_msg:
         if ran.failed.partition(":")[0] == example.exc_msg.partition(":")[0].strip():
@@ -72,7 +72,7 @@ def _judged(example: doctest.Example, ran: Ran, start: int, end: int) -> Iterato
         yield differ(start, end, ran.got.rstrip("\n"), f"{code} prints {ran.got.strip()}")
 
 
-def _asserts(code: str, at: int, program: ast.Module, sandbox: Sandbox) -> Iterator[Finding]:
+def _asserts(code: str, at: int, program: ast.Module, sandbox: Sandbox) -> Iterator[Checked]:
     asserts = {node.lineno - 1: node for node in program.body if isinstance(node, ast.Assert)}
     if not asserts:
         return

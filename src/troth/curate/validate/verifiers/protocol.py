@@ -3,11 +3,11 @@
 Exact checkers, natural-language inference and judges behind an endpoint differ only in what they look at.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from troth.curate.records import ClaimRow, EvidenceRow, Stance, VerdictRow, short_hash
+from troth.curate.records import ClaimRow, EvidenceRow, Stance
 
 
 @dataclass(frozen=True)
@@ -63,31 +63,3 @@ class Verifier(Protocol):
     def judge(self, questions: Sequence[Question]) -> list[Judgement | None]:
         """One answer a question, in order; None where there is nothing to say."""
         ...
-
-
-def verdict_rows(
-    verifier: Verifier, questions: Sequence[Question], judgements: Sequence[Judgement | None],
-    calibrated: Callable[[float], float], generation: int,
-) -> Iterator[VerdictRow]:  # fmt: skip
-    """The ledger's rows of one verifier; `calibrated` turns its raw scores into probabilities of truth."""
-    for question, judgement in zip(questions, judgements, strict=True):
-        if judgement is None:
-            continue
-        yield VerdictRow(
-            claim_id=question.claim.claim_id,
-            verifier=verifier.name,
-            model_hash=verifier.model_hash,
-            prompt_hash=verifier.prompt_hash,
-            evidence_hash=evidence_hash(question),
-            stance=judgement.stance,
-            raw_score=judgement.raw_score,
-            p_calibrated=calibrated(judgement.raw_score),
-            generation=generation,
-            answer=judgement.answer,
-            note=judgement.note,
-        )
-
-
-def evidence_hash(question: Question) -> str:
-    """Names the set of passages that a judgement was made from; "" where there were none."""
-    return short_hash(*sorted(row.ev_id for row in question.evidence)) if question.evidence else ""

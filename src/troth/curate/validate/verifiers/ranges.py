@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 
-from troth.curate.validate.verifiers.exact import Finding, agree, differ, hedged
+from troth.curate.validate.verifiers.exact import Checked, agree, differ, hedged
 from troth.curate.validate.verifiers.numbers import PATTERN, parse
 
 _WHOLES = (
@@ -68,7 +68,7 @@ _MOST = 108
 _WORTH_READING = re.compile(r"[°%]|[-−]\d|\bpH\b|per ?cent|latitude|minimum|a low of|a high of|probability|degrees")
 
 
-def ranges(text: str) -> Iterator[Finding]:
+def ranges(text: str) -> Iterator[Checked]:
     """Values of a sentence that cannot be."""
     if not _WORTH_READING.search(text) or hedged(text):
         return
@@ -85,7 +85,7 @@ def ranges(text: str) -> Iterator[Finding]:
     yield from _shares(text)
 
 
-def _bounds(text: str) -> Iterator[Finding]:
+def _bounds(text: str) -> Iterator[Checked]:
     for pattern in _BOUNDS:
         for match in pattern.finditer(text):
             low, high = _signed(match["low"]), _signed(match["high"])
@@ -96,7 +96,7 @@ def _bounds(text: str) -> Iterator[Finding]:
                 yield differ(*match.span("high"), "", note, 0.6)
 
 
-def _shares(text: str) -> Iterator[Finding]:
+def _shares(text: str) -> Iterator[Checked]:
     """Shares of one whole, which a list gives to the last ("others"): they sum to about 100. More is wrong only where
     nobody can be counted twice, as speakers of two languages are."""
     if text.count("%") < 3:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from functools import cache
 
-from troth.curate.validate.verifiers.exact import Finding, agree, differ, hedged
+from troth.curate.validate.verifiers.exact import Checked, agree, differ, hedged
 from troth.curate.validate.verifiers.numbers import PATTERN, Number, parse
 
 _NAMES = {
@@ -56,7 +56,7 @@ _DEGREES = ("degC", "degF", "kelvin")
 _ALSO = {"gallon": "imperial_gallon"}
 
 
-def units(text: str) -> Iterator[Finding]:
+def units(text: str) -> Iterator[Checked]:
     """Whether the second of two equal quantities is the first in another unit. It is the second that is judged."""
     if not any(mark in text for mark in "(,/=") or hedged(text):
         return
