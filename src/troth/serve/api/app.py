@@ -10,6 +10,7 @@ import troth
 from troth.serve.api.chat import chat_router
 from troth.serve.api.completions import completion_router
 from troth.serve.api.errors import add_error_handlers
+from troth.serve.api.page import page_router
 from troth.serve.api.responses import Model, ModelList
 from troth.serve.api.served import Served
 
@@ -26,6 +27,7 @@ def create_app(served: Served) -> FastAPI:
     add_error_handlers(app)
     app.include_router(chat_router(served))
     app.include_router(completion_router(served))
+    app.include_router(page_router())
     model = Model(id=served.model_id, created=served.created, max_model_len=served.context)
 
     @app.get("/v1/models")

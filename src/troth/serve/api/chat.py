@@ -53,6 +53,7 @@ def chat_router(served: Served) -> APIRouter:
                 delta=delta,
                 logprobs=chat_logprobs(output.tokens, texts) if output else None,
                 finish_reason=output.finish_reason if output else None,
+                **({"experts": [token.experts for token in output.tokens]} if output and body.experts else {}),
             )
             return ChatChunk(
                 id=answer_id, object="chat.completion.chunk", created=created, model=served.model_id,
@@ -64,7 +65,7 @@ def chat_router(served: Served) -> APIRouter:
                 yield chunk(index, Delta(role="assistant", content=""))
 
         def show(index: int, output: Output) -> Iterator[ChatChunk]:
-            if output.text or output.finish_reason or body.logprobs:
+            if output.text or output.finish_reason or body.logprobs or body.experts:
                 yield chunk(index, Delta(content=output.text) if output.text else Delta(), output)
 
         def closing(counts: Counts) -> ChatChunk:

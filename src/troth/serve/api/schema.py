@@ -116,7 +116,10 @@ class _Sampling(_Body):
 
 
 class ChatRequest(_Sampling):
-    """POST /v1/chat/completions. `reasoning_effort` is handed to the chat template."""
+    """POST /v1/chat/completions. `reasoning_effort` is handed to the chat template.
+
+    `experts`, an extension, has each event of a stream tell which experts came first where its tokens were drawn.
+    """
 
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
@@ -134,6 +137,7 @@ class ChatRequest(_Sampling):
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
     verbosity: str | None = None
+    experts: bool = False
 
     @field_validator("response_format")
     @classmethod
@@ -162,10 +166,17 @@ class ChatRequest(_Sampling):
             raise ValueError("top_logprobs is only allowed when logprobs is true")
         return self
 
+    @model_validator(mode="after")
+    def _experts_need_a_stream(self) -> "ChatRequest":
+        if self.experts and not self.stream:
+            raise ValueError("experts is only allowed when stream is true")
+        return self
+
     def params(self, choice: int) -> SamplingParams:
         """Sampling parameters of one choice; without a limit the answer may fill the context."""
         logprobs = (self.top_logprobs or 0) if self.logprobs else None
-        return self.sampling(choice, self.max_completion_tokens or self.max_tokens, logprobs)
+        params = self.sampling(choice, self.max_completion_tokens or self.max_tokens, logprobs)
+        return params.model_copy(update={"experts": self.experts})
 
 
 class CompletionRequest(_Sampling):

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,6 +14,7 @@ from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.block_pool import BlockPool
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.request import EngineStats, Output, Request, SampledToken
+from troth.serve.engine.routing import first_choices
 from troth.serve.engine.runner import Runner, TorchRunner
 from troth.serve.engine.sampler import sample
 from troth.serve.engine.scheduler import Scheduler
@@ -126,13 +129,21 @@ class Engine:
             if chunk.samples:
                 rows.append(row)
                 sequences.append(chunk.sequence)
-        logits_SV = self.runner.run(chunks, rows)
+        watched = any(sequence.params.experts for sequence in sequences)
+        with first_choices(self.model, rows) if watched else nullcontext([]) as chosen:
+            logits_SV = self.runner.run(chunks, rows)
         for chunk in chunks:
             self.scheduler.computed(chunk)
         if not rows:
             return []
         # Rows of the embedding beyond the tokenizer have no text.
         sampled = sample(logits_SV[:, : self.tokenizer.vocab_size], sequences)
+        if watched and chosen:
+            experts = torch.stack(chosen, dim=1).tolist()
+            sampled = [
+                replace(token, experts=tuple(layers)) if sequence.params.experts else token
+                for token, sequence, layers in zip(sampled, sequences, experts, strict=True)
+            ]
         return [self._advance(sequence, token) for sequence, token in zip(sequences, sampled, strict=True)]
 
     def generate(self, requests: Iterable[Request]) -> list[list[Output]]:
