@@ -109,9 +109,9 @@ def run_server(make_engine: Callable[..., Engine], folder: Path) -> Callable[...
     def run(**changes: int) -> Iterator[str]:
         engine = make_engine(**changes)
         table = ServeTable(**changes)
-        thread = EngineThread(engine, table.max_batch, table.max_waiting)
+        thread = EngineThread(engine, table.max_batch, table.max_waiting, table.max_ttft)
         template = ChatTemplate.from_folder(folder, engine.tokenizer)
-        app = create_app(Served(thread, engine.tokenizer, template, folder.name, engine.context))
+        app = create_app(Served(thread, engine.tokenizer, template, folder.name, engine.context), table)
         listener = socket.create_server(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
         running = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import socket
 import sys
 from pathlib import Path
@@ -11,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from troth.cli.logs import LogFormat, set_up_logging
 from troth.cli.options import AsJson, Changes, SystemName, print_json, read_system
+from troth.security.keys import Keys
 
 if TYPE_CHECKING:
     from troth.serve.engine.engine import Engine
     from troth.system import ServeTable
 
-DRAIN_SECONDS = 30
 QUESTION = "In what year was Magna Carta sealed?"
 
 
@@ -30,6 +30,14 @@ def command(
         int | None, typer.Option(help="Port to listen on, in place of serve.port; 0 takes a free one.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model for clients; the folder's by default.")] = None,
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="TROTH_API_KEY", help="A key that clients must show; may be repeated. serve.api_keys names a file.",
+            metavar="KEY",
+        ),
+    ] = None,
+    log_format: Annotated[LogFormat, typer.Option(help="Form of the log on standard error.")] = LogFormat.TEXT,
     as_json: AsJson = False,
 ) -> None:
     """Serve a model over the OpenAI API until interrupted; running answers are finished first."""
@@ -38,28 +46,32 @@ def command(
         raise ValueError(f"{folder}: no such folder")
     listener = _listen(table.host if host is None else host, table.port if port is None else port)
     with listener:
-        _serve(folder, table, listener, name or folder.resolve().name, as_json)
+        keys = Keys(api_key or (), table.api_keys) if api_key or table.api_keys else None
+        set_up_logging(log_format)
+        _serve(folder, table, listener, name or folder.resolve().name, keys, as_json)
 
 
-def _serve(folder: Path, table: ServeTable, listener: socket.socket, model_id: str, as_json: bool) -> None:
+def _serve(
+    folder: Path, table: ServeTable, listener: socket.socket, model_id: str, keys: Keys | None, as_json: bool
+) -> None:
     import uvicorn
 
     from troth.model.chat_template import ChatTemplate
     from troth.serve.api.app import create_app
+    from troth.serve.api.drain import Drain, DrainingServer
     from troth.serve.api.served import Served
     from troth.serve.engine.engine import Engine
     from troth.serve.engine.thread import EngineThread
 
     engine = Engine.from_folder(folder, table)
     template = ChatTemplate.from_folder(folder, engine.tokenizer)
-    thread = EngineThread(engine, table.max_batch, table.max_waiting)
-    app = create_app(Served(thread, engine.tokenizer, template, model_id, engine.context))
+    thread = EngineThread(engine, table.max_batch, table.max_waiting, table.max_ttft)
+    drain = Drain()
+    app = create_app(Served(thread, engine.tokenizer, template, model_id, engine.context), table, keys, drain)
     _show(_facts(engine, table, listener, model_id), as_json)
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=DRAIN_SECONDS)
-    # uvicorn drains, then raises the signal that ended it once more: an asked-for end is no error.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
-    uvicorn.Server(config).run(sockets=[listener])
+    # The time for the last events of streams that are cut off; those that end in time have ended before.
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2)
+    DrainingServer(config, drain, table.drain_seconds, thread.stop).run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:

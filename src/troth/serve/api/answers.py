@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from troth.serve.api.errors import ApiError, as_api_error
 from troth.serve.api.responses import PromptDetails, Usage
 from troth.serve.engine.request import FinishReason, Output, Request, SampledToken
-from troth.serve.engine.thread import EngineStopped, EngineThread, Stream
+from troth.serve.engine.thread import EngineStopped, EngineThread, Stream, Unread
 
 Result = TypeVar("Result")
 
@@ -118,7 +118,7 @@ def events(
             if closing is not None:
                 yield _line(closing(counts))
             yield "data: [DONE]\n\n"
-        except (ApiError, EngineStopped) as error:
+        except (ApiError, EngineStopped, Unread) as error:
             yield f"data: {json.dumps(as_api_error(error).body())}\n\n"
 
     return _EventResponse(stream, lines())

@@ -1,23 +1,28 @@
 """Errors in OpenAI's shape, {"error": {message, type, param, code}}, whatever went wrong."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import Scope, Send
 
-from troth.serve.engine.thread import EngineStopped, Overloaded
+from troth.serve.engine.thread import EngineStopped, Overloaded, Unread
 
 RETRY_AFTER_SECONDS = 1
 
 
 class ApiError(Exception):
-    """An answer other than success: HTTP `status`, and the fields of the error object."""
+    """An answer other than success: HTTP `status`, and the fields of the error object; `retry_after` in seconds."""
 
-    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None):
+    def __init__(
+        self, status: int, message: str, param: str | None = None, code: str | None = None, retry_after: float = 0
+    ):
         super().__init__(message)
+        self.retry_after = max(RETRY_AFTER_SECONDS, math.ceil(retry_after))
         self.status = status
         self.param = param
         self.code = code
@@ -27,6 +32,8 @@ class ApiError(Exception):
         """OpenAI's name for the kind of error."""
         if self.status == 429:
             return "rate_limit_error"
+        if self.status == 401:
+            return "authentication_error"
         return "invalid_request_error" if self.status < 500 else "server_error"
 
     def body(self) -> dict[str, Any]:
@@ -39,7 +46,9 @@ def as_api_error(error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, Overloaded):
-        return ApiError(429, str(error), code="too_many_requests")
+        return ApiError(429, str(error), code="too_many_requests", retry_after=error.retry_after)
+    if isinstance(error, Unread):
+        return ApiError(408, str(error), code="unread")
     if isinstance(error, EngineStopped):
         return ApiError(503, "the server is shutting down or has failed", code="unavailable")
     return ApiError(500, "the server failed to answer", code="internal_error")
@@ -47,11 +56,6 @@ def as_api_error(error: Exception) -> ApiError:
 
 def add_error_handlers(app: FastAPI) -> None:
     """Make every error of `app` leave in OpenAI's shape."""
-
-    def answer(error: ApiError, headers: Mapping[str, str] | None = None) -> JSONResponse:
-        if error.status in (429, 503):
-            headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-        return JSONResponse(error.body(), error.status, headers)
 
     @app.exception_handler(ApiError)
     @app.exception_handler(Overloaded)
@@ -69,6 +73,23 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
         return answer(_first_problem(error.errors()))
+
+
+def answer(error: ApiError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The HTTP answer that tells of an error."""
+    headers = dict(headers or {})
+    if error.status in (429, 503):
+        headers["Retry-After"] = str(error.retry_after)
+    return JSONResponse(error.body(), error.status, headers)
+
+
+async def refuse(scope: Scope, send: Send, error: ApiError, headers: Mapping[str, str] | None = None) -> None:
+    """Answer a request with an error before any of its body is read."""
+
+    async def nothing() -> NoReturn:
+        raise AssertionError("an error's answer reads nothing")
+
+    await answer(error, headers)(scope, nothing, send)
 
 
 def _first_problem(problems: Sequence[Any]) -> ApiError:

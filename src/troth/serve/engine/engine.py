@@ -50,6 +50,7 @@ class Engine:
         self.runner: Runner = TorchRunner(model, self.cache)
         self.scheduler = Scheduler(BlockPool(blocks), BLOCK_SIZE, table.max_batch, table.max_step_tokens)
         self._sequences: dict[str, Sequence] = {}
+        self._prefilled_tokens = 0
         self._end_tokens = frozenset(_default_ends(tokenizer) if end_tokens is None else end_tokens)
         self._special = frozenset(tokenizer.special.values())
 
@@ -114,8 +115,18 @@ class Engine:
     @property
     def stats(self) -> EngineStats:
         """Counts of this moment."""
-        pool = self.scheduler.pool
-        return EngineStats(len(self.scheduler.running), len(self.scheduler.waiting), pool.blocks, pool.free)
+        scheduler, pool = self.scheduler, self.scheduler.pool
+        pending = (sequence.pending for sequence in (*scheduler.running, *scheduler.waiting))
+        return EngineStats(
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting),
+            blocks=pool.blocks,
+            free_blocks=pool.free,
+            block_size=scheduler.block_size,
+            pending_tokens=sum(tokens for tokens in pending if tokens > 1),
+            prefilled_tokens=self._prefilled_tokens,
+            preemptions=scheduler.preemptions,
+        )
 
     @torch.inference_mode()
     def step(self) -> list[Output]:
@@ -133,6 +144,7 @@ class Engine:
         with first_choices(self.model, rows) if watched else nullcontext([]) as chosen:
             logits_SV = self.runner.run(chunks, rows)
         for chunk in chunks:
+            self._prefilled_tokens += chunk.count if chunk.start < chunk.sequence.prompt_tokens else 0
             self.scheduler.computed(chunk)
         if not rows:
             return []

@@ -49,9 +49,17 @@ class Output:
 
 @dataclass(frozen=True)
 class EngineStats:
-    """Requests in the batch and in the queue; cache blocks in all and those that no request holds."""
+    """Requests in the batch and in the queue; cache blocks in all and those that no request holds.
+
+    `pending_tokens` of prompts are still to be computed and `prefilled_tokens` have been, since the start;
+    `preemptions` counts how often a request had to give up its blocks.
+    """
 
     running: int
     waiting: int
     blocks: int
     free_blocks: int
+    block_size: int
+    pending_tokens: int
+    prefilled_tokens: int
+    preemptions: int

@@ -2,14 +2,19 @@
 
 import asyncio
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol, Self
 
+from troth.serve.engine.pace import Pace
 from troth.serve.engine.request import EngineStats, Output, Request
 
 log = logging.getLogger(__name__)
+
+MOST_UNREAD = 4096
 
 
 class Steps(Protocol):
@@ -25,25 +30,43 @@ class Steps(Protocol):
     def stats(self) -> EngineStats: ...
 
 
+class Observer(Protocol):
+    """Told of every request's beginning (where it is submitted), outputs and early end (in the engine's thread)."""
+
+    def submitted(self, request: Request) -> None: ...
+    def output(self, output: Output) -> None: ...
+    def cancelled(self, request_id: str) -> None: ...
+
+
 class Overloaded(Exception):
-    """More requests wait than the system allows; the text says how many."""
+    """More waits than the system allows, as the text says; trying again makes sense after `retry_after` seconds."""
+
+    def __init__(self, message: str, retry_after: float):
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class EngineStopped(Exception):
     """The engine failed or was stopped while a request was at work."""
 
 
+class Unread(Exception):
+    """A request was cancelled because nobody read its outputs."""
+
+
 class Stream:
     """Outputs of a few requests as they come: `with stream: async for output in stream`. Leaving cancels the rest.
 
-    Raises EngineStopped in the loop where the engine ends before the requests do.
+    Raises EngineStopped in the loop where the engine ends before the requests do, and Unread where more outputs than
+    MOST_UNREAD a request have piled up: they are dropped and the requests cancelled.
     """
 
     def __init__(self, requests: list[Request], cancel: Callable[[list[str]], None]):
         self._open = {request.id for request in requests}
+        self._most_unread = MOST_UNREAD * len(requests)
         self._cancel = cancel
         self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[Output | EngineStopped] = asyncio.Queue()
+        self._queue: asyncio.Queue[Output | EngineStopped | Unread] = asyncio.Queue()
 
     def deliver(self, outputs: list[Output | EngineStopped]) -> None:
         """Called from the engine's thread."""
@@ -55,6 +78,10 @@ class Stream:
     def _accept(self, outputs: list[Output | EngineStopped]) -> None:
         for output in outputs:
             self._queue.put_nowait(output)
+        if self._queue.qsize() > self._most_unread:
+            self._cancel(sorted(self._open))
+            self._queue = asyncio.Queue()
+            self._queue.put_nowait(Unread(f"more than {self._most_unread} tokens were waiting to be read"))
 
     def __aiter__(self) -> "Stream":
         return self
@@ -63,7 +90,7 @@ class Stream:
         if not self._open:
             raise StopAsyncIteration
         output = await self._queue.get()
-        if isinstance(output, EngineStopped):
+        if isinstance(output, EngineStopped | Unread):
             self._open.clear()
             raise output
         if output.finish_reason is not None:
@@ -82,15 +109,20 @@ class Stream:
 class EngineThread:
     """Steps an engine while there is work and sleeps while there is none. Use as a context, or `start` and `stop`.
 
-    `max_batch + max_waiting` requests may be open at once; `submit` raises Overloaded beyond that.
+    `max_batch + max_waiting` requests may be open at once, and the prompts that wait may keep a new one from its first
+    token for `max_ttft` seconds, as far as the pace so far tells; `submit` raises Overloaded beyond that.
     """
 
-    def __init__(self, engine: Steps, max_batch: int, max_waiting: int):
+    def __init__(self, engine: Steps, max_batch: int, max_waiting: int, max_ttft: float = math.inf):
+        self.observer: Observer | None = None
         self._engine = engine
+        self._max_ttft = max_ttft
+        self._pace = Pace()
         self._most_open = max_batch + max_waiting
         self._max_waiting = max_waiting
         self._wake = threading.Condition()
         self._inbox: list[Callable[[], object]] = []
+        self._inbox_tokens = 0
         self._streams: dict[str, Stream] = {}
         self._stopping = False
         self._failure: BaseException | None = None
@@ -126,6 +158,11 @@ class EngineThread:
         """Counts after the last step."""
         return self._stats
 
+    @property
+    def expected_wait(self) -> float:
+        """Seconds until the prompts that now wait are computed, which a new one comes behind."""
+        return self._pace.seconds(self._stats.pending_tokens + self._inbox_tokens)
+
     def submit(self, requests: Iterable[Request]) -> Stream:
         """Queue requests, all or none, from a coroutine.
 
@@ -139,7 +176,14 @@ class EngineThread:
                 raise EngineStopped("the engine has stopped") from self._failure
             if len(self._streams) + len(requests) > self._most_open:
                 raise Overloaded(
-                    f"{len(requests)} more would make more than {self._max_waiting} requests wait: try again shortly"
+                    f"{len(requests)} more would make more than {self._max_waiting} requests wait: try again shortly",
+                    self.expected_wait,
+                )
+            if (wait := self.expected_wait) > self._max_ttft:
+                raise Overloaded(
+                    f"the first token would come after about {wait:.0f} s, more than the {self._max_ttft:g} s that "
+                    "this server lets wait: try again later",
+                    wait - self._max_ttft,
                 )
             for request in requests:
                 if request.id in self._streams:
@@ -148,6 +192,9 @@ class EngineThread:
             for request in requests:
                 self._streams[request.id] = stream
                 self._inbox.append(partial(self._engine.add, request))
+                self._inbox_tokens += len(request.prompt)
+                if self.observer is not None:
+                    self.observer.submitted(request)
             self._wake.notify()
         return stream
 
@@ -156,6 +203,8 @@ class EngineThread:
             for request_id in request_ids:
                 if self._streams.pop(request_id, None) is not None:
                     self._inbox.append(partial(self._engine.cancel, request_id))
+                    if self.observer is not None:
+                        self.observer.cancelled(request_id)
             self._wake.notify()
 
     def _run(self) -> None:
@@ -167,10 +216,15 @@ class EngineThread:
                     if self._stopping:
                         return
                     inbox, self._inbox = self._inbox, []
+                    self._inbox_tokens = 0
                 for command in inbox:
                     command()
+                before = self._stats = self._engine.stats
+                began = time.monotonic()
                 outputs = self._engine.step()
                 self._stats = self._engine.stats
+                if before.pending_tokens:
+                    self._pace.add(self._stats.prefilled_tokens - before.prefilled_tokens, time.monotonic() - began)
                 self._deliver(outputs)
         except BaseException as failure:
             self._failure = failure
@@ -178,8 +232,11 @@ class EngineThread:
         finally:
             with self._wake:
                 self._stopping = True
-                streams, self._streams = set(self._streams.values()), {}
-            for stream in streams:
+                streams, self._streams = self._streams, {}
+            if self.observer is not None:
+                for request_id in streams:
+                    self.observer.cancelled(request_id)
+            for stream in set(streams.values()):
                 stream.deliver([EngineStopped("the engine has stopped")])
 
     def _deliver(self, outputs: list[Output]) -> None:
@@ -190,6 +247,8 @@ class EngineThread:
                 if stream is None:
                     continue
                 by_stream.setdefault(stream, []).append(output)
+                if self.observer is not None:
+                    self.observer.output(output)
                 if output.finish_reason is not None:
                     del self._streams[output.request_id]
         for stream, items in by_stream.items():
