@@ -78,6 +78,7 @@ class _Sampling(_Body):
     logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] | None = None
     ignore_eos: bool = False
     user: str | None = None
+    prompt_cache_key: str | None = None
 
     @field_validator("n", "stream", "ignore_eos", mode="before")
     @classmethod
@@ -134,7 +135,6 @@ class ChatRequest(_Sampling):
     store: bool | None = None
     metadata: dict[str, str] | None = None
     service_tier: str | None = None
-    prompt_cache_key: str | None = None
     safety_identifier: str | None = None
     verbosity: str | None = None
     experts: bool = False
