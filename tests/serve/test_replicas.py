@@ -149,7 +149,7 @@ def test_two_replicas(start: Callable[[str], Server], proverbs: str):
             ask: Any = {"extra_body": {"ignore_eos": True, "prompt_cache_key": f"client {who}"}}
             for chunk in client.completions.create(model="tiny", prompt="Go", max_tokens=2000, stream=True, **ask):
                 begun.add(who)
-            ends[who] = str(chunk.choices[0].finish_reason)
+                ends[who] = str(chunk.choices[0].finish_reason)
         except openai.APIError as error:
             ends[who] = f"{error.code}: {error.message}"
 
@@ -170,7 +170,17 @@ def test_two_replicas(start: Callable[[str], Server], proverbs: str):
         answer = client.completions.create(model="tiny", prompt="Go", max_tokens=2, extra_body=more)
         assert answer.usage.completion_tokens == 2
     wait(lambda: len(server.replicas()) == 2 and killed.pid not in {process.pid for process in server.replicas()})
-    server.process.send_signal(signal.SIGTERM)
+
+    # Asked to end, the server takes nothing new and finishes what streams.
+    late: Any = {"prompt": "Go", "max_tokens": 800, "ignore_eos": True, "stream": True}
+    with httpx.stream("POST", f"{server.url}/completions", json=late, timeout=60) as stream:
+        lines = stream.iter_lines()
+        next(lines)
+        server.process.send_signal(signal.SIGTERM)
+        wait(lambda: httpx.get(f"{server.url.removesuffix('/v1')}/ready").status_code == 503, 10)
+        with pytest.raises(openai.InternalServerError, match="takes no new requests"):
+            client.completions.create(model="tiny", prompt="Go")
+        assert [line for line in lines if line][-1] == "data: [DONE]"
     assert server.process.wait(timeout=120) == 0
 
 
@@ -178,15 +188,18 @@ def test_two_replicas(start: Callable[[str], Server], proverbs: str):
 def test_a_load_brings_a_second_replica(start: Callable[[str], Server]):
     server = start("1:2")
     assert len(server.replicas()) == 1
-    with httpx.Client(timeout=STARTING_SECONDS) as client:
-        body = {"prompt": "Go", "max_tokens": 3000, "ignore_eos": True}
-        threads = [
-            threading.Thread(target=client.post, args=(f"{server.url}/completions",), kwargs={"json": body})
-            for _ in range(12)
-        ]
-        for thread in threads:
-            thread.start()
-        wait(lambda: len(server.replicas()) == 2)
-        server.process.send_signal(signal.SIGTERM)
-        for thread in threads:
-            thread.join(timeout=STARTING_SECONDS)
+    answered: list[int] = []
+
+    def ask() -> None:
+        body = {"prompt": "Go", "max_tokens": 1500, "ignore_eos": True}
+        answered.append(httpx.post(f"{server.url}/completions", json=body, timeout=STARTING_SECONDS).status_code)
+
+    threads = [threading.Thread(target=ask) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    wait(lambda: len(server.replicas()) == 2)
+    for thread in threads:
+        thread.join(timeout=STARTING_SECONDS)
+    assert answered == [200] * 20
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(timeout=120) == 0

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,7 +141,10 @@ class Engine:
                 rows.append(row)
                 sequences.append(chunk.sequence)
         watched = any(sequence.params.experts for sequence in sequences)
-        with first_choices(self.model, rows) if watched else nullcontext([]) as chosen:
+        watch: AbstractContextManager[list[torch.Tensor]] = (
+            first_choices(self.model, rows) if watched else nullcontext([])
+        )
+        with watch as chosen:
             logits_SV = self.runner.run(chunks, rows)
         for chunk in chunks:
             self._prefilled_tokens += chunk.count if chunk.start < chunk.sequence.prompt_tokens else 0

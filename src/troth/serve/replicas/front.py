@@ -7,15 +7,16 @@ within a stream ends it with an error event.
 import asyncio
 import json
 import logging
-from typing import Any
+from typing import Any, cast
 
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
-from ray.serve.handle import DeploymentHandle
+from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from troth.serve.api.body_limit import BodyLimit
+from troth.serve.api.drain import Drain, Draining
 from troth.serve.api.errors import ApiError, refuse
 from troth.serve.replicas.affinity import affinity
 from troth.system.serve import ServeTable
@@ -32,13 +33,22 @@ class Front:
     def __init__(self, replicas: DeploymentHandle, table: ServeTable):
         self._replicas = replicas
         self._table = table
+        self._drain = Drain()
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        return BodyLimit(self._answer, self._table.max_body_bytes, self._table.max_file_bytes)
+        return Draining(BodyLimit(self._answer, self._table.max_body_bytes, self._table.max_file_bytes), self._drain)
+
+    async def drain(self) -> None:
+        """Take no new requests, and return when those at work have ended or have had their time."""
+        self._drain.begin(self._table.drain_seconds)
+        while not self._drain.over:
+            await asyncio.sleep(0.05)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await _live(receive, send)
+        if scope["path"] == "/ready" and self._drain.begun:
+            return await refuse(scope, send, ApiError(503, "the server is shutting down", code="unavailable"))
         body = b""
         while True:
             message = await receive()
@@ -59,11 +69,14 @@ class Front:
 
     async def _relay(self, scope: Scope, body: bytes, send: Send) -> None:
         key = affinity(dict(scope["headers"]), body)
-        handle = self._replicas.options(stream=True, **({"session_id": key} if key else {}))
+        handle = self._replicas.options(stream=True, session_id=key)
         for attempt in range(1, ATTEMPTS + 1):
             begun: Message | None = None
-            answer = handle.answer.remote(
-                scope["method"], scope["path"], scope["query_string"], list(scope["headers"]), body
+            answer = cast(
+                DeploymentResponseGenerator[list[Message]],
+                handle.answer.remote(
+                    scope["method"], scope["path"], scope["query_string"], list(scope["headers"]), body
+                ),
             )
             try:
                 async for messages in answer:

@@ -18,7 +18,10 @@ Headers = list[tuple[bytes, bytes]]
 class Replica:
     """Ray Serve makes as many as the load needs."""
 
-    async def __init__(self, folder: Path, table: ServeTable, model_id: str, keys: Keys | None):
+    # Ray awaits it.
+    async def __init__(  # type: ignore[misc]
+        self, folder: Path, table: ServeTable, model_id: str, keys: Keys | None
+    ):
         self._app, _, self._thread = build_app(folder, table, model_id, keys)
         self._lifespan = self._app.router.lifespan_context(self._app)
         await self._lifespan.__aenter__()

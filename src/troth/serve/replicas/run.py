@@ -4,15 +4,21 @@ Ray Serve's defaults cost 20 times as much a call as its high-throughput ones, s
 of a cluster need them in their environment.
 """
 
+import asyncio
 import contextlib
+import logging
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from troth.security.keys import Keys
 from troth.system.serve import ServeTable
+
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle
 
 FLAGS = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -24,6 +30,8 @@ FLAGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }  # fmt: skip
 NAME = "troth"
+# A conversation's replica, or the next one on the ring while that one's batch is full.
+ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
 
 
 @dataclass(frozen=True)
@@ -65,13 +73,13 @@ def running(
     from troth.serve.replicas.replica import Replica
     from troth.serve.replicas.scaling import Scaling
 
-    ray.init(include_dashboard=False, logging_level="warning", log_to_driver=False, namespace=NAME)
+    ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False, namespace=NAME)
     try:
         resources = ray.cluster_resources()
         # Without GPUs the replicas share the cores of one machine; torch takes as many threads as a replica has cores.
         cores = max(1, int(resources["CPU"]) // span.most)
         actor = {"num_gpus": 1, "num_cpus": 1} if resources.get("GPU") else {"num_cpus": min(cores, resources["CPU"])}
-        replicas = serve.deployment(Replica).options(
+        replicas = serve.deployment(
             name="Replica",
             ray_actor_options=actor,
             # One beyond its batch waits where another replica may yet take it.
@@ -91,18 +99,29 @@ def running(
                 ),
             ),
             request_router_config=RequestRouterConfig(
-                request_router_class="ray.serve.experimental.consistent_hash_router.ConsistentHashRouter",
+                request_router_class=ROUTER,  # type: ignore[arg-type]
                 request_router_kwargs={"num_fallback_replicas": span.most - 1},
             ),
-        )
-        front = serve.deployment(Front).options(
-            name="Front", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=10_000
-        )
+        )(Replica)
+        front = serve.deployment(
+            name="Front", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=10_000,
+        )(Front)  # fmt: skip
         host, port = address
         serve.start(http_options={"host": host, "port": port})
         application = front.bind(replicas.bind(folder.resolve(), table, model_id, keys), table)
-        serve.run(application, name=NAME, route_prefix="/")
+        fronts = serve.run(application, name=NAME, route_prefix="/")
         yield
-    finally:
+        asyncio.run(_end(fronts))
+    except BaseException:
         serve.shutdown()
+        raise
+    finally:
         ray.shutdown()
+
+
+async def _end(fronts: "DeploymentHandle") -> None:
+    """Wait for the answers at work, under which Serve's own end would close the ingress; then end Serve."""
+    from ray import serve
+
+    await fronts.drain.remote()
+    await serve.shutdown_async()
