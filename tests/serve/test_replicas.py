@@ -1,6 +1,7 @@
 """Several replicas under Ray Serve: real ones for what Ray does, plain calls for what decides."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import psutil
 import pytest
 
 from troth.serve.replicas.affinity import affinity
+from troth.serve.replicas.exposition import merged_metrics
 from troth.serve.replicas.run import Span
 from troth.serve.replicas.scaling import TTFT, Scaling
 
@@ -68,6 +70,14 @@ def test_replicas_follow_requests_and_time_to_first_token():
     assert wanted(Load(0, 3, {TTFT: {"a": 0.1, "b": 0.0}})) == (0, {})
     assert wanted(Load(4, 2, {TTFT: {"a": 6.0, "b": 2.0}})) == (4, {}), "twice the time allowed: twice the replicas"
     assert wanted(Load(40, 2, {TTFT: {"a": 2.5}})) == (5, {})
+
+
+def test_metrics_of_replicas_make_one_page():
+    page = "# HELP tokens_total Tokens.\n# TYPE tokens_total counter\ntokens_total{model_name=\"m\"} 3.0\n"
+    merged = merged_metrics({"a": page, "b": page}).decode()
+    assert merged.count("# TYPE tokens_total counter") == 1
+    assert 'tokens_total{engine="a",model_name="m"} 3.0' in merged
+    assert 'tokens_total{engine="b",model_name="m"} 3.0' in merged
 
 
 def test_spans():
@@ -130,13 +140,19 @@ def test_two_replicas(start: Callable[[str], Server], proverbs: str):
     assert len(server.replicas()) == 2
 
     # The same beginning meets the same replica: it is found in its cache, every time.
-    for who in range(6):
+    for who in range(12):
         ask: Any = {"model": "tiny", "prompt": f"{who} {proverbs}", "max_tokens": 1}
         cached = [client.completions.create(**ask).usage.prompt_tokens_details.cached_tokens for _ in range(3)]
         assert cached[0] == 0
         assert min(cached[1:]) > 0
 
-    # Errors come through as they are, and so does a client's going.
+    # The metrics of both, told apart.
+    page = httpx.get(f"{server.url.removesuffix('/v1')}/metrics").text
+    queries = re.findall(r'^vllm:prefix_cache_queries_total\{engine="(\w+)".*\} (\S+)', page, re.MULTILINE)
+    assert len({engine for engine, _ in queries}) == 2
+    assert all(float(count) > 0 for _, count in queries), "conversations are spread over both"
+
+    # Errors come through as they are.
     with pytest.raises(openai.BadRequestError, match="at most"):
         client.completions.create(model="tiny", prompt=[1] * 5000)
 

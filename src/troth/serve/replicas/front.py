@@ -9,16 +9,19 @@ import json
 import logging
 from typing import Any, cast
 
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from troth.serve.api.body_limit import BodyLimit
 from troth.serve.api.drain import Drain, Draining
 from troth.serve.api.errors import ApiError, refuse
 from troth.serve.replicas.affinity import affinity
+from troth.serve.replicas.exposition import merged_metrics
 from troth.system.serve import ServeTable
 
 log = logging.getLogger(__name__)
@@ -49,6 +52,11 @@ class Front:
             return await _live(receive, send)
         if scope["path"] == "/ready" and self._drain.begun:
             return await refuse(scope, send, ApiError(503, "the server is shutting down", code="unavailable"))
+        if scope["path"] == "/metrics":
+            found = await self._replicas.broadcast("metrics").results_async(return_exceptions=True)
+            # One that is just dying has no page.
+            pages = dict(page for page in found if isinstance(page, tuple))
+            return await Response(merged_metrics(pages), media_type=CONTENT_TYPE_LATEST)(scope, receive, send)
         body = b""
         while True:
             message = await receive()

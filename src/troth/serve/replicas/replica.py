@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from ray import serve
 from starlette.types import Message
 
 from troth.security.keys import Keys
@@ -61,6 +62,13 @@ class Replica:
         finally:
             gone.set()
             work.cancel()
+
+    async def metrics(self) -> tuple[str, str]:
+        """This replica's name, and its page for Prometheus."""
+        page = b""
+        async for messages in self.answer("GET", "/metrics", b"", [], b""):
+            page += b"".join(message.get("body", b"") for message in messages)
+        return serve.get_replica_context().replica_id.unique_id, page.decode()
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Asked by Ray Serve for `Scaling`."""
