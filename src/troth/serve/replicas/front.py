@@ -55,9 +55,9 @@ class Front:
         if scope["path"] == "/metrics":
             found = await self._replicas.broadcast("metrics").results_async(return_exceptions=True)
             # One that is just dying has no page.
-            pages = dict(page for page in found if isinstance(page, tuple))
+            pages: dict[str, str] = dict(page for page in found if isinstance(page, tuple))
             return await Response(merged_metrics(pages), media_type=CONTENT_TYPE_LATEST)(scope, receive, send)
-        body = b""
+        body = bytearray()
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -65,7 +65,7 @@ class Front:
             body += message.get("body", b"")
             if not message.get("more_body"):
                 break
-        relay = asyncio.create_task(self._relay(scope, body, send))
+        relay = asyncio.create_task(self._relay(scope, bytes(body), send))
         leaving = asyncio.create_task(_gone(receive))
         try:
             await asyncio.wait((relay, leaving), return_when=asyncio.FIRST_COMPLETED)
