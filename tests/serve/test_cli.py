@@ -1,6 +1,8 @@
 """`troth serve` and `troth chat` as real processes."""
 
+import importlib.util
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -83,3 +85,31 @@ def test_mistakes_are_one_line_and_exit_code_2(folder: Path, tmp_path: Path, mon
         port = str(busy.getsockname()[1])
         error = fails(["serve", str(folder), "--port", port], monkeypatch, capsys)
     assert error == f"troth: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
+
+
+def test_another_engine_is_told_what_ours_would_be(folder: Path, tmp_path: Path):
+    """With a program in vLLM's place that says what it was given: the real one needs a GPU to start in time."""
+    program = tmp_path / "vllm" / "entrypoints" / "cli" / "main.py"
+    program.parent.mkdir(parents=True)
+    program.write_text("import json, os, sys; print(json.dumps([sys.argv[1:], os.environ['VLLM_API_KEY']]))")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    command = [*TROTH, "serve", str(folder), "--engine", "vllm", "--port", "7001", "--api-key", "secret"]
+    environment = os.environ | {"PYTHONPATH": path}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    arguments, key = json.loads(done.stdout)
+    assert key == "secret"
+    assert "secret" not in arguments
+    assert arguments[:2] == ["serve", str(folder)]
+    told = dict(zip(arguments[2::2], arguments[3::2], strict=True))
+    assert told == {
+        "--host": "127.0.0.1", "--port": "7001", "--served-model-name": "tiny", "--max-num-seqs": "16",
+        "--max-num-batched-tokens": "512",
+    }  # fmt: skip
+
+
+def test_what_cannot_be_had_is_one_line(folder: Path, monkeypatch, capsys):
+    serve = ["serve", str(folder), "--port", "0"]
+    assert "MIN:MAX" in fails([*serve, "--replicas", "4:1"], monkeypatch, capsys)
+    assert "data-parallel" in fails([*serve, "--engine", "vllm", "--replicas", "2"], monkeypatch, capsys)
+    if importlib.util.find_spec("vllm") is None:
+        assert "pip install vllm" in fails([*serve, "--engine", "vllm"], monkeypatch, capsys)

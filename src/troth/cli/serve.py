@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
     from troth.system import ServeTable
 
 QUESTION = "In what year was Magna Carta sealed?"
+
+
+class By(StrEnum):
+    """Who computes."""
+
+    TROTH = "troth"
+    VLLM = "vllm"
 
 
 def command(
@@ -44,6 +52,11 @@ def command(
             metavar="KEY",
         ),
     ] = None,
+    replicas: Annotated[
+        str | None,
+        typer.Option(help="Serve by several processes under Ray Serve, as many as the load needs.", metavar="MIN:MAX"),
+    ] = None,
+    by: Annotated[By, typer.Option("--engine", help="Troth's own engine, or vLLM where it is installed.")] = By.TROTH,
     log_format: Annotated[LogFormat, typer.Option(help="Form of the log on standard error.")] = LogFormat.TEXT,
     as_json: AsJson = False,
 ) -> None:
@@ -55,11 +68,24 @@ def command(
     if os.environ.get("RANK", "0") != "0":
         _follow(folder, table, adapters)
         return
-    listener = _listen(table.host if host is None else host, table.port if port is None else port)
+    model_id = name or folder.resolve().name
+    address = table.host if host is None else host, table.port if port is None else port
+    if by is By.VLLM:
+        from troth.serve.vllm import become_vllm
+
+        if replicas is not None:
+            raise ValueError("--replicas is for Troth's engine; vLLM has --data-parallel-size of its own")
+        become_vllm(folder, table, address, model_id, api_key or [])
+    listener = _listen(*address)
     with listener:
         keys = Keys(api_key or (), table.api_keys) if api_key or table.api_keys else None
         set_up_logging(log_format)
-        _serve(folder, table, listener, name or folder.resolve().name, adapters, keys, as_json)
+        if replicas is not None:
+            if adapters:
+                raise ValueError("--adapter is for one process; leave out --replicas")
+            _serve_replicas(folder, table, listener, model_id, keys, replicas, as_json)
+        else:
+            _serve(folder, table, listener, model_id, adapters, keys, as_json)
 
 
 def _follow(folder: Path, table: ServeTable, adapters: dict[str, Path]) -> None:
@@ -91,23 +117,15 @@ def _serve(
 ) -> None:
     import uvicorn
 
-    from troth.model.chat_template import ChatTemplate
-    from troth.serve.api.app import create_app
     from troth.serve.api.drain import Drain, DrainingServer
-    from troth.serve.api.served import Served
-    from troth.serve.engine.engine import Engine
+    from troth.serve.build import build_app
     from troth.serve.engine.ranks import torchrun_ranks
-    from troth.serve.engine.thread import EngineThread
 
     drain = Drain()
     # Proxies keep connections for about a minute; the one who closes first should not be the server. The time at the
     # end is for the last events of streams that are cut off; those that end in time have ended before.
     with torchrun_ranks() as ranks:
-        engine = Engine.from_folder(folder, table, adapters=adapters, ranks=ranks)
-        template = ChatTemplate.from_folder(folder, engine.tokenizer)
-        thread = EngineThread(engine, table.max_batch, table.max_waiting, table.max_ttft, table.max_unread)
-        served = Served(thread, engine.tokenizer, template, model_id, engine.context, adapters=tuple(adapters))
-        app = create_app(served, table, keys, drain)
+        app, engine, thread = build_app(folder, table, model_id, keys, drain, adapters, ranks)
         _show(_facts(engine, table, listener, model_id) | {"needs_key": keys is not None}, as_json)
         config = uvicorn.Config(
             app, log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=2
@@ -124,6 +142,32 @@ def _allow_many_connections() -> None:
     # macOS names no limit, but refuses to be asked for that.
     with contextlib.suppress(ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _serve_replicas(
+    folder: Path, table: ServeTable, listener: socket.socket, model_id: str, keys: Keys | None, replicas: str,
+    as_json: bool,
+) -> None:
+    from rich.console import Console
+
+    from troth.serve.replicas.run import Span, running
+
+    span = Span.parse(replicas)
+    host, port = listener.getsockname()[:2]
+    # Ray's ingress listens itself; until here the socket kept others from the port.
+    listener.close()
+    facts = {"url": _url(host, port), "model": model_id, "replicas": [span.least, span.most]}
+    # Blocked before any thread begins, so that no thread but this one takes them.
+    ends = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    with running(folder, table, model_id, keys, span, (host, port)):
+        if as_json:
+            print_json(facts)
+            sys.stdout.flush()
+        else:
+            console = Console(highlight=False)
+            console.print(f"address   {facts['url']}\nmodel     {model_id}, {span.least} to {span.most} replicas")
+        signal.sigwait(ends)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -146,11 +190,14 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _url(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+
+
 def _facts(engine: Engine, table: ServeTable, listener: socket.socket, model_id: str) -> dict[str, Any]:
-    host, port = listener.getsockname()[:2]
     weights = sum(tensor.nbytes for tensor in (*engine.model.parameters(), *engine.model.buffers()))
     return {
-        "url": f"http://{f'[{host}]' if ':' in host else host}:{port}/v1",
+        "url": _url(*listener.getsockname()[:2]),
         "model": model_id,
         "device": str(engine.cache.device),
         "dtype": str(engine.cache.dtype).removeprefix("torch."),

@@ -25,10 +25,10 @@ class ServeTable(Table):
     `response_store`, or in memory without it.
 
     A new request gets a 429 where `max_waiting` queue already, or where their prompts would keep it from its first
-    token for more than `max_ttft` seconds. A client that leaves `max_unread` tokens unread loses its answer. On SIGTERM
-    answers have `drain_seconds` to end. Bodies are read up to `max_body_bytes`, uploaded files up to `max_file_bytes`.
-    `api_keys` is a file that `troth key` writes: with it only who has a key is answered. `files_dir` is a folder for
-    files and batches, which are not offered without it.
+    token for more than `max_ttft` seconds; replicas are added where it would come after `target_ttft`. A client that
+    leaves `max_unread` tokens unread loses its answer. On SIGTERM answers have `drain_seconds` to end. Bodies are read
+    up to `max_body_bytes`, uploaded files up to `max_file_bytes`. `api_keys` is a file that `troth key` writes: with it
+    only who has a key is answered. `files_dir` is a folder for files and batches, which are not offered without it.
     """
 
     host: str = "127.0.0.1"
@@ -40,6 +40,7 @@ class ServeTable(Table):
     max_waiting: int = Field(default=256, gt=0)
     max_ttft: float = Field(default=60, gt=0)
     max_unread: int = Field(default=4096, gt=0)
+    target_ttft: float = Field(default=2, gt=0)
     drain_seconds: float = Field(default=30, ge=0)
     max_body_bytes: int = Field(default=16 * 2**20, gt=0)
     max_file_bytes: int = Field(default=200 * 2**20, gt=0)

@@ -72,7 +72,9 @@ def test_a_warc_that_is_cut_keeps_the_pages_before(pack, cut):
     first, *others = read(whole[:-cut], "a.warc.gz" if pack is gzip.compress else "a.warc")
     assert first.source == "http://a.test/1"
     if cut > 9:  # The last nine bytes of a packed record are behind its text.
-        assert len(others) == 1 and others[0].source == "http://a.test/2" and "cut: " in others[0].reason
+        [cut_off] = others
+        assert cut_off.source == "http://a.test/2"
+        assert "cut: " in cut_off.reason
 
 
 def page(title: str, text: str, ns: int = 0, more: str = "") -> str:

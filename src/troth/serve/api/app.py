@@ -27,6 +27,7 @@ from troth.serve.api.inside import asker
 from troth.serve.api.messages import message_router
 from troth.serve.api.metrics import Metrics
 from troth.serve.api.open_responses import response_router
+from troth.serve.api.page import page_router
 from troth.serve.api.response_store import ResponseStore
 from troth.serve.api.responses import Model, ModelList
 from troth.serve.api.served import Served
@@ -73,6 +74,7 @@ def create_app(
     app.include_router(chat_router(served, deferred))
     app.include_router(deferred.router())
     app.include_router(completion_router(served))
+    app.include_router(page_router())
     app.include_router(response_router(served, store))
     app.include_router(message_router(served))
     app.include_router(embedding_router(served))

@@ -50,7 +50,7 @@ def chat_router(served: Served, deferred: Deferred) -> APIRouter:
         base["model"] = adapter or served.model_id
         if body.stream:
             with_usage = body.stream_options is not None and body.stream_options.include_usage
-            dialect = _ChatEvents(base, readings, served.token_texts, bool(body.logprobs), with_usage)
+            dialect = _ChatEvents(base, readings, served.token_texts, body, with_usage)
             return events(stream, requests, readings, dialect)
         await unless_gone(http, gather(stream, requests, readings))
         choices = [
@@ -87,12 +87,12 @@ class _ChatEvents:
     done = "data: [DONE]\n\n"
 
     def __init__(
-        self, base: dict[str, Any], readings: list[Reading], texts: TokenTexts, logprobs: bool, with_usage: bool
+        self, base: dict[str, Any], readings: list[Reading], texts: TokenTexts, body: ChatRequest, with_usage: bool
     ):
         self._base = base | {"object": "chat.completion.chunk"} | ({"usage": None} if with_usage else {})
         self._readings = readings
         self._texts = texts
-        self._logprobs = logprobs
+        self._logprobs, self._experts = bool(body.logprobs), body.experts
         self._with_usage = with_usage
 
     def opening(self) -> Iterator[ChatChunk]:
@@ -101,7 +101,7 @@ class _ChatEvents:
 
     def show(self, index: int, output: Output, parts: list[Part]) -> Iterator[ChatChunk]:
         deltas = [_delta(self._readings[index], part) for part in parts]
-        if not deltas and (output.finish_reason or self._logprobs):
+        if not deltas and (output.finish_reason or self._logprobs or self._experts):
             deltas = [Delta()]
         for place, delta in enumerate(deltas, 1):
             # What tells of the whole output comes with its last part.
@@ -120,6 +120,7 @@ class _ChatEvents:
             delta=delta,
             logprobs=chat_logprobs(output.tokens, self._texts) if output else None,
             finish_reason=self._readings[index].finish_reason if output and output.finish_reason else None,
+            **({"experts": [token.experts for token in output.tokens]} if output and self._experts else {}),
         )
         return ChatChunk(**self._base, choices=[choice])
 

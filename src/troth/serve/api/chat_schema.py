@@ -139,7 +139,10 @@ class ReasoningOptions(Body):
 
 
 class ChatRequest(Sampling):
-    """POST /v1/chat/completions."""
+    """POST /v1/chat/completions.
+
+    `experts`, an extension, has each event of a stream tell which experts came first where its tokens were drawn.
+    """
 
     model: str
     messages: list[Message] = Field(min_length=1)
@@ -161,6 +164,7 @@ class ChatRequest(Sampling):
     safety_identifier: str | None = None
     verbosity: str | None = None
     deferred: bool = False
+    experts: bool = False
 
     @field_validator("tools")
     @classmethod
@@ -177,6 +181,12 @@ class ChatRequest(Sampling):
         return self
 
     @model_validator(mode="after")
+    def _experts_need_a_stream(self) -> "ChatRequest":
+        if self.experts and not self.stream:
+            raise ValueError("experts is only allowed when stream is true")
+        return self
+
+    @model_validator(mode="after")
     def _logprobs_first(self) -> "ChatRequest":
         if self.top_logprobs is not None and not self.logprobs:
             raise ValueError("top_logprobs is only allowed when logprobs is true")
@@ -190,7 +200,7 @@ class ChatRequest(Sampling):
     def params(self, choice: int) -> SamplingParams:
         """Sampling parameters of one choice."""
         logprobs = (self.top_logprobs or 0) if self.logprobs else None
-        return self.sampling(choice, self.limit, logprobs)
+        return self.sampling(choice, self.limit, logprobs).model_copy(update={"experts": self.experts})
 
     def question(self) -> Question:
         """What is asked."""

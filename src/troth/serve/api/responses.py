@@ -124,12 +124,14 @@ class Delta(BaseModel):
 
 
 class ChunkChoice(BaseModel):
-    """What an event adds to one choice."""
+    """What an event adds to one choice. `experts`, where asked for, has a list for each token: the expert that came
+    first in each mixture-of-experts layer."""
 
     index: int
     delta: Delta
     logprobs: ChatLogprobs | None
     finish_reason: ChatFinish | None
+    experts: list[tuple[int, ...]] | None = None
 
 
 class ChatChunk(BaseModel):

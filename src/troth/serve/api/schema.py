@@ -48,6 +48,7 @@ class Sampling(Body):
     logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] | None = None
     ignore_eos: bool = False
     user: str | None = None
+    prompt_cache_key: str | None = None
 
     @field_validator("n", "stream", "ignore_eos", mode="before")
     @classmethod

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
@@ -27,6 +28,7 @@ from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.pace import Pace
 from troth.serve.engine.ranks import LeadingRunner, Ranks, split
 from troth.serve.engine.request import EngineStats, Output, Request, SampledToken
+from troth.serve.engine.routing import first_choices
 from troth.serve.engine.runner import Pooler, Runner, TorchRunner
 from troth.serve.engine.sampler import sample
 from troth.serve.engine.sampling_params import SamplingParams
@@ -115,10 +117,10 @@ class Engine:
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such folder")
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        tokenizer = Tokenizer.load(folder)
         config = read_config(folder)
         stated = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         dtype = dtype or stored_dtype(config, stated.get("dtype") or stated.get("torch_dtype"), table, device)
-        tokenizer = Tokenizer.load(folder)
         model = load_weights(folder, dtype, device)
         ends = _default_ends(tokenizer) | _configured_ends(folder)
         mtp = load_mtp(folder, dtype, device) if table.speculate == "mtp" else None
@@ -213,9 +215,11 @@ class Engine:
         for chunk in chunks:
             row += chunk.count
             wanted += range(row - chunk.samples, row)
-        # Rows of the embedding beyond the tokenizer have no text.
-        logits_WV = self.runner.run(chunks, wanted)[:, : self.tokenizer.vocab_size]
-        outputs, right = self._draw(chunks, logits_WV)
+        watched = any(chunk.sequence.params.experts for chunk in chunks if chunk.samples)
+        with self._watch(wanted) if watched else nullcontext([]) as chosen:
+            # Rows of the embedding beyond the tokenizer have no text.
+            logits_WV = self.runner.run(chunks, wanted)[:, : self.tokenizer.vocab_size]
+        outputs, right = self._draw(chunks, logits_WV, torch.stack(chosen, dim=1).tolist() if chosen else None)
         finished = [output.request_id for output in outputs if output.finish_reason is not None]
         if self.drafter is not None:
             self._draft(self.drafter, chunks, right, finished)
@@ -238,7 +242,13 @@ class Engine:
                         open_ids.remove(output.request_id)
         return list(collected.values())
 
-    def _draw(self, chunks: list[Chunk], logits_WV: torch.Tensor) -> tuple[list[Output], list[int]]:
+    def _watch(self, wanted: list[int]) -> AbstractContextManager[list[torch.Tensor]]:
+        """Fills a list with the first choices of the wanted tokens in each layer with experts."""
+        return self.runner.watch(wanted) if isinstance(self.runner, CpuRunner) else first_choices(self.model, wanted)
+
+    def _draw(
+        self, chunks: list[Chunk], logits_WV: torch.Tensor, experts_WL: list[list[int]] | None
+    ) -> tuple[list[Output], list[int]]:
         """Draw the next token of each chunk that samples, and so on behind its drafts while they are what was drawn.
 
         Returns the outputs, and of each chunk how many of its tokens are right: all but drafts that were not drawn.
@@ -255,6 +265,8 @@ class Engine:
             sampled = sample(logits_SV, [chunks[number].sequence for number in drawing])
             for number, token in zip(drawing, sampled, strict=True):
                 chunk = chunks[number]
+                if experts_WL is not None and chunk.sequence.params.experts:
+                    token = replace(token, experts=tuple(experts_WL[firsts[number] + place]))
                 outputs.append(self._advance(chunk.sequence, token))
                 if place + 1 < chunk.samples:
                     self._drafted += 1

@@ -28,11 +28,13 @@ class Request:
 
 @dataclass(frozen=True)
 class SampledToken:
-    """A generated token; with `SamplingParams.logprobs` also its log-probability (nats) and the likeliest ones."""
+    """A generated token; with `SamplingParams.logprobs` also its log-probability (nats) and the likeliest ones, with
+    `SamplingParams.experts` the first choice of each mixture-of-experts layer."""
 
     id: int
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
+    experts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,8 @@ class SamplingParams(BaseModel):
     `top_k` below 1 means all tokens; `min_p` is relative to the most likely token. Penalties look at the tokens
     generated so far and `logit_bias` adds to logits, by token id; both also act on greedy choices. `max_tokens` None
     means as many as the context holds. `logprobs` asks for the log-probability of each token and that many
-    alternatives, taken from the model's own distribution (before temperature, penalties and filters). `stop` strings
+    alternatives, taken from the model's own distribution (before temperature, penalties and filters). `experts` asks
+    which expert of each mixture-of-experts layer came first where the token was drawn. `stop` strings
     end the text and are no part of it; `ignore_eos` goes on past the end-of-text token. The same `seed` draws the same
     random numbers whatever else is in the batch. With a `grammar` the text ends where that is complete.
 
@@ -75,6 +76,7 @@ class SamplingParams(BaseModel):
     stop: tuple[str, ...] = ()
     max_tokens: int | None = Field(default=None, gt=0)
     logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
+    experts: bool = False
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logit_bias: dict[int, float] = Field(default_factory=dict)

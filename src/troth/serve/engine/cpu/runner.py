@@ -1,7 +1,9 @@
 """The forward pass of a step in C++: a decoder's weights are packed once, a step is one call that allocates nothing."""
 
 import ctypes
+from collections.abc import Iterator
 from collections.abc import Sequence as Items
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -83,6 +85,17 @@ class CpuRunner:
         states_TD = torch.empty(count, self.config.hidden_size)
         self._step(chunks, list(range(count)), None, states_TD.data_ptr())
         return states_TD
+
+    @contextmanager
+    def watch(self, wanted: list[int]) -> Iterator[list[torch.Tensor]]:
+        """A list that at the end has, of each mixture-of-experts layer, what it chose first for the latest step's wanted
+        tokens."""
+        chosen: list[torch.Tensor] = []
+        yield chosen
+        table = self._library.troth_choices(self._decoder)
+        first_LT = np.ctypeslib.as_array(table, (self.config.num_hidden_layers, self.most_rows))
+        for layer in range(self.config.num_dense_layers, self.config.num_hidden_layers):
+            chosen.append(torch.from_numpy(first_LT[layer, wanted]))
 
     def _step(self, chunks: Items[Chunk], wanted: list[int], logits: int | None, states: int | None) -> None:
         tokens: list[int] = []

@@ -75,6 +75,7 @@ class Decoder {
         chosen.resize(size_t(most) * model.top_k);
         positions.resize(most);
         live.resize(most);
+        first_choices.resize(size_t(model.layers) * most);
         wanted_row.resize(most);
         starts.resize(units + 1);
         row_of.resize(size_t(most) * slots_a_row);
@@ -127,7 +128,7 @@ class Decoder {
                 normalise(row, layer.pre_mlp_norm, layer.units[0].gate_up.kind, normed.rows);
                 if (layer.routed) normalise(row, layer.pre_mlp_norm, F32, routed.rows);
             });
-            feed_forward(layer);
+            feed_forward(layer, first_choices.data() + size_t(i) * most);
             const float *norm = last ? model.final_norm : model.layer[i + 1].input_norm;
             const int kind = last ? model.head.kind : model.layer[i + 1].qkv.kind;
             pool.run(live_count, [&](int i) {
@@ -147,6 +148,9 @@ class Decoder {
             });
         });
     }
+
+    // The expert that each layer with experts chose first for each row of the latest step, [layers, most rows].
+    const int *choices() const { return first_choices.data(); }
 
   private:
     struct Tile {
@@ -292,7 +296,7 @@ class Decoder {
         joined.rows.put(layer.o.kind, row, x, width);
     }
 
-    void feed_forward(const Layer &layer) {
+    void feed_forward(const Layer &layer, int *first) {
         const int top = layer.routed ? model.top_k : 0, units = layer.routed + layer.others;
         if (layer.routed) {
             const int panels = layer.router.panels(), parts = (live_count + TILE - 1) / TILE;
@@ -304,9 +308,11 @@ class Decoder {
                          });
             });
             pool.run(parts, [&](int part) {
-                for (int i = part * TILE; i < std::min(live_count, (part + 1) * TILE); i++)
+                for (int i = part * TILE; i < std::min(live_count, (part + 1) * TILE); i++) {
                     route(model, layer.expert_bias, router.floats() + size_t(i) * experts_width, layer.routed,
                           chosen.data() + size_t(i) * top, gates.floats() + size_t(i) * top);
+                    first[live[i]] = chosen[size_t(i) * top];
+                }
             });
         }
         // Slots: `top` for each row, then one for each row and each unit that all go through; sorted by their units.
@@ -393,7 +399,7 @@ class Decoder {
     int width, qkv_width, hidden, experts_width, slots_a_row = 0, live_count = 0;
     Buffer h, delta, qkv, queries, attended, angles, router, gates, outs;
     RowsBuffer normed, routed, joined, inner_rows;
-    std::vector<int> chosen, positions, live, starts, row_of, slot_of;
+    std::vector<int> first_choices, chosen, positions, live, starts, row_of, slot_of;
     std::vector<char> wanted_row;
     std::vector<Tile> attention;
     std::vector<Task> tasks;
@@ -445,6 +451,8 @@ void troth_sizes(int32_t *sizes) {
 void *troth_open(const troth::Model *model, int most_rows, int threads) {
     return new troth::Decoder(*model, most_rows, threads);
 }
+
+const int *troth_choices(const void *decoder) { return static_cast<const troth::Decoder *>(decoder)->choices(); }
 
 void troth_close(void *decoder) { delete static_cast<troth::Decoder *>(decoder); }
 

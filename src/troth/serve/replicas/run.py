@@ -1,0 +1,127 @@
+"""Starts replicas under Ray Serve, on this machine or on the cluster that RAY_ADDRESS names, and ends them again.
+
+Ray Serve's defaults cost 20 times as much a call as its high-throughput ones, so the latter are set here; the nodes
+of a cluster need them in their environment.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from troth.security.keys import Keys
+from troth.system.serve import ServeTable
+
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle
+
+FLAGS = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # How often replicas and front report their load, in seconds.
+    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
+    "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
+    # Seconds that the front waits at its end for HAProxy to look elsewhere: there is no other front.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}  # fmt: skip
+NAME = "troth"
+# A conversation's replica, or the next one on the ring while that one's batch is full.
+ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
+
+
+@dataclass(frozen=True)
+class Span:
+    """From `least` to `most` replicas."""
+
+    least: int
+    most: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Span":
+        """MIN:MAX, or one number for both. Raises ValueError otherwise."""
+        found = re.fullmatch(r"(\d+)(?::(\d+))?", text)
+        least = int(found[1]) if found else 0
+        most = int(found[2] or least) if found else 0
+        if not 1 <= least <= most:
+            raise ValueError(f"--replicas {text}: give MIN:MAX with 1 <= MIN <= MAX, such as 1:4")
+        return cls(least, most)
+
+
+@contextlib.contextmanager
+def running(
+    folder: Path, table: ServeTable, model_id: str, keys: Keys | None, span: Span, address: tuple[str, int]
+) -> Iterator[None]:
+    """Replicas of a model folder behind `address` (host, port) while open; answers at work are finished at the end.
+
+    Raises ValueError where Ray Serve is not installed.
+    """
+    for name, value in FLAGS.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+        from ray import serve
+    except ImportError as error:
+        raise ValueError(f"--replicas needs Ray Serve ({error}): pip install 'troth[scale]'") from error
+    from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, BackpressureConfig, RequestRouterConfig
+
+    from troth.serve.replicas.front import Front
+    from troth.serve.replicas.replica import Replica
+    from troth.serve.replicas.scaling import Scaling
+
+    ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False, namespace=NAME)
+    try:
+        resources = ray.cluster_resources()
+        # Without GPUs the replicas share the cores of one machine; torch takes as many threads as a replica has cores.
+        cores = max(1, int(resources["CPU"]) // span.most)
+        actor = {"num_gpus": 1, "num_cpus": 1} if resources.get("GPU") else {"num_cpus": min(cores, resources["CPU"])}
+        replicas = serve.deployment(
+            name="Replica",
+            ray_actor_options=actor,
+            # One beyond its batch waits where another replica may yet take it.
+            max_ongoing_requests=table.max_batch,
+            max_queued_requests=table.max_waiting,
+            graceful_shutdown_timeout_s=table.drain_seconds,
+            backpressure_config=BackpressureConfig(status_code=429, retry_after_s=1),
+            autoscaling_config=AutoscalingConfig(
+                min_replicas=span.least,
+                max_replicas=span.most,
+                target_ongoing_requests=table.max_batch,
+                look_back_period_s=15,
+                upscale_delay_s=5,
+                downscale_delay_s=60,
+                policy=AutoscalingPolicy(
+                    policy_function=Scaling, policy_kwargs={"requests": table.max_batch, "ttft": table.target_ttft}
+                ),
+            ),
+            request_router_config=RequestRouterConfig(
+                request_router_class=ROUTER,  # type: ignore[arg-type]
+                request_router_kwargs={"num_fallback_replicas": span.most - 1},
+            ),
+        )(Replica)
+        front = serve.deployment(
+            name="Front", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=10_000,
+        )(Front)  # fmt: skip
+        host, port = address
+        serve.start(http_options={"host": host, "port": port})
+        application = front.bind(replicas.bind(folder.resolve(), table, model_id, keys), table)
+        fronts = serve.run(application, name=NAME, route_prefix="/")
+        yield
+        asyncio.run(_end(fronts))
+    except BaseException:
+        serve.shutdown()
+        raise
+    finally:
+        ray.shutdown()
+
+
+async def _end(fronts: "DeploymentHandle") -> None:
+    """Wait for the answers at work, under which Serve's own end would close the ingress; then end Serve."""
+    from ray import serve
+
+    await fronts.drain.remote()
+    await serve.shutdown_async()

@@ -1,0 +1,36 @@
+"""The same model folder served by vLLM, where that is installed: its own server, told what ours would be told."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from troth.system.serve import ServeTable
+
+
+def vllm_command(folder: Path, table: ServeTable, address: tuple[str, int], model_id: str) -> list[str]:
+    """The command line of vLLM's server. Its cache takes the memory that it finds, whatever `cache_tokens` says."""
+    host, port = address
+    options = {
+        "--host": host, "--port": port, "--served-model-name": model_id, "--max-num-seqs": table.max_batch,
+        "--max-num-batched-tokens": max(table.max_step_tokens, table.max_batch),
+    }  # fmt: skip
+    said = [str(part) for pair in options.items() for part in pair]
+    return [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(folder), *said]
+
+
+def become_vllm(
+    folder: Path, table: ServeTable, address: tuple[str, int], model_id: str, api_keys: list[str]
+) -> NoReturn:
+    """Put vLLM's server in the place of this process. Raises ValueError where it is missing or would be less safe."""
+    if importlib.util.find_spec("vllm") is None:
+        raise ValueError("--engine vllm: vLLM is not installed here; pip install vllm, or leave --engine out")
+    if table.api_keys is not None:
+        raise ValueError("--engine vllm cannot check the keys of serve.api_keys: give one with --api-key")
+    if len(api_keys) > 1:
+        raise ValueError("--engine vllm takes one --api-key")
+    # By the environment, where other users of the machine do not see it.
+    environment = os.environ | ({"VLLM_API_KEY": api_keys[0]} if api_keys else {})
+    command = vllm_command(folder, table, address, model_id)
+    os.execve(command[0], command, environment)

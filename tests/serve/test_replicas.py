@@ -1,0 +1,221 @@
+"""Several replicas under Ray Serve: real ones for what Ray does, plain calls for what decides."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import psutil
+import pytest
+
+from troth.serve.replicas.affinity import affinity
+from troth.serve.replicas.exposition import merged_metrics
+from troth.serve.replicas.run import Span
+from troth.serve.replicas.scaling import TTFT, Scaling
+
+TROTH = [sys.executable, "-c", "from troth.cli.main import main; main()"]
+STARTING_SECONDS = 180
+
+
+def key(body: dict[str, Any], headers: dict[bytes, bytes] | None = None) -> str:
+    return affinity(headers or {}, json.dumps(body).encode())
+
+
+def chat(*texts: str, **more: Any) -> dict[str, Any]:
+    roles = ("system", "user", "assistant", "user")
+    turns = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
+    return {"messages": turns} | more
+
+
+def test_a_conversation_keeps_its_replica():
+    begun = key(chat("Be brief.", "Hello"))
+    assert begun
+    assert begun == key(chat("Be brief.", "Hello", "Hello!", "And now?"), {b"accept": b"*/*"})
+    assert begun != key(chat("Be brief.", "Good morning"))
+    long = "You know everything about cheese. " * 100
+    assert key(chat(long, "Gouda?")) == key(chat(long, "Brie?")), "they share more than they differ in"
+    assert key({"prompt": [1, 2, 3]}) == key({"prompt": [1, 2, 3], "max_tokens": 3}) != key({"prompt": [1, 2, 4]})
+    assert key({"input": "Hello"}) != key({"input": "Hello", "instructions": "Be brief."})
+
+
+def test_what_a_client_says_comes_first():
+    assert key(chat("a", "b", prompt_cache_key="mine")) == "mine" == key({"prompt_cache_key": "mine"})
+    assert key(chat("a", "b", prompt_cache_key="mine"), {b"x-grok-conv-id": b"ours"}) == "ours"
+
+
+def test_what_has_no_prompt_goes_anywhere():
+    for body in (b"", b"\xff", b"[1]", b"{}", b'{"messages": []}', b'{"messages": 7}'[:-1]):
+        assert affinity({}, body) == ""
+
+
+@dataclass
+class Load:
+    total_num_requests: float
+    current_num_replicas: int
+    aggregated_metrics: dict[str, dict[object, float]]
+
+
+def test_replicas_follow_requests_and_time_to_first_token():
+    wanted = Scaling(requests=8, ttft=2)
+    assert wanted(Load(20, 1, {})) == (2.5, {})
+    assert wanted(Load(0, 3, {TTFT: {"a": 0.1, "b": 0.0}})) == (0, {})
+    assert wanted(Load(4, 2, {TTFT: {"a": 6.0, "b": 2.0}})) == (4, {}), "twice the time allowed: twice the replicas"
+    assert wanted(Load(40, 2, {TTFT: {"a": 2.5}})) == (5, {})
+
+
+def test_metrics_of_replicas_make_one_page():
+    page = "# HELP tokens_total Tokens.\n# TYPE tokens_total counter\ntokens_total{model_name=\"m\"} 3.0\n"
+    merged = merged_metrics({"a": page, "b": page}).decode()
+    assert merged.count("# TYPE tokens_total counter") == 1
+    assert 'tokens_total{engine="a",model_name="m"} 3.0' in merged
+    assert 'tokens_total{engine="b",model_name="m"} 3.0' in merged
+
+
+def test_spans():
+    assert Span.parse("1:4") == Span(1, 4)
+    assert Span.parse("2") == Span(2, 2)
+    for wrong in ("", "0:2", "4:1", "1-4", "a:b"):
+        with pytest.raises(ValueError, match="MIN:MAX"):
+            Span.parse(wrong)
+
+
+@dataclass
+class Server:
+    url: str
+    process: subprocess.Popen[str]
+
+    def replicas(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            if process.status() != psutil.STATUS_ZOMBIE and "ServeReplica:troth:Replica" in " ".join(process.cmdline()):
+                found.append(process)
+        return found
+
+
+@pytest.fixture(scope="module")
+def start(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start(span: str) -> Server:
+        settings = ["--set", "serve.cache_tokens=16384", "--set", "serve.max_batch=4"]
+        command = [*TROTH, "serve", str(folder), "--replicas", span, "--port", "0", "--json", *settings]
+        log = (tmp_path_factory.mktemp("log") / "stderr").open("w")
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        started.append(process)
+        printed = ""
+        while not printed.endswith("}\n"):
+            line = process.stdout.readline()
+            assert line, Path(log.name).read_text()
+            printed = line if line.startswith("{") else printed + line
+        return Server(json.loads(printed)["url"], process)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def wait(condition: Callable[[], Any], seconds: float = STARTING_SECONDS) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "not in time"
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_two_replicas(start: Callable[[str], Server], proverbs: str):
+    """One server for all, since Ray takes its time to begin."""
+    server = start("2:2")
+    client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0, timeout=60)
+    assert [model.id for model in client.models.list()] == ["tiny"]
+    assert len(server.replicas()) == 2
+
+    # The same beginning meets the same replica: it is found in its cache, every time.
+    for who in range(12):
+        ask: Any = {"model": "tiny", "prompt": f"{who} {proverbs}", "max_tokens": 1}
+        cached = [client.completions.create(**ask).usage.prompt_tokens_details.cached_tokens for _ in range(3)]
+        assert cached[0] == 0
+        assert min(cached[1:]) > 0
+
+    # The metrics of both, told apart.
+    page = httpx.get(f"{server.url.removesuffix('/v1')}/metrics").text
+    queries = re.findall(r'^vllm:prefix_cache_queries_total\{engine="(\w+)".*\} (\S+)', page, re.MULTILINE)
+    assert len({engine for engine, _ in queries}) == 2
+    assert all(float(count) > 0 for _, count in queries), "conversations are spread over both"
+
+    # Errors come through as they are.
+    with pytest.raises(openai.BadRequestError, match="at most"):
+        client.completions.create(model="tiny", prompt=[1] * 5000)
+
+    # A replica is killed: what it wrote ends with an error, what the other writes goes on.
+    begun: set[int] = set()
+    ends: dict[int, str] = {}
+
+    def read(who: int) -> None:
+        try:
+            ask: Any = {"extra_body": {"ignore_eos": True, "prompt_cache_key": f"client {who}"}}
+            for chunk in client.completions.create(model="tiny", prompt="Go", max_tokens=2000, stream=True, **ask):
+                begun.add(who)
+                ends[who] = str(chunk.choices[0].finish_reason)
+        except openai.APIError as error:
+            ends[who] = f"{error.code}: {error.message}"
+
+    threads = [threading.Thread(target=read, args=(who,)) for who in range(6)]
+    for thread in threads:
+        thread.start()
+    wait(lambda: len(begun) == len(threads), 60)
+    killed = server.replicas()[0]
+    killed.kill()
+    for thread in threads:
+        thread.join(timeout=120)
+    assert len(ends) == 6, "no stream is left hanging"
+    assert set(ends.values()) == {"length", "replica_failed: the replica that was answering has failed"}
+
+    # Others answer at once, and a new one comes for the one that went.
+    for who in range(6):
+        more = {"prompt_cache_key": f"client {who}", "ignore_eos": True}
+        answer = client.completions.create(model="tiny", prompt="Go", max_tokens=2, extra_body=more)
+        assert answer.usage.completion_tokens == 2
+    wait(lambda: len(server.replicas()) == 2 and killed.pid not in {process.pid for process in server.replicas()})
+
+    # Asked to end, the server takes nothing new and finishes what streams.
+    late: Any = {"prompt": "Go", "max_tokens": 800, "ignore_eos": True, "stream": True}
+    with httpx.stream("POST", f"{server.url}/completions", json=late, timeout=60) as stream:
+        lines = stream.iter_lines()
+        next(lines)
+        server.process.send_signal(signal.SIGTERM)
+        wait(lambda: httpx.get(f"{server.url.removesuffix('/v1')}/ready").status_code == 503, 10)
+        with pytest.raises(openai.InternalServerError, match="takes no new requests"):
+            client.completions.create(model="tiny", prompt="Go")
+        assert [line for line in lines if line][-1] == "data: [DONE]"
+    assert server.process.wait(timeout=120) == 0
+
+
+@pytest.mark.slow
+def test_a_load_brings_a_second_replica(start: Callable[[str], Server]):
+    server = start("1:2")
+    assert len(server.replicas()) == 1
+    answered: list[int] = []
+
+    def ask() -> None:
+        body = {"prompt": "Go", "max_tokens": 1500, "ignore_eos": True}
+        answered.append(httpx.post(f"{server.url}/completions", json=body, timeout=STARTING_SECONDS).status_code)
+
+    threads = [threading.Thread(target=ask) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    wait(lambda: len(server.replicas()) == 2)
+    for thread in threads:
+        thread.join(timeout=STARTING_SECONDS)
+    assert answered == [200] * 20
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(timeout=120) == 0
