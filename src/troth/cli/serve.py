@@ -195,19 +195,19 @@ def _url(host: str, port: int) -> str:
 
 
 def _facts(engine: Engine, table: ServeTable, listener: socket.socket, model_id: str) -> dict[str, Any]:
-    weights = sum(tensor.nbytes for tensor in (*engine.model.parameters(), *engine.model.buffers()))
+    kind, weight_bytes = engine.weights
     return {
         "url": _url(*listener.getsockname()[:2]),
         "model": model_id,
         "device": str(engine.cache.device),
-        "dtype": str(engine.cache.dtype).removeprefix("torch."),
+        "dtype": kind,
         "adapters": list(engine.adapters.names),
         "context_tokens": engine.context,
         "max_batch": table.max_batch,
         "max_step_tokens": table.max_step_tokens,
         "max_waiting": table.max_waiting,
         "cache_tokens": engine.cache_tokens,
-        "weight_bytes": weights,
+        "weight_bytes": weight_bytes,
         "cache_bytes": engine.cache.bytes,
     }
 

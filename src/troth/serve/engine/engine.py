@@ -124,7 +124,10 @@ class Engine:
         model = load_weights(folder, dtype, device)
         ends = _default_ends(tokenizer) | _configured_ends(folder)
         mtp = load_mtp(folder, dtype, device) if table.speculate == "mtp" else None
-        return cls(model, tokenizer, table, ends, mtp, adapters, ranks)
+        engine = cls(model, tokenizer, table, ends, mtp, adapters, ranks)
+        if isinstance(engine.runner, CpuRunner):
+            model.to("meta")  # The runner has the weights in an order of its own.
+        return engine
 
     def check(self, request: Request) -> None:
         """Raise ValueError where a request can never be served: a prompt empty, too long, or of unknown tokens, or a
@@ -180,6 +183,14 @@ class Engine:
     def cache_tokens(self) -> int:
         """Tokens that the cache holds, over all sequences."""
         return self.tables.full.blocks * BLOCK_SIZE
+
+    @property
+    def weights(self) -> tuple[str, int]:
+        """The kind of the weights, and their bytes."""
+        if isinstance(self.runner, CpuRunner):
+            return self.runner.kind, self.runner.arena.bytes
+        tensors = (*self.model.parameters(), *self.model.buffers())
+        return str(self.cache.dtype).removeprefix("torch."), sum(tensor.nbytes for tensor in tensors)
 
     @property
     def stats(self) -> EngineStats:

@@ -88,8 +88,7 @@ class CpuRunner:
 
     @contextmanager
     def watch(self, wanted: list[int]) -> Iterator[list[torch.Tensor]]:
-        """A list that at the end has, of each mixture-of-experts layer, what it chose first for the latest step's wanted
-        tokens."""
+        """A list that at the end has what each layer with experts chose first for the latest step's wanted tokens."""
         chosen: list[torch.Tensor] = []
         yield chosen
         table = self._library.troth_choices(self._decoder)
