@@ -171,7 +171,7 @@ def test_a_client_that_leaves_frees_its_blocks(server: str, client: openai.OpenA
         # The first event is sent before the engine has taken a step.
         wait_until(lambda: not free(server))
     wait_until(lambda: free(server))
-    body = {"messages": HELLO, "max_tokens": 4000, "ignore_eos": True}
+    body = {"model": MODEL, "messages": HELLO, "max_tokens": 4000, "ignore_eos": True}
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{server}/v1/chat/completions", json=body, timeout=0.3)
     wait_until(lambda: free(server))
@@ -196,12 +196,14 @@ def test_too_many_waiting_get_a_429(run_server: Callable[..., AbstractContextMan
     [
         ({"temperature": 3}, "temperature", "less than or equal to 2"),
         ({"messages": []}, "messages", "at least 1"),
-        ({"messages": [{"role": "wizard", "content": "x"}]}, "messages", "'user' or 'assistant'"),
+        ({"messages": [{"role": "wizard", "content": "x"}]}, "messages", "'assistant' or 'tool'"),
         ({"messages": [{"role": "user"}]}, "messages", "needs content"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages", "'text'"),
         ({"messages": [{"role": "user", "content": "long " * 6000}]}, "messages", "at most 4095 fit"),
-        ({"tools": [{"type": "function"}]}, "tools", "not supported"),
-        ({"response_format": {"type": "json_object"}}, "response_format", "only 'text'"),
+        ({"tools": [{"type": "function"}]}, "tools", "tools.0.function: Field required"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "was not trained to call functions"),
+        ({"response_format": {"type": "yaml"}}, "response_format", "'json_schema'"),
+        ({"model": None}, "model", "valid string"),
         ({"top_logprobs": 2}, None, "logprobs is true"),
         ({"stream_options": {"include_usage": True}}, None, "stream is true"),
         ({"logit_bias": {"4000": 1}}, "messages", "token 4000 is unknown"),

@@ -26,9 +26,9 @@ def test_serve_says_where_answers_and_stops_when_asked(folder: Path):
             facts = json.loads(printed)
             assert facts["model"] == "tiny"
             assert facts["context_tokens"] == facts["cache_tokens"] == 4096
-            # One layer of four sees all tokens; three slide, and need room for what they see beside a step's tokens.
-            per_token = 2 * 2 * 16 * 4
-            assert 4096 * per_token < facts["cache_bytes"] < 4 * 4096 * per_token
+            # One layer keeps all tokens, three keep windows: 16 sequences' of 3 blocks, a step's 512 tokens, a quarter.
+            windows = 16 * (16 * 3 + 32 + 64)
+            assert facts["cache_bytes"] == (4096 + 3 * windows) * 2 * 2 * 16 * 4
             body = {"prompt": "A bird", "max_tokens": 3, "ignore_eos": True}
             answer = httpx.post(f"{facts['url']}/completions", json=body)
             assert answer.json()["usage"]["completion_tokens"] == 3

@@ -1,4 +1,4 @@
-"""Blocks are never leaked nor given to two, and nobody waits for ever, over any order of adding, cancelling and steps."""
+"""Blocks are never leaked nor given to two, and nobody waits for ever, whatever is added, cancelled and stepped."""
 
 from collections import Counter
 
@@ -162,6 +162,16 @@ def test_lower_priority_numbers_go_first_and_take_the_place_of_others():
     add(scheduler, (5,) * 5, priority=5)
     step(scheduler, memory)
     assert scheduler.running == [urgent, slow[0]], "equals do not displace each other"
+
+
+def test_an_urgent_prompt_waits_for_no_other_to_compute_its_beginning():
+    scheduler, memory = scheduler_over(40, 0), Memory()
+    add(scheduler, (1,) * 60, priority=3)
+    step(scheduler, memory)
+    equal, urgent = add(scheduler, (1,) * 61, priority=3), add(scheduler, (1,) * 62, priority=0)
+    step(scheduler, memory)
+    assert urgent in scheduler.running
+    assert equal in scheduler.waiting
 
 
 def test_the_youngest_gives_way_and_comes_back_first():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -31,6 +33,10 @@ def command(
         int | None, typer.Option(help="Port to listen on, in place of serve.port; 0 takes a free one.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model for clients; the folder's by default.")] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FOLDER", help="A LoRA adapter to serve too, under a name of its own."),
+    ] = None,
     api_key: Annotated[
         list[str] | None,
         typer.Option(
@@ -45,15 +51,43 @@ def command(
     table = read_system(system, changes).serve
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
+    adapters = _folders(adapter or [])
+    if os.environ.get("RANK", "0") != "0":
+        _follow(folder, table, adapters)
+        return
     listener = _listen(table.host if host is None else host, table.port if port is None else port)
     with listener:
         keys = Keys(api_key or (), table.api_keys) if api_key or table.api_keys else None
         set_up_logging(log_format)
-        _serve(folder, table, listener, name or folder.resolve().name, keys, as_json)
+        _serve(folder, table, listener, name or folder.resolve().name, adapters, keys, as_json)
+
+
+def _follow(folder: Path, table: ServeTable, adapters: dict[str, Path]) -> None:
+    """The part of a rank of torchrun other than the first."""
+    from troth.serve.engine.engine import Engine
+    from troth.serve.engine.ranks import follow, torchrun_ranks
+
+    # The first rank is told to end and finishes what it streams; then it ends the others.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    with torchrun_ranks() as ranks:
+        follow(Engine.from_folder(folder, table, adapters=adapters, ranks=ranks).runner)
+
+
+def _folders(adapters: list[str]) -> dict[str, Path]:
+    """Adapters by name. Raises ValueError naming one that is not NAME=FOLDER, or twice there."""
+    found: dict[str, Path] = {}
+    for adapter in adapters:
+        name, _, folder = adapter.partition("=")
+        if not name or not folder or name in found:
+            raise ValueError(f"--adapter {adapter}: expected NAME=FOLDER, each name once")
+        found[name] = Path(folder)
+    return found
 
 
 def _serve(
-    folder: Path, table: ServeTable, listener: socket.socket, model_id: str, keys: Keys | None, as_json: bool
+    folder: Path, table: ServeTable, listener: socket.socket, model_id: str, adapters: dict[str, Path],
+    keys: Keys | None, as_json: bool,
 ) -> None:
     import uvicorn
 
@@ -62,21 +96,24 @@ def _serve(
     from troth.serve.api.drain import Drain, DrainingServer
     from troth.serve.api.served import Served
     from troth.serve.engine.engine import Engine
+    from troth.serve.engine.ranks import torchrun_ranks
     from troth.serve.engine.thread import EngineThread
 
-    engine = Engine.from_folder(folder, table)
-    template = ChatTemplate.from_folder(folder, engine.tokenizer)
-    thread = EngineThread(engine, table.max_batch, table.max_waiting, table.max_ttft, table.max_unread)
     drain = Drain()
-    app = create_app(Served(thread, engine.tokenizer, template, model_id, engine.context), table, keys, drain)
-    _show(_facts(engine, table, listener, model_id) | {"needs_key": keys is not None}, as_json)
-    # The time for the last events of streams that are cut off; those that end in time have ended before.
-    # Proxies keep connections for about a minute; the one who closes first should not be the server.
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=2
-    )
-    _allow_many_connections()
-    DrainingServer(config, drain, table.drain_seconds, thread.stop).run(sockets=[listener])
+    # Proxies keep connections for about a minute; the one who closes first should not be the server. The time at the
+    # end is for the last events of streams that are cut off; those that end in time have ended before.
+    with torchrun_ranks() as ranks:
+        engine = Engine.from_folder(folder, table, adapters=adapters, ranks=ranks)
+        template = ChatTemplate.from_folder(folder, engine.tokenizer)
+        thread = EngineThread(engine, table.max_batch, table.max_waiting, table.max_ttft, table.max_unread)
+        served = Served(thread, engine.tokenizer, template, model_id, engine.context, adapters=tuple(adapters))
+        app = create_app(served, table, keys, drain)
+        _show(_facts(engine, table, listener, model_id) | {"needs_key": keys is not None}, as_json)
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=2
+        )
+        _allow_many_connections()
+        DrainingServer(config, drain, table.drain_seconds, thread.stop).run(sockets=[listener])
 
 
 def _allow_many_connections() -> None:
@@ -116,7 +153,8 @@ def _facts(engine: Engine, table: ServeTable, listener: socket.socket, model_id:
         "url": f"http://{f'[{host}]' if ':' in host else host}:{port}/v1",
         "model": model_id,
         "device": str(engine.cache.device),
-        "dtype": str(engine.cache.keys[0].dtype).removeprefix("torch."),
+        "dtype": str(engine.cache.dtype).removeprefix("torch."),
+        "adapters": list(engine.adapters.names),
         "context_tokens": engine.context,
         "max_batch": table.max_batch,
         "max_step_tokens": table.max_step_tokens,
@@ -138,6 +176,8 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("address", facts["url"])
     table.add_row("model", f"{facts['model']} on {facts['device']}, {facts['dtype']}")
+    if facts["adapters"]:
+        table.add_row("adapters", ", ".join(facts["adapters"]))
     table.add_row("context", f"{facts['context_tokens']:,} tokens, prompt and answer together")
     table.add_row(
         "batch", f"{facts['max_batch']} sequences, {facts['max_step_tokens']:,} prompt tokens a step; "

@@ -24,7 +24,10 @@ from troth.serve.api.errors import add_error_handlers
 from troth.serve.api.file_store import FileStore, open_state
 from troth.serve.api.files import file_router
 from troth.serve.api.inside import asker
+from troth.serve.api.messages import message_router
 from troth.serve.api.metrics import Metrics
+from troth.serve.api.open_responses import response_router
+from troth.serve.api.response_store import ResponseStore
 from troth.serve.api.responses import Model, ModelList
 from troth.serve.api.served import Served
 from troth.serve.api.tokenize import tokenize_router
@@ -43,6 +46,7 @@ def create_app(
     tracing = tracing_from_environment(served.model_id)
     metrics = Metrics(served.model_id, served.engine)
     served.engine.observer = metrics
+    store = ResponseStore(table.response_store, table.stored_responses, table.stored_days)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -53,6 +57,7 @@ def create_app(
                 answering.cancel()
         if tracing is not None:
             tracing.close()
+        store.close()
 
     app = FastAPI(title="Troth", version=troth.__version__, lifespan=lifespan)
     # The last one added is the first that a request meets.
@@ -68,6 +73,8 @@ def create_app(
     app.include_router(chat_router(served, deferred))
     app.include_router(deferred.router())
     app.include_router(completion_router(served))
+    app.include_router(response_router(served, store))
+    app.include_router(message_router(served))
     app.include_router(embedding_router(served))
     app.include_router(tokenize_router(served))
     runner = None
@@ -78,16 +85,22 @@ def create_app(
         app.include_router(batch_router(files, batches))
         # Half of the batch stays free of them: others need not wait for a place in it.
         runner = BatchRunner(files, batches, ask, served.engine, drain, max(1, table.max_batch // 2))
-    model = Model(id=served.model_id, created=served.created, max_model_len=served.context)
+    models_by_name = {
+        name: Model(
+            id=name, created=served.created, max_model_len=served.context,
+            parent=None if name == served.model_id else served.model_id,
+        )
+        for name in (served.model_id, *served.adapters)
+    }  # fmt: skip
 
     @app.get("/v1/models")
     async def models() -> ModelList:
-        return ModelList(data=[model])
+        return ModelList(data=list(models_by_name.values()))
 
     @app.get("/v1/models/{model_id:path}")
     async def one_model(model_id: str) -> Model:
         served.check_model(model_id)
-        return model
+        return models_by_name[model_id]
 
     @app.get("/health")
     async def health() -> JSONResponse:

@@ -107,9 +107,9 @@ async def refuse(scope: Scope, send: Send, error: ApiError, headers: Mapping[str
 
 
 def _first_problem(problems: Sequence[Any]) -> ApiError:
-    # Of a union pydantic reports every branch; the one that fits the value best fails deepest.
+    # Of a union pydantic reports every branch; the one that fits the value best fails deepest, and not by its type.
     alike = [problem for problem in problems if problem["loc"][:2] == problems[0]["loc"][:2]]
-    first = max(alike, key=lambda problem: len(problem["loc"]))
+    first = max(alike, key=lambda problem: (len(problem["loc"]), not problem["type"].endswith("_type")))
     place = [str(part) for part in first["loc"] if part != "body"]
     if first["type"] == "json_invalid":
         return ApiError(400, f"the body is not JSON: {first['ctx']['error']}")

@@ -75,11 +75,6 @@ class BlockPool:
             if self.references[block] == 0:
                 self._free[block] = None
 
-    def forget(self) -> None:
-        """Withdraw everything published, for example because the weights have changed."""
-        self._key_of.clear()
-        self._block_of.clear()
-
     def _withdraw(self, block: int) -> None:
         key = self._key_of.pop(block, None)
         if key is not None:

@@ -81,12 +81,6 @@ class BlockTables:
         sequence.blocks, sequence.sliding_blocks = [], []
         sequence.computed = sequence.first_sliding = 0
 
-    def forget(self) -> None:
-        """Share nothing computed so far."""
-        self.full.forget()
-        if self.sliding is not None:
-            self.sliding.forget()
-
     def _missing(self, table: list[int], tokens: int) -> int:
         return max(0, -(-tokens // self.block_size) - len(table))
 

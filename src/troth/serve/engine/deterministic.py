@@ -16,6 +16,7 @@ from torch import nn
 from troth.model.decoder import Decoder
 from troth.model.experts import Experts
 from troth.model.scores import Scores
+from troth.serve.engine.adapters import Adapters
 from troth.serve.engine.kv_cache import KVCache, store
 from troth.serve.engine.scheduler import Chunk
 
@@ -26,10 +27,14 @@ _LOWEST = -1e30
 
 
 class DeterministicRunner:
-    """A `Runner` whose scores of a token depend on its sequence alone. The decoder's routed experts are replaced."""
+    """A `Runner` whose scores of a token depend on its sequence alone. The decoder's routed experts are replaced.
 
-    def __init__(self, model: Decoder, cache: KVCache):
-        self.model, self.cache = model, cache
+    `states_TD` are the hidden states of all tokens of the latest step.
+    """
+
+    def __init__(self, model: Decoder, cache: KVCache, adapters: Adapters):
+        self.model, self.cache, self.adapters = model, cache, adapters
+        self.states_TD = torch.empty(0)
         for moe in model.moe_layers():
             moe.experts = OneShapeExperts(moe.experts)  # type: ignore[assignment]
 
@@ -39,11 +44,15 @@ class DeterministicRunner:
         device = self.cache.device
         logits_WV = torch.empty(len(wanted), self.model.config.vocab_size, device=device)
         places = {place: row for row, place in enumerate(wanted)}
+        weight, count = self.model.embed_tokens.weight, sum(chunk.count for chunk in chunks)
+        self.states_TD = weight.new_empty(count, weight.shape[1])
         for rows in passes(chunks):
             full = [rows.get(slot, next(iter(rows.values()))) for slot in range(ROWS)]
             tokens, positions = [row.token for row in full], [row.position for row in full]
             tokens_1R, positions_1R = (torch.tensor([part], device=device) for part in (tokens, positions))
+            self.adapters.rows(row.chunk.adapter for row in full)
             h_1RD = self.model(tokens_1R, PassAttention(self.cache, rows), positions_1R)
+            self.states_TD[[row.place for row in rows.values()]] = h_1RD[0, list(rows)]
             if found := [(slot, places[row.place]) for slot, row in rows.items() if row.place in places]:
                 logits_RV = self.model.logits(h_1RD[0])
                 slots, targets = (list(part) for part in zip(*found, strict=True))

@@ -43,7 +43,7 @@ class KVCache:
     ):  # fmt: skip
         self.config = config
         self.block_size = block_size
-        self.device = device
+        self.dtype, self.device = dtype, device
         heads, key_size, value_size = config.cache_shape
         counts = {"full_attention": blocks, "sliding_attention": sliding_blocks}
         kinds = [config.layer_type(layer) for layer in range(config.num_hidden_layers + extra)]

@@ -41,7 +41,8 @@ class Output:
 
     `text` is safe to show: whole characters, nothing that may still turn out to be a stop string. `prompt_tokens` of
     which `cached_tokens` were found in the cache, and `output_tokens` so far, are counts. `finish_reason` is set on
-    the last output of a request. `embedding` is the mean of the prompt's last hidden states, where that was asked for.
+    the last output of a request, and `stop_string` where one of these ended it. `embedding` is the mean of the prompt's
+    last hidden states, where that was asked for.
     """
 
     request_id: str
@@ -51,6 +52,7 @@ class Output:
     output_tokens: int
     cached_tokens: int
     finish_reason: FinishReason | None = None
+    stop_string: str | None = None
     embedding: tuple[float, ...] | None = None
 
 

@@ -6,6 +6,7 @@ neither waits for the other. Lower `priority` comes first, then who came first; 
 is last gives its blocks back and is computed anew later.
 """
 
+import math
 from bisect import insort
 from dataclasses import dataclass
 
@@ -31,6 +32,11 @@ class Chunk:
         """What is computed."""
         sequence, end = self.sequence, self.start + self.count
         return sequence.tokens[self.start : end] + sequence.drafts[: max(0, end - len(sequence.tokens))]
+
+    @property
+    def adapter(self) -> str | None:
+        """The adapter that computes it."""
+        return self.sequence.request.adapter
 
     @property
     def blocks(self) -> list[int]:
@@ -116,19 +122,25 @@ class Scheduler:
 
     def _admit_all(self) -> None:
         """Move sequences from the queue to the batch while there is room. Nobody overtakes one that lacks room."""
-        being_computed = self._being_computed()
+        being_computed = self._being_computed() if self.waiting else {}
         for sequence in self.waiting[: self.max_batch]:
+            if len(self.running) >= self.max_batch and not self._displaces(sequence):
+                return
             # The last token is always computed, because its hidden state is needed to draw the next one; an embedding
             # needs the hidden states of all.
             known = 0 if sequence.request.pooled else (len(sequence.tokens) - 1) // self.tables.block_size
             keys = sequence.keys(known, self.tables.block_size)
-            if self._soon_known(keys, being_computed):
+            if self._soon_known(sequence, keys, being_computed):
                 continue
             while not self._admit(sequence, keys):
-                if not self.running or self.running[-1].request.priority <= sequence.request.priority:
+                if not self._displaces(sequence):
                     return
                 self._preempt(self.running[-1])
-            being_computed.update(keys[sequence.computed // self.tables.block_size :])
+            _note(being_computed, keys[sequence.computed // self.tables.block_size :], sequence)
+
+    def _displaces(self, sequence: Sequence) -> bool:
+        """Whether the last one in the batch is less urgent."""
+        return bool(self.running) and self.running[-1].request.priority > sequence.request.priority
 
     def _admit(self, sequence: Sequence, keys: list[bytes]) -> bool:
         """Hold blocks for all tokens of a waiting sequence, sharing those that are known; False where it must wait."""
@@ -148,19 +160,24 @@ class Scheduler:
             sequence.cached_tokens = sequence.computed
         return True
 
-    def _soon_known(self, keys: list[bytes], being_computed: set[bytes]) -> bool:
-        """Whether a prompt in the batch will publish what comes next: waiting is cheaper than repeating it."""
+    def _soon_known(self, sequence: Sequence, keys: list[bytes], being_computed: dict[bytes, float]) -> bool:
+        """Whether a prompt that is as urgent will publish what comes next: waiting is cheaper than repeating it."""
         known = len(self.tables.full.known(keys))
-        return known < len(keys) and keys[known] in being_computed
+        return known < len(keys) and being_computed.get(keys[known], math.inf) <= sequence.request.priority
 
-    def _being_computed(self) -> set[bytes]:
-        """Keys of blocks that prompts in the batch will publish."""
-        keys: set[bytes] = set()
+    def _being_computed(self) -> dict[bytes, float]:
+        """Keys of blocks that prompts in the batch will publish, each with the most urgent priority among these."""
+        found: dict[bytes, float] = {}
         size = self.tables.block_size
         for other in self.running:
             if other.pending > 1:
-                keys.update(other.keys(len(other.tokens) // size, size)[other.computed // size :])
-        return keys
+                _note(found, other.keys(len(other.tokens) // size, size)[other.computed // size :], other)
+        return found
+
+
+def _note(being_computed: dict[bytes, float], keys: list[bytes], sequence: Sequence) -> None:
+    for key in keys:
+        being_computed[key] = min(being_computed.get(key, math.inf), sequence.request.priority)
 
 
 def _order(sequence: Sequence) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from collections import Counter
 
 import torch
 
+from troth.serve.engine.guide import Guide
 from troth.serve.engine.request import FinishReason, Output, Request, SampledToken
 from troth.serve.engine.text_stream import TextStream
 
@@ -16,12 +17,14 @@ class Sequence:
 
     `order` is its place among others, `most_tokens` where it ends by length. `cached_tokens` of the prompt were found
     in the cache at first admission. `drafts` are guesses of the next tokens.
+    A `guide` says what may come next, where not everything may.
     """
 
-    def __init__(self, request: Request, most_tokens: int):
+    def __init__(self, request: Request, most_tokens: int, guide: Guide | None = None):
         params = request.params
         self.request = request
         self.params = params
+        self.guide = guide
         self.tokens = list(request.prompt)
         self.prompt_tokens = len(request.prompt)
         self.most_tokens = most_tokens
@@ -81,8 +84,11 @@ class Sequence:
         self.tokens.append(token.id)
         self.output_counts[token.id] += 1
         text = self.text.push(data)
+        if self.guide is not None:
+            self.guide.take(token.id, data)
         reason: FinishReason | None = None
-        if self.text.stopped or (ends and not self.params.ignore_eos):
+        complete = self.guide is not None and self.guide.complete
+        if self.text.stopped is not None or complete or (ends and not self.params.ignore_eos):
             reason = "stop"
         elif len(self.tokens) >= self.most_tokens:
             reason = "length"
@@ -96,4 +102,5 @@ class Sequence:
             output_tokens=len(self.tokens) - self.prompt_tokens,
             cached_tokens=self.cached_tokens or 0,
             finish_reason=reason,
+            stop_string=self.text.stopped,
         )

@@ -11,6 +11,7 @@ from typing import Protocol, Self
 
 from troth.serve.engine.backlog import Backlog
 from troth.serve.engine.request import EngineStats, Output, Request
+from troth.serve.engine.sampling_params import SamplingParams
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +20,7 @@ class Steps(Protocol):
     """What the thread needs of an engine; `troth.serve.engine.engine.Engine` is the one."""
 
     def check(self, request: Request) -> None: ...
+    def prepare(self, params: SamplingParams) -> None: ...
     def add(self, request: Request) -> str: ...
     def cancel(self, request_id: str) -> bool: ...
     def step(self) -> list[Output]: ...
@@ -160,6 +162,13 @@ class EngineThread:
         """Counts after the last step."""
         return self._stats
 
+    async def prepare(self, params: SamplingParams) -> None:
+        """Do beside the loop and the engine what a request needs before `submit`: compiling its grammar takes time.
+
+        Raises ValueError where that is impossible.
+        """
+        if params.grammar is not None:
+            await asyncio.to_thread(self._engine.prepare, params)
     @property
     def expected_wait(self) -> float:
         """Seconds until the prompts that now wait are computed, which a new one comes behind."""

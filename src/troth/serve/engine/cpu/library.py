@@ -65,10 +65,11 @@ class Span(Structure):
 def load() -> ctypes.CDLL | None:
     """The library; None where it was not built (no C++ compiler at installation) or this processor cannot run it."""
     folder = Path(__file__).parent
-    found = [path for suffix in importlib.machinery.EXTENSION_SUFFIXES if (path := folder / f"_kernels{suffix}").exists()]
-    if not found:
+    built = [folder / f"_kernels{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES]
+    path = next((path for path in built if path.exists()), None)
+    if path is None:
         return None
-    library = ctypes.CDLL(str(found[0]))
+    library = ctypes.CDLL(str(path))
     if not library.troth_supported():
         return None
     sizes = (c_int32 * 5)()
@@ -80,6 +81,6 @@ def load() -> ctypes.CDLL | None:
     library.troth_close.argtypes = [c_void_p]
     library.troth_step.restype = None
     library.troth_step.argtypes = [
-        c_void_p, c_void_p, c_int, POINTER(Span), c_int, c_void_p, c_int, c_void_p,
+        c_void_p, c_void_p, c_int, POINTER(Span), c_int, c_void_p, c_int, c_void_p, c_void_p,
     ]  # fmt: skip
     return library

@@ -1,16 +1,17 @@
 """The forward pass of a step in C++: a decoder's weights are packed once, a step is one call that allocates nothing."""
 
 import ctypes
-import os
 from collections.abc import Sequence as Items
 
 import numpy as np
 import torch
 from torch import nn
 
+from troth.model.attention import Attention
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder, DecoderLayer
 from troth.model.moe import FeedForward, MoE
+from troth.model.norm import RMSNorm
 from troth.model.rope import rotary_periods
 from troth.serve.engine.cpu.library import Layer, Matrix, Model, Span, Unit, load
 from troth.serve.engine.cpu.pack import Arena, WeightKind, number_of
@@ -22,14 +23,14 @@ _QK_NORMS = ("none", "head", "width")
 _NAMES: dict[torch.dtype, WeightKind] = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
-def why_not(config: ModelConfig, block_size: int) -> str | None:
+def why_not(config: ModelConfig) -> str | None:
     """Why a network cannot be run here and needs the decoder in torch; None where it can."""
     if load() is None:
         return "no compiled library for this processor (it needs AVX-512 with bfloat16)"
     if config.latent:
         return "latent attention"
-    if block_size != _BLOCK or config.head_dim % 16 or config.head_dim > _LARGEST_HEAD:
-        return f"blocks of {block_size} tokens and heads of {config.head_dim}"
+    if config.head_dim % 16 or config.head_dim > _LARGEST_HEAD:
+        return f"heads of {config.head_dim}"
     if config.hidden_size % 32 or config.num_attention_heads * config.head_dim % 32:
         return f"hidden size {config.hidden_size}"
     if config.num_experts > _MOST_EXPERTS:
@@ -45,11 +46,11 @@ class CpuRunner:
     """
 
     def __init__(
-        self, model: Decoder, cache: KVCache, kind: WeightKind, most_rows: int, threads: int | None = None
+        self, model: Decoder, cache: KVCache, kind: WeightKind, most_rows: int, threads: int
     ):
         config = model.config
-        reason = why_not(config, cache.block_size)
-        assert reason is None, reason
+        assert why_not(config) is None
+        assert cache.block_size == _BLOCK
         self.config, self.cache, self.kind = config, cache, kind
         self.most_rows = most_rows
         self.arena = Arena()
@@ -58,9 +59,9 @@ class CpuRunner:
             assert isinstance(layer, DecoderLayer)
             layers[number] = self._layer(layer, number)
         self._model = self._whole(model, layers)
-        self._library = load()
-        assert self._library is not None
-        threads = threads or len(os.sched_getaffinity(0))
+        library = load()
+        assert library is not None
+        self._library = library
         self._decoder = self._library.troth_open(ctypes.byref(self._model), most_rows, threads)
 
     def __del__(self) -> None:
@@ -69,42 +70,52 @@ class CpuRunner:
 
     def run(self, chunks: Items[Chunk], wanted: list[int]) -> torch.Tensor:
         """Scores over the vocabulary, float32 [wanted, vocabulary], of the step's tokens at these places."""
-        tokens: list[int] = []
-        spans = (Span * len(chunks))()
-        tables = []
-        for span, chunk in zip(spans, chunks, strict=True):
-            end = chunk.start + chunk.count
-            table = np.array(chunk.blocks[: -(-end // _BLOCK)], dtype=np.int32)
-            tables.append(table)
-            span.row, span.count, span.start = len(tokens), chunk.count, chunk.start
-            span.blocks = span.window_blocks = table.ctypes.data
-            tokens += chunk.sequence.tokens[chunk.start : end]
-        assert len(tokens) <= self.most_rows, f"{len(tokens)} tokens in a step for {self.most_rows}"
-        token_T, wanted_W = np.array(tokens, dtype=np.int32), np.array(wanted, dtype=np.int32)
         logits_WV = torch.empty(len(wanted), self.config.vocab_size)
-        self._library.troth_step(
-            self._decoder, token_T.ctypes.data, len(tokens), spans, len(chunks), wanted_W.ctypes.data, len(wanted),
-            logits_WV.data_ptr(),
-        )  # fmt: skip
+        self._step(chunks, wanted, logits_WV.data_ptr(), None)
         if self.config.logit_scale != 1:
             logits_WV *= self.config.logit_scale
         cap = self.config.logit_softcap
         return logits_WV if cap is None else logits_WV.div_(cap).tanh_().mul_(cap)
 
+    def hidden(self, chunks: Items[Chunk]) -> torch.Tensor:
+        """Hidden states of all the step's tokens after the last norm, float32 [tokens, hidden]."""
+        count = sum(chunk.count for chunk in chunks)
+        states_TD = torch.empty(count, self.config.hidden_size)
+        self._step(chunks, list(range(count)), None, states_TD.data_ptr())
+        return states_TD
+
+    def _step(self, chunks: Items[Chunk], wanted: list[int], logits: int | None, states: int | None) -> None:
+        tokens: list[int] = []
+        spans = (Span * len(chunks))()
+        held = []
+        for span, chunk in zip(spans, chunks, strict=True):
+            tables = [np.array(table, dtype=np.int32) for table in (chunk.blocks, chunk.sliding_blocks)]
+            held += tables
+            span.row, span.count, span.start = len(tokens), chunk.count, chunk.start
+            span.blocks, span.window_blocks = (table.ctypes.data for table in tables)
+            tokens += chunk.tokens
+        assert len(tokens) <= self.most_rows, f"{len(tokens)} tokens in a step for {self.most_rows}"
+        token_T, wanted_W = np.array(tokens, dtype=np.int32), np.array(wanted, dtype=np.int32)
+        self._library.troth_step(
+            self._decoder, token_T.ctypes.data, len(tokens), spans, len(chunks), wanted_W.ctypes.data, len(wanted),
+            logits, states,
+        )  # fmt: skip
+
     def _float(self, tensor: torch.Tensor | None) -> int | None:
         return None if tensor is None else self.arena.keep(tensor, torch.float32)
 
     def _norm(self, norm: nn.Module | None) -> int | None:
-        return None if norm is None or isinstance(norm, nn.Identity) else self._float(norm.weight)  # type: ignore[arg-type]
+        return self._float(norm.weight) if isinstance(norm, RMSNorm) else None
 
     def _layer(self, layer: DecoderLayer, number: int) -> Layer:
         config, attention = self.config, layer.self_attn
+        assert isinstance(attention, Attention)
         joined = [attention.q_proj, attention.k_proj, attention.v_proj]
-        if config.attention_gate:
+        if attention.gate_proj is not None:
             joined.append(attention.gate_proj)
-        bias = None
-        if config.biases:
-            bias = torch.cat([one.bias if one.bias is not None else one.weight.new_zeros(len(one.weight)) for one in joined])
+        # The gate has no bias where the others have one.
+        biases = [torch.zeros(len(one.weight)) if one.bias is None else one.bias.float() for one in joined]
+        bias = torch.cat(biases) if config.biases else None
         units, routed = self._units(layer.mlp)
         router, expert_bias = Matrix(), None
         if isinstance(layer.mlp, MoE):
@@ -129,9 +140,7 @@ class CpuRunner:
         if isinstance(mlp, MoE):
             experts = mlp.experts
             for number in range(self.config.num_experts):
-                biases = (None, None)
-                if experts.gate_up_bias is not None and experts.down_bias is not None:
-                    biases = experts.gate_up_bias[number], experts.down_bias[number]
+                biases = (None if part is None else part[number] for part in (experts.gate_up_bias, experts.down_bias))
                 found.append(self._unit(experts.gate_up_proj[number], experts.down_proj[number], *biases))
         routed = len(found)
         other = mlp.shared_experts if isinstance(mlp, MoE) else mlp
@@ -165,7 +174,7 @@ class CpuRunner:
             softmax_router=config.router_score == "softmax", normalised_gates=config.norm_topk_prob,
             qk_norm=_QK_NORMS.index(config.qk_norm), gated_attention=config.attention_gate,
             activation=2 if clamped else int(config.activation == "gelu_tanh"),
-            cache_kind=number_of(_NAMES[self.cache.keys.dtype]), embedding_kind=number_of(_NAMES[embedding_dtype]),
+            cache_kind=number_of(_NAMES[self.cache.keys[0].dtype]), embedding_kind=number_of(_NAMES[embedding_dtype]),
             eps=config.rms_norm_eps, embedding_scale=config.hidden_size**0.5 if config.mup_enabled else 1.0,
             attention_scale=config.attention_scale, attention_softcap=config.attention_softcap or 0,
             temperature_from=config.attention_temperature_len or 0,

@@ -81,7 +81,11 @@ class Decoder {
         slot_of.resize(size_t(most) * slots_a_row);
     }
 
-    void step(const int32_t *tokens, int rows, const Span *spans, int count, const int32_t *wanted, int wants, float *logits) {
+    // Scores of the wanted rows, or, with `states`, their hidden states after the last norm.
+    void step(
+        const int32_t *tokens, int rows, const Span *spans, int count, const int32_t *wanted, int wants, float *logits,
+        float *states
+    ) {
         live_count = rows;
         for (int i = 0; i < rows; i++) live[i] = i, wanted_row[i] = 0;
         for (int i = 0; i < wants; i++) wanted_row[wanted[i]] = 1;
@@ -129,9 +133,13 @@ class Decoder {
             pool.run(live_count, [&](int i) {
                 combine(layer, i);
                 advance(live[i], layer.post_mlp_norm);
-                normalise(live[i], norm, kind, normed.rows);
+                if (last && states)
+                    rms_norm(states + size_t(i) * model.hidden, h.floats() + size_t(live[i]) * hidden, norm, model.hidden,
+                             model.eps);
+                else normalise(live[i], norm, kind, normed.rows);
             });
         }
+        if (states) return;
         pool.run(model.head.panels(), [&](int panel) {
             const int size = std::min(PANEL, model.vocabulary - PANEL * panel);
             multiply(model.head, panel, normed.rows, live.data(), live_count, [&](int i, const float *out) {
@@ -440,11 +448,11 @@ void *troth_open(const troth::Model *model, int most_rows, int threads) {
 
 void troth_close(void *decoder) { delete static_cast<troth::Decoder *>(decoder); }
 
-// Scores [wants, vocabulary] of the wanted rows.
+// Scores [wants, vocabulary] of the wanted rows; or, where `states` is not null, their states [wants, hidden].
 void troth_step(
     void *decoder, const int32_t *tokens, int rows, const troth::Span *spans, int count, const int32_t *wanted, int wants,
-    float *logits
+    float *logits, float *states
 ) {
-    static_cast<troth::Decoder *>(decoder)->step(tokens, rows, spans, count, wanted, wants, logits);
+    static_cast<troth::Decoder *>(decoder)->step(tokens, rows, spans, count, wanted, wants, logits, states);
 }
 }

@@ -1,9 +1,11 @@
-// A pool of threads that share the tasks of one phase after another. Waiting is spinning first, for phases follow each
-// other within microseconds, then sleep: spinning for long starves other programs on the same cores.
+// A pool of threads that share the tasks of one phase after another. The caller works too and waits for nobody who has
+// not begun: where other programs hold the cores, it does the whole phase alone. Threads that wait spin first, for
+// phases follow each other within microseconds, then sleep.
 #pragma once
 #include <immintrin.h>
 #include <sched.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <thread>
@@ -13,17 +15,15 @@ namespace troth {
 
 class Pool {
   public:
-    explicit Pool(int threads) {
+    explicit Pool(int threads) : parts(2 * std::max(threads, 1)) {
         for (int i = 1; i < threads; i++) workers.emplace_back([this] { serve(); });
     }
 
     ~Pool() {
-        task = nullptr;
-        begin();
+        stopping = true;
+        ring();
         for (auto &worker : workers) worker.join();
     }
-
-    int threads() const { return int(workers.size()) + 1; }
 
     // Calls f(0) ... f(count - 1), each once; returns when all are done. Who is free takes the next few in order: many
     // at first, so that a thread goes through memory forwards, one at the end, so that all are done at once.
@@ -32,14 +32,17 @@ class Pool {
             for (int i = 0; i < count; i++) f(i);
             return;
         }
-        task = [](void *context, int i) { (*static_cast<std::remove_reference_t<F> *>(context))(i); };
-        context = &f;
-        total = count;
-        next.store(0, std::memory_order_relaxed);
-        busy.store(int(workers.size()), std::memory_order_relaxed);
-        begin();
-        share();
-        for (int spins = 0; busy.load(std::memory_order_acquire); spins++) {
+        const uint64_t epoch = (ticket.load(std::memory_order_relaxed) >> 32) + 1;
+        Phase &phase = phases[epoch % 2];
+        phase.task.store([](void *context, int i) { (*static_cast<std::remove_reference_t<F> *>(context))(i); },
+                         std::memory_order_relaxed);
+        phase.context.store(&f, std::memory_order_relaxed);
+        phase.count.store(count, std::memory_order_relaxed);
+        done.store(0, std::memory_order_relaxed);
+        ticket.store(epoch << 32);
+        if (sleepers.load()) ring();
+        while (share()) {}
+        for (int spins = 0; done.load(std::memory_order_acquire) < count; spins++) {
             if (spins < SPINS) _mm_pause();
             else sched_yield();
         }
@@ -48,38 +51,60 @@ class Pool {
   private:
     static constexpr int SPINS = 2000;
 
-    void begin() {
-        epoch.fetch_add(1, std::memory_order_release);
-        epoch.notify_all();
-    }
+    // Two, so that a thread that comes late to one phase never reads of the next; it then takes no task, because the
+    // ticket has changed.
+    struct Phase {
+        std::atomic<void (*)(void *, int)> task;
+        std::atomic<void *> context;
+        std::atomic<int> count{0};
+    };
 
-    void share() {
-        const int parts = 2 * threads();
-        for (int first = next.load(std::memory_order_relaxed); first < total;) {
-            const int end = first + (total - first + parts - 1) / parts;
-            if (!next.compare_exchange_weak(first, end, std::memory_order_relaxed)) continue;
+    // Takes and does a few tasks; whether there were any.
+    bool share() {
+        uint64_t now = ticket.load(std::memory_order_acquire);
+        for (;;) {
+            Phase &phase = phases[(now >> 32) % 2];
+            const auto task = phase.task.load(std::memory_order_relaxed);
+            void *const context = phase.context.load(std::memory_order_relaxed);
+            const int count = phase.count.load(std::memory_order_relaxed), first = int(now & 0xffffffff);
+            if (first >= count) return false;
+            const int end = first + (count - first + parts - 1) / parts;
+            if (!ticket.compare_exchange_weak(now, (now & ~0xffffffffull) | uint64_t(end), std::memory_order_acquire)) continue;
             for (int i = first; i < end; i++) task(context, i);
-            first = next.load(std::memory_order_relaxed);
+            done.fetch_add(end - first, std::memory_order_release);
+            return true;
         }
     }
 
     void serve() {
-        for (uint32_t seen = 0;; seen++) {
-            for (int spins = 0; spins < SPINS && epoch.load(std::memory_order_acquire) == seen; spins++) _mm_pause();
-            epoch.wait(seen, std::memory_order_acquire);
-            if (!task) return;
-            share();
-            busy.fetch_sub(1, std::memory_order_release);
+        for (int spins = 0; !stopping;) {
+            if (share()) {
+                spins = 0;
+            } else if (++spins < SPINS) {
+                _mm_pause();
+            } else {
+                const uint32_t heard = bell.load();
+                sleepers.fetch_add(1);
+                if (!stopping && !share()) bell.wait(heard);
+                sleepers.fetch_sub(1);
+                spins = 0;
+            }
         }
     }
 
+    void ring() {
+        bell.fetch_add(1);
+        bell.notify_all();
+    }
+
+    const int parts;
     std::vector<std::thread> workers;
-    void (*task)(void *, int) = nullptr;
-    void *context = nullptr;
-    int total = 0;
-    alignas(64) std::atomic<uint32_t> epoch{0};
-    alignas(64) std::atomic<int> next{0};
-    alignas(64) std::atomic<int> busy{0};
+    Phase phases[2];
+    std::atomic<bool> stopping{false};
+    alignas(64) std::atomic<uint64_t> ticket{0};  // number of the phase, and of its next task
+    alignas(64) std::atomic<int> done{0};
+    alignas(64) std::atomic<int> sleepers{0};
+    std::atomic<uint32_t> bell{0};
 };
 
 }  // namespace troth
