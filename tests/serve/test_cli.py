@@ -80,7 +80,7 @@ def test_mistakes_are_one_line_and_exit_code_2(folder: Path, tmp_path: Path, mon
     missing = str(tmp_path / "nowhere")
     for verb in ("serve", "chat"):
         assert fails([verb, missing], monkeypatch, capsys) == f"troth: {missing}: no such folder\n"
-    assert "tokenizer.json" in fails(["serve", str(tmp_path), "--port", "0"], monkeypatch, capsys)
+    assert "config.json" in fails(["serve", str(tmp_path), "--port", "0"], monkeypatch, capsys)
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = str(busy.getsockname()[1])
         error = fails(["serve", str(folder), "--port", port], monkeypatch, capsys)

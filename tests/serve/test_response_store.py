@@ -13,19 +13,29 @@ def answer(name: str, previous: str | None = None) -> dict:
 
 def put(store: ResponseStore, *chain: str) -> None:
     for name, previous in zip(chain, [None, *chain], strict=False):
-        store.put([{"asks": name}], answer(name, previous))
+        store.put("ada", [{"asks": name}], answer(name, previous))
 
 
 def test_a_chain_comes_oldest_first_and_breaks_where_a_part_is_gone():
     store = ResponseStore(None, most=10, days=1)
     put(store, "a", "b", "c")
-    assert [stored.items[0]["asks"] for stored in store.chain("c")] == ["a", "b", "c"]
-    assert store.get("b").response == answer("b", "a")
-    assert store.delete("a")
-    assert not store.delete("a")
-    assert store.get("a") is None
-    assert store.chain("c") == store.chain("nothing") == []
-    assert store.get("c") is not None
+    assert [stored.items[0]["asks"] for stored in store.chain("ada", "c")] == ["a", "b", "c"]
+    assert store.get("ada", "b").response == answer("b", "a")
+    assert store.delete("ada", "a")
+    assert not store.delete("ada", "a")
+    assert store.get("ada", "a") is None
+    assert store.chain("ada", "c") == store.chain("ada", "nothing") == []
+    assert store.get("ada", "c") is not None
+
+
+def test_nobody_finds_what_another_asked():
+    store = ResponseStore(None, most=10, days=1)
+    put(store, "a", "b")
+    assert store.get("bob", "b") is None
+    assert store.chain("bob", "b") == []
+    assert not store.delete("bob", "b")
+    assert store.get(None, "b") is None
+    assert store.get("ada", "b") is not None
 
 
 def test_the_newest_are_kept_and_none_too_long(monkeypatch: pytest.MonkeyPatch):
@@ -35,10 +45,10 @@ def test_the_newest_are_kept_and_none_too_long(monkeypatch: pytest.MonkeyPatch):
     for name in "abcd":
         now += 1
         put(store, name)
-    assert [name for name in "abcd" if store.get(name)] == ["b", "c", "d"]
+    assert [name for name in "abcd" if store.get("ada", name)] == ["b", "c", "d"]
     now += 86_400
     put(store, "e")
-    assert [name for name in "abcde" if store.get(name)] == ["d", "e"], "b and c are older than a day"
+    assert [name for name in "abcde" if store.get("ada", name)] == ["d", "e"], "b and c are older than a day"
 
 
 def test_a_file_outlives_the_server(tmp_path: Path):
@@ -47,7 +57,7 @@ def test_a_file_outlives_the_server(tmp_path: Path):
     put(store, "a", "b")
     store.close()
     again = ResponseStore(path, most=10, days=1)
-    assert len(again.chain("b")) == 2
+    assert len(again.chain("ada", "b")) == 2
     again.close()
     (tmp_path / "notes.txt").write_text("not a database, but long enough to be looked at " * 20)
     with pytest.raises(ValueError, match=r"notes.txt: cannot hold responses"):

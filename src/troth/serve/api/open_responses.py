@@ -8,6 +8,7 @@ from fastapi.responses import Response
 
 from troth.serve.api.answers import events, gather, submit, unless_gone
 from troth.serve.api.errors import ApiError
+from troth.serve.api.exchange import current_holder
 from troth.serve.api.open_responses_events import ResponseEvents
 from troth.serve.api.open_responses_schema import ResponseRequest
 from troth.serve.api.question import prompt
@@ -30,9 +31,11 @@ def response_router(served: Served, store: ResponseStore) -> APIRouter:
             for i, item in enumerate(body.items)
         ]
 
+        holder = current_holder()
+
         def keep(response: dict[str, Any]) -> None:
             if body.store is not False:
-                store.put(items, response)
+                store.put(holder, items, response)
 
         dialect = ResponseEvents(response_id, adapter or served.model_id, body, readings[0], served.token_texts, keep)
         stream = submit(served.engine, requests, "input")
@@ -47,7 +50,7 @@ def response_router(served: Served, store: ResponseStore) -> APIRouter:
 
     @router.delete("/{response_id}")
     async def delete(response_id: str) -> dict[str, Any]:
-        if not store.delete(response_id):
+        if not store.delete(current_holder(), response_id):
             raise _unknown(response_id, 404)
         return {"id": response_id, "object": "response", "deleted": True}
 
@@ -68,14 +71,14 @@ def _earlier(store: ResponseStore, body: ResponseRequest) -> list[dict[str, Any]
     """All items that a request goes on from."""
     if body.previous_response_id is None:
         return []
-    chain = store.chain(body.previous_response_id)
+    chain = store.chain(current_holder(), body.previous_response_id)
     if not chain:
         raise _unknown(body.previous_response_id, 400)
     return [item for stored in chain for item in (*stored.items, *stored.response["output"])]
 
 
 def _stored(store: ResponseStore, response_id: str) -> Stored:
-    stored = store.get(response_id)
+    stored = store.get(current_holder(), response_id)
     if stored is None:
         raise _unknown(response_id, 404)
     return stored

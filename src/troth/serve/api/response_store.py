@@ -11,7 +11,7 @@ from typing import Any
 _DAY = 86_400
 _CHAIN = """
 WITH RECURSIVE chain(id, previous, depth) AS (
-    SELECT id, previous, 0 FROM responses WHERE id = ?
+    SELECT id, previous, 0 FROM responses WHERE id = ? AND holder IS ?
     UNION ALL
     SELECT r.id, r.previous, depth + 1 FROM responses r JOIN chain ON r.id = chain.previous
 )
@@ -28,7 +28,8 @@ class Stored:
 
 
 class ResponseStore:
-    """Holds the newest `most` answers, none longer than `days`. Every method is quick, and safe from any thread."""
+    """Holds the newest `most` answers, none longer than `days`; each is there for the holder of the key that it was
+    asked with (None without keys) alone. Every method is quick, and safe from any thread."""
 
     def __init__(self, path: Path | None, most: int, days: float):
         """Raises ValueError where the file at `path` is not what it should be; without a path all is in memory."""
@@ -40,42 +41,45 @@ class ResponseStore:
             self._base.execute("PRAGMA synchronous = NORMAL")
             self._base.execute(
                 "CREATE TABLE IF NOT EXISTS responses "
-                "(id TEXT PRIMARY KEY, previous TEXT, created REAL, input TEXT, response TEXT) STRICT"
+                "(id TEXT PRIMARY KEY, holder TEXT, previous TEXT, created REAL, input TEXT, response TEXT) STRICT"
             )
             self._base.execute("CREATE INDEX IF NOT EXISTS by_age ON responses (created)")
         except sqlite3.Error as error:
             raise ValueError(f"{path}: cannot hold responses ({error})") from error
 
-    def put(self, items: list[dict[str, Any]], response: dict[str, Any]) -> None:
+    def put(self, holder: str | None, items: list[dict[str, Any]], response: dict[str, Any]) -> None:
         """Keep an answer under its id, and forget what is too old or too much."""
         now = time.time()
-        row = response["id"], response["previous_response_id"], now, json.dumps(items), json.dumps(response)
+        previous = response["previous_response_id"]
+        row = response["id"], holder, previous, now, json.dumps(items), json.dumps(response)
         with self._lock:
-            self._base.execute("INSERT OR REPLACE INTO responses VALUES (?, ?, ?, ?, ?)", row)
+            self._base.execute("INSERT OR REPLACE INTO responses VALUES (?, ?, ?, ?, ?, ?)", row)
             self._base.execute(
                 "DELETE FROM responses WHERE created < ? OR "
                 "id IN (SELECT id FROM responses ORDER BY created DESC LIMIT -1 OFFSET ?)",
                 (now - self._days * _DAY, self._most),
             )
 
-    def chain(self, response_id: str) -> list[Stored]:
+    def chain(self, holder: str | None, response_id: str) -> list[Stored]:
         """An answer and those that it goes on from, oldest first; empty where one of them is not there (any more)."""
         with self._lock:
-            rows = self._base.execute(_CHAIN, (response_id,)).fetchall()
+            rows = self._base.execute(_CHAIN, (response_id, holder)).fetchall()
         if not rows or rows[0][2] is not None:
             return []
         return [Stored(json.loads(items), json.loads(response)) for items, response, _ in rows]
 
-    def get(self, response_id: str) -> Stored | None:
+    def get(self, holder: str | None, response_id: str) -> Stored | None:
         """One answer; None where it is not there."""
+        select = "SELECT input, response FROM responses WHERE id = ? AND holder IS ?"
         with self._lock:
-            row = self._base.execute("SELECT input, response FROM responses WHERE id = ?", (response_id,)).fetchone()
+            row = self._base.execute(select, (response_id, holder)).fetchone()
         return None if row is None else Stored(*map(json.loads, row))
 
-    def delete(self, response_id: str) -> bool:
+    def delete(self, holder: str | None, response_id: str) -> bool:
         """Forget an answer; False where it is not there."""
+        delete = "DELETE FROM responses WHERE id = ? AND holder IS ?"
         with self._lock:
-            return self._base.execute("DELETE FROM responses WHERE id = ?", (response_id,)).rowcount > 0
+            return self._base.execute(delete, (response_id, holder)).rowcount > 0
 
     def close(self) -> None:
         """Nothing can be asked after this."""
