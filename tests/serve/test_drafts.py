@@ -61,6 +61,13 @@ def test_texts_are_those_without_drafts(with_mtp: Path, speculate: str, params: 
     assert 0 <= engine.stats.accepted <= engine.stats.drafted
 
 
+def test_drafts_and_the_deterministic_mode_go_together(with_mtp: Path):
+    plain, _ = serve(with_mtp, PARAMS["greedy"], deterministic=True)
+    drafted, engine = serve(with_mtp, PARAMS["greedy"], deterministic=True, speculate="mtp", max_step_tokens=30)
+    assert list(texts(drafted)) == list(texts(plain))
+    assert engine.stats.drafted > 0
+
+
 def test_what_was_written_before_is_guessed(folder: Path):
     params = SamplingParams(temperature=0, max_tokens=40, ignore_eos=True, frequency_penalty=-100.0)
     _, plain = serve(folder, params)
