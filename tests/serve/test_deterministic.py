@@ -76,7 +76,7 @@ def scores(
     engine = Engine(model, tokenizer, ServeTable(cache_tokens=4096, **changes))
     recording = Recording(engine.runner)
     engine.runner = recording
-    greedy = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True)
+    greedy = SamplingParams(temperature=0, max_tokens=6, ignore_eos=True)
     engine.generate(Request(prompt(length), greedy, id=str(length)) for length in lengths)
     return recording.scores
 
@@ -91,11 +91,11 @@ def differing(found: dict[tuple[str, int], torch.Tensor], other: dict[tuple[str,
 def test_scores_are_bit_equal_alone_in_a_batch_and_in_any_chunks(
     config: ModelConfig, tokenizer: Tokenizer, changes: dict[str, Any], dtype: torch.dtype
 ):
-    lengths = (1, 40, 16, 150)
+    lengths = (1, 40, 150)
     alone = {}
     for length in lengths:
         alone |= scores(network(config, changes, dtype), tokenizer, (length,), deterministic=True)
-    assert len(alone) == 12 * len(lengths)
+    assert len(alone) == 6 * len(lengths)
     for steps in (7, 512):
         together = scores(
             network(config, changes, dtype), tokenizer, lengths, deterministic=True, max_step_tokens=steps

@@ -51,16 +51,21 @@ def texts(outputs: list[list[Output]]) -> Iterator[tuple[list[int], str, str | N
         yield ids, "".join(output.text for output in found), found[-1].finish_reason
 
 
-@pytest.mark.parametrize("changes", [{}, {"cache_tokens": 208, "max_step_tokens": 9}], ids=["roomy", "full"])
 @pytest.mark.parametrize("params", PARAMS.values(), ids=PARAMS)
 @pytest.mark.parametrize("speculate", ["ngram", "mtp"])
-def test_texts_are_those_without_drafts(
-    with_mtp: Path, speculate: str, params: SamplingParams, changes: dict[str, int]
-):
-    plain, _ = serve(with_mtp, params, **changes)
-    drafted, engine = serve(with_mtp, params, speculate=speculate, **changes)
+def test_texts_are_those_without_drafts(with_mtp: Path, speculate: str, params: SamplingParams):
+    """In a cache so small that requests give way to each other, and with prompts in small chunks."""
+    plain, _ = serve(with_mtp, params)
+    drafted, engine = serve(with_mtp, params, speculate=speculate, cache_tokens=208, max_step_tokens=9)
     assert list(texts(drafted)) == list(texts(plain))
     assert 0 <= engine.stats.accepted <= engine.stats.drafted
+
+
+def test_drafts_and_the_deterministic_mode_go_together(with_mtp: Path):
+    plain, _ = serve(with_mtp, PARAMS["greedy"], deterministic=True)
+    drafted, engine = serve(with_mtp, PARAMS["greedy"], deterministic=True, speculate="mtp", max_step_tokens=30)
+    assert list(texts(drafted)) == list(texts(plain))
+    assert engine.stats.drafted > 0
 
 
 def test_what_was_written_before_is_guessed(folder: Path):
