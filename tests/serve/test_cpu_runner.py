@@ -10,6 +10,7 @@ import torch
 from troth.model.config import ModelConfig, Yarn
 from troth.model.decoder import Decoder
 from troth.model.initialise import initialise
+from troth.serve.engine.adapters import Adapters
 from troth.serve.engine.cpu.library import load
 from troth.serve.engine.cpu.quantise import dequantise, quantise, round_weights
 from troth.serve.engine.cpu.runner import CpuRunner, why_not
@@ -108,7 +109,7 @@ def scores(runner: Runner, steps: Iterator[list[Chunk]]) -> torch.Tensor:
 @pytest.mark.parametrize("changes", NETWORKS.values(), ids=NETWORKS)
 def test_scores_are_those_of_the_decoder(config, texts, changes):
     model = network(config, changes)
-    expected = scores(TorchRunner(model, cache(model)), together(texts))
+    expected = scores(TorchRunner(model, cache(model), Adapters(model, {})), together(texts))
     found = scores(CpuRunner(model, cache(model), "float32", 900, 2), together(texts))
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
@@ -137,7 +138,7 @@ def test_narrow_weights_give_nearly_the_scores_of_their_rounded_values(config, t
     found = scores(CpuRunner(model, cache(model, torch.bfloat16), kind, 900, 2), together(texts))
     if kind != "bfloat16":
         round_weights(model, 8 if kind == "int8" else 4)
-    expected = scores(TorchRunner(model, cache(model)), together(texts))
+    expected = scores(TorchRunner(model, cache(model), Adapters(model, {})), together(texts))
     assert (found - expected).norm() / expected.norm() < near
 
 
@@ -164,6 +165,22 @@ def test_an_engine_answers_the_same_in_8_bit_on_either_path(config, tokenizer, m
         assert isinstance(engine.runner, CpuRunner) is available
         texts.append([token.id for output in engine.generate([request])[0] for token in output.tokens])
     assert texts[0][:3] == texts[1][:3]
+
+
+def test_experts_and_embeddings_are_those_of_the_decoder(config, tokenizer, monkeypatch):
+    greedy = SamplingParams(temperature=0, max_tokens=6, ignore_eos=True, experts=True)
+    prompt = tuple(range(10, 60))
+    experts, embeddings = [], []
+    for available in (True, False):
+        if not available:
+            monkeypatch.setattr("troth.serve.engine.cpu.choose.why_not", lambda _: "switched off")
+        engine = Engine(network(config, {}), tokenizer, ServeTable(cache_tokens=512, max_step_tokens=24))
+        found, pooled = engine.generate([Request(prompt, greedy), Request(prompt, pooled=True)])
+        experts.append([token.experts for output in found for token in output.tokens])
+        embeddings.append(torch.tensor(pooled[-1].embedding))
+    assert experts[0] == experts[1]
+    assert len({choice for layers in experts[0] for choice in layers}) > 1
+    torch.testing.assert_close(*embeddings, atol=1e-4, rtol=1e-4)
 
 
 def test_what_the_library_cannot_run_is_left_to_torch(config):

@@ -113,7 +113,7 @@ def test_tokens_of_texts_and_conversations(server: str, tokenizer: Tokenizer):
 
 def test_a_deferred_answer_is_fetched_later(run_server: Callable[..., AbstractContextManager[str]]):
     with run_server(max_batch=1) as url:
-        body = {"model": "tiny", "messages": HELLO, "temperature": 0, "max_tokens": 60, "ignore_eos": True}
+        body = {"model": "tiny", "messages": HELLO, "temperature": 0, "max_tokens": 3000, "ignore_eos": True}
         asked = httpx.post(f"{url}/v1/chat/completions", json=body | {"deferred": True}).json()
         assert set(asked) == {"request_id"}
         address = f"{url}/v1/chat/deferred-completion/{asked['request_id']}"

@@ -90,7 +90,7 @@ def test_a_failing_engine_ends_streams_and_refuses_more(make_engine: Callable[..
         engine = make_engine()
         with EngineThread(engine, 4, 4) as thread, thread.submit([Request((1, 2, 3), ENDLESS)]) as stream:
             await anext(stream)
-            del engine.model.layers["1"].mlp.router
+            del engine.runner
             with pytest.raises(EngineStopped):
                 async for _ in stream:
                     pass
