@@ -10,10 +10,10 @@ import torch.distributed.checkpoint
 from safetensors.torch import load_file
 
 from troth.cli.main import main
+from troth.model.adapters import load_adapters
 from troth.model.chat_template import ChatTemplate
 from troth.model.families.weights import load_weights
 from troth.model.tokenizer import Tokenizer
-from troth.train.adapters import load_adapters
 
 CHATS = [("What is 2 + 2?", "It is 4."), ("Who sailed in 1492?", "Columbus did."), ("Is all gold?", "No.")]
 SHAPE = [

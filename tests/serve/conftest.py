@@ -2,12 +2,17 @@
 
 import contextlib
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -15,7 +20,7 @@ import pytest
 import torch
 import uvicorn
 
-from troth.model.chat_template import ChatTemplate
+from troth.model.chat_template import ChatTemplate, conversation_template
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
 from troth.model.families.configs import to_hf_config
@@ -78,25 +83,41 @@ def config() -> ModelConfig:
     )
 
 
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer, config: ModelConfig) -> Path:
-    path = tmp_path_factory.mktemp("models") / "tiny"
+def save_random_model(path: Path, config: ModelConfig, tokenizer: Tokenizer, **settings: str) -> Path:
     path.mkdir()
     model = initialise(Decoder(config), 5)
     # Routers that start at zero would send every token to the same experts.
     for moe in model.moe_layers():
         torch.nn.init.normal_(moe.router.gate.weight, std=0.2, generator=torch.Generator().manual_seed(6))
     save_weights(model, to_hf_config(config, "float32", tokenizer.end_of_text), path)
-    tokenizer.save(path)
+    tokenizer.save(path, **settings)
+    return path
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer, config: ModelConfig) -> Path:
+    return save_random_model(tmp_path_factory.mktemp("models") / "tiny", config, tokenizer)
+
+
+@pytest.fixture(scope="session")
+def talker(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer, config: ModelConfig) -> Path:
+    """A random model with the template of conversations, and so many end tokens that its answers are short."""
+    ends = [f"<|end_{i}|>" for i in range(16)]
+    speaks = Tokenizer(tokenizer.ranks, [*tokenizer.special, *ends])
+    wider = config.model_copy(update={"vocab_size": speaks.vocab_size})
+    path = tmp_path_factory.mktemp("models") / "talker"
+    save_random_model(path, wider, speaks, chat_template=conversation_template())
+    settings = {"eos_token_id": [speaks.special[text] for text in ends]}
+    (path / "generation_config.json").write_text(json.dumps(settings))
     return path
 
 
 @pytest.fixture(scope="session")
 def make_engine(folder: Path) -> Callable[..., Engine]:
-    """Engines over the folder; keywords change the [serve] table."""
+    """Engines over a folder; keywords change the [serve] table."""
 
-    def make(**changes: int) -> Engine:
-        return Engine.from_folder(folder, ServeTable(**({"cache_tokens": 8192} | changes)))
+    def make(model: Path = folder, adapters: dict[str, Path] | None = None, **changes: Any) -> Engine:
+        return Engine.from_folder(model, ServeTable(**({"cache_tokens": 8192} | changes)), adapters=adapters)
 
     return make
 
@@ -106,12 +127,15 @@ def run_server(make_engine: Callable[..., Engine], folder: Path) -> Callable[...
     """Real servers on free ports: `with run_server(max_batch=1) as url`."""
 
     @contextlib.contextmanager
-    def run(**changes: int) -> Iterator[str]:
-        engine = make_engine(**changes)
+    def run(model: Path = folder, adapters: dict[str, Path] | None = None, **changes: Any) -> Iterator[str]:
+        engine = make_engine(model, adapters, **changes)
         table = ServeTable(**changes)
-        thread = EngineThread(engine, table.max_batch, table.max_waiting, table.max_ttft)
-        template = ChatTemplate.from_folder(folder, engine.tokenizer)
-        app = create_app(Served(thread, engine.tokenizer, template, folder.name, engine.context), table)
+        thread = EngineThread(engine, table.max_batch, table.max_waiting, table.max_ttft, table.max_unread)
+        template = ChatTemplate.from_folder(model, engine.tokenizer)
+        served = Served(
+            thread, engine.tokenizer, template, model.name, engine.context, adapters=engine.adapters.names
+        )
+        app = create_app(served, table)
         listener = socket.create_server(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
         running = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
@@ -126,9 +150,81 @@ def run_server(make_engine: Callable[..., Engine], folder: Path) -> Callable[...
     return run
 
 
+@dataclass(frozen=True)
+class ServeProcess:
+    """`troth serve` as a process of its own: its address without /v1, and where its log goes."""
+
+    url: str
+    process: subprocess.Popen[str]
+    log: Path
+
+    def health(self) -> dict[str, Any]:
+        return httpx.get(f"{self.url}/health").json()
+
+    def free(self) -> bool:
+        """Whether nothing runs and no block is held."""
+        health = self.health()
+        return health["running"] == 0 and health["free_cache_blocks"] == health["cache_blocks"]
+
+    def memory(self) -> int:
+        """Resident bytes."""
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.fixture(scope="session")
+def serve_process(folder: Path, tmp_path_factory: pytest.TempPathFactory):
+    """Server processes on free ports: `with serve_process("--set", "serve.max_batch=1") as process`."""
+
+    @contextlib.contextmanager
+    def run(*arguments: str, **environment: str) -> Iterator[ServeProcess]:
+        log = tmp_path_factory.mktemp("serve") / "log"
+        start = [sys.executable, "-c", "from troth.cli.main import main; main()", "serve", str(folder), "--port", "0"]
+        command = [*start, "--json", "--set", "serve.cache_tokens=8192", *arguments]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+        with (
+            log.open("w") as errors,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process,
+        ):
+            try:
+                printed = ""
+                while not printed.endswith("}\n"):
+                    line = process.stdout.readline()
+                    assert line, log.read_text()
+                    printed += line
+                url = json.loads(printed)["url"].removesuffix("/v1")
+                wait_until(lambda: _answers(f"{url}/health"), 30)
+                yield ServeProcess(url, process, log)
+            finally:
+                process.kill()
+
+    return run
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Poll until a condition holds; fails where it does not in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "not in time"
+        time.sleep(0.02)
+
+
 @pytest.fixture(scope="session")
 def server(run_server: Callable[..., AbstractContextManager[str]]) -> Iterator[str]:
     with run_server(max_batch=16, max_step_tokens=64) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def talking(run_server: Callable[..., AbstractContextManager[str]], talker: Path) -> Iterator[str]:
+    """The address of a server with the talker."""
+    with run_server(talker, max_batch=16, max_step_tokens=256) as url:
         yield url
 
 

@@ -28,7 +28,9 @@ def test_serve_says_where_answers_and_stops_when_asked(folder: Path):
             facts = json.loads(printed)
             assert facts["model"] == "tiny"
             assert facts["context_tokens"] == facts["cache_tokens"] == 4096
-            assert facts["cache_bytes"] == 4096 * 2 * 4 * 2 * 16 * 4
+            # One layer keeps all tokens, three keep windows: 16 sequences' of 3 blocks, a step's 512 tokens, a quarter.
+            windows = 16 * (16 * 3 + 32 + 64)
+            assert facts["cache_bytes"] == (4096 + 3 * windows) * 2 * 2 * 16 * 4
             body = {"prompt": "A bird", "max_tokens": 3, "ignore_eos": True}
             answer = httpx.post(f"{facts['url']}/completions", json=body)
             assert answer.json()["usage"]["completion_tokens"] == 3

@@ -9,10 +9,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from troth.model.config import ModelConfig
+from troth.model.counts import kv_cache_bytes
 from troth.model.decoder import Decoder
 from troth.model.initialise import initialise
 from troth.model.norm import RMSNorm
+from troth.serve.engine.block_tables import sliding_blocks
 from troth.serve.engine.kv_cache import KVCache
+from troth.system import load_system
 
 BLOCK_SIZE = 16  # beside a window of 20 tokens (see conftest.py)
 
@@ -50,6 +53,7 @@ class Piece:
     start: int
     count: int
     blocks: list[int]
+    sliding_blocks: list[int]
 
 
 @torch.no_grad()
@@ -78,16 +82,18 @@ def in_chunks(model: Decoder, prompts: list[torch.Tensor], cuts: list[list[int]]
     sizes = [-(-len(tokens_T) // BLOCK_SIZE) for tokens_T in prompts]
     order = torch.randperm(sum(sizes), generator=torch.Generator().manual_seed(sum(sizes)))
     tables = [table.tolist() for table in order.split(sizes)]
-    cache = KVCache(model.config, len(order), BLOCK_SIZE, weight.dtype, weight.device)
+    cache = KVCache(model.config, len(order), len(order), BLOCK_SIZE, weight.dtype, weight.device)
     # What an earlier sequence left in the blocks must not matter.
-    cache.keys.fill_(5)
-    cache.values.fill_(5)
+    for tensor in (*cache.keys, *cache.values):
+        tensor.fill_(5)
     bounds = [[0, *cut, len(tokens_T)] for tokens_T, cut in zip(prompts, cuts, strict=True)]
     found: list[list[torch.Tensor]] = [[] for _ in prompts]
     for step in range(max(len(bound) for bound in bounds) - 1):
         places = [place for place, bound in enumerate(bounds) if step + 1 < len(bound)]
         pieces = [
-            Piece(bounds[place][step], bounds[place][step + 1] - bounds[place][step], tables[place]) for place in places
+            Piece(start, end - start, tables[place], tables[place][::-1])
+            for place in places
+            for start, end in [bounds[place][step : step + 2]]
         ]
         ranges = [slice(piece.start, piece.start + piece.count) for piece in pieces]
         tokens_T = torch.cat([prompts[place][part] for place, part in zip(places, ranges, strict=True)])
@@ -132,3 +138,15 @@ def test_in_float32_logits_stay_within_one_in_ten_thousand(config: ModelConfig, 
     [h_TD] = in_chunks(model, [tokens_T], [cuts])
     with torch.inference_mode():
         torch.testing.assert_close(model.logits(h_TD), model.logits(model(tokens_T[None])[0]), atol=1e-4, rtol=0)
+
+
+def test_windows_take_little_of_the_memory_for_a_long_text():
+    """133,120 tokens on nano's network, whose first layer has a window; nothing is allocated on the meta device."""
+    config = load_system("nano", ["model.max_position_embeddings=133120"]).model
+    blocks = 133_120 // BLOCK_SIZE
+    sliding = sliding_blocks(blocks, BLOCK_SIZE, config.window, max_batch=16, max_step_tokens=512)
+    cache = KVCache(config, blocks, sliding, BLOCK_SIZE, torch.bfloat16, torch.device("meta"))
+    of_block = 2 * BLOCK_SIZE * config.num_key_value_heads * config.head_dim * 2
+    assert cache.bytes == of_block * (blocks + sliding)
+    assert sliding < 0.3 * blocks
+    assert cache.bytes > kv_cache_bytes(config, 133_120, 2), "what one such text keeps fits"

@@ -1,17 +1,20 @@
-"""Blocks are never leaked nor given to two, over any order of adding, cancelling and stepping."""
+"""Blocks are never leaked nor given to two, and nobody waits for ever, whatever is added, cancelled and stepped."""
 
 from collections import Counter
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import given, settings
 
 from troth.serve.engine.block_pool import BlockPool
+from troth.serve.engine.block_tables import BlockTables, sliding_blocks
+from troth.serve.engine.pace import Pace
 from troth.serve.engine.request import Request, SampledToken
 from troth.serve.engine.sampling_params import SamplingParams
-from troth.serve.engine.scheduler import Scheduler
+from troth.serve.engine.scheduler import Chunk, Scheduler
 from troth.serve.engine.sequence import Sequence
 
-SIZE, BLOCKS = 4, 12
+SIZE, BLOCKS, WINDOW, BATCH, BUDGET = 4, 12, 6, 4, 9
 OPERATIONS = st.lists(
     st.one_of(
         st.tuples(st.just("add"), st.integers(1, SIZE * BLOCKS - 8), st.integers(0, 2)),
@@ -22,78 +25,199 @@ OPERATIONS = st.lists(
 )
 
 
+def scheduler_over(blocks: int, sliding: int, batch: int = BATCH, budget: int = BUDGET) -> Scheduler:
+    tables = BlockTables(BlockPool(blocks), BlockPool(sliding) if sliding else None, SIZE, WINDOW)
+    return Scheduler(tables, batch, budget, Pace(0.03))
+
+
+def add(scheduler: Scheduler, prompt: tuple[int, ...], priority: int = 0, most: int = 8) -> Sequence:
+    sequence = Sequence(Request(prompt, SamplingParams(max_tokens=most), priority=priority), len(prompt) + most)
+    scheduler.add(sequence)
+    return sequence
+
+
 def check(scheduler: Scheduler) -> None:
-    pool = scheduler.pool
-    held = Counter(block for sequence in scheduler.running for block in sequence.blocks)
-    assert all(pool.references[block] == held[block] for block in range(BLOCKS))
-    assert pool.free == BLOCKS - len(held)
-    assert all(not sequence.blocks and sequence.computed == 0 for sequence in scheduler.waiting)
+    """Each pool counts exactly those that hold a block."""
+    tables = scheduler.tables
+    held = [(tables.full, [sequence.blocks for sequence in scheduler.running])]
+    if tables.sliding is not None:
+        held.append((tables.sliding, [s.sliding_blocks[s.first_sliding :] for s in scheduler.running]))
+    for pool, lists in held:
+        counts = Counter(block for blocks in lists for block in blocks)
+        assert all(pool.references[block] == counts[block] for block in range(pool.blocks))
+        assert pool.free == pool.blocks - len(counts)
+        assert all(len(set(blocks)) == len(blocks) for blocks in lists)
+    assert all(not s.blocks and not s.sliding_blocks and s.computed == 0 for s in scheduler.waiting)
+    assert all(s.computed <= len(s.blocks) * SIZE for s in scheduler.running)
+    orders = [s.order for s in scheduler.running], [s.order for s in scheduler.waiting]
+    assert all(order == sorted(order) for order in orders)
+
+
+class Memory:
+    """A cache that remembers which tokens were written into each place, in place of their keys."""
+
+    def __init__(self) -> None:
+        self.full: dict[int, tuple[int, ...]] = {}
+        self.sliding: dict[int, tuple[int, ...]] = {}
+
+    def compute(self, chunk: Chunk, slides: bool) -> None:
+        text = (*chunk.sequence.tokens[: chunk.start], *chunk.tokens)
+        kinds = [(self.full, chunk.blocks, len(text))]
+        if slides:
+            kinds.append((self.sliding, chunk.sliding_blocks, WINDOW))
+        for memory, blocks, window in kinds:
+            for position in range(chunk.start, len(text)):
+                memory[blocks[position // SIZE] * SIZE + position % SIZE] = text[: position + 1]
+            for position in range(max(0, chunk.start - window + 1), len(text)):
+                seen = memory[blocks[position // SIZE] * SIZE + position % SIZE]
+                assert seen == text[: position + 1], "another's keys"
+
+
+def step(scheduler: Scheduler, memory: Memory, drafts: int = 0) -> list[Chunk]:
+    """What the engine does; of each sequence's drafts, sevens, the first is right."""
     for sequence in scheduler.running:
-        assert len(set(sequence.blocks)) == len(sequence.blocks)
-        assert sequence.computed <= len(sequence.blocks) * SIZE
-
-
-def step(scheduler: Scheduler, seen: dict[int, tuple[int, ...]]) -> None:
-    """What the engine does, where the "cache" remembers which tokens were written into each place."""
+        if sequence.pending == 1:
+            sequence.drafts = [7] * min(drafts, sequence.most_tokens - len(sequence.tokens) - 1)
+    decoding = sum(sequence.pending == 1 for sequence in scheduler.running)
     chunks = scheduler.schedule()
     check(scheduler)
-    prompt_tokens = sum(chunk.count for chunk in chunks if chunk.count > 1)
-    assert prompt_tokens <= scheduler.max_step_tokens
+    assert sum(chunk.count for chunk in chunks) <= max(scheduler.max_step_tokens, decoding + 1)
     assert len(chunks) <= scheduler.max_batch
     assert chunks or not (scheduler.running or scheduler.waiting), "work must go on"
+    for sequence in scheduler.running:
+        if sequence.pending == 1:
+            assert any(chunk.sequence is sequence for chunk in chunks) or decoding == 0, "who decodes is in every step"
     for chunk in chunks:
-        for position in range(chunk.start, chunk.start + chunk.count):
-            slot = chunk.blocks[position // SIZE] * SIZE + position % SIZE
-            seen[slot] = tuple(chunk.sequence.tokens[: position + 1])
+        memory.compute(chunk, scheduler.tables.sliding is not None)
     for chunk in chunks:
-        for position in range(chunk.start + chunk.count):
-            slot = chunk.blocks[position // SIZE] * SIZE + position % SIZE
-            assert seen[slot] == tuple(chunk.sequence.tokens[: position + 1]), "another's keys"
-        scheduler.computed(chunk)
-    for chunk in chunks:
-        if chunk.samples and chunk.sequence.append(SampledToken(7), b"x", ends=False).finish_reason:
+        new = min(chunk.samples, 2)
+        finished = [chunk.sequence.append(SampledToken(7), b"x", ends=False).finish_reason for _ in range(new)]
+        scheduler.computed(chunk, chunk.count - max(0, chunk.samples - 2))
+        chunk.sequence.drafts = []
+        if any(finished):
             scheduler.remove(chunk.sequence)
+    check(scheduler)
+    return chunks
 
 
-@settings(max_examples=150, deadline=None)
-@given(OPERATIONS)
-def test_blocks_are_held_by_who_uses_them(operations: list[tuple[str, int, int]]):
-    scheduler = Scheduler(BlockPool(BLOCKS), SIZE, max_batch=4, max_step_tokens=9)
-    seen: dict[int, tuple[int, ...]] = {}
+@pytest.mark.parametrize("sliding", [0, 8, BLOCKS], ids=["no windows", "few window blocks", "as many"])
+@settings(max_examples=100, deadline=None)
+@given(operations=OPERATIONS, drafts=st.integers(0, 3))
+def test_blocks_are_held_by_who_uses_them_and_everything_ends(
+    sliding: int, operations: list[tuple[str, int, int]], drafts: int
+):
+    scheduler = scheduler_over(BLOCKS, sliding)
+    memory = Memory()
     for name, number, kind in operations:
         if name == "add":
-            request = Request((kind,) * number, SamplingParams(max_tokens=8))
-            scheduler.waiting.append(Sequence(request, number + 8))
+            add(scheduler, (kind,) * number, priority=kind)
         elif name == "cancel":
             alive = [*scheduler.running, *scheduler.waiting]
             if alive:
                 scheduler.remove(alive[number % len(alive)])
         else:
             for _ in range(number):
-                step(scheduler, seen)
+                step(scheduler, memory, drafts)
         check(scheduler)
     for _ in range(10_000):
         if not (scheduler.running or scheduler.waiting):
             break
-        step(scheduler, seen)
-    assert scheduler.pool.free == BLOCKS, "everything must end, and give back what it held"
+        step(scheduler, memory, drafts)
+    pools = scheduler.tables.full, scheduler.tables.sliding
+    assert all(pool is None or pool.free == pool.blocks for pool in pools), "everything gives back what it held"
+
+
+@settings(max_examples=50, deadline=None)
+@given(long=st.integers(30, 200), shorts=st.lists(st.integers(1, 12), max_size=40), every=st.integers(1, 3))
+def test_a_long_prompt_neither_stops_short_ones_nor_starves(long: int, shorts: list[int], every: int):
+    scheduler, memory = scheduler_over(200, 40, batch=8, budget=16), Memory()
+    first = add(scheduler, (1,) * long)
+    waited: dict[int, int] = {}
+    left = list(enumerate(shorts))
+    steps, added = 0, {}
+    while left or scheduler.running or scheduler.waiting:
+        if left and steps % every == 0 and len(scheduler.running) < 7:
+            place, length = left.pop(0)
+            added[id(add(scheduler, (2 + place,) * length, most=2))] = steps
+        before = first.computed
+        for chunk in step(scheduler, memory):
+            if chunk.samples and id(chunk.sequence) in added:
+                waited.setdefault(id(chunk.sequence), steps - added[id(chunk.sequence)])
+        steps += 1
+        # What does not go to texts being written is shared with the long prompt.
+        assert len(first.tokens) > long or first.computed >= min(long, before + 4)
+    assert all(steps <= 12 for steps in waited.values())
+
+
+def test_lower_priority_numbers_go_first_and_take_the_place_of_others():
+    scheduler, memory = scheduler_over(BLOCKS, 0, batch=2), Memory()
+    slow = [add(scheduler, (kind,) * 5, priority=5) for kind in (1, 2, 3)]
+    step(scheduler, memory)
+    assert scheduler.running == slow[:2]
+    urgent = add(scheduler, (4,) * 5, priority=0)
+    step(scheduler, memory)
+    assert scheduler.running == [urgent, slow[0]]
+    assert scheduler.waiting == slow[1:]
+    assert scheduler.preemptions == 1
+    add(scheduler, (5,) * 5, priority=5)
+    step(scheduler, memory)
+    assert scheduler.running == [urgent, slow[0]], "equals do not displace each other"
+
+
+def test_an_urgent_prompt_waits_for_no_other_to_compute_its_beginning():
+    scheduler, memory = scheduler_over(40, 0), Memory()
+    add(scheduler, (1,) * 60, priority=3)
+    step(scheduler, memory)
+    equal, urgent = add(scheduler, (1,) * 61, priority=3), add(scheduler, (1,) * 62, priority=0)
+    step(scheduler, memory)
+    assert urgent in scheduler.running
+    assert equal in scheduler.waiting
 
 
 def test_the_youngest_gives_way_and_comes_back_first():
-    scheduler = Scheduler(BlockPool(4), SIZE, max_batch=4, max_step_tokens=100)
-    old, young, late = (Sequence(Request((kind,) * 7), 100) for kind in (1, 2, 3))
-    scheduler.waiting.extend([old, young, late])
-    seen: dict[int, tuple[int, ...]] = {}
-    for chunk in scheduler.schedule():
-        scheduler.computed(chunk)
-    assert scheduler.running == [old]
-    scheduler.running.append(scheduler.waiting.popleft())
-    young.blocks = scheduler.pool.allocate(2)
-    for sequence in (old, young):
-        sequence.computed = 7
-        for _ in range(2):
-            sequence.append(SampledToken(0), b"", ends=False)
-    scheduler.schedule()
-    assert scheduler.running == [old]
-    assert list(scheduler.waiting) == [young, late]
-    assert (scheduler.preemptions, young.blocks, len(old.blocks), seen) == (1, [], 3, {})
+    scheduler, memory = scheduler_over(5, 0), Memory()
+    old, young = add(scheduler, (1,) * 7, most=12), add(scheduler, (2,) * 3, most=12)
+    while not scheduler.preemptions:
+        step(scheduler, memory)
+    late = add(scheduler, (3,) * 3)
+    assert (scheduler.running, scheduler.waiting) == ([old], [young, late])
+    assert (young.blocks, young.computed) == ([], 0)
+    while old in scheduler.running:
+        step(scheduler, memory)
+    step(scheduler, memory)
+    assert scheduler.running == [young, late]
+
+
+def test_a_prefix_whose_window_is_gone_is_computed_anew():
+    scheduler, memory = scheduler_over(20, 4, batch=1, budget=8), Memory()
+
+    def serve(kind: int) -> Sequence:
+        sequence = add(scheduler, (kind,) * 17, most=1)
+        while scheduler.running or scheduler.waiting:
+            step(scheduler, memory)
+        return sequence
+
+    serve(1)
+    assert serve(1).cached_tokens == 16, "its last window is still there"
+    serve(2)
+    last = serve(1)
+    assert last.cached_tokens == 0, "the other prompt took the window blocks"
+    assert len(scheduler.tables.full.known(last.keys(4, SIZE))) == 4, "though all others are there"
+
+
+def test_window_layers_take_what_their_windows_need():
+    assert sliding_blocks(8_320, 16, 128, max_batch=16, max_step_tokens=512) == 16 * 9 + 32 + 2_080
+    assert sliding_blocks(10, 16, 4096, max_batch=16, max_step_tokens=512) == 10
+
+
+def test_prompts_beside_decoding_get_the_tokens_that_fit_into_the_time():
+    pace = Pace(0.030)
+    for _ in range(60):
+        pace.observe(prompt_tokens=0, decoding=8, seconds=0.010)
+    assert pace.prompt_tokens == 64, "nothing is known of prompts"
+    for _ in range(60):
+        pace.observe(prompt_tokens=100, decoding=8, seconds=0.010 + 100 * 0.0002)
+    assert pace.prompt_tokens == pytest.approx(100, abs=2)
+    for _ in range(60):
+        pace.observe(prompt_tokens=100, decoding=8, seconds=1.0)
+    assert pace.prompt_tokens == 16, "prompts always go on"

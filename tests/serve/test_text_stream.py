@@ -9,7 +9,7 @@ from troth.serve.engine.text_stream import TextStream
 def stream(pieces: list[bytes], stop: tuple[str, ...] = ()) -> tuple[list[str], bool]:
     texts = TextStream(stop)
     shown = [texts.push(piece) for piece in pieces]
-    return [*shown, texts.close()], texts.stopped
+    return [*shown, texts.close()], texts.stopped is not None
 
 
 def cut(data: bytes, sizes: list[int]) -> list[bytes]:

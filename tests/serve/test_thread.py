@@ -8,7 +8,7 @@ import pytest
 from troth.serve.engine.engine import Engine
 from troth.serve.engine.request import Request
 from troth.serve.engine.sampling_params import SamplingParams
-from troth.serve.engine.thread import EngineStopped, EngineThread, Overloaded
+from troth.serve.engine.thread import EngineStopped, EngineThread, Overloaded, Unread
 
 ENDLESS = SamplingParams(ignore_eos=True)
 
@@ -48,6 +48,39 @@ def test_too_many_are_refused_all_or_none(make_engine: Callable[..., Engine]):
                 assert await anext(stream)
             with pytest.raises(ValueError, match="empty"):
                 thread.submit([Request(())])
+
+    asyncio.run(scenario())
+
+
+def test_prompts_that_would_wait_too_long_are_refused(make_engine: Callable[..., Engine]):
+    async def scenario() -> None:
+        engine = make_engine(max_step_tokens=8)
+        with EngineThread(engine, 4, 4, max_ttft=0.01) as thread:
+            assert thread.expected_wait == 0
+            long = Request((7,) * 4000, SamplingParams(max_tokens=1))
+            with thread.submit([long]):
+                await until(lambda: thread.stats.prefilled_tokens > 0)
+                assert thread.expected_wait > 0.01
+                with pytest.raises(Overloaded, match=r"first token would come after about .* 0.01 s") as refused:
+                    thread.submit([Request((1,))])
+                assert refused.value.retry_after > 0
+            await until(lambda: thread.stats.pending_tokens == 0)
+            with thread.submit([Request((1,), SamplingParams(max_tokens=1))]) as stream:
+                assert (await anext(stream)).output_tokens == 1
+
+    asyncio.run(scenario())
+
+
+def test_what_nobody_reads_is_dropped(make_engine: Callable[..., Engine]):
+    async def scenario() -> None:
+        thread = EngineThread(make_engine(), 4, 4, max_unread=5)
+        with thread, thread.submit([Request((1,), ENDLESS)]) as stream:
+            assert (await anext(stream)).output_tokens == 1
+            await until(lambda: thread.stats.running == 0)
+            with pytest.raises(Unread, match="more than 5 tokens"):
+                await anext(stream)
+            with pytest.raises(StopAsyncIteration):
+                await anext(stream)
 
     asyncio.run(scenario())
 

@@ -10,12 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from troth.model.adapters import load_adapters, save_adapters
 from troth.model.config import Latent
 from troth.model.decoder import Decoder
 from troth.model.families.configs import to_hf_config
 from troth.model.families.weights import load_weights, save_weights
-from troth.train.adapters import load_adapters, save_adapters
-from troth.train.lora import adapt, adapters, fill_adapters, lora_names, merged
+from troth.model.lora import adapt
+from troth.train.lora import adapters, fill_adapters, lora_names, merged
 from troth.train.loss import next_token_loss
 from troth.train.precision import training_call
 
@@ -273,7 +274,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.fsdp import fully_shard
 from troth.model.families.weights import load_weights
-from troth.train.adapters import load_adapters
+from troth.model.adapters import load_adapters
 from troth.train.lora import adapters
 
 torch.set_num_threads(1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import socket
 import sys
@@ -39,6 +41,10 @@ def command(
         int | None, typer.Option(help="Port to listen on, in place of serve.port; 0 takes a free one.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model for clients; the folder's by default.")] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FOLDER", help="A LoRA adapter to serve too, under a name of its own."),
+    ] = None,
     api_key: Annotated[
         list[str] | None,
         typer.Option(
@@ -58,6 +64,10 @@ def command(
     table = read_system(system, changes).serve
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
+    adapters = _folders(adapter or [])
+    if os.environ.get("RANK", "0") != "0":
+        _follow(folder, table, adapters)
+        return
     model_id = name or folder.resolve().name
     address = table.host if host is None else host, table.port if port is None else port
     if by is By.VLLM:
@@ -71,30 +81,70 @@ def command(
         keys = Keys(api_key or (), table.api_keys) if api_key or table.api_keys else None
         set_up_logging(log_format)
         if replicas is not None:
-            _serve_replicas(folder, table, listener, model_id, keys, replicas, as_json)
+            _serve_replicas(folder, table, listener, model_id, adapters, keys, replicas, as_json)
         else:
-            _serve(folder, table, listener, model_id, keys, as_json)
+            _serve(folder, table, listener, model_id, adapters, keys, as_json)
+
+
+def _follow(folder: Path, table: ServeTable, adapters: dict[str, Path]) -> None:
+    """The part of a rank of torchrun other than the first."""
+    from troth.serve.engine.engine import Engine
+    from troth.serve.engine.ranks import follow, torchrun_ranks
+
+    # The first rank is told to end and finishes what it streams; then it ends the others.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    with torchrun_ranks() as ranks:
+        follow(Engine.from_folder(folder, table, adapters=adapters, ranks=ranks).runner)
+
+
+def _folders(adapters: list[str]) -> dict[str, Path]:
+    """Adapters by name. Raises ValueError naming one that is not NAME=FOLDER, or twice there."""
+    found: dict[str, Path] = {}
+    for adapter in adapters:
+        name, _, folder = adapter.partition("=")
+        if not name or not folder or name in found:
+            raise ValueError(f"--adapter {adapter}: expected NAME=FOLDER, each name once")
+        found[name] = Path(folder)
+    return found
 
 
 def _serve(
-    folder: Path, table: ServeTable, listener: socket.socket, model_id: str, keys: Keys | None, as_json: bool
+    folder: Path, table: ServeTable, listener: socket.socket, model_id: str, adapters: dict[str, Path],
+    keys: Keys | None, as_json: bool,
 ) -> None:
     import uvicorn
 
     from troth.serve.api.drain import Drain, DrainingServer
     from troth.serve.build import build_app
+    from troth.serve.engine.ranks import torchrun_ranks
 
     drain = Drain()
-    app, engine, thread = build_app(folder, table, model_id, keys, drain)
-    _show(_facts(engine, table, listener, model_id), as_json)
-    # The time for the last events of streams that are cut off; those that end in time have ended before.
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2)
-    DrainingServer(config, drain, table.drain_seconds, thread.stop).run(sockets=[listener])
+    # Proxies keep connections for about a minute; the one who closes first should not be the server. The time at the
+    # end is for the last events of streams that are cut off; those that end in time have ended before.
+    with torchrun_ranks() as ranks:
+        app, engine, thread = build_app(folder, table, model_id, adapters, keys, drain, ranks)
+        _show(_facts(engine, table, listener, model_id) | {"needs_key": keys is not None}, as_json)
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=2
+        )
+        _allow_many_connections()
+        DrainingServer(config, drain, table.drain_seconds, thread.stop).run(sockets=[listener])
+
+
+def _allow_many_connections() -> None:
+    """Each is an open file; shells allow few by default, and let a process ask for more."""
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # macOS names no limit, but refuses to be asked for that.
+    with contextlib.suppress(ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _serve_replicas(
-    folder: Path, table: ServeTable, listener: socket.socket, model_id: str, keys: Keys | None, replicas: str,
-    as_json: bool,
+    folder: Path, table: ServeTable, listener: socket.socket, model_id: str, adapters: dict[str, Path],
+    keys: Keys | None, replicas: str, as_json: bool,
 ) -> None:
     from rich.console import Console
 
@@ -108,7 +158,7 @@ def _serve_replicas(
     # Blocked before any thread begins, so that no thread but this one takes them.
     ends = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
-    with running(folder, table, model_id, keys, span, (host, port)):
+    with running(folder, table, model_id, adapters, keys, span, (host, port)):
         if as_json:
             print_json(facts)
             sys.stdout.flush()
@@ -127,6 +177,8 @@ def _listen(host: str, port: int) -> socket.socket:
         raise OSError(f"cannot listen on {host} port {port}: {error}") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit it. The system would keep megabytes for a client that does not read; streams need little.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**18)
         listener.bind(address)
         # Listening finds out about a port that another process listens on.
         listener.listen(2048)
@@ -146,12 +198,13 @@ def _facts(engine: Engine, table: ServeTable, listener: socket.socket, model_id:
         "url": _url(*listener.getsockname()[:2]),
         "model": model_id,
         "device": str(engine.cache.device),
-        "dtype": str(engine.cache.keys.dtype).removeprefix("torch."),
+        "dtype": str(engine.cache.dtype).removeprefix("torch."),
+        "adapters": list(engine.adapters.names),
         "context_tokens": engine.context,
         "max_batch": table.max_batch,
         "max_step_tokens": table.max_step_tokens,
         "max_waiting": table.max_waiting,
-        "cache_tokens": engine.scheduler.pool.blocks * engine.scheduler.block_size,
+        "cache_tokens": engine.cache_tokens,
         "weight_bytes": weights,
         "cache_bytes": engine.cache.bytes,
     }
@@ -168,6 +221,8 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("address", facts["url"])
     table.add_row("model", f"{facts['model']} on {facts['device']}, {facts['dtype']}")
+    if facts["adapters"]:
+        table.add_row("adapters", ", ".join(facts["adapters"]))
     table.add_row("context", f"{facts['context_tokens']:,} tokens, prompt and answer together")
     table.add_row(
         "batch", f"{facts['max_batch']} sequences, {facts['max_step_tokens']:,} prompt tokens a step; "
@@ -180,17 +235,19 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print("\nTry it from another terminal:")
-    for line in _examples(facts["url"], facts["model"]):
+    for line in _examples(facts["url"], facts["model"], facts["needs_key"]):
         console.print(line, soft_wrap=True, markup=False)
 
 
-def _examples(url: str, model_id: str) -> tuple[str, str]:
-    """A curl line and a Python line (standard library only) that ask the model something."""
+def _examples(url: str, model_id: str, needs_key: bool) -> tuple[str, str]:
+    """A curl line and a Python line (standard library only) that ask the model something, with $TROTH_API_KEY."""
     body = json.dumps({"model": model_id, "temperature": 0, "messages": [{"role": "user", "content": QUESTION}]})
     address = f"{url}/chat/completions"
-    request = f'u.Request("{address}", b"""{body}""", {{"Content-Type": "application/json"}})'
+    key = ', "Authorization": "Bearer " + os.environ["TROTH_API_KEY"]' if needs_key else ""
+    request = f'u.Request("{address}", b"""{body}""", {{"Content-Type": "application/json"{key}}})'
     code = f'print(json.load(u.urlopen({request}))["choices"][0]["message"]["content"])'
+    shown = ' -H "Authorization: Bearer $TROTH_API_KEY"' if needs_key else ""
     return (
-        f"curl {address} -H 'Content-Type: application/json' -d '{body}'",
-        f"python3 -c 'import json, urllib.request as u; {code}'",
+        f"curl {address} -H 'Content-Type: application/json'{shown} -d '{body}'",
+        f"python3 -c 'import json, os, urllib.request as u; {code}'",
     )

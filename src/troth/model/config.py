@@ -166,6 +166,11 @@ class ModelConfig(BaseModel):
         sliding = self.sliding_window is not None and (layer + 1) % self.global_attn_every_n_layers
         return "sliding_attention" if sliding else "full_attention"
 
+    @property
+    def slides(self) -> bool:
+        """Whether any layer has a window."""
+        return any(self.layer_type(layer) == "sliding_attention" for layer in range(self.num_hidden_layers))
+
     def attention_span(self, layer: int) -> int:
         """How many tokens a token of this layer may see, itself included."""
         return self.window if self.layer_type(layer) == "sliding_attention" else self.max_position_embeddings

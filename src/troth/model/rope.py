@@ -26,17 +26,20 @@ class Positions:
 
 def rotary_angles(positions_BT: torch.Tensor, config: ModelConfig) -> tuple[torch.Tensor, torch.Tensor]:
     """cos and sin, [batch, 1, time, rotary_dim] in float32, for integer positions [batch, time]."""
-    size = config.rotary_dim
-    exponent = torch.arange(0, size, 2, device=positions_BT.device, dtype=torch.float32) / size
-    period = config.rope_theta**exponent
-    if config.yarn is not None:
-        period = _stretched(period, config.yarn, config.rope_theta)
-    angles = positions_BT[:, None, :, None].float() / period
+    angles = positions_BT[:, None, :, None].float() / rotary_periods(config, positions_BT.device)
     angles = torch.cat((angles, angles), dim=-1)
     if config.yarn is None:
         return angles.cos(), angles.sin()
     scale = config.yarn.scale
     return angles.cos() * scale, angles.sin() * scale
+
+
+def rotary_periods(config: ModelConfig, device: torch.device | str = "cpu") -> torch.Tensor:
+    """How many positions each rotation takes for one radian, [rotary_dim / 2] in float32."""
+    size = config.rotary_dim
+    exponent = torch.arange(0, size, 2, device=device, dtype=torch.float32) / size
+    period = config.rope_theta**exponent
+    return period if config.yarn is None else _stretched(period, config.yarn, config.rope_theta)
 
 
 def _stretched(period_r: torch.Tensor, yarn: Yarn, theta: float) -> torch.Tensor:

@@ -24,13 +24,15 @@ that are tuned on conversations bring a template of their own."""
 
 
 class Tokenizer:
-    """Text to token ids and back. Ordinary ids come first, special ones after them."""
+    """Text to token ids and back. Ordinary ids come first, special ones after them, of which those in `visible` are
+    part of what a reader sees, such as <think>."""
 
-    def __init__(self, ranks: dict[bytes, int], special: Iterable[str] = SPECIAL):
+    def __init__(self, ranks: dict[bytes, int], special: Iterable[str] = SPECIAL, visible: Iterable[str] = ()):
         import tiktoken
 
         self.ranks = ranks
         self.special = {text: len(ranks) + i for i, text in enumerate(special)}
+        self.visible = frozenset(visible)
         self.encoding = tiktoken.Encoding("troth", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=self.special)
         self.end_of_text = self.special[END_OF_TEXT]
 
@@ -108,7 +110,8 @@ class Tokenizer:
                 raise ValueError("its pre_tokenizer is not the one that Troth and Qwen use")
             if [*sorted(ranks.values()), *(entry["id"] for entry in added)] != list(range(len(ranks) + len(added))):
                 raise ValueError("ids do not run from ordinary tokens to special ones without a gap")
-            return cls(ranks, [entry["content"] for entry in added])
+            shown = [entry["content"] for entry in added if not entry.get("special", True)]
+            return cls(ranks, [entry["content"] for entry in added], shown)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: not a byte-level BPE tokenizer ({error!r})") from error
 
@@ -157,13 +160,16 @@ def to_json(tokenizer: Tokenizer) -> dict[str, Any]:
         return "".join(chars[byte] for byte in token)
 
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     split = {"type": "Split", "pattern": {"Regex": PATTERN}, "behavior": "Isolated", "invert": False}
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{"id": i, "content": text, **flags} for text, i in tokenizer.special.items()],
+        "added_tokens": [
+            {"id": i, "content": text, **flags, "special": text not in tokenizer.visible}
+            for text, i in tokenizer.special.items()
+        ],
         "normalizer": None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
         "post_processor": None,

@@ -1,5 +1,6 @@
 """A model folder as a running application: the engine, its thread, and the API over both."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -10,19 +11,21 @@ from troth.serve.api.app import create_app
 from troth.serve.api.drain import Drain
 from troth.serve.api.served import Served
 from troth.serve.engine.engine import Engine
+from troth.serve.engine.ranks import Ranks
 from troth.serve.engine.thread import EngineThread
 from troth.system.serve import ServeTable
 
 
 def build_app(
-    folder: Path, table: ServeTable, model_id: str, keys: Keys | None = None, drain: Drain | None = None
-) -> tuple[FastAPI, Engine, EngineThread]:
-    """Load a folder and put the API over it; the thread starts with the application.
+    folder: Path, table: ServeTable, model_id: str, adapters: Mapping[str, Path], keys: Keys | None = None,
+    drain: Drain | None = None, ranks: Ranks | None = None,
+) -> tuple[FastAPI, Engine, EngineThread]:  # fmt: skip
+    """Load a folder with its adapters by name and put the API over it; the thread starts with the application.
 
     Raises ValueError as `Engine.from_folder` does.
     """
-    engine = Engine.from_folder(folder, table)
+    engine = Engine.from_folder(folder, table, adapters=adapters, ranks=ranks)
     template = ChatTemplate.from_folder(folder, engine.tokenizer)
-    thread = EngineThread(engine, table.max_batch, table.max_waiting, table.max_ttft)
-    served = Served(thread, engine.tokenizer, template, model_id, engine.context)
+    thread = EngineThread(engine, table.max_batch, table.max_waiting, table.max_ttft, table.max_unread)
+    served = Served(thread, engine.tokenizer, template, model_id, engine.context, adapters=tuple(adapters))
     return create_app(served, table, keys, drain), engine, thread

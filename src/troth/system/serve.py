@@ -1,6 +1,7 @@
 """[serve]: the engine's limits and the address."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -8,24 +9,49 @@ from troth.system.table import Table
 
 
 class ServeTable(Table):
-    """`max_batch` sequences decode together; a step handles at most `max_step_tokens` prompt tokens; the cache holds
-    `cache_tokens` tokens over all sequences.
+    """`max_batch` sequences decode together; a step handles at most `max_step_tokens` tokens, and beside sequences that
+    decode only so many of prompts that it takes about `max_step_ms`; the cache holds `cache_tokens` tokens over all
+    sequences.
+
+    With `deterministic` no sum depends on the batch, so that an answer is the same in any company; that is slower. With
+    `speculate`, steps check guesses of the next tokens: up to `draft_tokens` that followed the same three tokens before
+    (`ngram`), or one by the model's multi-token prediction (`mtp`).
+
+    `weights` are kept as the folder has them (`auto`: on a CPU in bfloat16 only where its library runs), or in the kind
+    that is named: 8 and 4 bit take 8.5 and 4.5 bits a weight. `threads` of a CPU: all that the process may use, unless
+    given.
+
+    Of answers of the Responses API the newest `stored_responses` are kept, for `stored_days`, in the SQLite file
+    `response_store`, or in memory without it.
 
     A new request gets a 429 where `max_waiting` queue already, or where their prompts would keep it from its first
-    token for more than `max_ttft` seconds; replicas are added where it would come after `target_ttft`. On SIGTERM
-    answers have `drain_seconds` to end. Bodies are read up to `max_body_bytes`, uploaded files up to
-    `max_file_bytes`. `api_keys` is a file that `troth key` writes: with it only who has a key is answered.
+    token for more than `max_ttft` seconds; replicas are added where it would come after `target_ttft`. A client that
+    leaves `max_unread` tokens unread loses its answer. On SIGTERM answers have `drain_seconds` to end. Bodies are
+    read up to `max_body_bytes`, uploaded files up to `max_file_bytes`. `api_keys` is a file that `troth key` writes:
+    with it only who has a key is answered. `files_dir` is a folder for files and batches, which are not offered
+    without it.
     """
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     max_batch: int = Field(default=16, gt=0)
     max_step_tokens: int = Field(default=512, gt=0)
+    max_step_ms: float = Field(default=30.0, gt=0)
     cache_tokens: int = Field(default=65_536, gt=0)
     max_waiting: int = Field(default=256, gt=0)
     max_ttft: float = Field(default=60, gt=0)
     target_ttft: float = Field(default=2, gt=0)
+    max_unread: int = Field(default=4096, gt=0)
     drain_seconds: float = Field(default=30, ge=0)
     max_body_bytes: int = Field(default=16 * 2**20, gt=0)
     max_file_bytes: int = Field(default=200 * 2**20, gt=0)
     api_keys: Path | None = None
+    files_dir: Path | None = None
+    deterministic: bool = False
+    weights: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto"
+    threads: int | None = Field(default=None, gt=0)
+    speculate: Literal["none", "ngram", "mtp"] = "none"
+    draft_tokens: int = Field(default=4, gt=0)
+    response_store: Path | None = None
+    stored_responses: int = Field(default=10_000, gt=0)
+    stored_days: float = Field(default=30, gt=0)

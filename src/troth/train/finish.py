@@ -8,15 +8,16 @@ from pathlib import Path
 
 import torch
 
+from troth.model.adapters import save_adapters
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
+from troth.model.lora import adapt
 from troth.model.mtp import MTP
 from troth.system import LoRATable, TrainTable
-from troth.train.adapters import save_adapters
 from troth.train.checkpoints import Checkpoints
 from troth.train.export import export
 from troth.train.job import Job
-from troth.train.lora import adapt, adapters, lora_names, merged
+from troth.train.lora import adapters, lora_names, merged
 from troth.train.parallel.network import Network
 from troth.train.parallel.start import folder_tensors
 from troth.train.state import saved_tensors

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
+from troth.model.adapters import load_adapters
 from troth.model.decoder import Decoder
 from troth.model.families.configs import read_config
 from troth.model.families.weights import save_tensors
-from troth.train.adapters import load_adapters
 from troth.train.lora import merged
 from troth.train.parallel.start import folder_tensors
 

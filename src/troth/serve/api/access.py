@@ -1,4 +1,5 @@
-"""Gives every request an id (`x-request-id`, the client's own where it sends one), a log line and, if asked, a span."""
+"""Gives every request an id (`x-request-id`, the client's own where it sends one), a log line and, if asked, a span;
+what goes wrong unforeseen is answered and logged here, with that id."""
 
 import logging
 import re
@@ -6,7 +7,9 @@ import uuid
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from troth.serve.api.errors import answer, as_api_error
 from troth.serve.api.exchange import Exchange, set_current
+from troth.serve.api.inside import INSIDE
 from troth.serve.api.traces import Tracing
 
 log = logging.getLogger(__name__)
@@ -29,10 +32,16 @@ class Access:
         given = dict(scope["headers"]).get(b"x-request-id", b"")
         own = given.decode("ascii") if _OWN_ID.fullmatch(given) else uuid.uuid4().hex
         exchange = Exchange(own, scope["method"], scope["path"])
+        if inside := scope.get(INSIDE):
+            exchange.holder, exchange.priority = inside.holder, inside.priority
         set_current(exchange)
 
+        started = False
+
         async def identified(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 exchange.status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", own.encode())]
             await send(message)
@@ -41,7 +50,12 @@ class Access:
             return await self._app(scope, receive, identified)
         span = self._tracing.begin(scope) if self._tracing else None
         try:
-            return await self._app(scope, receive, identified)
+            await self._app(scope, receive, identified)
+        except Exception as error:
+            log.exception("%s %s failed", exchange.method, exchange.path, extra={"facts": {"request_id": own}})
+            if started:
+                raise
+            await answer(scope["path"], as_api_error(error))(scope, receive, identified)
         finally:
             facts = exchange.facts()
             text = f"{exchange.method} {exchange.path} {exchange.status} in {facts['seconds']} s"

@@ -2,9 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar
 
 from fastapi import Request as HttpRequest
 from fastapi.responses import StreamingResponse
@@ -12,48 +12,40 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from troth.serve.api.errors import ApiError, as_api_error
-from troth.serve.api.responses import PromptDetails, Usage
-from troth.serve.engine.request import FinishReason, Output, Request, SampledToken
+from troth.serve.api.exchange import current_exchange
+from troth.serve.api.reading import Part, Reading
+from troth.serve.api.responses import CompletionDetails, PromptDetails, Usage
+from troth.serve.engine.request import Output, Request
 from troth.serve.engine.thread import EngineStopped, EngineThread, Stream, Unread
 
 Result = TypeVar("Result")
+Event = BaseModel | dict[str, Any]
 
 
-@dataclass
-class Text:
-    """One choice as far as it has come."""
+def usage(readings: Sequence[Reading], choices: int = 1) -> Usage:
+    """Tokens of all answers together; the `choices` answers of one prompt share its count.
 
-    pieces: list[str] = field(default_factory=list)
-    tokens: list[SampledToken] = field(default_factory=list)
-    finish_reason: FinishReason = "stop"
-
-
-@dataclass
-class Counts:
-    """Tokens of an answer; the choices of one prompt, `choices` each, share its count."""
-
-    choices: int
-    _last: dict[int, Output] = field(default_factory=dict)
-
-    def add(self, index: int, output: Output) -> None:
-        """Take the counts so far of the choice with this index."""
-        self._last[index] = output
-
-    def usage(self) -> Usage:
-        """All choices together. Of a prompt's choices the first tells what was cached before the request."""
-        firsts = [output for index, output in self._last.items() if index % self.choices == 0]
-        prompt = sum(output.prompt_tokens for output in firsts)
-        completion = sum(output.output_tokens for output in self._last.values())
-        return Usage(
-            prompt_tokens=prompt,
-            completion_tokens=completion,
-            total_tokens=prompt + completion,
-            prompt_tokens_details=PromptDetails(cached_tokens=sum(output.cached_tokens for output in firsts)),
-        )
+    Of a prompt's answers the first tells what was cached before the request.
+    """
+    lasts = [reading.last for reading in readings]
+    firsts = [output for output in lasts[::choices] if output is not None]
+    prompt = sum(output.prompt_tokens for output in firsts)
+    completion = sum(output.output_tokens for output in lasts if output is not None)
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=prompt + completion,
+        prompt_tokens_details=PromptDetails(cached_tokens=sum(output.cached_tokens for output in firsts)),
+        completion_tokens_details=CompletionDetails(
+            reasoning_tokens=sum(reading.reasoning_tokens for reading in readings)
+        ),
+    )
 
 
 def submit(engine: EngineThread, requests: list[Request], param: str) -> Stream:
     """Queue requests; what the engine refuses about them is a 400 about `param`."""
+    if (exchange := current_exchange()) and exchange.priority:
+        requests = [replace(request, priority=exchange.priority) for request in requests]
     try:
         return engine.submit(requests)
     except ValueError as error:
@@ -67,16 +59,11 @@ async def indexed(stream: Stream, requests: list[Request]) -> AsyncIterator[tupl
         yield place[output.request_id], output
 
 
-async def gather(stream: Stream, requests: list[Request], counts: Counts) -> list[Text]:
-    """The finished texts, in the order of the requests."""
-    texts = [Text() for _ in requests]
+async def gather(stream: Stream, requests: list[Request], readings: Sequence[Reading]) -> None:
+    """Read every answer to its end."""
     with stream:
         async for index, output in indexed(stream, requests):
-            counts.add(index, output)
-            texts[index].pieces.append(output.text)
-            texts[index].tokens += output.tokens
-            texts[index].finish_reason = output.finish_reason or "stop"
-    return texts
+            readings[index].take(output)
 
 
 async def unless_gone(http: HttpRequest, work: Awaitable[Result]) -> Result:
@@ -97,29 +84,35 @@ async def unless_gone(http: HttpRequest, work: Awaitable[Result]) -> Result:
         watching.cancel()
 
 
+class Dialect(Protocol):
+    """How an answer is told event by event; `done` is what ends the stream."""
+
+    done: str
+
+    def opening(self) -> Iterator[Event]: ...
+    def show(self, index: int, output: Output, parts: list[Part]) -> Iterator[Event]: ...
+    def closing(self) -> Iterator[Event]: ...
+    def failed(self, error: ApiError) -> Iterator[Event]: ...
+
+
 def events(
-    stream: Stream,
-    requests: list[Request],
-    opening: Callable[[], Iterator[BaseModel]],
-    show: Callable[[int, Output], Iterator[BaseModel]],
-    closing: Callable[[Counts], BaseModel] | None,
-    counts: Counts,
+    stream: Stream, requests: list[Request], readings: Sequence[Reading], dialect: Dialect
 ) -> StreamingResponse:
-    """Server-sent events: what `opening` gives, what `show` makes of each output, `closing` with the counts, [DONE]."""
+    """Server-sent events of answers that are read while they grow."""
 
     async def lines() -> AsyncIterator[str]:
         try:
-            for event in opening():
+            for event in dialect.opening():
                 yield _line(event)
             async for index, output in indexed(stream, requests):
-                counts.add(index, output)
-                for event in show(index, output):
+                for event in dialect.show(index, output, readings[index].take(output)):
                     yield _line(event)
-            if closing is not None:
-                yield _line(closing(counts))
-            yield "data: [DONE]\n\n"
+            for event in dialect.closing():
+                yield _line(event)
+            yield dialect.done
         except (ApiError, EngineStopped, Unread) as error:
-            yield f"data: {json.dumps(as_api_error(error).body())}\n\n"
+            for event in dialect.failed(as_api_error(error)):
+                yield _line(event)
 
     return _EventResponse(stream, lines())
 
@@ -137,5 +130,8 @@ class _EventResponse(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-def _line(event: BaseModel) -> str:
-    return f"data: {event.model_dump_json(exclude_unset=True)}\n\n"
+def _line(event: Event) -> str:
+    """Events that tell their type in their data are named by it too."""
+    data = event.model_dump_json(exclude_unset=True) if isinstance(event, BaseModel) else json.dumps(event)
+    name = f"event: {event['type']}\n" if isinstance(event, dict) and "type" in event else ""
+    return f"{name}data: {data}\n\n"

@@ -1,5 +1,6 @@
 """The application: routes over one model, whose engine thread starts and stops with it, behind what guards them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,15 +11,27 @@ import troth
 from troth.security.keys import Keys
 from troth.serve.api.access import Access
 from troth.serve.api.authorise import Authorise
+from troth.serve.api.batch_runner import BatchRunner
+from troth.serve.api.batch_store import BatchStore
+from troth.serve.api.batches import batch_router
 from troth.serve.api.body_limit import BodyLimit
 from troth.serve.api.chat import chat_router
 from troth.serve.api.completions import completion_router
+from troth.serve.api.deferred import Deferred
 from troth.serve.api.drain import Drain, Draining
+from troth.serve.api.embeddings import embedding_router
 from troth.serve.api.errors import add_error_handlers
+from troth.serve.api.file_store import FileStore, open_state
+from troth.serve.api.files import file_router
+from troth.serve.api.inside import asker
+from troth.serve.api.messages import message_router
 from troth.serve.api.metrics import Metrics
+from troth.serve.api.open_responses import response_router
 from troth.serve.api.page import page_router
+from troth.serve.api.response_store import ResponseStore
 from troth.serve.api.responses import Model, ModelList
 from troth.serve.api.served import Served
+from troth.serve.api.tokenize import tokenize_router
 from troth.serve.api.traces import tracing_from_environment
 from troth.system.serve import ServeTable
 
@@ -34,13 +47,18 @@ def create_app(
     tracing = tracing_from_environment(served.model_id)
     metrics = Metrics(served.model_id, served.engine)
     served.engine.observer = metrics
+    store = ResponseStore(table.response_store, table.stored_responses, table.stored_days)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with served.engine:
+            answering = None if runner is None else asyncio.create_task(runner.run())
             yield
+            if answering is not None:
+                answering.cancel()
         if tracing is not None:
             tracing.close()
+        store.close()
 
     app = FastAPI(title="Troth", version=troth.__version__, lifespan=lifespan)
     # The last one added is the first that a request meets.
@@ -51,19 +69,40 @@ def create_app(
     app.add_middleware(Access, tracing=tracing)
     add_error_handlers(app)
     app.include_router(metrics.router())
-    app.include_router(chat_router(served))
+    ask = asker(app)
+    deferred = Deferred(ask)
+    app.include_router(chat_router(served, deferred))
+    app.include_router(deferred.router())
     app.include_router(completion_router(served))
     app.include_router(page_router())
-    model = Model(id=served.model_id, created=served.created, max_model_len=served.context)
+    app.include_router(response_router(served, store))
+    app.include_router(message_router(served))
+    app.include_router(embedding_router(served))
+    app.include_router(tokenize_router(served))
+    runner = None
+    if table.files_dir is not None:
+        state = open_state(table.files_dir)
+        files, batches = FileStore(table.files_dir, state), BatchStore(state)
+        app.include_router(file_router(files, batches))
+        app.include_router(batch_router(files, batches))
+        # Half of the batch stays free of them: others need not wait for a place in it.
+        runner = BatchRunner(files, batches, ask, served.engine, drain, max(1, table.max_batch // 2))
+    models_by_name = {
+        name: Model(
+            id=name, created=served.created, max_model_len=served.context,
+            parent=None if name == served.model_id else served.model_id,
+        )
+        for name in (served.model_id, *served.adapters)
+    }  # fmt: skip
 
     @app.get("/v1/models")
     async def models() -> ModelList:
-        return ModelList(data=[model])
+        return ModelList(data=list(models_by_name.values()))
 
     @app.get("/v1/models/{model_id:path}")
     async def one_model(model_id: str) -> Model:
         served.check_model(model_id)
-        return model
+        return models_by_name[model_id]
 
     @app.get("/health")
     async def health() -> JSONResponse:

@@ -5,6 +5,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from troth.security.keys import Keys
 from troth.serve.api.errors import ApiError, refuse
 from troth.serve.api.exchange import current_exchange
+from troth.serve.api.inside import INSIDE
 
 # What load balancers, Prometheus and a browser's first look at the chat page ask for, all without secrets.
 OPEN = frozenset({"/", "/health", "/ready", "/metrics"})
@@ -18,10 +19,10 @@ class Authorise:
         self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in OPEN:
+        if scope["type"] == "http" and scope["path"] not in OPEN and INSIDE not in scope:
             holder = self._keys.holder(key) if (key := _shown(scope)) else None
             if holder is None:
-                says = "Incorrect API key provided" if key else "No API key: send it as `Authorization: Bearer KEY`"
+                says = "no API key, or one that is not known: send it as `Authorization: Bearer KEY`"
                 error = ApiError(401, says, code="invalid_api_key")
                 return await refuse(scope, send, error, {"WWW-Authenticate": "Bearer"})
             if exchange := current_exchange():

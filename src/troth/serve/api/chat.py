@@ -2,92 +2,139 @@
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from troth.serve.api.answers import Counts, events, gather, submit, unless_gone
+from troth.serve.api.answers import events, gather, submit, unless_gone, usage
+from troth.serve.api.chat_schema import ChatRequest
+from troth.serve.api.deferred import Deferred
 from troth.serve.api.errors import ApiError
-from troth.serve.api.logprobs import chat_logprobs
-from troth.serve.api.responses import ChatChoice, ChatChunk, ChatCompletion, ChatMessage, ChunkChoice, Delta
-from troth.serve.api.schema import ChatRequest
+from troth.serve.api.logprobs import TokenTexts, chat_logprobs
+from troth.serve.api.question import prompt
+from troth.serve.api.reading import Part, Reading
+from troth.serve.api.responses import (
+    CalledFunction,
+    ChatChoice,
+    ChatChunk,
+    ChatCompletion,
+    ChatMessage,
+    ChunkChoice,
+    Delta,
+    FunctionDelta,
+    ToolCall,
+    ToolCallDelta,
+)
 from troth.serve.api.served import Served, new_id
-from troth.serve.engine.request import Output, Request
+from troth.serve.engine.request import Output
 
 
-def chat_router(served: Served) -> APIRouter:
+def chat_router(served: Served, deferred: Deferred) -> APIRouter:
     """The chat route over one model."""
     router = APIRouter()
 
-    @router.post("/v1/chat/completions", response_model=ChatCompletion)
+    @router.post("/v1/chat/completions", response_model=ChatCompletion, response_model_exclude_unset=True)
     async def create(body: ChatRequest, http: HttpRequest) -> Response | ChatCompletion:
-        served.check_model(body.model)
-        prompt = tuple(_encode(served, body))
-        requests = [Request(prompt, body.params(choice)) for choice in range(body.n)]
+        adapter = served.check_model(body.model)
+        if body.search_parameters is not None:
+            raise ApiError(410, "search_parameters: live search has ended; offer a tool", "search_parameters")
+        if body.deferred:
+            return deferred.begin(body)
+        asked = await prompt(served, body.question(), body.limit)
+        requests = [asked.request(body.params(choice), adapter, body.priority) for choice in range(body.n)]
+        readings = [asked.reading() for _ in requests]
         stream = submit(served.engine, requests, "messages")
-        counts = Counts(body.n)
-        answer_id, created = new_id("chatcmpl"), int(time.time())
-        texts = served.token_texts
-        if not body.stream:
-            choices = [
-                ChatChoice(
-                    index=index,
-                    message=ChatMessage(content="".join(text.pieces)),
-                    logprobs=chat_logprobs(text.tokens, texts),
-                    finish_reason=text.finish_reason,
-                )
-                for index, text in enumerate(await unless_gone(http, gather(stream, requests, counts)))
-            ]
-            return ChatCompletion(
-                id=answer_id, created=created, model=served.model_id, choices=choices, usage=counts.usage()
-            )
-
-        with_usage = body.stream_options is not None and body.stream_options.include_usage
-        # With usage asked for, every event has the field, and it is null until the last.
-        usage = {"usage": None} if with_usage else {}
-
-        def chunk(index: int, delta: Delta, output: Output | None = None) -> ChatChunk:
-            choice = ChunkChoice(
+        base: dict[str, Any] = {"id": new_id("chatcmpl"), "created": int(time.time())}
+        base["model"] = adapter or served.model_id
+        if body.stream:
+            with_usage = body.stream_options is not None and body.stream_options.include_usage
+            dialect = _ChatEvents(base, readings, served.token_texts, bool(body.logprobs), body.experts, with_usage)
+            return events(stream, requests, readings, dialect)
+        await unless_gone(http, gather(stream, requests, readings))
+        choices = [
+            ChatChoice(
                 index=index,
-                delta=delta,
-                logprobs=chat_logprobs(output.tokens, texts) if output else None,
-                finish_reason=output.finish_reason if output else None,
-                **({"experts": [token.experts for token in output.tokens]} if output and body.experts else {}),
+                message=_message(reading),
+                logprobs=chat_logprobs(reading.tokens, served.token_texts),
+                finish_reason=reading.finish_reason,
             )
-            return ChatChunk(
-                id=answer_id, object="chat.completion.chunk", created=created, model=served.model_id,
-                choices=[choice], **usage,
-            )  # fmt: skip
-
-        def opening() -> Iterator[ChatChunk]:
-            for index in range(body.n):
-                yield chunk(index, Delta(role="assistant", content=""))
-
-        def show(index: int, output: Output) -> Iterator[ChatChunk]:
-            if output.text or output.finish_reason or body.logprobs or body.experts:
-                yield chunk(index, Delta(content=output.text) if output.text else Delta(), output)
-
-        def closing(counts: Counts) -> ChatChunk:
-            return ChatChunk(
-                id=answer_id, object="chat.completion.chunk", created=created, model=served.model_id,
-                choices=[], usage=counts.usage(),
-            )  # fmt: skip
-
-        return events(stream, requests, opening, show, closing if with_usage else None, counts)
+            for index, reading in enumerate(readings)
+        ]
+        return ChatCompletion(**base, object="chat.completion", choices=choices, usage=usage(readings, body.n))
 
     return router
 
 
-def _encode(served: Served, body: ChatRequest) -> list[int]:
-    if served.template is None:
-        raise ApiError(400, f"{served.model_id} has no chat template; use /v1/completions", "messages")
-    # OpenAI renamed `system` to `developer`; templates know the first.
-    messages = [
-        {"role": "system" if message.role == "developer" else message.role, "content": message.text}
-        for message in body.messages
-    ]
-    try:
-        return served.template.encode(messages, reasoning_effort=body.reasoning_effort)
-    except ValueError as error:
-        raise ApiError(400, str(error), "messages", "invalid_value") from error
+def _message(reading: Reading) -> ChatMessage:
+    content, reasoning = reading.text("content"), reading.text("reasoning")
+    given: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None, "annotations": []}
+    if reasoning:
+        given["reasoning_content"] = reasoning
+    if reading.called:
+        given["content"] = content or None
+        given["tool_calls"] = [
+            ToolCall(id=call.call_id, type="function", function=CalledFunction(name=call.name, arguments=call.text))
+            for call in reading.called
+        ]
+    return ChatMessage(**given)
+
+
+class _ChatEvents:
+    """Chunks of all choices as they come; with usage asked for, every chunk has the field, null until the last."""
+
+    done = "data: [DONE]\n\n"
+
+    def __init__(
+        self, base: dict[str, Any], readings: list[Reading], texts: TokenTexts, logprobs: bool, experts: bool,
+        with_usage: bool,
+    ):  # fmt: skip
+        self._base = base | {"object": "chat.completion.chunk"} | ({"usage": None} if with_usage else {})
+        self._readings = readings
+        self._texts = texts
+        self._logprobs = logprobs
+        self._experts = experts
+        self._with_usage = with_usage
+
+    def opening(self) -> Iterator[ChatChunk]:
+        for index in range(len(self._readings)):
+            yield self._chunk(index, Delta(role="assistant", content=""))
+
+    def show(self, index: int, output: Output, parts: list[Part]) -> Iterator[ChatChunk]:
+        deltas = [_delta(self._readings[index], part) for part in parts]
+        if not deltas and (output.finish_reason or self._logprobs or self._experts):
+            deltas = [Delta()]
+        for place, delta in enumerate(deltas, 1):
+            # What tells of the whole output comes with its last part.
+            yield self._chunk(index, delta, output if place == len(deltas) else None)
+
+    def closing(self) -> Iterator[ChatChunk]:
+        if self._with_usage:
+            yield ChatChunk(**(self._base | {"choices": [], "usage": usage(self._readings, len(self._readings))}))
+
+    def failed(self, error: ApiError) -> Iterator[dict[str, Any]]:
+        yield error.body()
+
+    def _chunk(self, index: int, delta: Delta, output: Output | None = None) -> ChatChunk:
+        choice = ChunkChoice(
+            index=index,
+            delta=delta,
+            logprobs=chat_logprobs(output.tokens, self._texts) if output else None,
+            finish_reason=self._readings[index].finish_reason if output and output.finish_reason else None,
+            **({"experts": [token.experts for token in output.tokens]} if output and self._experts else {}),
+        )
+        return ChatChunk(**self._base, choices=[choice])
+
+
+def _delta(reading: Reading, part: Part) -> Delta:
+    block = part.block
+    if block.kind == "reasoning":
+        return Delta(reasoning_content=part.text)
+    if block.kind == "content":
+        return Delta(content=part.text)
+    place = reading.called.index(block)
+    if part.begins:
+        function = FunctionDelta(name=block.name, arguments=part.text)
+        return Delta(tool_calls=[ToolCallDelta(index=place, id=block.call_id, type="function", function=function)])
+    return Delta(tool_calls=[ToolCallDelta(index=place, function=FunctionDelta(arguments=part.text))])

@@ -10,9 +10,10 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
 from troth.model.tokenizer import Tokenizer
-from troth.serve.api.answers import Counts, events, gather, submit, unless_gone
+from troth.serve.api.answers import events, gather, submit, unless_gone, usage
 from troth.serve.api.errors import ApiError
-from troth.serve.api.logprobs import completion_logprobs
+from troth.serve.api.logprobs import TokenTexts, completion_logprobs
+from troth.serve.api.reading import Part, Reading
 from troth.serve.api.responses import Completion, CompletionChoice
 from troth.serve.api.schema import CompletionRequest
 from troth.serve.api.served import Served, new_id
@@ -27,48 +28,70 @@ def completion_router(served: Served) -> APIRouter:
 
     @router.post("/v1/completions", response_model=Completion, response_model_exclude_unset=True)
     async def create(body: CompletionRequest, http: HttpRequest) -> Response | Completion:
-        served.check_model(body.model)
+        adapter = served.check_model(body.model)
         prompts = _prompts(body, served.tokenizer)
-        requests = [Request(tuple(prompt), body.params(choice)) for prompt in prompts for choice in range(body.n)]
+        requests = [
+            Request(tuple(prompt), body.params(choice), priority=body.priority, adapter=adapter)
+            for prompt in prompts
+            for choice in range(body.n)
+        ]
+        readings = [Reading() for _ in requests]
         stream = submit(served.engine, requests, "prompt")
-        counts = Counts(body.n)
         texts = served.token_texts
-        base: dict[str, Any] = {"id": new_id("cmpl"), "object": "text_completion", "model": served.model_id}
+        base: dict[str, Any] = {"id": new_id("cmpl"), "object": "text_completion", "model": adapter or served.model_id}
         base["created"] = int(time.time())
-        if not body.stream:
-            choices = [
-                CompletionChoice(
-                    index=index,
-                    text="".join(text.pieces),
-                    logprobs=completion_logprobs(text.tokens, texts, 0),
-                    finish_reason=text.finish_reason,
-                )
-                for index, text in enumerate(await unless_gone(http, gather(stream, requests, counts)))
-            ]
-            return Completion(**base, choices=choices, usage=counts.usage())
-
-        with_usage = body.stream_options is not None and body.stream_options.include_usage
-        if with_usage:
-            # Every event then has the field, and it is null until the last.
-            base["usage"] = None
-        offsets: dict[int, int] = defaultdict(int)
-
-        def show(index: int, output: Output) -> Iterator[Completion]:
-            logprobs = completion_logprobs(output.tokens, texts, offsets[index])
-            if output.text or output.finish_reason or logprobs:
-                choice = CompletionChoice(
-                    index=index, text=output.text, logprobs=logprobs, finish_reason=output.finish_reason
-                )
-                yield Completion(**base, choices=[choice])
-            if logprobs:
-                offsets[index] += sum(map(len, logprobs.tokens))
-
-        def closing(counts: Counts) -> Completion:
-            return Completion(**(base | {"choices": [], "usage": counts.usage()}))
-
-        return events(stream, requests, lambda: iter(()), show, closing if with_usage else None, counts)
+        if body.stream:
+            with_usage = body.stream_options is not None and body.stream_options.include_usage
+            return events(stream, requests, readings, _CompletionEvents(base, readings, texts, body.n, with_usage))
+        await unless_gone(http, gather(stream, requests, readings))
+        choices = [
+            CompletionChoice(
+                index=index,
+                text=reading.text("content"),
+                logprobs=completion_logprobs(reading.tokens, texts, 0),
+                finish_reason=reading.last and reading.last.finish_reason,
+            )
+            for index, reading in enumerate(readings)
+        ]
+        return Completion(**base, choices=choices, usage=usage(readings, body.n))
 
     return router
+
+
+class _CompletionEvents:
+    """Pieces of all texts as they come; with usage asked for, every event has the field, null until the last."""
+
+    done = "data: [DONE]\n\n"
+
+    def __init__(
+        self, base: dict[str, Any], readings: list[Reading], texts: TokenTexts, choices: int, with_usage: bool
+    ):
+        self._base = base | ({"usage": None} if with_usage else {})
+        self._readings = readings
+        self._texts = texts
+        self._choices = choices
+        self._with_usage = with_usage
+        self._offsets: dict[int, int] = defaultdict(int)
+
+    def opening(self) -> Iterator[Completion]:
+        yield from ()
+
+    def show(self, index: int, output: Output, parts: list[Part]) -> Iterator[Completion]:
+        logprobs = completion_logprobs(output.tokens, self._texts, self._offsets[index])
+        if parts or output.finish_reason or logprobs:
+            choice = CompletionChoice(
+                index=index, text=output.text, logprobs=logprobs, finish_reason=output.finish_reason
+            )
+            yield Completion(**self._base, choices=[choice])
+        if logprobs:
+            self._offsets[index] += sum(map(len, logprobs.tokens))
+
+    def closing(self) -> Iterator[Completion]:
+        if self._with_usage:
+            yield Completion(**(self._base | {"choices": [], "usage": usage(self._readings, self._choices)}))
+
+    def failed(self, error: ApiError) -> Iterator[dict[str, Any]]:
+        yield error.body()
 
 
 def _prompts(body: CompletionRequest, tokenizer: Tokenizer) -> list[list[int]]:

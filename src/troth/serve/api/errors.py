@@ -1,4 +1,4 @@
-"""Errors in OpenAI's shape, {"error": {message, type, param, code}}, whatever went wrong."""
+"""Errors in OpenAI's shape, {"error": {message, type, param, code}}, or Anthropic's where its clients ask."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,10 @@ from starlette.types import Scope, Send
 from troth.serve.engine.thread import EngineStopped, Overloaded, Unread
 
 RETRY_AFTER_SECONDS = 1
+_ANTHROPIC_TYPES = {
+    401: "authentication_error", 403: "permission_error", 404: "not_found_error", 413: "request_too_large",
+    429: "rate_limit_error", 503: "overloaded_error",
+}  # fmt: skip
 
 
 class ApiError(Exception):
@@ -40,6 +44,11 @@ class ApiError(Exception):
         """The JSON value of the answer, and of an error event within a stream."""
         return {"error": {"message": str(self), "type": self.type, "param": self.param, "code": self.code}}
 
+    def anthropic_body(self) -> dict[str, Any]:
+        """The same for Anthropic's clients."""
+        kind = _ANTHROPIC_TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "api_error")
+        return {"type": "error", "error": {"type": kind, "message": str(self)}, "request_id": None}
+
 
 def as_api_error(error: Exception) -> ApiError:
     """What a client is told of an exception; the inside of the server stays inside."""
@@ -55,32 +64,37 @@ def as_api_error(error: Exception) -> ApiError:
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Make every error of `app` leave in OpenAI's shape."""
+    """Make every error of `app` leave in the shape that the asked address has."""
 
     @app.exception_handler(ApiError)
     @app.exception_handler(Overloaded)
     @app.exception_handler(EngineStopped)
     @app.exception_handler(Exception)
-    async def _any(_: Request, error: Exception) -> JSONResponse:
-        return answer(as_api_error(error))
+    async def _any(request: Request, error: Exception) -> JSONResponse:
+        return answer(request.url.path, as_api_error(error))
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
-        return answer(
-            ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}"), error.headers
-        )
+        told = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
+        if error.status_code == 413:
+            told = ApiError(413, error.detail, code="request_too_large")
+        if error.status_code == 400:
+            # FastAPI reads the body; what is not UTF-8, or nested beyond measure, ends here.
+            told = ApiError(400, "the body cannot be read as JSON in UTF-8")
+        return answer(request.url.path, told, error.headers)
 
     @app.exception_handler(RequestValidationError)
-    async def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
-        return answer(_first_problem(error.errors()))
+    async def _validation(request: Request, error: RequestValidationError) -> JSONResponse:
+        return answer(request.url.path, _first_problem(error.errors()))
 
 
-def answer(error: ApiError, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """The HTTP answer that tells of an error."""
+def answer(path: str, error: ApiError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The HTTP answer that tells of an error, in the shape that the address `path` has."""
     headers = dict(headers or {})
     if error.status in (429, 503):
         headers["Retry-After"] = str(error.retry_after)
-    return JSONResponse(error.body(), error.status, headers)
+    anthropic = path.startswith("/v1/messages")
+    return JSONResponse(error.anthropic_body() if anthropic else error.body(), error.status, headers)
 
 
 async def refuse(scope: Scope, send: Send, error: ApiError, headers: Mapping[str, str] | None = None) -> None:
@@ -89,13 +103,13 @@ async def refuse(scope: Scope, send: Send, error: ApiError, headers: Mapping[str
     async def nothing() -> NoReturn:
         raise AssertionError("an error's answer reads nothing")
 
-    await answer(error, headers)(scope, nothing, send)
+    await answer(scope["path"], error, headers)(scope, nothing, send)
 
 
 def _first_problem(problems: Sequence[Any]) -> ApiError:
-    # Of a union pydantic reports every branch; the one that fits the value best fails deepest.
+    # Of a union pydantic reports every branch; the one that fits the value best fails deepest, and not by its type.
     alike = [problem for problem in problems if problem["loc"][:2] == problems[0]["loc"][:2]]
-    first = max(alike, key=lambda problem: len(problem["loc"]))
+    first = max(alike, key=lambda problem: (len(problem["loc"]), not problem["type"].endswith("_type")))
     place = [str(part) for part in first["loc"] if part != "body"]
     if first["type"] == "json_invalid":
         return ApiError(400, f"the body is not JSON: {first['ctx']['error']}")

@@ -15,6 +15,7 @@ class Exchange:
     began: float = field(default_factory=time.monotonic)
     status: int = 500
     holder: str | None = None
+    priority: int = 0
     first_token: float | None = None
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -49,6 +50,12 @@ _current: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 def current_exchange() -> Exchange | None:
     """The exchange that the running coroutine works for; None outside of any."""
     return _current.get()
+
+
+def current_holder() -> str | None:
+    """Whose key the running coroutine's request came with; None where none is needed."""
+    exchange = _current.get()
+    return None if exchange is None else exchange.holder
 
 
 def set_current(exchange: Exchange) -> None:

@@ -12,7 +12,7 @@ class TokenTexts:
 
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
-        self._special = {token: text for text, token in tokenizer.special.items()}
+        self._special = {token: text for text, token in tokenizer.special.items() if text not in tokenizer.visible}
 
     def bytes(self, token: int) -> bytes | None:
         """None for special tokens, which stand for no text."""

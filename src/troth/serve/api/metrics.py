@@ -138,9 +138,13 @@ class _EngineState:
         }
         for name, (says, value) in gauges.items():
             yield _one(GaugeMetricFamily(f"vllm:{name}", says, labels=list(self._labels)), self._labels, value)
-        says = "Times that a request gave up its cache blocks for others."
-        preemptions = CounterMetricFamily("vllm:num_preemptions", says, labels=list(self._labels))
-        yield _one(preemptions, self._labels, stats.preemptions)
+        counters = {
+            "num_preemptions": ("Times that a request gave up its cache blocks for others.", stats.preemptions),
+            "spec_decode_num_draft_tokens": ("Tokens that were drafted.", stats.drafted),
+            "spec_decode_num_accepted_tokens": ("Drafted tokens that the model would have written.", stats.accepted),
+        }
+        for name, (says, value) in counters.items():
+            yield _one(CounterMetricFamily(f"vllm:{name}", says, labels=list(self._labels)), self._labels, value)
         labels = self._labels | {"block_size": str(stats.block_size), "num_gpu_blocks": str(stats.blocks)}
         config = GaugeMetricFamily("vllm:cache_config_info", "The cache's shape.", labels=list(labels))
         yield _one(config, labels, 1)

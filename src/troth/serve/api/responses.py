@@ -1,16 +1,24 @@
 """Answers of the OpenAI API, whole and in stream events."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from troth.serve.engine.request import FinishReason
+
+ChatFinish = FinishReason | Literal["tool_calls"]
 
 
 class PromptDetails(BaseModel):
     """Prompt tokens whose keys and values were found in the cache."""
 
     cached_tokens: int
+
+
+class CompletionDetails(BaseModel):
+    """Generated tokens that are reasoning."""
+
+    reasoning_tokens: int
 
 
 class Usage(BaseModel):
@@ -20,6 +28,7 @@ class Usage(BaseModel):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptDetails
+    completion_tokens_details: CompletionDetails
 
 
 class TopLogprob(BaseModel):
@@ -43,12 +52,30 @@ class ChatLogprobs(BaseModel):
     refusal: None = None
 
 
+class CalledFunction(BaseModel):
+    """A function by name, and arguments for it as JSON text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(BaseModel):
+    """A call that the model asks for."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
 class ChatMessage(BaseModel):
-    """The answer."""
+    """The answer; `content` is None where it consists of calls."""
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
+    annotations: list[Any] = []
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCall] | None = None
 
 
 class ChatChoice(BaseModel):
@@ -57,7 +84,7 @@ class ChatChoice(BaseModel):
     index: int
     message: ChatMessage
     logprobs: ChatLogprobs | None
-    finish_reason: FinishReason
+    finish_reason: ChatFinish
 
 
 class ChatCompletion(BaseModel):
@@ -69,8 +96,22 @@ class ChatCompletion(BaseModel):
     model: str
     choices: list[ChatChoice]
     usage: Usage
-    service_tier: None = None
-    system_fingerprint: str | None = None
+
+
+class FunctionDelta(BaseModel):
+    """What an event adds to a called function; the name comes whole."""
+
+    name: str | None = None
+    arguments: str
+
+
+class ToolCallDelta(BaseModel):
+    """What an event adds to the `index`-th call; `id` and `type` come with the first."""
+
+    index: int
+    id: str | None = None
+    type: Literal["function"] | None = None
+    function: FunctionDelta
 
 
 class Delta(BaseModel):
@@ -78,6 +119,8 @@ class Delta(BaseModel):
 
     role: Literal["assistant"] | None = None
     content: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
 
 
 class ChunkChoice(BaseModel):
@@ -87,7 +130,7 @@ class ChunkChoice(BaseModel):
     index: int
     delta: Delta
     logprobs: ChatLogprobs | None
-    finish_reason: FinishReason | None
+    finish_reason: ChatFinish | None
     experts: list[tuple[int, ...]] | None = None
 
 
@@ -132,13 +175,15 @@ class Completion(BaseModel):
 
 
 class Model(BaseModel):
-    """A model that can be asked for; `max_model_len` is prompt and answer together, in tokens."""
+    """A model that can be asked for; `max_model_len` is prompt and answer together, in tokens, and `parent` the model
+    that an adapter belongs to."""
 
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str = "troth"
     max_model_len: int
+    parent: str | None = None
 
 
 class ModelList(BaseModel):

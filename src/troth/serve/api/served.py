@@ -13,7 +13,8 @@ from troth.serve.engine.thread import EngineThread
 
 @dataclass(frozen=True)
 class Served:
-    """A model under the name `model_id`; `context` is prompt and answer together, in tokens."""
+    """A model under the name `model_id`, and LoRA adapters over it under theirs; `context` is prompt and answer
+    together, in tokens."""
 
     engine: EngineThread
     tokenizer: Tokenizer
@@ -21,20 +22,27 @@ class Served:
     model_id: str
     context: int
     created: int = field(default_factory=lambda: int(time.time()))
+    adapters: tuple[str, ...] = ()
 
     @property
     def token_texts(self) -> TokenTexts:
         """Spellings of tokens, for log-probabilities."""
         return TokenTexts(self.tokenizer)
 
-    def check_model(self, name: str | None) -> None:
-        """Raise a 404 for a model other than ours; a request that names none means ours."""
+    def check_model(self, name: str | None) -> str | None:
+        """The adapter that a name means, None for the model itself, which is also meant where none is named.
+
+        Raises a 404 for any other name.
+        """
+        if name in self.adapters:
+            return name
         if name is not None and name != self.model_id:
-            raise ApiError(
-                404, f"The model '{name}' does not exist; this server has '{self.model_id}'", "model", "model_not_found"
-            )
+            known = ", ".join(f"'{known}'" for known in (self.model_id, *self.adapters))
+            message = f"The model '{name}' does not exist; this server has {known}"
+            raise ApiError(404, message, "model", "model_not_found")
+        return None
 
 
-def new_id(prefix: str) -> str:
+def new_id(prefix: str, between: str = "-") -> str:
     """A fresh id for an answer."""
-    return f"{prefix}-{uuid.uuid4().hex}"
+    return f"{prefix}{between}{uuid.uuid4().hex}"

@@ -38,18 +38,27 @@ class BlockPool:
             taken.append(block)
         return taken
 
-    def share(self, keys: Iterable[bytes]) -> list[int]:
-        """Hold the published blocks of the longest known beginning of `keys`, in order."""
-        shared = []
+    def known(self, keys: Iterable[bytes]) -> list[int]:
+        """The published blocks of the longest known beginning of `keys`, in order; nobody holds them by this."""
+        found = []
         for key in keys:
-            block = self._block_of.get(key)
+            block = self.find(key)
             if block is None:
                 break
+            found.append(block)
+        return found
+
+    def find(self, key: bytes) -> int | None:
+        """The block published under a key, if there is one."""
+        return self._block_of.get(key)
+
+    def hold(self, blocks: Iterable[int]) -> None:
+        """Take one more hold on each of these published blocks."""
+        for block in blocks:
+            assert block in self._key_of, f"block {block} is not published"
             if self.references[block] == 0:
                 del self._free[block]
             self.references[block] += 1
-            shared.append(block)
-        return shared
 
     def publish(self, block: int, key: bytes) -> None:
         """Make a held block, now full, findable. The first block published under a key stays the one."""
@@ -65,11 +74,6 @@ class BlockPool:
             self.references[block] -= 1
             if self.references[block] == 0:
                 self._free[block] = None
-
-    def forget(self) -> None:
-        """Withdraw everything published, for example because the weights have changed."""
-        self._key_of.clear()
-        self._block_of.clear()
 
     def _withdraw(self, block: int) -> None:
         key = self._key_of.pop(block, None)

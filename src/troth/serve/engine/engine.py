@@ -1,23 +1,38 @@
 """The engine's synchronous core: add requests, step, collect what each step gave."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
+from time import perf_counter
 
 import torch
 
 from troth.model.decoder import Decoder
+from troth.model.families.configs import read_config
 from troth.model.families.weights import load_weights
+from troth.model.mtp import MTP, load_mtp
 from troth.model.tokenizer import Tokenizer
+from troth.serve.engine.adapters import Adapters
 from troth.serve.engine.block_pool import BlockPool
+from troth.serve.engine.block_tables import BlockTables, sliding_blocks
+from troth.serve.engine.cpu.choose import cpu_runner, stored_dtype
+from troth.serve.engine.cpu.runner import CpuRunner
+from troth.serve.engine.deterministic import DeterministicRunner
+from troth.serve.engine.drafts import Drafter, LookupDrafter, MTPDrafter
+from troth.serve.engine.grammar import Grammars
+from troth.serve.engine.guide import Guide
 from troth.serve.engine.kv_cache import KVCache
+from troth.serve.engine.pace import Pace
+from troth.serve.engine.ranks import LeadingRunner, Ranks, split
 from troth.serve.engine.request import EngineStats, Output, Request, SampledToken
 from troth.serve.engine.routing import first_choices
-from troth.serve.engine.runner import Runner, TorchRunner
+from troth.serve.engine.runner import Pooler, Runner, TorchRunner
 from troth.serve.engine.sampler import sample
-from troth.serve.engine.scheduler import Scheduler
+from troth.serve.engine.sampling_params import SamplingParams
+from troth.serve.engine.scheduler import Chunk, Scheduler
 from troth.serve.engine.sequence import Sequence
 from troth.system.serve import ServeTable
 
@@ -28,13 +43,17 @@ END_OF_TURN = "<|end|>"
 class Engine:
     """One model, one cache, many requests. Not thread-safe: see `EngineThread`.
 
-    `end_tokens` are the ids at which a text ends; without them, the tokenizer's end of text and end of turn.
-    Raises ValueError where `cache_tokens` is less than one block or the tokenizer knows more tokens than the model.
+    `end_tokens` are the ids at which a text ends; without them, the tokenizer's end of text and end of turn. `mtp` are
+    the modules that guess tokens with serve.speculate="mtp", `adapters` the folders of LoRA adapters by the names that
+    requests call them; with `ranks` each keeps a part of the model, and rank 0 is asked. Raises ValueError where these
+    do not fit the model or each other, `cache_tokens` is less than one block, or the tokenizer knows more tokens than
+    the model.
     """
 
     def __init__(
-        self, model: Decoder, tokenizer: Tokenizer, table: ServeTable, end_tokens: Iterable[int] | None = None
-    ):
+        self, model: Decoder, tokenizer: Tokenizer, table: ServeTable, end_tokens: Iterable[int] | None = None,
+        mtp: MTP | None = None, adapters: Mapping[str, Path] | None = None, ranks: Ranks | None = None,
+    ):  # fmt: skip
         blocks = table.cache_tokens // BLOCK_SIZE
         if blocks < 1:
             raise ValueError(f"serve.cache_tokens={table.cache_tokens}: at least {BLOCK_SIZE} are needed")
@@ -46,19 +65,51 @@ class Engine:
         self.model = model
         self.tokenizer = tokenizer
         self.context = min(model.config.max_position_embeddings, blocks * BLOCK_SIZE)
-        self.cache = KVCache(model.config, blocks, BLOCK_SIZE, weight.dtype, weight.device)
-        self.runner: Runner = TorchRunner(model, self.cache)
-        self.scheduler = Scheduler(BlockPool(blocks), BLOCK_SIZE, table.max_batch, table.max_step_tokens)
+        sliding = 0
+        if model.config.slides:
+            sliding = sliding_blocks(blocks, BLOCK_SIZE, model.config.window, table.max_batch, table.max_step_tokens)
+        guesses = table.speculate == "mtp"
+        if guesses and mtp is None:
+            raise ValueError("serve.speculate='mtp': no mtp/ folder is beside the weights; 'ngram' needs none")
+        if ranks is not None and (guesses or adapters or table.deterministic):
+            raise ValueError("adapters, serve.speculate='mtp' and serve.deterministic are served by one process only")
+        kept = model.config if ranks is None else split(model, ranks)
+        self.cache = KVCache(kept, blocks, sliding, BLOCK_SIZE, weight.dtype, weight.device, extra=int(guesses))
+        self.tables = BlockTables(
+            BlockPool(blocks), BlockPool(sliding) if sliding else None, BLOCK_SIZE, model.config.window
+        )
+        self.adapters = Adapters(model, adapters or {})
+        runner: Runner | None = cpu_runner(model, self.cache, table, alone=not (guesses or adapters or ranks))
+        if runner is None and table.deterministic:
+            runner = DeterministicRunner(model, self.cache, self.adapters)
+        elif runner is None:
+            runner = TorchRunner(model, self.cache, self.adapters, guesses)
+        self.runner = runner if ranks is None or ranks.rank else LeadingRunner(runner)
+        self.drafter: Drafter | None = None
+        if table.speculate == "ngram":
+            self.drafter = LookupDrafter(table.draft_tokens)
+        elif mtp is not None and guesses:
+            assert isinstance(runner, TorchRunner | DeterministicRunner)
+            self.drafter = MTPDrafter(model, mtp, self.cache, runner, tokenizer.vocab_size)
+        self.pooler: Pooler = (
+            runner if isinstance(runner, CpuRunner | TorchRunner) else TorchRunner(model, self.cache, self.adapters)
+        )
+        self.scheduler = Scheduler(
+            self.tables, table.max_batch, table.max_step_tokens, Pace(table.max_step_ms / 1000)
+        )
         self._sequences: dict[str, Sequence] = {}
         self._prefilled_tokens = 0
         self._end_tokens = frozenset(_default_ends(tokenizer) if end_tokens is None else end_tokens)
-        self._special = frozenset(tokenizer.special.values())
+        self._drafted = self._accepted = 0
+        self._special = frozenset(tokenizer.special[text] for text in tokenizer.special.keys() - tokenizer.visible)
+        self._grammars = Grammars(tokenizer, self._end_tokens)
 
     @classmethod
     def from_folder(
-        cls, folder: Path, table: ServeTable, device: str | None = None, dtype: torch.dtype | None = None
-    ) -> "Engine":
-        """Load a Hugging Face folder, on a GPU in bfloat16 where there is one, else on the CPU in float32.
+        cls, folder: Path, table: ServeTable, device: str | None = None, dtype: torch.dtype | None = None,
+        adapters: Mapping[str, Path] | None = None, ranks: Ranks | None = None,
+    ) -> "Engine":  # fmt: skip
+        """Load a Hugging Face folder, on a GPU where there is one; `dtype` goes before serve.weights.
 
         Raises ValueError naming the folder, file, key or tensor that is missing or wrong.
         """
@@ -66,14 +117,18 @@ class Engine:
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such folder")
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
+        config = read_config(folder)
+        stated = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        dtype = dtype or stored_dtype(config, stated.get("dtype") or stated.get("torch_dtype"), table, device)
         tokenizer = Tokenizer.load(folder)
         model = load_weights(folder, dtype, device)
         ends = _default_ends(tokenizer) | _configured_ends(folder)
-        return cls(model, tokenizer, table, ends)
+        mtp = load_mtp(folder, dtype, device) if table.speculate == "mtp" else None
+        return cls(model, tokenizer, table, ends, mtp, adapters, ranks)
 
     def check(self, request: Request) -> None:
-        """Raise ValueError where a request can never be served: a prompt empty, too long, or of unknown tokens."""
+        """Raise ValueError where a request can never be served: a prompt empty, too long, or of unknown tokens, or a
+        grammar that is none. Quick where `prepare` came before."""
         length, size = len(request.prompt), self.tokenizer.vocab_size
         if length == 0:
             raise ValueError("the prompt is empty: at least 1 token is needed")
@@ -81,11 +136,20 @@ class Engine:
             raise ValueError(
                 f"the prompt has {length} tokens, but at most {self.context - 1} fit: the model has "
                 f"{self.model.config.max_position_embeddings} positions, the cache "
-                f"{self.scheduler.pool.blocks * BLOCK_SIZE}, and one is needed for the answer"
+                f"{self.cache_tokens}, and one is needed for the answer"
             )
+        if request.adapter is not None and request.adapter not in self.adapters.names:
+            known = ", ".join(self.adapters.names) or "none"
+            raise ValueError(f"adapter {request.adapter} is unknown: there are {known}")
         for token in (min(request.prompt), max(request.prompt), *request.params.logit_bias):
             if not 0 <= token < size:
                 raise ValueError(f"token {token} is unknown: ids go from 0 to {size - 1}")
+        self.prepare(request.params)
+
+    def prepare(self, params: SamplingParams) -> None:
+        """Compile the grammar of a request to come, from any thread. Raises ValueError naming what is wrong in it."""
+        if params.grammar is not None:
+            self._grammars.compile(params.grammar)
 
     def add(self, request: Request) -> str:
         """Queue a request and return its id. Raises ValueError as `check` does, or where the id is in use."""
@@ -94,9 +158,9 @@ class Engine:
             raise ValueError(f"request {request.id} is already at work")
         wanted = request.params.max_tokens
         most = self.context if wanted is None else min(self.context, len(request.prompt) + wanted)
-        sequence = Sequence(request, most)
+        sequence = Sequence(request, most, self._guide(request.params))
         self._sequences[request.id] = sequence
-        self.scheduler.waiting.append(sequence)
+        self.scheduler.add(sequence)
         return request.id
 
     def cancel(self, request_id: str) -> bool:
@@ -113,53 +177,62 @@ class Engine:
         return bool(self._sequences)
 
     @property
+    def cache_tokens(self) -> int:
+        """Tokens that the cache holds, over all sequences."""
+        return self.tables.full.blocks * BLOCK_SIZE
+
+    @property
     def stats(self) -> EngineStats:
         """Counts of this moment."""
-        scheduler, pool = self.scheduler, self.scheduler.pool
+        scheduler, pool = self.scheduler, self.tables.full
         pending = (sequence.pending for sequence in (*scheduler.running, *scheduler.waiting))
         return EngineStats(
             running=len(scheduler.running),
             waiting=len(scheduler.waiting),
             blocks=pool.blocks,
             free_blocks=pool.free,
-            block_size=scheduler.block_size,
+            block_size=BLOCK_SIZE,
             pending_tokens=sum(tokens for tokens in pending if tokens > 1),
             prefilled_tokens=self._prefilled_tokens,
             preemptions=scheduler.preemptions,
+            drafted=self._drafted,
+            accepted=self._accepted,
         )
 
     @torch.inference_mode()
     def step(self) -> list[Output]:
         """One forward pass over chunks of prompts and the last tokens of running texts; what became certain by it."""
-        chunks = self.scheduler.schedule()
+        scheduled = self.scheduler.schedule()
+        pooled = self._pool([chunk for chunk in scheduled if chunk.sequence.request.pooled])
+        chunks = [chunk for chunk in scheduled if not chunk.sequence.request.pooled]
         if not chunks:
-            return []
-        row, rows, sequences = -1, [], []
+            return pooled
+        began = perf_counter()
+        decoding = sum(chunk.sequence.pending == 1 for chunk in chunks)
+        prompt_tokens = sum(chunk.count for chunk in chunks if chunk.sequence.pending > 1)
+        wanted: list[int] = []
+        row = 0
         for chunk in chunks:
             row += chunk.count
-            if chunk.samples:
-                rows.append(row)
-                sequences.append(chunk.sequence)
-        watched = any(sequence.params.experts for sequence in sequences)
+            wanted += range(row - chunk.samples, row)
+        # Rows of the embedding beyond the tokenizer have no text.
+        watched = any(chunk.sequence.params.experts for chunk in chunks if chunk.samples)
         watch: AbstractContextManager[list[torch.Tensor]] = (
-            first_choices(self.model, rows) if watched else nullcontext([])
+            first_choices(self.model, wanted) if watched else nullcontext([])
         )
         with watch as chosen:
-            logits_SV = self.runner.run(chunks, rows)
-        for chunk in chunks:
-            self._prefilled_tokens += chunk.count if chunk.start < chunk.sequence.prompt_tokens else 0
-            self.scheduler.computed(chunk)
-        if not rows:
-            return []
-        # Rows of the embedding beyond the tokenizer have no text.
-        sampled = sample(logits_SV[:, : self.tokenizer.vocab_size], sequences)
-        if watched and chosen:
-            experts = torch.stack(chosen, dim=1).tolist()
-            sampled = [
-                replace(token, experts=tuple(layers)) if sequence.params.experts else token
-                for token, sequence, layers in zip(sampled, sequences, experts, strict=True)
-            ]
-        return [self._advance(sequence, token) for sequence, token in zip(sequences, sampled, strict=True)]
+            logits_WV = self.runner.run(chunks, wanted)[:, : self.tokenizer.vocab_size]
+        experts_WL = torch.stack(chosen, dim=1).tolist() if chosen else []
+        outputs, right = self._draw(chunks, logits_WV, experts_WL)
+        finished = [output.request_id for output in outputs if output.finish_reason is not None]
+        if self.drafter is not None:
+            self._draft(self.drafter, chunks, right, finished)
+        self._computed(chunks, right)
+        for request_id in finished:
+            self.cancel(request_id)
+        if wanted:  # Without, a GPU may still be at work.
+            self.scheduler.pace.observe(prompt_tokens, decoding, perf_counter() - began)
+        return pooled + outputs
 
     def generate(self, requests: Iterable[Request]) -> list[list[Output]]:
         """Run requests to their ends, beside whatever else is at work, and return the outputs of each."""
@@ -173,16 +246,83 @@ class Engine:
                         open_ids.remove(output.request_id)
         return list(collected.values())
 
-    def forget_prefixes(self) -> None:
-        """Share nothing computed so far with later requests; to be called when weights change, between requests."""
-        self.scheduler.pool.forget()
+    def _draw(
+        self, chunks: list[Chunk], logits_WV: torch.Tensor, experts_WL: list[list[int]]
+    ) -> tuple[list[Output], list[int]]:
+        """Draw the next token of each chunk that samples, and so on behind its drafts while they are what was drawn.
+
+        Returns the outputs, and of each chunk how many of its tokens are right: all but drafts that were not drawn.
+        """
+        outputs: list[Output] = []
+        right = [chunk.count - max(0, chunk.samples - 1) for chunk in chunks]
+        firsts = [0, *accumulate(chunk.samples for chunk in chunks)]
+        drawing = [number for number, chunk in enumerate(chunks) if chunk.samples]
+        place = 0
+        while drawing:
+            rows = [firsts[number] + place for number in drawing]
+            logits_SV = logits_WV if len(rows) == len(logits_WV) else logits_WV[rows]
+            going_on = []
+            sampled = sample(logits_SV, [chunks[number].sequence for number in drawing])
+            for number, row, token in zip(drawing, rows, sampled, strict=True):
+                chunk = chunks[number]
+                if experts_WL and chunk.sequence.params.experts:
+                    token = replace(token, experts=tuple(experts_WL[row]))
+                outputs.append(self._advance(chunk.sequence, token))
+                if place + 1 < chunk.samples:
+                    self._drafted += 1
+                    if token.id == chunk.sequence.drafts[place]:
+                        self._accepted += 1
+                        right[number] += 1
+                        if outputs[-1].finish_reason is None:
+                            going_on.append(number)
+            drawing = going_on
+            place += 1
+        return outputs, right
+
+    def _draft(self, drafter: Drafter, chunks: list[Chunk], right: list[int], finished: list[str]) -> None:
+        """Guess what follows, for the next step to check."""
+        certain: list[Chunk] = []
+        places: list[int] = []
+        place = 0
+        for chunk, count in zip(chunks, right, strict=True):
+            if chunk.sequence.request.id not in finished:
+                certain.append(replace(chunk, count=count))
+                places += range(place, place + count)
+            place += chunk.count
+        if not certain:
+            return
+        for chunk, drafts in zip(certain, drafter.draft(certain, places), strict=True):
+            sequence = chunk.sequence
+            # The last token is never computed: nothing follows it.
+            sequence.drafts = drafts[: sequence.most_tokens - len(sequence.tokens) - 1] if chunk.samples else []
+
+    def _guide(self, params: SamplingParams) -> Guide | None:
+        if params.grammar is None and params.reasoning is None:
+            return None
+        matcher = None if params.grammar is None else self._grammars.matcher(params.grammar)
+        return Guide(self.tokenizer, self._end_tokens, params.reasoning, matcher)
+
+    def _computed(self, chunks: Iterable[Chunk], counts: Iterable[int]) -> None:
+        for chunk, count in zip(chunks, counts, strict=True):
+            self._prefilled_tokens += count if chunk.start < chunk.sequence.prompt_tokens else 0
+            self.scheduler.computed(chunk, count)
+
+    def _pool(self, chunks: list[Chunk]) -> list[Output]:
+        """The part of a step that embeddings are made from."""
+        if not chunks:
+            return []
+        states = self.pooler.hidden(chunks).split([chunk.count for chunk in chunks])
+        ended = [chunk.sequence for chunk in chunks if chunk.samples]
+        for chunk, h_TD in zip(chunks, states, strict=True):
+            chunk.sequence.pool(h_TD, chunk.start)
+        self._computed(chunks, (chunk.count for chunk in chunks))
+        for sequence in ended:
+            self.cancel(sequence.request.id)
+        return [sequence.embedding() for sequence in ended]
 
     def _advance(self, sequence: Sequence, token: SampledToken) -> Output:
         data = b"" if token.id in self._special else self.tokenizer.decode_bytes([token.id])
-        output = sequence.append(token, data, token.id in self._end_tokens)
-        if output.finish_reason is not None:
-            self.cancel(sequence.request.id)
-        return output
+        return sequence.append(token, data, token.id in self._end_tokens)
 
 
 def _default_ends(tokenizer: Tokenizer) -> set[int]:

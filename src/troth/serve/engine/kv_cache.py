@@ -16,7 +16,8 @@ from troth.model.scores import Scores, Seen, attention
 
 
 class Span(Protocol):
-    """`count` tokens of one sequence from position `start` on; position p lives in block `blocks[p // block_size]`."""
+    """`count` tokens of one sequence from position `start` on. Position p lives in block `blocks[p // block_size]` and,
+    for layers with a window, in `sliding_blocks[p // block_size]`, which is -1 where nobody sees it any more."""
 
     @property
     def start(self) -> int: ...
@@ -24,27 +25,38 @@ class Span(Protocol):
     def count(self) -> int: ...
     @property
     def blocks(self) -> list[int]: ...
+    @property
+    def sliding_blocks(self) -> list[int]: ...
 
 
 class KVCache:
-    """Room for `blocks` blocks of tokens in every layer, [layers, blocks, block_size, kv heads, size].
+    """Room for `blocks` blocks of tokens in every layer that sees everything and `sliding_blocks` in every layer with a
+    window: `keys[layer]` and `values[layer]` are [blocks, block_size, kv heads, size].
 
-    With latent attention one key stands for all heads, and its beginning is the value: `values` has size 0.
+    With latent attention one key stands for all heads, and its beginning is the value: `values` have size 0. `extra`
+    layers follow the decoder's own.
     """
 
-    def __init__(self, config: ModelConfig, blocks: int, block_size: int, dtype: torch.dtype, device: torch.device):
+    def __init__(
+        self, config: ModelConfig, blocks: int, sliding_blocks: int, block_size: int, dtype: torch.dtype,
+        device: torch.device, extra: int = 0,
+    ):  # fmt: skip
         self.config = config
         self.block_size = block_size
-        self.device = device
+        self.dtype, self.device = dtype, device
         heads, key_size, value_size = config.cache_shape
-        shape = config.num_hidden_layers, blocks, block_size, heads
-        self.keys = torch.zeros(*shape, key_size, dtype=dtype, device=device)
-        self.values = torch.zeros(*shape, value_size, dtype=dtype, device=device)
+        counts = {"full_attention": blocks, "sliding_attention": sliding_blocks}
+        kinds = [config.layer_type(layer) for layer in range(config.num_hidden_layers + extra)]
+
+        def room(size: int) -> list[torch.Tensor]:
+            return [torch.zeros(counts[kind], block_size, heads, size, dtype=dtype, device=device) for kind in kinds]
+
+        self.keys, self.values = room(key_size), room(value_size)
 
     @property
     def bytes(self) -> int:
         """Memory of keys and values together."""
-        return self.keys.nbytes + self.values.nbytes
+        return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
 
     def attend(self, spans: Items[Span]) -> "StepAttention":
         """The `Attend` of a step whose tokens are those of `spans`, one after the other in a batch of one row."""
@@ -73,38 +85,53 @@ class StepAttention:
     keeps = True
 
     def __init__(self, cache: KVCache, spans: Items[Span]):
-        size = cache.block_size
-        slots = []
-        for span in spans:
-            positions = np.arange(span.start, span.start + span.count)
-            first = span.start // size
-            table = np.asarray(span.blocks[first : (span.start + span.count - 1) // size + 1])
-            slots.append(table[positions // size - first] * size + positions % size)
         self.cache = cache
-        self.slots_T = torch.from_numpy(np.concatenate(slots)).to(cache.device)
-        self.groups = {
-            "full_attention": _groups(cache, spans, None),
-            "sliding_attention": _groups(cache, spans, cache.config.window),
-        }
+        full = [span.blocks for span in spans]
+        self.slots = {"full_attention": slots(cache, spans, full)}
+        self.groups = {"full_attention": _groups(cache, spans, full, None)}
+        if cache.config.slides:
+            sliding = [span.sliding_blocks for span in spans]
+            self.slots["sliding_attention"] = slots(cache, spans, sliding)
+            self.groups["sliding_attention"] = _groups(cache, spans, sliding, cache.config.window)
 
     def __call__(
         self, layer: int, q_BHTd: torch.Tensor, k_BKTd: torch.Tensor, v_BKTe: torch.Tensor, scores: Scores
     ) -> torch.Tensor:
-        keys, values = self.cache.keys[layer], self.cache.values[layer]
-        keys.flatten(0, 1).index_copy_(0, self.slots_T, k_BKTd[0].transpose(0, 1).to(keys.dtype))
-        if values.shape[-1]:
-            values.flatten(0, 1).index_copy_(0, self.slots_T, v_BKTe[0].transpose(0, 1).to(values.dtype))
-        else:
-            values = keys[..., : v_BKTe.shape[-1]]
+        kind = self.cache.config.layer_type(layer)
+        keys, values = store(self.cache, layer, self.slots[kind], k_BKTd[0], v_BKTe[0])
         q_HTd = q_BHTd[0]
         out_HTe = q_HTd.new_empty(*q_HTd.shape[:2], values.shape[-1])
-        for group in self.groups[self.cache.config.layer_type(layer)]:
+        for group in self.groups[kind]:
             q_HNd = q_HTd if group.rows_N is None else q_HTd.index_select(1, group.rows_N)
             out_HNe = _attend(group, q_HNd, keys, values, scores)
             if group.rows_N is None:
                 return out_HNe[None]
             out_HTe.index_copy_(1, group.rows_N, out_HNe)
         return out_HTe[None]
+
+
+def slots(cache: KVCache, spans: Items[Span], tables: Items[list[int]]) -> torch.Tensor:
+    """Where the tokens of spans live among all places of a layer, [tokens], by the block table of each."""
+    size = cache.block_size
+    found = []
+    for span, blocks in zip(spans, tables, strict=True):
+        positions = np.arange(span.start, span.start + span.count)
+        first = span.start // size
+        table = np.asarray(blocks[first : (span.start + span.count - 1) // size + 1])
+        found.append(table[positions // size - first] * size + positions % size)
+    return torch.from_numpy(np.concatenate(found)).to(cache.device)
+
+
+def store(
+    cache: KVCache, layer: int, slots_T: torch.Tensor, k_KTd: torch.Tensor, v_KTe: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Put keys and values of tokens into their places, and return all keys and values of the layer."""
+    keys, values = cache.keys[layer], cache.values[layer]
+    keys.flatten(0, 1).index_copy_(0, slots_T, k_KTd.transpose(0, 1).to(keys.dtype))
+    if not values.shape[-1]:
+        return keys, keys[..., : v_KTe.shape[-1]]
+    values.flatten(0, 1).index_copy_(0, slots_T, v_KTe.transpose(0, 1).to(values.dtype))
+    return keys, values
 
 
 def _attend(
@@ -131,7 +158,9 @@ def _attend(
     return out_SHQe.transpose(0, 1).reshape(heads, rows, -1)
 
 
-def _groups(cache: KVCache, spans: Items[Span], window: int | None) -> list[_Group]:
+def _groups(
+    cache: KVCache, spans: Items[Span], tables: Items[list[int]], window: int | None
+) -> list[_Group]:
     """Spans with as many queries and about as many keys (within a factor of two, short ones together)."""
     size = cache.block_size
     members: dict[tuple[int, int], list[tuple[int, int, int]]] = defaultdict(list)
@@ -148,7 +177,7 @@ def _groups(cache: KVCache, spans: Items[Span], window: int | None) -> list[_Gro
         ends = -(-(starts + count) // size)
         table = np.zeros((len(group), int((ends - firsts).max())), dtype=np.int64)
         for line, (place, _, first) in enumerate(group):
-            table[line, : ends[line] - first] = spans[place].blocks[first : ends[line]]
+            table[line, : ends[line] - first] = tables[place][first : ends[line]]
         rows = None
         if len(members) > 1:
             rows = (np.array([row for _, row, _ in group])[:, None] + np.arange(count)).ravel()

@@ -1,25 +1,37 @@
-"""How fast waiting prompts have been worked off lately, and so how long a new one would wait. Imports no torch."""
+"""How many prompt tokens a step may take beside sequences that decode, learned from the times of steps.
 
-import math
+Sarathi-Serve (2403.02310, section 4.3) chooses the token budget of a step from the time between tokens that is wanted.
+"""
 
-MEMORY_SECONDS = 20.0
+_FIRST = 64
+"""Prompt tokens before anything is measured."""
+_LEAST = 16
+"""Prompts go on by so many at least, however slow decoding alone may be."""
+_WEIGHT = 0.2
+"""Of a new measurement, against those before."""
 
 
 class Pace:
-    """Prompt tokens over the time in which prompts were waiting, with a memory that fades (a factor of e in
-    MEMORY_SECONDS). Time that went to other requests' answers counts too: that is what makes a prompt wait.
-    """
+    """Keeps steps with decoding sequences near `seconds`: a step takes a time of its own and one for each prompt
+    token, both averaged over the latest steps."""
 
-    def __init__(self) -> None:
-        self._tokens = 0.0
-        self._seconds = 0.0
+    def __init__(self, seconds: float):
+        self.seconds = seconds
+        self._decoding = 0.0
+        self._per_token: float | None = None
 
-    def add(self, tokens: int, seconds: float) -> None:
-        """A step of `seconds` in which prompts were waiting computed `tokens` of them."""
-        fade = math.exp(-seconds / MEMORY_SECONDS)
-        self._tokens = self._tokens * fade + tokens
-        self._seconds = self._seconds * fade + seconds
+    @property
+    def prompt_tokens(self) -> int:
+        """The prompt tokens of a step beside decoding sequences."""
+        if self._per_token is None:
+            return _FIRST
+        return max(_LEAST, int((self.seconds - self._decoding) / self._per_token))
 
-    def seconds(self, tokens: int) -> float:
-        """Time that this many tokens will take; 0 before anything is known."""
-        return tokens * self._seconds / self._tokens if self._tokens else 0.0
+    def observe(self, prompt_tokens: int, decoding: int, seconds: float) -> None:
+        """Learn from a step that computed tokens of prompts beside `decoding` sequences."""
+        if prompt_tokens == 0:
+            self._decoding += _WEIGHT * (seconds - self._decoding)
+            return
+        per_token = max(seconds - (self._decoding if decoding else 0.0), 1e-7) / prompt_tokens
+        before = per_token if self._per_token is None else self._per_token
+        self._per_token = before + _WEIGHT * (per_token - before)

@@ -11,11 +11,19 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt as token ids, and how to go on from it; `id` names it in outputs and in `cancel`."""
+    """A prompt as token ids, and how to go on from it; `id` names it in outputs and in `cancel`.
+
+    Requests of lower `priority` go first and, where room lacks, make others wait that have begun. `adapter` names the
+    LoRA adapter that answers, None the model itself. A `pooled` one is not gone on from: its one output has an
+    embedding.
+    """
 
     prompt: tuple[int, ...]
     params: SamplingParams = field(default_factory=SamplingParams)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    priority: int = 0
+    adapter: str | None = None
+    pooled: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,8 @@ class Output:
 
     `text` is safe to show: whole characters, nothing that may still turn out to be a stop string. `prompt_tokens` of
     which `cached_tokens` were found in the cache, and `output_tokens` so far, are counts. `finish_reason` is set on
-    the last output of a request.
+    the last output of a request, and `stop_string` where one of these ended it. `embedding` is the mean of the prompt's
+    last hidden states, where that was asked for.
     """
 
     request_id: str
@@ -45,14 +54,16 @@ class Output:
     output_tokens: int
     cached_tokens: int
     finish_reason: FinishReason | None = None
+    stop_string: str | None = None
+    embedding: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
 class EngineStats:
-    """Requests in the batch and in the queue; cache blocks in all and those that no request holds.
+    """Requests in the batch and in the queue; cache blocks in all and those that no request holds; how often a request
+    had to give up its blocks; drafts that were checked, and those that the model would have written too.
 
-    `pending_tokens` of prompts are still to be computed and `prefilled_tokens` have been, since the start;
-    `preemptions` counts how often a request had to give up its blocks.
+    `pending_tokens` of prompts are still to be computed, and `prefilled_tokens` have been since the start.
     """
 
     running: int
@@ -62,4 +73,6 @@ class EngineStats:
     block_size: int
     pending_tokens: int
     prefilled_tokens: int
-    preemptions: int
+    preemptions: int = 0
+    drafted: int = 0
+    accepted: int = 0

@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 
 from troth.model.decoder import Decoder
+from troth.serve.engine.adapters import Adapters
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.scheduler import Chunk
 
@@ -18,22 +19,45 @@ class Runner(Protocol):
         ...
 
 
-class TorchRunner:
-    """The decoder as it is, on any device and for every family."""
+class Pooler(Protocol):
+    """Computes a step's tokens like a runner, for their hidden states."""
 
-    def __init__(self, model: Decoder, cache: KVCache):
-        self.model, self.cache = model, cache
+    def hidden(self, chunks: Items[Chunk]) -> torch.Tensor:
+        """Hidden states of all the step's tokens after the last norm, [tokens, hidden]."""
+        ...
+
+
+class TorchRunner:
+    """The decoder as it is, on any device and for every family, with the adapters that were put into it.
+
+    With `keeps_states`, `states_TD` are the hidden states of all tokens of the latest step.
+    """
+
+    def __init__(self, model: Decoder, cache: KVCache, adapters: Adapters, keeps_states: bool = False):
+        self.model, self.cache, self.adapters, self.keeps_states = model, cache, adapters, keeps_states
+        self.states_TD = torch.empty(0)
 
     @torch.inference_mode()
     def run(self, chunks: Items[Chunk], wanted: list[int]) -> torch.Tensor:
+        h_WD = self.hidden(chunks, wanted)
+        return self.model.logits(h_WD).float() if wanted else h_WD.new_empty(0, self.model.config.vocab_size)
+
+    @torch.inference_mode()
+    def hidden(self, chunks: Items[Chunk], wanted: list[int] | None = None) -> torch.Tensor:
+        """Hidden states after the last norm, [wanted, hidden]; of all the step's tokens without `wanted`."""
         tokens: list[int] = []
         positions: list[int] = []
         for chunk in chunks:
             end = chunk.start + chunk.count
-            tokens += chunk.sequence.tokens[chunk.start : end]
+            tokens += chunk.tokens
             positions += range(chunk.start, end)
-        tokens_1T, positions_1T, wanted_W = (
-            torch.tensor(part, dtype=torch.long, device=self.cache.device) for part in ([tokens], [positions], wanted)
+        tokens_1T, positions_1T = (
+            torch.tensor([part], dtype=torch.long, device=self.cache.device) for part in (tokens, positions)
         )
-        h_1WD = self.model(tokens_1T, self.cache.attend(chunks), positions_1T, wanted_W=wanted_W)
-        return self.model.logits(h_1WD[0]).float() if wanted else h_1WD.new_empty(0, self.model.config.vocab_size)
+        attend = self.cache.attend(chunks)
+        self.adapters.rows(chunk.adapter for chunk in chunks for _ in range(chunk.count))
+        wanted_W = None if wanted is None else torch.tensor(wanted, dtype=torch.long, device=self.cache.device)
+        if wanted_W is not None and not (self.keeps_states or self.adapters.masks):
+            return self.model(tokens_1T, attend, positions_1T, wanted_W=wanted_W)[0]
+        self.states_TD = self.model(tokens_1T, attend, positions_1T)[0]
+        return self.states_TD if wanted_W is None else self.states_TD[wanted_W]

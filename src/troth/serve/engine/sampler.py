@@ -11,6 +11,8 @@ def sample(logits_SV: torch.Tensor, sequences: list[Sequence]) -> list[SampledTo
     logprobs = _logprobs(logits_SV, sequences)
     for row, sequence in enumerate(sequences):
         _penalise(logits_SV[row], sequence)
+        if sequence.guide is not None:
+            sequence.guide.mask(logits_SV[row])
     chosen_S = logits_SV.argmax(dim=-1)
     drawn = [row for row, sequence in enumerate(sequences) if sequence.params.temperature > 0]
     if drawn:

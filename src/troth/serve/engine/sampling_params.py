@@ -5,6 +5,53 @@ from pydantic import BaseModel, ConfigDict, Field
 MOST_LOGPROBS = 20
 
 
+class Json(BaseModel):
+    """One JSON value of a schema, itself JSON text, without free white space; `strict` allows no keys beyond the
+    schema's. `name` is what messages about it call it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    schema_text: str
+    strict: bool = False
+
+
+class Tag(BaseModel):
+    """A JSON value between two fixed texts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    begin: str
+    value: Json
+    end: str
+
+
+class Grammar(BaseModel):
+    """What a text may be: a `value`, or tags with a line break between them, `several` or one.
+
+    With neither `value` nor `forced`, other text may stand around tags, which begin wherever `trigger` is written.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    value: Json | None = None
+    tags: tuple[Tag, ...] = ()
+    trigger: str = ""
+    forced: bool = False
+    several: bool = True
+
+
+class Reasoning(BaseModel):
+    """The text begins inside of reasoning, which ends with `end`; after `budget` tokens `closing`, which contains
+    `end`, is written in the model's place. A grammar holds for what follows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    end: str
+    closing: str
+    budget: int | None = Field(default=None, ge=1)
+
+
 class SamplingParams(BaseModel):
     """Defaults leave the model's distribution as it is; temperature 0 takes the most likely token.
 
@@ -14,7 +61,9 @@ class SamplingParams(BaseModel):
     alternatives, taken from the model's own distribution (before temperature, penalties and filters). `experts` asks
     which expert of each mixture-of-experts layer came first where the token was drawn. `stop` strings
     end the text and are no part of it; `ignore_eos` goes on past the end-of-text token. The same `seed` draws the same
-    random numbers whatever else is in the batch. Raises pydantic's ValidationError (a ValueError) out of range.
+    random numbers whatever else is in the batch. With a `grammar` the text ends where that is complete.
+
+    Raises pydantic's ValidationError (a ValueError) out of range.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,3 +81,5 @@ class SamplingParams(BaseModel):
     frequency_penalty: float = 0.0
     logit_bias: dict[int, float] = Field(default_factory=dict)
     ignore_eos: bool = False
+    grammar: Grammar | None = None
+    reasoning: Reasoning | None = None

@@ -6,28 +6,38 @@ from collections import Counter
 
 import torch
 
+from troth.serve.engine.guide import Guide
 from troth.serve.engine.request import FinishReason, Output, Request, SampledToken
 from troth.serve.engine.text_stream import TextStream
 
 
 class Sequence:
-    """`tokens` are prompt and output; the keys and values of the first `computed` are in `blocks`.
+    """`tokens` are prompt and output; the keys and values of the first `computed` are in the cache, in `blocks` and,
+    for layers with a window, `sliding_blocks` from `first_sliding` on (see `block_tables`).
 
-    `most_tokens` is where it ends by length. `cached_tokens` of the prompt were found in the cache at first admission.
+    `order` is its place among others, `most_tokens` where it ends by length. `cached_tokens` of the prompt were found
+    in the cache at first admission. `drafts` are guesses of the next tokens.
+    A `guide` says what may come next, where not everything may.
     """
 
-    def __init__(self, request: Request, most_tokens: int):
+    def __init__(self, request: Request, most_tokens: int, guide: Guide | None = None):
         params = request.params
         self.request = request
         self.params = params
+        self.guide = guide
         self.tokens = list(request.prompt)
         self.prompt_tokens = len(request.prompt)
         self.most_tokens = most_tokens
         self.computed = 0
         self.blocks: list[int] = []
+        self.sliding_blocks: list[int] = []
+        self.first_sliding = 0
+        self.order = (request.priority, 0)
+        self.drafts: list[int] = []
         self.cached_tokens: int | None = None
         self.output_counts: Counter[int] = Counter()
         self.text = TextStream(params.stop)
+        self.pooled_D: torch.Tensor | None = None
         self.generator = torch.Generator()
         if params.seed is None:
             self.generator.seed()
@@ -41,21 +51,44 @@ class Sequence:
         return len(self.tokens) - self.computed
 
     def keys(self, blocks: int, block_size: int) -> list[bytes]:
-        """Digests of the first `blocks` full blocks of tokens, each chained to the one before."""
+        """Digests of the first `blocks` full blocks of tokens, each chained to the one before, the first to the name of
+        the adapter: keys and values depend on all of these."""
         while len(self._keys) < blocks:
             start = len(self._keys) * block_size
-            before = self._keys[-1] if self._keys else b""
+            before = self._keys[-1] if self._keys else (self.request.adapter or "").encode()
             tokens = array.array("q", self.tokens[start : start + block_size]).tobytes()
             self._keys.append(hashlib.blake2b(before + tokens, digest_size=16).digest())
         return self._keys[:blocks]
+
+    def pool(self, h_TD: torch.Tensor, start: int) -> None:
+        """Add the hidden states of tokens from position `start` on to what an embedding is the mean of."""
+        sum_D = h_TD.float().sum(0)
+        self.pooled_D = sum_D if start == 0 or self.pooled_D is None else self.pooled_D + sum_D
+
+    def embedding(self) -> Output:
+        """The one output of a pooled request, whose prompt has been computed."""
+        assert self.pooled_D is not None
+        return Output(
+            request_id=self.request.id,
+            text="",
+            tokens=(),
+            prompt_tokens=self.prompt_tokens,
+            output_tokens=0,
+            cached_tokens=0,
+            finish_reason="stop",
+            embedding=tuple((self.pooled_D / self.prompt_tokens).tolist()),
+        )
 
     def append(self, token: SampledToken, data: bytes, ends: bool) -> Output:
         """Take a sampled token with its bytes; `ends` says that it is one of those that end a text."""
         self.tokens.append(token.id)
         self.output_counts[token.id] += 1
         text = self.text.push(data)
+        if self.guide is not None:
+            self.guide.take(token.id, data)
         reason: FinishReason | None = None
-        if self.text.stopped or (ends and not self.params.ignore_eos):
+        complete = self.guide is not None and self.guide.complete
+        if self.text.stopped is not None or complete or (ends and not self.params.ignore_eos):
             reason = "stop"
         elif len(self.tokens) >= self.most_tokens:
             reason = "length"
@@ -69,4 +102,5 @@ class Sequence:
             output_tokens=len(self.tokens) - self.prompt_tokens,
             cached_tokens=self.cached_tokens or 0,
             finish_reason=reason,
+            stop_string=self.text.stopped,
         )

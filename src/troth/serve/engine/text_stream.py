@@ -7,26 +7,26 @@ class TextStream:
     """Emits whole characters only, and holds back what may be the beginning of a stop string.
 
     Bytes that can never become UTF-8 turn into the replacement character; a character still unfinished at the end is
-    dropped. `stopped` tells that a stop string was found: the text ends before it.
+    dropped. `stopped` is the stop string that was found: the text ends before it.
     """
 
     def __init__(self, stop: tuple[str, ...] = ()):
-        self.stopped = False
+        self.stopped: str | None = None
         self._stop = tuple(text for text in stop if text)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._held = ""
 
     def push(self, data: bytes) -> str:
         """Take the bytes of further tokens and return the text that is certain now; after a stop, nothing more."""
-        if self.stopped:
+        if self.stopped is not None:
             return ""
         text = self._held + self._decoder.decode(data)
-        found = [place for place in (text.find(stop) for stop in self._stop) if place >= 0]
+        found = [(text.index(stop), stop) for stop in self._stop if stop in text]
         if found:
-            self.stopped = True
+            place, self.stopped = min(found)
             self._held = ""
-            return text[: min(found)]
-        keep = len(text) - max((_overlap(text, stop) for stop in self._stop), default=0)
+            return text[:place]
+        keep = len(text) - max((overlap(text, stop) for stop in self._stop), default=0)
         self._held = text[keep:]
         return text[:keep]
 
@@ -36,7 +36,7 @@ class TextStream:
         return text
 
 
-def _overlap(text: str, stop: str) -> int:
+def overlap(text: str, stop: str) -> int:
     """Length of the longest end of `text` that is a beginning of `stop`, but not all of it."""
     for length in range(min(len(stop) - 1, len(text)), 0, -1):
         if text.endswith(stop[:length]):

@@ -9,18 +9,18 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol, Self
 
-from troth.serve.engine.pace import Pace
+from troth.serve.engine.backlog import Backlog
 from troth.serve.engine.request import EngineStats, Output, Request
+from troth.serve.engine.sampling_params import SamplingParams
 
 log = logging.getLogger(__name__)
-
-MOST_UNREAD = 4096
 
 
 class Steps(Protocol):
     """What the thread needs of an engine; `troth.serve.engine.engine.Engine` is the one."""
 
     def check(self, request: Request) -> None: ...
+    def prepare(self, params: SamplingParams) -> None: ...
     def add(self, request: Request) -> str: ...
     def cancel(self, request_id: str) -> bool: ...
     def step(self) -> list[Output]: ...
@@ -58,12 +58,12 @@ class Stream:
     """Outputs of a few requests as they come: `with stream: async for output in stream`. Leaving cancels the rest.
 
     Raises EngineStopped in the loop where the engine ends before the requests do, and Unread where more outputs than
-    MOST_UNREAD a request have piled up: they are dropped and the requests cancelled.
+    `max_unread` a request have piled up: they are dropped and the requests cancelled.
     """
 
-    def __init__(self, requests: list[Request], cancel: Callable[[list[str]], None]):
+    def __init__(self, requests: list[Request], cancel: Callable[[list[str]], None], max_unread: int):
         self._open = {request.id for request in requests}
-        self._most_unread = MOST_UNREAD * len(requests)
+        self._most_unread = max_unread * len(requests)
         self._cancel = cancel
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[Output | EngineStopped | Unread] = asyncio.Queue()
@@ -110,14 +110,18 @@ class EngineThread:
     """Steps an engine while there is work and sleeps while there is none. Use as a context, or `start` and `stop`.
 
     `max_batch + max_waiting` requests may be open at once, and the prompts that wait may keep a new one from its first
-    token for `max_ttft` seconds, as far as the pace so far tells; `submit` raises Overloaded beyond that.
+    token for `max_ttft` seconds, as far as the pace so far tells; `submit` raises Overloaded beyond that. Streams hold
+    `max_unread` outputs a request.
     """
 
-    def __init__(self, engine: Steps, max_batch: int, max_waiting: int, max_ttft: float = math.inf):
+    def __init__(
+        self, engine: Steps, max_batch: int, max_waiting: int, max_ttft: float = math.inf, max_unread: int = 4096
+    ):
         self.observer: Observer | None = None
         self._engine = engine
         self._max_ttft = max_ttft
-        self._pace = Pace()
+        self._max_unread = max_unread
+        self._backlog = Backlog()
         self._most_open = max_batch + max_waiting
         self._max_waiting = max_waiting
         self._wake = threading.Condition()
@@ -158,10 +162,17 @@ class EngineThread:
         """Counts after the last step."""
         return self._stats
 
+    async def prepare(self, params: SamplingParams) -> None:
+        """Do beside the loop and the engine what a request needs before `submit`: compiling its grammar takes time.
+
+        Raises ValueError where that is impossible.
+        """
+        if params.grammar is not None:
+            await asyncio.to_thread(self._engine.prepare, params)
     @property
     def expected_wait(self) -> float:
         """Seconds until the prompts that now wait are computed, which a new one comes behind."""
-        return self._pace.seconds(self._stats.pending_tokens + self._inbox_tokens)
+        return self._backlog.seconds(self._stats.pending_tokens + self._inbox_tokens)
 
     def submit(self, requests: Iterable[Request]) -> Stream:
         """Queue requests, all or none, from a coroutine.
@@ -188,7 +199,7 @@ class EngineThread:
             for request in requests:
                 if request.id in self._streams:
                     raise ValueError(f"request {request.id} is already at work")
-            stream = Stream(requests, self._cancel)
+            stream = Stream(requests, self._cancel, self._max_unread)
             for request in requests:
                 self._streams[request.id] = stream
                 self._inbox.append(partial(self._engine.add, request))
@@ -224,7 +235,7 @@ class EngineThread:
                 outputs = self._engine.step()
                 self._stats = self._engine.stats
                 if before.pending_tokens:
-                    self._pace.add(self._stats.prefilled_tokens - before.prefilled_tokens, time.monotonic() - began)
+                    self._backlog.add(self._stats.prefilled_tokens - before.prefilled_tokens, time.monotonic() - began)
                 self._deliver(outputs)
         except BaseException as failure:
             self._failure = failure

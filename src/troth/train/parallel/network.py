@@ -7,11 +7,12 @@ from torch.distributed.fsdp import FSDPModule
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
 from troth.model.initialise import initialise
+from troth.model.lora import adapt
 from troth.model.moe import MoE
 from troth.model.mtp import MTP
 from troth.system import Layout, TrainTable
 from troth.train.float8 import to_float8
-from troth.train.lora import adapt, fill_adapters, lora_names
+from troth.train.lora import fill_adapters, lora_names
 from troth.train.objective import Objective, Share, look_ahead
 from troth.train.parallel.mesh import Mesh
 from troth.train.parallel.parallelize import parallelize

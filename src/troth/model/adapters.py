@@ -14,7 +14,7 @@ from torch import nn
 from troth.model.decoder import Decoder
 from troth.model.experts import Experts
 from troth.model.families.configs import FAMILIES
-from troth.train.lora import LoRAExperts, LoRALinear, adapt
+from troth.model.lora import LoRAExperts, LoRALinear, adapt
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."

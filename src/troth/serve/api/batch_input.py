@@ -1,0 +1,90 @@
+"""The input of a batch: JSON lines of requests, checked before any is answered."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MOST_LINES = 50_000
+_MOST_ERRORS = 100
+
+
+@dataclass(frozen=True)
+class Line:
+    """A request of a batch; `number` counts lines of the file from 1."""
+
+    number: int
+    custom_id: str
+    body: dict[str, Any]
+
+
+class BadLine(ValueError):
+    """What is wrong with a line, with OpenAI's code for it and the field."""
+
+    def __init__(self, code: str, message: str, param: str | None = None):
+        super().__init__(message)
+        self.code = code
+        self.param = param
+
+
+def read_lines(path: Path, endpoint: str) -> Iterator[Line]:
+    """The requests of a checked file."""
+    for number, text in _texts(path):
+        yield _line(number, text, endpoint)
+
+
+def problems(path: Path, endpoint: str) -> tuple[int, list[dict[str, Any]]]:
+    """How many requests a file has, and what is wrong with it, in the form of a batch's `errors`."""
+    found: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    count = 0
+    for number, text in _texts(path):
+        count += 1
+        try:
+            line = _line(number, text, endpoint)
+            if line.custom_id in seen:
+                raise BadLine("duplicate_custom_id", f"custom_id {line.custom_id!r} occurs twice", "custom_id")
+            seen.add(line.custom_id)
+        except BadLine as error:
+            found.append({"code": error.code, "line": number, "message": str(error), "param": error.param})
+        if len(found) == _MOST_ERRORS:
+            break
+        if count > MOST_LINES:
+            found.append(_of_file("too_many_tasks", f"more than {MOST_LINES:,} requests"))
+            break
+    if count == 0:
+        found.append(_of_file("empty_file", "the file has no requests"))
+    return count, found
+
+
+def _texts(path: Path) -> Iterator[tuple[int, bytes]]:
+    with path.open("rb") as file:
+        for number, text in enumerate(file, 1):
+            if text.strip():
+                yield number, text
+
+
+def _of_file(code: str, message: str) -> dict[str, Any]:
+    return {"code": code, "line": None, "message": message, "param": None}
+
+
+def _line(number: int, text: bytes, endpoint: str) -> Line:
+    try:
+        entry = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadLine("invalid_json_line", "the line is not JSON") from error
+    if not isinstance(entry, dict):
+        raise BadLine("invalid_json_line", "the line is not a JSON object")
+    custom_id, body = entry.get("custom_id"), entry.get("body")
+    if not isinstance(custom_id, str) or not custom_id:
+        raise BadLine("missing_required_parameter", "custom_id has to be a text", "custom_id")
+    if entry.get("method") != "POST":
+        raise BadLine("invalid_method", "method has to be POST", "method")
+    if entry.get("url") != endpoint:
+        raise BadLine("mismatched_endpoint", f"url has to be {endpoint}, the batch's endpoint", "url")
+    if not isinstance(body, dict):
+        raise BadLine("missing_required_parameter", "body has to be an object", "body")
+    if body.get("stream"):
+        raise BadLine("invalid_request", "stream is not possible in a batch", "body.stream")
+    return Line(number, custom_id, body)

@@ -1,0 +1,238 @@
+"""Request body of POST /v1/chat/completions."""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from troth.serve.api.question import Question, Tool, call_message, tool
+from troth.serve.api.schema import Body, Sampling
+from troth.serve.engine.sampling_params import MOST_LOGPROBS, Json, SamplingParams
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
+Name = Annotated[str, Field(pattern=r"^[\w.:-]+$", max_length=128)]
+ANY_OBJECT = json.dumps({"type": "object"})
+
+
+class TextPart(Body):
+    """A piece of a message's content; text is the only kind."""
+
+    type: Literal["text"]
+    text: str
+
+
+class CalledFunction(Body):
+    """A function by name, and JSON text of its arguments."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(Body):
+    """A call in an earlier answer; `index` is left over from streams."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+    index: int | None = None
+
+
+class Message(Body):
+    """One turn of a conversation. The fields after `tool_call_id` are those of earlier answers, which clients send
+    back."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
+    name: str | None = None
+    tool_call_id: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    reasoning_content: str | None = None
+    refusal: str | None = None
+    annotations: list[Any] | None = None
+    audio: None = None
+    function_call: None = None
+
+    @model_validator(mode="after")
+    def _fits_its_role(self) -> "Message":
+        if self.content is None and self.role != "assistant":
+            raise ValueError(f"a {self.role} message needs content")
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError(f"tool_calls in a {self.role} message; only the assistant calls")
+        if self.role == "tool" and self.tool_call_id is None:
+            raise ValueError("a tool message needs a tool_call_id")
+        return self
+
+    def for_template(self) -> dict[str, Any]:
+        """The message as chat templates take it. OpenAI renamed `system` to `developer`; templates know the first."""
+        parts = self.content if isinstance(self.content, list) else []
+        text = "".join(part.text for part in parts) if parts else self.content or ""
+        message: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role, "content": text}
+        if self.tool_call_id is not None:
+            message["tool_call_id"] = self.tool_call_id
+        if self.reasoning_content:
+            message["reasoning_content"] = self.reasoning_content
+        if self.tool_calls:
+            message["tool_calls"] = [
+                call_message(call.function.name, call.function.arguments, call.id) for call in self.tool_calls
+            ]
+        return message
+
+
+class Function(Body):
+    """A function that may be called, its arguments as a JSON schema; `strict` allows no others."""
+
+    name: Name
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class FunctionTool(Body):
+    """A tool; functions are the only kind."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class FunctionName(Body):
+    """A function by its name."""
+
+    name: str
+
+
+class ChosenFunction(Body):
+    """The function that has to be called."""
+
+    type: Literal["function"]
+    function: FunctionName
+
+
+class JsonSchema(Body):
+    """What JSON the answer has to be; `strict` allows no keys beyond the schema's."""
+
+    name: Name
+    description: str | None = None
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    strict: bool | None = None
+
+
+class AnyFormat(Body):
+    """Text as it comes, or any JSON object."""
+
+    type: Literal["text", "json_object"]
+
+
+class SchemaFormat(Body):
+    """JSON of one schema."""
+
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+class ReasoningOptions(Body):
+    """How much to reason: by a word, or at most so many tokens. Reasoning is given in full, so `summary` changes
+    nothing."""
+
+    effort: Effort | None = None
+    max_tokens: int | None = Field(default=None, ge=1)
+    summary: Literal["auto", "concise", "detailed"] | None = None
+
+
+class ChatRequest(Sampling):
+    """POST /v1/chat/completions.
+
+    `experts`, an extension, has each event of a stream tell which experts came first where its tokens were drawn.
+    """
+
+    model: str
+    messages: list[Message] = Field(min_length=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
+    reasoning_effort: Effort | None = None
+    reasoning: ReasoningOptions | None = None
+    response_format: Annotated[AnyFormat | SchemaFormat, Field(discriminator="type")] | None = None
+    tools: list[FunctionTool] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ChosenFunction | None = None
+    parallel_tool_calls: bool | None = None
+    search_parameters: Any = None
+    modalities: list[Literal["text"]] | None = None
+    store: bool | None = None
+    metadata: dict[str, str] | None = None
+    service_tier: str | None = None
+    prompt_cache_key: str | None = None
+    safety_identifier: str | None = None
+    verbosity: str | None = None
+    deferred: bool = False
+    experts: bool = False
+
+    @field_validator("tools")
+    @classmethod
+    def _named_once(cls, tools: list[FunctionTool] | None) -> list[FunctionTool] | None:
+        names = [tool.function.name for tool in tools or ()]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two functions are called {twice[0]!r}")
+        return tools
+
+    @model_validator(mode="after")
+    def _deferred_is_whole(self) -> "ChatRequest":
+        if self.deferred and self.stream:
+            raise ValueError("deferred is only allowed when stream is false")
+        return self
+
+    @model_validator(mode="after")
+    def _logprobs_first(self) -> "ChatRequest":
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs is only allowed when logprobs is true")
+        return self
+
+    @model_validator(mode="after")
+    def _experts_need_a_stream(self) -> "ChatRequest":
+        if self.experts and not self.stream:
+            raise ValueError("experts is only allowed when stream is true")
+        return self
+
+    @property
+    def limit(self) -> int | None:
+        """Most tokens of an answer; without a limit it may fill the context."""
+        return self.max_completion_tokens or self.max_tokens
+
+    def params(self, choice: int) -> SamplingParams:
+        """Sampling parameters of one choice."""
+        logprobs = (self.top_logprobs or 0) if self.logprobs else None
+        return self.sampling(choice, self.limit, logprobs).model_copy(update={"experts": self.experts})
+
+    def question(self) -> Question:
+        """What is asked."""
+        choice = self.tool_choice
+        reasoning = self.reasoning or ReasoningOptions()
+        return Question(
+            messages=[message.for_template() for message in self.messages],
+            param="messages",
+            tools=tuple(self._tools()),
+            choice="required" if isinstance(choice, ChosenFunction) else choice or "auto",
+            named=choice.function.name if isinstance(choice, ChosenFunction) else None,
+            several=self.parallel_tool_calls is not False,
+            value=self._value(),
+            effort=self.reasoning_effort or reasoning.effort,
+            budget=reasoning.max_tokens,
+        )
+
+    def _tools(self) -> list[Tool]:
+        return [
+            tool(f"tools[{i}].function.parameters", f.name, f.description, f.parameters, bool(f.strict))
+            for i, f in enumerate(given.function for given in self.tools or ())
+        ]
+
+    def _value(self) -> Json | None:
+        given = self.response_format
+        if isinstance(given, SchemaFormat):
+            schema = given.json_schema
+            return Json(
+                name="response_format.json_schema.schema",
+                schema_text=json.dumps({} if schema.schema_ is None else schema.schema_),
+                strict=bool(schema.strict),
+            )
+        if given is not None and given.type == "json_object":
+            return Json(name="response_format", schema_text=ANY_OBJECT)
+        return None

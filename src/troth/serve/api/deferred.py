@@ -1,0 +1,74 @@
+"""Deferred chat completions, as xAI has them: asked now, fetched later by id."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+
+from troth.serve.api.errors import ApiError
+from troth.serve.api.exchange import current_holder
+from troth.serve.api.inside import Answer, Ask, Inside
+from troth.serve.api.served import new_id
+
+KEPT_SECONDS = 86_400
+_MOST_KEPT = 1024
+
+
+@dataclass(frozen=True)
+class _Kept:
+    holder: str | None
+    begun: float
+    answering: asyncio.Task[Answer]
+
+
+class Deferred:
+    """Answers under way or waiting to be fetched, for a day at most, in memory; `router` gives them out."""
+
+    def __init__(self, ask: Ask):
+        self._ask = ask
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+
+    def begin(self, body: BaseModel) -> JSONResponse:
+        """Ask in the background. Raises ApiError where too many answers are under way or have not been fetched."""
+        self._forget_old()
+        if len(self._kept) >= _MOST_KEPT:
+            says = f"{_MOST_KEPT} deferred answers wait to be fetched, the most that are kept"
+            raise ApiError(429, says, "deferred", "too_many_requests", retry_after=60)
+        asked = body.model_dump(exclude_unset=True, mode="json") | {"deferred": False}
+        holder = current_holder()
+        task = asyncio.create_task(self._answer(asked, holder))
+        request_id = new_id("deferred")
+        self._kept[request_id] = _Kept(holder, time.monotonic(), task)
+        return JSONResponse({"request_id": request_id})
+
+    def router(self) -> APIRouter:
+        """GET /v1/chat/deferred-completion/{request_id}: 202 while it is under way, then the answer."""
+        router = APIRouter()
+
+        @router.get("/v1/chat/deferred-completion/{request_id}")
+        async def fetch(request_id: str) -> Response:
+            self._forget_old()
+            kept = self._kept.get(request_id)
+            if kept is None or kept.holder != current_holder():
+                raise ApiError(404, f"no deferred answer {request_id}; answers are kept for a day", "request_id")
+            if not kept.answering.done():
+                return Response(status_code=202)
+            answer = kept.answering.result()
+            return JSONResponse(answer.body, answer.status)
+
+        return router
+
+    async def _answer(self, body: dict[str, object], holder: str | None) -> Answer:
+        return await self._ask("/v1/chat/completions", body, Inside(holder, priority=0))
+
+    def _forget_old(self) -> None:
+        while self._kept:
+            request_id, oldest = next(iter(self._kept.items()))
+            if time.monotonic() - oldest.begun < KEPT_SECONDS:
+                break
+            oldest.answering.cancel()
+            del self._kept[request_id]

@@ -1,0 +1,59 @@
+"""/v1/files: uploading, listing, reading and deleting files, for batches."""
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Query, UploadFile
+from fastapi.responses import FileResponse
+
+from troth.serve.api.batch_store import BatchStore
+from troth.serve.api.errors import ApiError
+from troth.serve.api.exchange import current_holder
+from troth.serve.api.file_store import FileStore, StoredFile
+from troth.serve.api.paging import page
+
+
+def file_router(files: FileStore, batches: BatchStore) -> APIRouter:
+    """The routes over a store; each sees the files of the request's key only."""
+    router = APIRouter()
+
+    def known(file_id: str) -> StoredFile:
+        stored = files.get(file_id, current_holder())
+        if stored is None:
+            raise ApiError(404, f"No such file: {file_id}", "file_id", "file_not_found")
+        return stored
+
+    @router.post("/v1/files")
+    async def upload(file: UploadFile, purpose: Annotated[str, Form()]) -> dict[str, Any]:
+        if purpose != "batch":
+            raise ApiError(400, f"purpose: {purpose!r} is not supported, only 'batch'", "purpose", "invalid_value")
+        name = file.filename or "upload.jsonl"
+        stored = await asyncio.to_thread(files.add, file.file, name, purpose, current_holder())
+        return stored.shown()
+
+    @router.get("/v1/files")
+    async def several(
+        purpose: str | None = None, after: str | None = None, limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000
+    ) -> dict[str, Any]:
+        return page([stored.shown() for stored in files.all(current_holder(), purpose)], after, limit)
+
+    @router.get("/v1/files/{file_id}")
+    async def one(file_id: str) -> dict[str, Any]:
+        return known(file_id).shown()
+
+    @router.get("/v1/files/{file_id}/content")
+    async def content(file_id: str) -> FileResponse:
+        stored = known(file_id)
+        return FileResponse(files.path(file_id), media_type="application/octet-stream", filename=stored.filename)
+
+    @router.delete("/v1/files/{file_id}")
+    async def delete(file_id: str) -> dict[str, Any]:
+        known(file_id)
+        using = [batch for batch in batches.open() if batch.shown["input_file_id"] == file_id]
+        if using:
+            says = f"{file_id} is being read by {using[0].id}; cancel that first"
+            raise ApiError(400, says, "file_id", "file_in_use")
+        files.delete(file_id)
+        return {"id": file_id, "object": "file", "deleted": True}
+
+    return router

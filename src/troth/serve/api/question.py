@@ -1,0 +1,148 @@
+"""What is asked in any dialect, and how the engine is asked it: prompt, grammar, reasoning."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from troth.serve.api import trained_format as form
+from troth.serve.api.errors import ApiError
+from troth.serve.api.reading import Reading
+from troth.serve.api.served import Served
+from troth.serve.engine.request import Request
+from troth.serve.engine.sampling_params import Grammar, Json, Reasoning, SamplingParams
+
+# Tokens of reasoning, where they are not more than half of the answer.
+_BUDGETS = {"minimal": 512, "low": 1024, "medium": 8192, "high": 24576}
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A function that may be called; `arguments.name` is its place in the request."""
+
+    name: str
+    description: str | None
+    parameters: dict[str, Any]
+    arguments: Json
+
+
+@dataclass(frozen=True)
+class Question:
+    """`messages` as the chat template takes them. A `choice` of required may be of the tool that is `named`; `value` is
+    what JSON the answer has to be. `effort` None leaves it to the model whether it reasons; `budget`, in tokens, goes
+    before what follows from `effort`. `param` is what the dialect calls the messages."""
+
+    messages: list[dict[str, Any]]
+    param: str
+    tools: tuple[Tool, ...] = ()
+    choice: Literal["none", "auto", "required"] = "auto"
+    named: str | None = None
+    several: bool = True
+    value: Json | None = None
+    effort: str | None = None
+    budget: int | None = None
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids, and what the engine and the reader of the answer have to know beside them."""
+
+    ids: tuple[int, ...]
+    grammar: Grammar | None
+    reasoning: Reasoning | None
+    reasons: bool
+    calls: bool
+
+    def reading(self) -> Reading:
+        """A reader of one answer."""
+        return Reading(reasons=self.reasons, inside=self.reasoning is not None, calls=self.calls)
+
+    def request(self, params: SamplingParams, adapter: str | None, priority: int = 0) -> Request:
+        """One request to the engine."""
+        guided = params.model_copy(update={"grammar": self.grammar, "reasoning": self.reasoning})
+        return Request(self.ids, guided, priority=priority, adapter=adapter)
+
+
+def tool(place: str, name: str, description: str | None, parameters: dict[str, Any] | None, strict: bool) -> Tool:
+    """A tool whose arguments are described at `place` of the request. Raises ApiError where they are no object."""
+    parameters = {"type": "object", "properties": {}} if parameters is None else {"type": "object"} | parameters
+    if parameters["type"] != "object":
+        raise ApiError(
+            400, f"{place}: the type of arguments is 'object', not {parameters['type']!r}", _key(place), "invalid_value"
+        )
+    return Tool(name, description, parameters, Json(name=place, schema_text=json.dumps(parameters), strict=strict))
+
+
+async def prompt(served: Served, question: Question, max_tokens: int | None) -> Prompt:
+    """The question in the engine's terms, its grammar compiled. `max_tokens` is the limit of the answer.
+
+    Raises ApiError for what this model's template or the grammar compiler does not take.
+    """
+    template = served.template
+    if template is None:
+        raise ApiError(400, f"{served.model_id} has no chat template; use /v1/completions", question.param)
+    offered = () if question.choice == "none" else question.tools
+    if question.tools and not form.knows_calls(template):
+        raise ApiError(400, f"tools: {served.model_id} was not trained to call functions", "tools", "unsupported_value")
+    functions = [_function(tool) for tool in offered]
+    try:
+        ids = template.encode(question.messages, functions, **form.switches(question.effort))
+    except ValueError as error:
+        raise ApiError(400, str(error), question.param, "invalid_value") from error
+    grammar = _grammar(question, offered)
+    reasons = form.knows_reasoning(template)
+    reasoning = None
+    if reasons:
+        wanted = question.effort not in (None, "none") or question.budget is not None
+        written = served.tokenizer.decode(ids[-8:]).rstrip()
+        begun = written.endswith(form.THINK)
+        if wanted and not begun and not written.endswith(form.THOUGHT):
+            ids += served.tokenizer.encode_special(form.THINK + "\n")
+            begun = True
+        if begun:
+            room = served.context - len(ids)
+            reasoning = form.reasoning(_budget(question, min(max_tokens or room, room)))
+    if grammar is not None:
+        try:
+            await served.engine.prepare(SamplingParams(grammar=grammar))
+        except ValueError as error:
+            raise ApiError(400, str(error), _key(str(error)), "invalid_value") from error
+    return Prompt(tuple(ids), grammar, reasoning, reasons, bool(offered))
+
+
+def call_message(name: str, arguments: str, call_id: str | None) -> Mapping[str, Any]:
+    """An earlier call as templates take it: with its arguments as an object."""
+    try:
+        given: Any = json.loads(arguments or "{}")
+    except ValueError:
+        given = arguments  # cut short by a limit of tokens: shown as it was
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": given}}
+
+
+def _grammar(question: Question, offered: tuple[Tool, ...]) -> Grammar | None:
+    called = [tool for tool in offered if question.named in (None, tool.name)]
+    forced = question.choice == "required"
+    if forced and not called:
+        lacking = "there are no tools to call" if question.named is None else f"no tool is called {question.named!r}"
+        raise ApiError(400, f"tool_choice: {lacking}", "tool_choice", "invalid_value")
+    tags = tuple(form.call_tag(json.dumps(tool.name), tool.arguments) for tool in called)
+    if not tags and question.value is None:
+        return None
+    value = None if forced else question.value
+    return Grammar(value=value, tags=tags, trigger=form.CALL, forced=forced, several=question.several)
+
+
+def _budget(question: Question, most: int) -> int:
+    half = max(1, most // 2)
+    wanted = question.budget or _BUDGETS.get(question.effort or "")
+    return half if wanted is None else min(wanted, half)
+
+
+def _function(tool: Tool) -> dict[str, Any]:
+    described = {} if tool.description is None else {"description": tool.description}
+    return {"type": "function", "function": {"name": tool.name, **described, "parameters": tool.parameters}}
+
+
+def _key(place: str) -> str:
+    """The first key of a place such as tools[0].function.parameters."""
+    return place.replace("[", ".").replace(":", ".").partition(".")[0]

@@ -1,0 +1,83 @@
+"""POST /tokenize and /detokenize, in the shapes of vLLM."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from troth.serve.api.errors import ApiError
+from troth.serve.api.served import Served
+
+
+class TokenizeRequest(BaseModel):
+    """A text as it is (`prompt`), or a conversation as the chat template writes it (`messages`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: list[dict[str, Any]] | None = None
+    tools: list[dict[str, Any]] | None = None
+    add_special_tokens: bool = True
+    return_token_strs: bool = False
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "TokenizeRequest":
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("either prompt or messages is needed, and not both")
+        return self
+
+
+class TokenizeAnswer(BaseModel):
+    """Token ids and how many they are; `max_model_len` is prompt and answer together, in tokens."""
+
+    count: int
+    max_model_len: int
+    tokens: list[int]
+    token_strs: list[str] | None = None
+
+
+class DetokenizeRequest(BaseModel):
+    """Token ids."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = None
+    tokens: list[int]
+
+
+class DetokenizeAnswer(BaseModel):
+    """Their text."""
+
+    prompt: str
+
+
+def tokenize_router(served: Served) -> APIRouter:
+    """Both routes over one model. `add_special_tokens` changes nothing: these tokenizers add none to a text."""
+    router = APIRouter()
+
+    @router.post("/tokenize", response_model_exclude_none=True)
+    async def tokenize(body: TokenizeRequest) -> TokenizeAnswer:
+        served.check_model(body.model)
+        tokens = _conversation(served, body) if body.prompt is None else served.tokenizer.encode(body.prompt)
+        texts = [served.token_texts.text(token) for token in tokens] if body.return_token_strs else None
+        return TokenizeAnswer(count=len(tokens), max_model_len=served.context, tokens=tokens, token_strs=texts)
+
+    @router.post("/detokenize")
+    async def detokenize(body: DetokenizeRequest) -> DetokenizeAnswer:
+        served.check_model(body.model)
+        size = served.tokenizer.vocab_size
+        if unknown := [token for token in body.tokens if not 0 <= token < size]:
+            raise ApiError(400, f"tokens: {unknown[0]} is unknown: ids go from 0 to {size - 1}", "tokens")
+        return DetokenizeAnswer(prompt=served.tokenizer.decode(body.tokens))
+
+    return router
+
+
+def _conversation(served: Served, body: TokenizeRequest) -> list[int]:
+    if served.template is None:
+        raise ApiError(400, f"{served.model_id} has no chat template; send a prompt", "messages", "invalid_value")
+    try:
+        return served.template.encode(body.messages or [], body.tools)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ApiError(400, f"messages: {error}", "messages", "invalid_value") from error

@@ -1,0 +1,43 @@
+"""Whether an engine's steps are run by the library, and in which kind of weights."""
+
+import logging
+import os
+
+import torch
+
+from troth.model.config import ModelConfig
+from troth.model.decoder import Decoder
+from troth.serve.engine.cpu.pack import WeightKind
+from troth.serve.engine.cpu.quantise import round_weights
+from troth.serve.engine.cpu.runner import CpuRunner, why_not
+from troth.serve.engine.kv_cache import KVCache
+from troth.system.serve import ServeTable
+
+log = logging.getLogger(__name__)
+
+
+def stored_dtype(config: ModelConfig, dtype: str, table: ServeTable, device: str) -> torch.dtype:
+    """In what a folder's weights, which it has in `dtype`, are loaded."""
+    if table.weights != "auto":
+        return torch.float32 if table.weights == "float32" else torch.bfloat16
+    if device == "cpu" and (dtype != "bfloat16" or why_not(config) is not None):
+        return torch.float32
+    return torch.bfloat16
+
+
+def cpu_runner(model: Decoder, cache: KVCache, table: ServeTable, alone: bool) -> CpuRunner | None:
+    """The library's runner; None where it cannot run the network, or not `alone`: with adapters, guesses of the model's
+    own or other ranks. The weights are then rounded to the bits asked for."""
+    weight = model.embed_tokens.weight
+    plain: WeightKind = "float32" if weight.dtype == torch.float32 else "bfloat16"
+    kind = plain if table.weights == "auto" else table.weights
+    reason = why_not(model.config) if weight.device.type == "cpu" else f"the device is {weight.device}"
+    if not alone:
+        reason = "adapters, guesses by the model or several ranks"
+    if reason is None and weight.dtype in (torch.float32, torch.bfloat16):
+        most_rows = table.max_step_tokens + table.max_batch * (1 + table.draft_tokens)
+        return CpuRunner(model, cache, kind, most_rows, table.threads or len(os.sched_getaffinity(0)))
+    if kind in ("int8", "int4"):
+        log.warning("weights are rounded to %s but keep the memory of %s: %s", kind, plain, reason)
+        round_weights(model, 8 if kind == "int8" else 4)
+    return None

@@ -1,0 +1,86 @@
+"""The compiled library and its structures, field by field those of `native/decoder.h`."""
+
+import ctypes
+import importlib.machinery
+from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_void_p
+from functools import cache
+from pathlib import Path
+
+_INT, _FLOAT, _POINTER = c_int32, c_float, c_void_p
+
+
+class Matrix(Structure):
+    """A packed weight."""
+
+    _fields_ = (
+        ("data", _POINTER), ("bias", _POINTER),
+        ("kind", _INT), ("outputs", _INT), ("inputs", _INT), ("unused", _INT),
+    )  # fmt: skip
+
+
+class Unit(Structure):
+    """A gated unit."""
+
+    _fields_ = (("gate_up", Matrix), ("down", Matrix))
+
+
+class Layer(Structure):
+    """A layer of the decoder, with its part of the cache."""
+
+    _fields_ = (
+        *((f"{name}_norm", _POINTER) for name in ("input", "post_attention", "pre_mlp", "post_mlp")),
+        ("qkv", Matrix), ("o", Matrix),
+        ("q_norm", _POINTER), ("k_norm", _POINTER), ("sinks", _POINTER),
+        ("router", Matrix), ("expert_bias", _POINTER), ("units", POINTER(Unit)),
+        ("keys", _POINTER), ("values", _POINTER),
+        ("routed", _INT), ("others", _INT), ("rotary", _INT), ("window", _INT),
+    )  # fmt: skip
+
+
+class Model(Structure):
+    """The whole decoder."""
+
+    _fields_ = (
+        *((name, _INT) for name in ("hidden", "vocabulary", "layers", "heads", "kv_heads", "head_size")),
+        *((name, _INT) for name in ("top_k", "groups", "top_groups", "softmax_router", "normalised_gates")),
+        *((name, _INT) for name in ("qk_norm", "gated_attention", "activation", "cache_kind", "embedding_kind")),
+        *((name, _FLOAT) for name in ("eps", "embedding_scale", "attention_scale", "attention_softcap")),
+        *((name, _FLOAT) for name in ("temperature_from", "rotary_scale", "router_softcap", "route_scale")),
+        *((name, _FLOAT) for name in ("feed_forward_scale", "swiglu_limit", "swiglu_alpha", "unused")),
+        ("periods", _POINTER), ("embedding", _POINTER), ("final_norm", _POINTER),
+        ("head", Matrix), ("layer", POINTER(Layer)),
+    )  # fmt: skip
+
+
+class Span(Structure):
+    """Tokens of one sequence in a step."""
+
+    _fields_ = (
+        ("row", _INT), ("count", _INT), ("start", _INT), ("unused", _INT),
+        ("blocks", _POINTER), ("window_blocks", _POINTER),
+    )  # fmt: skip
+
+
+@cache
+def load() -> ctypes.CDLL | None:
+    """The library; None where it was not built (no C++ compiler at installation) or this processor cannot run it."""
+    folder = Path(__file__).parent
+    built = [folder / f"_kernels{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES]
+    path = next((path for path in built if path.exists()), None)
+    if path is None:
+        return None
+    library = ctypes.CDLL(str(path))
+    if not library.troth_supported():
+        return None
+    sizes = (c_int32 * 5)()
+    library.troth_sizes(sizes)
+    assert list(sizes) == [ctypes.sizeof(one) for one in (Matrix, Unit, Layer, Model, Span)], "another build's library"
+    library.troth_open.restype = c_void_p
+    library.troth_open.argtypes = [POINTER(Model), c_int, c_int]
+    library.troth_close.restype = None
+    library.troth_close.argtypes = [c_void_p]
+    library.troth_step.restype = None
+    library.troth_step.argtypes = [
+        c_void_p, c_void_p, c_int, POINTER(Span), c_int, c_void_p, c_int, c_void_p, c_void_p, c_void_p, c_void_p,
+    ]  # fmt: skip
+    return library

@@ -1,0 +1,163 @@
+// Attention of a few queries over blocks of 16 tokens, in one pass with a running softmax (FlashAttention, 2205.14135).
+//
+// Blocks are laid out for products without sums across lanes: keys as words of a head's numbers for 16 tokens side by
+// side, values as words of tokens for a head's numbers side by side. Keys are taken in runs of 256 tokens that begin at
+// multiples of 256, so that a query's result depends on its position and not on how its prompt was cut or batched.
+#pragma once
+#include <algorithm>
+#include <limits>
+
+#include "matmul.h"
+
+namespace troth {
+
+constexpr int BLOCK = 16, RUN = 256, TILE = 6, MOST_HEAD = 256;
+
+struct Scoring {
+    float scale, softcap;  // softcap 0: none
+};
+
+// One query head at one position: `low` to `high` are the positions that it sees, both included.
+struct Query {
+    const int32_t *words;
+    float *out;  // [head size]
+    int low, high;
+    float temperature;
+    float sink;  // a score without a value, or -inf
+};
+
+// Keys and values of one head: block b begins at `keys + b * step`.
+struct Head {
+    const char *keys, *values;
+    size_t step;
+    const int32_t *blocks;
+    int size;
+    bool cold;  // whether it is read once, so that memory is worth asking early
+
+    void fetch(const char *part, int block, int words) const {
+        const char *from = part + size_t(blocks[block]) * step;
+        for (int w = 0; w < words; w++) _mm_prefetch(from + 64 * w, _MM_HINT_T0);
+    }
+};
+
+template <int KIND, int ROWS>
+[[gnu::noinline]] void scores_of(const Query *queries, const Head &head, int begin, int end, float (*scores)[RUN]) {
+    const int words = KIND == F32 ? head.size : head.size / 2;
+    const int32_t *rows[ROWS];
+    for (int r = 0; r < ROWS; r++) rows[r] = queries[r].words;
+    const int last = (end - 1) / BLOCK;
+    for (int at = begin; at < end; at += 64) {
+        const char *blocks[4];
+        for (int b = 0; b < 4; b++) {  // behind the end the last block stands in, unread
+            const int block = at / BLOCK + b;
+            blocks[b] = head.keys + size_t(head.blocks[std::min(block, last)]) * head.step;
+            if (!head.cold) continue;
+            if (block + 4 <= last) head.fetch(head.keys, block + 4, words);
+            if (block <= last) head.fetch(head.values, block, words);
+        }
+        __m512 sum[ROWS][4];
+        for (auto &row : sum)
+            for (auto &v : row) v = _mm512_setzero_ps();
+        accumulate<KIND, ROWS, 4>(sum, rows, blocks, 64, words);
+        for (int r = 0; r < ROWS; r++)
+            for (int b = 0; b < 4; b++) _mm512_store_ps(scores[r] + (at - begin) + 16 * b, sum[r][b]);
+    }
+}
+
+template <int KIND, int ROWS, int VECTORS>
+[[gnu::noinline]] void weigh(
+    float (*out)[MOST_HEAD], const char (*weights)[RUN * 4], const float *fade, const Head &head, int begin, int end, int at
+) {
+    constexpr int WORDS = KIND == F32 ? BLOCK : BLOCK / 2;
+    __m512 sum[ROWS][VECTORS];
+    for (int r = 0; r < ROWS; r++)
+        for (int v = 0; v < VECTORS; v++)
+            sum[r][v] = _mm512_mul_ps(_mm512_load_ps(out[r] + at + 16 * v), _mm512_set1_ps(fade[r]));
+    for (int block = begin / BLOCK; block * BLOCK < end; block++) {
+        const char *base = head.values + size_t(head.blocks[block]) * head.step + 4 * at;
+        const char *columns[VECTORS];
+        for (int v = 0; v < VECTORS; v++) columns[v] = base + 64 * v;
+        const int32_t *rows[ROWS];
+        for (int r = 0; r < ROWS; r++) {
+            const int at = (block - begin / BLOCK) * BLOCK;
+            rows[r] = reinterpret_cast<const int32_t *>(weights[r]) + (rows_are_float(KIND) ? at : at / 2);
+        }
+        accumulate<KIND, ROWS, VECTORS>(sum, rows, columns, size_t(head.size) * 4, WORDS);
+    }
+    for (int r = 0; r < ROWS; r++)
+        for (int v = 0; v < VECTORS; v++) _mm512_store_ps(out[r] + at + 16 * v, sum[r][v]);
+}
+
+template <int KIND, int ROWS> void attend(const Query *queries, const Head &head, const Scoring &scoring) {
+    alignas(64) float scores[ROWS][RUN];
+    alignas(64) char weights[ROWS][RUN * 4];
+    alignas(64) float out[ROWS][MOST_HEAD];
+    float most[ROWS], total[ROWS], fade[ROWS];
+    int low = queries[0].low, high = queries[0].high;
+    for (int r = 0; r < ROWS; r++) {
+        low = std::min(low, queries[r].low);
+        high = std::max(high, queries[r].high);
+        most[r] = queries[r].sink * LOG2E;
+        total[r] = queries[r].sink > -std::numeric_limits<float>::infinity() ? 1.f : 0.f;
+        std::memset(out[r], 0, sizeof(float) * head.size);
+    }
+    const __m512 lanes = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    for (int run = low / RUN * RUN; run <= high; run += RUN) {
+        int begin = std::max(run, low / BLOCK * BLOCK), end = std::min(run + RUN, high + 1);
+        scores_of<KIND, ROWS>(queries, head, begin, end, scores);
+        const int padded = (end - begin + BLOCK - 1) / BLOCK * BLOCK;
+        for (int r = 0; r < ROWS; r++) {
+            const Query &query = queries[r];
+            __m512 first = _mm512_set1_ps(float(query.low - begin)), last = _mm512_set1_ps(float(query.high - begin));
+            __m512 highest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+            for (int i = 0; i < padded; i += 16) {
+                __m512 x = _mm512_mul_ps(_mm512_load_ps(scores[r] + i), _mm512_set1_ps(scoring.scale));
+                if (scoring.softcap > 0) {
+                    __m512 cap = _mm512_set1_ps(scoring.softcap);
+                    x = _mm512_mul_ps(cap, tanh(_mm512_div_ps(x, cap)));
+                }
+                x = _mm512_mul_ps(x, _mm512_set1_ps(query.temperature * LOG2E));
+                __m512 at = _mm512_add_ps(lanes, _mm512_set1_ps(float(i)));
+                __mmask16 seen = _mm512_cmp_ps_mask(at, first, _CMP_GE_OQ) & _mm512_cmp_ps_mask(at, last, _CMP_LE_OQ);
+                x = _mm512_mask_mov_ps(_mm512_set1_ps(-std::numeric_limits<float>::infinity()), seen, x);
+                _mm512_store_ps(scores[r] + i, x);
+                highest = _mm512_max_ps(highest, x);
+            }
+            float now = std::max(most[r], _mm512_reduce_max_ps(highest));
+            // Where nothing was seen yet there is nothing to fade, and -inf - -inf would be no number.
+            bool nothing = now == -std::numeric_limits<float>::infinity();
+            fade[r] = nothing ? 1.f : exp2f(most[r] - now);
+            __m512 base = _mm512_set1_ps(nothing ? 0.f : now), sum = _mm512_setzero_ps();
+            for (int i = 0; i < padded; i += 16) {
+                __m512 x = _mm512_load_ps(scores[r] + i);
+                __mmask16 seen = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-std::numeric_limits<float>::infinity()), _CMP_GT_OQ);
+                __m512 p = _mm512_maskz_mov_ps(seen, exp2(_mm512_sub_ps(x, base)));
+                sum = _mm512_add_ps(sum, p);
+                if constexpr (rows_are_float(KIND)) _mm512_store_ps(reinterpret_cast<float *>(weights[r]) + i, p);
+                else store_bf16(reinterpret_cast<uint16_t *>(weights[r]) + i, p);
+            }
+            total[r] = total[r] * fade[r] + _mm512_reduce_add_ps(sum);
+            most[r] = now;
+        }
+        int at = 0;
+        for (; at + 64 <= head.size; at += 64) weigh<KIND, ROWS, 4>(out, weights, fade, head, begin, end, at);
+        if (head.size - at >= 32) weigh<KIND, ROWS, 2>(out, weights, fade, head, begin, end, at), at += 32;
+        if (head.size - at >= 16) weigh<KIND, ROWS, 1>(out, weights, fade, head, begin, end, at);
+    }
+    for (int r = 0; r < ROWS; r++)
+        for (int i = 0; i < head.size; i += 16)
+            _mm512_storeu_ps(queries[r].out + i, _mm512_div_ps(_mm512_load_ps(out[r] + i), _mm512_set1_ps(total[r])));
+}
+
+template <int KIND> void attend_rows(int rows, const Query *queries, const Head &head, const Scoring &scoring) {
+    switch (rows) {
+        case 1: return attend<KIND, 1>(queries, head, scoring);
+        case 2: return attend<KIND, 2>(queries, head, scoring);
+        case 3: return attend<KIND, 3>(queries, head, scoring);
+        case 4: return attend<KIND, 4>(queries, head, scoring);
+        case 5: return attend<KIND, 5>(queries, head, scoring);
+        default: return attend<KIND, 6>(queries, head, scoring);
+    }
+}
+
+}  // namespace troth

@@ -1,0 +1,46 @@
+// What the decoder's structures look like in memory; `library.py` mirrors them field by field.
+#pragma once
+#include "matmul.h"
+
+namespace troth {
+
+// A gated unit, down(act(gate(x)) * up(x)): a routed expert, a shared one or a dense feed-forward. Each panel of
+// `gate_up` holds 32 outputs of the gate and the same 32 of up.
+struct Unit {
+    Matrix gate_up, down;
+};
+
+struct Layer {
+    const float *input_norm, *post_attention_norm, *pre_mlp_norm, *post_mlp_norm;  // the outer ones or null
+    Matrix qkv, o;  // queries, keys, values, and with a gated attention the gates
+    const float *q_norm, *k_norm, *sinks;  // or null
+    Matrix router;  // float32; no outputs in a dense layer
+    const float *expert_bias;
+    const Unit *units;  // the routed ones, then those that every token goes through
+    char *keys, *values;  // blocks of 16 tokens, see attention.h
+    int32_t routed, others, rotary, window;  // window: tokens seen, itself included; 0 for all
+};
+
+enum Activation : int32_t { SILU = 0, GELU_TANH = 1, CLAMPED = 2 };
+enum QKNorm : int32_t { NONE = 0, HEAD = 1, WIDTH = 2 };
+
+struct Model {
+    int32_t hidden, vocabulary, layers, heads, kv_heads, head_size;
+    int32_t top_k, groups, top_groups, softmax_router, normalised_gates;
+    int32_t qk_norm, gated_attention, activation, cache_kind, embedding_kind;  // kinds of floats
+    float eps, embedding_scale, attention_scale, attention_softcap, temperature_from, rotary_scale;
+    float router_softcap, route_scale, feed_forward_scale, swiglu_limit, swiglu_alpha, unused;
+    const float *periods;  // [head_size / 2]
+    const char *embedding;
+    const float *final_norm;
+    Matrix head;
+    const Layer *layer;
+};
+
+// `count` tokens of one sequence from position `start` on, the rows `row`, `row` + 1, ... of the step.
+struct Span {
+    int32_t row, count, start, unused;
+    const int32_t *blocks[2];  // of layers that see everything, and of those with a window
+};
+
+}  // namespace troth

@@ -1,0 +1,204 @@
+"""The forward pass of a step in C++: a decoder's weights are packed once, a step is one call that allocates nothing."""
+
+import ctypes
+from collections.abc import Sequence as Items
+
+import numpy as np
+import torch
+from torch import nn
+
+from troth.model.attention import Attention
+from troth.model.config import ModelConfig
+from troth.model.decoder import Decoder, DecoderLayer
+from troth.model.moe import FeedForward, MoE
+from troth.model.norm import RMSNorm
+from troth.model.rope import rotary_periods
+from troth.serve.engine.cpu.library import Layer, Matrix, Model, Span, Unit, load
+from troth.serve.engine.cpu.pack import Arena, WeightKind, number_of
+from troth.serve.engine.kv_cache import KVCache
+from troth.serve.engine.scheduler import Chunk
+
+_BLOCK, _LARGEST_HEAD, _MOST_EXPERTS, _HALF_PANEL = 16, 256, 1024, 32
+_QK_NORMS = ("none", "head", "width")
+_NAMES: dict[torch.dtype, WeightKind] = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+
+
+def why_not(config: ModelConfig) -> str | None:
+    """Why a network cannot be run here and needs the decoder in torch; None where it can."""
+    if load() is None:
+        return "no compiled library for this processor (it needs AVX-512 with bfloat16)"
+    if config.latent:
+        return "latent attention"
+    if config.head_dim % 16 or config.head_dim > _LARGEST_HEAD:
+        return f"heads of {config.head_dim}"
+    if config.hidden_size % 32 or config.num_attention_heads * config.head_dim % 32:
+        return f"hidden size {config.hidden_size}"
+    if config.num_experts > _MOST_EXPERTS:
+        return f"{config.num_experts} experts"
+    return None
+
+
+class CpuRunner:
+    """Runs steps of up to `most_rows` tokens on `threads` threads with weights of one kind.
+
+    The cache's memory is used in an order of its own: whoever else reads it finds other numbers. Results do not depend
+    on what else is in a step, nor on how prompts are cut, in any kind of weights. A layer's `observe` is told of the
+    wanted tokens only.
+    """
+
+    def __init__(
+        self, model: Decoder, cache: KVCache, kind: WeightKind, most_rows: int, threads: int
+    ):
+        config = model.config
+        assert why_not(config) is None
+        assert cache.block_size == _BLOCK
+        self.config, self.cache, self.kind = config, cache, kind
+        self.most_rows = most_rows
+        self._routed = {
+            number: layer.mlp for number, layer in enumerate(model.layers.values()) if isinstance(layer.mlp, MoE)
+        }
+        self.arena = Arena()
+        layers = (Layer * config.num_hidden_layers)()
+        for number, layer in enumerate(model.layers.values()):
+            assert isinstance(layer, DecoderLayer)
+            layers[number] = self._layer(layer, number)
+        self._model = self._whole(model, layers)
+        library = load()
+        assert library is not None
+        self._library = library
+        self._decoder = self._library.troth_open(ctypes.byref(self._model), most_rows, threads)
+
+    def __del__(self) -> None:
+        if getattr(self, "_decoder", None):
+            self._library.troth_close(self._decoder)
+
+    def run(self, chunks: Items[Chunk], wanted: list[int]) -> torch.Tensor:
+        """Scores over the vocabulary, float32 [wanted, vocabulary], of the step's tokens at these places."""
+        logits_WV = torch.empty(len(wanted), self.config.vocab_size)
+        self._step(chunks, wanted, logits_WV.data_ptr(), None)
+        if self.config.logit_scale != 1:
+            logits_WV *= self.config.logit_scale
+        cap = self.config.logit_softcap
+        return logits_WV if cap is None else logits_WV.div_(cap).tanh_().mul_(cap)
+
+    def hidden(self, chunks: Items[Chunk]) -> torch.Tensor:
+        """Hidden states of all the step's tokens after the last norm, float32 [tokens, hidden]."""
+        count = sum(chunk.count for chunk in chunks)
+        states_TD = torch.empty(count, self.config.hidden_size)
+        self._step(chunks, list(range(count)), None, states_TD.data_ptr())
+        return states_TD
+
+    def _step(self, chunks: Items[Chunk], wanted: list[int], logits: int | None, states: int | None) -> None:
+        tokens: list[int] = []
+        spans = (Span * len(chunks))()
+        held = []
+        for span, chunk in zip(spans, chunks, strict=True):
+            tables = [np.array(table, dtype=np.int32) for table in (chunk.blocks, chunk.sliding_blocks)]
+            held += tables
+            span.row, span.count, span.start = len(tokens), chunk.count, chunk.start
+            span.blocks, span.window_blocks = (table.ctypes.data for table in tables)
+            tokens += chunk.tokens
+        assert len(tokens) <= self.most_rows, f"{len(tokens)} tokens in a step for {self.most_rows}"
+        token_T, wanted_W = np.array(tokens, dtype=np.int32), np.array(wanted, dtype=np.int32)
+        observers = {number: moe.observe for number, moe in self._routed.items() if moe.observe is not None}
+        shape = (self.config.num_hidden_layers, len(wanted), self.config.num_experts_per_tok)
+        experts_LWk = torch.empty(shape, dtype=torch.int32) if observers else None
+        gates_LWk = torch.empty(shape) if observers else None
+        self._library.troth_step(
+            self._decoder, token_T.ctypes.data, len(tokens), spans, len(chunks), wanted_W.ctypes.data, len(wanted),
+            logits, states, *(None if part is None else part.data_ptr() for part in (experts_LWk, gates_LWk)),
+        )  # fmt: skip
+        if experts_LWk is not None and gates_LWk is not None:
+            for number, observe in observers.items():
+                observe(gates_LWk[number], experts_LWk[number].long())
+
+    def _float(self, tensor: torch.Tensor | None) -> int | None:
+        return None if tensor is None else self.arena.keep(tensor, torch.float32)
+
+    def _norm(self, norm: nn.Module | None) -> int | None:
+        return self._float(norm.weight) if isinstance(norm, RMSNorm) else None
+
+    def _layer(self, layer: DecoderLayer, number: int) -> Layer:
+        config, attention = self.config, layer.self_attn
+        assert isinstance(attention, Attention)
+        joined = [attention.q_proj, attention.k_proj, attention.v_proj]
+        if attention.gate_proj is not None:
+            joined.append(attention.gate_proj)
+        # The gate has no bias where the others have one.
+        biases = [torch.zeros(len(one.weight)) if one.bias is None else one.bias.float() for one in joined]
+        bias = torch.cat(biases) if config.biases else None
+        units, routed = self._units(layer.mlp)
+        router, expert_bias = Matrix(), None
+        if isinstance(layer.mlp, MoE):
+            gate = layer.mlp.router.gate
+            router = self.arena.matrix(gate.weight, "float32", gate.bias)
+            expert_bias = self._float(layer.mlp.expert_bias)
+        sliding = config.layer_type(number) == "sliding_attention"
+        return Layer(
+            self._norm(layer.input_layernorm), self._norm(layer.post_attention_layernorm),
+            self._norm(layer.pre_mlp_layernorm), self._norm(layer.post_mlp_layernorm),
+            self.arena.matrix(torch.cat([one.weight for one in joined]), self.kind, bias),
+            self.arena.matrix(attention.o_proj.weight, self.kind, attention.o_proj.bias),
+            self._norm(attention.q_norm), self._norm(attention.k_norm), self._float(attention.sinks),
+            router, expert_bias, units,
+            self.cache.keys[number].data_ptr(), self.cache.values[number].data_ptr(),
+            routed, len(units) - routed, int(config.uses_rope(number)), config.window if sliding else 0,
+        )  # fmt: skip
+
+    def _units(self, mlp: MoE | FeedForward) -> "tuple[ctypes.Array[Unit], int]":
+        """Routed experts, then what every token goes through, and how many the first are."""
+        found = []
+        if isinstance(mlp, MoE):
+            experts = mlp.experts
+            for number in range(self.config.num_experts):
+                biases = (None if part is None else part[number] for part in (experts.gate_up_bias, experts.down_bias))
+                found.append(self._unit(experts.gate_up_proj[number], experts.down_proj[number], *biases))
+        routed = len(found)
+        other = mlp.shared_experts if isinstance(mlp, MoE) else mlp
+        if other is not None:
+            gate_up = torch.stack((other.gate_proj.weight, other.up_proj.weight))
+            found.append(self._unit(gate_up, other.down_proj.weight))
+        return (Unit * len(found))(*found), routed
+
+    def _unit(
+        self, gate_up_2SD: torch.Tensor, down_DS: torch.Tensor, gate_up_bias_2S: torch.Tensor | None = None,
+        down_bias_D: torch.Tensor | None = None,
+    ) -> Unit:  # fmt: skip
+        return Unit(
+            self.arena.matrix(
+                _interleaved(gate_up_2SD), self.kind,
+                None if gate_up_bias_2S is None else _interleaved(gate_up_bias_2S[..., None])[:, 0],
+            ),
+            self.arena.matrix(down_DS, self.kind, down_bias_D),
+        )  # fmt: skip
+
+    def _whole(self, model: Decoder, layers: "ctypes.Array[Layer]") -> Model:
+        config = self.config
+        periods = rotary_periods(config)
+        embedding = model.embed_tokens.weight
+        embedding_dtype = torch.float32 if self.kind == "float32" else torch.bfloat16
+        clamped = config.swiglu_limit is not None
+        return Model(
+            hidden=config.hidden_size, vocabulary=config.vocab_size, layers=config.num_hidden_layers,
+            heads=config.num_attention_heads, kv_heads=config.num_key_value_heads, head_size=config.head_dim,
+            top_k=config.num_experts_per_tok, groups=config.num_expert_groups, top_groups=config.topk_groups,
+            softmax_router=config.router_score == "softmax", normalised_gates=config.norm_topk_prob,
+            qk_norm=_QK_NORMS.index(config.qk_norm), gated_attention=config.attention_gate,
+            activation=2 if clamped else int(config.activation == "gelu_tanh"),
+            cache_kind=number_of(_NAMES[self.cache.keys[0].dtype]), embedding_kind=number_of(_NAMES[embedding_dtype]),
+            eps=config.rms_norm_eps, embedding_scale=config.hidden_size**0.5 if config.mup_enabled else 1.0,
+            attention_scale=config.attention_scale, attention_softcap=config.attention_softcap or 0,
+            temperature_from=config.attention_temperature_len or 0,
+            rotary_scale=config.yarn.scale if config.yarn else 1.0,
+            router_softcap=config.router_softcap or 0, route_scale=config.route_scale,
+            feed_forward_scale=config.feed_forward_scale,
+            swiglu_limit=config.swiglu_limit or 0, swiglu_alpha=config.swiglu_alpha,
+            periods=self._float(periods), embedding=self.arena.keep(embedding, embedding_dtype),
+            final_norm=self._norm(model.norm), head=self.arena.matrix(model.lm_head.weight, self.kind), layer=layers,
+        )  # fmt: skip
+
+
+def _interleaved(gate_up_2SX: torch.Tensor) -> torch.Tensor:
+    """Gate and up, 32 outputs of the one, then the same 32 of the other, so that they meet in one panel."""
+    padded_2SX = nn.functional.pad(gate_up_2SX.detach(), (0, 0, 0, -gate_up_2SX.shape[1] % _HALF_PANEL))
+    return padded_2SX.unflatten(1, (-1, _HALF_PANEL)).transpose(0, 1).flatten(0, 2)

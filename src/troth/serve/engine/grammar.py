@@ -1,0 +1,143 @@
+"""Grammars compiled for one tokenizer, and matchers that say which token may come next (XGrammar, 2411.15100)."""
+
+import json
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from troth.model.tokenizer import Tokenizer
+from troth.serve.engine.sampling_params import Grammar, Json
+
+if TYPE_CHECKING:
+    from xgrammar import CompiledGrammar, GrammarCompiler, GrammarMatcher
+
+CACHE_BYTES = 64 * 2**20
+MOST_SCHEMA_CHARACTERS = 200_000
+# In strings of limited length XGrammar allows control characters, which JSON does not, and no escapes.
+_LIMITED_CHARACTER = r'([^\"\\\r\n])'
+_JSON_CHARACTER = r'([^\0-\x1f\"\\]) | ("\\" basic_escape)'
+
+
+class Grammars:
+    """Compiles grammars, from any thread; those used last stay compiled, as long as they fit into `cache_bytes`."""
+
+    def __init__(self, tokenizer: Tokenizer, end_tokens: Iterable[int], cache_bytes: int = CACHE_BYTES):
+        self._tokenizer = tokenizer
+        self._end_tokens = sorted(end_tokens)
+        self._cache_bytes = cache_bytes
+        self._compiled: OrderedDict[Grammar, CompiledGrammar] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def cached_bytes(self) -> int:
+        """Memory of what is compiled."""
+        return sum(compiled.memory_size_bytes for compiled in self._compiled.values())
+
+    def compile(self, grammar: Grammar) -> "CompiledGrammar":
+        """Raises ValueError naming the part that is no schema, or one that cannot be matched."""
+        with self._lock:
+            if grammar in self._compiled:
+                self._compiled.move_to_end(grammar)
+                return self._compiled[grammar]
+        text = json.dumps({"type": "structural_tag", "format": _format(grammar)})
+        try:
+            compiled = self._compiler.compile_structural_tag(text)
+        except RuntimeError as error:
+            name = grammar.value.name if grammar.value else grammar.tags[0].value.name
+            raise ValueError(f"{name}: {_reason(error)}") from error
+        with self._lock:
+            self._compiled[grammar] = compiled
+            while len(self._compiled) > 1 and self.cached_bytes > self._cache_bytes:
+                self._compiled.popitem(last=False)
+        return compiled
+
+    def matcher(self, grammar: Grammar) -> "Matcher":
+        """A matcher at the beginning of a text."""
+        from xgrammar import GrammarMatcher
+
+        return Matcher(GrammarMatcher(self.compile(grammar)), self._tokenizer.vocab_size)
+
+    @cached_property
+    def _compiler(self) -> "GrammarCompiler":
+        from xgrammar import GrammarCompiler, TokenizerInfo, VocabType
+
+        tokenizer = self._tokenizer
+        hidden = {tokenizer.special[text] for text in tokenizer.special.keys() - tokenizer.visible}
+        # Tokens without text are never part of what a grammar matches.
+        vocabulary = [b"" if i in hidden else tokenizer.decode_bytes([i]) for i in range(tokenizer.vocab_size)]
+        info = TokenizerInfo(
+            vocabulary, VocabType.RAW, vocab_size=len(vocabulary), stop_token_ids=self._end_tokens or None
+        )
+        return GrammarCompiler(info, max_threads=1, cache_enabled=False)
+
+
+class Matcher:
+    """How far a text has come in its grammar."""
+
+    def __init__(self, matcher: "GrammarMatcher", vocab_size: int):
+        self._matcher = matcher
+        self._bits = np.zeros((1, -(-vocab_size // 32)), dtype=np.int32)
+
+    def mask(self, logits_V: torch.Tensor) -> None:
+        """Make impossible, in place, what may not come next."""
+        if self._matcher.fill_next_token_bitmask(self._bits):
+            allowed = np.unpackbits(self._bits.view(np.uint8)[0], bitorder="little")[: len(logits_V)]
+            logits_V.masked_fill_(torch.from_numpy(allowed == 0).to(logits_V.device), -torch.inf)
+
+    def take(self, token: int) -> None:
+        """Go on by a token that was allowed."""
+        accepted = self._matcher.accept_token(token)
+        assert accepted, f"token {token} was drawn against the grammar"
+
+    @property
+    def complete(self) -> bool:
+        """Whether the text has ended, by one of the end tokens."""
+        return bool(self._matcher.is_terminated())
+
+
+def _format(grammar: Grammar) -> dict[str, Any]:
+    """XGrammar's description of a grammar, as JSON."""
+    value = None if grammar.value is None else _json(grammar.value)
+    if not grammar.tags:
+        assert value is not None, "a grammar of nothing"
+        return value
+    tags = [
+        {"type": "tag", "begin": tag.begin, "content": _json(tag.value), "end": tag.end} for tag in grammar.tags
+    ]
+    if value is None and not grammar.forced:
+        return {
+            "type": "triggered_tags", "triggers": [grammar.trigger], "tags": tags,
+            "stop_after_first": not grammar.several,
+        }  # fmt: skip
+    calls = {
+        "type": "tags_with_separator", "tags": tags, "separator": "\n", "at_least_one": True,
+        "stop_after_first": not grammar.several,
+    }  # fmt: skip
+    return calls if value is None else {"type": "or", "elements": [value, calls]}
+
+
+def _json(value: Json) -> dict[str, Any]:
+    from xgrammar import Grammar as Compiled
+
+    if len(value.schema_text) > MOST_SCHEMA_CHARACTERS:
+        raise ValueError(
+            f"{value.name}: the schema has {len(value.schema_text):,} characters; "
+            f"at most {MOST_SCHEMA_CHARACTERS:,} are allowed"
+        )
+    try:
+        # Without free white space, because a weak model may otherwise write nothing else.
+        found = Compiled.from_json_schema(value.schema_text, any_whitespace=False, strict_mode=value.strict)
+    except RuntimeError as error:
+        raise ValueError(f"{value.name}: {_reason(error)}") from error
+    return {"type": "grammar", "grammar": str(found).replace(_LIMITED_CHARACTER, _JSON_CHARACTER)}
+
+
+def _reason(error: RuntimeError) -> str:
+    """What XGrammar says, without the place in its own source."""
+    return re.sub(r"^\[[\d:]+\] \S+?:\d+: |Check failed: .*? is false: ", "", str(error)).strip()

@@ -1,0 +1,73 @@
+"""What may come next in one sequence: reasoning up to its end or its budget, then what a grammar allows."""
+
+from collections.abc import Iterable
+
+import torch
+
+from troth.model.tokenizer import Tokenizer
+from troth.serve.engine.grammar import Matcher
+from troth.serve.engine.sampling_params import Reasoning
+
+
+class Guide:
+    """Masks the scores of the next token and follows the tokens that are taken.
+
+    `complete` tells that the text has ended by its grammar.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, end_tokens: Iterable[int], reasoning: Reasoning | None, matcher: Matcher | None
+    ):
+        self._tokenizer = tokenizer
+        self._ends = sorted(end_tokens)
+        self._reasoning = reasoning
+        self._matcher = matcher
+        self._spent = 0
+        self._tail = b""
+        self._forced: list[int] = []
+
+    @property
+    def complete(self) -> bool:
+        """Whether the grammar has come to its end."""
+        return self._reasoning is None and self._matcher is not None and self._matcher.complete
+
+    def mask(self, logits_V: torch.Tensor) -> None:
+        """Make impossible, in place, what may not come next."""
+        if self._forced:
+            kept = logits_V[self._forced[0]].item()
+            logits_V.fill_(-torch.inf)
+            logits_V[self._forced[0]] = kept
+        elif self._reasoning is not None:
+            # Reasoning that ended the text would be one without an answer.
+            logits_V[self._ends] = -torch.inf
+        elif self._matcher is not None:
+            self._matcher.mask(logits_V)
+
+    def take(self, token: int, data: bytes) -> None:
+        """Follow a token and its bytes."""
+        forced = bool(self._forced)
+        if forced:
+            self._forced.pop(0)
+        if self._reasoning is not None:
+            self._reason(self._reasoning, data)
+        elif self._matcher is not None and not forced:
+            self._matcher.take(token)
+
+    def _reason(self, reasoning: Reasoning, data: bytes) -> None:
+        end = reasoning.end.encode()
+        self._spent += 1
+        self._tail += data
+        if end in self._tail:
+            self._reasoning = None
+            return
+        self._tail = self._tail[-len(end) :]
+        if self._forced:
+            return
+        if self._matcher is not None and self._tail.endswith(end[:-1]):
+            # The token that completes the end could bring a beginning of the answer that no grammar has seen.
+            self._force(reasoning.closing[reasoning.closing.index(reasoning.end) + len(reasoning.end) - 1 :])
+        elif reasoning.budget is not None and self._spent >= reasoning.budget:
+            self._force(reasoning.closing)
+
+    def _force(self, text: str) -> None:
+        self._forced = self._tokenizer.encode_special(text)

@@ -1,0 +1,164 @@
+"""Files and batches as the OpenAI client uses them, over a server that is killed, cancelled and restarted."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from troth.security.keys import add_key
+from troth.serve.api.batch_input import problems, read_lines
+
+from .conftest import ServeProcess, wait_until
+
+Serve = Callable[..., AbstractContextManager[ServeProcess]]
+CHAT = "/v1/chat/completions"
+
+
+def line(custom_id: str, endpoint: str = CHAT, **body: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": custom_id}]
+    asked = {"model": "tiny", "messages": messages, "max_tokens": 4, "ignore_eos": True}
+    return {"custom_id": custom_id, "method": "POST", "url": endpoint, "body": body or asked}
+
+
+def as_file(*lines: Any) -> tuple[str, bytes]:
+    return "requests.jsonl", "".join(json.dumps(entry) + "\n" for entry in lines).encode()
+
+
+def connect(url: str, key: str = "none") -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=30)
+
+
+def begin(client: openai.OpenAI, *lines: Any, endpoint: str = CHAT) -> Any:
+    file = client.files.create(file=as_file(*lines), purpose="batch")
+    return client.batches.create(input_file_id=file.id, endpoint=endpoint, completion_window="24h", metadata={"a": "b"})
+
+
+def ended(client: openai.OpenAI, batch: Any) -> Any:
+    open_ = ("validating", "in_progress", "finalizing", "cancelling")
+    wait_until(lambda: client.batches.retrieve(batch.id).status not in open_, 90)
+    return client.batches.retrieve(batch.id)
+
+
+def results(client: openai.OpenAI, file_id: str | None) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in client.files.content(file_id).text.splitlines()] if file_id else []
+
+
+@pytest.fixture(scope="module")
+def client(run_server: Callable[..., AbstractContextManager[str]], tmp_path_factory) -> Iterator[openai.OpenAI]:
+    with run_server(max_batch=4, files_dir=tmp_path_factory.mktemp("files") / "new") as url:
+        yield connect(url)
+
+
+def test_files_come_and_go(client: openai.OpenAI):
+    name, data = as_file(line("a"))
+    file = client.files.create(file=(name, data), purpose="batch")
+    assert (file.object, file.filename, file.bytes, file.purpose) == ("file", name, len(data), "batch")
+    assert client.files.retrieve(file.id) == file
+    assert client.files.content(file.id).content == data
+    other = client.files.create(file=as_file(line("b")), purpose="batch")
+    assert [found.id for found in client.files.list(limit=1)] == [other.id, file.id], "in pages, newest first"
+    assert client.files.delete(file.id).deleted
+    with pytest.raises(openai.NotFoundError, match="No such file"):
+        client.files.retrieve(file.id)
+    with pytest.raises(openai.BadRequestError, match="only 'batch'"):
+        client.files.create(file=as_file(line("a")), purpose="fine-tune")
+
+
+def test_a_batch_answers_every_line_and_tells_which_failed(client: openai.OpenAI):
+    asked = [line(f"r{i}") for i in range(5)]
+    asked[3] = line("r3", model="tiny", messages=[])
+    batch = begin(client, *asked)
+    assert (batch.object, batch.status, batch.endpoint, batch.metadata) == ("batch", "validating", CHAT, {"a": "b"})
+    done = ended(client, batch)
+    assert done.status == "completed"
+    assert (done.request_counts.total, done.request_counts.completed, done.request_counts.failed) == (5, 4, 1)
+    assert done.created_at <= done.in_progress_at <= done.finalizing_at <= done.completed_at < done.expires_at
+    good, bad = results(client, done.output_file_id), results(client, done.error_file_id)
+    assert [result["custom_id"] for result in good] == ["r0", "r1", "r2", "r4"]
+    assert {result["response"]["body"]["usage"]["completion_tokens"] for result in good} == {4}
+    [failed] = bad
+    assert (failed["custom_id"], failed["response"]["status_code"]) == ("r3", 400)
+    assert failed["response"]["body"]["error"]["param"] == "messages"
+    assert client.batches.list().data[0].id == batch.id
+    with pytest.raises(openai.ConflictError, match="is completed and cannot be cancelled"):
+        client.batches.cancel(batch.id)
+
+
+def test_embeddings_in_a_batch(client: openai.OpenAI):
+    done = ended(client, begin(client, line("e", "/v1/embeddings", input="A bird"), endpoint="/v1/embeddings"))
+    [result] = results(client, done.output_file_id)
+    assert len(result["response"]["body"]["data"][0]["embedding"]) == 64
+
+
+def test_a_file_that_is_no_batch_fails_with_its_lines(client: openai.OpenAI):
+    bad = [line("a"), "text", line("a"), line("b") | {"url": "/v1/embeddings"}, line("c", stream=True)]
+    batch = ended(client, begin(client, *bad))
+    assert batch.status == "failed"
+    assert [(error.line, error.code) for error in batch.errors.data] == [
+        (2, "invalid_json_line"), (3, "duplicate_custom_id"), (4, "mismatched_endpoint"), (5, "invalid_request"),
+    ]  # fmt: skip
+    assert ended(client, begin(client)).errors.data[0].code == "empty_file"
+    with pytest.raises(openai.NotFoundError, match="No such file"):
+        client.batches.create(input_file_id="file-x", endpoint=CHAT, completion_window="24h")
+
+
+def test_a_cancelled_batch_keeps_what_it_has(client: openai.OpenAI):
+    long = {"prompt": "A bird", "max_tokens": 4000, "ignore_eos": True}
+    lines = [line("short", "/v1/completions", prompt="A bird", max_tokens=2)]
+    lines += [line(f"long{i}", "/v1/completions", **long) for i in range(8)]
+    batch = begin(client, *lines, endpoint="/v1/completions")
+    wait_until(lambda: client.batches.retrieve(batch.id).request_counts.completed >= 1)
+    assert client.batches.cancel(batch.id).status == "cancelling"
+    assert client.completions.create(model="tiny", prompt="x", max_tokens=3).usage.completion_tokens <= 3
+    done = ended(client, batch)
+    assert done.status == "cancelled"
+    assert "short" in [result["custom_id"] for result in results(client, done.output_file_id)]
+    assert done.request_counts.completed < 9
+    health = f"{client.base_url}".removesuffix("/v1/") + "/health"
+    wait_until(lambda: httpx.get(health).json()["running"] == 0)
+
+
+@pytest.mark.slow
+def test_a_batch_survives_a_killed_server_and_belongs_to_its_key(serve_process: Serve, tmp_path: Path):
+    options = ["--set", f"serve.files_dir={tmp_path / 'files'}", "--set", "serve.max_batch=2"]
+    keys = tmp_path / "keys.jsonl"
+    ours, theirs = add_key(keys, "us"), add_key(keys, "them")
+    options += ["--set", f"serve.api_keys={keys}"]
+    body = {"prompt": "A bird", "max_tokens": 60, "ignore_eos": True}
+    lines = [line(f"r{i}", "/v1/completions", **body) for i in range(30)]
+    with serve_process(*options) as process:
+        client = connect(process.url, ours)
+        batch = begin(client, *lines, endpoint="/v1/completions")
+        wait_until(lambda: client.batches.retrieve(batch.id).request_counts.completed >= 3)
+        assert client.batches.retrieve(batch.id).status == "in_progress"
+        before = client.batches.retrieve(batch.id).request_counts.completed
+        process.process.kill()
+    with serve_process(*options) as process:
+        client = connect(process.url, ours)
+        assert client.batches.retrieve(batch.id).request_counts.completed >= before
+        done = ended(client, batch)
+        assert done.status == "completed"
+        assert [r["custom_id"] for r in results(client, done.output_file_id)] == [f"r{i}" for i in range(30)]
+        other = connect(process.url, theirs)
+        assert other.batches.list().data == other.files.list().data == []
+        for look in (lambda: other.batches.retrieve(batch.id), lambda: other.files.content(done.output_file_id)):
+            with pytest.raises(openai.NotFoundError):
+                look()
+
+
+@given(st.lists(st.binary(max_size=40).map(lambda data: data.replace(b"\n", b" ")), max_size=5))
+def test_any_bytes_are_read_or_refused(tmp_path_factory, texts: list[bytes]):
+    path = tmp_path_factory.mktemp("batch") / "input"
+    good = [json.dumps(line(f"r{i}")).encode() for i in range(2)]
+    path.write_bytes(b"\n".join([*good, *texts]))
+    count, wrong = problems(path, CHAT)
+    assert count == 2 + sum(bool(text.strip()) for text in texts)
+    if not wrong:
+        assert [found.custom_id for found in read_lines(path, CHAT)] == ["r0", "r1"]

@@ -1,0 +1,175 @@
+"""Tools, structured output and reasoning in chat, as the OpenAI client sees them from a random model."""
+
+import json
+from typing import Any
+
+import httpx
+import openai
+import pydantic
+import pytest
+
+from troth.model.tokenizer import Tokenizer
+
+ASK = [{"role": "user", "content": "What is the weather in Paris?"}]
+PLACE = {"type": "object", "properties": {"city": {"enum": ["Paris", "Lima"]}}, "required": ["city"]}
+
+
+def tool(name: str, parameters: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": parameters, **more}}
+
+
+TOOLS = [tool("weather", PLACE, strict=True, description="Weather of a city."), tool("now", strict=True)]
+
+
+@pytest.fixture(scope="module")
+def client(talking: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{talking}/v1", api_key="none", max_retries=0, timeout=60)
+
+
+def chat(client: openai.OpenAI, **changes: Any) -> Any:
+    return client.chat.completions.create(**({"model": "talker", "messages": ASK, "max_tokens": 400} | changes))
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "now"}}], ids=str)
+def test_forced_calls_are_valid(client: openai.OpenAI, choice: Any):
+    seen = set()
+    for seed in range(4):
+        [answer] = chat(client, tools=TOOLS, tool_choice=choice, seed=seed).choices
+        assert answer.finish_reason == "tool_calls"
+        assert answer.message.content is None
+        for call in answer.message.tool_calls:
+            seen.add(call.function.name)
+            arguments = json.loads(call.function.arguments)
+            assert arguments == {} if call.function.name == "now" else arguments["city"] in ("Paris", "Lima")
+    assert seen == ({"now"} if isinstance(choice, dict) else {"now", "weather"})
+
+
+def test_parallel_calls_only_where_they_may_be(client: openai.OpenAI, tokenizer: Tokenizer):
+    [line_break] = tokenizer.encode("\n")
+    counts = {}
+    for parallel in (True, False):
+        answer = chat(
+            client, tools=TOOLS, tool_choice="required", parallel_tool_calls=parallel, n=4, seed=1, max_tokens=300,
+            logit_bias={line_break: 4},
+        )  # fmt: skip
+        counts[parallel] = {len(choice.message.tool_calls) for choice in answer.choices}
+    assert max(counts[True]) > 1
+    assert counts[False] == {1}
+
+
+def test_streamed_calls_are_the_whole_ones(client: openai.OpenAI):
+    asked = {"tools": TOOLS, "tool_choice": "required", "seed": 5}
+    whole = chat(client, **asked).choices[0].message.tool_calls
+    calls: list[dict[str, Any]] = []
+    for chunk in chat(client, **asked, stream=True):
+        for delta in chunk.choices[0].delta.tool_calls or ():
+            if delta.id is not None:
+                assert delta.index == len(calls)
+                calls.append({"name": delta.function.name, "arguments": "", "type": delta.type})
+            calls[delta.index]["arguments"] += delta.function.arguments
+        finish = chunk.choices[0].finish_reason
+    assert finish == "tool_calls"
+    assert calls == [{**call.function.model_dump(), "type": "function"} for call in whole]
+
+
+def test_results_of_calls_go_back_into_the_prompt(client: openai.OpenAI):
+    called = chat(client, tools=TOOLS, tool_choice="required", seed=5).choices[0].message
+    results = [{"role": "tool", "tool_call_id": call.id, "content": "sunny"} for call in called.tool_calls]
+    more = chat(client, messages=[*ASK, called.model_dump(exclude_none=True), *results], tools=TOOLS, max_tokens=1)
+    alone = chat(client, tools=TOOLS, max_tokens=1)
+    assert more.usage.prompt_tokens > alone.usage.prompt_tokens + 30
+
+
+def test_without_a_choice_the_model_may_speak(client: openai.OpenAI):
+    answer = chat(client, tools=TOOLS, n=4, seed=2)
+    assert {choice.finish_reason for choice in answer.choices} <= {"stop", "length", "tool_calls"}
+    assert any(choice.message.content for choice in answer.choices)
+    none = chat(client, tools=TOOLS, tool_choice="none", seed=2)
+    assert none.choices[0].message.tool_calls is None
+    assert none.usage.prompt_tokens < answer.usage.prompt_tokens, "tools that may not be called are not shown"
+
+
+def test_structured_output_is_parsed(client: openai.OpenAI):
+    class Step(pydantic.BaseModel):
+        model_config = {"extra": "forbid"}
+        sure: bool
+        kind: str = pydantic.Field(max_length=5)
+
+    class Plan(pydantic.BaseModel):
+        model_config = {"extra": "forbid"}
+        steps: list[Step] = pydantic.Field(min_length=1, max_length=2)
+
+    answer = client.chat.completions.parse(model="talker", messages=ASK, response_format=Plan, seed=3)
+    assert isinstance(answer.choices[0].message.parsed, Plan)
+    assert answer.choices[0].finish_reason == "stop"
+    with client.chat.completions.stream(model="talker", messages=ASK, response_format=Plan, seed=3) as stream:
+        streamed = stream.get_final_completion()
+    assert streamed.choices[0].message.parsed == answer.choices[0].message.parsed
+
+
+def test_json_mode_begins_an_object(client: openai.OpenAI):
+    answer = chat(client, response_format={"type": "json_object"}, n=4, seed=1, max_tokens=150)
+    for choice in answer.choices:
+        assert choice.message.content.startswith("{")
+        if choice.finish_reason == "stop":
+            assert isinstance(json.loads(choice.message.content), dict)
+
+
+def test_reasoning_has_a_budget_and_is_counted(client: openai.OpenAI):
+    answer = chat(client, reasoning_effort="low", seed=1, max_tokens=60, extra_body={"ignore_eos": True})
+    message, usage = answer.choices[0].message, answer.usage
+    assert message.reasoning_content
+    assert message.content
+    assert "think>" not in message.reasoning_content + message.content
+    assert 30 <= usage.completion_tokens_details.reasoning_tokens < 50, "half of what is allowed, and its end"
+    chunks = list(
+        chat(client, reasoning_effort="low", seed=1, max_tokens=60, extra_body={"ignore_eos": True}, stream=True)
+    )
+    deltas = [chunk.choices[0].delta for chunk in chunks]
+    streamed = "".join((delta.model_extra or {}).get("reasoning_content") or "" for delta in deltas)
+    assert streamed == message.reasoning_content
+    assert "".join(delta.content or "" for delta in deltas) == message.content
+    few = chat(client, seed=1, max_tokens=60, extra_body={"ignore_eos": True, "reasoning": {"max_tokens": 8}})
+    assert 8 <= few.usage.completion_tokens_details.reasoning_tokens < 20
+    none = chat(client, reasoning_effort="none", seed=1)
+    assert "reasoning_content" not in none.choices[0].message.model_extra
+    assert none.usage.completion_tokens_details.reasoning_tokens == 0
+
+
+def test_reasoning_comes_before_structured_output(client: openai.OpenAI):
+    schema = {"type": "json_schema", "json_schema": {"name": "yes", "schema": {"type": "boolean"}, "strict": True}}
+    answer = chat(client, reasoning_effort="high", max_tokens=60, response_format=schema, seed=1)
+    assert answer.choices[0].message.reasoning_content
+    assert json.loads(answer.choices[0].message.content) in (True, False)
+
+
+def test_cached_tokens_are_told(client: openai.OpenAI):
+    messages = [{"role": "user", "content": "Practice makes perfect, haste makes waste. " * 4}]
+    chat(client, messages=messages, max_tokens=1)
+    again = chat(client, messages=messages, max_tokens=1).usage
+    assert again.prompt_tokens - 20 < again.prompt_tokens_details.cached_tokens < again.prompt_tokens
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "says"),
+    [
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "wizard"}}}},
+         "response_format", 'response_format.json_schema.schema: Unsupported type "wizard"'),
+        ({"tools": [tool("a"), tool("f", {"properties": {"x": {"$ref": "#/nowhere"}}})]},
+         "tools", "tools[1].function.parameters: "),
+        ({"tools": [tool("f", {"type": "string"})]}, "tools", "'object', not 'string'"),
+        ({"tools": [tool("a b")]}, "tools", "tools.0.function.name"),
+        ({"tools": [tool("f"), tool("f")]}, "tools", "two functions are called 'f'"),
+        ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "later"}}},
+         "tool_choice", "no tool is called 'later'"),
+        ({"tool_choice": "required"}, "tool_choice", "no tools"),
+        ({"messages": [*ASK, {"role": "tool", "content": "x"}]}, "messages", "needs a tool_call_id"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_what_cannot_be_is_named(talking: str, change: dict[str, Any], param: str, says: str):
+    answer = httpx.post(f"{talking}/v1/chat/completions", json={"model": "talker", "messages": ASK} | change)
+    assert answer.status_code == 400, answer.text
+    error = answer.json()["error"]
+    assert error["param"] == param
+    assert says in error["message"]

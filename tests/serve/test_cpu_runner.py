@@ -1,0 +1,171 @@
+"""A step in C++ gives the decoder's scores, for every kind of network and weights, alone and in any company."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+
+from troth.model.config import ModelConfig, Yarn
+from troth.model.decoder import Decoder
+from troth.model.initialise import initialise
+from troth.serve.engine.cpu.library import load
+from troth.serve.engine.cpu.quantise import dequantise, quantise, round_weights
+from troth.serve.engine.cpu.runner import CpuRunner, why_not
+from troth.serve.engine.engine import Engine
+from troth.serve.engine.kv_cache import KVCache
+from troth.serve.engine.request import Request
+from troth.serve.engine.runner import Runner, TorchRunner
+from troth.serve.engine.sampling_params import SamplingParams
+from troth.serve.engine.scheduler import Chunk
+from troth.system.serve import ServeTable
+
+pytestmark = pytest.mark.skipif(load() is None, reason="the library is not built, or this processor lacks AVX-512")
+
+PLAIN = {
+    "attention_gate": False, "post_norms": False, "num_dense_layers": 0, "num_shared_experts": 0,
+    "router_score": "softmax", "rope_layers": "all", "mup_enabled": False,
+}  # fmt: skip
+NETWORKS = {
+    "native": {},
+    "Qwen3": PLAIN | {"tie_word_embeddings": True},
+    "OLMoE": PLAIN | {"qk_norm": "width", "head_dim": 32},
+    "Grok": {
+        "qk_norm": "none", "attention_softcap": 5.0, "router_softcap": 3.0, "logit_softcap": 7.0, "logit_scale": 0.5,
+        "activation": "gelu_tanh", "attention_temperature_len": 8, "router_score": "softmax", "norm_topk_prob": False,
+    },
+    "gpt-oss": PLAIN | {
+        "biases": True, "attention_sinks": True, "swiglu_limit": 1.0, "qk_norm": "none",
+        "yarn": Yarn(factor=4, original_max_position_embeddings=64),
+    },
+    "groups of experts": {
+        "num_experts": 16, "num_expert_groups": 4, "topk_groups": 2, "num_experts_per_tok": 3, "route_scale": 2.5,
+        "feed_forward_scale": 0.5, "head_dim": 80, "num_attention_heads": 6,
+    },
+}  # fmt: skip
+LENGTHS = 300, 5, 33, 520
+BLOCKS = 80
+
+
+@dataclass
+class Text:
+    tokens: list[int]
+    blocks: list[int]
+    drafts: list[int] = field(default_factory=list)
+
+    @property
+    def sliding_blocks(self) -> list[int]:
+        return self.blocks
+
+
+@torch.no_grad()
+def network(config: ModelConfig, changes: dict) -> Decoder:
+    sizes = {"hidden_size": 64, "moe_intermediate_size": 40}  # 40 leaves a remainder in panels and groups
+    model = initialise(Decoder(ModelConfig(**(config.model_dump() | sizes | changes))), 3)
+    generator = torch.Generator().manual_seed(3)
+    for parameter in model.parameters():
+        if parameter.dim() == 1:
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    for moe in model.moe_layers():
+        moe.router.gate.weight.normal_(generator=generator)  # they begin at zero, and all experts alike
+        if moe.steered:
+            moe.expert_bias.copy_(0.1 * torch.randn(moe.expert_bias.shape, generator=generator))
+    return model.eval()
+
+
+@pytest.fixture
+def texts() -> list[Text]:
+    rng = random.Random(5)
+    free = list(range(BLOCKS))
+    rng.shuffle(free)
+    found = []
+    for length in LENGTHS:
+        blocks = [free.pop() for _ in range(-(-(length + 2) // 16))]
+        found.append(Text([rng.randrange(400) for _ in range(length + 2)], blocks))
+    return found
+
+
+def cache(model: Decoder, dtype: torch.dtype = torch.float32) -> KVCache:
+    return KVCache(model.config, BLOCKS, BLOCKS, 16, dtype, torch.device("cpu"))
+
+
+def together(texts: list[Text]) -> Iterator[list[Chunk]]:
+    """The prompts in one step, then two steps of a token each."""
+    yield [Chunk(text, 0, length, 1) for text, length in zip(texts, LENGTHS, strict=True)]
+    for more in range(2):
+        yield [Chunk(text, length + more, 1, 1) for text, length in zip(texts, LENGTHS, strict=True)]
+
+
+def scores(runner: Runner, steps: Iterator[list[Chunk]]) -> torch.Tensor:
+    found = []
+    for chunks in steps:
+        ends = torch.tensor([chunk.count for chunk in chunks]).cumsum(0) - 1
+        found.append(runner.run(chunks, ends.tolist()))
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize("changes", NETWORKS.values(), ids=NETWORKS)
+def test_scores_are_those_of_the_decoder(config, texts, changes):
+    model = network(config, changes)
+    expected = scores(TorchRunner(model, cache(model)), together(texts))
+    found = scores(CpuRunner(model, cache(model), "float32", 900, 2), together(texts))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8", "int4"])
+@pytest.mark.parametrize("name", ["native", "gpt-oss"])
+def test_scores_do_not_depend_on_company_or_cut(config, texts, name, kind):
+    model = network(config, NETWORKS[name])
+    dtype = torch.float32 if kind == "float32" else torch.bfloat16
+    expected = scores(CpuRunner(model, cache(model, dtype), kind, 900, 2), together(texts))
+    alone = CpuRunner(model, cache(model, dtype), kind, 97, 1)
+    found = []
+    for text, length in zip(texts, LENGTHS, strict=True):
+        for start in range(0, length, 97):
+            count = min(97, length - start)
+            last = alone.run([Chunk(text, start, count, 1)], [count - 1])
+        found.append(torch.cat([last, *(alone.run([Chunk(text, length + more, 1, 1)], [0]) for more in range(2))]))
+    assert torch.equal(torch.stack(found, 1).flatten(0, 1), expected)
+
+
+@pytest.mark.parametrize(("kind", "near"), [("bfloat16", 0.02), ("int8", 0.06), ("int4", 0.06)])
+def test_narrow_weights_give_nearly_the_scores_of_their_rounded_values(config, texts, kind, near):
+    """What is left is the rounding of rows and of the cache, which the decoder in torch has in float32."""
+    # All experts, so that rounding changes no choice, and one layer, for later ones amplify it.
+    model = network(config, NETWORKS["Qwen3"] | {"num_experts_per_tok": 4, "num_hidden_layers": 1})
+    found = scores(CpuRunner(model, cache(model, torch.bfloat16), kind, 900, 2), together(texts))
+    if kind != "bfloat16":
+        round_weights(model, 8 if kind == "int8" else 4)
+    expected = scores(TorchRunner(model, cache(model)), together(texts))
+    assert (found - expected).norm() / expected.norm() < near
+
+
+@pytest.mark.parametrize(("bits", "steps"), [(8, 254), (4, 15)])
+def test_quantised_weights_are_within_half_a_step(bits, steps):
+    weight = torch.randn(48, 96, generator=torch.Generator().manual_seed(1)) * torch.logspace(-4, 1, 48)[:, None]
+    weight[5, 32:64] = 0
+    kept = dequantise(*quantise(weight, bits), bits)
+    span = weight.unflatten(1, (-1, 32)).abs().amax(-1, keepdim=True) * 2
+    # With 4 bits one side of the range has a step more than the other. float16 holds scales down to 6e-8.
+    bound = span / steps * (0.51 if bits == 8 else 1.02) + 128 * 6e-8
+    assert ((kept - weight).unflatten(1, (-1, 32)).abs() <= bound).all()
+
+
+def test_an_engine_answers_the_same_in_8_bit_on_either_path(config, tokenizer, monkeypatch):
+    """Greedy texts of the library and of the decoder with rounded weights begin alike."""
+    request = Request(tuple(range(10, 40)), SamplingParams(temperature=0, max_tokens=8, ignore_eos=True))
+    texts = []
+    for available in (True, False):
+        if not available:
+            monkeypatch.setattr("troth.serve.engine.cpu.choose.why_not", lambda _: "switched off")
+        model = network(config, {"num_experts_per_tok": 4})
+        engine = Engine(model, tokenizer, ServeTable(cache_tokens=512, weights="int8"))
+        assert isinstance(engine.runner, CpuRunner) is available
+        texts.append([token.id for output in engine.generate([request])[0] for token in output.tokens])
+    assert texts[0][:3] == texts[1][:3]
+
+
+def test_what_the_library_cannot_run_is_left_to_torch(config):
+    assert why_not(config) is None
+    assert why_not(config.model_copy(update={"head_dim": 24})) == "heads of 24"

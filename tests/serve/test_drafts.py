@@ -1,0 +1,100 @@
+"""Checked guesses change no text, greedy or drawn, with any parameters; they only come sooner."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from troth.model.attention import packed_attention
+from troth.model.config import ModelConfig
+from troth.model.initialise import initialise
+from troth.model.mtp import MTP, load_mtp, save_mtp
+from troth.model.rope import Positions
+from troth.serve.engine.engine import Engine
+from troth.serve.engine.request import Output, Request
+from troth.serve.engine.sampling_params import SamplingParams
+from troth.system.serve import ServeTable
+
+PROMPTS = [(5, 6, 7, 8, 9, 10) * 7, tuple(range(3, 60)), (4,), (9, 8, 7) * 40]
+PARAMS = {
+    "greedy": SamplingParams(temperature=0, max_tokens=40, ignore_eos=True),
+    "drawn": SamplingParams(temperature=0.7, top_p=0.9, seed=4, max_tokens=40, ignore_eos=True),
+    "with penalties": SamplingParams(
+        temperature=0.5, seed=5, frequency_penalty=0.7, presence_penalty=0.3, max_tokens=40, ignore_eos=True
+    ),
+    "with a stop": SamplingParams(temperature=0, max_tokens=40, stop=("a",)),
+}
+
+
+@pytest.fixture(scope="module")
+def with_mtp(folder: Path, config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model with a random module to predict two tokens ahead."""
+    copy = tmp_path_factory.mktemp("drafts") / "model"
+    shutil.copytree(folder, copy)
+    mtp = initialise(MTP(config, 1), 3)
+    save_mtp(mtp.state_dict().items(), copy, torch.float32)
+    return copy
+
+
+def serve(folder: Path, params: SamplingParams, **changes: object) -> tuple[list[list[Output]], Engine]:
+    engine = Engine.from_folder(folder, ServeTable(**({"cache_tokens": 4096} | changes)))
+    outputs = engine.generate(Request(prompt, params) for prompt in PROMPTS)
+    assert engine.stats.free_blocks == engine.stats.blocks
+    return outputs, engine
+
+
+def texts(outputs: list[list[Output]]) -> Iterator[tuple[list[int], str, str | None]]:
+    for found in outputs:
+        ids = [token.id for output in found for token in output.tokens]
+        yield ids, "".join(output.text for output in found), found[-1].finish_reason
+
+
+@pytest.mark.parametrize("changes", [{}, {"cache_tokens": 208, "max_step_tokens": 9}], ids=["roomy", "full"])
+@pytest.mark.parametrize("params", PARAMS.values(), ids=PARAMS)
+@pytest.mark.parametrize("speculate", ["ngram", "mtp"])
+def test_texts_are_those_without_drafts(
+    with_mtp: Path, speculate: str, params: SamplingParams, changes: dict[str, int]
+):
+    plain, _ = serve(with_mtp, params, **changes)
+    drafted, engine = serve(with_mtp, params, speculate=speculate, **changes)
+    assert list(texts(drafted)) == list(texts(plain))
+    assert 0 <= engine.stats.accepted <= engine.stats.drafted
+
+
+def test_what_was_written_before_is_guessed(folder: Path):
+    params = SamplingParams(temperature=0, max_tokens=40, ignore_eos=True, frequency_penalty=-100.0)
+    _, plain = serve(folder, params)
+    _, engine = serve(folder, params, speculate="ngram", draft_tokens=6)
+    assert engine.stats.accepted > 60, "a text that repeats one token"
+    assert plain.stats.drafted == 0
+
+
+def test_the_module_guesses_what_it_would_over_the_whole_text(with_mtp: Path):
+    engine = Engine.from_folder(with_mtp, ServeTable(cache_tokens=4096, speculate="mtp", max_step_tokens=50))
+    mtp = load_mtp(with_mtp)
+    module = next(iter(mtp.layers.values()))
+    for prompt in PROMPTS:
+        engine.add(Request(prompt, PARAMS["greedy"]))
+    compared = 0
+    for _ in range(25):
+        engine.step()
+        for sequence in engine.scheduler.running:
+            if not sequence.drafts:
+                continue
+            tokens_1T = torch.tensor([sequence.tokens])
+            positions = Positions.of(torch.arange(tokens_1T.shape[1] - 1)[None], engine.model.config)
+            attend = packed_attention(engine.model.config, torch.zeros_like(tokens_1T[:, 1:]))
+            with torch.inference_mode():
+                embedded_1TD = engine.model.embed_tokens(tokens_1T[:, 1:])
+                h_1TD = module(engine.model(tokens_1T[:, :-1]), embedded_1TD, positions, attend)
+                scores_V = engine.model.logits(h_1TD[0, -1])[: engine.tokenizer.vocab_size]
+            assert sequence.drafts == [int(scores_V.argmax())]
+            compared += 1
+    assert compared > 50
+
+
+def test_mtp_needs_its_module(folder: Path):
+    with pytest.raises(ValueError, match=r"no mtp/ folder is beside the weights; 'ngram' needs none"):
+        serve(folder, PARAMS["greedy"], speculate="mtp")

@@ -1,0 +1,101 @@
+"""Anthropic's dialect as its own client sees it."""
+
+from typing import Any
+
+import anthropic
+import httpx
+import pytest
+
+ASK = [{"role": "user", "content": "What is the weather in Paris?"}]
+TOOL = {
+    "name": "weather", "description": "Weather of a city.",
+    "input_schema": {
+        "type": "object", "properties": {"city": {"enum": ["Paris", "Lima"]}}, "required": ["city"],
+        "additionalProperties": False,
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def client(talking: str) -> anthropic.Anthropic:
+    return anthropic.Anthropic(base_url=talking, api_key="none", max_retries=0, timeout=60)
+
+
+def message(client: anthropic.Anthropic, **changes: Any) -> Any:
+    return client.messages.create(**({"model": "talker", "messages": ASK, "max_tokens": 300} | changes))
+
+
+def test_a_message(client: anthropic.Anthropic):
+    answer = message(client, system="Be brief.")
+    assert (answer.role, answer.type, answer.content[0].type) == ("assistant", "message", "text")
+    assert answer.stop_reason in ("end_turn", "max_tokens")
+    counted = client.messages.count_tokens(model="talker", messages=ASK, system="Be brief.")
+    assert answer.usage.input_tokens + answer.usage.cache_read_input_tokens == counted.input_tokens
+    assert client.messages.count_tokens(model="talker", messages=ASK).input_tokens < counted.input_tokens
+
+
+def test_stop_sequences_are_told(client: anthropic.Anthropic):
+    letters = ["e", "a", "o", "t", "n", "i"]
+    answers = [message(client, stop_sequences=letters) for _ in range(5)]
+    stopped = [answer for answer in answers if answer.stop_reason == "stop_sequence"]
+    assert stopped
+    for answer in stopped:
+        assert answer.stop_sequence in letters
+        assert not set(letters) & set(answer.content[0].text)
+
+
+def test_calls_and_their_results(client: anthropic.Anthropic):
+    answer = message(client, tools=[TOOL], tool_choice={"type": "any", "disable_parallel_tool_use": True})
+    [call] = answer.content
+    assert (answer.stop_reason, call.type, call.name) == ("tool_use", "tool_use", "weather")
+    assert call.input["city"] in ("Paris", "Lima")
+    result = {"type": "tool_result", "tool_use_id": call.id, "content": [{"type": "text", "text": "sunny"}]}
+    turns = [*ASK, {"role": "assistant", "content": answer.content}, {"role": "user", "content": [result]}]
+    more = client.messages.count_tokens(model="talker", messages=turns, tools=[TOOL]).input_tokens
+    assert more > answer.usage.input_tokens + answer.usage.cache_read_input_tokens
+    named = message(client, tools=[TOOL], tool_choice={"type": "tool", "name": "weather"})
+    assert {block.type for block in named.content} == {"tool_use"}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"thinking": {"type": "enabled", "budget_tokens": 20}},
+        {"tools": [TOOL], "tool_choice": {"type": "any"}},
+    ],
+    ids=list,
+)
+def test_events_tell_the_whole_message(client: anthropic.Anthropic, asked: dict[str, Any]):
+    with client.messages.stream(model="talker", messages=ASK, max_tokens=200, **asked) as stream:
+        kinds = [event.type for event in stream]
+        final = stream.get_final_message()
+    assert kinds[0] == "message_start"
+    assert kinds[-2:] == ["message_delta", "message_stop"]
+    assert kinds.count("content_block_start") == kinds.count("content_block_stop") == len(final.content)
+    assert final.usage.output_tokens > 0
+    if "thinking" in asked:
+        assert final.content[0].type == "thinking"
+        assert 20 <= final.usage.output_tokens_details.thinking_tokens < 40
+        sent_back = [*ASK, {"role": "assistant", "content": final.content}, *ASK]
+        assert message(client, messages=sent_back, max_tokens=1).usage.output_tokens == 1
+    else:
+        assert final.stop_reason == "tool_use"
+        assert all(block.input["city"] in ("Paris", "Lima") for block in final.content)
+
+
+def test_json_of_a_schema(client: anthropic.Anthropic):
+    schema = {"type": "object", "properties": {"sure": {"type": "boolean"}}, "required": ["sure"]}
+    answer = message(client, output_config={"format": {"type": "json_schema", "schema": schema}})
+    assert answer.content[0].text in ('{"sure": true}', '{"sure": false}')
+
+
+def test_errors_have_anthropics_shape(client: anthropic.Anthropic, talking: str):
+    with pytest.raises(anthropic.NotFoundError) as lost:
+        message(client, model="other")
+    assert lost.value.body["error"]["type"] == "not_found_error"
+    with pytest.raises(anthropic.BadRequestError, match="the last one is the assistant's"):
+        message(client, messages=[*ASK, {"role": "assistant", "content": "It is"}])
+    answer = httpx.post(f"{talking}/v1/messages", json={"model": "talker", "messages": ASK})
+    assert answer.status_code == 400
+    assert answer.json()["type"] == "error"
+    assert answer.json()["error"] == {"type": "invalid_request_error", "message": "max_tokens: Field required"}

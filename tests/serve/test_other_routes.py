@@ -1,0 +1,129 @@
+"""Embeddings, tokens and deferred answers, as clients ask for them."""
+
+import base64
+import struct
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import httpx
+import openai
+import pytest
+import torch
+
+from troth.model.tokenizer import Tokenizer
+from troth.serve.engine.engine import Engine
+from troth.serve.engine.request import Request
+from troth.serve.engine.sampling_params import SamplingParams
+
+from .conftest import wait_until
+
+HELLO = [{"role": "user", "content": "Where there is smoke?"}]
+
+
+def expected(engine: Engine, ids: list[int]) -> torch.Tensor:
+    """By the model itself, in one pass and without a cache."""
+    with torch.inference_mode():
+        mean_D = engine.model(torch.tensor([ids]))[0].mean(0)
+    return mean_D / mean_D.norm()
+
+
+def test_embeddings_are_the_mean_of_last_hidden_states(
+    client: openai.OpenAI, make_engine: Callable[..., Engine], tokenizer: Tokenizer, proverbs: str
+):
+    engine = make_engine()
+    texts = ["A bird", proverbs, "A bird in the hand", proverbs]
+    found = client.embeddings.create(model="tiny", input=texts, encoding_format="float")
+    ids = [tokenizer.encode(text) for text in texts]
+    assert found.usage.prompt_tokens == found.usage.total_tokens == sum(map(len, ids))
+    assert [item.index for item in found.data] == [0, 1, 2, 3]
+    for item, tokens in zip(found.data, ids, strict=True):
+        torch.testing.assert_close(torch.tensor(item.embedding), expected(engine, tokens), atol=1e-4, rtol=1e-3)
+
+
+def test_embeddings_of_ids_in_base64_and_shortened(client: openai.OpenAI, server: str, tokenizer: Tokenizer):
+    [whole] = client.embeddings.create(model="tiny", input="A bird in the hand", encoding_format="float").data
+    ids = tokenizer.encode("A bird in the hand")
+    raw = httpx.post(f"{server}/v1/embeddings", json={"input": [ids, ids[:2]], "encoding_format": "base64"}).json()
+    unpacked = struct.unpack("<64f", base64.b64decode(raw["data"][0]["embedding"]))
+    assert unpacked == pytest.approx(whole.embedding, abs=1e-5)
+    [short] = client.embeddings.create(model="tiny", input=ids, dimensions=8).data
+    assert len(short.embedding) == 8
+    assert sum(value**2 for value in short.embedding) == pytest.approx(1, abs=1e-5)
+    assert short.embedding[0] / short.embedding[1] == pytest.approx(whole.embedding[0] / whole.embedding[1], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"input": []}, "empty"),
+        ({"input": ""}, "empty"),
+        ({"input": ["a", ""]}, "empty"),
+        ({"input": "x", "dimensions": 65}, "this model has 64"),
+        ({"input": [4000]}, "token 4000 is unknown"),
+        ({"input": "long " * 6000}, "at most 4095 fit"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_errors_of_embeddings(server: str, change: dict[str, Any], says: str):
+    answer = httpx.post(f"{server}/v1/embeddings", json=change)
+    assert answer.status_code == 400
+    assert says in answer.json()["error"]["message"]
+
+
+def test_embeddings_and_texts_share_steps_and_give_all_blocks_back(make_engine: Callable[..., Engine]):
+    engine = make_engine(max_step_tokens=16, cache_tokens=256)
+    params = SamplingParams(temperature=0, max_tokens=40, ignore_eos=True)
+    prompts = [tuple(range(20 + 3 * i)) for i in range(4)]
+    alone = [engine.generate([Request(prompt, params)])[0] for prompt in prompts]
+    # The cache is too small for all at once, so that some are computed anew.
+    mixed = engine.generate(
+        [Request(prompt, params, pooled=pooled) for prompt in prompts for pooled in (False, True, False)]
+    )
+    assert engine.stats.preemptions > 0
+    assert engine.stats.free_blocks == engine.stats.blocks
+    for place, prompt in enumerate(prompts):
+        first, [pooled], second = mixed[3 * place : 3 * place + 3]
+        for text in (first, second):
+            assert [output.tokens for output in text] == [output.tokens for output in alone[place]]
+        vector_D = torch.tensor(pooled.embedding)
+        torch.testing.assert_close(vector_D / vector_D.norm(), expected(engine, list(prompt)), atol=1e-4, rtol=1e-3)
+
+
+def test_tokens_of_texts_and_conversations(server: str, tokenizer: Tokenizer):
+    def post(path: str, **body: Any) -> httpx.Response:
+        return httpx.post(f"{server}{path}", json={"model": "tiny"} | body)
+
+    text = "Écoute et répète, naïve <|endoftext|>"
+    answer = post("/tokenize", prompt=text, return_token_strs=True).json()
+    assert answer["tokens"] == tokenizer.encode(text)
+    assert answer["count"] == len(answer["tokens"]) == len(answer["token_strs"])
+    assert answer["max_model_len"] == 4096
+    assert post("/detokenize", tokens=answer["tokens"]).json() == {"prompt": text}
+    chat = post("/tokenize", messages=HELLO).json()
+    body = {"model": "tiny", "messages": HELLO, "max_tokens": 1}
+    asked = httpx.post(f"{server}/v1/chat/completions", json=body).json()
+    assert chat["count"] == asked["usage"]["prompt_tokens"]
+    assert "token_strs" not in chat
+    assert post("/tokenize").status_code == 400
+    assert post("/tokenize", prompt="x", messages=HELLO).status_code == 400
+    assert post("/tokenize", messages=["hello"]).status_code == 400
+    assert post("/detokenize", tokens=[-1]).json()["error"]["param"] == "tokens"
+
+
+def test_a_deferred_answer_is_fetched_later(run_server: Callable[..., AbstractContextManager[str]]):
+    with run_server(max_batch=1) as url:
+        body = {"model": "tiny", "messages": HELLO, "temperature": 0, "max_tokens": 60, "ignore_eos": True}
+        asked = httpx.post(f"{url}/v1/chat/completions", json=body | {"deferred": True}).json()
+        assert set(asked) == {"request_id"}
+        address = f"{url}/v1/chat/deferred-completion/{asked['request_id']}"
+        pending = httpx.get(address)
+        assert pending.status_code == 202
+        wait_until(lambda: httpx.get(address).status_code == 200)
+        later, now = httpx.get(address).json(), httpx.post(f"{url}/v1/chat/completions", json=body).json()
+        assert later["choices"] == now["choices"]
+        assert later["object"] == "chat.completion"
+        assert httpx.get(f"{address}x").status_code == 404
+        refused = httpx.post(f"{url}/v1/chat/completions", json=body | {"deferred": True, "stream": True})
+        assert refused.status_code == 400
+        assert "stream is false" in refused.json()["error"]["message"]

@@ -1,0 +1,35 @@
+"""Serves requests over the ranks of a torchrun and prints what was written: `two_ranks.py FOLDER SPECULATE`."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from troth.serve.engine.engine import Engine
+from troth.serve.engine.ranks import follow, torchrun_ranks
+from troth.serve.engine.request import Request
+from troth.serve.engine.sampling_params import SamplingParams
+from troth.system.serve import ServeTable
+
+
+def texts(engine: Engine) -> list[list[int]]:
+    """Tokens of greedy and drawn answers to prompts of several lengths."""
+    requests = [
+        Request(tuple(range(3, 3 + length)), SamplingParams(temperature=warm, seed=1, max_tokens=20, ignore_eos=True))
+        for length in (1, 30, 70)
+        for warm in (0.0, 0.8)
+    ]
+    return [[token.id for output in found for token in output.tokens] for found in engine.generate(requests)]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    table = ServeTable(cache_tokens=2048, max_step_tokens=48, speculate=sys.argv[2])
+    with torchrun_ranks() as ranks:
+        engine = Engine.from_folder(Path(sys.argv[1]), table, device="cpu", ranks=ranks)
+        if ranks is not None and ranks.rank:
+            follow(engine.runner)
+        else:
+            weights = sum(parameter.nbytes for parameter in engine.model.parameters())
+            print(json.dumps({"texts": texts(engine), "weights": weights, "cache": engine.cache.bytes}))
