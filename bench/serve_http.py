@@ -41,6 +41,7 @@ from network import SIZES, write_weights
 from troth.model.tokenizer import Tokenizer
 
 TROTH = [sys.executable, "-c", "from troth.cli.main import main; main()"]
+NAME = "bench"
 TOKENS = 2_000
 SMALL = {"vocab_size": TOKENS + 64, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 GROWTH = 0.02
@@ -69,7 +70,7 @@ def main() -> None:
         changes = f"serve.max_batch={options.clients}", *options.set
         settings = [part for change in changes for part in ("--set", change)]
         with contextlib.ExitStack() as servers:
-            command = [*TROTH, "serve", str(folder), "--port", "{port}", "--json", *settings]
+            command = [*TROTH, "serve", str(folder), "--port", "{port}", "--json", "--name", NAME, *settings]
             ours = servers.enter_context(serving(command, Path(name) / "troth.log"))
             if options.mixed:
                 sys.exit(report_mixed(asyncio.run(mixed(ours, options.mixed * 60, options.clients)), options.json))
@@ -271,7 +272,7 @@ async def mixed(server: Server, seconds: float, clients: int) -> dict[str, Any]:
 async def one_of_many(session: aiohttp.ClientSession, server: Server, draw: random.Random) -> str:
     """Send one request of a kind drawn at random; the name of the kind."""
     words = " ".join(draw.choices(("bird", "bush", "gold", "worm", "smoke", "fire"), k=draw.randrange(1, 400)))
-    body: dict[str, Any] = {"max_tokens": draw.randrange(1, 64), "stream": draw.random() < 0.6}
+    body: dict[str, Any] = {"model": NAME, "max_tokens": draw.randrange(1, 64), "stream": draw.random() < 0.6}
     if draw.random() < 0.5:
         path, body = "chat/completions", body | {"messages": [{"role": "user", "content": words}]}
     else:

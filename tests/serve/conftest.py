@@ -137,7 +137,8 @@ def run_server(make_engine: Callable[..., Engine], folder: Path) -> Callable[...
         )
         app = create_app(served, table)
         listener = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+        config = uvicorn.Config(app, log_level="warning", timeout_keep_alive=75, timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
         running = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         running.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"

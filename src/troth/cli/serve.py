@@ -81,9 +81,7 @@ def command(
         keys = Keys(api_key or (), table.api_keys) if api_key or table.api_keys else None
         set_up_logging(log_format)
         if replicas is not None:
-            if adapters:
-                raise ValueError("--adapter is for one process; leave out --replicas")
-            _serve_replicas(folder, table, listener, model_id, keys, replicas, as_json)
+            _serve_replicas(folder, table, listener, model_id, adapters, keys, replicas, as_json)
         else:
             _serve(folder, table, listener, model_id, adapters, keys, as_json)
 
@@ -125,7 +123,7 @@ def _serve(
     # Proxies keep connections for about a minute; the one who closes first should not be the server. The time at the
     # end is for the last events of streams that are cut off; those that end in time have ended before.
     with torchrun_ranks() as ranks:
-        app, engine, thread = build_app(folder, table, model_id, keys, drain, adapters, ranks)
+        app, engine, thread = build_app(folder, table, model_id, adapters, keys, drain, ranks)
         _show(_facts(engine, table, listener, model_id) | {"needs_key": keys is not None}, as_json)
         config = uvicorn.Config(
             app, log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=2
@@ -145,8 +143,8 @@ def _allow_many_connections() -> None:
 
 
 def _serve_replicas(
-    folder: Path, table: ServeTable, listener: socket.socket, model_id: str, keys: Keys | None, replicas: str,
-    as_json: bool,
+    folder: Path, table: ServeTable, listener: socket.socket, model_id: str, adapters: dict[str, Path],
+    keys: Keys | None, replicas: str, as_json: bool,
 ) -> None:
     from rich.console import Console
 
@@ -160,7 +158,7 @@ def _serve_replicas(
     # Blocked before any thread begins, so that no thread but this one takes them.
     ends = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
-    with running(folder, table, model_id, keys, span, (host, port)):
+    with running(folder, table, model_id, adapters, keys, span, (host, port)):
         if as_json:
             print_json(facts)
             sys.stdout.flush()

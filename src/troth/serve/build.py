@@ -17,15 +17,16 @@ from troth.system.serve import ServeTable
 
 
 def build_app(
-    folder: Path, table: ServeTable, model_id: str, keys: Keys | None = None, drain: Drain | None = None,
-    adapters: Mapping[str, Path] | None = None, ranks: Ranks | None = None,
-) -> tuple[FastAPI, Engine, EngineThread]:
-    """Load a folder and put the API over it; the thread starts with the application.
+    folder: Path, table: ServeTable, model_id: str, adapters: Mapping[str, Path], keys: Keys | None = None,
+    drain: Drain | None = None, ranks: Ranks | None = None,
+) -> tuple[FastAPI, Engine, EngineThread]:  # fmt: skip
+    """Load a folder with its adapters by name and put the API over it; the thread starts with the application.
 
     Raises ValueError as `Engine.from_folder` does.
     """
     engine = Engine.from_folder(folder, table, adapters=adapters, ranks=ranks)
+    engine.release()
     template = ChatTemplate.from_folder(folder, engine.tokenizer)
     thread = EngineThread(engine, table.max_batch, table.max_waiting, table.max_ttft, table.max_unread)
-    served = Served(thread, engine.tokenizer, template, model_id, engine.context, adapters=engine.adapters.names)
+    served = Served(thread, engine.tokenizer, template, model_id, engine.context, adapters=tuple(adapters))
     return create_app(served, table, keys, drain), engine, thread

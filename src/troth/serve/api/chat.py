@@ -50,7 +50,7 @@ def chat_router(served: Served, deferred: Deferred) -> APIRouter:
         base["model"] = adapter or served.model_id
         if body.stream:
             with_usage = body.stream_options is not None and body.stream_options.include_usage
-            dialect = _ChatEvents(base, readings, served.token_texts, body, with_usage)
+            dialect = _ChatEvents(base, readings, served.token_texts, bool(body.logprobs), body.experts, with_usage)
             return events(stream, requests, readings, dialect)
         await unless_gone(http, gather(stream, requests, readings))
         choices = [
@@ -87,12 +87,14 @@ class _ChatEvents:
     done = "data: [DONE]\n\n"
 
     def __init__(
-        self, base: dict[str, Any], readings: list[Reading], texts: TokenTexts, body: ChatRequest, with_usage: bool
-    ):
+        self, base: dict[str, Any], readings: list[Reading], texts: TokenTexts, logprobs: bool, experts: bool,
+        with_usage: bool,
+    ):  # fmt: skip
         self._base = base | {"object": "chat.completion.chunk"} | ({"usage": None} if with_usage else {})
         self._readings = readings
         self._texts = texts
-        self._logprobs, self._experts = bool(body.logprobs), body.experts
+        self._logprobs = logprobs
+        self._experts = experts
         self._with_usage = with_usage
 
     def opening(self) -> Iterator[ChatChunk]:

@@ -117,17 +117,14 @@ class Engine:
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such folder")
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        tokenizer = Tokenizer.load(folder)
         config = read_config(folder)
         stated = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         dtype = dtype or stored_dtype(config, stated.get("dtype") or stated.get("torch_dtype"), table, device)
+        tokenizer = Tokenizer.load(folder)
         model = load_weights(folder, dtype, device)
         ends = _default_ends(tokenizer) | _configured_ends(folder)
         mtp = load_mtp(folder, dtype, device) if table.speculate == "mtp" else None
-        engine = cls(model, tokenizer, table, ends, mtp, adapters, ranks)
-        if isinstance(engine.runner, CpuRunner):
-            model.to("meta")  # The runner has the weights in an order of its own.
-        return engine
+        return cls(model, tokenizer, table, ends, mtp, adapters, ranks)
 
     def check(self, request: Request) -> None:
         """Raise ValueError where a request can never be served: a prompt empty, too long, or of unknown tokens, or a
@@ -186,11 +183,16 @@ class Engine:
 
     @property
     def weights(self) -> tuple[str, int]:
-        """The kind of the weights, and their bytes."""
+        """The kind of the weights that steps read, and their bytes."""
         if isinstance(self.runner, CpuRunner):
             return self.runner.kind, self.runner.arena.bytes
         tensors = (*self.model.parameters(), *self.model.buffers())
         return str(self.cache.dtype).removeprefix("torch."), sum(tensor.nbytes for tensor in tensors)
+
+    def release(self) -> None:
+        """Give up the weights as they were loaded, where steps read packed ones."""
+        if isinstance(self.runner, CpuRunner):
+            self.model.to("meta")
 
     @property
     def stats(self) -> EngineStats:
@@ -226,11 +228,15 @@ class Engine:
         for chunk in chunks:
             row += chunk.count
             wanted += range(row - chunk.samples, row)
+        # Rows of the embedding beyond the tokenizer have no text.
         watched = any(chunk.sequence.params.experts for chunk in chunks if chunk.samples)
-        with self._watch(wanted) if watched else nullcontext([]) as chosen:
-            # Rows of the embedding beyond the tokenizer have no text.
+        watch: AbstractContextManager[list[torch.Tensor]] = (
+            first_choices(self.model, wanted) if watched else nullcontext([])
+        )
+        with watch as chosen:
             logits_WV = self.runner.run(chunks, wanted)[:, : self.tokenizer.vocab_size]
-        outputs, right = self._draw(chunks, logits_WV, torch.stack(chosen, dim=1).tolist() if chosen else None)
+        experts_WL = torch.stack(chosen, dim=1).tolist() if chosen else []
+        outputs, right = self._draw(chunks, logits_WV, experts_WL)
         finished = [output.request_id for output in outputs if output.finish_reason is not None]
         if self.drafter is not None:
             self._draft(self.drafter, chunks, right, finished)
@@ -253,12 +259,8 @@ class Engine:
                         open_ids.remove(output.request_id)
         return list(collected.values())
 
-    def _watch(self, wanted: list[int]) -> AbstractContextManager[list[torch.Tensor]]:
-        """Fills a list with the first choices of the wanted tokens in each layer with experts."""
-        return self.runner.watch(wanted) if isinstance(self.runner, CpuRunner) else first_choices(self.model, wanted)
-
     def _draw(
-        self, chunks: list[Chunk], logits_WV: torch.Tensor, experts_WL: list[list[int]] | None
+        self, chunks: list[Chunk], logits_WV: torch.Tensor, experts_WL: list[list[int]]
     ) -> tuple[list[Output], list[int]]:
         """Draw the next token of each chunk that samples, and so on behind its drafts while they are what was drawn.
 
@@ -274,10 +276,10 @@ class Engine:
             logits_SV = logits_WV if len(rows) == len(logits_WV) else logits_WV[rows]
             going_on = []
             sampled = sample(logits_SV, [chunks[number].sequence for number in drawing])
-            for number, token in zip(drawing, sampled, strict=True):
+            for number, row, token in zip(drawing, rows, sampled, strict=True):
                 chunk = chunks[number]
-                if experts_WL is not None and chunk.sequence.params.experts:
-                    token = replace(token, experts=tuple(experts_WL[firsts[number] + place]))
+                if experts_WL and chunk.sequence.params.experts:
+                    token = replace(token, experts=tuple(experts_WL[row]))
                 outputs.append(self._advance(chunk.sequence, token))
                 if place + 1 < chunk.samples:
                     self._drafted += 1

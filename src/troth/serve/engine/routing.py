@@ -18,7 +18,7 @@ def first_choices(model: Decoder, wanted: list[int]) -> Iterator[list[torch.Tens
 
     def observe(_: torch.Tensor, chosen_Nk: torch.Tensor) -> None:
         first_N = chosen_Nk[:, 0]
-        # The last layer works on the wanted tokens alone.
+        # The last layer works on the wanted tokens alone, and the compiled runner tells of these alone.
         chosen.append(first_N if len(first_N) == len(wanted) else first_N[wanted])
 
     layers = model.moe_layers()

@@ -21,9 +21,10 @@ class Replica:
 
     # Ray awaits it.
     async def __init__(  # type: ignore[misc]
-        self, folder: Path, table: ServeTable, model_id: str, keys: Keys | None
-    ):
-        self._app, _, self._thread = build_app(folder, table, model_id, keys)
+        self, folder: Path, table: ServeTable, model_id: str, adapters: dict[str, Path],
+        keys: Keys | None,
+    ):  # fmt: skip
+        self._app, _, self._thread = build_app(folder, table, model_id, adapters, keys)
         self._lifespan = self._app.router.lifespan_context(self._app)
         await self._lifespan.__aenter__()
 

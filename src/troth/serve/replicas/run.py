@@ -54,8 +54,9 @@ class Span:
 
 @contextlib.contextmanager
 def running(
-    folder: Path, table: ServeTable, model_id: str, keys: Keys | None, span: Span, address: tuple[str, int]
-) -> Iterator[None]:
+    folder: Path, table: ServeTable, model_id: str, adapters: dict[str, Path], keys: Keys | None, span: Span,
+    address: tuple[str, int],
+) -> Iterator[None]:  # fmt: skip
     """Replicas of a model folder behind `address` (host, port) while open; answers at work are finished at the end.
 
     Raises ValueError where Ray Serve is not installed.
@@ -108,7 +109,7 @@ def running(
         )(Front)  # fmt: skip
         host, port = address
         serve.start(http_options={"host": host, "port": port})
-        application = front.bind(replicas.bind(folder.resolve(), table, model_id, keys), table)
+        application = front.bind(replicas.bind(folder.resolve(), table, model_id, adapters, keys), table)
         fronts = serve.run(application, name=NAME, route_prefix="/")
         yield
         asyncio.run(_end(fronts))

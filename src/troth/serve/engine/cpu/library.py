@@ -77,12 +77,10 @@ def load() -> ctypes.CDLL | None:
     assert list(sizes) == [ctypes.sizeof(one) for one in (Matrix, Unit, Layer, Model, Span)], "another build's library"
     library.troth_open.restype = c_void_p
     library.troth_open.argtypes = [POINTER(Model), c_int, c_int]
-    library.troth_choices.restype = POINTER(c_int)
-    library.troth_choices.argtypes = [c_void_p]
     library.troth_close.restype = None
     library.troth_close.argtypes = [c_void_p]
     library.troth_step.restype = None
     library.troth_step.argtypes = [
-        c_void_p, c_void_p, c_int, POINTER(Span), c_int, c_void_p, c_int, c_void_p, c_void_p,
+        c_void_p, c_void_p, c_int, POINTER(Span), c_int, c_void_p, c_int, c_void_p, c_void_p, c_void_p, c_void_p,
     ]  # fmt: skip
     return library

@@ -1,9 +1,7 @@
 """The forward pass of a step in C++: a decoder's weights are packed once, a step is one call that allocates nothing."""
 
 import ctypes
-from collections.abc import Iterator
 from collections.abc import Sequence as Items
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -44,7 +42,8 @@ class CpuRunner:
     """Runs steps of up to `most_rows` tokens on `threads` threads with weights of one kind.
 
     The cache's memory is used in an order of its own: whoever else reads it finds other numbers. Results do not depend
-    on what else is in a step, nor on how prompts are cut, in any kind of weights.
+    on what else is in a step, nor on how prompts are cut, in any kind of weights. A layer's `observe` is told of the
+    wanted tokens only.
     """
 
     def __init__(
@@ -55,6 +54,9 @@ class CpuRunner:
         assert cache.block_size == _BLOCK
         self.config, self.cache, self.kind = config, cache, kind
         self.most_rows = most_rows
+        self._routed = {
+            number: layer.mlp for number, layer in enumerate(model.layers.values()) if isinstance(layer.mlp, MoE)
+        }
         self.arena = Arena()
         layers = (Layer * config.num_hidden_layers)()
         for number, layer in enumerate(model.layers.values()):
@@ -86,16 +88,6 @@ class CpuRunner:
         self._step(chunks, list(range(count)), None, states_TD.data_ptr())
         return states_TD
 
-    @contextmanager
-    def watch(self, wanted: list[int]) -> Iterator[list[torch.Tensor]]:
-        """A list that at the end has what each layer with experts chose first for the latest step's wanted tokens."""
-        chosen: list[torch.Tensor] = []
-        yield chosen
-        table = self._library.troth_choices(self._decoder)
-        first_LT = np.ctypeslib.as_array(table, (self.config.num_hidden_layers, self.most_rows))
-        for layer in range(self.config.num_dense_layers, self.config.num_hidden_layers):
-            chosen.append(torch.from_numpy(first_LT[layer, wanted]))
-
     def _step(self, chunks: Items[Chunk], wanted: list[int], logits: int | None, states: int | None) -> None:
         tokens: list[int] = []
         spans = (Span * len(chunks))()
@@ -108,10 +100,17 @@ class CpuRunner:
             tokens += chunk.tokens
         assert len(tokens) <= self.most_rows, f"{len(tokens)} tokens in a step for {self.most_rows}"
         token_T, wanted_W = np.array(tokens, dtype=np.int32), np.array(wanted, dtype=np.int32)
+        observers = {number: moe.observe for number, moe in self._routed.items() if moe.observe is not None}
+        shape = (self.config.num_hidden_layers, len(wanted), self.config.num_experts_per_tok)
+        experts_LWk = torch.empty(shape, dtype=torch.int32) if observers else None
+        gates_LWk = torch.empty(shape) if observers else None
         self._library.troth_step(
             self._decoder, token_T.ctypes.data, len(tokens), spans, len(chunks), wanted_W.ctypes.data, len(wanted),
-            logits, states,
+            logits, states, *(None if part is None else part.data_ptr() for part in (experts_LWk, gates_LWk)),
         )  # fmt: skip
+        if experts_LWk is not None and gates_LWk is not None:
+            for number, observe in observers.items():
+                observe(gates_LWk[number], experts_LWk[number].long())
 
     def _float(self, tensor: torch.Tensor | None) -> int | None:
         return None if tensor is None else self.arena.keep(tensor, torch.float32)

@@ -75,7 +75,6 @@ class Decoder {
         chosen.resize(size_t(most) * model.top_k);
         positions.resize(most);
         live.resize(most);
-        first_choices.resize(size_t(model.layers) * most);
         wanted_row.resize(most);
         starts.resize(units + 1);
         row_of.resize(size_t(most) * slots_a_row);
@@ -85,7 +84,7 @@ class Decoder {
     // Scores of the wanted rows, or, with `states`, their hidden states after the last norm.
     void step(
         const int32_t *tokens, int rows, const Span *spans, int count, const int32_t *wanted, int wants, float *logits,
-        float *states
+        float *states, int32_t *experts, float *shares
     ) {
         live_count = rows;
         for (int i = 0; i < rows; i++) live[i] = i, wanted_row[i] = 0;
@@ -128,7 +127,12 @@ class Decoder {
                 normalise(row, layer.pre_mlp_norm, layer.units[0].gate_up.kind, normed.rows);
                 if (layer.routed) normalise(row, layer.pre_mlp_norm, F32, routed.rows);
             });
-            feed_forward(layer, first_choices.data() + size_t(i) * most);
+            feed_forward(layer);
+            for (int w = 0; experts && layer.routed && w < wants; w++) {
+                const size_t from = size_t(last ? w : wanted[w]) * model.top_k, to = (size_t(i) * wants + w) * model.top_k;
+                std::copy_n(chosen.data() + from, model.top_k, experts + to);
+                std::copy_n(gates.floats() + from, model.top_k, shares + to);
+            }
             const float *norm = last ? model.final_norm : model.layer[i + 1].input_norm;
             const int kind = last ? model.head.kind : model.layer[i + 1].qkv.kind;
             pool.run(live_count, [&](int i) {
@@ -148,9 +152,6 @@ class Decoder {
             });
         });
     }
-
-    // The expert that each layer with experts chose first for each row of the latest step, [layers, most rows].
-    const int *choices() const { return first_choices.data(); }
 
   private:
     struct Tile {
@@ -296,7 +297,7 @@ class Decoder {
         joined.rows.put(layer.o.kind, row, x, width);
     }
 
-    void feed_forward(const Layer &layer, int *first) {
+    void feed_forward(const Layer &layer) {
         const int top = layer.routed ? model.top_k : 0, units = layer.routed + layer.others;
         if (layer.routed) {
             const int panels = layer.router.panels(), parts = (live_count + TILE - 1) / TILE;
@@ -308,11 +309,9 @@ class Decoder {
                          });
             });
             pool.run(parts, [&](int part) {
-                for (int i = part * TILE; i < std::min(live_count, (part + 1) * TILE); i++) {
+                for (int i = part * TILE; i < std::min(live_count, (part + 1) * TILE); i++)
                     route(model, layer.expert_bias, router.floats() + size_t(i) * experts_width, layer.routed,
                           chosen.data() + size_t(i) * top, gates.floats() + size_t(i) * top);
-                    first[live[i]] = chosen[size_t(i) * top];
-                }
             });
         }
         // Slots: `top` for each row, then one for each row and each unit that all go through; sorted by their units.
@@ -399,7 +398,7 @@ class Decoder {
     int width, qkv_width, hidden, experts_width, slots_a_row = 0, live_count = 0;
     Buffer h, delta, qkv, queries, attended, angles, router, gates, outs;
     RowsBuffer normed, routed, joined, inner_rows;
-    std::vector<int> first_choices, chosen, positions, live, starts, row_of, slot_of;
+    std::vector<int> chosen, positions, live, starts, row_of, slot_of;
     std::vector<char> wanted_row;
     std::vector<Tile> attention;
     std::vector<Task> tasks;
@@ -452,15 +451,16 @@ void *troth_open(const troth::Model *model, int most_rows, int threads) {
     return new troth::Decoder(*model, most_rows, threads);
 }
 
-const int *troth_choices(const void *decoder) { return static_cast<const troth::Decoder *>(decoder)->choices(); }
-
 void troth_close(void *decoder) { delete static_cast<troth::Decoder *>(decoder); }
 
-// Scores [wants, vocabulary] of the wanted rows; or, where `states` is not null, their states [wants, hidden].
+// Scores [wants, vocabulary] of the wanted rows; or, where `states` is not null, their states [wants, hidden]. Where
+// `experts` is not null, also the experts of the wanted rows and their gates, both [layers, wants, top_k].
 void troth_step(
     void *decoder, const int32_t *tokens, int rows, const troth::Span *spans, int count, const int32_t *wanted, int wants,
-    float *logits, float *states
+    float *logits, float *states, int32_t *experts, float *gates
 ) {
-    static_cast<troth::Decoder *>(decoder)->step(tokens, rows, spans, count, wanted, wants, logits, states);
+    static_cast<troth::Decoder *>(decoder)->step(
+        tokens, rows, spans, count, wanted, wants, logits, states, experts, gates
+    );
 }
 }
