@@ -151,14 +151,14 @@ def timed(times: int, work: Any) -> Iterator[float]:
 
 
 def serve_troth(pipe: Any, folder: Path, kind: str, threads: int, most: int) -> None:
-    """Steps of the engine, at its defaults but for the batch."""
+    """Steps of the engine, at its defaults but for the batch, and prompts go as fast as they can before it decodes."""
     from troth.serve.engine.engine import Engine
     from troth.serve.engine.request import Request
     from troth.serve.engine.sampling_params import SamplingParams
     from troth.system import ServeTable
 
     torch.set_num_threads(1)  # The library has threads of its own.
-    table = ServeTable(max_batch=most, max_step_tokens=512, cache_tokens=16_384, weights=kind, threads=threads)
+    table = ServeTable(max_batch=most, max_step_ms=1e6, cache_tokens=16_384, weights=kind, threads=threads)
     engine = Engine.from_folder(folder, table)
     generator = torch.Generator().manual_seed(0)
 
@@ -176,13 +176,16 @@ def serve_troth(pipe: Any, folder: Path, kind: str, threads: int, most: int) -> 
 
     def decode(batch: int) -> float:
         for _ in range(batch):
-            engine.add(request(BEHIND, OUTPUT + 1))
+            engine.add(request(BEHIND, 4 * OUTPUT))
         while engine.scheduler.waiting or any(sequence.pending > 1 for sequence in engine.scheduler.running):
             engine.step()
-        tokens, start = 0, time.perf_counter()
-        while engine.has_work:
-            tokens += len(engine.step())
-        return tokens / (time.perf_counter() - start)
+        start = time.perf_counter()
+        tokens = sum(len(engine.step()) for _ in range(OUTPUT))
+        seconds = time.perf_counter() - start
+        assert tokens == batch * OUTPUT, "a sequence ended within the measurement"
+        for sequence in list(engine.scheduler.running):
+            engine.cancel(sequence.request.id)
+        return tokens / seconds
 
     answer(pipe, prefill, decode)
 
