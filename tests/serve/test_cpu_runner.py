@@ -53,7 +53,7 @@ BLOCKS = 80
 class Text:
     tokens: list[int]
     blocks: list[int]
-    request: Request = Request((0,))
+    request: Request = field(default_factory=lambda: Request((0,)))
     drafts: list[int] = field(default_factory=list)
 
     @property
