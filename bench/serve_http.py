@@ -187,7 +187,7 @@ async def one_round(server: Server, options: argparse.Namespace, draw: random.Ra
                     answers.append(await stream(session, server, body))
                     break
                 # llama-server now and then drops a connection that it had kept.
-                except aiohttp.ServerDisconnectedError:
+                except aiohttp.ClientConnectionError:
                     retries += 1
 
     start = time.perf_counter()
