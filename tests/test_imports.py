@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "system": ["model.config"],
     "curate": ["system"],
     "train": ["model", "system"],
+    "plan": ["model", "system"],
     "security": ["system"],
     "serve": ["model", "system", "security"],
     "serve.engine": ["model", "system"],

@@ -1,0 +1,71 @@
+"""The GPUs that a plan can be for, from `data/gpus.toml`."""
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+DATA = Path(__file__).parent / "data"
+"""Where the planner's dated figures stand."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU and the system that it usually stands in, in bytes, seconds, operations and watts.
+
+    peaks: operations a second of dense products by their precision (float32, bf16, float8, float4). domain: GPUs that
+    reach each other without the network, at `link_bandwidth` bytes a second in each direction; network: bytes a second
+    of each GPU and direction to all others.
+    """
+
+    name: str
+    year: int
+    memory: float
+    memory_bandwidth: float
+    peaks: dict[str, float]
+    domain: int
+    link_bandwidth: float
+    network: float
+    power: float
+    source: str
+
+    def peak(self, precision: str) -> float:
+        """Operations a second. Raises ValueError where the GPU has no such products."""
+        if precision not in self.peaks:
+            raise ValueError(f"precision {precision}: {self.name} has {', '.join(self.peaks)}")
+        return self.peaks[precision]
+
+
+@cache
+def gpus() -> dict[str, Gpu]:
+    """All of them by name, oldest first."""
+    tables = tomllib.loads((DATA / "gpus.toml").read_text(encoding="utf-8"))
+    return {name: _read(name, table) for name, table in tables.items()}
+
+
+def gpu_named(name: str) -> Gpu:
+    """The GPU of a name, of a cloud's shape that has it, or as a publication calls it ("H100-80GB-SXM (Eos)").
+
+    Raises ValueError that names those known.
+    """
+    plain = name.partition(" (")[0]
+    for known, table in tomllib.loads((DATA / "gpus.toml").read_text(encoding="utf-8")).items():
+        names = {known, *(other.lower() for other in table["names"])}
+        if plain.lower() in names or name.lower() in names:
+            return gpus()[known]
+    raise ValueError(f"GPU {name}: unknown; known are {', '.join(gpus())}, and the shapes of clouds that have them")
+
+
+def _read(name: str, table: dict) -> Gpu:  # type: ignore[type-arg]
+    return Gpu(
+        name,
+        table["year"],
+        memory=table["memory"] * 1e9,
+        memory_bandwidth=table["memory_bandwidth"] * 1e9,
+        peaks={precision: peak * 1e12 for precision, peak in table["peaks"].items()},
+        domain=table["domain"],
+        link_bandwidth=table["link_bandwidth"] * 1e9,
+        network=table["network"] * 1e9 / 8,
+        power=table["power"],
+        source=table["source"],
+    )
