@@ -4,6 +4,7 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 DATA = Path(__file__).parent / "data"
 """Where the planner's dated figures stand."""
@@ -56,7 +57,7 @@ def gpu_named(name: str) -> Gpu:
     raise ValueError(f"GPU {name}: unknown; known are {', '.join(gpus())}, and the shapes of clouds that have them")
 
 
-def _read(name: str, table: dict) -> Gpu:  # type: ignore[type-arg]
+def _read(name: str, table: dict[str, Any]) -> Gpu:
     return Gpu(
         name,
         table["year"],
