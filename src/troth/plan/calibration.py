@@ -1,0 +1,54 @@
+"""What arithmetic cannot say: how near real programs come to a machine's limits. Few numbers, each with a unit, a
+value, and where it comes from; `plan check` fits them to published runs and tests them on sources left out."""
+
+from dataclasses import dataclass, field, fields, replace
+
+import numpy as np
+
+from troth.plan.run import Array
+
+
+def _number(value: float, spread: float, unit: str, meaning: str) -> float:
+    """A constant with what is known before any fit: its value within a factor of about exp(`spread`)."""
+    return field(default=value, metadata={"spread": spread, "unit": unit, "meaning": meaning})  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Shares are of a machine's published peak or of a quantity that the model computes."""
+
+    ampere_bf16: float = _number(0.80, 0.1, "share of peak", "large 16-bit products on A100")
+    hopper_bf16: float = _number(0.75, 0.1, "share of peak", "large 16-bit products on H100 and H200")
+    hopper_float8: float = _number(0.65, 0.15, "share of peak", "large 8-bit products on H100 and H200")
+    blackwell_bf16: float = _number(0.75, 0.1, "share of peak", "large 16-bit products on B200 to GB300")
+    blackwell_float8: float = _number(0.70, 0.15, "share of peak", "large 8-bit products on B200 to GB300")
+    blackwell_float4: float = _number(0.55, 0.2, "share of peak", "large 4-bit products on B200 to GB300")
+    attention: float = _number(0.55, 0.2, "share of peak", "the products inside attention, in 16 bits")
+    bandwidth: float = _number(0.80, 0.1, "share of peak", "memory traffic of products and pointwise work")
+    pointwise: float = _number(1.0, 0.3, "passes", "pointwise traffic, in units of the fused count")
+    torch_pointwise: float = _number(1.5, 0.3, "passes", "the same in software of PyTorch's own kernels")
+    casts: float = _number(1.0, 0.5, "passes", "traffic of casting to 8 and 4 bits")
+    link: float = _number(0.70, 0.2, "share of peak", "collectives between GPUs of a domain")
+    network: float = _number(0.75, 0.2, "share of peak", "collectives over the network")
+    tensor_exposed: float = _number(0.5, 0.4, "share", "tensor-parallel traffic that products do not hide")
+    expert_exposed: float = _number(0.7, 0.4, "share", "expert traffic that products do not hide")
+    context_exposed: float = _number(0.3, 0.5, "share", "context-parallel traffic that products do not hide")
+    dense_layer: float = _number(60e-6, 0.7, "s", "starting the kernels of a layer and micro-batch, both ways")
+    moe_layer: float = _number(300e-6, 0.7, "s", "the same of a layer with experts: routing, permuting, waiting")
+    step: float = _number(0.03, 0.7, "s", "beginning and ending a step")
+    head: float = _number(0.5, 0.4, "share", "of the head's time that the last stage of a pipeline has more than others")
+    scale: float = _number(0.003, 0.7, "share a doubling", "what ranks wait for the slowest, beyond 8 ranks")
+    progress: float = _number(0.10, 0.5, "share a year", "by which software lowers all that is not products")
+
+
+FREE = [constant.name for constant in fields(Calibration)]
+
+
+def to_vector(calibration: Calibration) -> Array:
+    """The logarithms of all constants."""
+    return np.log([getattr(calibration, name) for name in FREE])
+
+
+def from_vector(vector: Array) -> Calibration:
+    """The other way."""
+    return replace(Calibration(), **{name: float(value) for name, value in zip(FREE, np.exp(vector), strict=True)})
