@@ -43,6 +43,13 @@ def read_published(path: Path) -> list[Published]:
     return [_read(row, line, path) for line, row in enumerate(rows, start=2)]
 
 
+UNDATED = {
+    "mosaicml/llm-foundry": 2023.7, "Megatron-LM HEAD": 2024.6, "Megatron-LM@c230e0d7c2": 2024.8,
+    "Megatron-MoE-ModelZoo": 2025.6, "Automodel": 2026.1, "Nemotron-4 340B": 2024.4,
+}  # fmt: skip
+"""When the software of sources that do not say it is from: the dates of their commits or reports."""
+
+
 class Unsaid(Exception):
     """What a row leaves open."""
 
@@ -87,7 +94,7 @@ def _understand(row, number) -> tuple[Run, float, bool]:
     if dp != int(dp):
         raise Unsaid("layout does not make up the GPUs")
     local = sequences / dp
-    micro_batch = number("micro_batch") or (local if pp == 1 else 1)
+    micro_batch = number("micro_batch") or (local if pp == 1 and "local_batch" in notes else 1)
     if local < micro_batch or local % micro_batch:
         raise Unsaid("micro-batch does not divide a rank's share")
     precision = _precision(row["precision"])
@@ -97,7 +104,7 @@ def _understand(row, number) -> tuple[Run, float, bool]:
         shape, gpu, int(world), int(sequences), int(length), int(micro_batch), int(tp), int(pp),
         int(number("vpp") or 1), int(cp), int(number("ep") or 1), sharded="FSDP" in notes or stack == "torch",
         precision=precision, recompute=recompute, date=_date(source, notes, gpu.year), stack=stack,
-        balanced="tokendrop" in row["model"] or "token-drop" in notes or "token drop" in notes,
+        dropless=not re.search(r"token[- ]?drop", row["model"] + notes),
     )  # fmt: skip
     run = replace(run, etp=1 if run.ep > 1 or "ETP=1" in notes else run.tp)
     if pp > 1 and "schedule=Interleaved" in notes:
@@ -153,6 +160,9 @@ def _date(source: str, notes: str, gpu_year: int) -> float:
     """Of the software; a year and a half after the GPU's where nothing says it."""
     patterns = [r"container (\d\d)\.(\d\d)", r"@v(\d\d)\.(\d\d)", r"ngc(\d\d)\.(\d\d)", r"NeMo (\d\d)\.(\d\d)",
                 r"_20(\d\d)-?(\d\d)_", r"arXiv (\d\d)(\d\d)\.\d"]  # fmt: skip
+    for name, date in UNDATED.items():
+        if name in source:
+            return date
     for text in (notes, source):
         for pattern in patterns:
             if found := re.search(pattern, text):

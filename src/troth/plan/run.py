@@ -42,7 +42,7 @@ class Run:
     recompute: float = 0.0
     date: float = 2026.0
     stack: str = "torch"
-    balanced: bool = True
+    dropless: bool = True
 
     @property
     def dp(self) -> int:
@@ -87,7 +87,7 @@ def _row(run: Run) -> dict[str, float]:
     return {
         "world": run.world, "sequences": run.sequences, "length": run.length, "micro_batch": run.micro_batch,
         "tp": run.tp, "pp": run.pp, "vpp": run.vpp, "cp": run.cp, "ep": run.ep, "etp": run.etp,
-        "sharded": run.sharded, "recompute": run.recompute, "date": run.date, "torch": run.stack == "torch",
+        "sharded": run.sharded, "recompute": run.recompute, "date": run.date, "torch": run.stack == "torch", "dropless": run.dropless,
         "precision": PRECISIONS[precision], "bytes": BYTES[precision], "generation": GENERATIONS[g.year],
         "peak": g.peak(precision), "wide_peak": g.peak("bf16"), "memory_bandwidth": g.memory_bandwidth,
         "link_bandwidth": g.link_bandwidth, "network": g.network, "domain": g.domain, "gpu_memory": g.memory,

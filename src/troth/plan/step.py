@@ -22,7 +22,8 @@ def step_parts(c: Columns, k: Calibration) -> dict[str, Array]:
     """Seconds of a step by part, for every run; they add up to the step."""
     older = np.exp(k.progress * (2026 - c.date))
     parts = _stage(c, k, older)
-    parts |= _traffic(c, k)
+    parts |= _traffic(c, k, older)
+    parts["kernel starts"] = _host(c, k, older, np.asarray(sum(parts.values())))
     busy = sum(parts.values())
     parts = {name: seconds * c.m for name, seconds in parts.items()}
     parts["bubble"] = busy * (c.pp - 1) / c.vpp
@@ -63,9 +64,9 @@ def _stage(c: Columns, k: Calibration, older: Array) -> dict[str, Array]:
     memory = c.memory_bandwidth * k.bandwidth
     rate = products_rate(c, k)
 
-    def products(inputs_outputs: Array, weights: Array, edges: Array) -> Array:
+    def products(inputs_outputs: Array, weights: Array, edges: Array, share: float = 1.0) -> Array:
         """weights: parameters in memory, read once a pass; edges: sizes of what a token brings and takes."""
-        operations = 2 * c.t * inputs_outputs / rate
+        operations = 2 * c.t * inputs_outputs / (rate * share)
         traffic = (weights + c.t * edges) * c.bytes / memory
         return np.asarray(passes * (operations + traffic))
 
@@ -76,20 +77,26 @@ def _stage(c: Columns, k: Calibration, older: Array) -> dict[str, Array]:
     rows = c.topk * c.etp / c.tp  # tokens that experts of a rank get, for each of the micro-batch's
     seen = c.t * c.heads / c.tp * c.score_sizes * c.seen
     pointwise = np.where(c.torch > 0, k.torch_pointwise, k.pointwise) * older
-    starts = (dense * k.dense_layer + moe * k.moe_layer) * older * (1 + c.recompute / 3)
     head = 3 * 2 * c.t * c.hidden * c.vocab / c.tp / wide_rate(c, k) + 16 * c.t * c.vocab / c.tp / memory
     return {
         "attention layers": layers * products(attention, attention, c.attention_edges / c.tp),
         "feed-forwards": dense * products(feed_forward, feed_forward, c.matrices * (c.hidden + c.dense_ffn) / c.tp)
         + moe * products(shared, shared, c.matrices * (c.hidden + c.shared_ffn) / c.tp * (c.shared_ffn > 0)),
         "experts": moe * products(
-            rows * c.expert_parameters / c.etp, held, rows * c.matrices * (c.hidden + c.moe_ffn / c.etp)
+            rows * c.expert_parameters / c.etp, held, rows * c.matrices * (c.hidden + c.moe_ffn / c.etp),
+            k.grouped,
         ),
         "head": head * np.where(c.pp > 1, 1 / c.pp + k.head * (1 - 1 / c.pp), 1.0),
         "attention": layers * (3.5 + c.recompute) * 2 * seen / (c.wide_peak * k.attention),
         "pointwise": _pointwise_bytes(c, k, pointwise, layers, moe, dense) / memory,
-        "kernel starts": starts,
     }  # fmt: skip
+
+
+def _host(c: Columns, k: Calibration, older: Array, gpu: Array) -> Array:
+    """Seconds of a micro-batch for which a GPU waits until the host has started its kernels: the slower one counts."""
+    host = c.layers / c.pp * k.dense_layer * older * (1 + c.recompute / 3)
+    waits = c.moe_layers / c.pp * (k.moe_layer + k.dropless * c.dropless) * np.exp(k.moe_progress * (2026 - c.date))
+    return np.asarray((gpu**4 + host**4) ** 0.25 - gpu + waits)
 
 
 def _pointwise_bytes(c: Columns, k: Calibration, pointwise: Array, layers: Array, moe: Array, dense: Array) -> Array:
@@ -105,7 +112,7 @@ def _pointwise_bytes(c: Columns, k: Calibration, pointwise: Array, layers: Array
     return np.asarray(c.t / c.tp * again * (2 * pointwise * (near + gates + routed) + k.casts * casts * (c.bytes < 2)))
 
 
-def _traffic(c: Columns, k: Calibration) -> dict[str, Array]:
+def _traffic(c: Columns, k: Calibration, older: Array) -> dict[str, Array]:
     """Seconds of a micro-batch's collectives that products do not hide."""
     layers, moe = c.layers / c.pp, c.moe_layers / c.pp
     again = 1 + c.recompute / 2
@@ -115,18 +122,17 @@ def _traffic(c: Columns, k: Calibration) -> dict[str, Array]:
     tensor = spread * 2 * again * state * (c.tp - 1) / c.tp
     tensor_rate = np.where(c.tp <= c.domain, c.link_bandwidth * k.link, c.network * k.network)
 
-    sent = moe * 4 * again * state / c.tp * c.topk * (c.ep - 1) / np.maximum(c.ep, 1)
-    nodes = np.maximum(c.ep * c.etp / c.domain, 1)
-    remote = nodes * (1 - (1 - 1 / nodes) ** np.maximum(c.topk, 1)) * (nodes - 1) / nodes
-    over = moe * 4 * again * state / c.tp * remote
-    expert = sent / (c.link_bandwidth * k.link) + over / (c.network * k.network)
+    sent = moe * 4 * again * state / c.tp * c.topk
+    inside = np.minimum(c.ep * c.etp, c.domain) / np.maximum(c.ep * c.etp, 1)  # share of the experts within the domain
+    here = 1 / np.maximum(c.ep, 1)
+    expert = sent * ((inside - here) / (c.link_bandwidth * k.link) + (1 - inside) / (c.network * k.network))
 
     keys = layers * 3 * 2 * c.t * c.key_sizes / c.tp * (c.cp - 1)
     context_rate = np.where(c.tp * c.cp <= c.domain, c.link_bandwidth * k.link, c.network * k.network)
     pipeline = np.where(c.pp > 1, 2 * c.vpp * state / c.tp / (c.network * k.network), 0.0)
     return {
-        "tensor traffic": k.tensor_exposed * tensor / tensor_rate,
-        "expert traffic": k.expert_exposed * expert,
+        "tensor traffic": k.tensor_exposed * older * tensor / tensor_rate,
+        "expert traffic": k.expert_exposed * older * expert,
         "context traffic": k.context_exposed * keys / context_rate,
         "pipeline traffic": k.context_exposed * pipeline,
     }
