@@ -88,7 +88,7 @@ def _row(run: Run) -> dict[str, float]:
         "world": run.world, "sequences": run.sequences, "length": run.length, "micro_batch": run.micro_batch,
         "tp": run.tp, "pp": run.pp, "vpp": run.vpp, "cp": run.cp, "ep": run.ep, "etp": run.etp,
         "sharded": run.sharded, "recompute": run.recompute, "date": run.date, "torch": run.stack == "torch", "dropless": run.dropless,
-        "precision": PRECISIONS[precision], "bytes": BYTES[precision], "generation": GENERATIONS[g.year],
+        "precision": PRECISIONS[precision], "bytes": BYTES[precision], "generation": GENERATIONS[g.year], "since": g.year + 1,
         "peak": g.peak(precision), "wide_peak": g.peak("bf16"), "memory_bandwidth": g.memory_bandwidth,
         "link_bandwidth": g.link_bandwidth, "network": g.network, "domain": g.domain, "gpu_memory": g.memory,
         "layers": s.layers, "hidden": s.hidden, "heads": s.heads, "vocab": s.vocab, "moe_layers": s.moe_layers,

@@ -63,10 +63,11 @@ def _stage(c: Columns, k: Calibration, older: Array) -> dict[str, Array]:
     passes = 3 + c.recompute
     memory = c.memory_bandwidth * k.bandwidth
     rate = products_rate(c, k)
+    young = 1 + k.maturing * 2.0 ** (c.since - c.date)
 
     def products(inputs_outputs: Array, weights: Array, edges: Array, share: float = 1.0) -> Array:
         """weights: parameters in memory, read once a pass; edges: sizes of what a token brings and takes."""
-        operations = 2 * c.t * inputs_outputs / (rate * share)
+        operations = 2 * c.t * inputs_outputs / (rate * share) * young
         traffic = (weights + c.t * edges) * c.bytes / memory
         return np.asarray(passes * (operations + traffic))
 
@@ -84,7 +85,7 @@ def _stage(c: Columns, k: Calibration, older: Array) -> dict[str, Array]:
         + moe * products(shared, shared, c.matrices * (c.hidden + c.shared_ffn) / c.tp * (c.shared_ffn > 0)),
         "experts": moe * products(
             rows * c.expert_parameters / c.etp, held, rows * c.matrices * (c.hidden + c.moe_ffn / c.etp),
-            k.grouped,
+            1 / (1 + (1 / k.grouped - 1) * np.exp(k.moe_progress * (2026 - c.date))),
         ),
         "head": head * np.where(c.pp > 1, 1 / c.pp + k.head * (1 - 1 / c.pp), 1.0),
         "attention": layers * (3.5 + c.recompute) * 2 * seen / (c.wide_peak * k.attention),
@@ -95,8 +96,9 @@ def _stage(c: Columns, k: Calibration, older: Array) -> dict[str, Array]:
 def _host(c: Columns, k: Calibration, older: Array, gpu: Array) -> Array:
     """Seconds of a micro-batch for which a GPU waits until the host has started its kernels: the slower one counts."""
     host = c.layers / c.pp * k.dense_layer * older * (1 + c.recompute / 3)
-    waits = c.moe_layers / c.pp * (k.moe_layer + k.dropless * c.dropless) * np.exp(k.moe_progress * (2026 - c.date))
-    return np.asarray((gpu**4 + host**4) ** 0.25 - gpu + waits)
+    newer = np.exp(k.moe_progress * (2026 - c.date))
+    host = host + c.moe_layers / c.pp * (k.moe_layer + k.dropless * c.dropless + k.expert * c.experts / c.ep) * newer
+    return np.asarray((gpu**1.5 + host**1.5) ** (1/1.5) - gpu)
 
 
 def _pointwise_bytes(c: Columns, k: Calibration, pointwise: Array, layers: Array, moe: Array, dense: Array) -> Array:
@@ -105,7 +107,7 @@ def _pointwise_bytes(c: Columns, k: Calibration, pointwise: Array, layers: Array
     again = 1 + c.recompute / 3
     near = layers * (26 * c.hidden + 4 * c.attention_edges)
     gates = 10 * (dense * c.dense_ffn + moe * c.shared_ffn)
-    routed = moe * c.topk * (8 * c.hidden + 10 * c.moe_ffn)
+    routed = moe * c.topk * (8 * c.hidden + 10 * c.moe_ffn) * np.exp((k.moe_progress - k.progress) * (2026 - c.date))
     casts = 6 * (layers * c.attention_edges + c.matrices * (
         dense * (c.hidden + c.dense_ffn) + moe * (c.topk * (c.hidden + c.moe_ffn) + c.shared_ffn)
     ))  # fmt: skip
@@ -115,6 +117,7 @@ def _pointwise_bytes(c: Columns, k: Calibration, pointwise: Array, layers: Array
 def _traffic(c: Columns, k: Calibration, older: Array) -> dict[str, Array]:
     """Seconds of a micro-batch's collectives that products do not hide."""
     layers, moe = c.layers / c.pp, c.moe_layers / c.pp
+    newer = np.exp(k.moe_progress * (2026 - c.date))
     again = 1 + c.recompute / 2
     state = 2 * c.t * c.hidden  # bytes of the micro-batch's hidden state
 
@@ -122,17 +125,18 @@ def _traffic(c: Columns, k: Calibration, older: Array) -> dict[str, Array]:
     tensor = spread * 2 * again * state * (c.tp - 1) / c.tp
     tensor_rate = np.where(c.tp <= c.domain, c.link_bandwidth * k.link, c.network * k.network)
 
-    sent = moe * 4 * again * state / c.tp * c.topk
-    inside = np.minimum(c.ep * c.etp, c.domain) / np.maximum(c.ep * c.etp, 1)  # share of the experts within the domain
-    here = 1 / np.maximum(c.ep, 1)
-    expert = sent * ((inside - here) / (c.link_bandwidth * k.link) + (1 - inside) / (c.network * k.network))
+    sent = moe * 4 * again * state / c.tp
+    ranks, nodes = np.maximum(c.ep * c.etp, 1), np.maximum(c.ep * c.etp / c.domain, 1)
+    inside = c.topk * (np.minimum(ranks, c.domain) - 1) / ranks  # copies of a token for others of its domain
+    outside = (nodes - 1) * (1 - (1 - 1 / nodes) ** np.maximum(c.topk, 1))  # domains beside its own that want a token
+    expert = sent * (inside / (c.link_bandwidth * k.link) + outside / (c.network * k.network))
 
     keys = layers * 3 * 2 * c.t * c.key_sizes / c.tp * (c.cp - 1)
     context_rate = np.where(c.tp * c.cp <= c.domain, c.link_bandwidth * k.link, c.network * k.network)
     pipeline = np.where(c.pp > 1, 2 * c.vpp * state / c.tp / (c.network * k.network), 0.0)
     return {
         "tensor traffic": k.tensor_exposed * older * tensor / tensor_rate,
-        "expert traffic": k.expert_exposed * older * expert,
+        "expert traffic": k.expert_exposed * newer * expert,
         "context traffic": k.context_exposed * keys / context_rate,
         "pipeline traffic": k.context_exposed * pipeline,
     }
