@@ -33,7 +33,7 @@ def memory_parts(c: Columns) -> dict[str, Array]:
     activations = c.layers / c.pp * flying * kept + working
     return {
         "weights": np.where(sharded, 4 * spread, 2 * whole),
-        "gradients": np.where(sharded, 4 * spread, 4 * whole),
+        "gradients": np.where(sharded, 4 * spread, 2 * whole),
         "optimizer": np.where(sharded, 8 * spread, 12 * spread),
         "activations": activations,
         "logits": c.t * c.vocab / c.tp * 8,

@@ -70,6 +70,9 @@ class Columns:
 
 
 GENERATIONS = {2020: 0, 2022: 1, 2023: 1, 2024: 2, 2025: 2}
+WATTS = (400 / 312e12, 700 / 989e12, 1200 / 2500e12)
+"""Power behind an operation a second of the published peak on the GPU of each generation that shares of peaks are for;
+others come nearer or less near by the root of theirs, since dynamic power grows with the square of the clock or more."""
 PRECISIONS = {"bf16": 0, "float8": 1, "float4": 2}
 BYTES = {"bf16": 2.0, "float8": 1.0, "float4": 0.5625}
 
@@ -90,7 +93,7 @@ def _row(run: Run) -> dict[str, float]:
         "sharded": run.sharded, "recompute": run.recompute, "date": run.date, "torch": run.stack == "torch", "dropless": run.dropless,
         "precision": PRECISIONS[precision], "bytes": BYTES[precision], "generation": GENERATIONS[g.year], "since": g.year + 1,
         "peak": g.peak(precision), "wide_peak": g.peak("bf16"), "memory_bandwidth": g.memory_bandwidth,
-        "link_bandwidth": g.link_bandwidth, "network": g.network, "domain": g.domain, "gpu_memory": g.memory,
+        "link_bandwidth": g.link_bandwidth, "network": g.network, "domain": g.domain, "gpu_memory": g.memory, "cooled": (g.power / g.peak("bf16") / WATTS[GENERATIONS[g.year]]) ** 0.5,
         "layers": s.layers, "hidden": s.hidden, "heads": s.heads, "vocab": s.vocab, "moe_layers": s.moe_layers,
         "experts": s.experts, "topk": s.topk, "moe_ffn": s.moe_ffn, "shared_ffn": s.shared_ffn,
         "dense_ffn": s.dense_ffn, "matrices": s.matrices, "expert_parameters": s.expert_parameters,

@@ -47,13 +47,13 @@ def products_rate(c: Columns, k: Calibration) -> Array:
         [k.hopper_bf16, k.hopper_float8, k.hopper_float8],
         [k.blackwell_bf16, k.blackwell_float8, k.blackwell_float4],
     ])  # fmt: skip
-    return np.asarray(c.peak * shares[c.generation.astype(int), c.precision.astype(int)])
+    return np.asarray(c.peak * c.cooled * shares[c.generation.astype(int), c.precision.astype(int)])
 
 
 def wide_rate(c: Columns, k: Calibration) -> Array:
     """The same of products that stay in 16 bits."""
     shares = np.array([k.ampere_bf16, k.hopper_bf16, k.blackwell_bf16])
-    return np.asarray(c.wide_peak * shares[c.generation.astype(int)])
+    return np.asarray(c.wide_peak * c.cooled * shares[c.generation.astype(int)])
 
 
 def _stage(c: Columns, k: Calibration, older: Array) -> dict[str, Array]:
@@ -63,6 +63,7 @@ def _stage(c: Columns, k: Calibration, older: Array) -> dict[str, Array]:
     passes = 3 + c.recompute
     memory = c.memory_bandwidth * k.bandwidth
     rate = products_rate(c, k)
+    scores = np.array([k.ampere_attention, k.hopper_attention, k.blackwell_attention])[c.generation.astype(int)]
     young = 1 + k.maturing * 2.0 ** (c.since - c.date)
 
     def products(inputs_outputs: Array, weights: Array, edges: Array, share: float = 1.0) -> Array:
@@ -88,7 +89,8 @@ def _stage(c: Columns, k: Calibration, older: Array) -> dict[str, Array]:
             1 / (1 + (1 / k.grouped - 1) * np.exp(k.moe_progress * (2026 - c.date))),
         ),
         "head": head * np.where(c.pp > 1, 1 / c.pp + k.head * (1 - 1 / c.pp), 1.0),
-        "attention": layers * (3.5 + c.recompute) * 2 * seen / (c.wide_peak * k.attention),
+        "attention": layers * (3.5 + c.recompute) * 2 * seen / (c.wide_peak * c.cooled * scores)
+        * (1 + k.attention_maturing * 2.0 ** (c.since - c.date)),
         "pointwise": _pointwise_bytes(c, k, pointwise, layers, moe, dense) / memory,
     }  # fmt: skip
 
@@ -158,10 +160,8 @@ def _data_traffic(c: Columns, k: Calibration, busy: Array) -> Array:
     def all_of(size: float) -> Array:
         return seconds(dense, dense_ranks, c.tp, size) + seconds(experts, expert_ranks, c.ep * c.etp, size)
 
-    once = all_of(6.0)
     window = busy * np.minimum(c.vpp, c.m)
-    each = c.m * _beyond(all_of(6.0), busy)
-    return np.where(c.sharded > 0, each, _beyond(once, window))
+    return np.where(c.sharded > 0, c.m * _beyond(all_of(6.0), busy), _beyond(all_of(4.0), window))
 
 
 def _beyond(traffic: Array, window: Array) -> Array:
