@@ -39,7 +39,7 @@ class Calibration:
     moe_layer: float = _number(1e-3, 0.5, "s", "routing, permuting and their waits in a layer and micro-batch")
     dropless: float = _number(2e-3, 0.5, "s", "the same more where experts take all they are sent: sizes come late")
     expert: float = _number(0.2e-3, 0.5, "s", "starting the products of an expert of a rank, a layer and micro-batch")
-    moe_progress: float = _number(0.7, 0.5, "share a year", "by which software lowers both")
+    moe_progress: float = _number(0.5, 0.5, "share a year", "by which software lowers both")
     grouped: float = _number(0.85, 0.15, "share", "of the rate of large products that grouped products of experts reach")
     maturing: float = _number(0.1, 0.5, "share", "more that products take a year after a GPU is announced; half a year later")
     attention_maturing: float = _number(0.7, 0.5, "share", "the same of the products inside attention")

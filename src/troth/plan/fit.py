@@ -1,7 +1,7 @@
 """Fitting the calibration to published runs: damped least squares on logarithms, held to what is known beforehand.
 
 Levenberg (1944) with derivatives by differences; an error of a factor counts like its logarithm, softly where it is
-large (2 * (sqrt(1 + x^2) - 1)), because no column says why some runs are slow.
+large (Cauchy's loss), because no column says why some runs are slow.
 """
 
 from dataclasses import fields
@@ -28,14 +28,14 @@ def fit(c: Columns, seconds: Array, weights: Array, rounds: int = 12) -> Calibra
         return np.asarray(np.log(step_seconds(c, from_vector(vector))) - measured)
 
     def loss(vector: Array, found: Array) -> float:
-        soft = 2 * SOFT**2 * (np.sqrt(1 + (found / SOFT) ** 2) - 1)
+        soft = SOFT**2 * np.log1p((found / SOFT) ** 2)
         return float((weights * soft).sum() / SOFT**2 + (((vector - prior) / SPREADS) ** 2).sum())
 
     found = misses(at)
     best = loss(at, found)
     for _ in range(rounds):
         slopes = np.stack([(misses(at + 1e-4 * unit) - found) / 1e-4 for unit in np.eye(len(FREE))], axis=1)
-        scale = weights / np.sqrt(1 + (found / SOFT) ** 2) / SOFT**2
+        scale = weights / (1 + (found / SOFT) ** 2) / SOFT**2
         pull = 1 / SPREADS**2
         normal = slopes.T @ (slopes * scale[:, None]) + np.diag(pull)
         aim = slopes.T @ (scale * found) + pull * (at - prior)

@@ -15,6 +15,7 @@ class Shape:
     """Sizes of a decoder. `moe_layers` of its `layers` have `experts` of width `moe_ffn`, of which a token uses `topk`,
     and shared ones `shared_ffn` wide in all; the others have one feed-forward of width `dense_ffn`. `matrices` is how
     many a feed-forward has: 3 where it is gated, 2 where not. `windows` layers see `window` tokens, the others all.
+    clamped: gates with biases and bounds (gpt-oss), which no fused kernel computes.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Shape:
     attention_gate: bool = False
     window: int = 0
     windows: int = 0
+    clamped: bool = False
     latent: Latent | None = None
 
     @classmethod
@@ -46,7 +48,7 @@ class Shape:
             name or c.model_type, c.num_hidden_layers, c.hidden_size, c.num_attention_heads, c.num_key_value_heads,
             c.head_dim, c.vocab_size, c.intermediate_size, c.num_hidden_layers - c.num_dense_layers, c.num_experts,
             c.num_experts_per_tok, c.moe_intermediate_size, c.num_shared_experts * c.moe_intermediate_size, 3,
-            c.tie_word_embeddings, c.attention_gate, c.sliding_window or 0, sliding, c.latent,
+            c.tie_word_embeddings, c.attention_gate, c.sliding_window or 0, sliding, c.swiglu_limit is not None, c.latent,
         )  # fmt: skip
 
     @property

@@ -108,8 +108,8 @@ def _pointwise_bytes(c: Columns, k: Calibration, pointwise: Array, layers: Array
     usual: reads and writes of 16-bit numbers, forward and backward."""
     again = 1 + c.recompute / 3
     near = layers * (26 * c.hidden + 4 * c.attention_edges)
-    gates = 10 * (dense * c.dense_ffn + moe * c.shared_ffn)
-    routed = moe * c.topk * (8 * c.hidden + 10 * c.moe_ffn) * np.exp((k.moe_progress - k.progress) * (2026 - c.date))
+    gates = c.gate_passes * (dense * c.dense_ffn + moe * c.shared_ffn)
+    routed = moe * c.topk * (8 * c.hidden + c.gate_passes * c.moe_ffn) * np.exp(k.moe_progress * (2026 - c.date))
     casts = 6 * (layers * c.attention_edges + c.matrices * (
         dense * (c.hidden + c.dense_ffn) + moe * (c.topk * (c.hidden + c.moe_ffn) + c.shared_ffn)
     ))  # fmt: skip
