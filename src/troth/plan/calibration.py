@@ -1,62 +1,77 @@
-"""What arithmetic cannot say: how near real programs come to a machine's limits. Few numbers, each with a unit, a
-value, and where it comes from; `plan check` fits them to published runs and tests them on sources left out."""
+"""What arithmetic cannot say: how near real programs come to a machine's limits. Few numbers, each with a unit, what
+is known of it beforehand, and its value fitted to published runs; `plan check` repeats the fit and cross-validates it."""
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 
 from troth.plan.run import Array
 
 
-def _number(value: float, spread: float, unit: str, meaning: str) -> float:
-    """A constant with what is known before any fit: its value within a factor of about exp(`spread`)."""
-    return field(default=value, metadata={"spread": spread, "unit": unit, "meaning": meaning})  # type: ignore[no-any-return]
+def _number(value: float, prior: float, spread: float, unit: str, meaning: str) -> Any:
+    """A constant: its fitted value; before any fit it is `prior`, within a factor of about exp(`spread`)."""
+    return field(
+        default=value, metadata={"prior": prior, "spread": spread, "unit": unit, "meaning": meaning}
+    )
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Shares are of a machine's published peak or of a quantity that the model computes."""
+    """Shares are of a machine's published peak or of a quantity that the model computes; what software loses is that
+    of `compute.NOW`. Fields may be arrays, a constant's values beside each other."""
 
-    ampere_bf16: float = _number(0.80, 0.1, "share of peak", "large 16-bit products on A100")
-    hopper_bf16: float = _number(0.75, 0.1, "share of peak", "large 16-bit products on H100 and H200")
-    hopper_float8: float = _number(0.65, 0.15, "share of peak", "large 8-bit products on H100 and H200")
-    blackwell_bf16: float = _number(0.75, 0.1, "share of peak", "large 16-bit products on B200 to GB300")
-    blackwell_float8: float = _number(0.70, 0.15, "share of peak", "large 8-bit products on B200 to GB300")
-    blackwell_float4: float = _number(0.55, 0.2, "share of peak", "large 4-bit products on B200 to GB300")
-    ampere_attention: float = _number(0.50, 0.15, "share of peak", "the products inside attention on A100")
-    hopper_attention: float = _number(0.45, 0.15, "share of peak", "the same on H100 and H200")
-    blackwell_attention: float = _number(0.40, 0.15, "share of peak", "the same on B200 to GB300")
-    bandwidth: float = _number(0.80, 0.1, "share of peak", "memory traffic of products and pointwise work")
-    pointwise: float = _number(1.0, 0.3, "passes", "pointwise traffic, in units of the fused count")
-    torch_pointwise: float = _number(1.5, 0.3, "passes", "the same in software of PyTorch's own kernels")
-    casts: float = _number(1.0, 0.5, "passes", "traffic of casting to 8 and 4 bits")
-    link: float = _number(0.70, 0.2, "share of peak", "collectives between GPUs of a domain")
-    network: float = _number(0.75, 0.2, "share of peak", "collectives over the network")
-    tensor_exposed: float = _number(0.5, 0.4, "share", "tensor-parallel traffic that products do not hide")
-    expert_exposed: float = _number(0.7, 0.4, "share", "expert traffic that products do not hide")
-    context_exposed: float = _number(0.3, 0.5, "share", "context-parallel traffic that products do not hide")
-    dense_layer: float = _number(1e-3, 0.5, "s", "a host starting the kernels of a layer and micro-batch, both ways")
-    moe_layer: float = _number(1e-3, 0.5, "s", "routing, permuting and their waits in a layer and micro-batch")
-    dropless: float = _number(2e-3, 0.5, "s", "the same more where experts take all they are sent: sizes come late")
-    expert: float = _number(0.2e-3, 0.5, "s", "starting the products of an expert of a rank, a layer and micro-batch")
-    moe_progress: float = _number(0.5, 0.5, "share a year", "by which software lowers both")
-    grouped: float = _number(0.85, 0.15, "share", "of the rate of large products that grouped products of experts reach")
-    maturing: float = _number(0.1, 0.5, "share", "more that products take a year after a GPU is announced; half a year later")
-    attention_maturing: float = _number(0.7, 0.5, "share", "the same of the products inside attention")
-    step: float = _number(0.03, 0.7, "s", "beginning and ending a step")
-    head: float = _number(0.5, 0.4, "share", "of the head's time that the last stage of a pipeline has more than others")
-    scale: float = _number(0.003, 0.7, "share a doubling", "what ranks wait for the slowest, beyond 8 ranks")
-    progress: float = _number(0.10, 0.5, "share a year", "by which software lowers all that is not products")
+    ampere_bf16: float = _number(0.86, 0.80, 0.1, "share of peak", "large 16-bit products on A100")
+    hopper_bf16: float = _number(0.828, 0.75, 0.1, "share of peak", "large 16-bit products on H100 and H200")
+    hopper_float8: float = _number(0.802, 0.65, 0.15, "share of peak", "large 8-bit products on H100 and H200")
+    blackwell_bf16: float = _number(0.644, 0.75, 0.1, "share of peak", "large 16-bit products on B200 to GB300")
+    blackwell_float8: float = _number(0.759, 0.70, 0.15, "share of peak", "large 8-bit products on B200 to GB300")
+    blackwell_float4: float = _number(0.606, 0.55, 0.2, "share of peak", "large 4-bit products on B200 to GB300")
+    ampere_attention: float = _number(0.408, 0.50, 0.15, "share of peak", "the products inside attention on A100")
+    hopper_attention: float = _number(0.431, 0.45, 0.15, "share of peak", "the same on H100 and H200")
+    blackwell_attention: float = _number(0.521, 0.40, 0.15, "share of peak", "the same on B200 to GB300")
+    bandwidth: float = _number(0.832, 0.80, 0.1, "share of peak", "memory traffic of products and pointwise work")
+    pointwise: float = _number(1.09, 1.0, 0.3, "passes", "pointwise traffic, in units of the fused count")
+    torch_pointwise: float = _number(1.35, 1.5, 0.3, "passes", "the same in software of PyTorch's own kernels")
+    casts: float = _number(0.711, 1.0, 0.5, "passes", "traffic of casting to 8 and 4 bits")
+    link: float = _number(0.68, 0.70, 0.2, "share of peak", "collectives between GPUs of a domain")
+    network: float = _number(0.609, 0.75, 0.2, "share of peak", "collectives over the network")
+    tensor_exposed: float = _number(0.782, 0.5, 0.4, "share", "tensor-parallel traffic that products do not hide")
+    expert_exposed: float = _number(0.577, 0.7, 0.4, "share", "expert traffic that products do not hide")
+    expert_network: float = _number(0.933, 0.7, 0.4, "share", "the same of what goes over the network")
+    context_exposed: float = _number(0.342, 0.3, 0.5, "share", "context-parallel traffic that products do not hide")
+    dense_layer: float = _number(
+        0.00089, 1e-3, 0.5, "s", "a host starting the kernels of a layer and micro-batch, both ways"
+    )
+    moe_layer: float = _number(0.00123, 1e-3, 0.5, "s", "routing, permuting and their waits in a layer and micro-batch")
+    dropless: float = _number(
+        0.00158, 2e-3, 0.5, "s", "the same more where experts take all they are sent: sizes come late"
+    )
+    expert: float = _number(
+        0.000241, 0.2e-3, 0.5, "s", "starting the products of an expert of a rank, a layer and micro-batch"
+    )
+    moe_progress: float = _number(0.481, 0.5, 0.5, "share a year", "by which software lowers both")
+    grouped: float = _number(
+        0.815, 0.85, 0.15, "share", "of the rate of large products that grouped products of experts reach"
+    )
+    maturing: float = _number(
+        0.177, 0.1, 0.5, "share", "more that products take a year after a GPU is announced; half a year later"
+    )
+    attention_maturing: float = _number(1.18, 0.7, 0.5, "share", "the same of the products inside attention")
+    step: float = _number(0.0577, 0.03, 0.7, "s", "beginning and ending a step")
+    head: float = _number(
+        0.494, 0.5, 0.4, "share", "of the head's time that the last stage of a pipeline has more than others"
+    )
+    scale: float = _number(0.00193, 0.003, 0.7, "share a doubling", "what ranks wait for the slowest, beyond 8 ranks")
+    progress: float = _number(0.116, 0.10, 0.5, "share a year", "by which software lowers all that is not products")
 
 
-FREE = [constant.name for constant in fields(Calibration)]
+NAMES = [constant.name for constant in fields(Calibration)]
+PRIOR = np.log([constant.metadata["prior"] for constant in fields(Calibration)])
+SPREAD = np.array([constant.metadata["spread"] for constant in fields(Calibration)])
 
 
-def to_vector(calibration: Calibration) -> Array:
-    """The logarithms of all constants."""
-    return np.log([getattr(calibration, name) for name in FREE])
-
-
-def from_vector(vector: Array) -> Calibration:
-    """The other way."""
-    return replace(Calibration(), **{name: float(value) for name, value in zip(FREE, np.exp(vector), strict=True)})
+def from_logarithms(vector: Array) -> Calibration:
+    """The constants with these logarithms, in the order of `NAMES`; of several rows of them, as columns."""
+    columns: dict[str, Any] = {name: np.exp(vector[..., i, None]) for i, name in enumerate(NAMES)}
+    return Calibration(**columns)

@@ -1,55 +1,48 @@
-"""Fitting the calibration to published runs: damped least squares on logarithms, held to what is known beforehand.
+"""Fitting the calibration to published runs: damped least squares on logarithms (Levenberg, 1944), held to what is
+known beforehand.
 
-Levenberg (1944) with derivatives by differences; an error of a factor counts like its logarithm, softly where it is
-large (Cauchy's loss), because no column says why some runs are slow.
+An error of a factor counts as its logarithm, and less the larger it is (Cauchy's loss), because no column of a table
+says why some runs are slow.
 """
-
-from dataclasses import fields
 
 import numpy as np
 
-from troth.plan.calibration import FREE, Calibration, from_vector, to_vector
+from troth.plan.calibration import NAMES, PRIOR, SPREAD, Calibration, from_logarithms
 from troth.plan.run import Array, Columns
-from troth.plan.step import step_seconds
+from troth.plan.step import step_time
 
-SPREADS = np.array([constant.metadata["spread"] for constant in fields(Calibration)])
-SOFT = 0.10
-"""Logarithm of the error from which it counts softly."""
+SOFT = 0.1
+"""Logarithm of an error from which it counts less."""
+
+ROUNDS = 30
 
 
-def fit(c: Columns, seconds: Array, weights: Array, rounds: int = 12) -> Calibration:
-    """The constants under which the runs take what was measured. weights: how much each run counts."""
-    prior = to_vector(Calibration())
-    at = prior.copy()
+def fit(c: Columns, seconds: Array) -> Calibration:
+    """The constants under which runs take the seconds that were measured, as far as what is known of them allows."""
     measured = np.log(seconds)
-    damping = 1e-3
+    units = 1e-4 * np.eye(len(NAMES))
 
-    def misses(vector: Array) -> Array:
-        return np.asarray(np.log(step_seconds(c, from_vector(vector))) - measured)
+    def misses(vectors: Array) -> Array:
+        return np.asarray(np.log(step_time(c, from_logarithms(vectors)).seconds) - measured)
 
-    def loss(vector: Array, found: Array) -> float:
-        soft = SOFT**2 * np.log1p((found / SOFT) ** 2)
-        return float((weights * soft).sum() / SOFT**2 + (((vector - prior) / SPREADS) ** 2).sum())
+    def loss(vector: Array, missed: Array) -> float:
+        return float(np.log1p((missed / SOFT) ** 2).sum() + (((vector - PRIOR) / SPREAD) ** 2).sum())
 
-    found = misses(at)
-    best = loss(at, found)
-    for _ in range(rounds):
-        slopes = np.stack([(misses(at + 1e-4 * unit) - found) / 1e-4 for unit in np.eye(len(FREE))], axis=1)
-        scale = weights / (1 + (found / SOFT) ** 2) / SOFT**2
-        pull = 1 / SPREADS**2
-        normal = slopes.T @ (slopes * scale[:, None]) + np.diag(pull)
-        aim = slopes.T @ (scale * found) + pull * (at - prior)
-        while damping < 1e6:
-            move = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), aim)
-            there = at - np.clip(move, -0.5, 0.5)
-            new = misses(there)
-            if loss(there, new) < best:
-                break
-            damping *= 4
-        else:
+    at = np.array(PRIOR)
+    missed = misses(at[None])[0]
+    best, damping = loss(at, missed), 1e-3
+    for _ in range(ROUNDS):
+        slopes = ((misses(at + units) - missed) / 1e-4).T
+        weight = 1 / (SOFT**2 + missed**2)
+        normal = slopes.T @ (slopes * weight[:, None]) + np.diag(SPREAD**-2)
+        aim = slopes.T @ (weight * missed) + (at - PRIOR) / SPREAD**2
+        moves = [np.linalg.solve(normal + d * np.diag(np.diag(normal)), aim) for d in damping * 4.0 ** np.arange(12)]
+        tried = at - np.clip(moves, -0.5, 0.5)
+        outcomes = misses(tried)
+        losses = [loss(vector, outcome) for vector, outcome in zip(tried, outcomes, strict=True)]
+        chosen = int(np.argmin(losses))
+        if losses[chosen] > best - 1e-3:
             break
-        gained, best = best - loss(there, new), loss(there, new)
-        at, found, damping = there, new, damping / 4
-        if gained < 1e-4 * best:
-            break
-    return from_vector(at)
+        at, missed, best = tried[chosen], outcomes[chosen], losses[chosen]
+        damping *= 4.0 ** (chosen - 1)
+    return Calibration(**{name: float(value) for name, value in zip(NAMES, np.exp(at), strict=True)})

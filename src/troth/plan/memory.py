@@ -11,7 +11,7 @@ from troth.plan.run import Array, Columns
 KINDS = ("weights", "gradients", "optimizer", "activations", "logits", "buffers")
 
 CHEAP = 0.1
-"""Share of a layer's forward pass that is norms, gates and permutations: what is done again first, for it costs least."""
+"""Share of a layer's forward pass that is norms, gates and permutations: done again first, for it costs least."""
 
 CONTEXT = 4e9
 """Bytes that the driver, communicators and libraries keep for themselves, and what allocation loses."""
@@ -19,25 +19,27 @@ CONTEXT = 4e9
 
 def memory_parts(c: Columns) -> dict[str, Array]:
     """Bytes of a GPU by kind, for every run; on the stage that holds most."""
-    dense = c.body_parameters / (c.pp * c.tp) + c.table_parameters / c.tp / np.where(c.pp > 1, 2, 1)
-    experts = c.routed_parameters / (c.pp * c.ep * c.etp)
-    dense_ranks, expert_ranks = c.dp * c.cp, np.maximum(c.dp * c.cp * c.tp / (c.ep * c.etp), 1)
-    whole, spread = dense + experts, dense / dense_ranks + experts / expert_ranks
     sharded = c.sharded > 0
-    largest = np.maximum(c.matrices * c.hidden * np.maximum(c.dense_ffn, c.shared_ffn) / c.tp,
-                         c.experts / np.maximum(c.ep, 1) * c.expert_parameters / c.etp) + c.attention_parameters / c.tp  # fmt: skip
+    halved = c.table_parameters / c.tp * (1 / c.pp - np.where(c.pp > 1, 0.5, 1))  # a stage has the table or the head
+    dense = c.dense_held - halved
+    whole = dense + c.expert_held
+    spread = dense / c.dense_ranks + c.expert_held / c.expert_ranks
+    shares = spread * c.dp_replicate
+    largest = c.attention_parameters / c.tp + np.maximum(
+        c.matrices * c.hidden * np.maximum(c.dense_ffn, c.shared_ffn) / c.tp,
+        c.experts / c.ep * c.expert_parameters / c.etp,
+    )
     kept = c.t / c.tp * _kept(c, c.recompute)
     working = np.where(c.recompute > 0, c.t / c.tp * _kept(c, np.zeros_like(c.t)) - kept, 0)
     flying = np.where(c.pp > 1, c.pp * (1 + (c.pp - 1) / (c.pp * c.vpp) * (c.vpp > 1)), 1.0)
     flying = np.minimum(flying, np.maximum(c.m, 1))
-    activations = c.layers / c.pp * flying * kept + working
     return {
-        "weights": np.where(sharded, 4 * spread, 2 * whole),
-        "gradients": np.where(sharded, 4 * spread, 2 * whole),
-        "optimizer": np.where(sharded, 8 * spread, 12 * spread),
-        "activations": activations,
+        "weights": np.where(sharded, 4 * shares, 2 * whole),
+        "gradients": np.where(sharded, 4 * shares, 2 * whole),
+        "optimizer": np.where(sharded, 8 * shares, 12 * spread),
+        "activations": c.layers / c.pp * flying * kept + working,
         "logits": c.t * c.vocab / c.tp * 8,
-        "buffers": CONTEXT + np.where(sharded, 2 * 2 * 2 * largest, 0),
+        "buffers": CONTEXT + np.where(sharded, 8 * largest, 0),
     }
 
 
@@ -46,30 +48,22 @@ def memory_bytes(c: Columns) -> Array:
     return np.asarray(sum(memory_parts(c).values()))
 
 
+def least_recompute(c: Columns, room: float = 0.95) -> Array:
+    """The smallest share of the forward pass to do again with which a run fits into `room` of a GPU's memory; 1 where
+    even that is too little."""
+    none, some, most = (memory_bytes(c.with_recompute(np.full(len(c), share))) for share in (0.0, CHEAP, 1.0))
+    limit = room * c.gpu_memory
+    first = CHEAP * np.clip((none - limit) / np.maximum(none - some, 1), 0, 1)
+    return np.asarray(first + (1 - CHEAP) * np.clip((some - limit) / np.maximum(some - most, 1), 0, 1))
+
+
 def _kept(c: Columns, again: Array) -> Array:
     """Bytes that a token leaves behind in a layer, the mean over layers: what products, norms and gates read again.
     Inputs of products in 8 or 4 bits are kept in 8. `again` as in `Run.recompute`."""
     moe = c.moe_layers / c.layers
     gates = (1 - moe) * c.dense_ffn + moe * (c.shared_ffn + c.topk * c.moe_ffn)
-    cheap = np.where(c.bytes < 2, 1, 2) * (2 * c.hidden + gates + moe * c.topk * c.hidden) + 2 * moe * c.topk * c.hidden
+    routed = moe * c.topk * c.hidden
+    cheap = np.where(c.bytes < 2, 1, 2) * (2 * c.hidden + gates + routed) + 2 * routed
     dear = 2 * (c.attention_edges - c.hidden + (c.matrices - 1) * gates)
-    least = 2 * c.hidden
-    return np.asarray(
-        least + cheap * (1 - np.minimum(again / CHEAP, 1)) + dear * (1 - np.maximum(again - CHEAP, 0) / (1 - CHEAP))
-    )
-
-
-def least_recompute(c: Columns, room: float = 0.95) -> Array:
-    """The smallest share of the forward pass to do again with which a run fits into `room` of a GPU's memory; 1 where
-    even that is too little."""
-    given, steps = c.recompute, np.array([0.0, CHEAP, 1.0])
-    needed = []
-    for share in steps:
-        c.recompute = np.full_like(given, share)
-        needed.append(memory_bytes(c))
-    c.recompute = given
-    none, some, all_ = needed
-    limit = room * c.gpu_memory
-    first = CHEAP * np.clip((none - limit) / np.maximum(none - some, 1), 0, 1)
-    then = (1 - CHEAP) * np.clip((some - limit) / np.maximum(some - all_, 1), 0, 1)
-    return np.asarray(first + then)
+    kept = cheap * (1 - np.minimum(again / CHEAP, 1)) + dear * (1 - np.maximum(again - CHEAP, 0) / (1 - CHEAP))
+    return np.asarray(2 * c.hidden + kept)

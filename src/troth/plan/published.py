@@ -6,12 +6,17 @@ one figure of speed must be there. Conventions differ between sources: speed is 
 
 import csv
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from troth.plan.dimensions import Dimensions, network_named, resized
 from troth.plan.gpus import gpu_named
 from troth.plan.run import Run
-from troth.plan.shape import Shape, network_named, resized
+
+
+Number = Callable[[str], float | None]
+"""A column of a row as a number, None where it is empty."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +78,14 @@ def _read(row: dict[str, str], line: int, path: Path) -> Published:
     return replace(published, run=run, seconds=seconds, memory=peak, recompute_said=said)
 
 
-def _understand(row, number) -> tuple[Run, float, bool]:
+def _understand(row: dict[str, str], number: Number) -> tuple[Run, float, bool]:
     notes, source = row["notes"], row["source"]
     if "from memory, verify" in notes and "precision" not in notes:
         raise Unsaid("a lead, given from memory")
     for word, what in (("lora", "adapters are trained, not the weights"), ("[rl", "reinforcement learning")):
         if word in row["model"].lower():
             raise Unsaid(what)
-    shape = _shape(row, number)
+    shape = _dimensions(row, number)
     try:
         gpu = gpu_named(row["gpu"])
     except ValueError:
@@ -112,7 +117,7 @@ def _understand(row, number) -> tuple[Run, float, bool]:
     return run, _seconds(row, number, run), said
 
 
-def _shape(row, number) -> Shape:
+def _dimensions(row: dict[str, str], number: Number) -> Dimensions:
     known = network_named(row["model"])
     layers, hidden, heads, ffn = (int(number(name) or 0) for name in ("layers", "hidden", "heads", "ffn"))
     if known is not None:
@@ -121,9 +126,14 @@ def _shape(row, number) -> Shape:
         raise Unsaid("layers that are no attention are not modelled")
     if not (layers and hidden and heads):
         raise Unsaid("network's sizes not said")
-    if number("experts"):
-        raise Unsaid("network's experts not said in full")
-    shape = Shape(
+    if experts := int(number("experts") or 0):
+        if not (ffn and number("topk")):
+            raise Unsaid("network's experts not said in full")
+        return Dimensions(
+            row["model"], layers, hidden, heads, int(number("kv_heads") or heads), hidden // heads,
+            int(number("vocab") or 51200), moe_layers=layers, experts=experts, topk=int(number("topk") or 1), moe_ffn=ffn,
+        )  # fmt: skip
+    shape = Dimensions(
         row["model"], layers, hidden, heads, int(number("kv_heads") or heads), hidden // heads,
         int(number("vocab") or 51200), dense_ffn=ffn or 4 * hidden, matrices=2,
     )  # fmt: skip
@@ -170,7 +180,7 @@ def _date(source: str, notes: str, gpu_year: int) -> float:
     return gpu_year + 1.5
 
 
-def _seconds(row, number, run: Run) -> float:
+def _seconds(row: dict[str, str], number: Number, run: Run) -> float:
     if seconds := number("step_time_s"):
         return seconds
     tokens = run.sequences * run.length
@@ -181,7 +191,7 @@ def _seconds(row, number, run: Run) -> float:
         rate = number("mfu") / 100 * run.gpu.peak(run.precision) / 1e12
     if not rate:
         raise Unsaid("no speed said")
-    s = run.shape
+    s = run.dimensions
     hardware = "HARDWARE" in row["notes"].upper() and "FLOPS" in row["notes"].upper()
     causal = any(name in row["source"].lower() for name in ("grok", "llama4", "bridge", "modelzoo"))
     products = s.active_parameters - (0 if s.tied else s.vocab * s.hidden)

@@ -3,29 +3,41 @@ columns of numbers, so that thousands of layouts are judged at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from troth.plan.dimensions import Dimensions
 from troth.plan.gpus import Gpu
-from troth.plan.shape import Shape
 
 Array = NDArray[np.float64]
+
+GENERATIONS = {2020: "ampere", 2022: "hopper", 2023: "hopper", 2024: "blackwell", 2025: "blackwell"}
+"""Of a GPU, by the year in which it was announced; MI300X is taken for its contemporary."""
+
+BYTES = {"float32": 4.0, "bf16": 2.0, "float8": 1.0, "float4": 0.5625}
+"""Bytes of a number in a product, scales of blocks included."""
+
+WATTS = {"ampere": 400 / 312e12, "hopper": 700 / 989e12, "blackwell": 1200 / 2500e12}
+"""Power behind each operation a second of the published peak, of the GPU that shares of peaks are for. Others come
+nearer or less near to theirs in proportion: products run at the limit of power."""
 
 
 @dataclass(frozen=True)
 class Run:
     """`sequences` of `length` tokens a step over `world` GPUs. Every rank of the `dp` data-parallel ones computes its
-    share in micro-batches of `micro_batch` sequences. sharded: whether weights and gradients are spread over the
-    data-parallel ranks and gathered for each use (ZeRO-3, FSDP), and not the optimizer's state alone (ZeRO-1).
+    share in micro-batches of `micro_batch` sequences. sharded: whether weights and gradients are spread over
+    data-parallel ranks and gathered for each use (ZeRO-3, FSDP), and not the optimizer's state alone (ZeRO-1); with
+    `dp_replicate` copies of what is spread.
 
-    recompute: the share of a layer's forward pass that is done again for its gradient. date: when the software is from,
-    in years. stack: who wrote it: `fused`, hand-tuned kernels (Megatron), or `torch` (torchtitan, FSDP), or `xla`.
-    dropless: whether experts take all the tokens that the router sends (force-balanced ones, in most publications).
+    recompute: the share of a layer's forward pass that is done again for its gradient, cheapest parts first. date: when
+    the software is from, in years. stack: who wrote it, `fused` (Megatron's hand-tuned kernels), `torch` (torchtitan,
+    Troth) or `xla`. dropless: whether experts take all the tokens that the router sends; imbalance: the tokens of the
+    busiest rank's experts over the mean. oversubscription: the network's bandwidth within a pod of `pod` GPUs over that
+    between pods.
     """
 
-    shape: Shape
+    dimensions: Dimensions
     gpu: Gpu
     world: int
     sequences: int
@@ -37,12 +49,16 @@ class Run:
     cp: int = 1
     ep: int = 1
     etp: int = 1
+    dp_replicate: int = 1
     sharded: bool = False
     precision: str = "bf16"
     recompute: float = 0.0
-    date: float = 2026.0
+    date: float = 2026.5
     stack: str = "torch"
     dropless: bool = True
+    imbalance: float = 1.0
+    pod: int = 1_000_000
+    oversubscription: float = 1.0
 
     @property
     def dp(self) -> int:
@@ -56,50 +72,82 @@ class Run:
 
 
 class Columns:
-    """Runs as arrays, one number a run. What a network or a GPU has is a column too; see `step` and `memory`."""
+    """Runs as arrays, one number a run; what a network or a GPU has is a column too.
 
-    def __init__(self, values: dict[str, Any]) -> None:
-        for name, value in values.items():
-            setattr(self, name, np.asarray(value, dtype=np.float64))
-        self.t = self.micro_batch * self.length / self.cp  # tokens of a micro-batch, of all tensor-parallel ranks
-        self.dp = self.world / (self.tp * self.pp * self.cp)
-        self.m = self.sequences / (self.dp * self.micro_batch)
+    Derived: t, tokens of a micro-batch that the ranks of a tensor-parallel group share; dp; m, micro-batches of a step;
+    held and spread, parameters of a rank's part of the network before anything is sharded, and ranks that share each.
+    """
+
+    def __init__(self, values: dict[str, list[float]]) -> None:
+        self._values = {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
+        c = self._values
+        c["t"] = c["micro_batch"] * c["length"] / c["cp"]
+        c["dp"] = c["world"] / (c["tp"] * c["pp"] * c["cp"])
+        c["m"] = c["sequences"] / (c["dp"] * c["micro_batch"])
+        c["dense_ranks"] = c["dp"] * c["cp"]
+        c["expert_ranks"] = np.maximum(c["dp"] * c["cp"] * c["tp"] / (c["ep"] * c["etp"]), 1)
+        c["dense_held"] = (c["body_parameters"] + c["table_parameters"]) / (c["pp"] * c["tp"])
+        c["expert_held"] = c["routed_parameters"] / (c["pp"] * c["ep"] * c["etp"])
 
     def __getattr__(self, name: str) -> Array:
-        raise AttributeError(name)
+        try:
+            return self._values[name]
+        except KeyError:
+            raise AttributeError(name) from None
 
+    def __len__(self) -> int:
+        return len(self._values["world"])
 
-GENERATIONS = {2020: 0, 2022: 1, 2023: 1, 2024: 2, 2025: 2}
-WATTS = (400 / 312e12, 700 / 989e12, 1200 / 2500e12)
-"""Power behind an operation a second of the published peak on the GPU of each generation that shares of peaks are for;
-others come nearer or less near by the root of theirs, since dynamic power grows with the square of the clock or more."""
-PRECISIONS = {"bf16": 0, "float8": 1, "float4": 2}
-BYTES = {"bf16": 2.0, "float8": 1.0, "float4": 0.5625}
+    def at(self, chosen: Array | NDArray[np.bool_]) -> "Columns":
+        """Some of the runs."""
+        some = object.__new__(Columns)
+        some._values = {name: values[chosen] for name, values in self._values.items()}
+        return some
+
+    def with_recompute(self, share: Array) -> "Columns":
+        """The same runs that do other shares of the forward pass again."""
+        other = object.__new__(Columns)
+        other._values = self._values | {"recompute": share}
+        return other
 
 
 def columns(runs: Sequence[Run]) -> Columns:
     """The runs side by side."""
-    rows = [_row(run) for run in runs]
+    rows = [row_of(run) for run in runs]
     return Columns({name: [row[name] for row in rows] for name in rows[0]})
 
 
-def _row(run: Run) -> dict[str, float]:
-    s, g = run.shape, run.gpu
-    precision = run.precision if run.precision in g.peaks else "bf16"
-    products = s.attention_products
-    return {
-        "world": run.world, "sequences": run.sequences, "length": run.length, "micro_batch": run.micro_batch,
-        "tp": run.tp, "pp": run.pp, "vpp": run.vpp, "cp": run.cp, "ep": run.ep, "etp": run.etp,
-        "sharded": run.sharded, "recompute": run.recompute, "date": run.date, "torch": run.stack == "torch", "dropless": run.dropless,
-        "precision": PRECISIONS[precision], "bytes": BYTES[precision], "generation": GENERATIONS[g.year], "since": g.year + 1,
-        "peak": g.peak(precision), "wide_peak": g.peak("bf16"), "memory_bandwidth": g.memory_bandwidth,
-        "link_bandwidth": g.link_bandwidth, "network": g.network, "domain": g.domain, "gpu_memory": g.memory, "cooled": (g.power / g.peak("bf16") / WATTS[GENERATIONS[g.year]]),
-        "layers": s.layers, "hidden": s.hidden, "heads": s.heads, "vocab": s.vocab, "moe_layers": s.moe_layers,
-        "experts": s.experts, "topk": s.topk, "moe_ffn": s.moe_ffn, "shared_ffn": s.shared_ffn,
-        "dense_ffn": s.dense_ffn, "matrices": s.matrices, "gate_passes": 30 if s.clamped else 10, "expert_parameters": s.expert_parameters,
-        "attention_parameters": s.attention_parameters, "attention_edges": sum(i + o for i, o in products),
-        "score_sizes": (s.head_dim + s.value_dim + 128) * 256 / 384, "seen": s.seen(run.length),
-        "key_sizes": s.kv_heads * (s.head_dim + s.value_dim) if s.latent is None else s.latent.kv_lora_rank,
-        "body_parameters": s.body_parameters, "routed_parameters": s.routed_parameters,
-        "table_parameters": (1 if s.tied else 2) * s.vocab * s.hidden,
+def row_of(run: Run) -> dict[str, float]:
+    """What columns have of one run."""
+    layout = ("world", "sequences", "length", "micro_batch", "tp", "pp", "vpp", "cp", "ep", "etp", "dp_replicate",
+              "sharded", "recompute", "date", "dropless", "imbalance", "pod", "oversubscription")  # fmt: skip
+    row = {name: getattr(run, name) for name in layout}
+    return row | {"torch": run.stack == "torch"} | _gpu(run.gpu, run.precision) | _network(run.dimensions, run.length)
+
+
+def _gpu(gpu: Gpu, precision: str) -> dict[str, float]:
+    used = precision if precision in gpu.peaks else "bf16"
+    generation = GENERATIONS[gpu.year]
+    row = {
+        "peak": gpu.peak(used), "wide_peak": gpu.peak("bf16"), "bytes": BYTES[used], "since": gpu.year + 1,
+        "memory_bandwidth": gpu.memory_bandwidth, "link_bandwidth": gpu.link_bandwidth, "network": gpu.network,
+        "domain": gpu.domain, "gpu_memory": gpu.memory, "cooled": gpu.power / gpu.peak("bf16") / WATTS[generation],
     }  # fmt: skip
+    return row | {name: name == generation for name in WATTS}
+
+
+def _network(d: Dimensions, length: int) -> dict[str, float]:
+    sizes = ("layers", "hidden", "heads", "vocab", "moe_layers", "experts", "topk", "moe_ffn", "shared_ffn",
+             "dense_ffn", "matrices", "expert_parameters", "attention_parameters", "body_parameters",
+             "routed_parameters")  # fmt: skip
+    row = {name: getattr(d, name) for name in sizes}
+    latent = d.latent
+    return row | {
+        "attention_edges": sum(inputs + outputs for inputs, outputs in d.attention_products),
+        # A score takes an exponential besides its products, worth about 64 of their multiplications and additions.
+        "score_sizes": (d.head_dim + d.value_dim + 128) * 2 / 3,
+        "seen": d.seen(length),
+        "key_sizes": latent.kv_lora_rank if latent else d.kv_heads * (d.head_dim + d.value_dim),
+        "gate_passes": 30 if d.clamped else 10,
+        "table_parameters": (1 if d.tied else 2) * d.vocab * d.hidden,
+    }

@@ -11,7 +11,7 @@ from troth.plan.gpus import DATA
 
 
 @dataclass(frozen=True)
-class Shape:
+class Dimensions:
     """Sizes of a decoder. `moe_layers` of its `layers` have `experts` of width `moe_ffn`, of which a token uses `topk`,
     and shared ones `shared_ffn` wide in all; the others have one feed-forward of width `dense_ffn`. `matrices` is how
     many a feed-forward has: 3 where it is gated, 2 where not. `windows` layers see `window` tokens, the others all.
@@ -40,7 +40,7 @@ class Shape:
     latent: Latent | None = None
 
     @classmethod
-    def of(cls, config: ModelConfig, name: str = "") -> "Shape":
+    def of(cls, config: ModelConfig, name: str = "") -> "Dimensions":
         """Of a network that Troth builds."""
         c = config
         sliding = sum(c.layer_type(layer) == "sliding_attention" for layer in range(c.num_hidden_layers))
@@ -48,7 +48,8 @@ class Shape:
             name or c.model_type, c.num_hidden_layers, c.hidden_size, c.num_attention_heads, c.num_key_value_heads,
             c.head_dim, c.vocab_size, c.intermediate_size, c.num_hidden_layers - c.num_dense_layers, c.num_experts,
             c.num_experts_per_tok, c.moe_intermediate_size, c.num_shared_experts * c.moe_intermediate_size, 3,
-            c.tie_word_embeddings, c.attention_gate, c.sliding_window or 0, sliding, c.swiglu_limit is not None, c.latent,
+            c.tie_word_embeddings, c.attention_gate, c.sliding_window or 0, sliding, c.swiglu_limit is not None,
+            c.latent,
         )  # fmt: skip
 
     @property
@@ -121,7 +122,7 @@ class Shape:
 
 
 @cache
-def networks() -> dict[str, Shape]:
+def networks() -> dict[str, Dimensions]:
     """Published networks by all their names, in small letters."""
     found = {}
     for name, table in tomllib.loads((DATA / "networks.toml").read_text(encoding="utf-8")).items():
@@ -131,7 +132,7 @@ def networks() -> dict[str, Shape]:
     return found
 
 
-def network_named(name: str) -> Shape | None:
+def network_named(name: str) -> Dimensions | None:
     """The published network of a name, with or without a remark in brackets behind it; None where it is unknown."""
     for text in (name, name.partition(" (")[0].partition(" [")[0]):
         if found := networks().get(text.strip().lower()):
@@ -139,7 +140,7 @@ def network_named(name: str) -> Shape | None:
     return None
 
 
-def resized(shape: Shape, layers: int) -> Shape:
+def resized(shape: Dimensions, layers: int) -> Dimensions:
     """The same network with fewer or more layers; dense ones at its beginning stay."""
     if layers == shape.layers or not layers:
         return shape
@@ -149,7 +150,7 @@ def resized(shape: Shape, layers: int) -> Shape:
                    windows=round(shape.windows * share))  # fmt: skip
 
 
-def _read(name: str, table: dict[str, Any]) -> Shape:
+def _read(name: str, table: dict[str, Any]) -> Dimensions:
     sizes = {key: value for key, value in table.items() if key not in ("names", "source", "latent")}
     latent = Latent(**table["latent"]) if "latent" in table else None
-    return Shape(name=name, latent=latent, **sizes)
+    return Dimensions(name=name, latent=latent, **sizes)

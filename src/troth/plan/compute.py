@@ -1,0 +1,98 @@
+"""How long a GPU computes for a micro-batch: products by operations over peak and bytes over memory bandwidth, norms,
+gates and casts by bytes, and the host that starts their kernels."""
+
+import numpy as np
+
+from troth.plan.calibration import Calibration
+from troth.plan.run import Array, Columns
+
+NOW = 2026.0
+"""The year that constants of software are given for."""
+
+
+def software(c: Columns, a_year: Array | float) -> Array:
+    """How much longer than today what software does takes: `a_year` is the share gained in one."""
+    return np.asarray(np.exp(a_year * (NOW - c.date)))
+
+
+def compute_seconds(c: Columns, k: Calibration) -> dict[str, Array]:
+    """Seconds of a micro-batch on one GPU, both ways: its share of the layers, their tokens and their matrices."""
+    layers = c.layers / c.pp
+    moe, dense = c.moe_layers / c.pp, (c.layers - c.moe_layers) / c.pp
+    memory = c.memory_bandwidth * k.bandwidth
+    rate = products_rate(c, k)
+
+    def products(work: Array, weights: Array, edges: Array) -> Array:
+        """work: multiplications a token; weights: parameters in memory, read once a pass; edges: numbers that a token
+        brings and takes."""
+        return np.asarray((3 + c.recompute) * (2 * c.t * work / rate + (weights + c.t * edges) * c.bytes / memory))
+
+    attention = c.attention_parameters / c.tp
+    feed_forward = c.matrices * c.hidden * c.dense_ffn / c.tp
+    shared = c.matrices * c.hidden * c.shared_ffn / c.tp
+    rows = c.topk * c.etp / c.tp  # tokens that the experts of a rank get, for each of the micro-batch's
+    held = c.experts / c.ep * c.expert_parameters / c.etp
+    slow = 1 + (1 / k.grouped - 1) * software(c, k.moe_progress)
+    head = 6 * c.t * c.hidden * c.vocab / c.tp / wide_rate(c, k) + 16 * c.t * c.vocab / c.tp / memory
+    return {
+        "attention layers": layers * products(attention, attention, c.attention_edges / c.tp),
+        "feed-forwards": dense * products(feed_forward, feed_forward, c.matrices * (c.hidden + c.dense_ffn) / c.tp)
+        + moe * products(shared, shared, c.matrices * (c.hidden + c.shared_ffn) / c.tp * (c.shared_ffn > 0)),
+        "experts": moe * products(
+            rows * c.expert_parameters / c.etp * slow, held, rows * c.matrices * (c.hidden + c.moe_ffn / c.etp)
+        ),
+        # A pipeline's last stage has the head and fewer layers, or waits are what `head` says.
+        "head": head * np.where(c.pp > 1, 1 / c.pp + k.head * (1 - 1 / c.pp), 1.0),
+        "attention": layers * _scores(c, k),
+        "pointwise": _pointwise_bytes(c, k) / memory,
+    }  # fmt: skip
+
+
+def host_seconds(c: Columns, k: Calibration, gpu: Array) -> Array:
+    """Seconds of a micro-batch in which a GPU that has `gpu` seconds of work waits for the host to start it; neither
+    hides behind the other entirely."""
+    starts = c.layers / c.pp * k.dense_layer * software(c, k.progress) * (1 + c.recompute / 3)
+    waits = k.moe_layer + k.dropless * c.dropless + k.expert * c.experts / c.ep
+    host = starts + c.moe_layers / c.pp * waits * software(c, k.moe_progress)
+    return np.asarray((gpu**1.5 + host**1.5) ** (2 / 3) - gpu)
+
+
+def products_rate(c: Columns, k: Calibration) -> Array:
+    """Operations a second of large products in the run's precision."""
+    narrow = k.blackwell_float4 * (c.bytes < 1) + k.blackwell_float8 * (c.bytes == 1) + k.blackwell_bf16 * (c.bytes > 1)
+    hopper = k.hopper_float8 * (c.bytes <= 1) + k.hopper_bf16 * (c.bytes > 1)
+    share = c.ampere * k.ampere_bf16 + c.hopper * hopper + c.blackwell * narrow
+    return np.asarray(c.peak * c.cooled * share / _young(c, k.maturing))
+
+
+def wide_rate(c: Columns, k: Calibration) -> Array:
+    """The same of products that stay in 16 bits."""
+    share = c.ampere * k.ampere_bf16 + c.hopper * k.hopper_bf16 + c.blackwell * k.blackwell_bf16
+    return np.asarray(c.wide_peak * c.cooled * share)
+
+
+def _young(c: Columns, lost: Array | float) -> Array:
+    """How much longer kernels take that were written for a GPU a short while ago: half of the loss goes each year."""
+    return np.asarray(1 + lost * 2.0 ** (c.since - c.date))
+
+
+def _scores(c: Columns, k: Calibration) -> Array:
+    """Seconds of a layer's products of queries, keys and values; backward they take two and a half times as long."""
+    share = c.ampere * k.ampere_attention + c.hopper * k.hopper_attention + c.blackwell * k.blackwell_attention
+    work = (3.5 + c.recompute) * 2 * c.t * c.heads / c.tp * c.score_sizes * c.seen
+    return np.asarray(work / (c.wide_peak * c.cooled * share) * _young(c, k.attention_maturing))
+
+
+def _pointwise_bytes(c: Columns, k: Calibration) -> Array:
+    """Bytes that norms, residuals, rotations, gates, permutations and casts move in a micro-batch, fused where that is
+    usual: reads and writes of 16-bit numbers, forward and backward."""
+    layers, moe, dense = c.layers / c.pp, c.moe_layers / c.pp, (c.layers - c.moe_layers) / c.pp
+    near = layers * (26 * c.hidden + 4 * c.attention_edges)
+    gates = c.gate_passes * (dense * c.dense_ffn + moe * c.shared_ffn)
+    routed = moe * c.topk * (8 * c.hidden + c.gate_passes * c.moe_ffn) * software(c, k.moe_progress)
+    casts = 6 * (layers * c.attention_edges + c.matrices * (
+        dense * (c.hidden + c.dense_ffn) + moe * (c.topk * (c.hidden + c.moe_ffn) + c.shared_ffn)
+    ))  # fmt: skip
+    passes = np.where(c.torch > 0, k.torch_pointwise, k.pointwise) * software(c, k.progress)
+    numbers = 2 * passes * (near + gates + routed) + k.casts * casts * (c.bytes < 2)
+    return np.asarray(c.t / c.tp * (1 + c.recompute / 3) * numbers)

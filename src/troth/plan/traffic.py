@@ -1,0 +1,80 @@
+"""What goes between GPUs in a step, and how long: bytes over the links of a domain or over the network.
+
+A collective over n ranks moves (n - 1) / n of its bytes through each (as NCCL's rings do). Ranks of a group in one
+domain share its network; beyond a pod, bandwidth is divided by the oversubscription.
+"""
+
+import numpy as np
+
+from troth.plan.calibration import Calibration
+from troth.plan.compute import software
+from troth.plan.run import Array, Columns
+
+
+def micro_batch_traffic(c: Columns, k: Calibration) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Seconds of a micro-batch's collectives: those that products do not hide, and all."""
+    layers, moe = c.layers / c.pp, c.moe_layers / c.pp
+    again = 1 + c.recompute / 2
+    state = 2 * c.t * c.hidden  # bytes of the micro-batch's hidden state
+    link, network = c.link_bandwidth * k.link, _network(c, k, c.tp * c.cp * c.ep * c.etp)
+
+    passes = layers * 4 - np.where(c.etp < c.tp, 2 * moe, 0)
+    tensor = passes * 2 * again * state * (c.tp - 1) / c.tp / np.where(c.tp <= c.domain, link, network)
+
+    sent = moe * 4 * again * state / c.tp * software(c, k.moe_progress) * c.imbalance
+    ranks, nodes = c.ep * c.etp, np.maximum(c.ep * c.etp / c.domain, 1)
+    inside = c.topk * (np.minimum(ranks, c.domain) - 1) / ranks  # copies of a token for others of its domain
+    outside = (nodes - 1) * (1 - (1 - 1 / nodes) ** np.maximum(c.topk, 1))  # other domains that want a token
+    near, far = sent * inside / link, sent * outside / network
+
+    keys = layers * 3 * 2 * c.t * c.key_sizes / c.tp * (c.cp - 1)
+    context = keys / np.where(c.tp * c.cp <= c.domain, link, network)
+    pipeline = np.where(c.pp > 1, 2 * c.vpp * state / c.tp / network, 0.0)
+    whole = {
+        "tensor traffic": tensor,
+        "expert traffic": near + far,
+        "context traffic": context,
+        "pipeline traffic": pipeline,
+    }
+    exposed = {
+        "tensor traffic": k.tensor_exposed * software(c, k.progress) * tensor,
+        "expert traffic": k.expert_exposed * near + k.expert_network * far,
+        "context traffic": k.context_exposed * context,
+        "pipeline traffic": k.context_exposed * pipeline,
+    }
+    return exposed, whole
+
+
+def data_traffic(c: Columns, k: Calibration, busy: Array) -> tuple[Array, Array]:
+    """Seconds of a step in which gradients and weights travel beyond what they can hide behind, and in all. busy: what
+    a micro-batch takes; they hide behind one where only the optimizer is spread, and behind each where weights are
+    gathered for every use."""
+    each, once = _gathered(c, k, 6.0), _gathered(c, k, 4.0)
+    sharded = c.sharded > 0
+    copies = np.where(c.dp_replicate > 1, _gathered(c, k, 4.0) / c.dense_ranks * c.dp_replicate, 0)
+    window = busy * np.minimum(c.vpp, c.m)
+    exposed = np.where(sharded, c.m * _beyond(each, busy) + _beyond(copies, window), _beyond(once, window))
+    return exposed, np.where(sharded, c.m * each + copies, once)
+
+
+def _gathered(c: Columns, k: Calibration, size: float) -> Array:
+    """Seconds in which weights are gathered and gradients are summed, `size` bytes a parameter."""
+
+    def seconds(parameters: Array, ranks: Array, apart: Array) -> Array:
+        near = np.clip(c.domain / apart, 1, ranks)  # ranks of the group within a domain
+        link = c.link_bandwidth * k.link
+        rate = np.where(ranks <= near, link, np.minimum(link, near * _network(c, k, ranks * apart)))
+        return np.asarray(parameters * size * (ranks - 1) / ranks / rate)
+
+    dense = seconds(c.dense_held, c.dense_ranks / c.dp_replicate, c.tp)
+    return dense + seconds(c.expert_held, np.maximum(c.expert_ranks / c.dp_replicate, 1), c.ep * c.etp)
+
+
+def _network(c: Columns, k: Calibration, across: Array) -> Array:
+    """Bytes a second of a GPU to others that are as far as `across` ranks."""
+    return np.asarray(c.network * k.network / np.where(across > c.pod, c.oversubscription, 1))
+
+
+def _beyond(traffic: Array, window: Array) -> Array:
+    """What sticks out of a window, smoothly: nearly nothing while it is much shorter, the difference if much longer."""
+    return np.asarray(traffic**2 / (traffic + window))
