@@ -1,6 +1,5 @@
 """What arithmetic cannot say: how near real programs come to a machine's limits. Few numbers, each with a unit, what
-is known of it beforehand, and its value fitted to published runs; `plan check` repeats the fit and cross-validates it."""
-
+is known of it beforehand, and its value fitted to published runs; `plan check` repeats that and cross-validates."""
 from dataclasses import dataclass, field, fields
 from typing import Any
 

@@ -1,12 +1,11 @@
 """Published measurements of training runs, read from a table (published.csv) and made comparable.
 
-A row is eligible by what it says, never by how well it is met: its network's sizes, GPU, layout, batch, precision and
-one figure of speed must be there. Conventions differ between sources: speed is turned into seconds a step.
+A row is eligible by what it says, never by how well it is met: its network's sizes, GPUs, layout, batch and a figure of
+speed must be there. Conventions of counting differ between sources; every speed becomes seconds a step.
 """
 
 import csv
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,15 +13,26 @@ from troth.plan.dimensions import Dimensions, network_named, resized
 from troth.plan.gpus import gpu_named
 from troth.plan.run import Run
 
+NEEDED = ("source", "model", "seq", "gpu", "n_gpus", "tp", "pp", "global_batch_sequences", "precision", "notes")
+"""Columns that a table must have."""
 
-Number = Callable[[str], float | None]
-"""A column of a row as a number, None where it is empty."""
+UNDATED = {
+    "mosaicml/llm-foundry": 2023.7, "Megatron-LM HEAD": 2024.6, "Megatron-LM@c230e0d7c2": 2024.8,
+    "Megatron-MoE-ModelZoo": 2025.6, "Automodel": 2026.1, "Nemotron-4 340B": 2024.4,
+}  # fmt: skip
+"""When the software of sources that do not say it is from: the dates of their commits or reports."""
+
+TORCH = ("torchtitan", "mosaicml", "prime-rl", "Automodel", "OLMo")
+"""Sources whose kernels are PyTorch's own."""
+
+CAUSAL = ("grok", "llama4", "bridge", "modelzoo")
+"""Sources that count only the half of attention's products that a causal mask leaves."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """A row: what was run, and in how many seconds a step; `reason` says why it can't be predicted, where it can't.
-    memory: bytes of a GPU at the peak, where they are published."""
+    """A row: what was run and in how many seconds a step; `reason` says why it can't be predicted, where it can't.
+    memory: bytes of a GPU at the peak, where published; recompute_said: whether the row says what is done again."""
 
     source: str
     model: str
@@ -34,6 +44,39 @@ class Published:
     reason: str = ""
 
 
+class Unsaid(Exception):
+    """What a row leaves open."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row's cells, as text and as numbers."""
+
+    cells: dict[str, str]
+    place: str
+
+    def __getitem__(self, name: str) -> str:
+        return self.cells.get(name) or ""
+
+    def number(self, name: str) -> float:
+        """0 where the cell is empty. Raises ValueError where it is no number."""
+        text = self[name].replace(",", "")
+        try:
+            return float(text or 0)
+        except ValueError:
+            raise ValueError(f"{self.place}: {name}={text!r} is no number") from None
+
+    def count(self, name: str) -> int:
+        """The same as a whole number."""
+        return int(self.number(name))
+
+    def need(self, name: str) -> int:
+        """The same; raises Unsaid where it is empty."""
+        if not self.number(name):
+            raise Unsaid(f"{name} not said")
+        return self.count(name)
+
+
 def read_published(path: Path) -> list[Published]:
     """All rows. Raises ValueError naming a column that is missing, or a number that is none."""
     try:
@@ -42,105 +85,76 @@ def read_published(path: Path) -> list[Published]:
             rows = list(reader)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: no text in UTF-8: {error}") from error
-    needed = {"source", "model", "seq", "gpu", "n_gpus", "tp", "pp", "global_batch_sequences", "precision", "notes"}
-    if missing := needed - set(reader.fieldnames or []):
-        raise ValueError(f"{path}: no column {', '.join(sorted(missing))}")
-    return [_read(row, line, path) for line, row in enumerate(rows, start=2)]
+    if missing := [name for name in NEEDED if name not in (reader.fieldnames or [])]:
+        raise ValueError(f"{path}: no column {', '.join(missing)}; a table of published runs has {', '.join(NEEDED)}")
+    return [_read(_Row(cells, f"{path}, line {line}"), line) for line, cells in enumerate(rows, start=2)]
 
 
-UNDATED = {
-    "mosaicml/llm-foundry": 2023.7, "Megatron-LM HEAD": 2024.6, "Megatron-LM@c230e0d7c2": 2024.8,
-    "Megatron-MoE-ModelZoo": 2025.6, "Automodel": 2026.1, "Nemotron-4 340B": 2024.4,
-}  # fmt: skip
-"""When the software of sources that do not say it is from: the dates of their commits or reports."""
-
-
-class Unsaid(Exception):
-    """What a row leaves open."""
-
-
-def _read(row: dict[str, str], line: int, path: Path) -> Published:
+def _read(row: _Row, line: int) -> Published:
     published = Published(row["source"], row["model"], line)
-
-    def number(name: str) -> float | None:
-        text = (row.get(name) or "").replace(",", "")
-        try:
-            return float(text) if text else None
-        except ValueError:
-            raise ValueError(f"{path}, line {line}: {name}={text!r} is no number") from None
-
     try:
-        run, seconds, said = _understand(row, number)
+        run = _run(row)
+        seconds = _seconds(row, run)
     except Unsaid as error:
         return replace(published, reason=str(error))
     memory = re.search(r"peak_mem_GiB=([\d.]+)", row["notes"])
     peak = float(memory[1]) * 2**30 if memory else None
-    return replace(published, run=run, seconds=seconds, memory=peak, recompute_said=said)
+    return replace(published, run=run, seconds=seconds, memory=peak, recompute_said=bool(row["recompute"]))
 
 
-def _understand(row: dict[str, str], number: Number) -> tuple[Run, float, bool]:
-    notes, source = row["notes"], row["source"]
+def _run(row: _Row) -> Run:
+    notes, source, model = row["notes"], row["source"], row["model"].lower()
     if "from memory, verify" in notes and "precision" not in notes:
         raise Unsaid("a lead, given from memory")
     for word, what in (("lora", "adapters are trained, not the weights"), ("[rl", "reinforcement learning")):
-        if word in row["model"].lower():
+        if word in model:
             raise Unsaid(what)
-    shape = _dimensions(row, number)
+    dimensions = _dimensions(row)
     try:
         gpu = gpu_named(row["gpu"])
     except ValueError:
         raise Unsaid(f"GPU {row['gpu']} is unknown") from None
-    world, length, sequences = number("n_gpus"), number("seq"), number("global_batch_sequences")
-    tp, pp, cp = number("tp"), number("pp"), number("cp") or 1
-    for what, value in (("GPUs", world), ("length", length), ("batch", sequences), ("tp", tp), ("pp", pp)):
-        if not value:
-            raise Unsaid(f"{what} not said")
-    dp = world / (tp * pp * cp)
-    if dp != int(dp):
-        raise Unsaid("layout does not make up the GPUs")
-    local = sequences / dp
-    micro_batch = number("micro_batch") or (local if pp == 1 and "local_batch" in notes else 1)
+    world, tp, pp, cp = row.need("n_gpus"), row.need("tp"), row.need("pp"), row.count("cp") or 1
+    sequences, length, ep = row.need("global_batch_sequences"), row.need("seq"), row.count("ep") or 1
+    if world % (tp * pp * cp):
+        raise Unsaid("tp, pp and cp do not make up the GPUs")
+    local = sequences / (world // (tp * pp * cp))
+    micro_batch = row.number("micro_batch") or (local if pp == 1 and "local_batch" in notes else 1)
     if local < micro_batch or local % micro_batch:
-        raise Unsaid("micro-batch does not divide a rank's share")
-    precision = _precision(row["precision"])
-    stack = _stack(source + notes)
-    recompute, said = _recompute(row["recompute"])
-    run = Run(
-        shape, gpu, int(world), int(sequences), int(length), int(micro_batch), int(tp), int(pp),
-        int(number("vpp") or 1), int(cp), int(number("ep") or 1), sharded="FSDP" in notes or stack == "torch",
-        precision=precision, recompute=recompute, date=_date(source, notes, gpu.year), stack=stack,
-        dropless=not re.search(r"token[- ]?drop", row["model"] + notes),
+        raise Unsaid("the micro-batch does not divide a rank's share")
+    stack = "torch" if any(name in source for name in TORCH) else "fused"
+    return Run(
+        dimensions, gpu, world, sequences, length, int(micro_batch), tp, pp,
+        vpp=row.count("vpp") or (2 if "schedule=Interleaved" in notes else 1), cp=cp, ep=ep, etp=1 if ep > 1 else tp,
+        sharded="FSDP" in notes or stack == "torch", precision=_precision(row["precision"]),
+        recompute=float(row["recompute"].startswith(("full", "yes", "Recompute"))),
+        date=_date(source, notes, gpu.year), stack=stack,
+        dropless=not re.search(r"token[- ]?drop", model + notes),
     )  # fmt: skip
-    run = replace(run, etp=1 if run.ep > 1 or "ETP=1" in notes else run.tp)
-    if pp > 1 and "schedule=Interleaved" in notes:
-        run = replace(run, vpp=2)
-    return run, _seconds(row, number, run), said
 
 
-def _dimensions(row: dict[str, str], number: Number) -> Dimensions:
-    known = network_named(row["model"])
-    layers, hidden, heads, ffn = (int(number(name) or 0) for name in ("layers", "hidden", "heads", "ffn"))
-    if known is not None:
+def _dimensions(row: _Row) -> Dimensions:
+    layers, hidden, heads, ffn = (row.count(name) for name in ("layers", "hidden", "heads", "ffn"))
+    if known := network_named(row["model"]):
         return resized(known, layers)
     if "hybrid" in row["model"].lower():
         raise Unsaid("layers that are no attention are not modelled")
     if not (layers and hidden and heads):
-        raise Unsaid("network's sizes not said")
-    if experts := int(number("experts") or 0):
-        if not (ffn and number("topk")):
-            raise Unsaid("network's experts not said in full")
+        raise Unsaid("the network's sizes are not said")
+    name, kv_heads, vocab = row["model"], row.count("kv_heads") or heads, row.count("vocab") or 51200
+    if experts := row.count("experts"):
+        if not (ffn and row.count("topk")):
+            raise Unsaid("the network's experts are not said in full")
         return Dimensions(
-            row["model"], layers, hidden, heads, int(number("kv_heads") or heads), hidden // heads,
-            int(number("vocab") or 51200), moe_layers=layers, experts=experts, topk=int(number("topk") or 1), moe_ffn=ffn,
+            name, layers, hidden, heads, kv_heads, hidden // heads, vocab, moe_layers=layers, experts=experts,
+            topk=row.count("topk"), moe_ffn=ffn,
         )  # fmt: skip
-    shape = Dimensions(
-        row["model"], layers, hidden, heads, int(number("kv_heads") or heads), hidden // heads,
-        int(number("vocab") or 51200), dense_ffn=ffn or 4 * hidden, matrices=2,
-    )  # fmt: skip
-    total = number("params_total")
-    if not total:
-        return shape
-    choices = [replace(shape, matrices=m, tied=tied) for m in (2, 3) for tied in (True, False)]
+    plain = Dimensions(
+        name, layers, hidden, heads, kv_heads, hidden // heads, vocab, dense_ffn=ffn or 4 * hidden, matrices=2
+    )
+    if not (total := row.number("params_total")):
+        return plain
+    choices = [replace(plain, matrices=matrices, tied=tied) for matrices in (2, 3) for tied in (True, False)]
     return min(choices, key=lambda one: abs(one.parameters - total))
 
 
@@ -151,25 +165,10 @@ def _precision(text: str) -> str:
     return "float8" if "fp8" in text else "bf16"
 
 
-def _recompute(text: str) -> tuple[float, bool]:
-    """Share of a layer's forward pass; selective means that of attention's inside, or norms, which cost little."""
-    text = text.lower()
-    if not text:
-        return 0.0, False
-    return (1.0 if "full" in text or text in ("yes", "recompute") else 0.0), True
-
-
-def _stack(text: str) -> str:
-    if any(word in text for word in ("maxtext", "paxml")):
-        return "xla"
-    torch = ("torchtitan", "mosaicml", "prime-rl", "Automodel", "OLMo")
-    return "torch" if any(word in text for word in torch) else "fused"
-
-
 def _date(source: str, notes: str, gpu_year: int) -> float:
     """Of the software; a year and a half after the GPU's where nothing says it."""
-    patterns = [r"container (\d\d)\.(\d\d)", r"@v(\d\d)\.(\d\d)", r"ngc(\d\d)\.(\d\d)", r"NeMo (\d\d)\.(\d\d)",
-                r"_20(\d\d)-?(\d\d)_", r"arXiv (\d\d)(\d\d)\.\d"]  # fmt: skip
+    patterns = (r"container (\d\d)\.(\d\d)", r"@v(\d\d)\.(\d\d)", r"ngc(\d\d)\.(\d\d)", r"NeMo (\d\d)\.(\d\d)",
+                r"_20(\d\d)-?(\d\d)_", r"arXiv (\d\d)(\d\d)\.\d")  # fmt: skip
     for name, date in UNDATED.items():
         if name in source:
             return date
@@ -180,21 +179,24 @@ def _date(source: str, notes: str, gpu_year: int) -> float:
     return gpu_year + 1.5
 
 
-def _seconds(row: dict[str, str], number: Number, run: Run) -> float:
-    if seconds := number("step_time_s"):
+def _seconds(row: _Row, run: Run) -> float:
+    if seconds := row.number("step_time_s"):
         return seconds
     tokens = run.sequences * run.length
-    if rate := re.search(r"(?<!avg )tps_per_gpu=([\d.,]+)", row["notes"]):
-        return tokens / (float(rate[1].replace(",", "")) * run.world)
-    rate = number("tflops_per_gpu")
-    if not rate and number("mfu"):
-        rate = number("mfu") / 100 * run.gpu.peak(run.precision) / 1e12
+    if tokens_a_second := re.search(r"(?<!avg )tps_per_gpu=([\d.,]+)", row["notes"]):
+        return tokens / (float(tokens_a_second[1].replace(",", "")) * run.world)
+    share = row.number("mfu") / 100 * run.gpu.peaks.get(run.precision, run.gpu.peak("bf16"))
+    rate = row.number("tflops_per_gpu") * 1e12 or share
     if not rate:
         raise Unsaid("no speed said")
-    s = run.dimensions
-    hardware = "HARDWARE" in row["notes"].upper() and "FLOPS" in row["notes"].upper()
-    causal = any(name in row["source"].lower() for name in ("grok", "llama4", "bridge", "modelzoo"))
-    products = s.active_parameters - (0 if s.tied else s.vocab * s.hidden)
-    attention = 2 * s.layers * s.heads * (s.head_dim + s.value_dim) * (s.seen(run.length) if causal else run.length)
-    passes = 4 if hardware and run.recompute else 3
-    return tokens * passes * (2 * products + attention) / (rate * 1e12 * run.world)
+    return tokens * _counted(row, run) / (rate * run.world)
+
+
+def _counted(row: _Row, run: Run) -> float:
+    """Operations of a token as the source counts them: some count what is done again, some all scores of attention."""
+    d = run.dimensions
+    hardware = re.search(r"hardware.{0,3}flops", row["notes"].lower())
+    seen = d.seen(run.length) if any(name in row["source"].lower() for name in CAUSAL) else run.length
+    products = d.active_parameters - (0 if d.tied else d.vocab * d.hidden)
+    attention = d.layers * d.heads * (d.head_dim + d.value_dim) * seen
+    return 2 * (4 if hardware and run.recompute else 3) * (products + attention)
