@@ -1,7 +1,7 @@
 """The GPUs that a plan can be for, from `data/gpus.toml`."""
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ class Gpu:
     year: int
     memory: float
     memory_bandwidth: float
-    peaks: dict[str, float]
+    peaks: dict[str, float] = field(hash=False)
     domain: int
     link_bandwidth: float
     network: float
