@@ -79,6 +79,12 @@ def test_a_write_must_end_before_the_next_save() -> None:
         replica_goodput(1000, Saving(1), 100, Replicas(groups=4, heal=60, pause=90))
 
 
+def test_hopeless_runs_make_no_progress_and_groups_are_counted_from_one() -> None:
+    assert restart_goodput(mtbf=1, saving=Saving(10, write=5000), interval=6000, restart=600) == 0
+    with pytest.raises(ValueError, match="replica groups 0"):
+        replica_goodput(1000, Saving(1), 100, Replicas(groups=0, heal=60, pause=1))
+
+
 def test_spares_are_enough_when_the_pool_hardly_ever_runs_dry() -> None:
     assert erlang_loss(2, 1.0) == pytest.approx(0.2)  # (1 / 2) / (1 + 1 + 1 / 2)
     mtbf, repair = LLAMA3.mtbf(400_000), 86_400.0
@@ -90,6 +96,7 @@ def test_spares_are_enough_when_the_pool_hardly_ever_runs_dry() -> None:
 def test_losing_all_groups_at_once_is_rare_unless_they_are_few() -> None:
     mtbf = LLAMA3.mtbf(400_000)
     assert all_groups_lost(mtbf, Replicas(groups=97, heal=600, pause=15)) > 1e9
+    assert all_groups_lost(mtbf, Replicas(groups=1000, heal=600, pause=15)) == np.inf
     assert all_groups_lost(mtbf, Replicas(groups=2, heal=600, pause=15)) < 3600
     # One group alone is lost whenever it fails while it is there.
     alone = Replicas(groups=1, heal=60, pause=15)

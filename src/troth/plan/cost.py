@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from troth.plan.clouds import Cloud, Purchase, Rent, Shape
 from troth.plan.gpus import Gpu, gpu_named
 
-HOUR = 3600.0
-DAY = 24 * HOUR
+DAY = 24 * 3600.0
 YEAR_HOURS = 365.25 * 24
 
 IDLE_SHARE = 0.1
@@ -36,26 +35,33 @@ class Power:
 
 
 @dataclass(frozen=True)
+class Duration:
+    """How long a run takes, on how many GPUs with the spare ones."""
+
+    days: float
+    gpus: int
+
+    @property
+    def gpu_hours(self) -> float:
+        return self.days * 24 * self.gpus
+
+
+@dataclass(frozen=True)
 class Offer:
-    """What a run costs in one place: USD in all and an hour and GPU, MWh; terms as in "on demand"."""
+    """What a run costs in one place, on whole nodes: USD in all and an hour and GPU, MWh; terms as in "on demand".
+
+    Dollars are None where the place has the GPU but no published price.
+    """
 
     cloud: str
     shape: str
     terms: str
     gpus: int
-    dollars: float
-    dollars_per_gpu_hour: float
     energy: float
+    dollars: float | None
+    dollars_per_gpu_hour: float | None
     date: str
     source: str
-
-
-@dataclass(frozen=True)
-class Duration:
-    """How long a run takes; gpu_hours counts the spare GPUs too."""
-
-    days: float
-    gpu_hours: float
 
 
 def duration(tokens: float, tokens_per_second: float, gpus: int, goodput: float = 1.0) -> Duration:
@@ -68,8 +74,7 @@ def duration(tokens: float, tokens_per_second: float, gpus: int, goodput: float 
             raise ValueError(f"{name} {value:g}: expected a positive number")
     if not 0 < goodput <= 1:
         raise ValueError(f"goodput {goodput:g}: expected a share above 0 and up to 1")
-    seconds = tokens / tokens_per_second / goodput
-    return Duration(seconds / DAY, seconds / HOUR * gpus)
+    return Duration(tokens / tokens_per_second / goodput / DAY, gpus)
 
 
 def power(gpu: Gpu, shape: Shape, pue: float, mfu: float) -> Power:
@@ -84,34 +89,25 @@ def power(gpu: Gpu, shape: Shape, pue: float, mfu: float) -> Power:
     return Power(chip, host, network, (chip + host + network) * pue)
 
 
-def offers(run: Duration, gpus: int, gpu: str, mfu: float, places: dict[str, Cloud]) -> list[Offer]:
-    """The run on every place that has the GPU at a known price, cheapest first. Nodes are whole.
+def offers(run: Duration, gpu: str, mfu: float, places: dict[str, Cloud]) -> list[Offer]:
+    """The run on every place that has the GPU, cheapest first, those without a price last.
 
-    Energy is in MWh and is paid apart only where a place has a price of electricity.
+    Energy is paid apart only where a place has a price of electricity.
     """
     found = []
     for cloud_name, cloud in places.items():
         for shape_name, shape in cloud.shapes_with(gpu).items():
-            nodes = -(-gpus // shape.gpus)
-            hours = run.days * 24
-            energy = power(gpu_named(gpu), shape, cloud.pue, mfu).total * nodes * shape.gpus * hours / 1e6
+            nodes = -(-run.gpus // shape.gpus)
+            gpus, hours = nodes * shape.gpus, run.days * 24
+            energy = power(gpu_named(gpu), shape, cloud.pue, mfu).total * gpus * hours / 1e6
             for terms, hourly, price in _node_prices(shape):
                 dollars = hourly * nodes * hours + energy * 1000 * cloud.electricity
-                gpu_hours = nodes * shape.gpus * hours
-                found.append(
-                    Offer(
-                        cloud_name,
-                        shape_name,
-                        terms,
-                        nodes * shape.gpus,
-                        dollars,
-                        dollars / gpu_hours,
-                        energy,
-                        price.date.isoformat(),
-                        price.source,
-                    )
-                )
-    return sorted(found, key=lambda offer: offer.dollars)
+                each = dollars / (gpus * hours)
+                day = price.date.isoformat()
+                found.append(Offer(cloud_name, shape_name, terms, gpus, energy, dollars, each, day, price.source))
+            if not _node_prices(shape):
+                found.append(Offer(cloud_name, shape_name, "no published price", gpus, energy, None, None, "", ""))
+    return sorted(found, key=lambda offer: math.inf if offer.dollars is None else offer.dollars)
 
 
 def _node_prices(shape: Shape) -> list[tuple[str, float, Rent | Purchase]]:

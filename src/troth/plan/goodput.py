@@ -95,7 +95,8 @@ def restart_goodput(mtbf: float, saving: Saving, interval: float, restart: float
     period = interval + saving.stall
     if saving.write > period * (1 + 1e-9):
         raise ValueError(f"interval {interval:g} s: the write of {saving.write:g} s does not end before the next save")
-    return interval / mtbf * math.exp(-(saving.write + restart) / mtbf) / math.expm1(period / mtbf)
+    # exp(-period / mtbf) / (1 - exp(-period / mtbf)) is the expected count of periods, without overflow.
+    return interval / mtbf * math.exp(-(saving.write + restart + period) / mtbf) / -math.expm1(-period / mtbf)
 
 
 def erlang_loss(servers: int, load: float) -> float:
@@ -123,6 +124,8 @@ def replica_goodput(mtbf: float, saving: Saving, interval: float, replicas: Repl
     independent, the share is P(one is there and did neither) P(another did neither)^(groups - 1). Saves take stall
     every interval. Not counted: the loss of all groups at once (`all_groups_lost`), when the run restarts from a save.
     """
+    if replicas.groups < 1:
+        raise ValueError(f"replica groups {replicas.groups}: expected at least 1")
     if replicas.pause > replicas.heal:
         raise ValueError(f"pause {replicas.pause:g} s: longer than heal, {replicas.heal:g} s")
     group_mtbf = mtbf * replicas.groups
@@ -135,9 +138,9 @@ def replica_goodput(mtbf: float, saving: Saving, interval: float, replicas: Repl
 
 def all_groups_lost(mtbf: float, replicas: Replicas) -> float:
     """Seconds on average between losses of the last group that was there. Below days the share above is too good."""
-    group_mtbf = mtbf * replicas.groups
-    away = -math.expm1(-replicas.heal / group_mtbf)
-    return mtbf / ((1 - away) * away ** (replicas.groups - 1))
+    away = -math.expm1(-replicas.heal / (mtbf * replicas.groups))
+    per_second = (1 - away) * away ** (replicas.groups - 1) / mtbf
+    return 1 / per_second if per_second else math.inf
 
 
 def goodput(
