@@ -33,6 +33,7 @@ def compute_seconds(c: Columns, k: Calibration) -> dict[str, Array]:
     rows = c.topk * c.etp / c.tp  # tokens that the experts of a rank get, for each of the micro-batch's
     held = c.experts / c.ep * c.expert_parameters / c.etp
     slow = 1 + (1 / k.grouped - 1) * software(c, k.moe_progress)
+    slow = slow * np.where(c.wide_experts > 0, rate / wide_rate(c, k), 1)
     head = 6 * c.t * c.hidden * c.vocab / c.tp / wide_rate(c, k) + 16 * c.t * c.vocab / c.tp / memory
     return {
         "attention layers": layers * products(attention, attention, c.attention_edges / c.tp),

@@ -1,8 +1,9 @@
 """A training run as the time and memory models see it: a network, a batch, a layout and GPUs; and many of them as
 columns of numbers, so that thousands of layouts are judged at once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +32,10 @@ class Run:
     `dp_replicate` copies of what is spread.
 
     recompute: the share of a layer's forward pass that is done again for its gradient, cheapest parts first. date: when
-    the software is from, in years. stack: who wrote it, `fused` (Megatron's hand-tuned kernels), `torch` (torchtitan,
-    Troth) or `xla`. dropless: whether experts take all the tokens that the router sends; imbalance: the tokens of the
-    busiest rank's experts over the mean. oversubscription: the network's bandwidth within a pod of `pod` GPUs over that
-    between pods.
+    the software is from, in years. stack: who wrote it, `fused` (Megatron's hand-tuned kernels) or `torch` (torchtitan,
+    Troth). dropless: whether experts take all the tokens that the router sends; imbalance: the tokens of the busiest
+    rank's experts over the mean. wide_experts: they stay in 16 bits, whatever the precision. oversubscription: the
+    network's bandwidth within a pod of `pod` GPUs over that between pods.
     """
 
     dimensions: Dimensions
@@ -57,6 +58,7 @@ class Run:
     stack: str = "torch"
     dropless: bool = True
     imbalance: float = 1.0
+    wide_experts: bool = False
     pod: int = 1_000_000
     oversubscription: float = 1.0
 
@@ -78,7 +80,7 @@ class Columns:
     held and spread, parameters of a rank's part of the network before anything is sharded, and ranks that share each.
     """
 
-    def __init__(self, values: dict[str, list[float]]) -> None:
+    def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
         c = self._values
         c["t"] = c["micro_batch"] * c["length"] / c["cp"]
@@ -120,7 +122,8 @@ def columns(runs: Sequence[Run]) -> Columns:
 def row_of(run: Run) -> dict[str, float]:
     """What columns have of one run."""
     layout = ("world", "sequences", "length", "micro_batch", "tp", "pp", "vpp", "cp", "ep", "etp", "dp_replicate",
-              "sharded", "recompute", "date", "dropless", "imbalance", "pod", "oversubscription")  # fmt: skip
+              "sharded", "recompute", "date", "dropless", "imbalance", "wide_experts", "pod",
+              "oversubscription")  # fmt: skip
     row = {name: getattr(run, name) for name in layout}
     return row | {"torch": run.stack == "torch"} | _gpu(run.gpu, run.precision) | _network(run.dimensions, run.length)
 

@@ -10,6 +10,13 @@ from troth.plan.calibration import Calibration
 from troth.plan.compute import software
 from troth.plan.run import Array, Columns
 
+LINK_LATENCY, NETWORK_LATENCY = 10e-6, 25e-6
+"""Seconds that a small collective takes within a domain and over the network (NCCL's own tests), the latter for each
+doubling of its ranks."""
+
+PEER_LATENCY = 0.5e-6
+"""Seconds more of an all-to-all for each rank that it sends to: a message posted."""
+
 
 def micro_batch_traffic(c: Columns, k: Calibration) -> tuple[dict[str, Array], dict[str, Array]]:
     """Seconds of a micro-batch's collectives: those that products do not hide, and all."""
@@ -19,7 +26,9 @@ def micro_batch_traffic(c: Columns, k: Calibration) -> tuple[dict[str, Array], d
     link, network = c.link_bandwidth * k.link, _network(c, k, c.tp * c.cp * c.ep * c.etp)
 
     passes = layers * 4 - np.where(c.etp < c.tp, 2 * moe, 0)
-    tensor = passes * 2 * again * state * (c.tp - 1) / c.tp / np.where(c.tp <= c.domain, link, network)
+    tensor = passes * 2 * again * (
+        state * (c.tp - 1) / c.tp / np.where(c.tp <= c.domain, link, network) + LINK_LATENCY * (c.tp > 1)
+    )
 
     sent = moe * 4 * again * state / c.tp * software(c, k.moe_progress) * c.imbalance
     ranks, nodes = c.ep * c.etp, np.maximum(c.ep * c.etp / c.domain, 1)
@@ -27,18 +36,20 @@ def micro_batch_traffic(c: Columns, k: Calibration) -> tuple[dict[str, Array], d
     outside = (nodes - 1) * (1 - (1 - 1 / nodes) ** np.maximum(c.topk, 1))  # other domains that want a token
     near, far = sent * inside / link, sent * outside / network
 
+    calls = moe * 4 * again * (LINK_LATENCY * (ranks > 1) + NETWORK_LATENCY * np.log2(nodes) + PEER_LATENCY * ranks)
+
     keys = layers * 3 * 2 * c.t * c.key_sizes / c.tp * (c.cp - 1)
     context = keys / np.where(c.tp * c.cp <= c.domain, link, network)
     pipeline = np.where(c.pp > 1, 2 * c.vpp * state / c.tp / network, 0.0)
     whole = {
         "tensor traffic": tensor,
-        "expert traffic": near + far,
+        "expert traffic": near + far + calls,
         "context traffic": context,
         "pipeline traffic": pipeline,
     }
     exposed = {
         "tensor traffic": k.tensor_exposed * software(c, k.progress) * tensor,
-        "expert traffic": k.expert_exposed * near + k.expert_network * far,
+        "expert traffic": k.expert_exposed * near + k.expert_network * far + calls,
         "context traffic": k.context_exposed * context,
         "pipeline traffic": k.context_exposed * pipeline,
     }
@@ -59,12 +70,14 @@ def data_traffic(c: Columns, k: Calibration, busy: Array) -> tuple[Array, Array]
 
 def _gathered(c: Columns, k: Calibration, size: float) -> Array:
     """Seconds in which weights are gathered and gradients are summed, `size` bytes a parameter."""
+    layers = c.layers / c.pp
 
     def seconds(parameters: Array, ranks: Array, apart: Array) -> Array:
         near = np.clip(c.domain / apart, 1, ranks)  # ranks of the group within a domain
         link = c.link_bandwidth * k.link
         rate = np.where(ranks <= near, link, np.minimum(link, near * _network(c, k, ranks * apart)))
-        return np.asarray(parameters * size * (ranks - 1) / ranks / rate)
+        calls = 3 * layers * np.where(ranks <= near, LINK_LATENCY, NETWORK_LATENCY) * np.log2(np.maximum(ranks, 1))
+        return np.asarray(parameters * size * (ranks - 1) / ranks / rate + calls)
 
     dense = seconds(c.dense_held, c.dense_ranks / c.dp_replicate, c.tp)
     return dense + seconds(c.expert_held, np.maximum(c.expert_ranks / c.dp_replicate, 1), c.ep * c.etp)

@@ -1,0 +1,146 @@
+"""All layouts in which a system can be trained on so many GPUs, and the best of them by the time model.
+
+Only layouts that `troth train` runs are looked at: the rules of `system.parallel` hold, for columns of layouts at once
+here and for the few best by `lay_out` itself.
+"""
+
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from troth.model.config import ModelConfig
+from troth.plan.calibration import Calibration
+from troth.plan.memory import memory_bytes
+from troth.plan.run import Array, Columns, Run, row_of
+from troth.plan.step import step_time
+from troth.system.parallel import ParallelTable, lay_out
+from troth.system.train import TrainTable
+
+Ints = NDArray[np.int64]
+
+CHECKPOINTING = {"none": 0.0, "full": 1.0}
+"""Shares of the forward pass that are done again, by `train.activation_checkpointing`."""
+
+@dataclass(frozen=True)
+class Layouts:
+    """Layouts that fit, best first: `runs` and the seconds of a step of each; `considered` were looked at."""
+
+    runs: list[Run]
+    seconds: list[float]
+    considered: int
+
+
+def best_layouts(run: Run, model: ModelConfig, train: TrainTable, count: int, calibration: Calibration,
+                 room: float = 0.95, fixed: dict[str, int] | None = None) -> Layouts:  # fmt: skip
+    """The `count` fastest layouts of up to `run.world` GPUs that fit into `room` of a GPU's memory. What `run` says of
+    a layout does not matter; fixed: sizes that are given, by their names in `Run`.
+
+    Raises ValueError where nothing fits, saying what the smallest layout would need.
+    """
+    sizes = _grid(run, model, train, fixed or {})
+    if not len(sizes["tp"]):
+        raise ValueError(
+            f"no layout of up to {run.world:,} GPUs divides the network and a batch of {run.sequences:,} sequences; "
+            "another number of GPUs or batch may, such as powers of two"
+        )
+    table = _columns(run, sizes)
+    held = memory_bytes(table)
+    fits = held <= room * run.gpu.memory
+    if not fits.any():
+        raise ValueError(
+            f"the network fits into no layout of up to {run.world:,} GPUs {run.gpu.name}: the smallest holds "
+            f"{held.min() / 1e9:.0f} GB a GPU of {room * run.gpu.memory / 1e9:.0f} GB; more GPUs or ones with more "
+            "memory would do"
+        )
+    seconds = np.full(len(held), np.inf)
+    seconds[fits] = step_time(table.at(fits), calibration).seconds
+    found: list[Run] = []
+    for i in np.argsort(seconds, kind="stable"):
+        if not np.isfinite(seconds[i]) or len(found) == count:
+            break
+        numbers: dict[str, Any] = {name: int(values[i]) for name, values in sizes.items() if name != "recompute"}
+        chosen = replace(run, **numbers, recompute=float(sizes["recompute"][i]))
+        try:
+            lay_out(parallel_table(chosen), model, train, chosen.world)
+        except ValueError:
+            continue
+        found.append(chosen)
+    if not found:
+        raise ValueError(
+            f"no layout of up to {run.world:,} GPUs is one that training runs; give parallel.* by --set"
+        )
+    return Layouts(found, [float(s) for s in np.sort(seconds)[: len(found)]], len(seconds))
+
+
+def parallel_table(run: Run) -> ParallelTable:
+    """The `[parallel]` table that trains a run."""
+    return ParallelTable(
+        pp=run.pp, dp_replicate=run.dp_replicate, dp_shard=run.dp // run.dp_replicate, cp=run.cp, tp=run.tp,
+        ep=run.ep, etp=run.etp, micro_batches=int(run.micro_batches),
+        schedule="Interleaved1F1B" if run.vpp > 1 else "1F1B", stages_per_rank=run.vpp,
+    )  # fmt: skip
+
+
+def _divisors(whole: int, most: int) -> list[int]:
+    return [n for n in range(1, min(whole, most) + 1) if whole % n == 0]
+
+
+def _grid(run: Run, model: ModelConfig, train: TrainTable, fixed: dict[str, int]) -> dict[str, Array]:
+    """Sizes of all layouts that divide the network, the batch and the GPUs, a column a dimension."""
+    d, g = run.dimensions, run.gpu
+    free = {
+        "tp": [n for n in _divisors(d.heads, min(g.domain, 16)) if d.kv_heads % n == 0 or model.latent],
+        "pp": [n for n in range(1, min(d.layers, 64) + 1) if n == 1 or d.layers % n == 0 or n & (n - 1) == 0],
+        "cp": [n for n in (1, 2, 4, 8, 16, 32, 64) if n == 1 or n * 1024 <= run.length],
+        "ep": _divisors(d.experts, 1024) if d.experts else [1],
+    }  # fmt: skip
+    if model.tie_word_embeddings or train.mtp_weight:
+        free["pp"] = [1]
+    if model.qk_norm == "width" or model.biases or model.attention_sinks:
+        free["tp"] = [1]
+    lists = [[fixed[name]] if name in fixed else free[name] for name in ("tp", "pp", "cp", "ep")]
+    rows = []
+    for tp, pp, cp, ep in product(*lists):
+        if tp * pp * cp > run.world or (run.length % (2 * cp * tp) and cp > 1):
+            continue
+        for dp in _widths(run, tp * pp * cp):
+            if dp * cp * tp % ep:
+                continue
+            rows += [(tp, pp, cp, ep, dp, *rest) for rest in _rest(run, tp, pp, cp, ep, dp, d.layers, fixed)]
+    names = ("tp", "pp", "cp", "ep", "dp", "dp_replicate", "vpp", "micro_batch", "etp")
+    table = np.array(rows, dtype=np.float64).reshape(-1, len(names))
+    sizes = dict(zip(names, table.T, strict=True))
+    sizes["world"] = sizes["tp"] * sizes["pp"] * sizes["cp"] * sizes.pop("dp")
+    shares = list(CHECKPOINTING.values())
+    again = np.repeat(shares, len(table))
+    return {name: np.tile(values, len(shares)) for name, values in sizes.items()} | {"recompute": again}
+
+
+def _widths(run: Run, others: int) -> list[int]:
+    """How many ranks read different rows: the most that the GPUs and the batch allow, and fewer by small factors."""
+    most = run.world // others
+    return [n for n in _divisors_of_batch(run.sequences) if n <= most][-3:]
+
+
+def _divisors_of_batch(sequences: int) -> list[int]:
+    small = [n for n in range(1, int(sequences**0.5) + 1) if sequences % n == 0]
+    return sorted({*small, *(sequences // n for n in small)})
+
+
+def _rest(run: Run, tp: int, pp: int, cp: int, ep: int, dp: int, layers: int,
+          fixed: dict[str, int]) -> list[tuple[int, ...]]:  # fmt: skip
+    local = run.sequences // dp
+    copies = [n for n in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if dp % n == 0 and dp // n * cp * tp % ep == 0]
+    stages = [n for n in (1, 2, 3, 4, 6, 8) if pp > 1 and pp * n <= layers] or [1]
+    rows = [n for n in (1, 2, 4, 8, 16) if local % n == 0 and (pp == 1 or local // n % pp == 0)]
+    chosen = [[fixed[name]] if name in fixed else values
+              for name, values in (("dp_replicate", copies), ("vpp", stages), ("micro_batch", rows))]  # fmt: skip
+    return [(*sizes, 1) for sizes in product(*chosen)]
+
+
+def _columns(run: Run, sizes: dict[str, Array]) -> Columns:
+    same = {name: np.full(len(sizes["tp"]), value, dtype=np.float64) for name, value in row_of(run).items()}
+    return Columns(same | sizes)

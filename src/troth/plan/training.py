@@ -1,0 +1,147 @@
+"""A plan of a training run: its best layouts, how long it takes and what it costs, with the failures of so many GPUs
+and what a fixed batch loses on them."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from troth.plan.batch import BatchCost, CriticalBatch, batch_cost, critical_batch
+from troth.plan.calibration import Calibration
+from troth.plan.clouds import Cloud
+from troth.plan.cost import Duration, Offer, duration, offers
+from troth.plan.dimensions import Dimensions
+from troth.plan.failures import FailureRate
+from troth.plan.goodput import Goodput, goodput
+from troth.plan.gpus import Gpu
+from troth.plan.layouts import best_layouts, parallel_table
+from troth.plan.memory import memory_parts
+from troth.plan.recovery import Storage, saving, strategies
+from troth.plan.run import Run, columns
+from troth.plan.step import step_time
+from troth.system import System
+from troth.system.parallel import ParallelTable
+
+KNOWN_GPUS = 16_384
+"""Above so many GPUs no table of published runs says anything."""
+
+SPREAD = (0.80, 1.25)
+"""Between these shares of a predicted step lie about 80% of those measured, of sources that constants were not fitted
+to (`troth plan check`)."""
+
+DRIFT = 0.05
+"""What the longer end of a plan's range grows by for each doubling beyond `KNOWN_GPUS`: published weak scaling over a
+doubling loses 0 to 4% (Megatron-LM, MegaScale)."""
+
+STATE_BYTES = 16
+"""Of a parameter in a checkpoint: the weight and two moments in 32 bits, and its copy in a margin for the rest."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A layout with what it takes: seconds a step and bytes a GPU, by part; `hidden` traffic goes on behind the parts.
+    mfu: the network's own operations over the peak of the GPUs that work."""
+
+    run: Run
+    table: ParallelTable
+    seconds: float
+    parts: dict[str, float]
+    hidden: dict[str, float]
+    memory: dict[str, float]
+    tokens_per_second: float
+    mfu: float
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """The best `candidates` first. seconds: from and to, of a step of the first. unbounded_mfu: that of the first with
+    eight times the batch. goodputs: by strategy; `strategy` is the best of them."""
+
+    system: str
+    gpu: Gpu
+    gpus: int
+    tokens: float
+    batch_tokens: int
+    length: int
+    considered: int
+    candidates: list[Candidate]
+    seconds: tuple[float, float]
+    extrapolated: bool
+    unbounded_mfu: float
+    critical: CriticalBatch
+    batch_cost: BatchCost
+    goodputs: dict[str, Goodput]
+    strategy: str
+    duration: Duration
+    offers: list[Offer]
+
+    @property
+    def best(self) -> Candidate:
+        """The fastest layout."""
+        return self.candidates[0]
+
+    @property
+    def spares(self) -> int:
+        """GPUs that no layout of this speed uses: hot spares."""
+        return self.gpus - self.best.run.world
+
+
+def plan_training(system: System, name: str, base: Run, tokens: float, places: dict[str, Cloud], rate: FailureRate,
+                  storage: Storage | None = None, count: int = 5, fixed: dict[str, int] | None = None,
+                  calibration: Calibration | None = None) -> TrainingPlan:  # fmt: skip
+    """The plan of training a system on up to `base.world` GPUs; `base` says what all layouts have in common.
+
+    Raises ValueError where no layout fits, saying what would.
+    """
+    k = calibration or Calibration()
+    storage = storage or Storage()
+    train = system.train.model_copy(update={"batch_tokens": base.sequences * base.length})
+    found = best_layouts(base, system.model, train, count, k, fixed=fixed)
+    candidates = [judged(run, k) for run in found.runs]
+    best = candidates[0]
+    unbounded = judged(replace(best.run, sequences=8 * base.sequences), k)
+    beyond = max(float(np.log2(best.run.world / KNOWN_GPUS)), 0.0)
+    low, high = best.seconds * SPREAD[0], best.seconds * SPREAD[1] * (1 + DRIFT * beyond)
+    batch = base.sequences * base.length
+    critical = critical_batch(tokens)
+    ways = _goodputs(best, rate, storage)
+    strategy = max(ways, key=lambda way: ways[way].of_paid)
+    run = duration(tokens, best.tokens_per_second, base.world, ways[strategy].share)
+    return TrainingPlan(
+        system=name, gpu=base.gpu, gpus=base.world, tokens=tokens, batch_tokens=batch, length=base.length,
+        considered=found.considered, candidates=candidates, seconds=(low, high),
+        extrapolated=best.run.world > KNOWN_GPUS, unbounded_mfu=unbounded.mfu, critical=critical,
+        batch_cost=batch_cost(tokens, batch, critical.middle), goodputs=ways, strategy=strategy, duration=run,
+        offers=offers(run, base.gpu.name, best.mfu, places),
+    )  # fmt: skip
+
+
+def judged(run: Run, calibration: Calibration) -> Candidate:
+    """What one run takes."""
+    c = columns([run])
+    time = step_time(c, calibration)
+    seconds = float(time.seconds[0])
+    rate = run.sequences * run.length / seconds
+    peak = run.gpu.peaks.get(run.precision, run.gpu.peak("bf16"))
+    return Candidate(
+        run, parallel_table(run), seconds,
+        parts={name: float(np.broadcast_to(part, 1)[0]) for name, part in time.parts.items()},
+        hidden={name: float(np.broadcast_to(part, 1)[0]) for name, part in time.hidden.items()},
+        memory={name: float(np.broadcast_to(part, 1)[0]) for name, part in memory_parts(c).items()},
+        tokens_per_second=rate,
+        mfu=rate * operations(run.dimensions, run.length) / (run.world * peak),
+    )  # fmt: skip
+
+
+def operations(d: Dimensions, length: int) -> float:
+    """Of training on a token, both ways, nothing done again; scores under the causal mask only."""
+    products = d.active_parameters - (0 if d.tied else d.vocab * d.hidden)
+    return 6 * (products + d.layers * d.heads * (d.head_dim + d.value_dim) * d.seen(length))
+
+
+def _goodputs(best: Candidate, rate: FailureRate, storage: Storage) -> dict[str, Goodput]:
+    run = best.run
+    checkpoint = STATE_BYTES * float(run.dimensions.parameters)
+    saves = saving(checkpoint, run.world, best.seconds, storage)
+    ways = strategies(checkpoint, run.world, rate.mtbf(run.world), best.seconds, run.dp_replicate, run.gpu.network,
+                      storage)  # fmt: skip
+    return {name: goodput(rate, run.world, saves, way) for name, way in ways.items()}
