@@ -60,21 +60,19 @@ def model_from(table: dict[str, Any]) -> ModelConfig:
 def predict(row: Published, efficiency: Efficiency = FITTED) -> float:
     """The same figure by the roofline."""
     found = Roofline(row.model, row.shape, efficiency)
-    gpus, context = row.shape.gpus, row.input + row.output / 2
+    gpus, context, seen = row.shape.gpus, row.input + row.output / 2, row.input / 2
     match row.kind:
         case "static":
-            filled = found.step(0, 0, row.batch * row.input, prompts=row.batch).seconds
+            filled = found.step(0, 0, row.batch * row.input, seen).seconds
             return float(row.batch * row.output / (filled + row.output * found.step(row.batch, context).seconds) / gpus)
         case "ttft":
-            return float(found.step(0, 0, row.input).seconds)
+            return float(found.step(0, 0, row.input, seen, prompts=1).seconds)
         case "most":
             batch = min(float(row.batch), most_sequences(found, context))
-            prompt = batch * row.input / row.output
-            step = found.step(batch, context, prompt, prompts=prompt / row.input)
+            step = found.step(batch, context, batch * row.input / row.output, seen)
             return float(batch / step.seconds / gpus)
         case "prefill":
-            tokens = row.batch * gpus
-            return float(tokens / found.step(0, 0, tokens, prompts=tokens / row.input).seconds / gpus)
+            return float(row.batch / found.step(0, 0, row.batch * gpus, seen).seconds)
         case "decode":
             return float(row.batch / found.step(row.batch * gpus, context).seconds)
     raise ValueError(f"kind {row.kind}: unknown; known are static, ttft, most, prefill, decode")

@@ -91,15 +91,15 @@ class Roofline:
     efficiency: Efficiency = FITTED
     skew: float = 0.0
 
-    def step(self, decoding: float | np.ndarray, context: float, prompt: float | np.ndarray = 0.0, known: float = 0.0,
-             prompts: float | np.ndarray = 1.0) -> Step:  # fmt: skip
-        """A step in which `decoding` sequences of mean `context` tokens get a token each, and `prompt` tokens of
-        `prompts` prompts are computed behind `known` tokens each, over all of the replica."""
+    def step(self, decoding: float | np.ndarray, context: float, prompt: float | np.ndarray = 0.0, seen: float = 0.0,
+             prompts: float | np.ndarray = np.inf) -> Step:  # fmt: skip
+        """A step in which `decoding` sequences of mean `context` tokens get a token each, and `prompt` tokens are
+        computed that see `seen` others on average. The prompts are with as many groups as there are `prompts`."""
         decoding, prompt = np.asarray(decoding, float), np.asarray(prompt, float)
-        tokens, most = decoding + prompt, self.group_tokens(decoding, prompt, prompts)
-        products = self.dense(most) + self.experts(tokens) + self.head(self.group_tokens(decoding, 0.0, 1.0))
-        attention = self.decode_attention(decoding, context) + self.prompt_attention(prompt / prompts, known) * (
-            prompts / self.sharing(prompts)
+        most = self.group_tokens(decoding, prompt, prompts)
+        products = self.dense(most) + self.experts(decoding + prompt) + self.head(self.group_tokens(decoding, 0.0, 1.0))
+        attention = self.decode_attention(decoding, context) + self.prompt_attention(
+            prompt / self.sharing(prompts), seen
         )
         return Step(products, attention, self.exchange(most, products), self.overhead)
 
@@ -205,16 +205,15 @@ class Roofline:
     def decode_attention(self, sequences: np.ndarray, context: float) -> np.ndarray:
         """Seconds of attention for one new token of each sequence."""
         read = sequences / self.shape.groups * self.cache_bytes(context) / self._bandwidth
-        seen = sum(min(context, self.model.attention_span(layer)) for layer in range(self.model.num_hidden_layers))
-        return np.maximum(read, sequences * (seen * self._pair(decoding=True)))
+        return np.maximum(read, sequences * (self._seen(context) * self._pair(decoding=True)))
 
-    def prompt_attention(self, tokens: float | np.ndarray, known: float | np.ndarray = 0.0) -> np.ndarray:
-        """Seconds of attention for a prompt's tokens behind `known` ones, in one group."""
-        pairs = np.zeros_like(tokens)
-        for layer in range(self.model.num_hidden_layers):
-            span = self.model.attention_span(layer)
-            pairs = pairs + tokens * np.minimum(span, known + np.divide(tokens, 2))
-        return pairs * self._pair(decoding=False) * self.shape.groups
+    def prompt_attention(self, tokens: float | np.ndarray, seen: float) -> np.ndarray:
+        """Seconds of attention for a group's prompt `tokens` that see `seen` others each on average."""
+        return np.multiply(tokens, self._seen(seen) * self._pair(decoding=False) * self.shape.groups)
+
+    def _seen(self, context: float) -> float:
+        """Pairs over all layers of a token with what it sees, windows considered."""
+        return sum(min(context, self.model.attention_span(layer)) for layer in range(self.model.num_hidden_layers))
 
     def _pair(self, decoding: bool) -> float:
         """Seconds of one query with one key and value in all heads, where all GPUs work on such. Latent attention
