@@ -1,0 +1,60 @@
+"""The roofline's times as look-ups, quick enough for a simulation that asks for thousands of steps."""
+
+from math import inf
+
+import numpy as np
+
+from troth.plan.serving.roofline import Roofline
+
+_MOST = 1 << 16
+"""Tokens of a step that have an entry of their own; longer steps go on at the last slope."""
+
+
+class Clock:
+    """Seconds of a step from its sequences, their contexts and its prompts.
+
+    `window` is the share of a context's pairs and bytes at the mean context that the network's windows leave: contexts
+    are added up, and each is taken to slide as the mean does.
+    """
+
+    def __init__(self, found: Roofline, context: float, seen: float):
+        self.found = found
+        tokens = np.unique(np.concatenate([np.arange(1024.0), np.geomspace(1024, _MOST, 256).round()]))
+        every = np.arange(_MOST + 1.0)
+        dense, experts = found.dense(tokens), found.experts(tokens) * (tokens > 0)
+        self._experts = np.interp(every, tokens, experts).tolist()
+        self._dense = np.interp(every, tokens, dense).tolist()
+        self._head = found.head(every[:4096]).tolist()
+        self._exchange = np.interp(every, tokens, found.exchange(tokens, dense + experts)).tolist()
+        self._groups = found.shape.groups
+        self._per_context = float(found.decode_attention(np.array(1.0), context)) / context
+        self._per_pair = float(found.prompt_attention(1.0, seen)) / max(seen, 1.0)
+        self._overhead = found.overhead
+
+    def seconds(self, decoding: int, contexts: float, prompt: int = 0, prompts: int = 0, pairs: float = 0.0) -> float:
+        """A step that decodes `decoding` sequences with `contexts` tokens in all, and computes `prompt` tokens of
+        `prompts` prompts which see `pairs` tokens in all."""
+        sharing = min(self._groups, max(1, prompts))
+        each = -(-decoding // min(self._groups, max(1, decoding)))
+        most = each + -(-prompt // sharing)
+        return (
+            _at(self._dense, most) + _at(self._experts, decoding + prompt) + _at(self._exchange, most)
+            + _at(self._head, each) + contexts * self._per_context + pairs / sharing * self._per_pair + self._overhead
+        )  # fmt: skip
+
+    def prompt_budget(self, decoding: int, contexts: float, seconds: float, prompts: int) -> int:
+        """How many prompt tokens a step of so many seconds has room for beside those that decode, as the engine's pace
+        finds it from the time of a token."""
+        if seconds == inf:
+            return _MOST
+        alone = self.seconds(decoding, contexts)
+        tried = 1024 * min(self._groups, max(1, prompts))
+        per_token = (self.seconds(decoding, contexts, tried, prompts) - alone) / tried
+        return max(16, int((seconds - alone) / per_token))
+
+
+def _at(table: list[float], tokens: int) -> float:
+    last = len(table) - 1
+    if tokens <= last:
+        return table[tokens]
+    return table[last] + (table[last] - table[last // 2]) / (last - last // 2) * (tokens - last)

@@ -1,0 +1,183 @@
+"""Which replica serves most requests a second for each GPU and still meets its targets: shape, batch, and whether
+prefill and decode are apart (DistServe, 2401.09670; Splitwise, 2311.18677). Queues by Kingman's formula; `queueing`
+then simulates what is chosen."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from troth.model.config import ModelConfig
+from troth.plan.gpus import Gpu
+from troth.plan.serving.memory import most_sequences
+from troth.plan.serving.roofline import Roofline, Shape
+from troth.plan.serving.traffic import Requests
+
+BUSIEST = 0.85
+"""Share of its capacity that no replica is planned beyond: bursts need the rest."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Seconds to the first token, and on average to each further one, for a share `percentile` of requests."""
+
+    ttft: float
+    tpot: float
+    percentile: float = 0.9
+
+    def __post_init__(self) -> None:
+        for name in ("ttft", "tpot"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}={getattr(self, name)}: must be above 0 seconds")
+        if not 0 < self.percentile < 1:
+            raise ValueError(f"percentile={self.percentile}: must lie between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Need:
+    """What requests ask of a replica, in tokens: means of new ones of a prompt, of the whole prompt and of the answer;
+    how many a new token and a token of the answer see; new ones at the targets' percentile; and the squared
+    coefficient of variation of new ones."""
+
+    new: float
+    prompt: float
+    answer: float
+    seen: float
+    context: float
+    late: float
+    variation: float
+
+    @classmethod
+    def of(cls, requests: Requests, percentile: float) -> "Need":
+        new, answer = requests.new, requests.answer
+        return cls(
+            new=float(new.mean()),
+            prompt=float(requests.prompt.mean()),
+            answer=float(answer.mean()),
+            seen=float((new * (requests.cached + new / 2)).sum() / new.sum()),
+            context=float(((requests.prompt + answer / 2) * answer).sum() / answer.sum()),
+            late=float(np.quantile(new, percentile)),
+            variation=float(new.var() / new.mean() ** 2),
+        )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A way to serve. `rate` is of requests a second that one decode replica (or one that does both) takes, with
+    `batch` sequences at work; `prefill_rate` that of one prefill replica. Seconds: `ttft` at the percentile and `tpot`
+    as planned, without the network; `transfer` of a prompt's keys and values between the two kinds."""
+
+    decode: Shape
+    batch: int
+    rate: float
+    ttft: float
+    tpot: float
+    prefill: Shape | None = None
+    prefill_rate: float = 0.0
+    transfer: float = 0.0
+
+    @property
+    def gpus_per_rate(self) -> float:
+        """GPUs for each request a second."""
+        apart = self.prefill.gpus / self.prefill_rate if self.prefill else 0.0
+        return self.decode.gpus / self.rate + apart
+
+
+def shapes(model: ModelConfig, gpu: Gpu, weights: str, cache: str, most: int) -> Iterator[Shape]:
+    """Replicas of up to `most` GPUs that hold the network: powers of two, groups within a domain. Without experts a
+    second group would be a second replica."""
+    moe = model.num_dense_layers < model.num_hidden_layers
+    gpus = 1
+    while gpus <= most:
+        tp = 1
+        while tp <= min(gpus, gpu.domain, model.num_attention_heads):
+            shape = Shape(gpu, gpus, tp, weights, cache)
+            if (moe and gpus <= model.num_experts) or tp == gpus:
+                if most_sequences(Roofline(model, shape), 1024) >= 1:
+                    yield shape
+            tp *= 2
+        gpus *= 2
+
+
+def quickest_first_token(model: ModelConfig, found: list[Shape], new: float, seen: float) -> tuple[float, Shape]:
+    """The least seconds in which any of the shapes, idle, computes a prompt of `new` tokens, and that shape."""
+    times = [(_prefill_seconds(Roofline(model, shape), new, seen), shape) for shape in found]
+    return min(times, key=lambda time: time[0])
+
+
+def choices(model: ModelConfig, found: list[Shape], need: Need, targets: Targets) -> list[Choice]:
+    """Ways that meet the targets, fewest GPUs first; none where no shape does."""
+    rooflines = [Roofline(model, shape) for shape in found]
+    together = [choice for one in rooflines if (choice := _together(one, need, targets))]
+    prefill = [(one, rate, ttft) for one in rooflines for rate, ttft in [_prefill(one, need, targets)] if rate]
+    decode = [(one, *planned) for one in rooflines if (planned := _decode(one, need, targets))]
+    apart: list[Choice] = []
+    if prefill and decode:
+        one, prefill_rate, ttft = min(prefill, key=lambda p: p[0].shape.gpus / p[1])
+        two, batch, rate, tpot = min(decode, key=lambda d: d[0].shape.gpus / d[2])
+        sent = one.cache_bytes(need.prompt) * one.shape.tp / min(one.shape.tp, two.shape.tp)
+        transfer = sent / (one.shape.gpu.network * one.efficiency.network)
+        apart = [Choice(two.shape, batch, rate, ttft, tpot, one.shape, prefill_rate, transfer)]
+    return sorted(together + apart, key=lambda choice: choice.gpus_per_rate)
+
+
+def _prefill_seconds(one: Roofline, new: float, seen: float) -> float:
+    return float(one.step(0, 0, new, seen, prompts=1).seconds)
+
+
+def _batches(one: Roofline, need: Need) -> np.ndarray:
+    most = max(1, int(most_sequences(one, need.context)))
+    return np.unique(np.geomspace(1, most, 64).round())
+
+
+def _waiting(used: np.ndarray, service: np.ndarray | float, variation: float) -> np.ndarray:
+    """Kingman's mean wait at Poisson arrivals."""
+    return used / np.maximum(1 - used, 1e-9) * (1 + variation) / 2 * service
+
+
+def _together(one: Roofline, need: Need, targets: Targets) -> Choice | None:
+    """One kind of replica: each step decodes and computes as many prompt tokens as the target of TPOT leaves time."""
+    batch = _batches(one, need)
+    alone = one.step(batch, need.context).seconds
+    tried = 1024.0 * one.shape.groups
+    per_token = (one.step(batch, need.context, tried, need.seen).seconds - alone) / tried
+    room = (targets.tpot - alone) / per_token
+    asked = batch * need.new / need.answer
+    used = asked / np.maximum(room, 1e-9)
+    # A group computes its own prompts: one prompt gets a group's share of the room.
+    each = np.maximum(room, 1e-9) / one.shape.groups
+    wait = _waiting(used, need.new / each * targets.tpot, need.variation) / one.shape.groups
+    ttft = np.maximum(need.late / each, 1) * targets.tpot + wait + targets.tpot / 2
+    fits = (room > 0) & (used <= BUSIEST) & (ttft <= targets.ttft)
+    if not fits.any():
+        return None
+    rate = np.where(fits, batch / (need.answer * one.step(batch, need.context, asked, need.seen).seconds), 0.0)
+    best = int(np.argmax(rate))
+    return Choice(one.shape, int(batch[best]), float(rate[best]) * BUSIEST, float(ttft[best]), targets.tpot)
+
+
+def _prefill(one: Roofline, need: Need, targets: Targets) -> tuple[float, float]:
+    """Requests a second of a prefill replica, and its TTFT; 0 where it misses the target even when idle."""
+    service = _prefill_seconds(one, need.new, need.seen)
+    late = _prefill_seconds(one, need.late, need.seen)
+    groups = float(one.shape.groups)
+    together = float(one.step(0, 0, groups * need.new, need.seen, prompts=groups).seconds)
+    used = np.linspace(BUSIEST, 0.05, 33)
+    ttft = late + _waiting(used, together / groups, need.variation) + used * service / 2
+    fits = ttft <= targets.ttft
+    if not fits.any():
+        return 0.0, 0.0
+    best = int(np.argmax(fits))
+    return float(used[best]) * groups / together, float(ttft[best])
+
+
+def _decode(one: Roofline, need: Need, targets: Targets) -> tuple[int, float, float] | None:
+    """Batch, requests a second and TPOT of a decode replica."""
+    batch = _batches(one, need)
+    seconds = one.step(batch, need.context).seconds
+    fits = seconds <= targets.tpot
+    if not fits.any():
+        return None
+    rate = np.where(fits, batch / (need.answer * seconds), 0.0)
+    best = int(np.argmax(rate))
+    return int(batch[best]), float(rate[best]) * BUSIEST, float(seconds[best])
