@@ -36,8 +36,8 @@ class Targets:
 @dataclass(frozen=True)
 class Need:
     """What requests ask of a replica, in tokens: means of new ones of a prompt, of the whole prompt and of the answer;
-    how many a new token and a token of the answer see; new ones at the targets' percentile; and the squared
-    coefficient of variation of new ones."""
+    how many a new token and a token of the answer see; new ones at the targets' percentile, and how many those see; and
+    the squared coefficient of variation of new ones."""
 
     new: float
     prompt: float
@@ -45,18 +45,21 @@ class Need:
     seen: float
     context: float
     late: float
+    late_seen: float
     variation: float
 
     @classmethod
     def of(cls, requests: Requests, percentile: float) -> "Need":
         new, answer = requests.new, requests.answer
+        late = float(np.quantile(new, percentile))
         return cls(
             new=float(new.mean()),
             prompt=float(requests.prompt.mean()),
             answer=float(answer.mean()),
             seen=float((new * (requests.cached + new / 2)).sum() / new.sum()),
             context=float(((requests.prompt + answer / 2) * answer).sum() / answer.sum()),
-            late=float(np.quantile(new, percentile)),
+            late=late,
+            late_seen=float(requests.cached.mean() + late / 2),
             variation=float(new.var() / new.mean() ** 2),
         )
 
@@ -83,31 +86,23 @@ class Choice:
         return self.decode.gpus / self.rate + apart
 
 
-def shapes(model: ModelConfig, gpu: Gpu, weights: str, cache: str, most: int) -> Iterator[Shape]:
-    """Replicas of up to `most` GPUs that hold the network: powers of two, groups within a domain. Without experts a
+def replicas(model: ModelConfig, gpu: Gpu, weights: str, cache: str, most: int) -> Iterator[Roofline]:
+    """Those of up to `most` GPUs that hold the network: powers of two, groups within a domain. Without experts a
     second group would be a second replica."""
     moe = model.num_dense_layers < model.num_hidden_layers
     gpus = 1
     while gpus <= most:
         tp = 1
         while tp <= min(gpus, gpu.domain, model.num_attention_heads):
-            shape = Shape(gpu, gpus, tp, weights, cache)
-            if (moe and gpus <= model.num_experts) or tp == gpus:
-                if most_sequences(Roofline(model, shape), 1024) >= 1:
-                    yield shape
+            one = Roofline(model, Shape(gpu, gpus, tp, weights, cache))
+            if ((moe and gpus <= model.num_experts) or tp == gpus) and most_sequences(one, 1024) >= 1:
+                yield one
             tp *= 2
         gpus *= 2
 
 
-def quickest_first_token(model: ModelConfig, found: list[Shape], new: float, seen: float) -> tuple[float, Shape]:
-    """The least seconds in which any of the shapes, idle, computes a prompt of `new` tokens, and that shape."""
-    times = [(_prefill_seconds(Roofline(model, shape), new, seen), shape) for shape in found]
-    return min(times, key=lambda time: time[0])
-
-
-def choices(model: ModelConfig, found: list[Shape], need: Need, targets: Targets) -> list[Choice]:
-    """Ways that meet the targets, fewest GPUs first; none where no shape does."""
-    rooflines = [Roofline(model, shape) for shape in found]
+def choices(rooflines: list[Roofline], need: Need, targets: Targets) -> list[Choice]:
+    """Ways that meet the targets, fewest GPUs first; none where no replica does."""
     together = [choice for one in rooflines if (choice := _together(one, need, targets))]
     prefill = [(one, rate, ttft) for one in rooflines for rate, ttft in [_prefill(one, need, targets)] if rate]
     decode = [(one, *planned) for one in rooflines if (planned := _decode(one, need, targets))]
@@ -121,7 +116,8 @@ def choices(model: ModelConfig, found: list[Shape], need: Need, targets: Targets
     return sorted(together + apart, key=lambda choice: choice.gpus_per_rate)
 
 
-def _prefill_seconds(one: Roofline, new: float, seen: float) -> float:
+def prefill_seconds(one: Roofline, new: float, seen: float) -> float:
+    """Seconds in which an idle replica computes a prompt of `new` tokens that see `seen` others on average."""
     return float(one.step(0, 0, new, seen, prompts=1).seconds)
 
 
@@ -158,8 +154,8 @@ def _together(one: Roofline, need: Need, targets: Targets) -> Choice | None:
 
 def _prefill(one: Roofline, need: Need, targets: Targets) -> tuple[float, float]:
     """Requests a second of a prefill replica, and its TTFT; 0 where it misses the target even when idle."""
-    service = _prefill_seconds(one, need.new, need.seen)
-    late = _prefill_seconds(one, need.late, need.seen)
+    service = prefill_seconds(one, need.new, need.seen)
+    late = prefill_seconds(one, need.late, need.late_seen)
     groups = float(one.shape.groups)
     together = float(one.step(0, 0, groups * need.new, need.seen, prompts=groups).seconds)
     used = np.linspace(BUSIEST, 0.05, 33)
