@@ -6,19 +6,21 @@ from dataclasses import dataclass
 import numpy as np
 
 TICK = 15.0
-"""Seconds; also the time that the rule looks back over."""
+"""Seconds."""
 DAY = 86_400
 
 
 @dataclass(frozen=True)
 class Scaling:
     """From `least` to `most` replicas, each for `rate` requests a second at its planned load and `capacity` at its
-    limit. Seconds: `up` and `down` until a need is believed, `start` until a new replica answers."""
+    limit. Seconds: `look_back` that a load is averaged over, `up` and `down` until a need is believed, `start` until a
+    new replica answers."""
 
     least: int
     most: int
     rate: float
     capacity: float
+    look_back: float
     up: float
     down: float
     start: float
@@ -37,18 +39,20 @@ class Day:
 
 def follow(scaling: Scaling, load: np.ndarray) -> Day:
     """Replicas under a load given in requests a second, one value a tick."""
+    window = max(1, round(scaling.look_back / TICK))
+    seen = np.convolve(np.concatenate([np.full(window - 1, load[0]), load]), np.full(window, 1 / window), "valid")
     ready = float(min(scaling.most, max(scaling.least, -(-load[0] // scaling.rate))))
     starting: list[tuple[float, float]] = []
     believed_up = believed_down = 0.0
     queue = served_late = longest = total = 0.0
     most = ready
-    for tick, rate in enumerate(load.tolist()):
+    for tick, (rate, mean) in enumerate(zip(load.tolist(), seen.tolist(), strict=True)):
         now = tick * TICK
         while starting and starting[0][0] <= now:
             ready += starting.pop(0)[1]
         coming = ready + sum(count for _, count in starting)
         # Those that queue are at work or waiting too, and ask for replicas as well.
-        wanted = -(-(rate + queue / TICK) // scaling.rate)
+        wanted = -(-(mean + queue / scaling.look_back) // scaling.rate)
         wanted = min(float(scaling.most), max(float(scaling.least), wanted))
         believed_up = believed_up + TICK if wanted > coming else 0.0
         believed_down = believed_down + TICK if wanted < ready and not starting else 0.0
@@ -77,6 +81,6 @@ def takeover(scaling: Scaling, before: float, after: float) -> tuple[float, floa
     then = min(scaling.most, -(-after // scaling.rate)) * scaling.capacity
     if then <= after:
         return float("inf"), float("inf")
-    lag = TICK + scaling.up + scaling.start
+    lag = scaling.look_back + scaling.up + scaling.start
     queue = over * lag
     return lag + queue / (then - after), queue / then

@@ -1,7 +1,5 @@
 """The roofline's times as look-ups, quick enough for a simulation that asks for thousands of steps."""
 
-from math import inf
-
 import numpy as np
 
 from troth.plan.serving.roofline import Roofline
@@ -11,11 +9,8 @@ _MOST = 1 << 16
 
 
 class Clock:
-    """Seconds of a step from its sequences, their contexts and its prompts.
-
-    `window` is the share of a context's pairs and bytes at the mean context that the network's windows leave: contexts
-    are added up, and each is taken to slide as the mean does.
-    """
+    """Seconds of a step from its sequences, their contexts and its prompts. Contexts are added up: windows are taken to
+    leave of each what they leave of a mean `context`, and of what a prompt's tokens see, what they leave of `seen`."""
 
     def __init__(self, found: Roofline, context: float, seen: float):
         self.found = found
@@ -26,30 +21,26 @@ class Clock:
         self._dense = np.interp(every, tokens, dense).tolist()
         self._head = found.head(every[:4096]).tolist()
         self._exchange = np.interp(every, tokens, found.exchange(tokens, dense + experts)).tolist()
-        self._groups = found.shape.groups
+        self.groups = found.shape.groups
         self._per_context = float(found.decode_attention(np.array(1.0), context)) / context
         self._per_pair = float(found.prompt_attention(1.0, seen)) / max(seen, 1.0)
         self._overhead = found.overhead
 
-    def seconds(self, decoding: int, contexts: float, prompt: int = 0, prompts: int = 0, pairs: float = 0.0) -> float:
+    def seconds(self, decoding: int, contexts: float, prompt: int = 0, most: int = 0, pairs: float = 0.0) -> float:
         """A step that decodes `decoding` sequences with `contexts` tokens in all, and computes `prompt` tokens of
-        `prompts` prompts which see `pairs` tokens in all."""
-        sharing = min(self._groups, max(1, prompts))
-        each = -(-decoding // min(self._groups, max(1, decoding)))
-        most = each + -(-prompt // sharing)
+        prompts; the group that has most of these computes `most`, which see `pairs` tokens in all."""
+        each = -(-decoding // min(self.groups, max(1, decoding)))
         return (
-            _at(self._dense, most) + _at(self._experts, decoding + prompt) + _at(self._exchange, most)
-            + _at(self._head, each) + contexts * self._per_context + pairs / sharing * self._per_pair + self._overhead
+            _at(self._dense, each + most) + _at(self._experts, decoding + prompt) + _at(self._exchange, each + most)
+            + _at(self._head, each) + contexts * self._per_context + pairs * self._per_pair + self._overhead
         )  # fmt: skip
 
-    def prompt_budget(self, decoding: int, contexts: float, seconds: float, prompts: int) -> int:
-        """How many prompt tokens a step of so many seconds has room for beside those that decode, as the engine's pace
-        finds it from the time of a token."""
-        if seconds == inf:
-            return _MOST
+    def prompt_budget(self, decoding: int, contexts: float, seconds: float) -> int:
+        """How many prompt tokens each group may compute in a step of so many seconds beside those that decode, as the
+        engine's pace finds it from the time of a token."""
         alone = self.seconds(decoding, contexts)
-        tried = 1024 * min(self._groups, max(1, prompts))
-        per_token = (self.seconds(decoding, contexts, tried, prompts) - alone) / tried
+        tried = 1024
+        per_token = (self.seconds(decoding, contexts, tried * self.groups, tried) - alone) / tried
         return max(16, int((seconds - alone) / per_token))
 
 

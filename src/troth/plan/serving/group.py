@@ -1,7 +1,7 @@
 """A few replicas simulated for many: what their users wait, at the load that the fleet gives each replica."""
 
 from dataclasses import dataclass
-from math import ceil, inf
+from math import ceil
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from troth.plan.serving.memory import most_sequences
 from troth.plan.serving.queueing import Limits, Outcome, simulate
 from troth.plan.serving.replica import Choice, Need, Targets
 from troth.plan.serving.roofline import Roofline
-from troth.plan.serving.traffic import Requests, Traffic, arrivals
+from troth.plan.serving.traffic import Requests, Traffic, arrivals, sample
 
 MOST_REQUESTS = 5000
 """Of a simulation, which takes about a tenth of a second."""
@@ -49,23 +49,36 @@ class Group:
     def measure(self, rate: float, network: float, targets: Targets, seconds: float, rng: np.random.Generator
                 ) -> tuple[Percentiles, float]:  # fmt: skip
         """Percentiles where each decode replica gets `rate` requests a second, and the TTFT at the targets' percentile,
-        the network included. Those of the first third are left out: the batch has to fill."""
+        the network included. Answers are underway as the load has them; the first quarter of requests is left out, in
+        which prompts begin to queue."""
         decodes, prefills = self._sizes()
         span = min(seconds, MOST_REQUESTS / (rate * decodes))
         requests = arrivals(self.traffic, rate * decodes, span, self.longest, rng)
+        underway = self._underway(rate * decodes, rng)
         if self.choice.prefill:
-            before, after = self._apart(requests, prefills, decodes)
+            before, after = self._apart(requests, underway, prefills, decodes)
             busy = (before.busy, after.busy)
         else:
-            before = after = simulate(self._clock(self.decode), self._limits(), requests, decodes)
+            clock = self._clock(self.decode)
+            before = after = simulate(clock, self._limits(), requests, decodes, underway=underway)
             busy = (after.busy, after.busy)
-        counted = requests.at >= requests.at[-1] / 3
+        counted = requests.at >= requests.at[-1] / 4
         ttft, tpot = before.ttft[counted], after.tpot[counted]
         within = (ttft + network <= targets.ttft) & (tpot <= targets.tpot)
         found = Percentiles(
             _three(ttft), _three(tpot), float(within.mean()), busy, before.hits, len(requests.at), span
         )
         return found, float(np.quantile(ttft, targets.percentile)) + network
+
+    def _underway(self, rate: float, rng: np.random.Generator) -> Requests:
+        """Answers that are being given at a moment: as many as come in the time of one (Little), long ones more often
+        than they are asked for, each somewhere between its beginning and its end."""
+        drawn = sample(self.traffic, 4000, self.longest, rng)
+        count = max(1, round(rate * self.need.answer * self.choice.tpot))
+        chosen = rng.choice(len(drawn.answer), count, p=drawn.answer / drawn.answer.sum())
+        said = (drawn.answer[chosen] * rng.random(count)).astype(int)
+        prompt, left = drawn.prompt[chosen] + said, drawn.answer[chosen] - said
+        return Requests(np.zeros(count), prompt, prompt, prompt, left, np.arange(count))
 
     def _sizes(self) -> tuple[int, int]:
         """Decode and prefill replicas: as few as stand to each other nearly as the fleet's do."""
@@ -81,22 +94,20 @@ class Group:
     def _limits(self) -> Limits:
         one, need = self.decode, self.need
         most = most_sequences(one, need.context)
-        return Limits(max(1, int(most)), most * need.context, STEP_TOKENS * one.shape.groups, self.targets.tpot)
+        return Limits(max(1, int(most)), most * need.context, STEP_TOKENS, self.targets.tpot)
 
-    def _apart(self, requests: Requests, prefills: int, decodes: int) -> tuple[Outcome, Outcome]:
+    def _apart(self, requests: Requests, underway: Requests, prefills: int, decodes: int) -> tuple[Outcome, Outcome]:
         one, clock = self.prefill, self._clock(self.prefill)
-        groups = one.shape.groups
-        # Who comes while a step runs waits for its end: steps stay short beside the target.
-        step = clock.prompt_budget(0, 0, self.targets.ttft / 2, groups)
         cached = most_sequences(one, self.need.context) * self.need.context
-        limits = Limits(1 << 20, cached, min(STEP_TOKENS * groups, step), inf)
+        # Who comes while a step runs waits for its end: steps stay short beside the target.
+        limits = Limits(1 << 20, cached, STEP_TOKENS, self.targets.ttft / 2)
         before = simulate(clock, limits, requests, prefills, decode=False)
         order = np.argsort(before.first, kind="stable")
         moved = Requests(
             before.first[order] + self.choice.transfer, requests.prompt[order], requests.prompt[order],
             requests.prompt[order], np.maximum(requests.answer[order], 2), requests.conversation[order],
         )  # fmt: skip
-        after = simulate(self._clock(self.decode), self._limits(), moved, decodes, prefilled=True)
+        after = simulate(self._clock(self.decode), self._limits(), moved, decodes, prefilled=True, underway=underway)
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
         # From the first token, which prefill gives, to the last, the transfer included.

@@ -19,8 +19,8 @@ from troth.plan.serving.traffic import Requests
 
 @dataclass(frozen=True)
 class Limits:
-    """Of each replica: sequences at once, tokens that its cache holds, tokens of a step, and seconds of a step with
-    sequences that decode."""
+    """Of each replica: sequences at once, tokens that its cache holds, prompt tokens of a group in a step, and seconds
+    that a step should not exceed."""
 
     max_batch: int
     cache_tokens: float
@@ -64,13 +64,16 @@ class _Replica:
 
 
 def simulate(clock: Clock, limits: Limits, requests: Requests, replicas: int, decode: bool = True,
-             prefilled: bool = False) -> Outcome:  # fmt: skip
+             prefilled: bool = False, underway: Requests | None = None) -> Outcome:  # fmt: skip
     """Send the requests through so many replicas until all are finished.
 
     Without `decode` a request ends with its first token; `prefilled` ones come with their prompt computed, and their
-    first token is the second of the answer.
+    first token is the second of the answer. Answers that are `underway` at the beginning have so much left to say.
     """
-    return _Simulation(clock, limits, requests, replicas, decode, prefilled).run()
+    simulation = _Simulation(clock, limits, requests, replicas, decode, prefilled)
+    if underway is not None:
+        simulation.load(underway)
+    return simulation.run()
 
 
 class _Simulation:
@@ -86,9 +89,23 @@ class _Simulation:
         self.found_cached = 0
         self.ending: list[tuple[float, int, Callable[[float], None]]] = []
 
+    def load(self, underway: Requests) -> None:
+        """Put answers that have begun into the replicas."""
+        for prompt, answer in zip(underway.prompt.tolist(), underway.answer.tolist(), strict=True):
+            request = len(self.prompt)
+            self.prompt.append(prompt)
+            self.answer.append(answer)
+            self.last.append(0.0)
+            replica = self.replicas[request % len(self.replicas)]
+            replica.held += prompt + answer
+            replica.contexts += prompt + 1
+            heapq.heappush(replica.ends, (max(1, answer - 1), request))
+
     def run(self) -> Outcome:
         """Arrivals and ends of steps in order of time."""
         following, count, now = 0, len(self.at), 0.0
+        for number in range(len(self.replicas)):
+            self._start(number, now)
         while following < count or self.ending:
             if following < count and (not self.ending or self.at[following] <= self.ending[0][0]):
                 now = self.at[following]
@@ -97,15 +114,15 @@ class _Simulation:
             else:
                 now, _, end = heapq.heappop(self.ending)
                 end(now)
-        first, last, at = np.array(self.first), np.array(self.last), np.array(self.at)
-        further = np.array(self.answer) - (0 if self.prefilled else 1)
+        first, last, at = np.array(self.first), np.array(self.last[:count]), np.array(self.at)
+        further = np.array(self.answer[:count]) - (0 if self.prefilled else 1)
         return Outcome(
             ttft=first - at,
             tpot=np.where(further > 0, (last - first) / np.maximum(further, 1), 0.0),
             first=first,
             last=last,
             busy=sum(replica.busy for replica in self.replicas) / max(now, 1e-9) / len(self.replicas),
-            hits=self.found_cached / max(1, sum(self.prompt)),
+            hits=self.found_cached / max(1, sum(self.prompt[:count])),
         )
 
     def _route(self, request: int, now: float) -> None:
@@ -138,21 +155,22 @@ class _Simulation:
         """Begin the replica's next step, if there is anything to do."""
         replica, limits = self.replicas[number], self.limits
         self._admit(replica)
-        decoding, prompt, pairs = len(replica.ends), 0, 0.0
+        decoding, prompt = len(replica.ends), 0
         replica.running = bool(decoding or replica.prompts)
         if not replica.running:
             return
         shares: list[tuple[list[int], int]] = []
+        most, pairs = 0, 0.0
         if replica.prompts:
-            budget = limits.max_step_tokens - decoding
-            if decoding:
-                paced = self.clock.prompt_budget(decoding, replica.contexts, limits.step_seconds, len(replica.prompts))
-                budget = min(budget, paced)
-            shares = _share(replica.prompts, max(16, budget))
-            for one, count in shares:
-                prompt += count
-                pairs += count * (one[1] + count / 2)
-        seconds = self.clock.seconds(decoding, replica.contexts, prompt, len(shares), pairs)
+            paced = self.clock.prompt_budget(decoding, replica.contexts, limits.step_seconds)
+            each = max(16, min(limits.max_step_tokens, paced))
+            sharing = min(self.clock.groups, len(replica.prompts))
+            shares = _share(replica.prompts, each * sharing, each)
+            seen = [count * (one[1] + count / 2) for one, count in shares]
+            prompt = sum(count for _, count in shares)
+            most = max(-(-prompt // sharing), max(count for _, count in shares))
+            pairs = max(sum(seen) / sharing, max(seen))
+        seconds = self.clock.seconds(decoding, replica.contexts, prompt, most, pairs)
         replica.busy += seconds
         heapq.heappush(self.ending, (now + seconds, number, lambda end: self._end(number, shares, end)))
 
@@ -184,17 +202,15 @@ class _Simulation:
         replica.contexts -= self.prompt[request] + max(1, said)
 
 
-def _share(prompts: list[list[int]], budget: int) -> list[tuple[list[int], int]]:
-    """Prompts and how many tokens each computes in a step of `budget`: see the module."""
+def _share(prompts: list[list[int]], budget: int, each: int) -> list[tuple[list[int], int]]:
+    """Prompts and how many tokens each computes in a step of `budget`, `each` at most: see the module."""
     first, others = prompts[0], prompts[1:]
-    if not others:
-        return [(first, min(first[2], budget))]
-    wanted = sum(other[2] for other in others)
-    taken = min(first[2], max(budget - wanted, -(-budget // 2)))
+    wanted = sum(min(other[2], each) for other in others)
+    taken = min(first[2], each, max(budget - wanted, -(-budget // 2)))
     shares, left = [(first, taken)], budget - taken
     for other in sorted(others, key=lambda one: one[2]):
         if left <= 0:
             break
-        shares.append((other, min(other[2], left)))
+        shares.append((other, min(other[2], each, left)))
         left -= shares[-1][1]
     return shares

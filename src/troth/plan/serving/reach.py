@@ -6,7 +6,7 @@ from troth.plan.serving.replica import Need, Targets, prefill_seconds
 from troth.plan.serving.roofline import Roofline
 from troth.plan.serving.traffic import Requests
 
-ROOM = 1.5
+ROOM = 3.0
 """A target that cannot be reached gives way to this many times the least that can: queues need some."""
 
 

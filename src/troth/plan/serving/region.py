@@ -11,6 +11,10 @@ from troth.plan.serving.replica import BUSIEST, Targets
 from troth.plan.serving.traffic import bursts, by_hour
 
 HOURS = np.arange(0, 24, 0.25)
+LOOK_BACK, UP, DOWN = 60.0, 5.0, 600.0
+"""Seconds of autoscaling: see `Scaling`."""
+LATE = 0.01
+"""Share of requests that may come while replicas are beyond their limit, since new ones take time to start."""
 
 
 @dataclass(frozen=True)
@@ -99,18 +103,16 @@ def plan_region(
     guests = [_peak(other, users, hardware) * by_hour(traffic, HOURS + other.utc_offset)
               for other in sites if other is not site and _nearest(other, sites, network) is site]  # fmt: skip
     busiest = max([float(load.max()) * (1 + 2 * traffic.burst), *(float((load + more).max()) for more in guests)])
-    least, most = max(1, ceil(load.min() / rate)), ceil(busiest / rate)
-    scaling = Scaling(least, most, rate, rate / BUSIEST, 5.0, 300.0, hardware.start)
-    at_peak = ceil(load.max() / rate)
+    scaling, day = _follow(_day(site, peak, hardware, rng), float(load.min()), busiest, hardware)
+    most, at_peak = scaling.most, ceil(load.max() / scaling.rate)
     percentiles, _ = hardware.group.measure(
         peak / at_peak, network[site.name][site.name], hardware.targets, hardware.trace, rng
     )
-    day = follow(scaling, _day(site, peak, hardware, rng))
     cost = hardware.gpus(day.mean) * site.price
     tokens_per_hour = float(load.mean()) * hardware.group.need.answer * 3600
     return RegionPlan(
         name=site.name, users=round(users * site.share), peak_rate=peak, network=network[site.name][site.name],
-        least=least, at_peak=at_peak, most=most, prefills=hardware.prefills(most),
+        least=scaling.least, at_peak=at_peak, most=most, prefills=hardware.prefills(most),
         gpus_at_peak=round(hardware.gpus(at_peak)), gpus=round(hardware.gpus(most)), percentiles=percentiles, day=day,
         cost_per_hour=cost, cost_per_million=cost / tokens_per_hour * 1e6,
         failover=_failover(site, sites, users, network, hardware), autoscaling=_table(scaling, hardware),
@@ -138,6 +140,21 @@ def _day(site: Site, peak: float, hardware: Hardware, rng: np.random.Generator) 
     return peak * by_hour(traffic, at / 3600 + site.utc_offset) * factor
 
 
+def _follow(load: np.ndarray, least: float, busiest: float, hardware: Hardware) -> tuple[Scaling, Day]:
+    """Autoscaling over a day's load, and how it does: replicas are asked for as much earlier as it takes to be late for
+    few requests."""
+    for share in (1.0, 0.9, 0.8, 0.7, 0.6):
+        rate = hardware.rate * share
+        scaling = Scaling(
+            max(1, ceil(least / rate)), ceil(busiest / rate), rate, hardware.rate / BUSIEST, LOOK_BACK, UP, DOWN,
+            hardware.start,
+        )  # fmt: skip
+        day = follow(scaling, load)
+        if day.late_share <= LATE:
+            break
+    return scaling, day
+
+
 def _failover(
     site: Site, sites: list[Site], users: int, network: dict[str, dict[str, float]], hardware: Hardware
 ) -> Failover | None:
@@ -149,7 +166,7 @@ def _failover(
     both = theirs + _peak(site, users, hardware) * by_hour(traffic, HOURS + site.utc_offset)
     worst = int(np.argmax(both))
     before, after = float(theirs[worst]), float(both[worst])
-    scaling = Scaling(1, ceil(after / rate), rate, rate / BUSIEST, 5.0, 300.0, hardware.start)
+    scaling = Scaling(1, ceil(after / rate), rate, rate / BUSIEST, LOOK_BACK, UP, DOWN, hardware.start)
     recovery, wait = takeover(scaling, before, after)
     return Failover(
         to.name, before, after, network[site.name][to.name] - network[site.name][site.name], recovery, wait,
@@ -160,17 +177,17 @@ def _failover(
 def _table(scaling: Scaling, hardware: Hardware) -> str:
     """The [serve.autoscaling] table of a system file, by Little's law for requests at work."""
     group = hardware.group
-    at_work = max(1, round(hardware.rate * (group.targets.ttft + group.need.answer * group.targets.tpot)))
+    at_work = max(1, round(scaling.rate * (group.targets.ttft + group.need.answer * group.targets.tpot)))
     return "\n".join([
         "[serve]",
-        f"max_batch = {max(at_work, ceil(at_work / BUSIEST))}",
+        f"max_batch = {ceil(scaling.capacity / scaling.rate * at_work)}",
         "",
         "[serve.autoscaling]",
         f"min_replicas = {scaling.least}",
         f"max_replicas = {scaling.most}",
         f"target_requests = {at_work}",
         f"target_ttft = {group.targets.ttft:.3g}",
-        f"look_back_seconds = {TICK:g}",
+        f"look_back_seconds = {scaling.look_back:g}",
         f"upscale_delay_seconds = {scaling.up:g}",
         f"downscale_delay_seconds = {scaling.down:g}",
     ])  # fmt: skip

@@ -34,8 +34,8 @@ class Traffic:
     answer_sigma: float = 0.8
     kept: float = 0.6
     night: float = 0.3
-    burst: float = 0.2
-    burst_seconds: float = 30.0
+    burst: float = 0.1
+    burst_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         for name in ("think", "turns", "question", "document", "answer", "burst_seconds"):
