@@ -1,4 +1,4 @@
-"""The fleet for a number of users: replicas by roofline, queues by simulation, regions by their days and their failures.
+"""The fleet for so many users: replicas by roofline, queues by simulation, regions by their days and their failures.
 
 A fleet of thousands of GPUs is too many steps to simulate: each region is represented by a small group of its replicas
 under their share of the region's load at its peak, bursts included, and scaled up.
@@ -11,10 +11,11 @@ import numpy as np
 from troth.model.config import ModelConfig
 from troth.model.counts import count_parameters
 from troth.plan.gpus import Gpu
+from troth.plan.serving.choose import choose
 from troth.plan.serving.group import Group
 from troth.plan.serving.reach import reachable, share_within
 from troth.plan.serving.region import Hardware, RegionPlan, Site, plan_region
-from troth.plan.serving.replica import Choice, Need, Targets, choices, prefill_seconds, replicas
+from troth.plan.serving.replica import Choice, Need, Targets, prefill_seconds, replicas
 from troth.plan.serving.roofline import BITS, Roofline, Shape
 from troth.plan.serving.traffic import Traffic, sample
 
@@ -91,14 +92,14 @@ def plan_fleet(
     need = Need.of(pool, targets.percentile)
     farthest = max(network[site.name][site.name] for site in sites)
     planned, warnings = reachable(found, need, targets, farthest)
-    choice = _choose(found, need, planned, assumed.together)
+    longest = model.max_position_embeddings
+    choice = choose(found, need, planned, traffic, longest, assumed.together, assumed.seed)
     decode = Roofline(model, choice.decode)
     first = Roofline(model, choice.prefill or choice.decode)
-    group = Group(choice, first, decode, need, planned, traffic, model.max_position_embeddings)
-    load, missed = _bearable(group, farthest, assumed.trace, rng)
-    warnings += missed
+    group = Group(choice, first, decode, need, planned, traffic, longest)
     bytes_of_node = decode.weight_bytes_per_gpu * min(decode.shape.gpus, gpu.domain)
-    hardware = Hardware(group, load, targets, assumed.provision + bytes_of_node / assumed.load_bandwidth, assumed.trace)
+    start = assumed.provision + bytes_of_node / assumed.load_bandwidth
+    hardware = Hardware(group, choice.rate, targets, start, assumed.trace)
     regions = [plan_region(site, sites, users, network, hardware, rng) for site in sites]
     if len(sites) == 1:
         warnings.append("one region: where it fails, nobody is served; a second one would take over")
@@ -116,33 +117,9 @@ def plan_fleet(
             for new in PROMPTS if new <= model.max_position_embeddings
         },
         within=share_within(first, pool, targets.ttft - farthest), hit_share=pool.hit_share, mean_prompt=need.prompt,
-        mean_answer=need.answer, start=hardware.start, regions=tuple(regions), network=network,
+        mean_answer=need.answer, start=start, regions=tuple(regions), network=network,
         warnings=tuple(warnings),
     )  # fmt: skip
-
-
-def _choose(found: list[Roofline], need: Need, planned: Targets, together: bool) -> Choice:
-    possible = [one for one in choices(found, need, planned) if not (together and one.prefill)]
-    if not possible:
-        raise ValueError(
-            f"TTFT {planned.ttft * 1e3:.0f} ms with TPOT {planned.tpot * 1e3:.0f} ms: no replica meets both for "
-            f"{planned.percentile:.0%} of requests; allow more time for either, a lower percentile, or prefill apart"
-        )
-    return possible[0]
-
-
-def _bearable(group: Group, network: float, trace: float, rng: np.random.Generator) -> tuple[float, list[str]]:
-    """Requests a second for each decode replica at which the simulation meets the TTFT that was planned for, and a line
-    where it still does not."""
-    rate, limit = group.choice.rate, group.targets.ttft + network
-    for share in (1.0, 0.85, 0.7, 0.55):
-        _, ttft = group.measure(rate * share, network, group.targets, trace, rng)
-        if ttft <= limit * 1.05:
-            return rate * share, []
-    return rate * share, [
-        f"in the simulation {group.targets.percentile:.0%} of first tokens come within {ttft * 1e3:,.0f} ms, not "
-        f"{limit * 1e3:,.0f} ms, even at {share:.0%} of the load that the formulas give"
-    ]
 
 
 def _fits_nowhere(model: ModelConfig, gpu: Gpu, weights: str, most: int) -> str:
@@ -150,6 +127,6 @@ def _fits_nowhere(model: ModelConfig, gpu: Gpu, weights: str, most: int) -> str:
     fewer = ", ".join(kind for kind, bits in BITS.items() if bits < BITS[weights])
     return (
         f"the weights take {gigabytes:,.0f} GB in {weights}, and no replica of up to {most} {gpu.name} with "
-        f"{gpu.memory / 1e9:.0f} GB each holds them and a sequence; try more GPUs a replica, or {fewer or 'a larger GPU'}"
+        f"{gpu.memory / 1e9:.0f} GB each holds them and a sequence; try larger replicas or GPUs"
+        + (f", or weights in {fewer}" if fewer else "")
     )
-

@@ -31,7 +31,8 @@ class Limits:
 @dataclass(frozen=True)
 class Outcome:
     """Arrays, one entry a finished request: seconds to the first token and, on average, to each further one; when the
-    first and the last came. `busy` is the share of time in steps, `hits` the share of prompt tokens found cached."""
+    first and the last came. `busy` is the share of time in steps until the last request came, `hits` the share of
+    prompt tokens found cached."""
 
     ttft: np.ndarray
     tpot: np.ndarray
@@ -121,7 +122,7 @@ class _Simulation:
             tpot=np.where(further > 0, (last - first) / np.maximum(further, 1), 0.0),
             first=first,
             last=last,
-            busy=sum(replica.busy for replica in self.replicas) / max(now, 1e-9) / len(self.replicas),
+            busy=sum(replica.busy for replica in self.replicas) / max(self.at[-1], 1e-9) / len(self.replicas),
             hits=self.found_cached / max(1, sum(self.prompt[:count])),
         )
 
@@ -168,10 +169,11 @@ class _Simulation:
             shares = _share(replica.prompts, each * sharing, each)
             seen = [count * (one[1] + count / 2) for one, count in shares]
             prompt = sum(count for _, count in shares)
-            most = max(-(-prompt // sharing), max(count for _, count in shares))
-            pairs = max(sum(seen) / sharing, max(seen))
+            most = max(-(-prompt // sharing), *(count for _, count in shares))
+            pairs = max(sum(seen) / sharing, *seen)
         seconds = self.clock.seconds(decoding, replica.contexts, prompt, most, pairs)
-        replica.busy += seconds
+        if now <= self.at[-1]:
+            replica.busy += seconds
         heapq.heappush(self.ending, (now + seconds, number, lambda end: self._end(number, shares, end)))
 
     def _end(self, number: int, shares: list[tuple[list[int], int]], now: float) -> None:

@@ -20,8 +20,8 @@ def reachable(found: list[Roofline], need: Need, targets: Targets, network: floa
         said.append(
             f"a first token within {_ms(targets.ttft)} cannot be had for {targets.percentile:.0%} of requests: their "
             f"prompts have up to {need.late:,.0f} new tokens, which take {_ms(seconds)} on the quickest replica "
-            f"({one.shape.gpus} GPUs) while it is idle, and the network takes {_ms(network)}; the smallest reachable is "
-            f"{_ms(seconds + network)}; planned for {_ms(ttft + network)}"
+            f"({one.shape.gpus} GPUs) while it is idle, and the network takes {_ms(network)}: the smallest reachable "
+            f"is {_ms(seconds + network)}; planned for {_ms(ttft + network)}"
         )
     least, quickest = min(((float(r.step(1, need.context).seconds), r) for r in found), key=lambda pair: pair[0])
     tpot = targets.tpot

@@ -70,8 +70,8 @@ class Failover:
 
 @dataclass(frozen=True)
 class RegionPlan:
-    """What a region takes. `least`, `at_peak` and `most` count decode replicas (or those that do both), `prefills` those
-    for prefill beside `most`, `gpus` all GPUs of these. `network` is the seconds of a round trip from its users,
+    """What a region takes. `least`, `at_peak` and `most` count decode replicas (or those that do both), `prefills`
+    those for prefill beside `most`, `gpus` all GPUs of these. `network` is the seconds of a round trip from its users,
     percentiles leave it out. Costs are in the currency of the price, over a day's average replicas."""
 
     name: str
@@ -97,7 +97,7 @@ def plan_region(
     rng: np.random.Generator,
 ) -> RegionPlan:  # fmt: skip
     """Plan one of the sites; the others send it their users where they fail and it is the nearest to them."""
-    traffic, rate = hardware.group.traffic, hardware.rate
+    traffic = hardware.group.traffic
     peak = _peak(site, users, hardware)
     load = peak * by_hour(traffic, HOURS + site.utc_offset)
     guests = [_peak(other, users, hardware) * by_hour(traffic, HOURS + other.utc_offset)
@@ -105,7 +105,7 @@ def plan_region(
     busiest = max([float(load.max()) * (1 + 2 * traffic.burst), *(float((load + more).max()) for more in guests)])
     scaling, day = _follow(_day(site, peak, hardware, rng), float(load.min()), busiest, hardware)
     most, at_peak = scaling.most, ceil(load.max() / scaling.rate)
-    percentiles, _ = hardware.group.measure(
+    percentiles = hardware.group.measure(
         peak / at_peak, network[site.name][site.name], hardware.targets, hardware.trace, rng
     )
     cost = hardware.gpus(day.mean) * site.price

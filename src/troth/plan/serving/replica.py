@@ -101,19 +101,29 @@ def replicas(model: ModelConfig, gpu: Gpu, weights: str, cache: str, most: int) 
         gpus *= 2
 
 
-def choices(rooflines: list[Roofline], need: Need, targets: Targets) -> list[Choice]:
-    """Ways that meet the targets, fewest GPUs first; none where no replica does."""
-    together = [choice for one in rooflines if (choice := _together(one, need, targets))]
-    prefill = [(one, rate, ttft) for one in rooflines for rate, ttft in [_prefill(one, need, targets)] if rate]
-    decode = [(one, *planned) for one in rooflines if (planned := _decode(one, need, targets))]
-    apart: list[Choice] = []
-    if prefill and decode:
-        one, prefill_rate, ttft = min(prefill, key=lambda p: p[0].shape.gpus / p[1])
-        two, batch, rate, tpot = min(decode, key=lambda d: d[0].shape.gpus / d[2])
-        sent = one.cache_bytes(need.prompt) * one.shape.tp / min(one.shape.tp, two.shape.tp)
-        transfer = sent / (one.shape.gpu.network * one.efficiency.network)
-        apart = [Choice(two.shape, batch, rate, ttft, tpot, one.shape, prefill_rate, transfer)]
-    return sorted(together + apart, key=lambda choice: choice.gpus_per_rate)
+def together(rooflines: list[Roofline], need: Need, targets: Targets) -> Choice | None:
+    """The best replica that does both, if any meets the targets."""
+    found = [choice for one in rooflines if (choice := _together(one, need, targets))]
+    return min(found, key=lambda choice: choice.gpus_per_rate) if found else None
+
+
+def decoding(rooflines: list[Roofline], need: Need, targets: Targets) -> Choice | None:
+    """The best replica for decoding alone; its TTFT is open."""
+    found = [choice for one in rooflines if (choice := _decode(one, need, targets))]
+    return min(found, key=lambda choice: choice.gpus_per_rate) if found else None
+
+
+def prefilling(rooflines: list[Roofline], need: Need, targets: Targets) -> list[tuple[Roofline, float]]:
+    """Replicas for prefill alone with requests a second, fewest GPUs for a request first."""
+    found = [(one, rate) for one in rooflines if (rate := _prefill(one, need, targets))]
+    return sorted(found, key=lambda pair: pair[0].shape.gpus / pair[1])
+
+
+def transfer_seconds(prefill: Roofline, decode: Roofline, prompt: float) -> float:
+    """Seconds in which the GPUs of a group send a prompt's keys and values over the network, each its share."""
+    ways = min(prefill.shape.tp, decode.shape.tp, prefill.model.cache_shape[0])
+    sent = prefill.cache_bytes(prompt) * min(prefill.shape.tp, prefill.model.cache_shape[0]) / ways
+    return sent / (prefill.shape.gpu.network * prefill.efficiency.network)
 
 
 def prefill_seconds(one: Roofline, new: float, seen: float) -> float:
@@ -152,23 +162,18 @@ def _together(one: Roofline, need: Need, targets: Targets) -> Choice | None:
     return Choice(one.shape, int(batch[best]), float(rate[best]) * BUSIEST, float(ttft[best]), targets.tpot)
 
 
-def _prefill(one: Roofline, need: Need, targets: Targets) -> tuple[float, float]:
-    """Requests a second of a prefill replica, and its TTFT; 0 where it misses the target even when idle."""
-    service = prefill_seconds(one, need.new, need.seen)
+def _prefill(one: Roofline, need: Need, targets: Targets) -> float:
+    """Requests a second of a prefill replica; 0 where it misses the target even when idle."""
     late = prefill_seconds(one, need.late, need.late_seen)
     groups = float(one.shape.groups)
-    together = float(one.step(0, 0, groups * need.new, need.seen, prompts=groups).seconds)
+    seconds = float(one.step(0, 0, groups * need.new, need.seen, prompts=groups).seconds)
     used = np.linspace(BUSIEST, 0.05, 33)
-    ttft = late + _waiting(used, together / groups, need.variation) + used * service / 2
-    fits = ttft <= targets.ttft
-    if not fits.any():
-        return 0.0, 0.0
-    best = int(np.argmax(fits))
-    return float(used[best]) * groups / together, float(ttft[best])
+    fits = late + _waiting(used, seconds / groups, need.variation) + used * seconds / 2 <= targets.ttft
+    return float(used[np.argmax(fits)]) * groups / seconds if fits.any() else 0.0
 
 
-def _decode(one: Roofline, need: Need, targets: Targets) -> tuple[int, float, float] | None:
-    """Batch, requests a second and TPOT of a decode replica."""
+def _decode(one: Roofline, need: Need, targets: Targets) -> Choice | None:
+    """As large a batch as memory and TPOT allow."""
     batch = _batches(one, need)
     seconds = one.step(batch, need.context).seconds
     fits = seconds <= targets.tpot
@@ -176,4 +181,4 @@ def _decode(one: Roofline, need: Need, targets: Targets) -> tuple[int, float, fl
         return None
     rate = np.where(fits, batch / (need.answer * seconds), 0.0)
     best = int(np.argmax(rate))
-    return int(batch[best]), float(rate[best]) * BUSIEST, float(seconds[best])
+    return Choice(one.shape, int(batch[best]), float(rate[best]) * BUSIEST, targets.ttft, float(seconds[best]))

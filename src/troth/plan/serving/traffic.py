@@ -1,9 +1,9 @@
 """Requests as they come to a public service: days, bursts, conversations, long prompts. Every number can be replaced.
 
 The forms are those that traces show: lognormal lengths with a heavy tail and a day that breathes (Azure 2023, in
-Splitwise, 2311.18677, section 3), rates that are themselves random (BurstGPT, 2401.17644), prompts that begin as earlier
-ones ended (Mooncake, 2407.00079, section 4). DeepSeek's service found 56% of its input tokens in the cache, at 5,000
-tokens of context and 3.6 tokens in for each out; the defaults give 59%, 4,800 and 9.
+Splitwise, 2311.18677, section 3), rates that are themselves random (BurstGPT, 2401.17644), prompts that begin as
+earlier ones ended (Mooncake, 2407.00079, section 4). DeepSeek's service found 56% of its input tokens in the cache, at
+5,000 tokens of context and 3.6 tokens in for each out; the defaults give 59%, 5,100 and 11.
 """
 
 from dataclasses import dataclass
