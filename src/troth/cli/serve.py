@@ -56,7 +56,8 @@ def command(
         str | None,
         typer.Option(
             help="Serve by several processes under Ray Serve, as many as the load needs; in place of the numbers of "
-            "[serve.autoscaling].", metavar="MIN:MAX",
+            "[serve.autoscaling].",
+            metavar="MIN:MAX",
         ),
     ] = None,
     by: Annotated[By, typer.Option("--engine", help="Troth's own engine, or vLLM where it is installed.")] = By.TROTH,

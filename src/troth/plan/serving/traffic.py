@@ -82,7 +82,10 @@ def bursts(traffic: Traffic, seconds: float, rng: np.random.Generator) -> np.nda
 
 def sample(traffic: Traffic, count: int, longest: int, rng: np.random.Generator) -> Requests:
     """`count` requests, all at time 0, of conversations that are cut off before `longest` tokens of prompt and
-    answer."""
+    answer. Raises ValueError where nothing fits in.
+    """
+    if longest < 16:
+        raise ValueError(f"a model of {longest} positions has no room for a prompt and an answer")
     turns = rng.geometric(1 / traffic.turns, count)
     turns = turns[: np.searchsorted(np.cumsum(turns), count) + 1]
     starts = np.cumsum(turns) - turns
@@ -94,7 +97,8 @@ def sample(traffic: Traffic, count: int, longest: int, rng: np.random.Generator)
         rng.lognormal(np.log(traffic.document), traffic.document_sigma, count),
         rng.lognormal(np.log(traffic.question), traffic.question_sigma, count),
     )
-    room = max(1, longest - traffic.system_prompt)
+    system = min(traffic.system_prompt, longest // 2)
+    room = longest - system
     question = np.clip(question, 1, room * 3 // 4).astype(int)
     answer = np.clip(rng.lognormal(np.log(traffic.answer), traffic.answer_sigma, count), 1, room // 4).astype(int)
     said = question + answer
@@ -103,7 +107,7 @@ def sample(traffic: Traffic, count: int, longest: int, rng: np.random.Generator)
     # A conversation that has no room left goes on with its latest question only.
     history = np.where(first | (history + said > room), 0, history)
     warm = rng.random(count) < traffic.kept
-    shared = np.full(count, min(traffic.system_prompt, longest // 2))
+    shared = np.full(count, system)
     prompt = shared + history + question
     return Requests(np.zeros(count), prompt, shared + np.where(warm, history, 0), shared, answer, conversation)
 
