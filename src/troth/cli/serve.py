@@ -78,7 +78,9 @@ def command(
         from troth.serve.vllm import become_vllm
 
         if replicas is not None or table.autoscaling:
-            raise ValueError("--replicas (and [serve.autoscaling]) is for Troth's engine; vLLM has --data-parallel-size of its own")
+            raise ValueError(
+                "--replicas and [serve.autoscaling] are for Troth's engine; vLLM has --data-parallel-size of its own"
+            )
         become_vllm(folder, table, address, model_id, api_key or [])
     listener = _listen(*address)
     with listener:

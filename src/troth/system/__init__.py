@@ -9,6 +9,6 @@ from troth.system.system import System, load_system, named_systems
 from troth.system.train import LoRATable, PreferenceTable, TrainTable
 
 __all__ = [
-    "AutoscalingTable", "CurateTable", "CycleTable", "DataTable", "Layout", "LoRATable", "ParallelTable", "PreferenceTable",
-    "ServeTable", "Stage", "System", "TrainTable", "lay_out", "load_system", "named_systems",
+    "AutoscalingTable", "CurateTable", "CycleTable", "DataTable", "Layout", "LoRATable", "ParallelTable",
+    "PreferenceTable", "ServeTable", "Stage", "System", "TrainTable", "lay_out", "load_system", "named_systems",
 ]  # fmt: skip

@@ -10,8 +10,8 @@ from troth.system.table import Table
 
 class AutoscalingTable(Table):
     """[serve.autoscaling]: from `min_replicas` to `max_replicas` under Ray Serve, one for each `target_requests` at
-    work or waiting (without it `serve.max_batch`), averaged over `look_back_seconds`, and more where a first token would
-    come after `target_ttft` seconds. More or fewer are made when they have been wanted for the seconds of a delay.
+    work or waiting (without it `serve.max_batch`), averaged over `look_back_seconds`, and more where a first token
+    would come after `target_ttft` seconds. More or fewer are made when they have been wanted for a delay's seconds.
     """
 
     min_replicas: int = Field(default=1, gt=0)

@@ -70,7 +70,7 @@ def _borne_together(
     one = Roofline(model, choice.decode)
     for share in SHARES:
         tried = replace(choice, rate=choice.rate * share)
-        group = Group(tried, one, one, need, targets, traffic, longest)
+        group = Group(tried, one, one, need, targets, traffic, longest, REQUESTS)
         rng = np.random.default_rng(seed)
         found = group.measure(tried.rate, 0.0, targets, REQUESTS / tried.rate, rng)
         if found.at_percentile <= targets.ttft:

@@ -4,7 +4,7 @@ A fleet of thousands of GPUs is too many steps to simulate: each region is repre
 under their share of the region's load at its peak, bursts included, and scaled up.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,19 +19,22 @@ from troth.plan.serving.replica import Choice, Need, Targets, prefill_seconds, r
 from troth.plan.serving.roofline import BITS, Roofline, Shape
 from troth.plan.serving.traffic import Traffic, sample
 
+LONGEST_TTFT = 60.0
+"""Seconds beyond which no fleet is planned."""
 PROMPTS = (128, 1024, 4096, 32_768, 131_072)
 """Lengths of prompts whose first token is shown."""
 
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What else a fleet depends on. Seconds: `provision` until a new node reads weights, `trace` of each simulation;
-    `load_bandwidth` is bytes a second at which a node reads weights. `most_gpus` is the largest replica considered;
-    `together` leaves out replicas for prefill alone."""
+    """What else a fleet depends on. Seconds: `provision` until a new node reads weights, `trace` of each simulation,
+    which has `requests` at most; `load_bandwidth` is bytes a second at which a node reads weights. `most_gpus` is the
+    largest replica considered; `together` leaves out replicas for prefill alone."""
 
     load_bandwidth: float = 5e9
     provision: float = 60.0
     trace: float = 40.0
+    requests: int = 3000
     most_gpus: int = 128
     together: bool = False
     seed: int = 0
@@ -93,10 +96,11 @@ def plan_fleet(
     farthest = max(network[site.name][site.name] for site in sites)
     planned, warnings = reachable(found, need, targets, farthest)
     longest = model.max_position_embeddings
-    choice = choose(found, need, planned, traffic, longest, assumed.together, assumed.seed)
+    planned, choice, relaxed = _relaxing(found, need, planned, traffic, longest, assumed, farthest)
+    warnings += relaxed
     decode = Roofline(model, choice.decode)
     first = Roofline(model, choice.prefill or choice.decode)
-    group = Group(choice, first, decode, need, planned, traffic, longest)
+    group = Group(choice, first, decode, need, planned, traffic, longest, assumed.requests)
     bytes_of_node = decode.weight_bytes_per_gpu * min(decode.shape.gpus, gpu.domain)
     start = assumed.provision + bytes_of_node / assumed.load_bandwidth
     hardware = Hardware(group, choice.rate, targets, start, assumed.trace)
@@ -120,6 +124,29 @@ def plan_fleet(
         mean_answer=need.answer, start=start, regions=tuple(regions), network=network,
         warnings=tuple(warnings),
     )  # fmt: skip
+
+
+def _relaxing(
+    found: list[Roofline], need: Need, planned: Targets, traffic: Traffic, longest: int, assumed: Assumptions,
+    network: float,
+) -> tuple[Targets, Choice, list[str]]:  # fmt: skip
+    """The targets that a replica meets under load, the first of those, each half as long again as the one before, and
+    the replica. A line says so where they are not those that were planned for."""
+    targets = planned
+    while True:
+        try:
+            choice = choose(found, need, targets, traffic, longest, assumed.together, assumed.seed)
+        except ValueError:
+            if targets.ttft > LONGEST_TTFT:
+                raise
+            targets = replace(targets, ttft=targets.ttft * 1.5)
+            continue
+        if targets == planned:
+            return planned, choice, []
+        return targets, choice, [
+            f"a first token within {(planned.ttft + network) * 1e3:,.0f} ms can be had of an idle replica, but under "
+            f"load of none; planned for {(targets.ttft + network) * 1e3:,.0f} ms"
+        ]
 
 
 def _fits_nowhere(model: ModelConfig, gpu: Gpu, weights: str, most: int) -> str:

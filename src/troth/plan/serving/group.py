@@ -12,8 +12,6 @@ from troth.plan.serving.replica import Choice, Need, Targets
 from troth.plan.serving.roofline import Roofline
 from troth.plan.serving.traffic import Requests, Traffic, arrivals, sample
 
-MOST_REQUESTS = 3000
-"""Of a simulation, which takes about a tenth of a second."""
 STEP_TOKENS = 8192
 """Prompt tokens of a group in one step at most."""
 TOGETHER = 4
@@ -38,7 +36,7 @@ class Percentiles:
 
 @dataclass(frozen=True)
 class Group:
-    """What is simulated: a choice and its replicas' rooflines."""
+    """What is simulated: a choice and its replicas' rooflines, with at most so many requests."""
 
     choice: Choice
     prefill: Roofline
@@ -47,13 +45,14 @@ class Group:
     targets: Targets
     traffic: Traffic
     longest: int
+    most_requests: int
 
     def measure(self, rate: float, network: float, targets: Targets, seconds: float, rng: np.random.Generator
                 ) -> Percentiles:  # fmt: skip
         """What users wait where each decode replica gets `rate` requests a second. Answers are underway as the load has
         them; the first quarter of requests is left out, in which prompts begin to queue."""
         decodes, prefills = self._sizes()
-        span = min(seconds, MOST_REQUESTS / (rate * decodes))
+        span = min(seconds, self.most_requests / (rate * decodes))
         requests = arrivals(self.traffic, rate * decodes, span, self.longest, rng)
         underway = self._underway(rate * decodes, rng)
         if self.choice.prefill:
