@@ -98,6 +98,7 @@ def plan_fleet(
     longest = model.max_position_embeddings
     planned, choice, relaxed = _relaxing(found, need, planned, traffic, longest, assumed, farthest)
     warnings += relaxed
+    warnings += _looser(found, need, planned, choice, traffic, longest, assumed)
     decode = Roofline(model, choice.decode)
     first = Roofline(model, choice.prefill or choice.decode)
     group = Group(choice, first, decode, need, planned, traffic, longest, assumed.requests)
@@ -143,10 +144,25 @@ def _relaxing(
             continue
         if targets == planned:
             return planned, choice, []
-        return targets, choice, [
+        said = (
             f"a first token within {(planned.ttft + network) * 1e3:,.0f} ms can be had of an idle replica, but under "
             f"load of none; planned for {(targets.ttft + network) * 1e3:,.0f} ms"
-        ]
+        )
+        return targets, choice, [said]
+
+
+def _looser(
+    found: list[Roofline], need: Need, planned: Targets, choice: Choice, traffic: Traffic, longest: int,
+    assumed: Assumptions,
+) -> list[str]:  # fmt: skip
+    """A line where twice the time to the first token would save much."""
+    targets = replace(planned, ttft=2 * planned.ttft)
+    saved = 1 - choose(found, need, targets, traffic, longest, assumed.together, assumed.seed).gpus_per_rate / (
+        choice.gpus_per_rate
+    )
+    if saved < 0.25:
+        return []
+    return [f"twice the time to the first token would save {saved:.0%} of the GPUs"]
 
 
 def _fits_nowhere(model: ModelConfig, gpu: Gpu, weights: str, most: int) -> str:

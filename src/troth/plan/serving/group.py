@@ -114,9 +114,10 @@ class Group:
 
 def prefill_limits(one: Roofline, need: Need, targets: Targets) -> Limits:
     """Of a replica for prefill alone. Who comes while a step runs waits for its end: steps stay short beside the
-    target."""
+    target, but not so short that they do little besides reading weights."""
     cached = most_sequences(one, need.context) * need.context
-    return Limits(1 << 20, cached, STEP_TOKENS, targets.ttft / 3)
+    least = float(one.step(0, 0, 1.0, need.seen).seconds)
+    return Limits(1 << 20, cached, STEP_TOKENS, max(targets.ttft / 3, 2 * least))
 
 
 def _three(seconds: np.ndarray) -> tuple[float, float, float]:

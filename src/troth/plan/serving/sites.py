@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from troth.plan.clouds import clouds
-from troth.plan.regions import Region, region_named, round_trip
+from troth.plan.regions import Region, region_named, user_round_trip
 from troth.plan.serving.region import Site
 
 
@@ -14,15 +14,18 @@ def sites_from(text: str, gpu: str, prices: Path | None = None) -> tuple[list[Si
     Raises ValueError where a region is unknown or named twice, where shares make no sense, or a GPU has no price there.
     """
     parts = [part.strip().partition(":") for part in text.split(",") if part.strip()]
-    found = [region_named(name) for name, _, _ in parts]
-    if not found or len({region.name for region in found}) < len(found):
+    found = {name: region_named(name) for name, _, _ in parts}
+    if not parts or len({region.name for region in found.values()}) < len(parts):
         raise ValueError(f"--regions {text}: expected different regions, such as eastus,frankfurt")
     shares = _shares(text, [share for _, _, share in parts])
     sites = [
-        Site(region.name, share, round(region.longitude / 15), _price(region, gpu, prices))
-        for region, share in zip(found, shares, strict=True)
+        Site(name, share, round(region.longitude / 15), _price(name, region, gpu, prices))
+        for (name, region), share in zip(found.items(), shares, strict=True)
     ]
-    return sites, {one.name: {other.name: round_trip(one, other) for other in found} for one in found}
+    network = {
+        users: {name: user_round_trip(near, region) for name, region in found.items()} for users, near in found.items()
+    }
+    return sites, network
 
 
 def _shares(text: str, given: list[str]) -> list[float]:
@@ -37,13 +40,16 @@ def _shares(text: str, given: list[str]) -> list[float]:
     return [share / sum(shares) for share in shares]
 
 
-def _price(region: Region, gpu: str, prices: Path | None) -> float:
-    """The least USD an hour and GPU, on demand, of the clouds that have the region."""
+def _price(name: str, region: Region, gpu: str, prices: Path | None) -> float:
+    """The least USD an hour and GPU, on demand, of the clouds that have the region; of the one whose name for it this
+    is, if it is one's."""
     places = clouds(prices)
+    offered = {"azure": region.azure, "oci": region.oci}
+    named = [cloud for cloud, names in offered.items() if name in names] or [c for c, names in offered.items() if names]
     rents = [
         shape.rent.on_demand / shape.gpus
-        for cloud in region.clouds for shape in places[cloud].shapes_with(gpu).values() if shape.rent
+        for cloud in named for shape in places[cloud].shapes_with(gpu).values() if shape.rent
     ]  # fmt: skip
     if not rents:
-        raise ValueError(f"--gpu {gpu}: no price in {' or '.join(region.clouds)}; give one in a file to --prices")
+        raise ValueError(f"--gpu {gpu}: no price in {' or '.join(named)}; give one in a file to --prices")
     return min(rents)
