@@ -66,7 +66,7 @@ def test_a_file_of_prices_changes_single_entries(tmp_path: Path) -> None:
         ("[azure.shapes.ND96isr_H100_v5.rent]\nspot = 3", "azure.shapes.ND96isr_H100_v5.rent.spot: unknown key"),
         ("[azure]\npue = 0.9", "azure.pue=0.9"),
         ("[lake]\npue = 1.1", "lake.source: missing"),
-        ('[azure.shapes.ND96isr_H100_v5]\ngpu = "h1000"', "azure.shapes.ND96isr_H100_v5.gpu='h1000': .*known are"),
+        ('[azure.shapes.ND96isr_H100_v5]\ngpu = "h1000"', r"azure\.shapes\.ND96isr_H100_v5\.gpu='h1000': .*known are"),
         ("[azure", "prices.toml"),
         ("azure = 3", "azure=3"),
     ],
@@ -80,5 +80,5 @@ def test_a_wrong_entry_is_named_in_one_line(tmp_path: Path, text: str, named: st
 
 
 def test_a_missing_file_of_prices_is_named() -> None:
-    with pytest.raises(ValueError, match="--prices nowhere.toml"):
+    with pytest.raises(ValueError, match=r"--prices nowhere\.toml"):
         clouds(Path("nowhere.toml"))

@@ -18,8 +18,8 @@ IDLE_SHARE = 0.1
 """Of a GPU's power limit that it draws without work: about 70 W of an H100's 700."""
 
 POWER_KNEE = 0.2
-"""Model FLOP utilisation at which a GPU's draw is 1 - 1/e of the way from idle to its limit. Fitted to one figure: 76% of
-10.2 kW, less 2.8 kW of host, is 88% of 700 W a GPU, taken to be at a utilisation of 0.4."""
+"""Model FLOP utilisation at which a GPU's draw is 1 - 1/e of the way from idle to its limit. Fitted to one figure: 76%
+of 10.2 kW, less 2.8 kW of host, is 88% of 700 W a GPU, taken to be at a utilisation of 0.4."""
 
 PORT_POWER = 27.0
 """Watts of a switch's port of 400 Gbit/s with its optics: 1,720 W over 64 (NVIDIA QM9700 data sheet, from memory)."""
