@@ -1,0 +1,105 @@
+"""How large a batch still pays: estimates of the critical batch, and what strong scaling leaves a rank of a fixed one.
+
+The model of McCandlish et al. (1812.06162): steps S and tokens E to a loss trade off as (S / S_min - 1)(E / E_min - 1)
+= 1, so a run at batch B takes 1 + B / B_crit times the fewest tokens and 1 + B_crit / B times the fewest steps.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CriticalBatch:
+    """Tokens of a batch, by the law in the middle and the least and greatest of all laws that apply.
+
+    laws: each one's estimate by its name. extrapolated: the tokens are beyond what any of them was fitted to.
+    """
+
+    low: float
+    middle: float
+    high: float
+    laws: dict[str, float]
+    extrapolated: bool
+
+
+@dataclass(frozen=True)
+class BatchCost:
+    """What a batch costs over a tiny one in tokens, and over a boundless one in steps, to the same loss."""
+
+    tokens: float
+    steps: float
+    extra_tokens: float
+    extra_steps: float
+
+
+@dataclass(frozen=True)
+class RankShare:
+    """What one data-parallel rank gets of a fixed global batch; bubble: idle share of a pipeline's time."""
+
+    data_ranks: int
+    rows: float
+    microbatches: int
+    bubble: float
+
+
+FITTED_TOKENS = 1e11
+"""No law below was fitted to runs of many more tokens than this."""
+
+
+def critical_batch(tokens: float, loss: float | None = None) -> CriticalBatch:
+    """For a run of so many tokens, and if given the loss in nats a token that it ends at.
+
+    Two laws of data are within a third of each other; model size matters little to either. Zhang et al. (2410.21676):
+    22.91 x (millions of tokens)^0.47 rows of 512, the batch at which steps are 20% above linear scaling, hence times
+    five. Bergsma et al. (2505.13738): 0.0471 x tokens^0.462 rows of 2,048. (Both recalled from memory.)
+    Kaplan et al. (2001.08361): 2e8 / loss^(1 / 0.21), from losses above 2.5 and text of 2019. Raises ValueError for
+    tokens below 1.
+    """
+    if tokens < 1:
+        raise ValueError(f"tokens {tokens:g}: expected at least 1")
+    laws = {
+        "Zhang et al. 2024": 5 * 512 * 22.91 * (tokens / 1e6) ** 0.47,
+        "Bergsma et al. 2025": 2048 * 0.0471 * tokens**0.462,
+    }
+    middle = (laws["Zhang et al. 2024"] * laws["Bergsma et al. 2025"]) ** 0.5
+    if loss is not None:
+        laws["Kaplan et al. 2020"] = 2e8 / loss ** (1 / 0.21)
+    return CriticalBatch(min(laws.values()), middle, max(laws.values()), laws, tokens > FITTED_TOKENS)
+
+
+def optimal_batch(tokens: float, operations: float) -> dict[str, float]:
+    """Tokens of the batch that ends at the lowest loss for so many tokens or training operations, by two laws.
+
+    Smaller than the critical batch, which trades loss a token for time. Li et al. (Step Law, 2503.04715): 0.58
+    tokens^0.571; DeepSeek LLM (2401.02954): 0.292 operations^0.3271.
+    """
+    return {"Step Law 2025": 0.58 * tokens**0.571, "DeepSeek 2024": 0.292 * operations**0.3271}
+
+
+def batch_cost(fewest_tokens: float, batch: float, critical: float) -> BatchCost:
+    """To the loss that `fewest_tokens` reach at small batches; batch and critical batch in tokens."""
+    tokens = fewest_tokens * (1 + batch / critical)
+    return BatchCost(tokens, tokens / batch, batch / critical, critical / batch)
+
+
+def rank_share(
+    batch_tokens: float,
+    row_tokens: int,
+    gpus: int,
+    model_ranks: int,
+    stages: int = 1,
+    virtual_stages: int = 1,
+    rows: int = 1,
+) -> RankShare:
+    """What strong scaling leaves a rank of a global batch: with more GPUs fewer rows, fewer microbatches to a pipeline.
+
+    model_ranks: GPUs that share one copy of the work on a row (pp x tp x cp); rows: of one microbatch. Bubble of the
+    interleaved schedule: (p - 1) / (v m + p - 1) (Narayanan et al., 2104.04473, section 2.2). Raises ValueError where a
+    rank would get less than one microbatch, naming the most GPUs that the batch feeds.
+    """
+    data_ranks = max(gpus // model_ranks, 1)
+    rows_each = batch_tokens / row_tokens / data_ranks
+    if rows_each < rows:
+        most = int(batch_tokens / row_tokens / rows) * model_ranks
+        raise ValueError(f"batch {batch_tokens:g}: feeds at most {most} GPUs at {model_ranks} a copy, not {gpus}")
+    microbatches = int(rows_each / rows)
+    return RankShare(data_ranks, rows_each, microbatches, (stages - 1) / (virtual_stages * microbatches + stages - 1))
