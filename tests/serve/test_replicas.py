@@ -19,8 +19,9 @@ import pytest
 
 from troth.serve.replicas.affinity import affinity
 from troth.serve.replicas.exposition import merged_metrics
-from troth.serve.replicas.run import Span
+from troth.serve.replicas.run import spanned
 from troth.serve.replicas.scaling import TTFT, Scaling
+from troth.system import AutoscalingTable
 
 TROTH = [sys.executable, "-c", "from troth.cli.main import main; main()"]
 STARTING_SECONDS = 180
@@ -81,11 +82,13 @@ def test_metrics_of_replicas_make_one_page():
 
 
 def test_spans():
-    assert Span.parse("1:4") == Span(1, 4)
-    assert Span.parse("2") == Span(2, 2)
+    assert spanned("1:4", None) == AutoscalingTable(min_replicas=1, max_replicas=4)
+    assert spanned("2", None) == AutoscalingTable(min_replicas=2, max_replicas=2)
+    table = AutoscalingTable(min_replicas=3, max_replicas=9, target_requests=5, downscale_delay_seconds=600)
+    assert spanned("1:4", table) == table.model_copy(update={"min_replicas": 1, "max_replicas": 4})
     for wrong in ("", "0:2", "4:1", "1-4", "a:b"):
         with pytest.raises(ValueError, match="MIN:MAX"):
-            Span.parse(wrong)
+            spanned(wrong, None)
 
 
 @dataclass

@@ -28,6 +28,8 @@ for _module in pkgutil.iter_modules(troth.cli.__path__, "troth.cli."):
     _verb = importlib.import_module(_module.name)
     if hasattr(_verb, "command"):
         app.command(name=_module.name.rpartition(".")[2])(_verb.command)
+    if hasattr(_verb, "app"):
+        app.add_typer(_verb.app, name=_module.name.rpartition(".")[2])
 
 
 def main() -> None:

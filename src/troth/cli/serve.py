@@ -54,7 +54,11 @@ def command(
     ] = None,
     replicas: Annotated[
         str | None,
-        typer.Option(help="Serve by several processes under Ray Serve, as many as the load needs.", metavar="MIN:MAX"),
+        typer.Option(
+            help="Serve by several processes under Ray Serve, as many as the load needs; in place of the numbers of "
+            "[serve.autoscaling].",
+            metavar="MIN:MAX",
+        ),
     ] = None,
     by: Annotated[By, typer.Option("--engine", help="Troth's own engine, or vLLM where it is installed.")] = By.TROTH,
     log_format: Annotated[LogFormat, typer.Option(help="Form of the log on standard error.")] = LogFormat.TEXT,
@@ -73,14 +77,16 @@ def command(
     if by is By.VLLM:
         from troth.serve.vllm import become_vllm
 
-        if replicas is not None:
-            raise ValueError("--replicas is for Troth's engine; vLLM has --data-parallel-size of its own")
+        if replicas is not None or table.autoscaling:
+            raise ValueError(
+                "--replicas and [serve.autoscaling] are for Troth's engine; vLLM has --data-parallel-size of its own"
+            )
         become_vllm(folder, table, address, model_id, api_key or [])
     listener = _listen(*address)
     with listener:
         keys = Keys(api_key or (), table.api_keys) if api_key or table.api_keys else None
         set_up_logging(log_format)
-        if replicas is not None:
+        if replicas is not None or table.autoscaling:
             _serve_replicas(folder, table, listener, model_id, adapters, keys, replicas, as_json)
         else:
             _serve(folder, table, listener, model_id, adapters, keys, as_json)
@@ -144,27 +150,29 @@ def _allow_many_connections() -> None:
 
 def _serve_replicas(
     folder: Path, table: ServeTable, listener: socket.socket, model_id: str, adapters: dict[str, Path],
-    keys: Keys | None, replicas: str, as_json: bool,
+    keys: Keys | None, replicas: str | None, as_json: bool,
 ) -> None:
     from rich.console import Console
 
-    from troth.serve.replicas.run import Span, running
+    from troth.serve.replicas.run import running, spanned
 
-    span = Span.parse(replicas)
+    scaling = table.autoscaling if replicas is None else spanned(replicas, table.autoscaling)
+    assert scaling is not None
     host, port = listener.getsockname()[:2]
     # Ray's ingress listens itself; until here the socket kept others from the port.
     listener.close()
-    facts = {"url": _url(host, port), "model": model_id, "replicas": [span.least, span.most]}
+    least, most = scaling.min_replicas, scaling.max_replicas
+    facts = {"url": _url(host, port), "model": model_id, "replicas": [least, most]}
     # Blocked before any thread begins, so that no thread but this one takes them.
     ends = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
-    with running(folder, table, model_id, adapters, keys, span, (host, port)):
+    with running(folder, table, model_id, adapters, keys, scaling, (host, port)):
         if as_json:
             print_json(facts)
             sys.stdout.flush()
         else:
             console = Console(highlight=False)
-            console.print(f"address   {facts['url']}\nmodel     {model_id}, {span.least} to {span.most} replicas")
+            console.print(f"address   {facts['url']}\nmodel     {model_id}, {least} to {most} replicas")
         signal.sigwait(ends)
 
 

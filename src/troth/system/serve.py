@@ -3,9 +3,30 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from troth.system.table import Table
+
+
+class AutoscalingTable(Table):
+    """[serve.autoscaling]: from `min_replicas` to `max_replicas` under Ray Serve, one for each `target_requests` at
+    work or waiting (without it `serve.max_batch`), averaged over `look_back_seconds`, and more where a first token
+    would come after `target_ttft` seconds. More or fewer are made when they have been wanted for a delay's seconds.
+    """
+
+    min_replicas: int = Field(default=1, gt=0)
+    max_replicas: int = Field(gt=0)
+    target_requests: int | None = Field(default=None, gt=0)
+    target_ttft: float = Field(default=2, gt=0)
+    look_back_seconds: float = Field(default=15, gt=0)
+    upscale_delay_seconds: float = Field(default=5, ge=0)
+    downscale_delay_seconds: float = Field(default=60, ge=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "AutoscalingTable":
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas={self.min_replicas} is beyond max_replicas={self.max_replicas}")
+        return self
 
 
 class ServeTable(Table):
@@ -25,7 +46,7 @@ class ServeTable(Table):
     `response_store`, or in memory without it.
 
     A new request gets a 429 where `max_waiting` queue already, or where their prompts would keep it from its first
-    token for more than `max_ttft` seconds; replicas are added where it would come after `target_ttft`. A client that
+    token for more than `max_ttft` seconds. A client that
     leaves `max_unread` tokens unread loses its answer. On SIGTERM answers have `drain_seconds` to end. Bodies are read
     up to `max_body_bytes`, uploaded files up to `max_file_bytes`. `api_keys` is a file that `troth key` writes: with it
     only who has a key is answered. `files_dir` is a folder for files and batches, which are not offered without it.
@@ -40,7 +61,6 @@ class ServeTable(Table):
     max_waiting: int = Field(default=256, gt=0)
     max_ttft: float = Field(default=60, gt=0)
     max_unread: int = Field(default=4096, gt=0)
-    target_ttft: float = Field(default=2, gt=0)
     drain_seconds: float = Field(default=30, ge=0)
     max_body_bytes: int = Field(default=16 * 2**20, gt=0)
     max_file_bytes: int = Field(default=200 * 2**20, gt=0)
@@ -54,3 +74,4 @@ class ServeTable(Table):
     response_store: Path | None = None
     stored_responses: int = Field(default=10_000, gt=0)
     stored_days: float = Field(default=30, gt=0)
+    autoscaling: AutoscalingTable | None = None

@@ -10,12 +10,11 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from troth.security.keys import Keys
-from troth.system.serve import ServeTable
+from troth.system.serve import AutoscalingTable, ServeTable
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
@@ -34,28 +33,21 @@ NAME = "troth"
 ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
 
 
-@dataclass(frozen=True)
-class Span:
-    """From `least` to `most` replicas."""
-
-    least: int
-    most: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Span":
-        """MIN:MAX, or one number for both. Raises ValueError otherwise."""
-        found = re.fullmatch(r"(\d+)(?::(\d+))?", text)
-        least = int(found[1]) if found else 0
-        most = int(found[2] or least) if found else 0
-        if not 1 <= least <= most:
-            raise ValueError(f"--replicas {text}: give MIN:MAX with 1 <= MIN <= MAX, such as 1:4")
-        return cls(least, most)
+def spanned(text: str, table: AutoscalingTable | None) -> AutoscalingTable:
+    """A table with the numbers of MIN:MAX, or one number for both. Raises ValueError otherwise."""
+    found = re.fullmatch(r"(\d+)(?::(\d+))?", text)
+    least = int(found[1]) if found else 0
+    most = int(found[2] or least) if found else 0
+    if not 1 <= least <= most:
+        raise ValueError(f"--replicas {text}: give MIN:MAX with 1 <= MIN <= MAX, such as 1:4")
+    rest = table.model_dump() if table else {}
+    return AutoscalingTable(**rest | {"min_replicas": least, "max_replicas": most})
 
 
 @contextlib.contextmanager
 def running(
-    folder: Path, table: ServeTable, model_id: str, adapters: dict[str, Path], keys: Keys | None, span: Span,
-    address: tuple[str, int],
+    folder: Path, table: ServeTable, model_id: str, adapters: dict[str, Path], keys: Keys | None,
+    scaling: AutoscalingTable, address: tuple[str, int],
 ) -> Iterator[None]:  # fmt: skip
     """Replicas of a model folder behind `address` (host, port) while open; answers at work are finished at the end.
 
@@ -74,11 +66,12 @@ def running(
     from troth.serve.replicas.replica import Replica
     from troth.serve.replicas.scaling import Scaling
 
+    requests = scaling.target_requests or table.max_batch
     ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False, namespace=NAME)
     try:
         resources = ray.cluster_resources()
         # Without GPUs the replicas share the cores of one machine; torch takes as many threads as a replica has cores.
-        cores = max(1, int(resources["CPU"]) // span.most)
+        cores = max(1, int(resources["CPU"]) // scaling.max_replicas)
         actor = {"num_gpus": 1, "num_cpus": 1} if resources.get("GPU") else {"num_cpus": min(cores, resources["CPU"])}
         replicas = serve.deployment(
             name="Replica",
@@ -89,19 +82,19 @@ def running(
             graceful_shutdown_timeout_s=table.drain_seconds,
             backpressure_config=BackpressureConfig(status_code=429, retry_after_s=1),
             autoscaling_config=AutoscalingConfig(
-                min_replicas=span.least,
-                max_replicas=span.most,
-                target_ongoing_requests=table.max_batch,
-                look_back_period_s=15,
-                upscale_delay_s=5,
-                downscale_delay_s=60,
+                min_replicas=scaling.min_replicas,
+                max_replicas=scaling.max_replicas,
+                target_ongoing_requests=requests,
+                look_back_period_s=scaling.look_back_seconds,
+                upscale_delay_s=scaling.upscale_delay_seconds,
+                downscale_delay_s=scaling.downscale_delay_seconds,
                 policy=AutoscalingPolicy(
-                    policy_function=Scaling, policy_kwargs={"requests": table.max_batch, "ttft": table.target_ttft}
+                    policy_function=Scaling, policy_kwargs={"requests": requests, "ttft": scaling.target_ttft}
                 ),
             ),
             request_router_config=RequestRouterConfig(
                 request_router_class=ROUTER,  # type: ignore[arg-type]
-                request_router_kwargs={"num_fallback_replicas": span.most - 1},
+                request_router_kwargs={"num_fallback_replicas": scaling.max_replicas - 1},
             ),
         )(Replica)
         front = serve.deployment(

@@ -1,0 +1,13 @@
+"""`troth plan`: what a run or a fleet takes, before it is bought. Each kind of plan is a file of its own."""
+
+import typer
+
+from troth.cli.plan_serve import plan_serve
+
+app = typer.Typer(help="Say what a run or a fleet takes before it is bought.", no_args_is_help=True)
+app.command("serve")(plan_serve)
+
+
+@app.callback()
+def plan() -> None:
+    """Say what a run or a fleet takes before it is bought."""

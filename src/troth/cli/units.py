@@ -1,0 +1,13 @@
+"""Numbers with units, as people write them on a command line."""
+
+import re
+
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "": 1.0}
+
+
+def seconds_from(option: str, text: str) -> float:
+    """Seconds of "50ms", "1.5s" or a bare number of seconds. Raises ValueError naming the option otherwise."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([a-z]*)\s*", text)
+    if not found or found[2] not in _SECONDS:
+        raise ValueError(f"{option} {text}: expected a time such as 50ms or 1.5s")
+    return float(found[1]) * _SECONDS[found[2]]

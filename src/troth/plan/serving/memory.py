@@ -1,0 +1,17 @@
+"""What of a replica's memory is left for keys and values, and how many sequences that holds."""
+
+from troth.plan.serving.roofline import Roofline
+
+USED = 0.9
+"""Share of a GPU's memory that an engine fills, as vLLM's `gpu_memory_utilization` does by default; the rest is for
+activations, exchange buffers and fragments."""
+
+
+def free_bytes(found: Roofline) -> float:
+    """Bytes of each GPU that are left for keys and values; negative where the weights do not fit."""
+    return USED * found.shape.gpu.memory - found.weight_bytes_per_gpu
+
+
+def most_sequences(found: Roofline, context: float) -> float:
+    """How many sequences of `context` tokens the whole replica holds at once; 0 where the weights do not fit."""
+    return max(0.0, free_bytes(found)) / found.cache_bytes(context) * found.shape.groups
