@@ -24,6 +24,10 @@ Ints = NDArray[np.int64]
 CHECKPOINTING = {"none": 0.0, "full": 1.0}
 """Shares of the forward pass that are done again, by `train.activation_checkpointing`."""
 
+SIZES = {"vpp": "stages_per_rank"}
+"""Names of a run's sizes in a `[parallel]` table, where they differ."""
+
+
 @dataclass(frozen=True)
 class Layouts:
     """Layouts that fit, best first: `runs` and the seconds of a step of each; `considered` were looked at."""

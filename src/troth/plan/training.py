@@ -24,6 +24,9 @@ from troth.system.parallel import ParallelTable
 KNOWN_GPUS = 16_384
 """Above so many GPUs no table of published runs says anything."""
 
+TODAY = 2026.9
+"""When the software is from that plans are for: Troth's, today."""
+
 SPREAD = (0.80, 1.25)
 """Between these shares of a predicted step lie about 80% of those measured, of sources that constants were not fitted
 to (`troth plan check`)."""
@@ -53,8 +56,8 @@ class Candidate:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """The best `candidates` first. seconds: from and to, of a step of the first. unbounded_mfu: that of the first with
-    eight times the batch. goodputs: by strategy; `strategy` is the best of them."""
+    """The best `candidates` first. seconds: from and to, of a step of the first. fewer: the best layout of the same
+    batch on a sixteenth of the GPUs. goodputs: by strategy; `strategy` is the best of them."""
 
     system: str
     gpu: Gpu
@@ -66,7 +69,7 @@ class TrainingPlan:
     candidates: list[Candidate]
     seconds: tuple[float, float]
     extrapolated: bool
-    unbounded_mfu: float
+    fewer: Candidate
     critical: CriticalBatch
     batch_cost: BatchCost
     goodputs: dict[str, Goodput]
@@ -85,8 +88,24 @@ class TrainingPlan:
         return self.gpus - self.best.run.world
 
 
+def base_run(system: System, name: str, gpu: Gpu, gpus: int, batch_tokens: int, precision: str = "auto",
+             imbalance: float = 1.1, pod: int = 1_000_000, oversubscription: float = 1.0) -> Run:  # fmt: skip
+    """What all layouts of a system's training have in common. Raises ValueError naming what does not fit."""
+    length = system.train.sequence_length
+    if batch_tokens < length or batch_tokens % length:
+        near = max(batch_tokens // length, 1) * length
+        raise ValueError(f"--global-batch-tokens {batch_tokens:,}: no multiple of {length:,} tokens; {near:,} would do")
+    chosen = system.train.precision if precision == "auto" else precision
+    chosen = "bf16" if chosen == "auto" else chosen
+    gpu.peak(chosen)
+    return Run(
+        Dimensions.of(system.model, name), gpu, gpus, batch_tokens // length, length, sharded=True, precision=chosen,
+        date=TODAY, imbalance=imbalance, wide_experts=True, pod=pod, oversubscription=oversubscription,
+    )  # fmt: skip
+
+
 def plan_training(system: System, name: str, base: Run, tokens: float, places: dict[str, Cloud], rate: FailureRate,
-                  storage: Storage | None = None, count: int = 5, fixed: dict[str, int] | None = None,
+                  count: int = 5, fixed: dict[str, int] | None = None, storage: Storage | None = None,
                   calibration: Calibration | None = None) -> TrainingPlan:  # fmt: skip
     """The plan of training a system on up to `base.world` GPUs; `base` says what all layouts have in common.
 
@@ -98,7 +117,7 @@ def plan_training(system: System, name: str, base: Run, tokens: float, places: d
     found = best_layouts(base, system.model, train, count, k, fixed=fixed)
     candidates = [judged(run, k) for run in found.runs]
     best = candidates[0]
-    unbounded = judged(replace(best.run, sequences=8 * base.sequences), k)
+    fewer = best_layouts(replace(base, world=max(base.world // 16, 1)), system.model, train, 1, k, fixed=fixed)
     beyond = max(float(np.log2(best.run.world / KNOWN_GPUS)), 0.0)
     low, high = best.seconds * SPREAD[0], best.seconds * SPREAD[1] * (1 + DRIFT * beyond)
     batch = base.sequences * base.length
@@ -109,7 +128,7 @@ def plan_training(system: System, name: str, base: Run, tokens: float, places: d
     return TrainingPlan(
         system=name, gpu=base.gpu, gpus=base.world, tokens=tokens, batch_tokens=batch, length=base.length,
         considered=found.considered, candidates=candidates, seconds=(low, high),
-        extrapolated=best.run.world > KNOWN_GPUS, unbounded_mfu=unbounded.mfu, critical=critical,
+        extrapolated=best.run.world > KNOWN_GPUS, fewer=judged(fewer.runs[0], k), critical=critical,
         batch_cost=batch_cost(tokens, batch, critical.middle), goodputs=ways, strategy=strategy, duration=run,
         offers=offers(run, base.gpu.name, best.mfu, places),
     )  # fmt: skip
