@@ -79,10 +79,11 @@ def test_a_write_must_end_before_the_next_save() -> None:
         replica_goodput(1000, Saving(1), 100, Replicas(groups=4, heal=60, pause=90))
 
 
-def test_hopeless_runs_make_no_progress_and_groups_are_counted_from_one() -> None:
+def test_hopeless_runs_make_no_progress_and_one_group_alone_has_no_peer() -> None:
     assert restart_goodput(mtbf=1, saving=Saving(10, write=5000), interval=6000, restart=600) == 0
-    with pytest.raises(ValueError, match="replica groups 0"):
-        replica_goodput(1000, Saving(1), 100, Replicas(groups=0, heal=60, pause=1))
+    with pytest.raises(ValueError, match="replica groups 1"):
+        replica_goodput(1000, Saving(1), 100, Replicas(groups=1, heal=60, pause=1))
+    assert list(strategies(1e12, 1024, LLAMA3.mtbf(1024), 15, 1, 50e9, Storage())) == ["restart the world", "hot spares"]
 
 
 def test_spares_are_enough_when_the_pool_hardly_ever_runs_dry() -> None:
@@ -132,7 +133,7 @@ def test_restart_goodput_grows_with_mtbf_and_falls_with_every_loss(
     assert best(mtbf, saves, restart * longer) <= share
 
 
-@given(groups=st.integers(1, 400), mtbf=st.floats(100, 1e6), heal=st.floats(30, 3000), part=st.floats(0, 1))
+@given(groups=st.integers(2, 400), mtbf=st.floats(100, 1e6), heal=st.floats(30, 3000), part=st.floats(0, 1))
 def test_replica_goodput_falls_with_healing_and_pauses(groups: int, mtbf: float, heal: float, part: float) -> None:
     def share(mtbf: float, heal: float, pause: float) -> float:
         return replica_goodput(mtbf, Saving(1), 100, Replicas(groups, heal, pause))

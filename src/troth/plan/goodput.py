@@ -124,8 +124,8 @@ def replica_goodput(mtbf: float, saving: Saving, interval: float, replicas: Repl
     independent, the share is P(one is there and did neither) P(another did neither)^(groups - 1). Saves take stall
     every interval. Not counted: the loss of all groups at once (`all_groups_lost`), when the run restarts from a save.
     """
-    if replicas.groups < 1:
-        raise ValueError(f"replica groups {replicas.groups}: expected at least 1")
+    if replicas.groups < 2:
+        raise ValueError(f"replica groups {replicas.groups}: expected at least 2, as a lost one heals from another")
     if replicas.pause > replicas.heal:
         raise ValueError(f"pause {replicas.pause:g} s: longer than heal, {replicas.heal:g} s")
     group_mtbf = mtbf * replicas.groups

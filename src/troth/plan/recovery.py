@@ -56,7 +56,7 @@ def strategies(
     storage: Storage,
     gpus_per_node: int = 8,
 ) -> dict[str, Strategy]:
-    """The three ways to go on after a failure, by name, with times in seconds.
+    """The ways to go on after a failure, by name, with times in seconds: three, or two where there is only one group.
 
     checkpoint in bytes; mtbf of all GPUs together; step: time of an optimizer step, lost by the survivors when a group
     leaves; groups hold a full copy of the weights each; peer_bandwidth: bytes a second into one GPU from a peer's. Each
@@ -64,9 +64,11 @@ def strategies(
     """
     nodes = -(-gpus // gpus_per_node)
     load = write_seconds(checkpoint, nodes, storage.node_bandwidth, storage.total_bandwidth)
-    copy = checkpoint / (gpus / groups) / peer_bandwidth
-    return {
+    ways: dict[str, Strategy] = {
         "restart the world": Restart(DETECT_SECONDS + load + START_SECONDS),
         "hot spares": Spares(spares_needed(mtbf, REPAIR_SECONDS), SWAP_SECONDS + load + START_SECONDS, REPAIR_SECONDS),
-        "replica groups": Replicas(groups, max(DETECT_SECONDS + copy + START_SECONDS, step), step),
     }
+    if groups > 1:
+        copy = checkpoint / (gpus / groups) / peer_bandwidth
+        ways["replica groups"] = Replicas(groups, max(DETECT_SECONDS + copy + START_SECONDS, step), step)
+    return ways
