@@ -17,12 +17,11 @@ from troth.plan.goodput import (
     all_groups_lost,
     erlang_loss,
     goodput,
-    goodput_by_scale,
     replica_goodput,
     restart_goodput,
     spares_needed,
 )
-from troth.plan.recovery import Storage, saving, strategies
+from troth.plan.recovery import Storage, goodput_by_scale, saving, strategies
 from troth.plan.simulation import simulate
 
 LLAMA3 = failure_rate("llama3")
@@ -105,14 +104,19 @@ def test_losing_all_groups_at_once_is_rare_unless_they_are_few() -> None:
     assert all_groups_lost(1000, alone) == pytest.approx(1000 * np.exp(60 / 1000))
 
 
-def test_goodput_falls_with_scale_for_every_strategy() -> None:
+def test_goodput_falls_with_scale_for_every_strategy_least_for_replica_groups() -> None:
     gpus = np.geomspace(1024, 400_000, 12).astype(int)
-    ways: list[Strategy] = [Restart(600), Spares(300, 180, 86_400), Replicas(64, 600, 15)]
-    for way in ways:
-        curve = goodput_by_scale(LLAMA3, gpus, Saving(3, 40, step=15), way)
+    curves = goodput_by_scale(LLAMA3, gpus, 14e12, 15, group_gpus=4096, peer_bandwidth=50e9, storage=Storage())
+    assert list(curves) == ["restart the world", "hot spares", "replica groups"]
+    for name, curve in curves.items():
         assert curve.share.shape == curve.of_paid.shape == curve.mtbf.shape == gpus.shape
-        assert all(larger < smaller for smaller, larger in pairwise(curve.share))
-        assert ((curve.share > 0) & (curve.share < 1)).all()
+        known = ~np.isnan(curve.share)
+        # There are no peers below two groups.
+        assert known.tolist() == ([count >= 2 * 4096 for count in gpus] if name == "replica groups" else [True] * 12)
+        assert all(larger < smaller for smaller, larger in pairwise(curve.share[known]))
+        assert ((curve.of_paid[known] > 0) & (curve.of_paid[known] <= curve.share[known])).all()
+    last = [curve.share[-1] for curve in curves.values()]
+    assert last == sorted(last)
 
 
 GOODPUT = {"mtbf": st.floats(100, 1e7), "restart": st.floats(0, 3000), "stall": st.floats(0.01, 100)}

@@ -8,8 +8,6 @@ on-off processes. `simulation.py` plays the same rules event by event.
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from troth.plan.failures import FailureRate, optimal_interval
 
 
@@ -72,16 +70,6 @@ class Goodput:
     of_paid: float
     interval: float
     mtbf: float
-
-
-@dataclass(frozen=True)
-class GoodputCurve:
-    """Goodput by GPUs for one strategy, arrays of one length."""
-
-    gpus: np.ndarray
-    share: np.ndarray
-    of_paid: np.ndarray
-    mtbf: np.ndarray
 
 
 def restart_goodput(mtbf: float, saving: Saving, interval: float, restart: float) -> float:
@@ -165,17 +153,4 @@ def goodput(
             # Saves guard only against the loss of all groups, so they can be as rare as a group's failures make best.
             every = interval or saving.best_interval(mtbf * replicas.groups)
             share, spare = replica_goodput(mtbf, saving, every, replicas), 0
-    return Goodput(share, share * gpus / (gpus + spare), every, mtbf)
-
-
-def goodput_by_scale(
-    rate: FailureRate, gpus: np.ndarray, saving: Saving, strategy: Strategy, gpus_per_node: int = 8
-) -> GoodputCurve:
-    """Goodput for each count of `gpus`, under one strategy and the best interval for each."""
-    found = [goodput(rate, int(count), saving, strategy, gpus_per_node) for count in gpus]
-    return GoodputCurve(
-        np.asarray(gpus),
-        np.array([each.share for each in found]),
-        np.array([each.of_paid for each in found]),
-        np.array([each.mtbf for each in found]),
-    )
+    return Goodput(share, share / (1 + spare / gpus), every, mtbf)
