@@ -57,7 +57,8 @@ class Candidate:
 @dataclass(frozen=True)
 class TrainingPlan:
     """The best `candidates` first. seconds: from and to, of a step of the first. fewer: the best layout of the same
-    batch on a sixteenth of the GPUs, or as few as hold it; None where all are needed. goodputs: by strategy; `strategy` is the best of them."""
+    batch on a sixteenth of the GPUs, or as few as hold it; None where all are needed. goodputs: by strategy;
+    `strategy` is the best of them."""
 
     system: str
     gpu: Gpu
