@@ -32,5 +32,5 @@ def practices(judged: Sequence[Judged], calibration: Calibration) -> list[Practi
             continue
         best = min(runs, key=lambda one: one.published.seconds * one.run.world / one.run.sequences / one.run.length)
         found = best_layouts(replace(best.run, etp=1), Rules(), 1, calibration, room=1.0)
-        compared.append(Practice(name, best.run, best.predicted, found.runs[0], min(found.seconds[0], best.predicted)))
+        compared.append(Practice(name, best.run, best.predicted, found.runs[0], found.seconds[0]))
     return compared

@@ -119,7 +119,7 @@ def _run(row: _Row) -> Run:
     if world % (tp * pp * cp):
         raise Unsaid("tp, pp and cp do not make up the GPUs")
     local = sequences / (world // (tp * pp * cp))
-    micro_batch = row.number("micro_batch") or (local if pp == 1 and "local_batch" in notes else 1)
+    micro_batch = row.number("micro_batch") or (local if pp == 1 else 1)
     if local < micro_batch or local % micro_batch:
         raise Unsaid("the micro-batch does not divide a rank's share")
     stack = "torch" if any(name in source for name in TORCH) else "fused"
