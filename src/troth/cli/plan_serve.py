@@ -42,7 +42,7 @@ def plan_serve(
     ] = False,
     prices: Annotated[Path | None, typer.Option(help="TOML over single entries of the price file.")] = None,
     trace: Annotated[float, typer.Option(help="Seconds of traffic that are simulated at most.", min=1)] = 40.0,
-    requests: Annotated[int, typer.Option(help="Requests that are simulated at most.", min=100)] = 3000,
+    requests: Annotated[int, typer.Option(help="Requests that are simulated at most.", min=100)] = 2400,
     seed: Annotated[int, typer.Option(help="Of the simulated traffic.")] = 0,
     system: SystemName = "flagship",
     changes: Changes = None,

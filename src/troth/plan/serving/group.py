@@ -6,7 +6,7 @@ from math import ceil
 import numpy as np
 
 from troth.plan.serving.clock import Clock
-from troth.plan.serving.memory import most_sequences
+from troth.plan.serving.memory import most_at_once, most_sequences
 from troth.plan.serving.queueing import Limits, Outcome, simulate
 from troth.plan.serving.replica import Choice, Need, Targets
 from troth.plan.serving.roofline import Roofline
@@ -93,8 +93,8 @@ class Group:
 
     def _limits(self) -> Limits:
         one, need = self.decode, self.need
-        most = most_sequences(one, need.context)
-        return Limits(max(1, int(most)), most * need.context, STEP_TOKENS, self.targets.tpot)
+        held = most_sequences(one, need.context) * need.context
+        return Limits(most_at_once(one, need.context), held, STEP_TOKENS, self.targets.tpot)
 
     def _apart(self, requests: Requests, underway: Requests, prefills: int, decodes: int) -> tuple[Outcome, Outcome]:
         one, clock = self.prefill, self._clock(self.prefill)

@@ -61,6 +61,11 @@ class Shape:
     weights: str = "float8"
     cache: str = "bf16"
 
+    def __post_init__(self) -> None:
+        for name in ("weights", "cache"):
+            if getattr(self, name) not in BITS:
+                raise ValueError(f"{name} {getattr(self, name)}: unknown; known are {', '.join(BITS)}")
+
     @property
     def groups(self) -> int:
         """Groups that have sequences of their own (data-parallel attention)."""
