@@ -22,6 +22,8 @@ from troth.plan.serving.traffic import Traffic, sample
 
 LONGEST_TTFT = 60.0
 """Seconds beyond which no fleet is planned."""
+MUCH = 0.75
+"""Of the GPUs: less than this is worth half as long a wait again, where the wait that was asked for cannot be had."""
 PROMPTS = (128, 1024, 4096, 32_768, 131_072)
 """Lengths of prompts whose first token is shown."""
 
@@ -102,9 +104,9 @@ def plan_fleet(
     def chosen(targets: Targets) -> Choice:
         return choose(found, need, targets, traffic, rate, longest, assumed.together, assumed.seed)
 
-    planned, choice, said = _relaxing(chosen, planned, farthest)
+    planned, choice, said = _relaxing(chosen, planned, farthest, rate)
     saved = 1 - chosen(replace(planned, ttft=2 * planned.ttft)).gpus(rate) / choice.gpus(rate)
-    if saved >= 0.25:
+    if saved >= 1 - MUCH:
         said.append(f"twice the time to the first token would save {saved:.0%} of the GPUs")
     warnings += said
     decode = Roofline(model, choice.decode)
@@ -136,26 +138,30 @@ def plan_fleet(
 
 
 def _relaxing(
-    chosen: Callable[[Targets], Choice], planned: Targets, network: float
-) -> tuple[Targets, Choice, list[str]]:  # fmt: skip
-    """The targets that a replica meets under load, the first of those, each half as long again as the one before, and
-    the replica. A line says so where they are not those that were planned for."""
-    targets = planned
-    while True:
+    chosen: Callable[[Targets], Choice], planned: Targets, network: float, rate: float
+) -> tuple[Targets, Choice, list[str]]:
+    """The replica for the targets. Where none meets them under load, the time to the first token gives way, by half
+    each time, until one does and more would not save much, and a line says so."""
+    try:
+        return planned, chosen(planned), []
+    except ValueError:
+        targets = replace(planned, ttft=planned.ttft * 1.5)
+    choice = None
+    while targets.ttft < LONGEST_TTFT or not choice:
         try:
-            choice = chosen(targets)
+            slower = chosen(targets)
+            if choice and slower.gpus(rate) > MUCH * choice.gpus(rate):
+                break
+            choice, met = slower, targets
         except ValueError:
-            if targets.ttft > LONGEST_TTFT:
+            if targets.ttft >= LONGEST_TTFT:
                 raise
-            targets = replace(targets, ttft=targets.ttft * 1.5)
-            continue
-        if targets == planned:
-            return planned, choice, []
-        said = (
-            f"a first token within {(planned.ttft + network) * 1e3:,.0f} ms can be had of an idle replica, but under "
-            f"load of none; planned for {(targets.ttft + network) * 1e3:,.0f} ms"
-        )
-        return targets, choice, [said]
+        targets = replace(targets, ttft=targets.ttft * 1.5)
+    said = (
+        f"a first token within {(planned.ttft + network) * 1e3:,.0f} ms can be had of an idle replica, but of none "
+        f"under load; planned for {(met.ttft + network) * 1e3:,.0f} ms"
+    )
+    return met, choice, [said]
 
 
 def _fits_nowhere(model: ModelConfig, gpu: Gpu, weights: str, most: int) -> str:

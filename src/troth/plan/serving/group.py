@@ -74,7 +74,8 @@ class Group:
         """Answers that are being given at a moment: as many as come in the time of one (Little), long ones more often
         than they are asked for, each somewhere between its beginning and its end."""
         drawn = sample(self.traffic, 4000, self.longest, rng)
-        count = max(1, round(rate * self.need.answer * self.choice.tpot))
+        most = most_at_once(self.decode, self.need.context) * self._sizes()[0]
+        count = min(most, max(1, round(rate * self.need.answer * self.choice.tpot)))
         chosen = rng.choice(len(drawn.answer), count, p=drawn.answer / drawn.answer.sum())
         said = (drawn.answer[chosen] * rng.random(count)).astype(int)
         prompt, left = drawn.prompt[chosen] + said, drawn.answer[chosen] - said

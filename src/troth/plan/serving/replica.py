@@ -104,13 +104,13 @@ def replicas(model: ModelConfig, gpu: Gpu, weights: str, cache: str, most: int) 
 def together(rooflines: list[Roofline], need: Need, targets: Targets, rate: float) -> Choice | None:
     """The replica that does both with fewest GPUs for `rate` requests a second, if any meets the targets."""
     found = [choice for one in rooflines if (choice := _together(one, need, targets))]
-    return min(found, key=lambda choice: choice.gpus(rate)) if found else None
+    return min(found, key=lambda choice: (choice.gpus(rate), -choice.rate)) if found else None
 
 
 def decoding(rooflines: list[Roofline], need: Need, targets: Targets, rate: float) -> Choice | None:
     """The same for decoding alone; its TTFT is open."""
     found = [choice for one in rooflines if (choice := _decode(one, need, targets))]
-    return min(found, key=lambda choice: choice.gpus(rate)) if found else None
+    return min(found, key=lambda choice: (choice.gpus(rate), -choice.rate)) if found else None
 
 
 def prefilling(rooflines: list[Roofline], need: Need, targets: Targets, rate: float) -> list[tuple[Roofline, float]]:
@@ -156,9 +156,10 @@ def _together(one: Roofline, need: Need, targets: Targets) -> Choice | None:
     fits = (room > 0) & (used <= BUSIEST) & (ttft <= targets.ttft)
     if not fits.any():
         return None
-    rate = np.where(fits, batch / (need.answer * one.step(batch, need.context, asked, need.seen).seconds), 0.0)
+    seconds = one.step(batch, need.context, asked, need.seen).seconds
+    rate = np.where(fits, batch / (need.answer * seconds), 0.0)
     best = int(np.argmax(rate))
-    return Choice(one.shape, int(batch[best]), float(rate[best]) * BUSIEST, float(ttft[best]), targets.tpot)
+    return Choice(one.shape, int(batch[best]), float(rate[best]) * BUSIEST, float(ttft[best]), float(seconds[best]))
 
 
 def _prefill(one: Roofline, need: Need, targets: Targets) -> float:
