@@ -90,7 +90,11 @@ def _show(system: str, plan: FleetPlan) -> None:
         f"network; {_time(planned.tpot)} for each further one", soft_wrap=True,
     )  # fmt: skip
     first = ", ".join(f"{tokens:,}: {_time(seconds)}" for tokens, seconds in plan.first_token.items())
-    console.print(f"first token of an idle replica by new tokens of the prompt  {first}\n", soft_wrap=True)
+    console.print(f"first token of an idle replica by new tokens of the prompt  {first}", soft_wrap=True)
+    console.print(
+        f"within {_time(plan.targets.ttft)}, the network included, an idle replica has {plan.within:.0%} of first "
+        "tokens\n", soft_wrap=True,
+    )  # fmt: skip
     table = Table("", *(region.name for region in plan.regions))
     for column in table.columns[1:]:
         column.justify = "right"

@@ -22,7 +22,7 @@ _PRODUCTS = {"bf16": "bf16", "float8": "float8", "int8": "bf16", "int4": "bf16",
 @dataclass(frozen=True)
 class Efficiency:
     """What is left of a GPU's figures, fitted to data/serving.toml (`python bench/plan_serve.py --fit`), but for the
-    latencies of exchanges, which DeepEP's README gives to within bandwidth.
+    latencies of exchanges, which follow from DeepEP's README (from memory).
 
     bandwidth, link, network: shares of the bandwidth to memory, to the domain and to the network. products, experts,
     attention: shares of the peak in products with dense weights and with experts, and of the bf16 peak in products of
