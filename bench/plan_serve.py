@@ -7,8 +7,8 @@
 The first predicts and measures decoding and prefill of the system nano and of the 175M network of bench/network.py
 (both with random weights). The processor is described as the planner describes a GPU, by figures of the same run: the
 bandwidth of a sum over 512 MiB, the rate of a product of 2048 x 2048 matrices in the faster of float32 and bfloat16,
-and the time of a step and of a layer of a network with next to no weights. None of it is fitted: `ratio` is the
-measured speed over the predicted one: 1 is this machine's limit, and more means that weights stay in caches.
+and the time that a step, a layer and a sequence take of a network with next to no weights. None of it is fitted:
+`ratio` is the measured speed over the predicted one: 1 is this machine's limit, more means that weights stay in caches.
 
 --published prints what data/serving.toml says of GPUs beside the prediction; --fit searches the efficiencies of
 `plan.serving.roofline` that make these agree best.
@@ -47,6 +47,8 @@ from troth.serve.engine.sampling_params import SamplingParams
 from troth.system import ServeTable, load_system
 
 KINDS = {"bfloat16": "bf16", "int8": "int8", "int4": "int4"}
+MANY = 16
+"""Sequences from which the time of one more is taken."""
 BOUNDS = {
     "bandwidth": (0.7, 0.95), "products": (0.3, 0.75), "experts": (0.2, 0.75), "rows": (16, 128),
     "attention": (0.2, 0.9), "link": (0.3, 0.9), "network": (0.5, 0.95), "overlap": (0.2, 0.9),
@@ -110,20 +112,25 @@ def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def describe(folders: dict[str, Path], kind: str, options: argparse.Namespace) -> tuple[Gpu, Efficiency]:
     """This machine as a GPU that reaches what is measured of it."""
-    steps = []
-    for model in ("one", "nine"):
-        engine = start(folders[model], kind, options.threads, 1)
-        decode(engine, 1)
-        steps.append(statistics.median(1 / decode(engine, 1) for _ in range(options.rounds)))
-    layer = max(0.0, (steps[1] - steps[0]) / 8)
+    one, nine, many = (
+        step_seconds(start(folders[model], kind, options.threads, MANY), batch, options.rounds)
+        for model, batch in (("one", 1), ("nine", 1), ("one", MANY))
+    )
+    layer, sequence = max(0.0, (nine - one) / 8), max(0.0, (many - one) / (MANY - 1))
     bandwidth, rate = read_bandwidth(options.threads), matrix_rate(options.threads)
     torch.set_num_threads(1)
     machine = Gpu("cpu", 0, 0.0, bandwidth, {"bf16": rate}, 1, 1.0, 1.0, 0.0, "measured")
     efficiency = Efficiency(
         bandwidth=1, products=1, experts=1, rows=0, attention=1, imbalance=1, layer=layer,
-        step=max(0.0, steps[0] - layer),
+        step=max(0.0, one - layer - sequence), sequence=sequence,
     )  # fmt: skip
     return machine, efficiency
+
+
+def step_seconds(engine: Engine, batch: int, rounds: int) -> float:
+    """Seconds of a step in which so many sequences decode."""
+    decode(engine, batch)
+    return statistics.median(batch / decode(engine, batch) for _ in range(rounds))
 
 
 def smallest(layers: int) -> ModelConfig:

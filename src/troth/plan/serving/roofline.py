@@ -29,7 +29,7 @@ class Efficiency:
     queries and keys. rows: rows that an expert computes in vain, since it works on blocks of them. overlap: the share
     of exchanges of experts that hides behind computing, as far as there is computing. imbalance: tokens of the busiest
     GPU's experts over the mean. Seconds: link_latency and network_latency of an exchange, layer of the small kernels of
-    a layer, step of scheduling and sampling.
+    a layer, step of scheduling and sampling, sequence of the same for each that decodes (on GPUs it hides behind them).
     """
 
     bandwidth: float = 0.70
@@ -45,6 +45,7 @@ class Efficiency:
     network_latency: float = 40e-6
     layer: float = 80e-6
     step: float = 2e-3
+    sequence: float = 0.0
 
 
 FITTED = Efficiency()
@@ -79,7 +80,7 @@ class Step:
     products: np.ndarray
     attention: np.ndarray
     exchange: np.ndarray
-    overhead: float
+    overhead: np.ndarray
 
     @property
     def seconds(self) -> np.ndarray:
@@ -106,7 +107,8 @@ class Roofline:
         attention = self.decode_attention(decoding, context) + self.prompt_attention(
             prompt / self.sharing(prompts), seen
         )
-        return Step(products, attention, self.exchange(most, products), self.overhead)
+        overhead = self.overhead + self.efficiency.sequence * decoding
+        return Step(products, attention, self.exchange(most, products), overhead)
 
     def sharing(self, sequences: float | np.ndarray) -> np.ndarray:
         """Groups that so many sequences keep at work: a sequence is with one group."""
