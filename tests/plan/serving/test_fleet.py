@@ -19,7 +19,7 @@ from troth.plan.serving.replica import Targets
 from troth.plan.serving.sites import sites_from
 from troth.system import load_system, named_systems
 
-QUICK = Assumptions(requests=800)
+QUICK = Assumptions(requests=500)
 
 
 def plan(system: str = "flagship", users: int = 100_000, sites: tuple[Site, ...] = (), **more: Any) -> FleetPlan:
