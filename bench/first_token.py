@@ -129,14 +129,15 @@ async def first_tokens(
 
     async def write(session: aiohttp.ClientSession) -> None:
         while True:
-            beside.append(await stream(session, server, body(prompt()[:16], 400)))
+            answer, _ = await stream(session, server, body(prompt()[:16], 400))
+            beside.append(answer)
 
     async with session_for(streams + 1) as session:
         writers = [asyncio.create_task(write(session)) for _ in range(streams)]
         times = []
         # The first ones warm up: they fill the cache, and the streams begin.
         for number in range(requests + 3):
-            answer = await stream(session, server, body(prompt(), 1))
+            answer, _ = await stream(session, server, body(prompt(), 1))
             if number >= 3:
                 times.append(answer.ttft)
             if streams:

@@ -188,13 +188,9 @@ async def one_round(server: Server, options: argparse.Namespace, draw: random.Ra
                 "prompt": [draw.randrange(256, TOKENS) for _ in range(options.prompt)], "max_tokens": options.output,
                 "temperature": 0, "ignore_eos": True, "stream": True, "stream_options": {"include_usage": True},
             }  # fmt: skip
-            while True:
-                try:
-                    answers.append(await stream(session, server, body))
-                    break
-                # llama-server now and then drops a connection that it had kept.
-                except aiohttp.ClientConnectionError:
-                    retries += 1
+            answer, tries = await stream(session, server, body)
+            answers.append(answer)
+            retries += tries - 1
 
     start = time.perf_counter()
     async with session_for(options.clients) as session:
@@ -221,7 +217,17 @@ def percentile_99(values: list[float]) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[98] if len(values) > 1 else values[0]
 
 
-async def stream(session: aiohttp.ClientSession, server: Server, body: dict[str, Any]) -> Answer:
+async def stream(session: aiohttp.ClientSession, server: Server, body: dict[str, Any]) -> tuple[Answer, int]:
+    """One streamed completion, and how many tries it took: llama-server now and then drops a connection it had kept."""
+    tries = 1
+    while True:
+        try:
+            return await stream_once(session, server, body), tries
+        except aiohttp.ClientConnectionError:
+            tries += 1
+
+
+async def stream_once(session: aiohttp.ClientSession, server: Server, body: dict[str, Any]) -> Answer:
     """One streamed completion, timed from its sending."""
     start = time.perf_counter()
     first = last = longest = 0.0
