@@ -43,7 +43,9 @@ class Calibration:
     dense_layer: float = _number(
         0.0011, 1e-3, 0.5, "s", "a host starting the kernels of a layer and micro-batch, both ways"
     )
-    moe_layer: float = _number(0.000947, 1e-3, 0.5, "s", "routing, permuting and their waits in a layer and micro-batch")
+    moe_layer: float = _number(
+        0.000947, 1e-3, 0.5, "s", "routing, permuting and their waits in a layer and micro-batch"
+    )
     dropless: float = _number(
         0.00163, 2e-3, 0.5, "s", "the same more where experts take all they are sent: sizes come late"
     )

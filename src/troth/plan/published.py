@@ -129,7 +129,8 @@ def _run(row: _Row) -> Run:
     date = _date(source, notes, gpu.year)
     return Run(
         dimensions, gpu, world, sequences, length, int(micro_batch), tp, pp,
-        vpp=row.count("vpp") or (2 if "schedule=Interleaved" in notes else 1), cp=cp, ep=ep, etp=1 if ep > 1 and date >= FOLDING else tp,
+        vpp=row.count("vpp") or (2 if "schedule=Interleaved" in notes else 1), cp=cp, ep=ep,
+        etp=1 if ep > 1 and date >= FOLDING else tp,
         sharded="FSDP" in notes or stack == "torch", precision=_precision(row["precision"]),
         recompute=float(row["recompute"].startswith(("full", "yes", "Recompute"))),
         date=date, stack=stack,
