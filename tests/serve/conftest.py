@@ -26,6 +26,7 @@ from troth.model.decoder import Decoder
 from troth.model.families.configs import to_hf_config
 from troth.model.families.weights import save_weights
 from troth.model.initialise import initialise
+from troth.model.norm import RMSNorm
 from troth.model.tokenizer import Tokenizer
 from troth.serve.api.app import create_app
 from troth.serve.api.served import Served
@@ -81,6 +82,22 @@ def config() -> ModelConfig:
         max_position_embeddings=POSITIONS,
         initializer_range=0.2,
     )
+
+
+@torch.no_grad()
+def random_network(config: ModelConfig, changes: dict[str, Any], dtype: torch.dtype) -> Decoder:
+    """The network with other settings and random weights, those of norms, biases and routers too."""
+    random = torch.Generator().manual_seed(7)
+    model = initialise(Decoder(ModelConfig(**(config.model_dump() | changes))), 7)
+    for module in model.modules():
+        if isinstance(module, RMSNorm):
+            module.weight.uniform_(0.5, 1.5, generator=random)
+    for name, parameter in model.named_parameters():
+        if name.endswith(("bias", "sinks")):
+            parameter.normal_(0, 0.5, generator=random)
+    for moe in model.moe_layers():
+        moe.router.gate.weight.normal_(0, 0.2, generator=random)
+    return model.to(dtype).eval()
 
 
 def save_random_model(path: Path, config: ModelConfig, tokenizer: Tokenizer, **settings: str) -> Path:
