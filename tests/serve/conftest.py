@@ -170,8 +170,9 @@ def run_server(make_engine: Callable[..., Engine], folder: Path) -> Callable[...
 
 @dataclass(frozen=True)
 class ServeProcess:
-    """`troth serve` as a process of its own: its address without /v1, and where its log goes."""
+    """`troth serve` as a process of its own: what it said of itself, its address without /v1, where its log goes."""
 
+    facts: dict[str, Any]
     url: str
     process: subprocess.Popen[str]
     log: Path
@@ -209,9 +210,10 @@ def serve_process(folder: Path, tmp_path_factory: pytest.TempPathFactory):
                     line = process.stdout.readline()
                     assert line, log.read_text()
                     printed += line
-                url = json.loads(printed)["url"].removesuffix("/v1")
+                facts = json.loads(printed)
+                url = facts["url"].removesuffix("/v1")
                 wait_until(lambda: _answers(f"{url}/health"), 30)
-                yield ServeProcess(url, process, log)
+                yield ServeProcess(facts, url, process, log)
             finally:
                 process.kill()
 

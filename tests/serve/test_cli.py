@@ -1,49 +1,19 @@
-"""`troth serve` and `troth chat` as real processes."""
+"""`troth chat`, and what `troth serve` refuses; as a server that runs it is in test_operations.py."""
 
 import importlib.util
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 from typer.testing import CliRunner
 
 from troth.cli.main import app, main
 
 TROTH = [sys.executable, "-c", "from troth.cli.main import main; main()"]
-
-
-def test_serve_says_where_answers_and_stops_when_asked(folder: Path):
-    command = [*TROTH, "serve", str(folder), "--port", "0", "--json", "--set", "serve.cache_tokens=4096"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            printed = ""
-            while not printed.endswith("}\n"):
-                printed += process.stdout.readline()
-            facts = json.loads(printed)
-            assert facts["model"] == "tiny"
-            assert facts["context_tokens"] == facts["cache_tokens"] == 4096
-            # One layer keeps all tokens, three keep windows: 16 sequences' of 3 blocks, a step's 512 tokens, a quarter.
-            windows = 16 * (16 * 3 + 32 + 64)
-            assert facts["cache_bytes"] == (4096 + 3 * windows) * 2 * 2 * 16 * 4
-            body = {"prompt": "A bird", "max_tokens": 3, "ignore_eos": True}
-            answer = httpx.post(f"{facts['url']}/completions", json=body)
-            assert answer.json()["usage"]["completion_tokens"] == 3
-            # An answer that is under way is finished before the end.
-            body |= {"max_tokens": 150, "stream": True}
-            with httpx.stream("POST", f"{facts['url']}/completions", json=body, timeout=30) as stream:
-                lines = stream.iter_lines()
-                next(lines)
-                process.send_signal(signal.SIGTERM)
-                assert [line for line in lines if line][-1] == "data: [DONE]"
-            assert process.wait(timeout=10) == 0
-        finally:
-            process.kill()
 
 
 def test_chat_answers_lines_the_same_for_the_same_seed(folder: Path, monkeypatch: pytest.MonkeyPatch):

@@ -99,18 +99,21 @@ def cut_prompts(draw: st.DrawFn) -> list[tuple[int, list[int]]]:
     return [(length, sorted(cut - {length})) for length, cut in zip(lengths, cuts, strict=True)]
 
 
-@pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS.keys())
+@pytest.fixture(scope="module", params=KINDS.values(), ids=KINDS.keys())
+def exact(request: pytest.FixtureRequest, config: ModelConfig) -> Decoder:
+    """A network of each kind in float64, where no two experts score so alike that rounding chooses between them."""
+    return random_network(config, request.param, torch.float64)
+
+
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut_prompts())
 @example([(120, [15, 16, 17, 19, 20, 21, 31, 36, 37, 64])])
 @example([(100, [50]), (100, [99])])
-def test_chunks_of_any_size_give_what_the_plain_network_gives(config: ModelConfig, changes, shape):
-    """In float64, where no two experts score so alike that rounding chooses between them."""
-    model = random_network(config, changes, torch.float64)
+def test_chunks_of_any_size_give_what_the_plain_network_gives(exact: Decoder, shape):
     prompts = [prompt(length, seed) for seed, (length, _) in enumerate(shape)]
-    for tokens_T, h_TD in zip(prompts, in_chunks(model, prompts, [cuts for _, cuts in shape]), strict=True):
+    for tokens_T, h_TD in zip(prompts, in_chunks(exact, prompts, [cuts for _, cuts in shape]), strict=True):
         with torch.inference_mode():
-            torch.testing.assert_close(h_TD, model(tokens_T[None])[0], atol=1e-10, rtol=0)
+            torch.testing.assert_close(h_TD, exact(tokens_T[None])[0], atol=1e-10, rtol=0)
 
 
 @pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS.keys())

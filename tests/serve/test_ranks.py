@@ -23,6 +23,8 @@ from troth.serve.engine.engine import Engine
 from troth.serve.engine.ranks import Ranks, split
 from troth.system.serve import ServeTable
 
+from .two_ranks import table, written
+
 SCRIPT = Path(__file__).parent / "two_ranks.py"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -42,9 +44,13 @@ KINDS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def served(command: list[str], folder: Path, speculate: str = "none") -> dict[str, Any]:
+def alone(folder: Path) -> dict[str, Any]:
+    return written(Engine.from_folder(folder, table("none"), device="cpu"))
+
+
+def together(folder: Path, speculate: str = "none") -> dict[str, Any]:
     run = subprocess.run(
-        [*command, str(SCRIPT), str(folder), speculate], capture_output=True, text=True, timeout=240, check=False,
+        [*TORCHRUN, str(SCRIPT), str(folder), speculate], capture_output=True, text=True, timeout=240, check=False,
         env=ENVIRONMENT,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
@@ -66,17 +72,17 @@ def folder_of(tmp_path: Path, config: ModelConfig, tokenizer: Tokenizer) -> Call
 
 
 def test_two_ranks_write_what_one_process_does(folder: Path):
-    alone, together = served([sys.executable], folder), served(TORCHRUN, folder, "ngram")
-    assert together["texts"] == alone["texts"]
-    assert together["cache"] == alone["cache"] / 2
-    assert together["weights"] < 0.75 * alone["weights"], "the embedding and the head stay whole"
+    one, two = alone(folder), together(folder, "ngram")
+    assert two["texts"] == one["texts"]
+    assert two["cache"] == one["cache"] / 2
+    assert two["weights"] < 0.75 * one["weights"], "the embedding and the head stay whole"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_other_families_too(folder_of: Callable[[str], Path], kind: str):
     folder = folder_of(kind)
-    assert served(TORCHRUN, folder)["texts"] == served([sys.executable], folder)["texts"]
+    assert together(folder)["texts"] == alone(folder)["texts"]
 
 
 @pytest.mark.slow
