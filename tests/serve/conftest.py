@@ -43,15 +43,6 @@ PROVERBS = (
 )
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small products are quickest on one thread, and tests beside each other do not wait for each other's threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="session")
 def proverbs() -> str:
     return PROVERBS
@@ -199,7 +190,7 @@ def serve_process(folder: Path, tmp_path_factory: pytest.TempPathFactory):
         log = tmp_path_factory.mktemp("serve") / "log"
         start = [sys.executable, "-c", "from troth.cli.main import main; main()", "serve", str(folder), "--port", "0"]
         command = [*start, "--json", "--set", "serve.cache_tokens=8192", *arguments]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+        environment = os.environ | environment
         with (
             log.open("w") as errors,
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process,

@@ -1,7 +1,6 @@
 """Two ranks under torchrun write what one process writes, each with a part of the weights and of the cache."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -27,7 +26,6 @@ from .two_ranks import table, written
 
 SCRIPT = Path(__file__).parent / "two_ranks.py"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 KINDS: dict[str, dict[str, Any]] = {
     "gpt_oss": {
         "rope_layers": "all", "qk_norm": "none", "attention_gate": False, "post_norms": False, "num_dense_layers": 0,
@@ -51,7 +49,6 @@ def alone(folder: Path) -> dict[str, Any]:
 def together(folder: Path, speculate: str = "none") -> dict[str, Any]:
     run = subprocess.run(
         [*TORCHRUN, str(SCRIPT), str(folder), speculate], capture_output=True, text=True, timeout=240, check=False,
-        env=ENVIRONMENT,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
@@ -89,7 +86,7 @@ def test_other_families_too(folder_of: Callable[[str], Path], kind: str):
 def test_the_server_over_two_ranks_answers_and_ends(folder: Path):
     troth = str(Path(sys.executable).parent / "troth")
     command = ["--no-python", troth, "serve", str(folder), "--port", "0", "--json"]
-    with subprocess.Popen([*TORCHRUN, *command], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
+    with subprocess.Popen([*TORCHRUN, *command], stdout=subprocess.PIPE, text=True) as process:
         try:
             printed = ""
             while not printed.endswith("}\n"):
