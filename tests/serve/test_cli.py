@@ -6,18 +6,19 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from troth.cli.main import app, main
+from troth.cli.main import app
 
 TROTH = [sys.executable, "-c", "from troth.cli.main import main; main()"]
 
 
-def test_chat_answers_lines_the_same_for_the_same_seed(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+def test_chat_answers_lines_the_same_for_the_same_seed(folder: Path):
     command = ["chat", str(folder), "--max-tokens", "8", "--set", "serve.cache_tokens=64", "--seed"]
     said = "hello there\n\nonce more, and with enough words that the beginning is forgotten\n/exit\nnot read\n"
     once, again, other = (CliRunner().invoke(app, [*command, seed], input=said) for seed in "445")
@@ -26,8 +27,7 @@ def test_chat_answers_lines_the_same_for_the_same_seed(folder: Path, monkeypatch
     assert once.stdout == again.stdout != other.stdout
 
 
-def test_chat_prints_a_json_line_a_turn_for_programs(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+def test_chat_prints_a_json_line_a_turn_for_programs(folder: Path):
     command = ["chat", str(folder), "--max-tokens", "8", "--seed", "4", "--json"]
     result = CliRunner().invoke(app, command, input="hello there\n\nonce more\n")
     answers = [json.loads(line) for line in result.stdout.splitlines()]
@@ -37,23 +37,26 @@ def test_chat_prints_a_json_line_a_turn_for_programs(folder: Path, monkeypatch: 
     assert all(answer["prompt_tokens"] > 0 for answer in answers)
 
 
-def fails(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
-    monkeypatch.setattr(sys, "argv", ["troth", *arguments])
-    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
-    with pytest.raises(SystemExit) as exit_:
-        main()
-    assert exit_.value.code == 2
-    return capsys.readouterr().err
+@pytest.fixture
+def fails(run_here: Callable[..., Any]) -> Callable[..., str]:
+    """Runs a command that cannot be done and returns what it says."""
+
+    def run(*arguments: object) -> str:
+        done = run_here(*arguments)
+        assert done.returncode == 2
+        return done.stderr
+
+    return run
 
 
-def test_mistakes_are_one_line_and_exit_code_2(folder: Path, tmp_path: Path, monkeypatch, capsys):
+def test_mistakes_are_one_line_and_exit_code_2(fails: Callable[..., str], folder: Path, tmp_path: Path):
     missing = str(tmp_path / "nowhere")
     for verb in ("serve", "chat"):
-        assert fails([verb, missing], monkeypatch, capsys) == f"troth: {missing}: no such folder\n"
-    assert "config.json" in fails(["serve", str(tmp_path), "--port", "0"], monkeypatch, capsys)
+        assert fails(verb, missing) == f"troth: {missing}: no such folder\n"
+    assert "config.json" in fails("serve", tmp_path, "--port", "0")
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = str(busy.getsockname()[1])
-        error = fails(["serve", str(folder), "--port", port], monkeypatch, capsys)
+        error = fails("serve", folder, "--port", port)
     assert error == f"troth: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
 
 
@@ -77,9 +80,9 @@ def test_another_engine_is_told_what_ours_would_be(folder: Path, tmp_path: Path)
     }  # fmt: skip
 
 
-def test_what_cannot_be_had_is_one_line(folder: Path, monkeypatch, capsys):
-    serve = ["serve", str(folder), "--port", "0"]
-    assert "MIN:MAX" in fails([*serve, "--replicas", "4:1"], monkeypatch, capsys)
-    assert "data-parallel" in fails([*serve, "--engine", "vllm", "--replicas", "2"], monkeypatch, capsys)
+def test_what_cannot_be_had_is_one_line(fails: Callable[..., str], folder: Path):
+    serve = "serve", folder, "--port", "0"
+    assert "MIN:MAX" in fails(*serve, "--replicas", "4:1")
+    assert "data-parallel" in fails(*serve, "--engine", "vllm", "--replicas", "2")
     if importlib.util.find_spec("vllm") is None:
-        assert "pip install vllm" in fails([*serve, "--engine", "vllm"], monkeypatch, capsys)
+        assert "pip install vllm" in fails(*serve, "--engine", "vllm")
