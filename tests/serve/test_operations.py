@@ -102,7 +102,8 @@ def test_sigterm_lets_streams_end_and_refuses_what_is_new(serve_process: Serve):
             lines = stream.iter_lines()
             # Another keeps the server draining, however late this process comes to look.
             with client.stream("POST", "/v1/completions", json=LONG) as longer:
-                next(longer.iter_lines())
+                held = longer.iter_lines()  # dropped, it would close the connection
+                next(held)
                 next(lines)
                 process.process.send_signal(signal.SIGTERM)
                 wait_until(lambda: httpx.get(f"{process.url}/ready").status_code == 503)
