@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.plan.runs import megascale, mixtral
-from troth.plan.calibration import PRIOR, Calibration
+from troth.plan.calibration import PRIOR, Calibration, from_logarithms
 from troth.plan.check import Judged, errors, judge, same_but_measured_apart
 from troth.plan.fit import fit
 from troth.plan.practice import practices
@@ -24,8 +24,10 @@ def test_a_fit_finds_what_runs_were_made_with() -> None:
     runs = [megascale(n) for n in (256, 512, 1024, 3072, 6144)]
     runs += [mixtral(micro_batch=m, ep=e, precision=p) for m in (1, 2) for e in (2, 4, 8) for p in ("bf16", "float8")]
     measured = step_time(columns(runs), true).seconds
+    before = step_time(columns(runs), from_logarithms(np.array(PRIOR))).seconds
     found = step_time(columns(runs), fit(columns(runs), measured)).seconds
-    assert np.median(np.abs(found / measured - 1)) < 0.02
+    # So few runs leave constants near what was known of them; a table of hundreds moves them further.
+    assert np.abs(found / measured - 1).max() < 0.05 < np.abs(before / measured - 1).max() / 2
 
 
 def test_one_slow_run_pulls_little() -> None:

@@ -99,8 +99,8 @@ def test_the_command_prints_a_table_that_training_reads(tmp_path: Path) -> None:
 def test_the_command_for_programs(tmp_path: Path) -> None:
     prices = tmp_path / "prices.toml"
     prices.write_text("[oci.shapes.'BM.GPU.H100.8'.rent]\non_demand = 8.0\n")
-    words = ["plan", "train", "--system", "mini", "--gpus", "8", "--set", "parallel.ep=2", "--prices", str(prices), "--json"]
-    done = CliRunner().invoke(app, words)
+    words = ["--system", "mini", "--gpus", "8", "--set", "parallel.ep=2", "--prices", str(prices), "--json"]
+    done = CliRunner().invoke(app, ["plan", "train", *words])
     assert done.exit_code == 0, done.output
     plan = json.loads(done.output)
     assert {one["table"]["ep"] for one in plan["candidates"]} == {2}
