@@ -109,8 +109,12 @@ def _worst_moment(c: Columns, at: Place) -> Parts:
     gradients = np.where(pipelined, 4 * own, 4 * spread)
     masks = at.flying * c.mask_kinds * c.t * c.length * np.where(c.blockwise > 0, 2, 1)
     batch = 24 * c.sequences / c.dp * c.length
+    # Of one batch only, the first layer's gradients come last, and those of the tables behind them.
+    later = at.dense_layers * _parameters(c, moe=False) + tables + np.where(at.moe_layers > 0, _parameters(c, moe=True), 0)
+    coming = np.where(c.m > at.flying, 0, np.where(pipelined, 4 * (layer + tables), 4 * later / shares))
+    cast = np.where(alone > 0, 2 * tables, 0)
     passing_between = at.exchanged * 2 * c.hidden * u
-    standing = masks + batch + passing_between
+    standing = masks + batch + passing_between + cast
     root = np.where(alone > 0, 0, 2 * tables)
     one = np.where(alone > 0, 0, 2 * layer)
     # Micro-batches before this one have left gradients.
@@ -132,29 +136,44 @@ def _worst_moment(c: Columns, at: Place) -> Parts:
         moment(left + of_head, full + again, either("passing"), root + one),
         # The loss.
         moment(
-            left, full + at.head * 3 * hidden, at.head * (6 * c.vocab * c.hidden + hidden), root,
+            left, full + at.head * 3 * hidden, at.head * (6 * c.vocab * c.hidden + hidden),
+            # What came together for the last experts stays until something else does.
+            root + np.where(shares > c.ep * c.etp, 2 * either("routed"), 0),
             at.head * 4 * rows * c.vocab,
         ),
         # The layer that was computed first, backwards.
         moment(
-            gradients + of_head, full - kept + layer_kept + again, either("passing"),
+            gradients - coming + of_head, full - kept + layer_kept + again, either("passing"),
             root + np.where(pipelined, 2 * (own - tables), one),
         ),
         # Its gradients, which are shared out in float32, and those of the layer before them.
         moment(gradients + 2 * layer + of_head, full - kept, np.where(alone > 0, 0, 8 * layer), root + one),
         # Those of embedding and head.
         moment(gradients + 2 * tables, full - kept, np.where(alone > 0, 2 * tables, 4 * tables + 4 * layer), root),
-        moment(gradients, zero, np.where(c.muon > 0, _muon(c, shares), 0), zero),
+        moment(gradients, zero, np.where(c.muon > 0, _muon(c, at, shares), 0), zero),
     ])  # fmt: skip
 
 
-def _muon(c: Columns, shares: Array) -> Array:
-    """Room of a round: the largest matrices, or stacks of these; each in float32 as it is and as it travels, and in
-    products' bf16 twice, and their products with themselves twice."""
-    widest = np.maximum(c.dense_ffn, np.maximum(c.shared_ffn, c.heads * c.head_dim))
-    matrix = 4 * c.hidden * widest
-    taken = np.maximum(matrix, ROUND_BYTES)
-    return taken * np.where(shares > 1, 3, 1) + taken * (1 + np.minimum(c.hidden / widest, widest / c.hidden))
+def _muon(c: Columns, at: Place, shares: Array) -> Array:
+    """Room of a round, for matrices of the shape that takes most: in float32 what they move by, in bf16 two copies and
+    two products with themselves. Matrices that ranks have parts of are whole, and on their way, in float32 besides."""
+
+    def room(matrix: Array, count: Array, narrow: Array, parted: Array) -> Array:
+        taken = np.minimum(np.maximum(4 * matrix, ROUND_BYTES), 4 * matrix * count / shares)
+        return np.asarray(taken * (2 + narrow + 2 * parted))
+
+    def narrow(ffn: Array) -> Array:
+        return np.minimum(c.hidden, ffn) / np.maximum(np.maximum(c.hidden, ffn), 1)
+
+    whole = c.experts / c.ep >= shares / (c.ep * c.etp)
+    alone = shares == 1
+    queries = c.heads * c.head_dim
+    layers = at.dense_layers + at.moe_layers
+    return np.maximum.reduce([
+        room(c.hidden * c.moe_ffn, 2 * at.moe_layers * c.experts, narrow(c.moe_ffn), 1.0 - whole),
+        room(c.hidden * c.dense_ffn, 2 * at.dense_layers, narrow(c.dense_ffn), 1.0 - alone),
+        room(c.hidden * queries, (1 + c.attention_gate) * layers, narrow(queries), 1.0 - alone),
+    ])  # fmt: skip
 
 
 def _parameters(c: Columns, *, moe: bool) -> Array:
