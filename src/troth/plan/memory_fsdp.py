@@ -1,5 +1,6 @@
 """What a rank of Troth's own trainer holds at the peak of a step, by kind: weights in float32 spread by FSDP, products
-in bf16, Muon, layers as `troth.model` computes them. Every byte is one that `troth train --dry-run` counts.
+in bf16, Muon, layers as `troth.model` computes them. Every byte is one that `troth train --dry-run` counts. Where
+torchtitan differs (its parallelize.py and loss.py of 2024 and 2025), `titan` says so.
 
 The peak is at one of a few moments, all of which are computed, on the first, a middle and the last rank of a pipeline.
 """
@@ -15,6 +16,10 @@ CHEAP = 0.1
 
 CHUNK_BYTES, LEAST_ROWS = 2**26, 128
 """Of the scores over the vocabulary that are there at a time (`train.loss`)."""
+
+LOGIT_BYTES = 16
+"""Of a score where the loss is not computed in chunks: its softmax's logarithm, the gradient of that, its exponential
+and the gradient of the score, in float32."""
 
 ROUND_BYTES = 2**25
 """Of the matrices that Muon orthogonalises at a time (`train.optim`)."""
@@ -88,6 +93,7 @@ def _worst_moment(c: Columns, at: Place) -> Parts:
     u = c.t / c.tp
     dense, moe = _layer(c, moe=False), _layer(c, moe=True)
     tables = c.vocab * c.hidden * np.where(c.tied > 0, np.maximum(at.table, at.head), at.table + at.head)
+    own_tables = tables / np.where(c.titan > 0, c.tp, 1)
     routers = at.moe_layers * c.hidden * c.experts
     matrices = at.dense_layers * _parameters(c, moe=False) + at.moe_layers * _parameters(c, moe=True) - routers
     spread = (matrices + routers + tables) / shares
@@ -105,22 +111,24 @@ def _worst_moment(c: Columns, at: Place) -> Parts:
     again = np.where(c.recompute > 0, either("kept") - layer_kept, 0)
     layer = either("dense") + either("routed")
     pipelined = (c.pp > 1) & (alone == 0)
-    own = at.dense_layers * dense.dense + at.moe_layers * (moe.dense + moe.routed) + tables
+    own = at.dense_layers * dense.dense + at.moe_layers * (moe.dense + moe.routed) + own_tables
     gradients = np.where(pipelined, 4 * own, 4 * spread)
-    masks = at.flying * c.mask_kinds * c.t * c.length * np.where(c.blockwise > 0, 2, 1)
+    masks = (1 - c.titan) * at.flying * c.mask_kinds * c.t * c.length * np.where(c.blockwise > 0, 2, 1)
     batch = 24 * c.sequences / c.dp * c.length
     # Of one batch only, the first layer's gradients come last, and those of the tables behind them.
     later = at.dense_layers * _parameters(c, moe=False) + tables + np.where(at.moe_layers > 0, _parameters(c, moe=True), 0)
-    coming = np.where(c.m > at.flying, 0, np.where(pipelined, 4 * (layer + tables), 4 * later / shares))
+    coming = np.where(c.m > at.flying, 0, np.where(pipelined, 4 * (layer + own_tables), 4 * later / shares))
     cast = np.where(alone > 0, 2 * tables, 0)
     passing_between = at.exchanged * 2 * c.hidden * u
     standing = masks + batch + passing_between + cast
-    root = np.where(alone > 0, 0, 2 * tables)
-    one = np.where(alone > 0, 0, 2 * layer)
+    # torchtitan's pipelines leave weights together.
+    staying = pipelined & (c.titan > 0)
+    root = np.where(alone > 0, 0, 2 * np.where(staying, own, own_tables))
+    one = np.where((alone > 0) | staying, 0, 2 * layer)
     # Micro-batches before this one have left gradients.
     left = np.where(c.m > at.flying, gradients, 0)
     rows = np.minimum(u, np.maximum(LEAST_ROWS, CHUNK_BYTES // (c.vocab * 2)))
-    of_head = at.head * 2 * c.vocab * c.hidden
+    of_head = at.head * 2 * c.vocab * c.hidden / np.where(c.titan > 0, c.tp, 1)
     hidden = 2 * c.hidden * u
     zero = np.zeros_like(c.t)
 
@@ -136,20 +144,23 @@ def _worst_moment(c: Columns, at: Place) -> Parts:
         moment(left + of_head, full + again, either("passing"), root + one),
         # The loss.
         moment(
-            left, full + at.head * 3 * hidden, at.head * (6 * c.vocab * c.hidden + hidden),
+            left, full + at.head * 3 * hidden, at.head * np.where(c.titan > 0, 0, 6 * c.vocab * c.hidden + hidden),
             # What came together for the last experts stays until something else does.
             root + np.where(shares > c.ep * c.etp, 2 * either("routed"), 0),
-            at.head * 4 * rows * c.vocab,
+            at.head * np.where(c.titan > 0, LOGIT_BYTES * u, 4 * rows) * c.vocab,
         ),
         # The layer that was computed first, backwards.
         moment(
             gradients - coming + of_head, full - kept + layer_kept + again, either("passing"),
-            root + np.where(pipelined, 2 * (own - tables), one),
+            root + np.where(pipelined & ~staying, 2 * (own - own_tables), one),
         ),
         # Its gradients, which are shared out in float32, and those of the layer before them.
         moment(gradients + 2 * layer + of_head, full - kept, np.where(alone > 0, 0, 8 * layer), root + one),
         # Those of embedding and head.
-        moment(gradients + 2 * tables, full - kept, np.where(alone > 0, 2 * tables, 4 * tables + 4 * layer), root),
+        moment(
+            gradients + 2 * own_tables, full - kept,
+            np.where(alone > 0, 2 * own_tables, 4 * own_tables + 4 * layer), root,
+        ),
         moment(gradients, zero, np.where(c.muon > 0, _muon(c, at, shares), 0), zero),
     ])  # fmt: skip
 
@@ -206,7 +217,7 @@ def _layer(c: Columns, *, moe: bool) -> Layer:
     kept = kept + queries * (2 + 2 * c.attention_gate) + 2 * keys * c.cp
     kept = kept + 4 * u * (c.heads + c.qk_norm * (c.heads + c.kv_heads))
     kept = kept + c.rotated * 8 * c.head_dim * c.t
-    kept = kept + np.where(c.blockwise > 0, 0, 2 * c.t * c.length)
+    kept = kept + np.where((c.blockwise > 0) | (c.titan > 0), 0, 2 * c.t * c.length)
     products = hidden + queries * (1 + c.attention_gate) + 2 * keys + 2 * c.hidden * c.t
     if moe:
         routed = u * c.topk
@@ -228,5 +239,8 @@ def _layer(c: Columns, *, moe: bool) -> Layer:
         passing = 2 * inner + 2 * hidden + gathered
         dense = (c.attention_parameters + c.matrices * c.hidden * c.dense_ffn) / c.tp
         held = np.zeros_like(dense)
+    # torchtitan keeps what attention returns, and every second product if it is in bf16.
+    every_second = np.where(c.bytes < 2, 0, (products - hidden) / 2)
+    products = np.where(c.titan > 0, hidden + queries + every_second, products)
     # On one rank weights in bf16 are made for a layer and kept with the rest.
     return Layer(kept + np.where(alone, 2 * (dense + held), 0), products, passing, dense, held)

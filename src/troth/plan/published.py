@@ -107,7 +107,8 @@ def _understand(row: dict[str, str], number: Number) -> tuple[Run, float, bool]:
     recompute, said = _recompute(row["recompute"])
     run = Run(
         shape, gpu, int(world), int(sequences), int(length), int(micro_batch), int(tp), int(pp),
-        int(number("vpp") or 1), int(cp), int(number("ep") or 1), sharded="FSDP" in notes or stack == "torch",
+        int(number("vpp") or 1), int(cp), int(number("ep") or 1), sharded="FSDP" in notes or stack in ("torch", "torchtitan"),
+        optimizer="adamw",
         precision=precision, recompute=recompute, date=_date(source, notes, gpu.year), stack=stack,
         dropless=not re.search(r"token[- ]?drop", row["model"] + notes),
     )  # fmt: skip
@@ -162,7 +163,9 @@ def _recompute(text: str) -> tuple[float, bool]:
 def _stack(text: str) -> str:
     if any(word in text for word in ("maxtext", "paxml")):
         return "xla"
-    torch = ("torchtitan", "mosaicml", "prime-rl", "Automodel", "OLMo")
+    if "torchtitan" in text:
+        return "torchtitan"
+    torch = ("mosaicml", "prime-rl", "Automodel", "OLMo")
     return "torch" if any(word in text for word in torch) else "fused"
 
 

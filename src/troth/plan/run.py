@@ -31,8 +31,8 @@ class Run:
     `dp_replicate` copies of what is spread; optimizer: `muon` for the matrices inside layers, or `adamw` for all.
 
     recompute: the share of a layer's forward pass that is done again for its gradient, cheapest parts first. date: when
-    the software is from, in years. stack: who wrote it, `fused` (Megatron's hand-tuned kernels), `torch` (torchtitan,
-    Troth) or `xla`. dropless: whether experts take all the tokens that the router sends; imbalance: the tokens of the
+    the software is from, in years. stack: who wrote it, `fused` (Megatron's hand-tuned kernels), `torch` (Troth and
+    others), `torchtitan` or `xla`. dropless: whether experts take all the tokens that the router sends; imbalance: the tokens of the
     busiest rank's experts over the mean. oversubscription: the network's bandwidth within a pod of `pod` GPUs over that
     between pods.
     """
@@ -123,7 +123,10 @@ def row_of(run: Run) -> dict[str, float]:
     layout = ("world", "sequences", "length", "micro_batch", "tp", "pp", "vpp", "cp", "ep", "etp", "dp_replicate",
               "sharded", "recompute", "date", "dropless", "imbalance", "pod", "oversubscription")  # fmt: skip
     row = {name: getattr(run, name) for name in layout}
-    return row | {"torch": run.stack == "torch", "muon": run.optimizer == "muon"} | _gpu(run.gpu, run.precision) | _network(run.dimensions, run.length)
+    return row | {
+        "torch": run.stack in ("torch", "torchtitan"), "titan": run.stack == "torchtitan",
+        "muon": run.optimizer == "muon",
+    } | _gpu(run.gpu, run.precision) | _network(run.dimensions, run.length)  # fmt: skip
 
 
 def _gpu(gpu: Gpu, precision: str) -> dict[str, float]:
