@@ -74,8 +74,10 @@ def _places(c: Columns) -> list[Place]:
         longer = (rank > 0) & (rank < c.pp - 1) & (over > 0)
         layers = np.where(longer, np.ceil(c.layers / stages), each) * c.vpp
         layers = np.where(c.pp > 1, layers, c.layers)
-        before = rank * each
-        dense = np.clip(c.layers - c.moe_layers - before, 0, layers / c.vpp)
+        dense = np.zeros_like(layers)
+        for turn in range(int(c.vpp.max(initial=1))):
+            first = (turn * c.pp + rank) * each
+            dense += np.where(turn < c.vpp, np.clip(c.layers - c.moe_layers - first, 0, layers / c.vpp), 0)
         one_by_one = c.pp - rank
         chunks = (c.vpp - 1) * c.pp + 2 * (c.pp - rank - 1) + 1
         flying = np.where(c.vpp > 1, np.minimum(chunks, c.m * c.vpp) / c.vpp, np.minimum(one_by_one, c.m))

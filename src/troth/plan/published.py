@@ -12,6 +12,7 @@ from pathlib import Path
 
 from troth.plan.dimensions import Dimensions, network_named, resized
 from troth.plan.gpus import gpu_named
+from troth.plan.memory_fsdp import CHEAP
 from troth.plan.run import Run
 
 
@@ -104,12 +105,12 @@ def _understand(row: dict[str, str], number: Number) -> tuple[Run, float, bool]:
         raise Unsaid("micro-batch does not divide a rank's share")
     precision = _precision(row["precision"])
     stack = _stack(source + notes)
-    recompute, said = _recompute(row["recompute"])
+    recompute, said = _recompute(row["recompute"], stack)
     run = Run(
         shape, gpu, int(world), int(sequences), int(length), int(micro_batch), int(tp), int(pp),
-        int(number("vpp") or 1), int(cp), int(number("ep") or 1), sharded="FSDP" in notes or stack in ("torch", "torchtitan"),
-        optimizer="adamw",
-        precision=precision, recompute=recompute, date=_date(source, notes, gpu.year), stack=stack,
+        int(number("vpp") or 1), int(cp), int(number("ep") or 1),
+        sharded="FSDP" in notes or stack in ("torch", "torchtitan"), optimizer="adamw", precision=precision,
+        recompute=recompute, date=_date(source, notes, gpu.year), stack=stack,
         dropless=not re.search(r"token[- ]?drop", row["model"] + notes),
     )  # fmt: skip
     run = replace(run, etp=1 if run.ep > 1 or "ETP=1" in notes else run.tp)
@@ -152,11 +153,14 @@ def _precision(text: str) -> str:
     return "float8" if "fp8" in text else "bf16"
 
 
-def _recompute(text: str) -> tuple[float, bool]:
-    """Share of a layer's forward pass; selective means that of attention's inside, or norms, which cost little."""
+def _recompute(text: str, stack: str) -> tuple[float, bool]:
+    """Share of a layer's forward pass; selective means that of attention's inside, or norms, which cost little, and in
+    torchtitan of all but what it lists."""
     text = text.lower()
     if not text:
         return 0.0, False
+    if stack == "torchtitan" and "selective" in text:
+        return CHEAP, True
     return (1.0 if "full" in text or text in ("yes", "recompute") else 0.0), True
 
 
