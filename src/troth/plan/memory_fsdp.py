@@ -42,14 +42,16 @@ class Layer:
 
 @dataclass(frozen=True)
 class Place:
-    """A rank of a pipeline: its layers, whether it has embedding and head (0 or 1), and how many micro-batches' worth
-    of activations it has at most."""
+    """A rank of a pipeline: its layers, whether it has embedding and head (0 or 1), how many micro-batches' worth of
+    activations it has at most, in all and summed over layers of either kind, and tensors that it sends or receives."""
 
     dense_layers: Array
     moe_layers: Array
     table: Array
     head: Array
     flying: Array
+    flying_dense: Array
+    flying_moe: Array
     exchanged: Array
 
 
@@ -74,17 +76,19 @@ def _places(c: Columns) -> list[Place]:
         longer = (rank > 0) & (rank < c.pp - 1) & (over > 0)
         layers = np.where(longer, np.ceil(c.layers / stages), each) * c.vpp
         layers = np.where(c.pp > 1, layers, c.layers)
-        dense = np.zeros_like(layers)
+        chunks = np.where(c.vpp > 1, (c.vpp - 1) * c.pp + 2 * (c.pp - rank - 1) + 1, c.pp - rank)
+        chunks = np.where(c.pp > 1, np.minimum(chunks, c.m * c.vpp), 1.0)
+        dense, flying_dense = np.zeros_like(layers), np.zeros_like(layers)
         for turn in range(int(c.vpp.max(initial=1))):
             first = (turn * c.pp + rank) * each
-            dense += np.where(turn < c.vpp, np.clip(c.layers - c.moe_layers - first, 0, layers / c.vpp), 0)
-        one_by_one = c.pp - rank
-        chunks = (c.vpp - 1) * c.pp + 2 * (c.pp - rank - 1) + 1
-        flying = np.where(c.vpp > 1, np.minimum(chunks, c.m * c.vpp) / c.vpp, np.minimum(one_by_one, c.m))
+            here = np.where(turn < c.vpp, np.clip(c.layers - c.moe_layers - first, 0, layers / c.vpp), 0)
+            # As many micro-batches as stages go through a rank's first chunk of layers, then through its second.
+            turns = chunks // stages * c.pp + np.clip(chunks % stages - turn * c.pp, 0, c.pp)
+            dense, flying_dense = dense + here, flying_dense + here * turns
         exchanged = c.m * c.vpp * ((c.pp > 1) * 2.0 - ((rank == 0) | (rank == c.pp - 1)) * (c.pp > 1) / c.vpp)
         places.append(Place(
-            dense, layers - dense, (rank == 0) * 1.0, (rank == c.pp - 1) * 1.0,
-            np.where(c.pp > 1, flying, 1.0), exchanged,
+            dense, layers - dense, (rank == 0) * 1.0, (rank == c.pp - 1) * 1.0, chunks / c.vpp, flying_dense,
+            chunks / c.vpp * layers - flying_dense, exchanged,
         ))  # fmt: skip
     return places
 
@@ -102,7 +106,6 @@ def _worst_moment(c: Columns, at: Place) -> Parts:
     muon = np.where(c.muon > 0, matrices / shares, 0)
     held = {"weights": 4 * spread, "optimizer": 4 * muon + 8 * (spread - muon)}
 
-    kept = at.dense_layers * _kept(c, dense) + at.moe_layers * _kept(c, moe)
     a_layer = np.where(at.moe_layers > 0, 1.0, 0.0)
 
     def either(name: str) -> Array:
@@ -140,7 +143,12 @@ def _worst_moment(c: Columns, at: Place) -> Parts:
             "buffers": standing + buffers,
         }  # fmt: skip
 
-    full = at.flying * kept
+    full = at.flying_dense * _kept(c, dense) + at.flying_moe * _kept(c, moe)
+    kept = (at.dense_layers * _kept(c, dense) + at.moe_layers * _kept(c, moe)) / c.vpp
+    # Without a steady state only the first chunk's activations are left when its gradients come; pipelines share
+    # gradients out with the last micro-batch.
+    rest = np.where(c.m > at.flying, full, full / c.vpp) - kept
+    shared_rest = np.where(pipelined, 0, rest)
     return most([
         # The layer that was computed last, forwards and backwards.
         moment(left + of_head, full + again, either("passing"), root + one),
@@ -153,14 +161,14 @@ def _worst_moment(c: Columns, at: Place) -> Parts:
         ),
         # The layer that was computed first, backwards.
         moment(
-            gradients - coming + of_head, full - kept + layer_kept + again, either("passing"),
+            gradients - coming + of_head, rest + layer_kept + again, either("passing"),
             root + np.where(pipelined & ~staying, 2 * (own - own_tables), one),
         ),
         # Its gradients, which are shared out in float32, and those of the layer before them.
-        moment(gradients + 2 * layer + of_head, full - kept, np.where(alone > 0, 0, 8 * layer), root + one),
+        moment(gradients + 2 * layer + of_head, shared_rest, np.where(alone > 0, 0, 8 * layer), root + one),
         # Those of embedding and head.
         moment(
-            gradients + 2 * own_tables, full - kept,
+            gradients + 2 * own_tables, shared_rest,
             np.where(alone > 0, 2 * own_tables, 4 * own_tables + 4 * layer), root,
         ),
         moment(gradients, zero, np.where(c.muon > 0, _muon(c, at, shares), 0), zero),
@@ -231,9 +239,12 @@ def _layer(c: Columns, *, moe: bool) -> Layer:
         kept = kept + 8 * routed * np.where(c.ep > 1, 5, 3) + 4 * c.experts * u
         products = products + 2 * c.experts * u + 4 * c.moe_ffn * routed + row * c.etp
         products = products + 2 * shared + np.where(has_shared, 2 * c.hidden * c.t, 0)
-        passing = row * np.where(c.ep > 1, 3 * c.etp, 2) + 2 * hidden
         dense = (c.attention_parameters + c.matrices * c.hidden * c.shared_ffn) / c.tp + c.hidden * c.experts
         held = c.experts * c.expert_parameters / (c.ep * c.etp)
+        # At the exchange between ranks; and at the gates, backwards, beside gradients of the last matrix.
+        exchange = row * np.where(c.ep > 1, 3 * c.etp, 2)
+        gates = 4 * c.moe_ffn * routed - 2 * row + 2 * held / c.matrices + np.where(alone, 0, 4 * dense)
+        passing = np.maximum(exchange, gates)
     else:
         inner = 2 * c.dense_ffn * u
         kept = kept + np.where(tp, gathered, hidden) + 4 * inner
