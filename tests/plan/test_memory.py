@@ -37,7 +37,14 @@ def cases(small):
         "contexts": (4, [batch(16, 4096), "parallel.cp=4"]),
         "pipeline": (8, [batch(32, 4096), "parallel.pp=4", "parallel.micro_batches=8"]),
         "copies": (16, [batch(64, 4096), "parallel.dp_replicate=4", "parallel.ep=4"]),
-        "all": (64, [batch(256, 4096), *(f"parallel.{size}" for size in ("pp=4", "tp=2", "cp=2", "ep=8", "dp_replicate=2", "micro_batches=8"))]),
+        "interleaved": (8, [
+            batch(32, 4096), "parallel.pp=4", "parallel.micro_batches=8", "parallel.schedule=Interleaved1F1B",
+            "parallel.stages_per_rank=2",
+        ]),
+        "all": (64, [
+            batch(256, 4096), "parallel.pp=4", "parallel.tp=2", "parallel.cp=2", "parallel.ep=8",
+            "parallel.dp_replicate=2", "parallel.micro_batches=8",
+        ]),
     }  # fmt: skip
     if small:
         return [pytest.param("nano", *case, id=f"nano, {name}") for name, case in nano.items()]

@@ -24,6 +24,9 @@ and the gradient of the score, in float32."""
 ROUND_BYTES = 2**25
 """Of the matrices that Muon orthogonalises at a time (`train.optim`)."""
 
+NEAR_CHUNKS = 3
+"""Chunks of a rank whose weights torch's pipelines keep together."""
+
 Parts = dict[str, Array]
 
 
@@ -62,7 +65,7 @@ def fsdp_parts(c: Columns) -> Parts:
 
 def most(choices: list[Parts]) -> Parts:
     """For every run the choice with the largest sum."""
-    best = np.argmax([sum(choice.values()) for choice in choices], axis=0)
+    best = np.argmax([np.sum(list(choice.values()), axis=0) for choice in choices], axis=0)
     return {kind: np.choose(best, [choice[kind] for choice in choices]) for kind in choices[0]}
 
 
@@ -115,23 +118,32 @@ def _worst_moment(c: Columns, at: Place) -> Parts:
     layer_kept = np.where(a_layer > 0, _kept(c, moe), _kept(c, dense))
     again = np.where(c.recompute > 0, either("kept") - layer_kept, 0)
     layer = either("dense") + either("routed")
+    # The share of a rank's chunks that have gone backwards before its last forward pass.
+    started = np.clip(np.ceil((c.m - at.flying) * c.vpp / c.pp), 0, c.vpp) / c.vpp
     pipelined = (c.pp > 1) & (alone == 0)
     own = at.dense_layers * dense.dense + at.moe_layers * (moe.dense + moe.routed) + own_tables
     gradients = np.where(pipelined, 4 * own, 4 * spread)
     masks = (1 - c.titan) * at.flying * c.mask_kinds * c.t * c.length * np.where(c.blockwise > 0, 2, 1)
     batch = 24 * c.sequences / c.dp * c.length
     # Of one batch only, the first layer's gradients come last, and those of the tables behind them.
-    later = at.dense_layers * _parameters(c, moe=False) + tables + np.where(at.moe_layers > 0, _parameters(c, moe=True), 0)
-    coming = np.where(c.m > at.flying, 0, np.where(pipelined, 4 * (layer + own_tables), 4 * later / shares))
+    first = np.where(at.moe_layers > 0, _parameters(c, moe=True), 0) + at.dense_layers * _parameters(c, moe=False)
+    later = first + tables
+    steady = np.where(c.pp > 1, started == 1, c.m > 1)
+    coming = np.where(steady, 0, np.where(pipelined, 4 * (layer + own_tables), 4 * later / shares))
     cast = np.where(alone > 0, 2 * tables, 0)
     passing_between = at.exchanged * 2 * c.hidden * u
     standing = masks + batch + passing_between + cast
     # torchtitan's pipelines leave weights together.
     staying = pipelined & (c.titan > 0)
-    root = np.where(alone > 0, 0, 2 * np.where(staying, own, own_tables))
+    # Of many chunks torch's schedules keep the next three's together: not the embedding's at the peak.
+    near = np.where(c.vpp > NEAR_CHUNKS, at.head, 1)
+    root = np.where(alone > 0, 0, 2 * np.where(staying, own, own_tables * near))
     one = np.where((alone > 0) | staying, 0, 2 * layer)
     # Micro-batches before this one have left gradients.
-    left = np.where(c.m > at.flying, gradients, 0)
+    left = np.where(
+        c.pp > 1, 4 * ((own - own_tables) * started + own_tables * np.where(at.head > 0, started > 0, started == 1)),
+        np.where(c.m > 1, gradients, 0),
+    )  # fmt: skip
     rows = np.minimum(u, np.maximum(LEAST_ROWS, CHUNK_BYTES // (c.vocab * 2)))
     of_head = at.head * 2 * c.vocab * c.hidden / np.where(c.titan > 0, c.tp, 1)
     hidden = 2 * c.hidden * u
@@ -147,7 +159,7 @@ def _worst_moment(c: Columns, at: Place) -> Parts:
     kept = (at.dense_layers * _kept(c, dense) + at.moe_layers * _kept(c, moe)) / c.vpp
     # Without a steady state only the first chunk's activations are left when its gradients come; pipelines share
     # gradients out with the last micro-batch.
-    rest = np.where(c.m > at.flying, full, full / c.vpp) - kept
+    rest = np.where(steady, full, full / c.vpp) - kept
     shared_rest = np.where(pipelined, 0, rest)
     return most([
         # The layer that was computed last, forwards and backwards.
@@ -184,7 +196,7 @@ def _muon(c: Columns, at: Place, shares: Array) -> Array:
         return np.asarray(taken * (2 + narrow + 2 * parted))
 
     def narrow(ffn: Array) -> Array:
-        return np.minimum(c.hidden, ffn) / np.maximum(np.maximum(c.hidden, ffn), 1)
+        return np.asarray(np.minimum(c.hidden, ffn) / np.maximum(np.maximum(c.hidden, ffn), 1))
 
     whole = c.experts / c.ep >= shares / (c.ep * c.etp)
     alone = shares == 1

@@ -32,9 +32,9 @@ class Run:
 
     recompute: the share of a layer's forward pass that is done again for its gradient, cheapest parts first. date: when
     the software is from, in years. stack: who wrote it, `fused` (Megatron's hand-tuned kernels), `torch` (Troth and
-    others), `torchtitan` or `xla`. dropless: whether experts take all the tokens that the router sends; imbalance: the tokens of the
-    busiest rank's experts over the mean. oversubscription: the network's bandwidth within a pod of `pod` GPUs over that
-    between pods.
+    others), `torchtitan` or `xla`. dropless: whether experts take all the tokens that the router sends; imbalance: the
+    tokens of the busiest rank's experts over the mean. oversubscription: the network's bandwidth within a pod of `pod`
+    GPUs over that between pods.
     """
 
     dimensions: Dimensions
