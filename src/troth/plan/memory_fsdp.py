@@ -196,7 +196,7 @@ def _muon(c: Columns, at: Place, shares: Array) -> Array:
         return np.asarray(taken * (2 + narrow + 2 * parted))
 
     def narrow(ffn: Array) -> Array:
-        return np.asarray(np.minimum(c.hidden, ffn) / np.maximum(np.maximum(c.hidden, ffn), 1))
+        return np.divide(np.minimum(c.hidden, ffn), np.maximum(np.maximum(c.hidden, ffn), 1), dtype=np.float64)
 
     whole = c.experts / c.ep >= shares / (c.ep * c.etp)
     alone = shares == 1

@@ -15,7 +15,6 @@ from troth.plan.gpus import gpu_named
 from troth.plan.memory_fsdp import CHEAP
 from troth.plan.run import Run
 
-
 Number = Callable[[str], float | None]
 """A column of a row as a number, None where it is empty."""
 
