@@ -2,7 +2,7 @@
 
 import pytest
 
-from troth.plan.dimensions import Dimensions
+from troth.plan.dimensions import Dimensions, network_named
 from troth.plan.gpus import gpu_named
 from troth.plan.memory import KINDS, least_recompute, memory_bytes, memory_parts
 from troth.plan.run import Run, columns
@@ -102,3 +102,16 @@ def test_what_is_done_again_frees_memory_and_no_more_than_is_needed():
     assert all(shares[:-1] <= shares[1:])
     fits = memory_bytes(c.with_recompute(shares)) <= 0.9501 * c.gpu_memory
     assert all(fits | (shares == 1))
+
+
+@pytest.mark.parametrize(("world", "published_gib"), [(32, 47.96), (64, 46.97)])
+def test_it_is_near_what_torchtitan_has_published(world, published_gib):
+    # benchmarks/llama3-8b_h200_202506_trainy-whitefiber.md: two sequences a GPU, float8, selective.
+    shape = network_named("Llama 3.1 8B")
+    run = Run(
+        shape, gpu_named("H200"), world, 2 * world, 8192, 2, sharded=True, optimizer="adamw", precision="float8",
+        recompute=0.1, stack="torchtitan",
+    )  # fmt: skip
+    parts = memory_parts(columns([run]))
+    tensors = sum(float(parts[kind][0]) for kind in KINDS if kind != "context")
+    assert tensors == pytest.approx(published_gib * 2**30, rel=0.1)

@@ -199,13 +199,13 @@ def _muon(c: Columns, at: Place, shares: Array) -> Array:
         return np.divide(np.minimum(c.hidden, ffn), np.maximum(np.maximum(c.hidden, ffn), 1), dtype=np.float64)
 
     whole = c.experts / c.ep >= shares / (c.ep * c.etp)
-    alone = shares == 1
+    parted, wholly = (np.asarray(x, dtype=np.float64) for x in (shares > 1, whole))
     queries = c.heads * c.head_dim
     layers = at.dense_layers + at.moe_layers
     return np.maximum.reduce([
-        room(c.hidden * c.moe_ffn, 2 * at.moe_layers * c.experts, narrow(c.moe_ffn), 1.0 - whole),
-        room(c.hidden * c.dense_ffn, 2 * at.dense_layers, narrow(c.dense_ffn), 1.0 - alone),
-        room(c.hidden * queries, (1 + c.attention_gate) * layers, narrow(queries), 1.0 - alone),
+        room(c.hidden * c.moe_ffn, 2 * at.moe_layers * c.experts, narrow(c.moe_ffn), 1 - wholly),
+        room(c.hidden * c.dense_ffn, 2 * at.dense_layers, narrow(c.dense_ffn), parted),
+        room(c.hidden * queries, (1 + c.attention_gate) * layers, narrow(queries), parted),
     ])  # fmt: skip
 
 
