@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from troth.model.config import ModelConfig
 from troth.plan.calibration import Calibration
-from troth.plan.memory import CHEAP, memory_bytes
+from troth.plan.memory import memory_bytes
+from troth.plan.memory_fsdp import CHEAP
 from troth.plan.run import Array, Columns, Run, row_of
 from troth.plan.step import step_time
 from troth.system.parallel import ParallelTable, lay_out
@@ -23,6 +24,9 @@ Ints = NDArray[np.int64]
 
 CHECKPOINTING = {"none": 0.0, "selective": CHEAP, "full": 1.0}
 """Shares of the forward pass that are done again, by `train.activation_checkpointing`."""
+
+AT_ONCE = 4096
+"""Layouts whose memory is reckoned together."""
 
 SIZES = {"vpp": "stages_per_rank"}
 """Names of a run's sizes in a `[parallel]` table, where they differ."""
@@ -74,26 +78,30 @@ def best_layouts(run: Run, rules: Rules, count: int, calibration: Calibration, r
             "another number of GPUs or batch may, such as powers of two"
         )
     table = _columns(run, sizes)
-    held = memory_bytes(table)
-    fits = held <= room * run.gpu.memory
-    if not fits.any():
-        raise ValueError(
-            f"the network fits into no layout of up to {run.world:,} GPUs {run.gpu.name}: the smallest holds "
-            f"{held.min() / 1e9:.0f} GB a GPU of {room * run.gpu.memory / 1e9:.0f} GB; more GPUs or ones with more "
-            "memory would do"
-        )
-    seconds = np.full(len(held), np.inf)
-    seconds[fits] = step_time(table.at(fits), calibration).seconds
+    seconds = step_time(table, calibration).seconds
     found: list[Run] = []
     times: list[float] = []
-    for i in np.argsort(seconds, kind="stable"):
-        if not np.isfinite(seconds[i]) or len(found) == count:
-            break
-        numbers: dict[str, Any] = {name: int(values[i]) for name, values in sizes.items() if name != "recompute"}
-        chosen = replace(run, **numbers, recompute=float(sizes["recompute"][i]))
-        if rules.accepts(chosen):
-            found.append(chosen)
-            times.append(float(seconds[i]))
+    smallest = np.inf
+    order = np.argsort(seconds, kind="stable")
+    # Memory takes longer to reckon than time, so that only the fastest are looked at until enough of them fit.
+    for start in range(0, len(order), AT_ONCE):
+        some = order[start : start + AT_ONCE]
+        held = memory_bytes(table.at(some))
+        smallest = min(smallest, float(held.min()))
+        for i in some[held <= room * run.gpu.memory]:
+            numbers: dict[str, Any] = {name: int(values[i]) for name, values in sizes.items() if name != "recompute"}
+            chosen = replace(run, **numbers, recompute=float(sizes["recompute"][i]))
+            if rules.accepts(chosen):
+                found.append(chosen)
+                times.append(float(seconds[i]))
+            if len(found) == count:
+                return Layouts(found, times, len(seconds))
+    if smallest > room * run.gpu.memory:
+        raise ValueError(
+            f"the network fits into no layout of up to {run.world:,} GPUs {run.gpu.name}: the smallest holds "
+            f"{smallest / 1e9:.0f} GB a GPU of {room * run.gpu.memory / 1e9:.0f} GB; more GPUs or ones with more "
+            "memory would do"
+        )
     if not found:
         raise ValueError(
             f"no layout of up to {run.world:,} GPUs is one that training runs; give parallel.* by --set"

@@ -1,4 +1,5 @@
-"""What a GPU holds at the peak of a training step, by kind, over columns of runs.
+"""What a GPU holds at the peak of a training step, by kind, over columns of runs; of weights that FSDP spreads, as in
+torch, see `memory_fsdp`.
 
 Activations are counted as they are kept for the gradient with flash attention and sequence parallelism
 (2205.05198, section 4, without the scores); a 1F1B pipeline keeps as many micro-batches as it has stages left.
@@ -6,12 +7,11 @@ Activations are counted as they are kept for the gradient with flash attention a
 
 import numpy as np
 
+from troth.plan.memory_fsdp import CHEAP, fsdp_parts
 from troth.plan.run import Array, Columns
 
-KINDS = ("weights", "gradients", "optimizer", "activations", "logits", "buffers")
-
-CHEAP = 0.1
-"""Share of a layer's forward pass that is norms, gates and permutations: done again first, for it costs least."""
+KINDS = ("weights", "gathered", "gradients", "optimizer", "activations", "logits", "buffers", "context")
+"""gathered: weights that FSDP has brought together for a layer; context: what is no tensor's."""
 
 CONTEXT = 4e9
 """Bytes that the driver, communicators and libraries keep for themselves, and what allocation loses."""
@@ -19,6 +19,13 @@ CONTEXT = 4e9
 
 def memory_parts(c: Columns) -> dict[str, Array]:
     """Bytes of a GPU by kind, for every run; on the stage that holds most."""
+    spread = (c.sharded > 0) & (c.torch > 0)
+    ours, others = fsdp_parts(c), _megatron_parts(c)
+    parts = {kind: np.where(spread, ours.get(kind, 0), others.get(kind, 0)) for kind in KINDS}
+    return parts | {"context": np.full(len(c), CONTEXT)}
+
+
+def _megatron_parts(c: Columns) -> dict[str, Array]:
     sharded = c.sharded > 0
     halved = c.table_parameters / c.tp * (1 / c.pp - np.where(c.pp > 1, 0.5, 1))  # a stage has the table or the head
     dense = c.dense_held - halved
@@ -39,7 +46,7 @@ def memory_parts(c: Columns) -> dict[str, Array]:
         "optimizer": np.where(sharded, 8 * shares, 12 * spread),
         "activations": c.layers / c.pp * flying * kept + working,
         "logits": c.t * c.vocab / c.tp * 8,
-        "buffers": CONTEXT + np.where(sharded, 8 * largest, 0),
+        "buffers": np.where(sharded, 8 * largest, 0),
     }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from troth.plan.dimensions import Dimensions, network_named, resized
 from troth.plan.gpus import gpu_named
+from troth.plan.memory_fsdp import CHEAP
 from troth.plan.run import Run
 
 NEEDED = ("source", "model", "seq", "gpu", "n_gpus", "tp", "pp", "global_batch_sequences", "precision", "notes")
@@ -25,7 +26,7 @@ UNDATED = {
 FOLDING = 2025.0
 """Until then Megatron split experts over tensor-parallel ranks too, whatever their own (2504.14960)."""
 
-TORCH = ("torchtitan", "mosaicml", "prime-rl", "Automodel", "OLMo")
+TORCH = ("mosaicml", "prime-rl", "Automodel", "OLMo")
 """Sources whose kernels are PyTorch's own."""
 
 CAUSAL = ("grok", "llama4", "bridge", "modelzoo")
@@ -126,13 +127,14 @@ def _run(row: _Row) -> Run:
     if local < micro_batch or local % micro_batch:
         raise Unsaid("the micro-batch does not divide a rank's share")
     stack = "torch" if any(name in source for name in TORCH) else "fused"
+    stack = "torchtitan" if "torchtitan" in source else stack
     date = _date(source, notes, gpu.year)
     return Run(
         dimensions, gpu, world, sequences, length, int(micro_batch), tp, pp,
         vpp=row.count("vpp") or (2 if "schedule=Interleaved" in notes else 1), cp=cp, ep=ep,
         etp=1 if ep > 1 and date >= FOLDING else tp,
-        sharded="FSDP" in notes or stack == "torch", precision=_precision(row["precision"]),
-        recompute=float(row["recompute"].startswith(("full", "yes", "Recompute"))),
+        sharded="FSDP" in notes or stack != "fused", optimizer="adamw", precision=_precision(row["precision"]),
+        recompute=_recompute(row["recompute"], stack),
         date=date, stack=stack,
         dropless=not re.search(r"token[- ]?drop", model + notes),
     )  # fmt: skip
@@ -168,6 +170,13 @@ def _precision(text: str) -> str:
     if "fp4" in text:
         return "float4"
     return "float8" if "fp8" in text else "bf16"
+
+
+def _recompute(text: str, stack: str) -> float:
+    """The share of a forward pass. What is selected costs little, but in torchtitan it is all that is not listed."""
+    if stack == "torchtitan" and text.startswith("selective"):
+        return CHEAP
+    return float(text.startswith(("full", "yes", "Recompute")))
 
 
 def _date(source: str, notes: str, gpu_year: int) -> float:

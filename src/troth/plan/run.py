@@ -29,13 +29,13 @@ class Run:
     """`sequences` of `length` tokens a step over `world` GPUs. Every rank of the `dp` data-parallel ones computes its
     share in micro-batches of `micro_batch` sequences. sharded: whether weights and gradients are spread over
     data-parallel ranks and gathered for each use (ZeRO-3, FSDP), and not the optimizer's state alone (ZeRO-1); with
-    `dp_replicate` copies of what is spread.
+    `dp_replicate` copies of what is spread; optimizer: `muon` for the matrices inside layers, or `adamw` for all.
 
     recompute: the share of a layer's forward pass that is done again for its gradient, cheapest parts first. date: when
-    the software is from, in years. stack: who wrote it, `fused` (Megatron's hand-tuned kernels) or `torch` (torchtitan,
-    Troth). dropless: whether experts take all the tokens that the router sends; imbalance: the tokens of the busiest
-    rank's experts over the mean. wide_experts: they stay in 16 bits, whatever the precision. oversubscription: the
-    network's bandwidth within a pod of `pod` GPUs over that between pods.
+    the software is from, in years. stack: who wrote it, `fused` (Megatron's hand-tuned kernels), `torch` (Troth and
+    others) or `torchtitan`. dropless: whether experts take all the tokens that the router sends; imbalance: the tokens
+    of the busiest rank's experts over the mean. wide_experts: they stay in 16 bits, whatever the precision.
+    oversubscription: the network's bandwidth within a pod of `pod` GPUs over that between pods.
     """
 
     dimensions: Dimensions
@@ -52,6 +52,7 @@ class Run:
     etp: int = 1
     dp_replicate: int = 1
     sharded: bool = False
+    optimizer: str = "muon"
     precision: str = "bf16"
     recompute: float = 0.0
     date: float = 2026.5
@@ -100,7 +101,7 @@ class Columns:
     def __len__(self) -> int:
         return len(self._values["world"])
 
-    def at(self, chosen: Array | NDArray[np.bool_]) -> "Columns":
+    def at(self, chosen: NDArray[Any]) -> "Columns":
         """Some of the runs."""
         some = object.__new__(Columns)
         some._values = {name: values[chosen] for name, values in self._values.items()}
@@ -125,7 +126,8 @@ def row_of(run: Run) -> dict[str, float]:
               "sharded", "recompute", "date", "dropless", "imbalance", "wide_experts", "pod",
               "oversubscription")  # fmt: skip
     row = {name: getattr(run, name) for name in layout}
-    return row | {"torch": run.stack == "torch"} | _gpu(run.gpu, run.precision) | _network(run.dimensions, run.length)
+    row |= {"torch": run.stack in ("torch", "torchtitan"), "titan": run.stack == "torchtitan"}
+    return row | {"muon": run.optimizer == "muon"} | _gpu(run.gpu, run.precision) | _network(run.dimensions, run.length)
 
 
 def _gpu(gpu: Gpu, precision: str) -> dict[str, float]:
@@ -141,7 +143,8 @@ def _gpu(gpu: Gpu, precision: str) -> dict[str, float]:
 
 def _network(d: Dimensions, length: int) -> dict[str, float]:
     sizes = ("layers", "hidden", "heads", "vocab", "moe_layers", "experts", "topk", "moe_ffn", "shared_ffn",
-             "dense_ffn", "matrices", "expert_parameters", "attention_parameters", "body_parameters",
+             "dense_ffn", "matrices", "kv_heads", "head_dim", "attention_gate", "post_norms", "qk_norm", "blockwise",
+             "rotated", "mask_kinds", "tied", "expert_parameters", "attention_parameters", "body_parameters",
              "routed_parameters")  # fmt: skip
     row = {name: getattr(d, name) for name in sizes}
     latent = d.latent

@@ -101,6 +101,7 @@ def base_run(system: System, name: str, gpu: Gpu, gpus: int, batch_tokens: int, 
     gpu.peak(chosen)
     return Run(
         Dimensions.of(system.model, name), gpu, gpus, batch_tokens // length, length, sharded=True, precision=chosen,
+        optimizer=system.train.optimizer,
         date=TODAY, imbalance=imbalance, wide_experts=True, pod=pod, oversubscription=oversubscription,
     )  # fmt: skip
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import placement_types
 
@@ -17,14 +18,15 @@ from troth.train.parallel.expert_parallel import AllToAll
 @contextmanager
 def assumed(gpu: bool) -> Iterator[None]:
     """Each rank gets its even share of the tokens' choices, every token has a target, and attention, where it goes
-    block by block, looks at all keys. With `gpu`, attention and DTensor's exchanges are those of GPUs, though tensors
-    say that they are on a CPU."""
+    block by block, looks at all keys. With `gpu`, attention, norms and DTensor's exchanges are those of GPUs, though
+    tensors say that they are on a CPU."""
     answers: list[tuple[Any, str, Any]] = [
         (AllToAll, "rows", _even_rows), (scores.SeenBetween, "find_spans", _all_keys),
     ]  # fmt: skip
     if gpu:
         answers += [
             (scores, "fused_is_faster", lambda q_BHTd: True),
+            (nn.functional, "rms_norm", lambda x, shape, weight, eps: _FusedNorm.apply(x, weight)),
             (placement_types, "shard_dim_alltoall", _all_to_all),
         ]
     with replaced(answers):
@@ -51,6 +53,21 @@ def _all_to_all(x: torch.Tensor, gather_dim: int, shard_dim: int, mesh: DeviceMe
     received = torch.empty_like(send)
     dist.all_to_all_single(received, send, group=group)
     return received.movedim(0, gather_dim).flatten(gather_dim, gather_dim + 1).contiguous()
+
+
+class _FusedNorm(torch.autograd.Function):
+    """A GPU's norm is one kernel, which keeps its input and a factor for each row; on a CPU it is many, which keep
+    several tensors in float32."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x, weight, x.new_empty(*x.shape[:-1], 1, dtype=torch.float32))
+        return torch.empty_like(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x, weight, _ = ctx.saved_tensors
+        return torch.empty_like(x), torch.empty_like(weight)
 
 
 def _grouped(a: torch.Tensor, b: torch.Tensor, offsets: torch.Tensor, *_: None) -> torch.Tensor:

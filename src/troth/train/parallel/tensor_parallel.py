@@ -57,7 +57,8 @@ class _PartOfLinear(nn.Module):
 
 def _gather_and_share(block: nn.Module, group: dist.ProcessGroup) -> None:
     def before(block: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return gather(args[0], _TIME, group), *args[1:]
+        # Or each product would make, and keep for its gradient, a copy of its own.
+        return gather(args[0], _TIME, group).contiguous(), *args[1:]
 
     def behind(block: nn.Module, args: tuple[Any, ...], out: torch.Tensor) -> torch.Tensor:
         return sum_and_share(out, _TIME, group)

@@ -1,0 +1,117 @@
+"""The planner's memory is what a dry run of the training code counts, and near what was published of torchtitan."""
+
+import pytest
+
+from troth.plan.dimensions import Dimensions, network_named
+from troth.plan.gpus import gpu_named
+from troth.plan.memory import KINDS, least_recompute, memory_bytes, memory_parts
+from troth.plan.run import Run, columns
+from troth.system import lay_out, load_system
+from troth.system.parallel import active_ranks
+from troth.train.dry_run.run import fresh_processes, run_rank
+
+SHARES = {"none": 0.0, "selective": 0.1, "full": 1.0}
+
+
+def cases(small):
+    """Systems, ranks and what is changed, by what is special."""
+
+    def batch(rows, length):
+        return f"train.batch_tokens={rows * length}"
+
+    nano = {
+        "one rank": (1, []),
+        "sharded": (4, [batch(16, 256)]),
+        "experts, full": (4, [batch(16, 256), "parallel.ep=4", "train.activation_checkpointing=full"]),
+        "tensors": (2, [batch(16, 256), "parallel.tp=2"]),
+    }
+    mini = {
+        "one rank": (1, []),
+        "sharded": (4, [batch(16, 4096)]),
+        "experts": (8, [batch(32, 4096), "parallel.ep=8"]),
+        "selective": (8, [batch(32, 4096), "parallel.ep=8", "train.activation_checkpointing=selective"]),
+        "full": (8, [batch(32, 4096), "parallel.ep=8", "train.activation_checkpointing=full"]),
+        "micro-batches": (8, [batch(32, 4096), "parallel.ep=8", "parallel.micro_batches=4"]),
+        "tensors": (4, [batch(16, 4096), "parallel.tp=4"]),
+        "tensors and experts": (8, [batch(16, 4096), "parallel.tp=2", "parallel.ep=4"]),
+        "contexts": (4, [batch(16, 4096), "parallel.cp=4"]),
+        "pipeline": (8, [batch(32, 4096), "parallel.pp=4", "parallel.micro_batches=8"]),
+        "copies": (16, [batch(64, 4096), "parallel.dp_replicate=4", "parallel.ep=4"]),
+        "interleaved": (8, [
+            batch(32, 4096), "parallel.pp=4", "parallel.micro_batches=8", "parallel.schedule=Interleaved1F1B",
+            "parallel.stages_per_rank=2",
+        ]),
+        "all": (64, [
+            batch(256, 4096), "parallel.pp=4", "parallel.tp=2", "parallel.cp=2", "parallel.ep=8",
+            "parallel.dp_replicate=2", "parallel.micro_batches=8",
+        ]),
+    }  # fmt: skip
+    if small:
+        return [pytest.param("nano", *case, id=f"nano, {name}") for name, case in nano.items()]
+    large = [pytest.param("grok-1", 512, [], id="grok-1"), pytest.param("flagship", 393216, [], id="flagship")]
+    return [pytest.param("mini", *case, id=f"mini, {name}") for name, case in mini.items()] + large
+
+
+def predicted(settings, layout):
+    """Bytes by kind that the planner expects, without what is no tensor's."""
+    train, p = settings.train, layout
+    run = Run(
+        Dimensions.of(settings.model), gpu_named("H100"), p.world, train.sequences, train.sequence_length,
+        train.sequences // (p.rows_ranks * p.micro_batches), p.tp, p.pp, p.stages_per_rank, p.cp, p.ep, p.etp,
+        p.dp_replicate, sharded=True, optimizer=train.optimizer, recompute=SHARES[train.activation_checkpointing],
+    )  # fmt: skip
+    parts = memory_parts(columns([run]))
+    return {kind: float(parts[kind][0]) for kind in KINDS if kind != "context"}
+
+
+def agrees(system, world, changes):
+    settings = load_system(system, ["train.precision=bf16", *changes])
+    layout = lay_out(settings.parallel, settings.model, settings.train, active_ranks(settings.parallel, world))
+    ranks = sorted({0, layout.pp // 2, layout.pp - 1})
+    with fresh_processes(1) as pool:
+        found = [
+            pool.submit(run_rank, settings.model, settings.train, layout, "bf16", rank * (layout.world // layout.pp))
+            for rank in ranks
+        ]
+        worst = max((one.result().peak for one in found), key=lambda peak: peak.bytes)
+    parts = predicted(settings, layout)
+    assert sum(parts.values()) == pytest.approx(worst.bytes, rel=0.03), (parts, worst)
+    for kind in ("weights", "optimizer"):
+        assert parts[kind] == pytest.approx(worst.by_kind[kind], rel=0.03), kind
+
+
+@pytest.mark.parametrize(("system", "world", "changes"), cases(small=True))
+def test_it_agrees_with_the_dry_run_of_nano(system, world, changes):
+    agrees(system, world, changes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("system", "world", "changes"), cases(small=False))
+def test_it_agrees_with_the_dry_run_of_larger_systems(system, world, changes):
+    agrees(system, world, changes)
+
+
+def test_what_is_done_again_frees_memory_and_no_more_than_is_needed():
+    shape = Dimensions.of(load_system("mini").model)
+    runs = [
+        Run(shape, gpu_named("H100"), 8, 8 * rows, 4096, rows, ep=8, sharded=True) for rows in (1, 8, 16, 32, 64)
+    ]
+    c = columns(runs)
+    shares = least_recompute(c)
+    assert shares[0] == 0
+    assert all(shares[:-1] <= shares[1:])
+    fits = memory_bytes(c.with_recompute(shares)) <= 0.9501 * c.gpu_memory
+    assert all(fits | (shares == 1))
+
+
+@pytest.mark.parametrize(("world", "published_gib"), [(32, 47.96), (64, 46.97)])
+def test_it_is_near_what_torchtitan_has_published(world, published_gib):
+    # benchmarks/llama3-8b_h200_202506_trainy-whitefiber.md: two sequences a GPU, float8, selective.
+    shape = network_named("Llama 3.1 8B")
+    run = Run(
+        shape, gpu_named("H200"), world, 2 * world, 8192, 2, sharded=True, optimizer="adamw", precision="float8",
+        recompute=0.1, stack="torchtitan",
+    )  # fmt: skip
+    parts = memory_parts(columns([run]))
+    tensors = sum(float(parts[kind][0]) for kind in KINDS if kind != "context")
+    assert tensors == pytest.approx(published_gib * 2**30, rel=0.1)
