@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 460, 270
+WIDTH, HEIGHT = 380, 240
 LEFT, RIGHT, TOP, BOTTOM = 58, 16, 14, 40
 """Of a chart with axes, in units that are pixels on a narrow screen."""
 
@@ -116,12 +116,12 @@ def bars(parts: Sequence[Part], write: Callable[[float], str], label: str) -> st
     most, height = max((part.value for part in parts), default=1.0) or 1.0, 24
     drawn = []
     for row, part in enumerate(parts):
-        y, width = row * height, (WIDTH - 240) * part.value / most
+        y, width = row * height, (WIDTH - 222) * part.value / most
         drawn.append(
-            f'<text x="150" y="{y + 16}" text-anchor="end">{escape(part.name)}</text>'
-            f'<rect class="{part.role}" x="158" y="{y + 4}" width="{max(width, 1):.1f}" height="16">'
+            f'<text x="124" y="{y + 16}" text-anchor="end">{escape(part.name)}</text>'
+            f'<rect class="{part.role}" x="132" y="{y + 4}" width="{max(width, 1):.1f}" height="16">'
             f"<title>{escape(part.name)}: {escape(part.said)}</title></rect>"
-            f'<text x="{164 + width:.1f}" y="{y + 16}">{escape(write(part.value))}</text>'
+            f'<text x="{138 + width:.1f}" y="{y + 16}">{escape(write(part.value))}</text>'
         )
     return _svg("".join(drawn), WIDTH, height * len(parts), label)
 

@@ -68,7 +68,7 @@ def _facts(plan: TrainingPlan) -> list[tuple[str, str, str]]:
         said = f"{priced[0].cloud}, {priced[0].terms}"
         facts.append(("cost from", f"${short_count(priced[0].dollars)}", said))
     goodput = plan.goodputs[plan.strategy]
-    facts.append(("of it progress", f"{goodput.share:.1%}", f"{plan.strategy}; the rest is lost to failures"))
+    facts.append(("time that is progress", f"{goodput.share:.1%}", f"{plan.strategy}; failures take the rest"))
     return facts
 
 
@@ -107,11 +107,12 @@ def _time(best: Candidate) -> Table:
          f"{best.hidden[name]:.3f}" if best.hidden.get(name, 0) > 0 else ""]
         for name, seconds in best.parts.items() if seconds > 0
     ]  # fmt: skip
-    return Table(["part", "s", "share", "hidden s"], rows, "A step's time by part")
+    return Table(["part", "s", "share", "hidden s"], rows, "A step's time by part",
+                 roles=tuple(_role(row[0]) for row in rows))  # fmt: skip
 
 
 def _memory_bar(plan: TrainingPlan) -> str:
-    parts = [Part(kind, size, MEMORY_ROLES.get(kind, "other"), f"{size / 1e9:.1f} GB")
+    parts = [Part(kind, size, MEMORY_ROLES[kind], f"{size / 1e9:.1f} GB")
              for kind, size in plan.best.memory.items()]  # fmt: skip
     held = sum(plan.best.memory.values())
     label = f"Memory of a GPU by kind: {held / 1e9:.1f} of {plan.gpu.memory / 1e9:.0f} GB"
@@ -123,7 +124,7 @@ def _memory(plan: TrainingPlan) -> Table:
     rows = [[kind, f"{size / 1e9:.2f}", f"{size / memory:.1%}"] for kind, size in plan.best.memory.items()]
     free = memory - sum(plan.best.memory.values())
     return Table(["kind", "GB", "of the GPU"], [*rows, ["free", f"{free / 1e9:.2f}", f"{free / memory:.1%}"]],
-                 "Memory of a GPU by kind")  # fmt: skip
+                 "Memory of a GPU by kind", roles=(*(MEMORY_ROLES[kind] for kind in plan.best.memory), "bubble"))  # fmt: skip
 
 
 def _picture(best: Candidate) -> Any:

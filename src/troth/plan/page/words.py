@@ -1,9 +1,12 @@
 """Numbers as people read them, the same on the terminal and on a page."""
 
-from dataclasses import dataclass
-from typing import Any
+from __future__ import annotations
 
-from troth.plan.training import Candidate
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from troth.plan.training import Candidate
 
 
 def time_said(seconds: float) -> str:
@@ -49,10 +52,12 @@ def system_tables(best: Candidate) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """For a page: the first column names the row, others are numbers unless `words`."""
+    """For a page: the first column names the row, others are numbers unless `words`. best: a row that stands out;
+    roles: CSS classes of the rows' colours, if they have any."""
 
     head: list[str]
     rows: list[list[str]]
     caption: str
     words: bool = False
     best: int = -1
+    roles: tuple[str, ...] = ()
