@@ -32,7 +32,7 @@ def write_page(path: Path, page: str) -> None:
     say(f"{path} has the page")
 
 
-def differences_table(differences: list[Difference], earlier: Path) -> Table:
+def differences_table(differences: list[Difference], earlier: Path | None) -> Table:
     """Both plans with what was added to and what multiplied each number."""
     from rich.table import Table
     from rich.text import Text

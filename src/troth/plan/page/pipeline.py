@@ -25,14 +25,13 @@ class Picture:
 
 def pipeline(ranks: int, chunks: int, micro_batches: int, backward: float = 2.0) -> Picture:
     """The step of a pipeline; of one with more micro-batches than two rounds a shorter one with its beginning and end,
-    for between them all rounds are alike."""
-    drawn = min(micro_batches, 2 * ranks if ranks > 1 else 4)
+    for between them all rounds are alike. Of a very large one a single round."""
+    rounds = 2 if 4 * ranks * chunks * min(ranks, 4) <= BOXES else 1
+    drawn = min(micro_batches, rounds * ranks)
     boxes = schedule(ranks, chunks, drawn, backward)
     end = max(box.end for box in boxes)
-    every = -(-len(boxes) // BOXES)
-    shown = list(range(0, ranks, every))
-    if shown[-1] != ranks - 1:
-        shown[-1] = ranks - 1
+    shown = list(range(0, ranks, -(-ranks // max(BOXES // (2 * chunks * drawn), 1))))
+    shown[-1] = ranks - 1
     idle = (ranks - 1) / (ranks - 1 + micro_batches * chunks)
     return Picture(_draw(boxes, shown, chunks, end), drawn, len(shown), idle)
 
@@ -47,7 +46,8 @@ def _draw(boxes: list[Box], shown: list[int], chunks: int, end: float) -> str:
             continue
         x, y, width = MARGIN + box.start * scale, rows[box.rank] * ROW, (box.end - box.start) * scale
         chunk = box.stage // (max(shown) + 1)
-        paths.setdefault((box.backward, chunk), []).append(f"M{x:.1f} {y}h{max(width - 0.7, 0.4):.1f}v{ROW - 3}H{x:.1f}z")
+        piece = f"M{x:.1f} {y}h{max(width - 0.7, 0.4):.1f}v{ROW - 3}H{x:.1f}z"
+        paths.setdefault((box.backward, chunk), []).append(piece)
         if width >= 13:
             numbers.append(f'<text x="{x + width / 2:.1f}" y="{y + 14}">{box.micro_batch + 1}</text>')
     drawn = []

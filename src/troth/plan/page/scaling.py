@@ -40,8 +40,8 @@ def by_gpus(system: System, base: Run, plan: TrainingPlan, fixed: dict[str, int]
 
 
 def goodput_curves(plan: TrainingPlan, rate: FailureRate, storage: Storage | None = None) -> GoodputCurves:
-    """For replica groups of the size that the plan has, one to four times as many of them as it has, and a step as long
-    as the plan's."""
+    """For replica groups of the size that the plan has, from one of them to four times as many as it has, and a step as
+    long as the plan's."""
     run, storage = plan.best.run, storage or Storage()
     checkpoint = STATE_BYTES * float(run.dimensions.parameters)
     group = run.world // run.dp_replicate

@@ -48,7 +48,7 @@ def schedule(ranks: int, chunks: int, micro_batches: int, backward: float = 2.0)
     left = [list(reversed(order(rank, ranks, chunks, micro_batches))) for rank in range(ranks)]
     done: dict[tuple[int, int, bool], float] = {}
     free = [0.0] * ranks
-    boxes = []
+    boxes: list[Box] = []
     while any(left):
         before = len(boxes)
         for rank, turns in enumerate(left):
@@ -63,7 +63,7 @@ def schedule(ranks: int, chunks: int, micro_batches: int, backward: float = 2.0)
 
 
 def _ready(turn: tuple[int, int, bool], done: dict[tuple[int, int, bool], float], stages: int) -> float | None:
-    """When what a turn needs is there: the stage before it, or after it on the way back; None while that is not done."""
+    """When what a turn needs is there, the stage before it or after it on the way back; None until that is done."""
     stage, micro_batch, backward = turn
     if not backward:
         return 0.0 if stage == 0 else done.get((stage - 1, micro_batch, False))

@@ -160,7 +160,8 @@ def _chart(drawn: str, x: Axis, y: Axis, label: str) -> str:
     names = (
         f'<text class="name" x="{(WIDTH + LEFT - RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">'
         f"{escape(x.name)}</text>"
-        f'<text class="name" transform="translate(12 {middle}) rotate(-90)" text-anchor="middle">{escape(y.name)}</text>'
+        f'<text class="name" transform="translate(12 {middle}) rotate(-90)" text-anchor="middle">'
+        f"{escape(y.name)}</text>"
     )
     return _svg("".join(grid) + names + drawn, WIDTH, HEIGHT, label)
 

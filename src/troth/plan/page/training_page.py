@@ -1,4 +1,4 @@
-"""A training plan as one page: what `troth plan train` prints, and pictures of its pipeline, its scaling and failures."""
+"""A training plan as one page: what `troth plan train` prints, and pictures of its pipeline, scaling and failures."""
 
 from dataclasses import fields
 from typing import Any
@@ -123,8 +123,9 @@ def _memory(plan: TrainingPlan) -> Table:
     memory = plan.gpu.memory
     rows = [[kind, f"{size / 1e9:.2f}", f"{size / memory:.1%}"] for kind, size in plan.best.memory.items()]
     free = memory - sum(plan.best.memory.values())
-    return Table(["kind", "GB", "of the GPU"], [*rows, ["free", f"{free / 1e9:.2f}", f"{free / memory:.1%}"]],
-                 "Memory of a GPU by kind", roles=(*(MEMORY_ROLES[kind] for kind in plan.best.memory), "bubble"))  # fmt: skip
+    rows.append(["free", f"{free / 1e9:.2f}", f"{free / memory:.1%}"])
+    roles = (*(MEMORY_ROLES[kind] for kind in plan.best.memory), "bubble")
+    return Table(["kind", "GB", "of the GPU"], rows, "Memory of a GPU by kind", roles=roles)
 
 
 def _picture(best: Candidate) -> Any:
