@@ -34,7 +34,7 @@ serve: .venv/.troth ## Serve the model that the demo made
 	.venv/bin/troth serve runs/nano/best --name nano
 
 test: .venv/.troth-dev ## Run the quick tests
-	.venv/bin/python -m pytest $(ARGS)
+	.venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: .venv/.troth-dev ## Run the long tests
 	.venv/bin/python -m pytest -m slow $(ARGS)

@@ -77,12 +77,8 @@ def main() -> None:
             programs = {"troth": ours}
             if options.llama_server:
                 gguf = Path(name) / "model.gguf"
-                export = [*TROTH, "export", str(folder), "--gguf", str(gguf)]
-                subprocess.run(export, check=True, stdout=subprocess.DEVNULL)
-                room = options.clients * (options.prompt + options.output + 16)
-                command = [str(options.llama_server), "-m", str(gguf), "--host", "127.0.0.1", "--port", "{port}",
-                           "--parallel", str(options.clients), "--ctx-size", str(room),
-                           "--threads", str(options.threads)]  # fmt: skip
+                room = options.prompt + options.output + 16
+                command = llama_command(options.llama_server, folder, gguf, options.clients, room, options.threads)
                 programs["llama-server"] = servers.enter_context(serving(command, Path(name) / "llama.log"))
             rows = run(programs, options)
     if options.json:
@@ -102,6 +98,15 @@ def write_model(folder: Path, sizes: dict[str, Any]) -> None:
     pages = Path(str(files("troth.library").joinpath("pages")))
     texts = (path.read_text(encoding="utf-8") for path in sorted(pages.rglob("*.md")))
     Tokenizer.train(texts, TOKENS).save(folder)
+
+
+def llama_command(program: Path, folder: Path, gguf: Path, slots: int, room: int, threads: int) -> list[str]:
+    """llama-server on the weights of a folder, which are written into `gguf`, with `slots` of `room` tokens each."""
+    subprocess.run([*TROTH, "export", str(folder), "--gguf", str(gguf)], check=True, stdout=subprocess.DEVNULL)
+    return [
+        str(program), "-m", str(gguf), "--host", "127.0.0.1", "--port", "{port}", "--parallel", str(slots),
+        "--ctx-size", str(slots * room), "--threads", str(threads),
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -142,10 +147,11 @@ def serving(command: list[str], log: Path) -> Iterator[Server]:
 
 @dataclass(frozen=True)
 class Answer:
-    """Times in seconds: to the first event, and between tokens on average; how many tokens came."""
+    """Times in seconds: to the first event, and between tokens on average and at most; how many tokens came."""
 
     ttft: float
     itl: float
+    longest: float
     tokens: int
 
 
@@ -182,13 +188,9 @@ async def one_round(server: Server, options: argparse.Namespace, draw: random.Ra
                 "prompt": [draw.randrange(256, TOKENS) for _ in range(options.prompt)], "max_tokens": options.output,
                 "temperature": 0, "ignore_eos": True, "stream": True, "stream_options": {"include_usage": True},
             }  # fmt: skip
-            while True:
-                try:
-                    answers.append(await stream(session, server, body))
-                    break
-                # llama-server now and then drops a connection that it had kept.
-                except aiohttp.ClientConnectionError:
-                    retries += 1
+            answer, tries = await stream(session, server, body)
+            answers.append(answer)
+            retries += tries - 1
 
     start = time.perf_counter()
     async with session_for(options.clients) as session:
@@ -215,10 +217,20 @@ def percentile_99(values: list[float]) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[98] if len(values) > 1 else values[0]
 
 
-async def stream(session: aiohttp.ClientSession, server: Server, body: dict[str, Any]) -> Answer:
+async def stream(session: aiohttp.ClientSession, server: Server, body: dict[str, Any]) -> tuple[Answer, int]:
+    """One streamed completion, and how many tries it took: llama-server now and then drops a connection it had kept."""
+    tries = 1
+    while True:
+        try:
+            return await stream_once(session, server, body), tries
+        except aiohttp.ClientConnectionError:
+            tries += 1
+
+
+async def stream_once(session: aiohttp.ClientSession, server: Server, body: dict[str, Any]) -> Answer:
     """One streamed completion, timed from its sending."""
     start = time.perf_counter()
-    first = last = 0.0
+    first = last = longest = 0.0
     tokens = 0
     async with session.post(f"{server.url}/v1/completions", json=body) as answer:
         answer.raise_for_status()
@@ -229,11 +241,12 @@ async def stream(session: aiohttp.ClientSession, server: Server, body: dict[str,
             if "error" in event:
                 raise RuntimeError(event["error"]["message"])
             if event.get("choices"):
-                last = time.perf_counter()
-                first = first or last
+                now = time.perf_counter()
+                longest = max(longest, now - last if last else 0.0)
+                first, last = first or now, now
             if event.get("usage"):
                 tokens = event["usage"]["completion_tokens"]
-    return Answer(first - start, (last - first) / max(1, tokens - 1), tokens)
+    return Answer(first - start, (last - first) / max(1, tokens - 1), longest, tokens)
 
 
 async def mixed(server: Server, seconds: float, clients: int) -> dict[str, Any]:

@@ -25,6 +25,7 @@ def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         "troth.model.counts",
         "troth.system",
         "troth.cli.main",
+        "troth.plan.serving.fleet",
         "troth.serve.engine.request",
         "troth.serve.engine.thread",
         "troth.serve.api.app",

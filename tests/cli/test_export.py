@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,9 @@ from troth.model.tokenizer import Tokenizer
 from troth.system import load_system
 
 
-def export(*arguments):
-    code = "from troth.cli.main import main; main()"
-    command = [sys.executable, "-c", code, "export", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.fixture
+def export(run_here):
+    return partial(run_here, "export")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,9 @@ def folder(tmp_path_factory):
 
 
 def test_one_line_says_what_was_written(folder, tmp_path):
-    done = export(folder, "--gguf", tmp_path / "nano.gguf", "--type", "q8_0")
+    code = "from troth.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "export", folder, "--gguf", tmp_path / "nano.gguf", "--type", "q8_0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     size = (tmp_path / "nano.gguf").stat().st_size
     assert done.stdout == f"{tmp_path}/nano.gguf: {size / 1e6:.1f} MB, 78 tensors (q8_0)\n"
@@ -43,7 +45,7 @@ def test_one_line_says_what_was_written(folder, tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-def test_programs_read_the_same(folder, tmp_path):
+def test_programs_read_the_same(export, folder, tmp_path):
     path = tmp_path / "nano.gguf"
     done = export(folder, "--gguf", path, "--json")
     assert json.loads(done.stdout) == {
@@ -61,7 +63,7 @@ def test_programs_read_the_same(folder, tmp_path):
         (["{folder}/..", "--gguf", "{folder}/a.gguf"], "config.json"),
     ],
 )
-def test_a_mistake_is_one_line(folder, arguments, told):
+def test_a_mistake_is_one_line(export, folder, arguments, told):
     done = export(*(word.format(folder=folder) for word in arguments))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("troth: ")

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -13,13 +14,15 @@ from troth.model.initialise import initialise
 from troth.system import load_system
 
 
-def show(*arguments):
-    code = "from troth.cli.main import main; main()"
-    return subprocess.run([sys.executable, "-c", code, "show", *arguments], capture_output=True, text=True, check=False)
+@pytest.fixture
+def show(run_here):
+    return partial(run_here, "show")
 
 
 def test_a_program_reads_every_figure():
-    figures = json.loads(show("--system", "flagship", "--json").stdout)
+    code = "from troth.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "show", "--system", "flagship", "--json"]
+    figures = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     parts = figures["parts"].values()
     assert figures["parameters"]["total"] == sum(part["total"] for part in parts) > 1e12
     assert figures["parameters"]["active"] == sum(part["active"] for part in parts) <= 40e9
@@ -34,13 +37,13 @@ def test_a_program_reads_every_figure():
     assert cache["per_token_at_the_end"] == 16 * 2 * 8 * 128 * 2
 
 
-def test_people_see_a_table():
+def test_people_see_a_table(show):
     shown = show("--system", "mini", "--length", "1024").stdout
     assert "routed experts" in shown
     assert "1,024 tokens" in shown
 
 
-def test_a_longer_sequence_costs_more_in_attention_alone():
+def test_a_longer_sequence_costs_more_in_attention_alone(show):
     short, long = (
         json.loads(show("--system", "mini", "--length", length, "--json").stdout)["flops_per_token"]["forward_by_part"]
         for length in ("1024", "32768")
@@ -49,7 +52,7 @@ def test_a_longer_sequence_costs_more_in_attention_alone():
     assert long["attention products"] > 3 * short["attention products"]
 
 
-def test_a_model_folder_is_shown_as_it_is(tmp_path):
+def test_a_model_folder_is_shown_as_it_is(show, tmp_path):
     config = load_system("nano").model
     model = initialise(Decoder(config), 0)
     save_weights(model, to_hf_config(config, "float32", 0), tmp_path)
@@ -65,7 +68,7 @@ def test_a_model_folder_is_shown_as_it_is(tmp_path):
         (["--set", "model.num_experts=1"], "num_experts_per_tok=2 exceeds num_experts=1"),
     ],
 )
-def test_a_mistake_is_one_line(arguments, told):
+def test_a_mistake_is_one_line(show, arguments, told):
     done = show(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert told in done.stderr

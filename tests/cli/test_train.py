@@ -1,7 +1,6 @@
 """`troth train` and `troth evaluate`: from a Parquet file to a folder that transformers loads, and questions to it."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -9,8 +8,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-
-from troth.cli.main import main
 
 FACTS = (
     "Dodoma is the capital of Tanzania. Abuja is the capital of Nigeria. Quito is the capital of Ecuador. "
@@ -30,23 +27,17 @@ SETTINGS = [word for change in TINY for word in ("--set", change)]
 def troth(*arguments):
     """The command in a process of its own, as a user starts it."""
     command = [sys.executable, "-c", "from troth.cli.main import main; main()", *map(str, arguments)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
-def refused(monkeypatch, capsys):
+def refused(run_here):
     """Runs the command here and returns the one line with which it ends."""
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["troth", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        told = capsys.readouterr()
-        assert ended.value.code == 2
-        assert told.out == ""
-        *news, mistake = told.err.splitlines()
+        done = run_here(*arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        *news, mistake = done.stderr.splitlines()
         assert all(line.endswith(("active on a token", " tokens")) for line in news)
         assert mistake.startswith("troth: ")
         return mistake
@@ -95,14 +86,12 @@ def test_progress_and_news_stay_out_of_the_result(trained):
     assert json.loads((out / "run.json").read_text())["settings"]["train"]["steps"] == 4
 
 
-def test_the_same_command_again_does_nothing_anew(trained, parquet, monkeypatch, capsys):
+def test_the_same_command_again_does_nothing_anew(trained, parquet, run_here):
     done, out = trained
     before = (out / "model" / "model.safetensors").stat().st_mtime_ns
-    monkeypatch.setattr(sys, "argv", ["troth", "train", str(parquet), "--out", str(out), "--json", *SETTINGS])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 0
-    assert json.loads(capsys.readouterr().out) == json.loads(done.stdout)
+    again = run_here("train", parquet, "--out", out, "--json", *SETTINGS)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout) == json.loads(done.stdout)
     assert (out / "model" / "model.safetensors").stat().st_mtime_ns == before
 
 
@@ -112,7 +101,7 @@ def test_other_settings_in_the_same_folder_are_named(trained, parquet, refused):
     assert f"{out}: was started with train.steps=4, not 5" in told
 
 
-def test_evaluate_asks_the_questions_of_a_key(trained, tmp_path):
+def test_evaluate_asks_the_questions_of_a_key(trained, run_here, tmp_path):
     _, out = trained
     key, pages = tmp_path / "key.jsonl", tmp_path / "pages"
     rows = [
@@ -126,7 +115,7 @@ def test_evaluate_asks_the_questions_of_a_key(trained, tmp_path):
     pages.mkdir()
     (pages / "page.txt").write_text(FACTS)
     sources = f"data.sources=[{json.dumps(str(pages))}]"
-    done = troth("evaluate", out / "model", "--key", key, "--set", sources, "--json")
+    done = run_here("evaluate", out / "model", "--key", key, "--set", sources, "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["untouched_count"], told["corrupted_count"]) == (1, 1)
@@ -202,7 +191,7 @@ def test_the_same_command_on_two_ranks_from_the_model_of_one(trained, parquet, t
     told = [*SETTINGS, *(word for change in longer for word in ("--set", change)), "--preflight", "--json"]
     done = subprocess.run(
         [*ranks, *map(str, command), "--out", tmp_path / "run", *told], capture_output=True, text=True, check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300,
+        timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Preflight of 2 ranks" in done.stdout

@@ -29,14 +29,6 @@ SETTINGS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def troth(monkeypatch, capsys):
     """Runs `troth train` here and returns what it said, to whom; `settings` are what `--set` changes."""

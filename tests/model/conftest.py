@@ -1,7 +1,7 @@
 """A small shape, a network with random weights everywhere, and a tokenizer."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,15 +13,6 @@ from troth.model.norm import RMSNorm
 from troth.model.tokenizer import Tokenizer
 
 VOCABULARY = 400
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small products are quickest on one thread, and tests beside each other do not wait for each other's threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

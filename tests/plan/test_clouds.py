@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from troth.plan.clouds import clouds
-from troth.plan.gpus import gpus
+from troth.plan.gpus import gpu_named, gpus
 
 
 def test_the_planned_gpus_can_be_had_on_both_clouds_and_on_premises() -> None:
@@ -30,6 +30,13 @@ def test_every_price_has_a_day_and_a_source_and_none_is_absurd() -> None:
                 assert [shape.rent.on_demand, *later] == sorted([shape.rent.on_demand, *later], reverse=True)
             if shape.purchase:
                 assert 10_000 < shape.purchase.price / shape.gpus < 100_000
+
+
+def test_a_shapes_name_stands_for_its_gpu() -> None:
+    places = clouds()
+    for cloud in ("azure", "oci"):
+        for name, shape in places[cloud].shapes.items():
+            assert gpu_named(name).name == shape.gpu
 
 
 def test_a_file_of_prices_changes_single_entries(tmp_path: Path) -> None:

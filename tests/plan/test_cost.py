@@ -59,6 +59,12 @@ def test_nodes_are_whole_and_a_place_without_a_price_comes_last() -> None:
     assert last.energy > 0
 
 
+def test_400000_h100s_are_more_than_one_published_network() -> None:
+    found = {offer.cloud: offer for offer in offers(Duration(30, 400_000), "h100", 0.4, clouds())}
+    assert found["oci"].networks == 25
+    assert found["on-premises"].networks is None
+
+
 def test_nonsense_is_refused() -> None:
     with pytest.raises(ValueError, match="tokens -1"):
         duration(-1, 1, 1)

@@ -17,12 +17,11 @@ from troth.plan.goodput import (
     all_groups_lost,
     erlang_loss,
     goodput,
-    goodput_by_scale,
     replica_goodput,
     restart_goodput,
     spares_needed,
 )
-from troth.plan.recovery import Storage, saving, strategies
+from troth.plan.recovery import Storage, goodput_by_scale, saving, strategies
 from troth.plan.simulation import simulate
 
 LLAMA3 = failure_rate("llama3")
@@ -79,10 +78,12 @@ def test_a_write_must_end_before_the_next_save() -> None:
         replica_goodput(1000, Saving(1), 100, Replicas(groups=4, heal=60, pause=90))
 
 
-def test_hopeless_runs_make_no_progress_and_groups_are_counted_from_one() -> None:
+def test_hopeless_runs_make_no_progress_and_one_group_alone_has_no_peer() -> None:
     assert restart_goodput(mtbf=1, saving=Saving(10, write=5000), interval=6000, restart=600) == 0
-    with pytest.raises(ValueError, match="replica groups 0"):
-        replica_goodput(1000, Saving(1), 100, Replicas(groups=0, heal=60, pause=1))
+    with pytest.raises(ValueError, match="replica groups 1"):
+        replica_goodput(1000, Saving(1), 100, Replicas(groups=1, heal=60, pause=1))
+    alone = strategies(1e12, 1024, LLAMA3.mtbf(1024), 15, 1, 50e9, Storage())
+    assert list(alone) == ["restart the world", "hot spares"]
 
 
 def test_spares_are_enough_when_the_pool_hardly_ever_runs_dry() -> None:
@@ -103,14 +104,19 @@ def test_losing_all_groups_at_once_is_rare_unless_they_are_few() -> None:
     assert all_groups_lost(1000, alone) == pytest.approx(1000 * np.exp(60 / 1000))
 
 
-def test_goodput_falls_with_scale_for_every_strategy() -> None:
-    gpus = np.geomspace(1024, 400_000, 12).astype(int)
-    ways: list[Strategy] = [Restart(600), Spares(300, 180, 86_400), Replicas(64, 600, 15)]
-    for way in ways:
-        curve = goodput_by_scale(LLAMA3, gpus, Saving(3, 40, step=15), way)
+def test_goodput_falls_with_scale_for_every_strategy_least_for_replica_groups() -> None:
+    gpus = 4096 * np.array([1, 2, 4, 8, 16, 32, 64, 97])
+    curves = goodput_by_scale(LLAMA3, gpus, 14e12, 15, group_gpus=4096, peer_bandwidth=50e9, storage=Storage())
+    assert list(curves) == ["restart the world", "hot spares", "replica groups"]
+    for name, curve in curves.items():
         assert curve.share.shape == curve.of_paid.shape == curve.mtbf.shape == gpus.shape
-        assert all(larger < smaller for smaller, larger in pairwise(curve.share))
-        assert ((curve.share > 0) & (curve.share < 1)).all()
+        known = ~np.isnan(curve.share)
+        # There are no peers below two groups.
+        assert known.tolist() == ([count >= 2 * 4096 for count in gpus] if name == "replica groups" else [True] * 8)
+        assert all(larger < smaller for smaller, larger in pairwise(curve.share[known]))
+        assert ((curve.of_paid[known] > 0) & (curve.of_paid[known] <= curve.share[known])).all()
+    last = [curve.share[-1] for curve in curves.values()]
+    assert last == sorted(last)
 
 
 GOODPUT = {"mtbf": st.floats(100, 1e7), "restart": st.floats(0, 3000), "stall": st.floats(0.01, 100)}
@@ -132,7 +138,7 @@ def test_restart_goodput_grows_with_mtbf_and_falls_with_every_loss(
     assert best(mtbf, saves, restart * longer) <= share
 
 
-@given(groups=st.integers(1, 400), mtbf=st.floats(100, 1e6), heal=st.floats(30, 3000), part=st.floats(0, 1))
+@given(groups=st.integers(2, 400), mtbf=st.floats(100, 1e6), heal=st.floats(30, 3000), part=st.floats(0, 1))
 def test_replica_goodput_falls_with_healing_and_pauses(groups: int, mtbf: float, heal: float, part: float) -> None:
     def share(mtbf: float, heal: float, pause: float) -> float:
         return replica_goodput(mtbf, Saving(1), 100, Replicas(groups, heal, pause))

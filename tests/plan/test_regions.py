@@ -45,12 +45,15 @@ def test_round_trips_are_near_the_published_ones() -> None:
     assert 0.001 < found.fixed < 0.01
     assert found.error < 0.08
     assert found.worst < 0.4
+    assert found.held_out < 0.08
     assert found.source
 
 
-@pytest.mark.parametrize(("one", "other", "milliseconds"), [("eastus", "westeurope", 85), ("eastus", "japaneast", 155)])
-def test_round_trips_that_were_not_fitted(one: str, other: str, milliseconds: float) -> None:
-    # Azure's own medians between these, about (Azure network round-trip latency statistics, 2024, from memory).
+@pytest.mark.parametrize(
+    ("one", "other", "milliseconds"),
+    [("eastus", "westeurope", 86), ("eastus", "centralindia", 196), ("francecentral", "japaneast", 218)],
+)
+def test_round_trips_of_azure_that_were_not_fitted(one: str, other: str, milliseconds: float) -> None:
     assert round_trip(region_named(one), region_named(other)) * 1e3 == pytest.approx(milliseconds, rel=0.1)
 
 

@@ -26,6 +26,7 @@ from troth.model.decoder import Decoder
 from troth.model.families.configs import to_hf_config
 from troth.model.families.weights import save_weights
 from troth.model.initialise import initialise
+from troth.model.norm import RMSNorm
 from troth.model.tokenizer import Tokenizer
 from troth.serve.api.app import create_app
 from troth.serve.api.served import Served
@@ -40,15 +41,6 @@ PROVERBS = (
     "where there is smoke there is fire, and a rolling stone gathers no moss. Ein Unglück kommt selten allein. "
     "Practice makes perfect, haste makes waste, and many hands make light work. Écoute et répète. "
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small products are quickest on one thread, and tests beside each other do not wait for each other's threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +73,22 @@ def config() -> ModelConfig:
         max_position_embeddings=POSITIONS,
         initializer_range=0.2,
     )
+
+
+@torch.no_grad()
+def random_network(config: ModelConfig, changes: dict[str, Any], dtype: torch.dtype) -> Decoder:
+    """The network with other settings and random weights, those of norms, biases and routers too."""
+    random = torch.Generator().manual_seed(7)
+    model = initialise(Decoder(ModelConfig(**(config.model_dump() | changes))), 7)
+    for module in model.modules():
+        if isinstance(module, RMSNorm):
+            module.weight.uniform_(0.5, 1.5, generator=random)
+    for name, parameter in model.named_parameters():
+        if name.endswith(("bias", "sinks")):
+            parameter.normal_(0, 0.5, generator=random)
+    for moe in model.moe_layers():
+        moe.router.gate.weight.normal_(0, 0.2, generator=random)
+    return model.to(dtype).eval()
 
 
 def save_random_model(path: Path, config: ModelConfig, tokenizer: Tokenizer, **settings: str) -> Path:
@@ -153,8 +161,9 @@ def run_server(make_engine: Callable[..., Engine], folder: Path) -> Callable[...
 
 @dataclass(frozen=True)
 class ServeProcess:
-    """`troth serve` as a process of its own: its address without /v1, and where its log goes."""
+    """`troth serve` as a process of its own: what it said of itself, its address without /v1, where its log goes."""
 
+    facts: dict[str, Any]
     url: str
     process: subprocess.Popen[str]
     log: Path
@@ -181,7 +190,7 @@ def serve_process(folder: Path, tmp_path_factory: pytest.TempPathFactory):
         log = tmp_path_factory.mktemp("serve") / "log"
         start = [sys.executable, "-c", "from troth.cli.main import main; main()", "serve", str(folder), "--port", "0"]
         command = [*start, "--json", "--set", "serve.cache_tokens=8192", *arguments]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+        environment = os.environ | environment
         with (
             log.open("w") as errors,
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process,
@@ -192,9 +201,10 @@ def serve_process(folder: Path, tmp_path_factory: pytest.TempPathFactory):
                     line = process.stdout.readline()
                     assert line, log.read_text()
                     printed += line
-                url = json.loads(printed)["url"].removesuffix("/v1")
+                facts = json.loads(printed)
+                url = facts["url"].removesuffix("/v1")
                 wait_until(lambda: _answers(f"{url}/health"), 30)
-                yield ServeProcess(url, process, log)
+                yield ServeProcess(facts, url, process, log)
             finally:
                 process.kill()
 

@@ -1,53 +1,24 @@
-"""`troth serve` and `troth chat` as real processes."""
+"""`troth chat`, and what `troth serve` refuses; as a server that runs it is in test_operations.py."""
 
 import importlib.util
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import httpx
 import pytest
 from typer.testing import CliRunner
 
-from troth.cli.main import app, main
+from troth.cli.main import app
 
 TROTH = [sys.executable, "-c", "from troth.cli.main import main; main()"]
 
 
-def test_serve_says_where_answers_and_stops_when_asked(folder: Path):
-    command = [*TROTH, "serve", str(folder), "--port", "0", "--json", "--set", "serve.cache_tokens=4096"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            printed = ""
-            while not printed.endswith("}\n"):
-                printed += process.stdout.readline()
-            facts = json.loads(printed)
-            assert facts["model"] == "tiny"
-            assert facts["context_tokens"] == facts["cache_tokens"] == 4096
-            # One layer keeps all tokens, three keep windows: 16 sequences' of 3 blocks, a step's 512 tokens, a quarter.
-            windows = 16 * (16 * 3 + 32 + 64)
-            assert facts["cache_bytes"] == (4096 + 3 * windows) * 2 * 2 * 16 * 4
-            body = {"prompt": "A bird", "max_tokens": 3, "ignore_eos": True}
-            answer = httpx.post(f"{facts['url']}/completions", json=body)
-            assert answer.json()["usage"]["completion_tokens"] == 3
-            # An answer that is under way is finished before the end.
-            body |= {"max_tokens": 150, "stream": True}
-            with httpx.stream("POST", f"{facts['url']}/completions", json=body, timeout=30) as stream:
-                lines = stream.iter_lines()
-                next(lines)
-                process.send_signal(signal.SIGTERM)
-                assert [line for line in lines if line][-1] == "data: [DONE]"
-            assert process.wait(timeout=10) == 0
-        finally:
-            process.kill()
-
-
-def test_chat_answers_lines_the_same_for_the_same_seed(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+def test_chat_answers_lines_the_same_for_the_same_seed(folder: Path):
     command = ["chat", str(folder), "--max-tokens", "8", "--set", "serve.cache_tokens=64", "--seed"]
     said = "hello there\n\nonce more, and with enough words that the beginning is forgotten\n/exit\nnot read\n"
     once, again, other = (CliRunner().invoke(app, [*command, seed], input=said) for seed in "445")
@@ -56,8 +27,7 @@ def test_chat_answers_lines_the_same_for_the_same_seed(folder: Path, monkeypatch
     assert once.stdout == again.stdout != other.stdout
 
 
-def test_chat_prints_a_json_line_a_turn_for_programs(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+def test_chat_prints_a_json_line_a_turn_for_programs(folder: Path):
     command = ["chat", str(folder), "--max-tokens", "8", "--seed", "4", "--json"]
     result = CliRunner().invoke(app, command, input="hello there\n\nonce more\n")
     answers = [json.loads(line) for line in result.stdout.splitlines()]
@@ -67,23 +37,26 @@ def test_chat_prints_a_json_line_a_turn_for_programs(folder: Path, monkeypatch: 
     assert all(answer["prompt_tokens"] > 0 for answer in answers)
 
 
-def fails(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
-    monkeypatch.setattr(sys, "argv", ["troth", *arguments])
-    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
-    with pytest.raises(SystemExit) as exit_:
-        main()
-    assert exit_.value.code == 2
-    return capsys.readouterr().err
+@pytest.fixture
+def fails(run_here: Callable[..., Any]) -> Callable[..., str]:
+    """Runs a command that cannot be done and returns what it says."""
+
+    def run(*arguments: object) -> str:
+        done = run_here(*arguments)
+        assert done.returncode == 2
+        return done.stderr
+
+    return run
 
 
-def test_mistakes_are_one_line_and_exit_code_2(folder: Path, tmp_path: Path, monkeypatch, capsys):
+def test_mistakes_are_one_line_and_exit_code_2(fails: Callable[..., str], folder: Path, tmp_path: Path):
     missing = str(tmp_path / "nowhere")
     for verb in ("serve", "chat"):
-        assert fails([verb, missing], monkeypatch, capsys) == f"troth: {missing}: no such folder\n"
-    assert "config.json" in fails(["serve", str(tmp_path), "--port", "0"], monkeypatch, capsys)
+        assert fails(verb, missing) == f"troth: {missing}: no such folder\n"
+    assert "config.json" in fails("serve", tmp_path, "--port", "0")
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = str(busy.getsockname()[1])
-        error = fails(["serve", str(folder), "--port", port], monkeypatch, capsys)
+        error = fails("serve", folder, "--port", port)
     assert error == f"troth: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
 
 
@@ -107,9 +80,9 @@ def test_another_engine_is_told_what_ours_would_be(folder: Path, tmp_path: Path)
     }  # fmt: skip
 
 
-def test_what_cannot_be_had_is_one_line(folder: Path, monkeypatch, capsys):
-    serve = ["serve", str(folder), "--port", "0"]
-    assert "MIN:MAX" in fails([*serve, "--replicas", "4:1"], monkeypatch, capsys)
-    assert "data-parallel" in fails([*serve, "--engine", "vllm", "--replicas", "2"], monkeypatch, capsys)
+def test_what_cannot_be_had_is_one_line(fails: Callable[..., str], folder: Path):
+    serve = "serve", folder, "--port", "0"
+    assert "MIN:MAX" in fails(*serve, "--replicas", "4:1")
+    assert "data-parallel" in fails(*serve, "--engine", "vllm", "--replicas", "2")
     if importlib.util.find_spec("vllm") is None:
-        assert "pip install vllm" in fails([*serve, "--engine", "vllm"], monkeypatch, capsys)
+        assert "pip install vllm" in fails(*serve, "--engine", "vllm")

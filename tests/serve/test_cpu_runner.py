@@ -1,8 +1,10 @@
 """A step in C++ gives the decoder's scores, for every kind of network and weights, alone and in any company."""
 
+import _ctypes
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from troth.model.config import ModelConfig, Yarn
 from troth.model.decoder import Decoder
 from troth.model.initialise import initialise
 from troth.serve.engine.adapters import Adapters
+from troth.serve.engine.cpu import library
 from troth.serve.engine.cpu.library import load
 from troth.serve.engine.cpu.quantise import dequantise, quantise, round_weights
 from troth.serve.engine.cpu.runner import CpuRunner, why_not
@@ -182,6 +185,18 @@ def test_experts_and_embeddings_are_those_of_the_decoder(config, tokenizer, monk
     assert experts[0] == experts[1]
     assert len({choice for layers in experts[0] for choice in layers}) > 1
     torch.testing.assert_close(*embeddings, atol=1e-4, rtol=1e-4)
+
+
+def test_a_library_from_other_sources_is_refused(monkeypatch, caplog):
+    path = Path(load()._name)
+    assert library.opened(path) is not None
+    assert not caplog.messages
+    assert library.opened(Path(_ctypes.__file__)) is None, "a library that tells no version"
+    monkeypatch.setattr(library, "VERSION", library.VERSION + 1)
+    assert library.opened(path) is None
+    assert [message.partition(",")[0] for message in caplog.messages] == [
+        f"{_ctypes.__file__} was built from other sources", f"{path} was built from other sources",
+    ]  # fmt: skip
 
 
 def test_what_the_library_cannot_run_is_left_to_torch(config):

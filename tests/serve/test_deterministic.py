@@ -8,8 +8,6 @@ import torch
 
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
-from troth.model.initialise import initialise
-from troth.model.norm import RMSNorm
 from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.engine import Engine
 from troth.serve.engine.request import Request
@@ -17,6 +15,8 @@ from troth.serve.engine.runner import Runner
 from troth.serve.engine.sampling_params import SamplingParams
 from troth.serve.engine.scheduler import Chunk
 from troth.system.serve import ServeTable
+
+from .conftest import random_network
 
 KINDS: dict[str, dict[str, Any]] = {
     "windows, dense and experts": {},
@@ -49,21 +49,10 @@ class Recording:
         return logits_WV
 
 
-@torch.no_grad()
 def network(config: ModelConfig, changes: dict[str, Any], dtype: torch.dtype) -> Decoder:
     # Sizes that leave remainders in vector registers.
     odd = {"hidden_size": 56, "moe_intermediate_size": 24, "intermediate_size": 45}
-    model = initialise(Decoder(ModelConfig(**(config.model_dump() | odd | changes))), 7)
-    random = torch.Generator().manual_seed(7)
-    for module in model.modules():
-        if isinstance(module, RMSNorm):
-            module.weight.uniform_(0.5, 1.5, generator=random)
-    for name, parameter in model.named_parameters():
-        if name.endswith(("bias", "sinks")):
-            parameter.normal_(0, 0.5, generator=random)
-    for moe in model.moe_layers():
-        moe.router.gate.weight.normal_(0, 0.2, generator=random)
-    return model.to(dtype).eval()
+    return random_network(config, odd | changes, dtype)
 
 
 def prompt(length: int) -> tuple[int, ...]:

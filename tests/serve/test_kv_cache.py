@@ -1,7 +1,6 @@
 """A prompt fed to the cache in chunks gives the hidden states of the whole prompt at once."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 import torch
@@ -11,11 +10,11 @@ from hypothesis import strategies as st
 from troth.model.config import ModelConfig
 from troth.model.counts import kv_cache_bytes
 from troth.model.decoder import Decoder
-from troth.model.initialise import initialise
-from troth.model.norm import RMSNorm
 from troth.serve.engine.block_tables import sliding_blocks
 from troth.serve.engine.kv_cache import KVCache
 from troth.system import load_system
+
+from .conftest import random_network
 
 BLOCK_SIZE = 16  # beside a window of 20 tokens (see conftest.py)
 
@@ -54,22 +53,6 @@ class Piece:
     count: int
     blocks: list[int]
     sliding_blocks: list[int]
-
-
-@torch.no_grad()
-def network(config: ModelConfig, changes: dict[str, Any], dtype: torch.dtype) -> Decoder:
-    """The network of another kind, with random weights, those of norms and routers too."""
-    random = torch.Generator().manual_seed(7)
-    model = initialise(Decoder(ModelConfig(**(config.model_dump() | changes))), 7)
-    for module in model.modules():
-        if isinstance(module, RMSNorm):
-            module.weight.uniform_(0.5, 1.5, generator=random)
-    for name, parameter in model.named_parameters():
-        if name.endswith(("bias", "sinks")):
-            parameter.normal_(0, 0.5, generator=random)
-    for moe in model.moe_layers():
-        moe.router.gate.weight.normal_(0, 0.2, generator=random)
-    return model.to(dtype).eval()
 
 
 @torch.inference_mode()
@@ -116,24 +99,27 @@ def cut_prompts(draw: st.DrawFn) -> list[tuple[int, list[int]]]:
     return [(length, sorted(cut - {length})) for length, cut in zip(lengths, cuts, strict=True)]
 
 
-@pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS.keys())
+@pytest.fixture(scope="module", params=KINDS.values(), ids=KINDS.keys())
+def exact(request: pytest.FixtureRequest, config: ModelConfig) -> Decoder:
+    """A network of each kind in float64, where no two experts score so alike that rounding chooses between them."""
+    return random_network(config, request.param, torch.float64)
+
+
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut_prompts())
 @example([(120, [15, 16, 17, 19, 20, 21, 31, 36, 37, 64])])
 @example([(100, [50]), (100, [99])])
-def test_chunks_of_any_size_give_what_the_plain_network_gives(config: ModelConfig, changes, shape):
-    """In float64, where no two experts score so alike that rounding chooses between them."""
-    model = network(config, changes, torch.float64)
+def test_chunks_of_any_size_give_what_the_plain_network_gives(exact: Decoder, shape):
     prompts = [prompt(length, seed) for seed, (length, _) in enumerate(shape)]
-    for tokens_T, h_TD in zip(prompts, in_chunks(model, prompts, [cuts for _, cuts in shape]), strict=True):
+    for tokens_T, h_TD in zip(prompts, in_chunks(exact, prompts, [cuts for _, cuts in shape]), strict=True):
         with torch.inference_mode():
-            torch.testing.assert_close(h_TD, model(tokens_T[None])[0], atol=1e-10, rtol=0)
+            torch.testing.assert_close(h_TD, exact(tokens_T[None])[0], atol=1e-10, rtol=0)
 
 
 @pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS.keys())
 @pytest.mark.parametrize("cuts", [[], [512, 1024], [1, 18, 40, 41, 300, 1001]], ids=["at once", "default", "uneven"])
 def test_in_float32_logits_stay_within_one_in_ten_thousand(config: ModelConfig, changes, cuts: list[int]):
-    model = network(config, changes, torch.float32)
+    model = random_network(config, changes, torch.float32)
     tokens_T = prompt(1100)
     [h_TD] = in_chunks(model, [tokens_T], [cuts])
     with torch.inference_mode():

@@ -12,6 +12,9 @@ hundreds of times, and the last two precede eleven different answers: only three
 the others, and each further token of the answer must be looked up anew.
 """
 
+import os
+from collections.abc import Callable, Iterator
+
 import pytest
 import torch
 
@@ -29,7 +32,7 @@ POSITIONS = 133_120
 DEPTHS = 11  # at 0%, 10%, ..., 100% of the haystack
 QUESTION, ANSWER = 3, 4  # tokens
 SEED = 3  # of ten haystacks of all positions, about one repeats three tokens of a needle elsewhere; this one does not
-THREADS = torch.get_num_threads()  # as many as torch takes by itself; other tests here run on one
+THREADS = os.cpu_count() or 1  # other tests run on one
 
 # Where in the hidden state the copier keeps what: codes of the token itself, of the tokens one, two and three places
 # back, and of the token to come; and a channel that is always one, for what depends on no token.
@@ -143,6 +146,14 @@ def answers(engine: Engine, hay_T: torch.Tensor, needles_DN: torch.Tensor) -> li
     return [[token.id for output in outputs for token in output.tokens] for outputs in found]
 
 
+@pytest.fixture
+def with_threads() -> Iterator[Callable[[int], None]]:
+    """Sets how many threads torch uses, for this test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize(
     ("positions", "threads", "removed"),
     [
@@ -151,10 +162,12 @@ def answers(engine: Engine, hay_T: torch.Tensor, needles_DN: torch.Tensor) -> li
         pytest.param(POSITIONS, THREADS, 9, id="133,120 positions", marks=pytest.mark.slow),
     ],
 )
-def test_a_needle_is_found_at_every_depth(tokenizer: Tokenizer, positions: int, threads: int, removed: int):
+def test_a_needle_is_found_at_every_depth(
+    tokenizer: Tokenizer, with_threads: Callable[[int], None], positions: int, threads: int, removed: int
+):
     """All positions are in use: the haystack, a question of three tokens and an answer of four. `removed` is the first
     needle that gives way to distractors in the control."""
-    torch.set_num_threads(threads)
+    with_threads(threads)
     model = copier(tokenizer.vocab_size, positions)
     engine = Engine(model, tokenizer, ServeTable(cache_tokens=positions))
     words = len(tokenizer.ranks)

@@ -86,20 +86,33 @@ def posted(path: str, body: Any) -> bytes:
     return f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data
 
 
+def test_what_a_server_says_of_itself(process: ServeProcess):
+    facts = process.facts
+    assert facts["model"] == "tiny"
+    assert (facts["context_tokens"], facts["cache_tokens"]) == (4096, 8192)
+    # One layer keeps all tokens, three keep windows: 16 sequences' of 3 blocks, a step's 512 tokens, a quarter.
+    windows = 16 * (16 * 3 + 32 + 128)
+    assert facts["cache_bytes"] == (8192 + 3 * windows) * 2 * 2 * 16 * 4
+
+
 def test_sigterm_lets_streams_end_and_refuses_what_is_new(serve_process: Serve):
     with serve_process() as process, httpx.Client(base_url=process.url, timeout=30) as client:
         assert client.get("/ready").json() == {"status": "ready"}
-        with client.stream("POST", "/v1/completions", json=LONG | {"max_tokens": 600}) as stream:
+        with client.stream("POST", "/v1/completions", json=LONG | {"max_tokens": 200}) as stream:
             lines = stream.iter_lines()
-            next(lines)
-            process.process.send_signal(signal.SIGTERM)
-            wait_until(lambda: httpx.get(f"{process.url}/ready").status_code == 503)
-            assert httpx.get(f"{process.url}/ready").json() == {"status": "draining"}
-            assert httpx.get(f"{process.url}/health").status_code == 200
-            refused = httpx.post(f"{process.url}/v1/completions", json=SHORT)
-            assert refused.status_code == 503
-            assert int(refused.headers["retry-after"]) >= 1
-            assert refused.json()["error"]["code"] == "unavailable"
+            # Another keeps the server draining, however late this process comes to look.
+            with client.stream("POST", "/v1/completions", json=LONG) as longer:
+                held = longer.iter_lines()  # dropped, it would close the connection
+                next(held)
+                next(lines)
+                process.process.send_signal(signal.SIGTERM)
+                wait_until(lambda: httpx.get(f"{process.url}/ready").status_code == 503)
+                assert httpx.get(f"{process.url}/ready").json() == {"status": "draining"}
+                assert httpx.get(f"{process.url}/health").status_code == 200
+                refused = httpx.post(f"{process.url}/v1/completions", json=SHORT)
+                assert refused.status_code == 503
+                assert int(refused.headers["retry-after"]) >= 1
+                assert refused.json()["error"]["code"] == "unavailable"
             assert [line for line in lines if line][-1] == "data: [DONE]"
         assert process.process.wait(timeout=60) == 0
 

@@ -1,7 +1,6 @@
 """Two ranks under torchrun write what one process writes, each with a part of the weights and of the cache."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -23,9 +22,10 @@ from troth.serve.engine.engine import Engine
 from troth.serve.engine.ranks import Ranks, split
 from troth.system.serve import ServeTable
 
+from .two_ranks import table, written
+
 SCRIPT = Path(__file__).parent / "two_ranks.py"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 KINDS: dict[str, dict[str, Any]] = {
     "gpt_oss": {
         "rope_layers": "all", "qk_norm": "none", "attention_gate": False, "post_norms": False, "num_dense_layers": 0,
@@ -42,10 +42,13 @@ KINDS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def served(command: list[str], folder: Path, speculate: str = "none") -> dict[str, Any]:
+def alone(folder: Path) -> dict[str, Any]:
+    return written(Engine.from_folder(folder, table("none"), device="cpu"))
+
+
+def together(folder: Path, speculate: str = "none") -> dict[str, Any]:
     run = subprocess.run(
-        [*command, str(SCRIPT), str(folder), speculate], capture_output=True, text=True, timeout=240, check=False,
-        env=ENVIRONMENT,
+        [*TORCHRUN, str(SCRIPT), str(folder), speculate], capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
@@ -66,24 +69,24 @@ def folder_of(tmp_path: Path, config: ModelConfig, tokenizer: Tokenizer) -> Call
 
 
 def test_two_ranks_write_what_one_process_does(folder: Path):
-    alone, together = served([sys.executable], folder), served(TORCHRUN, folder, "ngram")
-    assert together["texts"] == alone["texts"]
-    assert together["cache"] == alone["cache"] / 2
-    assert together["weights"] < 0.75 * alone["weights"], "the embedding and the head stay whole"
+    one, two = alone(folder), together(folder, "ngram")
+    assert two["texts"] == one["texts"]
+    assert two["cache"] == one["cache"] / 2
+    assert two["weights"] < 0.75 * one["weights"], "the embedding and the head stay whole"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_other_families_too(folder_of: Callable[[str], Path], kind: str):
     folder = folder_of(kind)
-    assert served(TORCHRUN, folder)["texts"] == served([sys.executable], folder)["texts"]
+    assert together(folder)["texts"] == alone(folder)["texts"]
 
 
 @pytest.mark.slow
 def test_the_server_over_two_ranks_answers_and_ends(folder: Path):
     troth = str(Path(sys.executable).parent / "troth")
     command = ["--no-python", troth, "serve", str(folder), "--port", "0", "--json"]
-    with subprocess.Popen([*TORCHRUN, *command], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
+    with subprocess.Popen([*TORCHRUN, *command], stdout=subprocess.PIPE, text=True) as process:
         try:
             printed = ""
             while not printed.endswith("}\n"):

@@ -78,15 +78,15 @@ def step(scheduler: Scheduler, memory: Memory, drafts: int = 0) -> list[Chunk]:
     for sequence in scheduler.running:
         if sequence.pending == 1:
             sequence.drafts = [7] * min(drafts, sequence.most_tokens - len(sequence.tokens) - 1)
-    decoding = sum(sequence.pending == 1 for sequence in scheduler.running)
+    decoding = [sequence for sequence in scheduler.running if sequence.pending == 1]
     chunks = scheduler.schedule()
     check(scheduler)
-    assert sum(chunk.count for chunk in chunks) <= max(scheduler.max_step_tokens, decoding + 1)
+    assert sum(chunk.count for chunk in chunks) <= max(scheduler.max_step_tokens, len(decoding) + 1)
     assert len(chunks) <= scheduler.max_batch
     assert chunks or not (scheduler.running or scheduler.waiting), "work must go on"
-    for sequence in scheduler.running:
-        if sequence.pending == 1:
-            assert any(chunk.sequence is sequence for chunk in chunks) or decoding == 0, "who decodes is in every step"
+    for sequence in decoding:
+        computed = any(chunk.sequence is sequence for chunk in chunks)
+        assert computed or sequence in scheduler.waiting, "who decodes is in every step"
     for chunk in chunks:
         memory.compute(chunk, scheduler.tables.sliding is not None)
     for chunk in chunks:
@@ -210,14 +210,38 @@ def test_window_layers_take_what_their_windows_need():
     assert sliding_blocks(10, 16, 4096, max_batch=16, max_step_tokens=512) == 10
 
 
-def test_prompts_beside_decoding_get_the_tokens_that_fit_into_the_time():
+@pytest.fixture
+def pace() -> Pace:
+    """Has seen steps of 10 ms beside 8 sequences that decode, 20 ms beside 32, and 0.2 ms for each prompt token."""
     pace = Pace(0.030)
-    for _ in range(60):
-        pace.observe(prompt_tokens=0, decoding=8, seconds=0.010)
-    assert pace.prompt_tokens == 64, "nothing is known of prompts"
-    for _ in range(60):
-        pace.observe(prompt_tokens=100, decoding=8, seconds=0.010 + 100 * 0.0002)
-    assert pace.prompt_tokens == pytest.approx(100, abs=2)
+    assert pace.prompt_tokens(8) == 64, "nothing is known of prompts"
+    for prompt_tokens in (0, 100, 40, 0, 70) * 30:
+        for decoding, alone in ((8, 0.010), (32, 0.020)):
+            pace.observe(prompt_tokens, decoding, alone + prompt_tokens * 0.0002)
+    return pace
+
+
+def test_prompts_beside_decoding_get_the_tokens_that_fit_into_the_time(pace: Pace):
+    assert pace.prompt_tokens(8) == pytest.approx(100, abs=2)
+    assert pace.prompt_tokens(32) == pytest.approx(50, abs=2)
+    assert pace.prompt_tokens(1) == pytest.approx(150, abs=2), "nothing is known of fewer"
     for _ in range(60):
         pace.observe(prompt_tokens=100, decoding=8, seconds=1.0)
-    assert pace.prompt_tokens == 16, "prompts always go on"
+    assert pace.prompt_tokens(8) == 16, "prompts always go on"
+
+
+def test_what_decoding_takes_is_learned_beside_prompts_too():
+    pace = Pace(0.060)
+    pace.observe(prompt_tokens=0, decoding=1, seconds=0.002)
+    for prompt_tokens in (10, 100, 200) * 50:
+        pace.observe(prompt_tokens, decoding=16, seconds=0.020 + prompt_tokens * 0.0002)
+    assert pace.prompt_tokens(16) == pytest.approx(200, abs=5)
+
+
+def test_steps_grow_with_the_response_ratio_of_the_prompt_that_waits_worst(pace: Pace):
+    # 300 tokens take 60 ms alone, and 10 count as the 30 ms of a step.
+    assert pace.prompt_tokens(8, [(0.110, 300), (0.055, 10)]) == pytest.approx(100, abs=2)
+    assert pace.prompt_tokens(8, [(0.180, 300), (0.055, 10)]) == pytest.approx(250, abs=3), "a step of 60 ms"
+    assert pace.prompt_tokens(8, [(0.110, 300), (0.090, 10)]) == pytest.approx(250, abs=3)
+    assert pace.prompt_tokens(8, [(60, 10)]) == pytest.approx(550, abs=5), "120 ms at most"
+    assert pace.prompt_tokens(8, [(20, 100_000)]) == pytest.approx(100, abs=2), "a long prompt takes long anyway"

@@ -36,6 +36,29 @@ def test_leaving_a_stream_cancels_its_requests(make_engine: Callable[..., Engine
     asyncio.run(scenario())
 
 
+def test_a_step_wakes_the_loop_once_for_all_streams(make_engine: Callable[..., Engine], monkeypatch):
+    engine = make_engine()
+    steps = []
+    step = engine.step
+    monkeypatch.setattr(engine, "step", lambda: steps.append(outputs := step()) or outputs)
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        woken = []
+        call_soon = loop.call_soon_threadsafe
+        monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *call: woken.append(call) or call_soon(*call))
+        with EngineThread(engine, 4, 4) as thread:
+
+            async def read(prompt: int) -> list[int]:
+                request = Request((prompt,), SamplingParams(max_tokens=6, ignore_eos=True))
+                return [output.output_tokens async for output in thread.submit([request])]
+
+            assert await asyncio.gather(*map(read, range(1, 5))) == [[1, 2, 3, 4, 5, 6]] * 4
+        assert len(woken) == sum(bool(outputs) for outputs in steps)
+
+    asyncio.run(scenario())
+
+
 def test_too_many_are_refused_all_or_none(make_engine: Callable[..., Engine]):
     async def scenario() -> None:
         with EngineThread(make_engine(max_batch=1), 1, 2) as thread:

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,15 +25,23 @@ def texts(engine: Engine) -> list[list[int]]:
     return [[token.id for output in found for token in output.tokens] for found in engine.generate(requests)]
 
 
+def written(engine: Engine) -> dict[str, Any]:
+    """The texts, and the bytes of weights and cache of this process."""
+    weights = sum(parameter.nbytes for parameter in engine.model.parameters())
+    return {"texts": texts(engine), "weights": weights, "cache": engine.cache.bytes}
+
+
+def table(speculate: str) -> ServeTable:
+    return ServeTable(cache_tokens=2048, max_step_tokens=48, speculate=speculate)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    table = ServeTable(cache_tokens=2048, max_step_tokens=48, speculate=sys.argv[2])
     with torchrun_ranks() as ranks:
-        engine = Engine.from_folder(Path(sys.argv[1]), table, device="cpu", ranks=ranks)
+        engine = Engine.from_folder(Path(sys.argv[1]), table(sys.argv[2]), device="cpu", ranks=ranks)
         if ranks is not None and ranks.rank:
             follow(engine.runner)
         else:
-            weights = sum(parameter.nbytes for parameter in engine.model.parameters())
-            print(json.dumps({"texts": texts(engine), "weights": weights, "cache": engine.cache.bytes}))
+            print(json.dumps(written(engine)))
     sys.stdout.flush()
     os._exit(0)  # gloo's threads have aborted at the interpreter's end, once in many runs.

@@ -2,13 +2,12 @@
 
 import json
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from troth.model.config import ModelConfig
 from troth.model.tokenizer import Tokenizer
@@ -25,15 +24,6 @@ PROVERBS = (
     "Rome was not built in 1 day. Practice makes perfect, haste makes waste, and many hands make light work. "
     "In 1492 Columbus sailed with 3 ships and about 90 men. When in Rome, do as the Romans do. "
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small products are quickest on one thread, and tests beside each other do not wait for each other's threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,7 @@ def plan_serve(
     ] = False,
     prices: Annotated[Path | None, typer.Option(help="TOML over single entries of the price file.")] = None,
     trace: Annotated[float, typer.Option(help="Seconds of traffic that are simulated at most.", min=1)] = 40.0,
-    requests: Annotated[int, typer.Option(help="Requests that are simulated at most.", min=100)] = 3000,
+    requests: Annotated[int, typer.Option(help="Requests that are simulated at most.", min=100)] = 2400,
     seed: Annotated[int, typer.Option(help="Of the simulated traffic.")] = 0,
     system: SystemName = "flagship",
     changes: Changes = None,
@@ -104,7 +104,11 @@ def _show(system: str, plan: FleetPlan) -> None:
         f"network; {_time(planned.tpot)} for each further one", soft_wrap=True,
     )  # fmt: skip
     first = ", ".join(f"{tokens:,}: {_time(seconds)}" for tokens, seconds in plan.first_token.items())
-    console.print(f"first token of an idle replica by new tokens of the prompt  {first}\n", soft_wrap=True)
+    console.print(f"first token of an idle replica by new tokens of the prompt  {first}", soft_wrap=True)
+    console.print(
+        f"within {_time(plan.targets.ttft)}, the network included, an idle replica has {plan.within:.0%} of first "
+        "tokens\n", soft_wrap=True,
+    )  # fmt: skip
     table = Table("", *(region.name for region in plan.regions))
     for column in table.columns[1:]:
         column.justify = "right"

@@ -92,7 +92,7 @@ def as_data(plan: TrainingPlan) -> dict[str, Any]:
     """All of a plan, for programs: dataclasses as objects, `[parallel]` tables as they are in a system file."""
     whole = asdict(plan) | {"spares": plan.spares}
     whole["candidates"] = [_candidate(one) for one in plan.candidates]
-    return whole | {"fewer": _candidate(plan.fewer)}
+    return whole | {"fewer": plan.fewer and _candidate(plan.fewer)}
 
 
 def _candidate(one: Candidate) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def _show(plan: TrainingPlan) -> None:
     _show_failures(plan)
     _say(f"\n{plan.duration.days:,.1f} days, {plan.duration.gpu_hours:,.0f} GPU-hours")
     console.print(_offers(plan))
-    _say(f"\n{system_tables(best)}")
+    _say(f"\n{system_tables(plan)}")
 
 
 def _say(text: str) -> None:
@@ -134,10 +134,10 @@ def _say(text: str) -> None:
 
 
 def _show_batch(plan: TrainingPlan) -> None:
-    few, c = plan.fewer, plan.critical
+    few, c = plan.fewer or plan.best, plan.critical
     lost = 1 - plan.best.mfu / few.mfu
-    _say(f"batch      {plan.best.mfu:.1%} of peak; on {few.run.world:,} GPUs it would be {few.mfu:.1%}: a batch of this "
-         f"size costs {lost:.0%} of the larger machine")  # fmt: skip
+    _say(f"batch      {plan.best.mfu:.1%} of peak; on {few.run.world:,} GPUs it would be {few.mfu:.1%}: a batch "
+         f"of this size costs {lost:.0%} of the larger machine")  # fmt: skip
     beyond = " (extrapolated)" if c.extrapolated else ""
     _say(f"           critical batch {c.low / 1e6:,.0f} to {c.high / 1e6:,.0f} million tokens{beyond}; the loss that "
          f"small batches reach takes {plan.batch_cost.extra_tokens:.0%} more tokens at this one")  # fmt: skip
@@ -199,4 +199,3 @@ def _offers(plan: TrainingPlan) -> Table:
         where = f"{offer.cloud} {offer.shape}"
         table.add_row(where, offer.terms, f"{offer.gpus:,}", *price, f"{offer.energy / 1e3:,.2f}", offer.date)
     return table
-

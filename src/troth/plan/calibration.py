@@ -20,49 +20,49 @@ class Calibration:
     """Shares are of a machine's published peak or of a quantity that the model computes; what software loses is that
     of `compute.NOW`. Fields may be arrays, a constant's values beside each other."""
 
-    ampere_bf16: float = _number(0.86, 0.80, 0.1, "share of peak", "large 16-bit products on A100")
-    hopper_bf16: float = _number(0.828, 0.75, 0.1, "share of peak", "large 16-bit products on H100 and H200")
-    hopper_float8: float = _number(0.802, 0.65, 0.15, "share of peak", "large 8-bit products on H100 and H200")
-    blackwell_bf16: float = _number(0.644, 0.75, 0.1, "share of peak", "large 16-bit products on B200 to GB300")
-    blackwell_float8: float = _number(0.759, 0.70, 0.15, "share of peak", "large 8-bit products on B200 to GB300")
-    blackwell_float4: float = _number(0.606, 0.55, 0.2, "share of peak", "large 4-bit products on B200 to GB300")
-    ampere_attention: float = _number(0.408, 0.50, 0.15, "share of peak", "the products inside attention on A100")
-    hopper_attention: float = _number(0.431, 0.45, 0.15, "share of peak", "the same on H100 and H200")
-    blackwell_attention: float = _number(0.521, 0.40, 0.15, "share of peak", "the same on B200 to GB300")
-    bandwidth: float = _number(0.832, 0.80, 0.1, "share of peak", "memory traffic of products and pointwise work")
-    pointwise: float = _number(1.09, 1.0, 0.3, "passes", "pointwise traffic, in units of the fused count")
-    torch_pointwise: float = _number(1.35, 1.5, 0.3, "passes", "the same in software of PyTorch's own kernels")
-    casts: float = _number(0.711, 1.0, 0.5, "passes", "traffic of casting to 8 and 4 bits")
-    link: float = _number(0.68, 0.70, 0.2, "share of peak", "collectives between GPUs of a domain")
-    network: float = _number(0.609, 0.75, 0.2, "share of peak", "collectives over the network")
-    tensor_exposed: float = _number(0.782, 0.5, 0.4, "share", "tensor-parallel traffic that products do not hide")
-    expert_exposed: float = _number(0.577, 0.7, 0.4, "share", "expert traffic that products do not hide")
-    expert_network: float = _number(0.933, 0.7, 0.4, "share", "the same of what goes over the network")
-    context_exposed: float = _number(0.342, 0.3, 0.5, "share", "context-parallel traffic that products do not hide")
+    ampere_bf16: float = _number(0.853, 0.80, 0.1, "share of peak", "large 16-bit products on A100")
+    hopper_bf16: float = _number(0.826, 0.75, 0.1, "share of peak", "large 16-bit products on H100 and H200")
+    hopper_float8: float = _number(0.823, 0.65, 0.15, "share of peak", "large 8-bit products on H100 and H200")
+    blackwell_bf16: float = _number(0.637, 0.75, 0.1, "share of peak", "large 16-bit products on B200 to GB300")
+    blackwell_float8: float = _number(0.753, 0.70, 0.15, "share of peak", "large 8-bit products on B200 to GB300")
+    blackwell_float4: float = _number(0.597, 0.55, 0.2, "share of peak", "large 4-bit products on B200 to GB300")
+    ampere_attention: float = _number(0.414, 0.50, 0.15, "share of peak", "the products inside attention on A100")
+    hopper_attention: float = _number(0.398, 0.45, 0.15, "share of peak", "the same on H100 and H200")
+    blackwell_attention: float = _number(0.544, 0.40, 0.15, "share of peak", "the same on B200 to GB300")
+    bandwidth: float = _number(0.841, 0.80, 0.1, "share of peak", "memory traffic of products and pointwise work")
+    pointwise: float = _number(1.03, 1.0, 0.3, "passes", "pointwise traffic, in units of the fused count")
+    routed: float = _number(3.46, 2.0, 0.5, "passes", "the same of what experts take and give: permuting costs more")
+    torch_pointwise: float = _number(1.29, 1.5, 0.3, "passes", "the same in software of PyTorch's own kernels")
+    casts: float = _number(0.571, 1.0, 0.5, "passes", "traffic of casting to 8 and 4 bits")
+    link: float = _number(0.716, 0.70, 0.2, "share of peak", "collectives between GPUs of a domain")
+    network: float = _number(0.625, 0.75, 0.2, "share of peak", "collectives over the network")
+    tensor_exposed: float = _number(0.814, 0.5, 0.4, "share", "tensor-parallel traffic that products do not hide")
+    expert_exposed: float = _number(0.397, 0.7, 0.4, "share", "expert traffic that products do not hide")
+    expert_network: float = _number(0.822, 0.7, 0.4, "share", "the same of what goes over the network")
+    context_exposed: float = _number(0.383, 0.3, 0.5, "share", "context-parallel traffic that products do not hide")
     dense_layer: float = _number(
-        0.00089, 1e-3, 0.5, "s", "a host starting the kernels of a layer and micro-batch, both ways"
+        0.0011, 1e-3, 0.5, "s", "a host starting the kernels of a layer and micro-batch, both ways"
     )
-    moe_layer: float = _number(0.00123, 1e-3, 0.5, "s", "routing, permuting and their waits in a layer and micro-batch")
+    moe_layer: float = _number(
+        0.000947, 1e-3, 0.5, "s", "routing, permuting and their waits in a layer and micro-batch"
+    )
     dropless: float = _number(
-        0.00158, 2e-3, 0.5, "s", "the same more where experts take all they are sent: sizes come late"
+        0.00163, 2e-3, 0.5, "s", "the same more where experts take all they are sent: sizes come late"
     )
     expert: float = _number(
-        0.000241, 0.2e-3, 0.5, "s", "starting the products of an expert of a rank, a layer and micro-batch"
+        0.000283, 0.2e-3, 0.5, "s", "starting the products of an expert of a rank, a layer and micro-batch"
     )
-    moe_progress: float = _number(0.481, 0.5, 0.5, "share a year", "by which software lowers both")
-    grouped: float = _number(
-        0.815, 0.85, 0.15, "share", "of the rate of large products that grouped products of experts reach"
-    )
+    moe_progress: float = _number(0.357, 0.5, 0.5, "share a year", "by which software lowers both")
     maturing: float = _number(
-        0.177, 0.1, 0.5, "share", "more that products take a year after a GPU is announced; half a year later"
+        0.162, 0.1, 0.5, "share", "more that products take a year after a GPU is announced; half a year later"
     )
-    attention_maturing: float = _number(1.18, 0.7, 0.5, "share", "the same of the products inside attention")
-    step: float = _number(0.0577, 0.03, 0.7, "s", "beginning and ending a step")
+    attention_maturing: float = _number(1.35, 0.7, 0.5, "share", "the same of the products inside attention")
+    step: float = _number(0.0582, 0.03, 0.7, "s", "beginning and ending a step")
     head: float = _number(
-        0.494, 0.5, 0.4, "share", "of the head's time that the last stage of a pipeline has more than others"
+        0.584, 0.5, 0.4, "share", "of the head's time that the last stage of a pipeline has more than others"
     )
-    scale: float = _number(0.00193, 0.003, 0.7, "share a doubling", "what ranks wait for the slowest, beyond 8 ranks")
-    progress: float = _number(0.116, 0.10, 0.5, "share a year", "by which software lowers all that is not products")
+    scale: float = _number(0.00188, 0.003, 0.7, "share a doubling", "what ranks wait for the slowest, beyond 8 ranks")
+    progress: float = _number(0.125, 0.10, 0.5, "share a year", "by which software lowers all that is not products")
 
 
 NAMES = [constant.name for constant in fields(Calibration)]

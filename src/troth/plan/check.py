@@ -68,6 +68,12 @@ def judge(rows: Sequence[Published], calibration: Calibration, cross_validate: b
     ]
 
 
+def fitted(rows: Sequence[Published]) -> Calibration:
+    """Constants fitted to all rows that can be predicted."""
+    rows = [row for row in rows if row.run is not None]
+    return fit(columns(_filled(rows)), np.array([row.seconds for row in rows]))
+
+
 def errors_by(judged: Sequence[Judged], key: Callable[[Judged], Hashable],
               prediction: Callable[[Judged], float | None] = lambda one: one.predicted,
               ) -> dict[Hashable, Errors]:  # fmt: skip

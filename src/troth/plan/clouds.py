@@ -12,12 +12,16 @@ from troth.system.table import Table
 
 
 class Network(Table):
-    """What joins the nodes. oversubscription: bandwidth below the uppermost tier of switches over that above it."""
+    """What joins the nodes. oversubscription: bandwidth below the uppermost tier of switches over that above it.
+
+    rails: GPU i of all nodes shares its leaf switches; largest: GPUs that one network joins at most, where published.
+    """
 
     fabric: str
     tiers: int = Field(ge=1)
     oversubscription: float = Field(ge=1)
     rails: bool
+    largest: int | None = Field(default=None, ge=1)
 
 
 class Rent(Table):

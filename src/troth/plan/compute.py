@@ -32,8 +32,7 @@ def compute_seconds(c: Columns, k: Calibration) -> dict[str, Array]:
     shared = c.matrices * c.hidden * c.shared_ffn / c.tp
     rows = c.topk * c.etp / c.tp  # tokens that the experts of a rank get, for each of the micro-batch's
     held = c.experts / c.ep * c.expert_parameters / c.etp
-    slow = 1 + (1 / k.grouped - 1) * software(c, k.moe_progress)
-    slow = slow * np.where(c.wide_experts > 0, rate / wide_rate(c, k), 1)
+    slow = np.where(c.wide_experts > 0, rate / wide_rate(c, k), 1)
     head = 6 * c.t * c.hidden * c.vocab / c.tp / wide_rate(c, k) + 16 * c.t * c.vocab / c.tp / memory
     return {
         "attention layers": layers * products(attention, attention, c.attention_edges / c.tp),
@@ -55,7 +54,7 @@ def host_seconds(c: Columns, k: Calibration, gpu: Array) -> Array:
     starts = c.layers / c.pp * k.dense_layer * software(c, k.progress) * (1 + c.recompute / 3)
     waits = k.moe_layer + k.dropless * c.dropless + k.expert * c.experts / c.ep
     host = starts + c.moe_layers / c.pp * waits * software(c, k.moe_progress)
-    return np.asarray((gpu**1.5 + host**1.5) ** (2 / 3) - gpu)
+    return np.asarray((gpu**2 + host**2) ** 0.5 - gpu)
 
 
 def products_rate(c: Columns, k: Calibration) -> Array:
@@ -90,7 +89,7 @@ def _pointwise_bytes(c: Columns, k: Calibration) -> Array:
     layers, moe, dense = c.layers / c.pp, c.moe_layers / c.pp, (c.layers - c.moe_layers) / c.pp
     near = layers * (26 * c.hidden + 4 * c.attention_edges)
     gates = c.gate_passes * (dense * c.dense_ffn + moe * c.shared_ffn)
-    routed = moe * c.topk * (8 * c.hidden + c.gate_passes * c.moe_ffn) * software(c, k.moe_progress)
+    routed = k.routed * moe * c.topk * (8 * c.hidden + c.gate_passes * c.moe_ffn) * software(c, k.moe_progress)
     casts = 6 * (layers * c.attention_edges + c.matrices * (
         dense * (c.hidden + c.dense_ffn) + moe * (c.topk * (c.hidden + c.moe_ffn) + c.shared_ffn)
     ))  # fmt: skip

@@ -50,13 +50,15 @@ class Duration:
 class Offer:
     """What a run costs in one place, on whole nodes: USD in all and an hour and GPU, MWh; terms as in "on demand".
 
-    Dollars are None where the place has the GPU but no published price.
+    Dollars are None where the place has the GPU but no published price. networks: how many of its largest are needed;
+    above 1 the run spans networks that no publication says are joined at full speed; None where no size is published.
     """
 
     cloud: str
     shape: str
     terms: str
     gpus: int
+    networks: int | None
     energy: float
     dollars: float | None
     dollars_per_gpu_hour: float | None
@@ -98,21 +100,30 @@ def offers(run: Duration, gpu: str, mfu: float, places: dict[str, Cloud]) -> lis
     for cloud_name, cloud in places.items():
         for shape_name, shape in cloud.shapes_with(gpu).items():
             nodes = -(-run.gpus // shape.gpus)
-            gpus, hours = nodes * shape.gpus, run.days * 24
+            gpus, hours, largest = nodes * shape.gpus, run.days * 24, shape.network.largest
             energy = power(gpu_named(gpu), shape, cloud.pue, mfu).total * gpus * hours / 1e6
-            for terms, hourly, price in _node_prices(shape):
-                dollars = hourly * nodes * hours + energy * 1000 * cloud.electricity
-                each = dollars / (gpus * hours)
-                day = price.date.isoformat()
-                found.append(Offer(cloud_name, shape_name, terms, gpus, energy, dollars, each, day, price.source))
-            if not _node_prices(shape):
-                found.append(Offer(cloud_name, shape_name, "no published price", gpus, energy, None, None, "", ""))
+            for terms, hourly, price in _node_prices(shape) or [("no published price", None, None)]:
+                dollars = None if hourly is None else hourly * nodes * hours + energy * 1000 * cloud.electricity
+                found.append(
+                    Offer(
+                        cloud=cloud_name,
+                        shape=shape_name,
+                        terms=terms,
+                        gpus=gpus,
+                        networks=-(-gpus // largest) if largest else None,
+                        energy=energy,
+                        dollars=dollars,
+                        dollars_per_gpu_hour=None if dollars is None else dollars / (gpus * hours),
+                        date=price.date.isoformat() if price else "",
+                        source=price.source if price else "",
+                    )
+                )
     return sorted(found, key=lambda offer: math.inf if offer.dollars is None else offer.dollars)
 
 
-def _node_prices(shape: Shape) -> list[tuple[str, float, Rent | Purchase]]:
+def _node_prices(shape: Shape) -> list[tuple[str, float | None, Rent | Purchase | None]]:
     """Terms and USD an hour and node."""
-    prices: list[tuple[str, float, Rent | Purchase]] = []
+    prices: list[tuple[str, float | None, Rent | Purchase | None]] = []
     if rent := shape.rent:
         terms = {"on demand": rent.on_demand, "1 year": rent.one_year, "3 years": rent.three_years}
         prices += [(term, hourly, rent) for term, hourly in terms.items() if hourly is not None]

@@ -12,7 +12,7 @@ from statistics import NormalDist
 from troth.plan.gpus import DATA
 
 HOUR = 3600.0
-DAY = 24 * HOUR
+
 
 @dataclass(frozen=True)
 class FailureRate:

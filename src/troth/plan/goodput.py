@@ -8,8 +8,6 @@ on-off processes. `simulation.py` plays the same rules event by event.
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from troth.plan.failures import FailureRate, optimal_interval
 
 
@@ -74,16 +72,6 @@ class Goodput:
     mtbf: float
 
 
-@dataclass(frozen=True)
-class GoodputCurve:
-    """Goodput by GPUs for one strategy, arrays of one length."""
-
-    gpus: np.ndarray
-    share: np.ndarray
-    of_paid: np.ndarray
-    mtbf: np.ndarray
-
-
 def restart_goodput(mtbf: float, saving: Saving, interval: float, restart: float) -> float:
     """Share of time that is lasting progress where all ranks stop at each failure and go back to the last safe save.
 
@@ -124,8 +112,8 @@ def replica_goodput(mtbf: float, saving: Saving, interval: float, replicas: Repl
     independent, the share is P(one is there and did neither) P(another did neither)^(groups - 1). Saves take stall
     every interval. Not counted: the loss of all groups at once (`all_groups_lost`), when the run restarts from a save.
     """
-    if replicas.groups < 1:
-        raise ValueError(f"replica groups {replicas.groups}: expected at least 1")
+    if replicas.groups < 2:
+        raise ValueError(f"replica groups {replicas.groups}: expected at least 2, as a lost one heals from another")
     if replicas.pause > replicas.heal:
         raise ValueError(f"pause {replicas.pause:g} s: longer than heal, {replicas.heal:g} s")
     group_mtbf = mtbf * replicas.groups
@@ -165,17 +153,4 @@ def goodput(
             # Saves guard only against the loss of all groups, so they can be as rare as a group's failures make best.
             every = interval or saving.best_interval(mtbf * replicas.groups)
             share, spare = replica_goodput(mtbf, saving, every, replicas), 0
-    return Goodput(share, share * gpus / (gpus + spare), every, mtbf)
-
-
-def goodput_by_scale(
-    rate: FailureRate, gpus: np.ndarray, saving: Saving, strategy: Strategy, gpus_per_node: int = 8
-) -> GoodputCurve:
-    """Goodput for each count of `gpus`, under one strategy and the best interval for each."""
-    found = [goodput(rate, int(count), saving, strategy, gpus_per_node) for count in gpus]
-    return GoodputCurve(
-        np.asarray(gpus),
-        np.array([each.share for each in found]),
-        np.array([each.of_paid for each in found]),
-        np.array([each.mtbf for each in found]),
-    )
+    return Goodput(share, share / (1 + spare / gpus), every, mtbf)

@@ -1,9 +1,9 @@
-"""All layouts in which a system can be trained on so many GPUs, and the best of them by the time model.
+"""All layouts in which a network can be trained on so many GPUs, and the best of them by the time model.
 
-Only layouts that `troth train` runs are looked at: the rules of `system.parallel` hold, for columns of layouts at once
-here and for the few best by `lay_out` itself.
+For a system only layouts count that `troth train` runs: what columns of layouts cannot say, `lay_out` says of the best.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from troth.model.config import ModelConfig
 from troth.plan.calibration import Calibration
-from troth.plan.memory import memory_bytes
+from troth.plan.memory import CHEAP, memory_bytes
 from troth.plan.run import Array, Columns, Run, row_of
 from troth.plan.step import step_time
 from troth.system.parallel import ParallelTable, lay_out
@@ -21,11 +21,20 @@ from troth.system.train import TrainTable
 
 Ints = NDArray[np.int64]
 
-CHECKPOINTING = {"none": 0.0, "full": 1.0}
+CHECKPOINTING = {"none": 0.0, "selective": CHEAP, "full": 1.0}
 """Shares of the forward pass that are done again, by `train.activation_checkpointing`."""
 
 SIZES = {"vpp": "stages_per_rank"}
 """Names of a run's sizes in a `[parallel]` table, where they differ."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a network and its trainer allow: tensor and pipeline parallelism at all, and a layout that all sizes fit."""
+
+    tensor: bool = True
+    pipeline: bool = True
+    accepts: Callable[[Run], bool] = lambda run: True
 
 
 @dataclass(frozen=True)
@@ -37,14 +46,28 @@ class Layouts:
     considered: int
 
 
-def best_layouts(run: Run, model: ModelConfig, train: TrainTable, count: int, calibration: Calibration,
-                 room: float = 0.95, fixed: dict[str, int] | None = None) -> Layouts:  # fmt: skip
+def rules_of(model: ModelConfig, train: TrainTable) -> Rules:
+    """What `troth train` allows."""
+
+    def accepts(run: Run) -> bool:
+        try:
+            lay_out(parallel_table(run), model, train, run.world)
+        except ValueError:
+            return False
+        return True
+
+    tensor = not (model.qk_norm == "width" or model.biases or model.attention_sinks)
+    return Rules(tensor, not (model.tie_word_embeddings or train.mtp_weight), accepts)
+
+
+def best_layouts(run: Run, rules: Rules, count: int, calibration: Calibration, room: float = 0.95,
+                 fixed: dict[str, int] | None = None) -> Layouts:  # fmt: skip
     """The `count` fastest layouts of up to `run.world` GPUs that fit into `room` of a GPU's memory. What `run` says of
     a layout does not matter; fixed: sizes that are given, by their names in `Run`.
 
     Raises ValueError where nothing fits, saying what the smallest layout would need.
     """
-    sizes = _grid(run, model, train, fixed or {})
+    sizes = _grid(run, rules, fixed or {})
     if not len(sizes["tp"]):
         raise ValueError(
             f"no layout of up to {run.world:,} GPUs divides the network and a batch of {run.sequences:,} sequences; "
@@ -62,21 +85,20 @@ def best_layouts(run: Run, model: ModelConfig, train: TrainTable, count: int, ca
     seconds = np.full(len(held), np.inf)
     seconds[fits] = step_time(table.at(fits), calibration).seconds
     found: list[Run] = []
+    times: list[float] = []
     for i in np.argsort(seconds, kind="stable"):
         if not np.isfinite(seconds[i]) or len(found) == count:
             break
         numbers: dict[str, Any] = {name: int(values[i]) for name, values in sizes.items() if name != "recompute"}
         chosen = replace(run, **numbers, recompute=float(sizes["recompute"][i]))
-        try:
-            lay_out(parallel_table(chosen), model, train, chosen.world)
-        except ValueError:
-            continue
-        found.append(chosen)
+        if rules.accepts(chosen):
+            found.append(chosen)
+            times.append(float(seconds[i]))
     if not found:
         raise ValueError(
             f"no layout of up to {run.world:,} GPUs is one that training runs; give parallel.* by --set"
         )
-    return Layouts(found, [float(s) for s in np.sort(seconds)[: len(found)]], len(seconds))
+    return Layouts(found, times, len(seconds))
 
 
 def parallel_table(run: Run) -> ParallelTable:
@@ -92,18 +114,18 @@ def _divisors(whole: int, most: int) -> list[int]:
     return [n for n in range(1, min(whole, most) + 1) if whole % n == 0]
 
 
-def _grid(run: Run, model: ModelConfig, train: TrainTable, fixed: dict[str, int]) -> dict[str, Array]:
+def _grid(run: Run, rules: Rules, fixed: dict[str, int]) -> dict[str, Array]:
     """Sizes of all layouts that divide the network, the batch and the GPUs, a column a dimension."""
     d, g = run.dimensions, run.gpu
     free = {
-        "tp": [n for n in _divisors(d.heads, min(g.domain, 16)) if d.kv_heads % n == 0 or model.latent],
+        "tp": [n for n in _divisors(d.heads, min(g.domain, 16)) if d.kv_heads % n == 0 or d.latent],
         "pp": [n for n in range(1, min(d.layers, 64) + 1) if n == 1 or d.layers % n == 0 or n & (n - 1) == 0],
         "cp": [n for n in (1, 2, 4, 8, 16, 32, 64) if n == 1 or n * 1024 <= run.length],
         "ep": _divisors(d.experts, 1024) if d.experts else [1],
     }  # fmt: skip
-    if model.tie_word_embeddings or train.mtp_weight:
+    if not rules.pipeline:
         free["pp"] = [1]
-    if model.qk_norm == "width" or model.biases or model.attention_sinks:
+    if not rules.tensor:
         free["tp"] = [1]
     lists = [[fixed[name]] if name in fixed else free[name] for name in ("tp", "pp", "cp", "ep")]
     rows = []
@@ -137,7 +159,8 @@ def _divisors_of_batch(sequences: int) -> list[int]:
 def _rest(run: Run, tp: int, pp: int, cp: int, ep: int, dp: int, layers: int,
           fixed: dict[str, int]) -> list[tuple[int, ...]]:  # fmt: skip
     local = run.sequences // dp
-    copies = [n for n in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if dp % n == 0 and dp // n * cp * tp % ep == 0]
+    copies = [n for n in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+              if dp % n == 0 and dp // n * cp * tp % ep == 0 and (run.sharded or n == 1)]
     stages = [n for n in (1, 2, 3, 4, 6, 8) if pp > 1 and pp * n <= layers] or [1]
     rows = [n for n in (1, 2, 4, 8, 16) if local % n == 0 and (pp == 1 or local // n % pp == 0)]
     chosen = [[fixed[name]] if name in fixed else values

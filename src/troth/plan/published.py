@@ -22,6 +22,9 @@ UNDATED = {
 }  # fmt: skip
 """When the software of sources that do not say it is from: the dates of their commits or reports."""
 
+FOLDING = 2025.0
+"""Until then Megatron split experts over tensor-parallel ranks too, whatever their own (2504.14960)."""
+
 TORCH = ("torchtitan", "mosaicml", "prime-rl", "Automodel", "OLMo")
 """Sources whose kernels are PyTorch's own."""
 
@@ -119,16 +122,18 @@ def _run(row: _Row) -> Run:
     if world % (tp * pp * cp):
         raise Unsaid("tp, pp and cp do not make up the GPUs")
     local = sequences / (world // (tp * pp * cp))
-    micro_batch = row.number("micro_batch") or (local if pp == 1 and "local_batch" in notes else 1)
+    micro_batch = row.number("micro_batch") or (local if pp == 1 else 1)
     if local < micro_batch or local % micro_batch:
         raise Unsaid("the micro-batch does not divide a rank's share")
     stack = "torch" if any(name in source for name in TORCH) else "fused"
+    date = _date(source, notes, gpu.year)
     return Run(
         dimensions, gpu, world, sequences, length, int(micro_batch), tp, pp,
-        vpp=row.count("vpp") or (2 if "schedule=Interleaved" in notes else 1), cp=cp, ep=ep, etp=1 if ep > 1 else tp,
+        vpp=row.count("vpp") or (2 if "schedule=Interleaved" in notes else 1), cp=cp, ep=ep,
+        etp=1 if ep > 1 and date >= FOLDING else tp,
         sharded="FSDP" in notes or stack == "torch", precision=_precision(row["precision"]),
         recompute=float(row["recompute"].startswith(("full", "yes", "Recompute"))),
-        date=_date(source, notes, gpu.year), stack=stack,
+        date=date, stack=stack,
         dropless=not re.search(r"token[- ]?drop", model + notes),
     )  # fmt: skip
 

@@ -5,8 +5,10 @@ Times are MegaScale's (2402.15627, sections 3.5, 4 and 6.3); storage as Llama 3'
 
 from dataclasses import dataclass
 
-from troth.plan.failures import write_seconds
-from troth.plan.goodput import Replicas, Restart, Saving, Spares, Strategy, spares_needed
+import numpy as np
+
+from troth.plan.failures import FailureRate, write_seconds
+from troth.plan.goodput import Replicas, Restart, Saving, Spares, Strategy, goodput, spares_needed
 
 DETECT_SECONDS = 600.0
 """From a failure to the node replaced: MegaScale detects and diagnoses in less than 10 minutes on average."""
@@ -33,6 +35,16 @@ class Storage:
     total_bandwidth: float = 2e12
 
 
+@dataclass(frozen=True)
+class GoodputCurve:
+    """Goodput by GPUs for one strategy, arrays of one length; shares are nan where there are too few GPUs for it."""
+
+    gpus: np.ndarray
+    share: np.ndarray
+    of_paid: np.ndarray
+    mtbf: np.ndarray
+
+
 def saving(checkpoint: float, gpus: int, step: float, storage: Storage, gpus_per_node: int = 8) -> Saving:
     """Of a checkpoint of that many bytes, spread evenly: a copy to hosts holds up a step, the write goes on behind it.
 
@@ -56,7 +68,7 @@ def strategies(
     storage: Storage,
     gpus_per_node: int = 8,
 ) -> dict[str, Strategy]:
-    """The three ways to go on after a failure, by name, with times in seconds.
+    """The ways to go on after a failure, by name, with times in seconds: three, or two where there is only one group.
 
     checkpoint in bytes; mtbf of all GPUs together; step: time of an optimizer step, lost by the survivors when a group
     leaves; groups hold a full copy of the weights each; peer_bandwidth: bytes a second into one GPU from a peer's. Each
@@ -64,9 +76,39 @@ def strategies(
     """
     nodes = -(-gpus // gpus_per_node)
     load = write_seconds(checkpoint, nodes, storage.node_bandwidth, storage.total_bandwidth)
-    copy = checkpoint / (gpus / groups) / peer_bandwidth
-    return {
+    ways: dict[str, Strategy] = {
         "restart the world": Restart(DETECT_SECONDS + load + START_SECONDS),
         "hot spares": Spares(spares_needed(mtbf, REPAIR_SECONDS), SWAP_SECONDS + load + START_SECONDS, REPAIR_SECONDS),
-        "replica groups": Replicas(groups, max(DETECT_SECONDS + copy + START_SECONDS, step), step),
+    }
+    if groups > 1:
+        copy = checkpoint / (gpus / groups) / peer_bandwidth
+        ways["replica groups"] = Replicas(groups, max(DETECT_SECONDS + copy + START_SECONDS, step), step)
+    return ways
+
+
+def goodput_by_scale(
+    rate: FailureRate,
+    gpus: np.ndarray,
+    checkpoint: float,
+    step: float,
+    group_gpus: int,
+    peer_bandwidth: float,
+    storage: Storage,
+) -> dict[str, GoodputCurve]:
+    """Goodput of each strategy for each count of `gpus`, in replica groups of `group_gpus`, spares as needed.
+
+    Units as in `strategies`; the step is the same at all counts.
+    """
+    found: dict[str, np.ndarray] = {}
+    for row, count in enumerate(map(int, gpus)):
+        saves = saving(checkpoint, count, step, storage)
+        groups = max(count // group_gpus, 1)
+        ways = strategies(checkpoint, count, rate.mtbf(count), step, groups, peer_bandwidth, storage)
+        for name, way in ways.items():
+            here = goodput(rate, count, saves, way)
+            found.setdefault(name, np.full((2, len(gpus)), np.nan))[:, row] = here.share, here.of_paid
+    mtbf = np.array([rate.mtbf(int(count)) for count in gpus])
+    return {
+        name: GoodputCurve(gpus=np.asarray(gpus), share=share, of_paid=of_paid, mtbf=mtbf)
+        for name, (share, of_paid) in found.items()
     }

@@ -40,13 +40,15 @@ class Region:
 class Route:
     """round trip = fixed + factor x that of light in fibre laid straight along the way, in seconds.
 
-    error and worst: median and greatest relative error at the published round trips that it is fitted to.
+    error and worst: median and greatest relative error at the published round trips that it is fitted to; held_out: the
+    median at another provider's.
     """
 
     factor: float
     fixed: float
     error: float
     worst: float
+    held_out: float
     source: str
 
 
@@ -98,13 +100,21 @@ def user_round_trip(users: Region, region: Region) -> float:
 @cache
 def route() -> Route:
     """The route factor fitted to the published round trips, by least relative squares."""
-    published = _data()["round_trips"]
-    light = np.array([_light(regions()[one], regions()[other]) for one, other, _ in published["pairs"]])
-    measured = np.array([milliseconds / 1e3 for _, _, milliseconds in published["pairs"]])
+    light, measured = _published("round_trips")
     terms = np.stack([np.ones_like(light), light], axis=1) / measured[:, None]
     fixed, factor = np.linalg.lstsq(terms, np.ones_like(measured), rcond=None)[0]
     errors = np.abs((fixed + factor * light) / measured - 1)
-    return Route(float(factor), float(fixed), float(np.median(errors)), float(errors.max()), published["source"])
+    other_light, other_measured = _published("held_out_round_trips")
+    held_out = np.median(np.abs((fixed + factor * other_light) / other_measured - 1))
+    source = _data()["round_trips"]["source"]
+    return Route(float(factor), float(fixed), float(np.median(errors)), float(errors.max()), float(held_out), source)
+
+
+def _published(table: str) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds of light in fibre and as measured, for each pair of a table."""
+    pairs = _data()[table]["pairs"]
+    light = [_light(regions()[one], regions()[other]) for one, other, _ in pairs]
+    return np.array(light), np.array([milliseconds / 1e3 for _, _, milliseconds in pairs])
 
 
 def _light(one: Region, other: Region) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from troth.plan.goodput import Replicas, Restart, Saving, Spares
+from troth.plan.goodput import Replicas, Restart, Saving, Spares, Strategy
 
 BATCHES = 40
 """Stretches of a simulation whose means give its standard error."""
@@ -26,7 +26,7 @@ def simulate(
     mtbf: float,
     saving: Saving,
     interval: float,
-    strategy: Restart | Spares | Replicas,
+    strategy: Strategy,
     failures: int,
     rng: np.random.Generator,
 ) -> Simulated:

@@ -13,7 +13,7 @@ from troth.plan.dimensions import Dimensions
 from troth.plan.failures import FailureRate
 from troth.plan.goodput import Goodput, goodput
 from troth.plan.gpus import Gpu
-from troth.plan.layouts import best_layouts, parallel_table
+from troth.plan.layouts import Rules, best_layouts, parallel_table, rules_of
 from troth.plan.memory import memory_parts
 from troth.plan.recovery import Storage, saving, strategies
 from troth.plan.run import Run, columns
@@ -27,7 +27,7 @@ KNOWN_GPUS = 16_384
 TODAY = 2026.9
 """When the software is from that plans are for: Troth's, today."""
 
-SPREAD = (0.80, 1.25)
+SPREAD = (0.80, 1.27)
 """Between these shares of a predicted step lie about 80% of those measured, of sources that constants were not fitted
 to (`troth plan check`)."""
 
@@ -57,7 +57,8 @@ class Candidate:
 @dataclass(frozen=True)
 class TrainingPlan:
     """The best `candidates` first. seconds: from and to, of a step of the first. fewer: the best layout of the same
-    batch on a sixteenth of the GPUs. goodputs: by strategy; `strategy` is the best of them."""
+    batch on a sixteenth of the GPUs, or as few as hold it; None where all are needed. goodputs: by strategy;
+    `strategy` is the best of them."""
 
     system: str
     gpu: Gpu
@@ -69,7 +70,7 @@ class TrainingPlan:
     candidates: list[Candidate]
     seconds: tuple[float, float]
     extrapolated: bool
-    fewer: Candidate
+    fewer: Candidate | None
     critical: CriticalBatch
     batch_cost: BatchCost
     goodputs: dict[str, Goodput]
@@ -114,10 +115,10 @@ def plan_training(system: System, name: str, base: Run, tokens: float, places: d
     k = calibration or Calibration()
     storage = storage or Storage()
     train = system.train.model_copy(update={"batch_tokens": base.sequences * base.length})
-    found = best_layouts(base, system.model, train, count, k, fixed=fixed)
+    rules = rules_of(system.model, train)
+    found = best_layouts(base, rules, count, k, fixed=fixed)
     candidates = [judged(run, k) for run in found.runs]
     best = candidates[0]
-    fewer = best_layouts(replace(base, world=max(base.world // 16, 1)), system.model, train, 1, k, fixed=fixed)
     beyond = max(float(np.log2(best.run.world / KNOWN_GPUS)), 0.0)
     low, high = best.seconds * SPREAD[0], best.seconds * SPREAD[1] * (1 + DRIFT * beyond)
     batch = base.sequences * base.length
@@ -128,7 +129,7 @@ def plan_training(system: System, name: str, base: Run, tokens: float, places: d
     return TrainingPlan(
         system=name, gpu=base.gpu, gpus=base.world, tokens=tokens, batch_tokens=batch, length=base.length,
         considered=found.considered, candidates=candidates, seconds=(low, high),
-        extrapolated=best.run.world > KNOWN_GPUS, fewer=judged(fewer.runs[0], k), critical=critical,
+        extrapolated=best.run.world > KNOWN_GPUS, fewer=_on_fewer(base, rules, k, fixed), critical=critical,
         batch_cost=batch_cost(tokens, batch, critical.middle), goodputs=ways, strategy=strategy, duration=run,
         offers=offers(run, base.gpu.name, best.mfu, places),
     )  # fmt: skip
@@ -149,6 +150,16 @@ def judged(run: Run, calibration: Calibration) -> Candidate:
         tokens_per_second=rate,
         mfu=rate * operations(run.dimensions, run.length) / (run.world * peak),
     )  # fmt: skip
+
+
+def _on_fewer(base: Run, rules: Rules, k: Calibration, fixed: dict[str, int] | None) -> Candidate | None:
+    for part in (16, 4, 2):
+        try:
+            found = best_layouts(replace(base, world=max(base.world // part, 1)), rules, 1, k, fixed=fixed)
+        except ValueError:
+            continue
+        return judged(found.runs[0], k)
+    return None
 
 
 def operations(d: Dimensions, length: int) -> float:

@@ -31,8 +31,8 @@ class AutoscalingTable(Table):
 
 class ServeTable(Table):
     """`max_batch` sequences decode together; a step handles at most `max_step_tokens` tokens, and beside sequences that
-    decode only so many of prompts that it takes about `max_step_ms`; the cache holds `cache_tokens` tokens over all
-    sequences.
+    decode only so many of prompts that it takes about `max_step_ms`, up to four times that where a prompt is late; the
+    cache holds `cache_tokens` tokens over all sequences.
 
     With `deterministic` no sum depends on the batch, so that an answer is the same in any company; that is slower. With
     `speculate`, steps check guesses of the next tokens: up to `draft_tokens` that followed the same three tokens before

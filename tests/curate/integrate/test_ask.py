@@ -1,14 +1,10 @@
 """What `troth ask` answers over a corpus whose facts are known."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from troth.curate.integrate.ask import ask
-
-MAIN = "from troth.cli.main import main; main()"
 
 
 def answers(curation, question, **more):
@@ -68,10 +64,11 @@ def test_a_date_that_is_none_is_refused(curation):
         ask(curation / "ledger", "capital of Norway", at="last year")
 
 
-def test_the_command_says_plainly_what_it_knows(curation):
+def test_the_command_says_plainly_what_it_knows(curation, run_here):
     def run(*arguments):
-        command = [sys.executable, "-c", MAIN, "ask", *arguments, "--ledger", str(curation / "ledger")]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        done = run_here("ask", *arguments, "--ledger", curation / "ledger")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     assert run("Who is the king of Atlantis?") == "The curated documents know nothing of this.\n"
     told = run("longest river on Earth")

@@ -1,8 +1,7 @@
 """What `troth explain` tells of documents and claims, by name, by hash and by words."""
 
 import json
-import subprocess
-import sys
+from functools import partial
 
 import pytest
 
@@ -11,12 +10,10 @@ from troth.curate.integrate.ledger import read_table
 
 from .corpus import documents
 
-MAIN = "from troth.cli.main import main; main()"
 
-
-def explain(curation, *arguments):
-    command = [sys.executable, "-c", MAIN, "explain", *arguments, "--ledger", str(curation)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.fixture
+def explain(run_here):
+    return partial(run_here, "explain", "--ledger")
 
 
 def one(curation, asked):
@@ -32,7 +29,7 @@ def test_a_dropped_document_says_by_which_rule(curation):
     assert story["claims"] == []
 
 
-def test_a_copy_names_its_original_and_the_original_its_copies(curation):
+def test_a_copy_names_its_original_and_the_original_its_copies(curation, explain):
     assert one(curation, "guide/copy.md")["decisions"][0]["replacement"] == "atlas/norway.md"
     assert "exact_duplicate of atlas/norway.md" in explain(curation, "guide/copy.md").stdout
     assert one(curation, "atlas/norway.md")["copies"] == ["guide/copy.md"]
@@ -78,7 +75,7 @@ def test_what_is_unknown_is_one_line_with_what_comes_near(curation, asked):
         find_subjects(curation / "ledger", "'; drop table xyzzy --")
 
 
-def test_the_command_shows_people_the_edit_and_programs_everything(curation):
+def test_the_command_shows_people_the_edit_and_programs_everything(curation, explain):
     shown = explain(curation, "blog/norway.md")
     assert shown.returncode == 0, shown.stderr
     assert "[-Bergen.-]{+Oslo.+}" in shown.stdout
@@ -88,7 +85,7 @@ def test_the_command_shows_people_the_edit_and_programs_everything(curation):
     assert explain(curation, "blog/norway.md", "--original").stdout.strip() == documents()[2].text
 
 
-def test_a_folder_without_a_ledger_is_named(tmp_path):
+def test_a_folder_without_a_ledger_is_named(tmp_path, explain):
     done = explain(tmp_path, "anything")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"troth: {tmp_path}: no ledger; name the folder that `troth curate --out` wrote\n"

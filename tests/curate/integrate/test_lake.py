@@ -1,8 +1,7 @@
 """Exports are read back by the packages that they are made for."""
 
 import json
-import subprocess
-import sys
+from functools import partial
 
 import pyarrow.parquet as pq
 import pytest
@@ -52,11 +51,8 @@ def test_every_table_comes_back_with_its_rows(finished, tmp_path, read):
         assert read(to, name) == expected
 
 
-def test_the_command_says_what_it_wrote(finished, tmp_path):
-    def run(*arguments):
-        command = [sys.executable, "-c", "from troth.cli.main import main; main()", "export", str(finished)]
-        return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, check=False)
-
+def test_the_command_says_what_it_wrote(finished, tmp_path, run_here):
+    run = partial(run_here, "export", finished)
     done = run("--delta", tmp_path / "lake", "--json")
     assert json.loads(done.stdout)["rows"]["claims"] == 8
     again = run("--delta", tmp_path / "lake")

@@ -165,7 +165,7 @@ def test_killed_at_any_moment_and_run_again_the_tables_are_the_same(tmp_path):
     expected = {number: rows(whole / "ledger", number) for number in (1, 2)}
     draw = random.Random(0)
     killed = 0
-    for attempt in range(4):
+    for attempt in range(3):
         out = tmp_path / str(attempt)
         _write_many(out)
         for _ in range(4):
@@ -179,7 +179,7 @@ def test_killed_at_any_moment_and_run_again_the_tables_are_the_same(tmp_path):
             data = lance.dataset(str(out / "ledger" / f"{name}.lance"))
             data.validate()
             assert sorted(data.tags.list()) == ["gen-1", "gen-2"]
-    assert killed >= 8
+    assert killed >= 6
 
 
 def test_parts_without_rows_are_no_matter(tmp_path):

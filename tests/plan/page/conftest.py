@@ -1,6 +1,7 @@
 """Two plans with their pages, made once by the command itself."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,7 +19,7 @@ SERVE = ["serve", "--system", "mini", "--users", "20000", "--regions", "eastus,f
 class Parsed(HTMLParser):
     """Tables as rows of cells by caption, all text, and every element with its attributes; tags must match."""
 
-    VOID = {"meta", "link", "br"}
+    VOID = frozenset({"meta", "link", "br"})
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -69,7 +70,7 @@ class Made:
     html_file: Path
 
 
-def make(folder: Path, command: list[str]) -> Made:
+def run(folder: Path, command: list[str]) -> Made:
     html_file, json_file = folder / f"{command[0]}.html", folder / f"{command[0]}.json"
     done = CliRunner().invoke(app, [*command, "--json", "--html", str(html_file)])
     assert done.exit_code == 0, done.output
@@ -79,15 +80,20 @@ def make(folder: Path, command: list[str]) -> Made:
 
 
 @pytest.fixture(scope="session")
+def make() -> Callable[[Path, list[str]], Made]:
+    return run
+
+
+@pytest.fixture(scope="session")
 def parse() -> type[Parsed]:
     return Parsed
 
 
 @pytest.fixture(scope="session")
 def training(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return make(tmp_path_factory.mktemp("plans"), TRAIN)
+    return run(tmp_path_factory.mktemp("plans"), TRAIN)
 
 
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return make(tmp_path_factory.mktemp("plans"), SERVE)
+    return run(tmp_path_factory.mktemp("plans"), SERVE)

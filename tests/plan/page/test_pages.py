@@ -1,6 +1,7 @@
 """What pages say is what the plans say, and they need nothing but themselves."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,7 +39,7 @@ def test_a_training_page_has_the_plan_s_numbers(training: Any) -> None:
     memory = tables["Memory of a GPU by kind"][1:]
     assert [row[1] for row in memory[:-1]] == [f"{size / 1e9:.2f}" for size in best["memory"].values()]
     assert sum(float(row[1]) for row in memory) == pytest.approx(plan["gpu"]["memory"] / 1e9, abs=0.05)
-    ways = tables["Three ways to go on after a failure"][1:]
+    ways = tables["Ways to go on after a failure"][1:]
     assert [row[1] for row in ways] == [f"{found['share']:.1%}" for found in plan["goodputs"].values()]
     offers = tables["What the run costs in each place"][1:]
     assert [row[5] for row in offers] == [
@@ -66,7 +67,17 @@ def test_a_fleet_s_page_has_the_plan_s_numbers(fleet: Any) -> None:
     assert all(region["autoscaling"] in fleet.parsed.text for region in plan["regions"])
 
 
-def test_extrapolation_is_said_where_it_is_one(training: Any) -> None:
+def test_extrapolation_is_said_where_it_is_one(training: Any, make: Any, tmp_path: Path) -> None:
     assert not training.plan["extrapolated"]
     assert "Extrapolated" not in training.parsed.text
     assert "A range, not a promise" in training.parsed.text
+    larger = make(tmp_path, ["train", "--system", "flagship", "--gpus", "32768", "--tokens", "1T"])
+    assert larger.plan["extrapolated"]
+    assert "No published run in the planner's tables is larger than 16,384 GPUs" in larger.parsed.text
+
+
+def test_a_single_gpu_has_a_page_too(make: Any, tmp_path: Path) -> None:
+    """No pipeline, no fewer GPUs and no second replica group to draw."""
+    made = make(tmp_path, ["train", "--system", "nano", "--gpus", "1"])
+    assert "None: every rank has all layers." in made.parsed.text
+    assert len(made.parsed.tables["The same batch on fewer GPUs, fastest layout each"]) == 2

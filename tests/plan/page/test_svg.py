@@ -38,7 +38,7 @@ def test_points_lie_inside_and_in_order(points: list[tuple[float, float]]) -> No
 
 def test_a_bar_is_as_wide_as_its_share() -> None:
     drawn = ElementTree.fromstring(stacked_bar([Part("a", 3, "ends", "3 s"), Part("b", 1, "idle", "1 s")], 8, "bar"))
-    ground, a, b = drawn.iter("rect")
+    _, a, b = drawn.iter("rect")
     assert float(b.attrib["x"]) == pytest.approx(1000 * 3 / 8)
     assert float(a.attrib["width"]) == pytest.approx(375, abs=2)
     assert a.findtext("title") == "a: 3 s"

@@ -22,6 +22,7 @@ PERFECT = Efficiency(
 
 
 def test_published_figures_are_met_to_within_a_factor() -> None:
+    """In sample: the efficiencies are fitted to these; the table is `python bench/plan_serve.py --published`."""
     logs = np.array([np.log(ratio(row)) for row in published()])
     assert len(logs) == 60
     assert np.exp(np.abs(logs).mean()) < 1.25

@@ -53,8 +53,8 @@ def test_its_memory_is_what_the_profiler_sees_of_a_real_step(world, fresh, tmp_p
         for parallel, changes in CASES[world]
     ]
     job.write_text(json.dumps(cases))
-    worker = Path(__file__).parent / "worker.py"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}", worker, job]
+    here = Path(__file__).parent
+    command = [sys.executable, here.parent / "forked.py", str(world), here / "worker.py", job]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-5000:]
     last = world - 1

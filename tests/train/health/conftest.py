@@ -17,7 +17,7 @@ def running(code, ranks, *arguments, machines=None, store_apart=True):
     does, that they sit on so many.
     """
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port, "WORLD_SIZE": ranks, "OMP_NUM_THREADS": 1}
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port, "WORLD_SIZE": ranks}
     shared["TORCHELASTIC_USE_AGENT_STORE"] = store_apart
     if not store_apart:
         del store

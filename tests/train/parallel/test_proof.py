@@ -1,8 +1,6 @@
 """The proof of the parallel dimensions: over any layout of ranks, a run has the losses, gradient norms and expert loads
 of a single process, and ends with its weights."""
 
-from functools import partial
-
 import pytest
 import torch
 
@@ -56,10 +54,11 @@ def alone(small, run_training, tmp_path_factory):
     return run
 
 
-def check(world, layouts, precision, bound, alone, over_ranks, small, proof, folder):
+def check(world, layouts, settings, bound, alone, over_ranks, small, folder, more=()):
+    """Trains over these layouts, and what else there is to train in the same processes."""
     runs = [folder / str(number) for number in range(len(layouts))]
-    settings = proof(precision=precision)
-    over_ranks(world, [case(run, small, settings, layout) for run, layout in zip(runs, layouts, strict=True)])
+    cases = [case(run, small, settings, layout) for run, layout in zip(runs, layouts, strict=True)]
+    over_ranks(world, [*cases, *more])
     expected = load_weights(alone(settings) / "model").state_dict()
     for run, layout in zip(runs, layouts, strict=True):
         assert deviation(run, alone(settings)) < bound, layout
@@ -68,24 +67,36 @@ def check(world, layouts, precision, bound, alone, over_ranks, small, proof, fol
 
 
 def test_each_dimension_alone_is_as_one_process(alone, over_ranks, small, proof, tmp_path):
-    check(2, ALONE_ON_TWO, "float64", 1e-9, alone, over_ranks, small, proof, tmp_path)
+    """And multi-token prediction is exported from ranks: one start of processes for both."""
+    predicts = proof(steps=6, mtp_weight=0.3, batch_ramp=0.7, batch_ramp_start=4 * 32)
+    more = [case(tmp_path / "mtp", small, predicts, {"tp": 2})]
+    check(2, ALONE_ON_TWO, proof(steps=8), 1e-9, alone, over_ranks, small, tmp_path, more)
+    assert deviation(tmp_path / "mtp", alone(predicts)) < 1e-9
+    expected, found = (load_mtp(run / "model").state_dict() for run in (alone(predicts), tmp_path / "mtp"))
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, atol=1e-6, rtol=0, msg=name)
+
+
+@pytest.mark.slow
+def test_over_twenty_steps_too(alone, over_ranks, small, proof, tmp_path):
+    check(2, ALONE_ON_TWO, proof(), 1e-9, alone, over_ranks, small, tmp_path)
 
 
 @pytest.mark.slow
 def test_dimensions_together_on_four_ranks_are_as_one_process(alone, over_ranks, small, proof, tmp_path):
-    check(4, TOGETHER_ON_FOUR, "float64", 1e-9, alone, over_ranks, small, proof, tmp_path)
+    check(4, TOGETHER_ON_FOUR, proof(), 1e-9, alone, over_ranks, small, tmp_path)
 
 
 @pytest.mark.slow
 def test_dimensions_together_on_eight_ranks_are_as_one_process(alone, over_ranks, small, proof, tmp_path):
-    check(8, TOGETHER_ON_EIGHT, "float64", 1e-9, alone, over_ranks, small, proof, tmp_path)
+    check(8, TOGETHER_ON_EIGHT, proof(), 1e-9, alone, over_ranks, small, tmp_path)
 
 
 @pytest.mark.slow
 def test_in_float32_too(alone, over_ranks, small, proof, tmp_path):
     """With grouped products, and rounding that differs with the order of sums."""
-    gentle = partial(proof, muon_lr=0.004, adam_lr=5e-4)
-    check(2, ALONE_ON_TWO[:6], "float32", 1e-4, alone, over_ranks, small, gentle, tmp_path)
+    gentle = proof(precision="float32", muon_lr=0.004, adam_lr=5e-4)
+    check(2, ALONE_ON_TWO[:6], gentle, 1e-4, alone, over_ranks, small, tmp_path)
 
 
 @pytest.mark.slow
@@ -98,13 +109,3 @@ def test_in_float8_each_rank_scales_what_it_has(alone, over_ranks, small, proof,
     for n, layout in enumerate(layouts):
         found = [report["loss"] for report in reports(tmp_path / str(n))]
         assert found == pytest.approx(expected, rel=3e-3), layout
-
-
-def test_multi_token_prediction_is_exported_from_ranks(over_ranks, run_training, small, proof, tmp_path):
-    settings = proof(steps=6, mtp_weight=0.3, batch_ramp=0.7, batch_ramp_start=4 * 32)
-    run_training(tmp_path / "alone", settings, model=small)
-    over_ranks(2, [case(tmp_path / "ranks", small, settings, {"tp": 2})])
-    assert deviation(tmp_path / "ranks", tmp_path / "alone") < 1e-9
-    expected, found = (load_mtp(tmp_path / run / "model").state_dict() for run in ("alone", "ranks"))
-    for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, atol=1e-6, rtol=0, msg=name)

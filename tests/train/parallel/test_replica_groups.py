@@ -34,9 +34,7 @@ def in_groups(tokenizer, shards, tmp_path):
                 sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}",
                 "--max-restarts=1", WORKER, job,
             ]  # fmt: skip
-            variables = os.environ | {
-                "REPLICA_GROUP_ID": str(number), "TORCHFT_LIGHTHOUSE": lighthouse.address(), "OMP_NUM_THREADS": "1"
-            }  # fmt: skip
+            variables = os.environ | {"REPLICA_GROUP_ID": str(number), "TORCHFT_LIGHTHOUSE": lighthouse.address()}
             groups.append(subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True))
         for group in groups:
             _, errors = group.communicate(timeout=300)

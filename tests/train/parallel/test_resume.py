@@ -23,8 +23,9 @@ def test_four_ranks_then_two_then_three_are_as_one_process(run_training, over_ra
 def test_stopped_and_continued_over_ranks_is_the_same_to_the_bit(over_ranks, small, proof, tmp_path):
     settings = proof(checkpoint_every=3, steps=10, precision="float32")
     layout = {"dp_replicate": 1, "ep": 2}
-    over_ranks(2, [case(tmp_path / "whole", small, settings, layout)])
-    over_ranks(2, [case(tmp_path / "stopped", small, settings, layout, killed_at=8)], fails=True)
+    whole = case(tmp_path / "whole", small, settings, layout)
+    over_ranks(2, [whole, case(tmp_path / "stopped", small, settings, layout, killed_at=8)], fails=True)
+    assert (tmp_path / "whole" / "model").exists()
     assert not (tmp_path / "stopped" / "model").exists()
     over_ranks(2, [case(tmp_path / "stopped", small, settings, layout)])
     assert reports(tmp_path / "stopped") == reports(tmp_path / "whole")

@@ -52,20 +52,21 @@ def base(run_training, proof, small, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def check(folders, base, proof, small, tokenizer, over_ranks, tmp_path_factory):
-    """`check(world, layouts, objective)` compares runs over these layouts with one alone."""
+    """`check(world, (layouts, objective, changes), ...)` compares runs over these layouts with one alone, which is in
+    the folder that it returns for each; all are trained after one start of the ranks."""
 
-    def compare(world, layouts, objective, **changes):
+    def alone_and_cases(layouts, objective, changes):
         settings = proof(objective=objective, steps=4, adam_lr=0.01, **changes)
         home = tmp_path_factory.mktemp(objective)
         template = ChatTemplate.for_tuning(base, tokenizer)
         of = chats_job if objective == "chat" else preferences_job
         train(of(small, settings, tokenizer, folders / objective, base, template), home / "alone", print, ALONE)
-        runs = [home / str(number) for number in range(len(layouts))]
         more = {"start": str(base), "examples": str(folders / objective)}
-        pairs = list(zip(runs, layouts, strict=True))
-        over_ranks(world, [case(run, small, settings, layout, **more) for run, layout in pairs])
+        return home, [case(home / str(n), small, settings, layout, **more) for n, layout in enumerate(layouts)]
+
+    def compare(home, layouts, objective):
         expected = load_weights(home / "alone" / "model").state_dict()
-        for run, layout in pairs:
+        for run, layout in ((home / str(n), layout) for n, layout in enumerate(layouts)):
             assert deviation(run, home / "alone") < 1e-9, layout
             # At first margins are zero but for rounding, which then decides who is ahead.
             for ours, theirs in zip(reports(run)[1:], reports(home / "alone")[1:], strict=True):
@@ -73,35 +74,44 @@ def check(folders, base, proof, small, tokenizer, over_ranks, tmp_path_factory):
                     assert ours[key] == pytest.approx(theirs[key], abs=1e-9), layout
             for name, tensor in load_weights(run / "model").state_dict().items():
                 torch.testing.assert_close(tensor, expected[name], atol=1e-6, rtol=0, msg=f"{layout}: {name}")
-        return home
 
-    return compare
+    def check(world, *parts):
+        homes, cases = zip(*(alone_and_cases(*part) for part in parts), strict=True)
+        over_ranks(world, [one for some in cases for one in some])
+        for home, (layouts, objective, _) in zip(homes, parts, strict=True):
+            compare(home, layouts, objective)
+        return homes
+
+    return check
 
 
-def test_preferences(check):
-    home = check(2, QUICK, "preference", preference={"beta": 0.5, "label_smoothing": 0.1})
-    found = reports(home / "alone")
+def test_preferences_and_adapters(check):
+    preference = {"preference": {"beta": 0.5, "label_smoothing": 0.1}}
+    preferences, adapters = check(2, (QUICK, "preference", preference), ([{"ep": 2}], "chat", {"lora": LORA}))
+    found = reports(preferences / "alone")
     assert found[0]["loss"] == pytest.approx(0.693147, abs=1e-6)
     assert found[0]["margin"] == pytest.approx(0, abs=1e-9)
     assert found[-1]["margin"] > 0.1
-
-
-def test_adapters(check):
-    home = check(2, [{"ep": 2}], "chat", lora=LORA)
-    ours, theirs = (load_file(home / run / "adapters" / "adapter_model.safetensors") for run in ("0", "alone"))
+    ours, theirs = (load_file(adapters / run / "adapters" / "adapter_model.safetensors") for run in ("0", "alone"))
     assert ours.keys() == theirs.keys()
     assert any(tensor.any() for name, tensor in ours.items() if "lora_B" in name)
 
 
 @pytest.mark.slow
 def test_on_two_ranks(check):
-    check(2, [{"dp_shard": 2}, {"pp": 2, "micro_batches": 4}], "chat")
-    check(2, ON_TWO, "preference", preference={"beta": 0.5})
-    check(2, [{"dp_replicate": 2}, {"cp": 2}, {"pp": 2, "micro_batches": 4}], "preference", lora=LORA)
+    check(
+        2,
+        ([{"dp_shard": 2}, {"pp": 2, "micro_batches": 4}], "chat", {}),
+        (ON_TWO, "preference", {"preference": {"beta": 0.5}}),
+        ([{"dp_replicate": 2}, {"cp": 2}, {"pp": 2, "micro_batches": 4}], "preference", {"lora": LORA}),
+    )
 
 
 @pytest.mark.slow
 def test_on_four_ranks(check):
-    check(4, ON_FOUR, "preference", preference={"beta": 0.5})
-    check(4, ON_FOUR, "chat", lora=LORA)
-    check(4, ON_FOUR, "preference", lora=LORA)
+    check(
+        4,
+        (ON_FOUR, "preference", {"preference": {"beta": 0.5}}),
+        (ON_FOUR, "chat", {"lora": LORA}),
+        (ON_FOUR, "preference", {"lora": LORA}),
+    )

@@ -3,15 +3,17 @@
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
+
 from troth.plan import recovery
 from troth.plan.calibration import Calibration
 from troth.plan.compare import Difference
 from troth.plan.failures import FailureRate
 from troth.plan.page.pipeline import pipeline
 from troth.plan.page.render import render
-from troth.plan.page.scaling import GoodputCurves
 from troth.plan.page.svg import Part, Series, axis, lines, stacked_bar
 from troth.plan.page.words import Table, count_said, short_count, system_tables, time_said
+from troth.plan.recovery import GoodputCurve
 from troth.plan.training import DRIFT, KNOWN_GPUS, SPREAD, Candidate, TrainingPlan
 
 ROLES = {
@@ -36,7 +38,7 @@ MEMORY_ROLES = {
 STRATEGY_ROLES = {"restart the world": "traffic", "hot spares": "ends", "replica groups": "products"}
 
 
-def training_page(plan: TrainingPlan, scaling: list[Candidate], curves: GoodputCurves, rate: FailureRate,
+def training_page(plan: TrainingPlan, scaling: list[Candidate], curves: dict[str, GoodputCurve], rate: FailureRate,
                   differences: list[Difference], earlier: str) -> str:  # fmt: skip
     """The HTML of a plan. scaling: the fastest layouts of its batch by GPUs; differences: from the plan in the file
     `earlier`, if any."""
@@ -46,10 +48,10 @@ def training_page(plan: TrainingPlan, scaling: list[Candidate], curves: GoodputC
         time_bar=_time_bar(best), time_legend=[(role, NAMES[role]) for role in ROLES], time=_time(best),
         hidden=sum(best.hidden.values()), memory_bar=_memory_bar(plan), memory=_memory(plan),
         memory_legend=[(MEMORY_ROLES[kind], kind) for kind in best.memory],
-        picture=_picture(best) if best.run.pp > 1 else None, scaling=_scaling(scaling), goodput=_goodput(plan, curves),
-        goodput_legend=[(STRATEGY_ROLES[name], name) for name in curves.of_paid], failures=_failures(plan),
-        components=_components(plan, rate), offers=_offers(plan), tables=system_tables(best), constants=_constants(),
-        sources=_sources(plan, rate), lost=1 - best.mfu / plan.fewer.mfu, known=KNOWN_GPUS, spread=SPREAD, drift=DRIFT,
+        picture=_picture(best) if best.run.pp > 1 else None, scaling=_scaling(scaling), goodput=_goodput(curves),
+        goodput_legend=[(STRATEGY_ROLES[name], name) for name in curves], failures=_failures(plan),
+        components=_components(plan, rate), offers=_offers(plan), tables=system_tables(plan), constants=_constants(),
+        sources=_sources(plan, rate), fewer=scaling[0] if len(scaling) > 1 else None, known=KNOWN_GPUS, spread=SPREAD, drift=DRIFT,
         count=count_said, differences=differences, earlier=earlier,
     )  # fmt: skip
 
@@ -142,27 +144,26 @@ def _scaling(scaling: list[Candidate]) -> dict[str, Any]:
 
     rows = [[f"{one.run.world:,}", f"{one.seconds:.3f}", f"{one.tokens_per_second:,.0f}", f"{one.mfu:.1%}"]
             for one in scaling]  # fmt: skip
-    if len(scaling) < 2:
-        return {"charts": [], "table": Table(["GPUs", "s a step", "tokens a second", "of peak"], rows, "By GPUs")}
     charts = [
         drawn("seconds a step", [one.seconds for one in scaling], lambda v: f"{v:.3g} s", True, "products"),
         drawn("tokens a second", [one.tokens_per_second for one in scaling], short_count, True, "traffic"),
         drawn("share of peak", [one.mfu for one in scaling], lambda v: f"{v:.0%}", False, "kernels"),
     ]
     head = ["GPUs", "s a step", "tokens a second", "of peak"]
-    return {"charts": charts, "table": Table(head, rows, "The same batch on fewer GPUs, fastest layout each")}
+    table = Table(head, rows, "The same batch on fewer GPUs, fastest layout each")
+    return {"charts": charts if len(scaling) > 1 else [], "table": table}
 
 
-def _goodput(plan: TrainingPlan, curves: GoodputCurves) -> str:
-    gpus = [float(count) for count in curves.gpus]
-    series = [
-        Series(name, STRATEGY_ROLES[name], gpus, shares,
-               [f"{name}, {g:,.0f} GPUs: {share:.1%}" for g, share in zip(gpus, shares, strict=True)])
-        for name, shares in curves.of_paid.items()
-    ]  # fmt: skip
+def _goodput(curves: dict[str, GoodputCurve]) -> str:
+    series = []
+    for name, curve in curves.items():
+        there = np.isfinite(curve.of_paid)
+        gpus, shares = curve.gpus[there].tolist(), curve.of_paid[there].tolist()
+        marks = [f"{name}, {count:,.0f} GPUs: {share:.1%}" for count, share in zip(gpus, shares, strict=True)]
+        series.append(Series(name, STRATEGY_ROLES[name], gpus, shares, marks))
+    x = axis("GPUs", [float(count) for one in series for count in one.x], short_count, log=True)
     y = axis("progress, of what is paid", [0, 1 / 1.06], lambda v: f"{v:.0%}")
-    label = f"Share of paid time that lasts as progress, by GPUs, for {', '.join(curves.of_paid)}"
-    return lines(series, axis("GPUs", gpus, short_count, log=True), y, label)
+    return lines(series, x, y, f"Share of paid time that lasts as progress, by GPUs, for {', '.join(curves)}")
 
 
 def _failures(plan: TrainingPlan) -> Table:
@@ -171,7 +172,7 @@ def _failures(plan: TrainingPlan) -> Table:
         for name, found in plan.goodputs.items()
     ]
     head = ["after a failure", "of the time is progress", "of what is paid", "saved every", "a failure every"]
-    return Table(head, rows, "Three ways to go on after a failure", best=list(plan.goodputs).index(plan.strategy))
+    return Table(head, rows, "Ways to go on after a failure", best=list(plan.goodputs).index(plan.strategy))
 
 
 def _components(plan: TrainingPlan, rate: FailureRate) -> Table | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from troth.plan.layouts import CHECKPOINTING
+
 if TYPE_CHECKING:
-    from troth.plan.training import Candidate
+    from troth.plan.training import TrainingPlan
 
 
 def time_said(seconds: float) -> str:
@@ -42,12 +44,12 @@ def toml_table(name: str, values: dict[str, Any]) -> str:
     return "\n".join([f"[{name}]", *lines])
 
 
-def system_tables(best: Candidate) -> str:
-    """The tables of a system file that train a layout."""
-    tables = toml_table("parallel", best.table.model_dump())
-    if best.run.recompute:
-        tables += "\n\n" + toml_table("train", {"activation_checkpointing": "full"})
-    return tables
+def system_tables(plan: TrainingPlan) -> str:
+    """The tables of a system file that train the best layout."""
+    best = plan.best
+    kept = next(name for name, share in CHECKPOINTING.items() if share == best.run.recompute)
+    train = {"batch_tokens": plan.batch_tokens, "activation_checkpointing": kept}
+    return toml_table("parallel", best.table.model_dump()) + "\n\n" + toml_table("train", train)
 
 
 @dataclass(frozen=True)

@@ -13,32 +13,33 @@ from troth.plan.serving.replica import Choice, Need, Targets, decoding, prefilli
 from troth.plan.serving.roofline import Roofline
 from troth.plan.serving.traffic import Traffic, arrivals
 
-TRIED = 3
+TRIED = 2
 """Prefill replicas of those that the formula puts first."""
 SHARES = (0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0)
 """Of the load that formulas give; the most that is borne is taken."""
-REQUESTS = 500
+REQUESTS = 400
 """Of each trial."""
 
 
 def choose(
-    found: list[Roofline], need: Need, targets: Targets, traffic: Traffic, longest: int, both: bool, seed: int
-) -> Choice:
-    """The way with fewest GPUs for a request a second; with `both` only one where a replica does both.
+    found: list[Roofline], need: Need, targets: Targets, traffic: Traffic, rate: float, longest: int, both: bool,
+    seed: int,
+) -> Choice:  # fmt: skip
+    """The way with fewest GPUs for `rate` requests a second; with `both` only one where a replica does both.
 
     Raises ValueError where none meets the targets.
     """
     ways = []
-    if one := together(found, need, targets):
+    if one := together(found, need, targets, rate):
         ways.append(_borne_together(one, found[0].model, need, targets, traffic, longest, seed))
-    decode = None if both else decoding(found, need, targets)
+    decode = None if both else decoding(found, need, targets, rate)
     if decode:
-        tried = [(_borne(one, rate, need, targets, traffic, longest, seed), one)
-                 for one, rate in prefilling(found, need, targets)[:TRIED]]  # fmt: skip
+        tried = [(_borne(one, taken, need, targets, traffic, longest, seed), one)
+                 for one, taken in prefilling(found, need, targets, rate)[:TRIED]]  # fmt: skip
         ways += [
-            replace(decode, prefill=one.shape, prefill_rate=rate,
+            replace(decode, prefill=one.shape, prefill_rate=taken,
                     transfer=transfer_seconds(one, Roofline(one.model, decode.decode), need.prompt))
-            for rate, one in tried if rate
+            for taken, one in tried if taken
         ]  # fmt: skip
     possible = [way for way in ways if way]
     if not possible:
@@ -47,7 +48,7 @@ def choose(
             f"no replica gives both to {targets.percentile:.0%} of requests; allow more time for either, a lower "
             f"percentile, or {'prefill apart' if both else 'larger replicas'}"
         )
-    return min(possible, key=lambda way: way.gpus_per_rate)
+    return min(possible, key=lambda way: way.gpus(rate))
 
 
 def _borne(

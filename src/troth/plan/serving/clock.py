@@ -24,7 +24,7 @@ class Clock:
         self.groups = found.shape.groups
         self._per_context = float(found.decode_attention(np.array(1.0), context)) / context
         self._per_pair = float(found.prompt_attention(1.0, seen)) / max(seen, 1.0)
-        self._overhead = found.overhead
+        self._overhead, self._per_sequence = found.overhead, found.efficiency.sequence
 
     def seconds(self, decoding: int, contexts: float, prompt: int = 0, most: int = 0, pairs: float = 0.0) -> float:
         """A step that decodes `decoding` sequences with `contexts` tokens in all, and computes `prompt` tokens of
@@ -33,6 +33,7 @@ class Clock:
         return (
             _at(self._dense, each + most) + _at(self._experts, decoding + prompt) + _at(self._exchange, each + most)
             + _at(self._head, each) + contexts * self._per_context + pairs * self._per_pair + self._overhead
+            + decoding * self._per_sequence
         )  # fmt: skip
 
     def prompt_budget(self, decoding: int, contexts: float, seconds: float) -> int:

@@ -4,6 +4,7 @@ A fleet of thousands of GPUs is too many steps to simulate: each region is repre
 under their share of the region's load at its peak, bursts included, and scaled up.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +22,8 @@ from troth.plan.serving.traffic import Traffic, sample
 
 LONGEST_TTFT = 60.0
 """Seconds beyond which no fleet is planned."""
+MUCH = 0.75
+"""Of the GPUs: less than this is worth half as long a wait again, where the wait that was asked for cannot be had."""
 PROMPTS = (128, 1024, 4096, 32_768, 131_072)
 """Lengths of prompts whose first token is shown."""
 
@@ -34,7 +37,7 @@ class Assumptions:
     load_bandwidth: float = 5e9
     provision: float = 60.0
     trace: float = 40.0
-    requests: int = 3000
+    requests: int = 2400
     most_gpus: int = 128
     together: bool = False
     seed: int = 0
@@ -96,9 +99,16 @@ def plan_fleet(
     farthest = max(network[site.name][site.name] for site in sites)
     planned, warnings = reachable(found, need, targets, farthest)
     longest = model.max_position_embeddings
-    planned, choice, relaxed = _relaxing(found, need, planned, traffic, longest, assumed, farthest)
-    warnings += relaxed
-    warnings += _looser(found, need, planned, choice, traffic, longest, assumed)
+    rate = users / len(sites) / (traffic.think + planned.ttft + need.answer * planned.tpot)
+
+    def chosen(targets: Targets) -> Choice:
+        return choose(found, need, targets, traffic, rate, longest, assumed.together, assumed.seed)
+
+    planned, choice, said = _relaxing(chosen, planned, farthest, rate)
+    saved = 1 - chosen(replace(planned, ttft=2 * planned.ttft)).gpus(rate) / choice.gpus(rate)
+    if saved >= 1 - MUCH:
+        said.append(f"twice the time to the first token would save {saved:.0%} of the GPUs")
+    warnings += said
     decode = Roofline(model, choice.decode)
     first = Roofline(model, choice.prefill or choice.decode)
     group = Group(choice, first, decode, need, planned, traffic, longest, assumed.requests)
@@ -128,41 +138,30 @@ def plan_fleet(
 
 
 def _relaxing(
-    found: list[Roofline], need: Need, planned: Targets, traffic: Traffic, longest: int, assumed: Assumptions,
-    network: float,
-) -> tuple[Targets, Choice, list[str]]:  # fmt: skip
-    """The targets that a replica meets under load, the first of those, each half as long again as the one before, and
-    the replica. A line says so where they are not those that were planned for."""
-    targets = planned
-    while True:
+    chosen: Callable[[Targets], Choice], planned: Targets, network: float, rate: float
+) -> tuple[Targets, Choice, list[str]]:
+    """The replica for the targets. Where none meets them under load, the time to the first token gives way, by half
+    each time, until one does and more would not save much, and a line says so."""
+    try:
+        return planned, chosen(planned), []
+    except ValueError:
+        targets = replace(planned, ttft=planned.ttft * 1.5)
+    choice = None
+    while targets.ttft < LONGEST_TTFT or not choice:
         try:
-            choice = choose(found, need, targets, traffic, longest, assumed.together, assumed.seed)
+            slower = chosen(targets)
+            if choice and slower.gpus(rate) > MUCH * choice.gpus(rate):
+                break
+            choice, met = slower, targets
         except ValueError:
-            if targets.ttft > LONGEST_TTFT:
+            if targets.ttft >= LONGEST_TTFT:
                 raise
-            targets = replace(targets, ttft=targets.ttft * 1.5)
-            continue
-        if targets == planned:
-            return planned, choice, []
-        said = (
-            f"a first token within {(planned.ttft + network) * 1e3:,.0f} ms can be had of an idle replica, but under "
-            f"load of none; planned for {(targets.ttft + network) * 1e3:,.0f} ms"
-        )
-        return targets, choice, [said]
-
-
-def _looser(
-    found: list[Roofline], need: Need, planned: Targets, choice: Choice, traffic: Traffic, longest: int,
-    assumed: Assumptions,
-) -> list[str]:  # fmt: skip
-    """A line where twice the time to the first token would save much."""
-    targets = replace(planned, ttft=2 * planned.ttft)
-    saved = 1 - choose(found, need, targets, traffic, longest, assumed.together, assumed.seed).gpus_per_rate / (
-        choice.gpus_per_rate
+        targets = replace(targets, ttft=targets.ttft * 1.5)
+    said = (
+        f"a first token within {(planned.ttft + network) * 1e3:,.0f} ms can be had of an idle replica, but of none "
+        f"under load; planned for {(met.ttft + network) * 1e3:,.0f} ms"
     )
-    if saved < 0.25:
-        return []
-    return [f"twice the time to the first token would save {saved:.0%} of the GPUs"]
+    return met, choice, [said]
 
 
 def _fits_nowhere(model: ModelConfig, gpu: Gpu, weights: str, most: int) -> str:

@@ -6,7 +6,7 @@ from math import ceil
 import numpy as np
 
 from troth.plan.serving.clock import Clock
-from troth.plan.serving.memory import most_sequences
+from troth.plan.serving.memory import most_at_once, most_sequences
 from troth.plan.serving.queueing import Limits, Outcome, simulate
 from troth.plan.serving.replica import Choice, Need, Targets
 from troth.plan.serving.roofline import Roofline
@@ -74,7 +74,8 @@ class Group:
         """Answers that are being given at a moment: as many as come in the time of one (Little), long ones more often
         than they are asked for, each somewhere between its beginning and its end."""
         drawn = sample(self.traffic, 4000, self.longest, rng)
-        count = max(1, round(rate * self.need.answer * self.choice.tpot))
+        most = most_at_once(self.decode, self.need.context) * self._sizes()[0]
+        count = min(most, max(1, round(rate * self.need.answer * self.choice.tpot)))
         chosen = rng.choice(len(drawn.answer), count, p=drawn.answer / drawn.answer.sum())
         said = (drawn.answer[chosen] * rng.random(count)).astype(int)
         prompt, left = drawn.prompt[chosen] + said, drawn.answer[chosen] - said
@@ -93,8 +94,8 @@ class Group:
 
     def _limits(self) -> Limits:
         one, need = self.decode, self.need
-        most = most_sequences(one, need.context)
-        return Limits(max(1, int(most)), most * need.context, STEP_TOKENS, self.targets.tpot)
+        held = most_sequences(one, need.context) * need.context
+        return Limits(most_at_once(one, need.context), held, STEP_TOKENS, self.targets.tpot)
 
     def _apart(self, requests: Requests, underway: Requests, prefills: int, decodes: int) -> tuple[Outcome, Outcome]:
         one, clock = self.prefill, self._clock(self.prefill)

@@ -4,12 +4,13 @@ then simulates what is chosen."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
 from troth.model.config import ModelConfig
 from troth.plan.gpus import Gpu
-from troth.plan.serving.memory import most_sequences
+from troth.plan.serving.memory import most_at_once, most_sequences
 from troth.plan.serving.roofline import Roofline, Shape
 from troth.plan.serving.traffic import Requests
 
@@ -79,11 +80,10 @@ class Choice:
     prefill_rate: float = 0.0
     transfer: float = 0.0
 
-    @property
-    def gpus_per_rate(self) -> float:
-        """GPUs for each request a second."""
-        apart = self.prefill.gpus / self.prefill_rate if self.prefill else 0.0
-        return self.decode.gpus / self.rate + apart
+    def gpus(self, rate: float) -> int:
+        """GPUs for so many requests a second, in whole replicas."""
+        apart = self.prefill.gpus * ceil(rate / self.prefill_rate) if self.prefill else 0
+        return self.decode.gpus * ceil(rate / self.rate) + apart
 
 
 def replicas(model: ModelConfig, gpu: Gpu, weights: str, cache: str, most: int) -> Iterator[Roofline]:
@@ -101,22 +101,22 @@ def replicas(model: ModelConfig, gpu: Gpu, weights: str, cache: str, most: int) 
         gpus *= 2
 
 
-def together(rooflines: list[Roofline], need: Need, targets: Targets) -> Choice | None:
-    """The best replica that does both, if any meets the targets."""
+def together(rooflines: list[Roofline], need: Need, targets: Targets, rate: float) -> Choice | None:
+    """The replica that does both with fewest GPUs for `rate` requests a second, if any meets the targets."""
     found = [choice for one in rooflines if (choice := _together(one, need, targets))]
-    return min(found, key=lambda choice: choice.gpus_per_rate) if found else None
+    return min(found, key=lambda choice: (choice.gpus(rate), -choice.rate)) if found else None
 
 
-def decoding(rooflines: list[Roofline], need: Need, targets: Targets) -> Choice | None:
-    """The best replica for decoding alone; its TTFT is open."""
+def decoding(rooflines: list[Roofline], need: Need, targets: Targets, rate: float) -> Choice | None:
+    """The same for decoding alone; its TTFT is open."""
     found = [choice for one in rooflines if (choice := _decode(one, need, targets))]
-    return min(found, key=lambda choice: choice.gpus_per_rate) if found else None
+    return min(found, key=lambda choice: (choice.gpus(rate), -choice.rate)) if found else None
 
 
-def prefilling(rooflines: list[Roofline], need: Need, targets: Targets) -> list[tuple[Roofline, float]]:
-    """Replicas for prefill alone with requests a second, fewest GPUs for a request first."""
-    found = [(one, rate) for one in rooflines if (rate := _prefill(one, need, targets))]
-    return sorted(found, key=lambda pair: pair[0].shape.gpus / pair[1])
+def prefilling(rooflines: list[Roofline], need: Need, targets: Targets, rate: float) -> list[tuple[Roofline, float]]:
+    """Replicas for prefill alone with the requests a second that each takes, fewest GPUs for `rate` first."""
+    found = [(one, taken) for one in rooflines if (taken := _prefill(one, need, targets))]
+    return sorted(found, key=lambda pair: pair[0].shape.gpus * ceil(rate / pair[1]))
 
 
 def transfer_seconds(prefill: Roofline, decode: Roofline, prompt: float) -> float:
@@ -132,8 +132,7 @@ def prefill_seconds(one: Roofline, new: float, seen: float) -> float:
 
 
 def _batches(one: Roofline, need: Need) -> np.ndarray:
-    most = max(1, int(most_sequences(one, need.context)))
-    return np.unique(np.geomspace(1, most, 64).round())
+    return np.unique(np.geomspace(1, most_at_once(one, need.context), 64).round())
 
 
 def _waiting(used: np.ndarray, service: np.ndarray | float, variation: float) -> np.ndarray:
@@ -157,9 +156,10 @@ def _together(one: Roofline, need: Need, targets: Targets) -> Choice | None:
     fits = (room > 0) & (used <= BUSIEST) & (ttft <= targets.ttft)
     if not fits.any():
         return None
-    rate = np.where(fits, batch / (need.answer * one.step(batch, need.context, asked, need.seen).seconds), 0.0)
+    seconds = one.step(batch, need.context, asked, need.seen).seconds
+    rate = np.where(fits, batch / (need.answer * seconds), 0.0)
     best = int(np.argmax(rate))
-    return Choice(one.shape, int(batch[best]), float(rate[best]) * BUSIEST, float(ttft[best]), targets.tpot)
+    return Choice(one.shape, int(batch[best]), float(rate[best]) * BUSIEST, float(ttft[best]), float(seconds[best]))
 
 
 def _prefill(one: Roofline, need: Need, targets: Targets) -> float:

@@ -22,14 +22,14 @@ _PRODUCTS = {"bf16": "bf16", "float8": "float8", "int8": "bf16", "int4": "bf16",
 @dataclass(frozen=True)
 class Efficiency:
     """What is left of a GPU's figures, fitted to data/serving.toml (`python bench/plan_serve.py --fit`), but for the
-    latencies of exchanges, which DeepEP's README gives to within bandwidth.
+    latencies of exchanges, which follow from DeepEP's README (from memory).
 
     bandwidth, link, network: shares of the bandwidth to memory, to the domain and to the network. products, experts,
     attention: shares of the peak in products with dense weights and with experts, and of the bf16 peak in products of
     queries and keys. rows: rows that an expert computes in vain, since it works on blocks of them. overlap: the share
     of exchanges of experts that hides behind computing, as far as there is computing. imbalance: tokens of the busiest
     GPU's experts over the mean. Seconds: link_latency and network_latency of an exchange, layer of the small kernels of
-    a layer, step of scheduling and sampling.
+    a layer, step of scheduling and sampling, sequence of the same for each that decodes (on GPUs it hides behind them).
     """
 
     bandwidth: float = 0.70
@@ -45,6 +45,7 @@ class Efficiency:
     network_latency: float = 40e-6
     layer: float = 80e-6
     step: float = 2e-3
+    sequence: float = 0.0
 
 
 FITTED = Efficiency()
@@ -61,6 +62,11 @@ class Shape:
     weights: str = "float8"
     cache: str = "bf16"
 
+    def __post_init__(self) -> None:
+        for name in ("weights", "cache"):
+            if getattr(self, name) not in BITS:
+                raise ValueError(f"{name} {getattr(self, name)}: unknown; known are {', '.join(BITS)}")
+
     @property
     def groups(self) -> int:
         """Groups that have sequences of their own (data-parallel attention)."""
@@ -74,7 +80,7 @@ class Step:
     products: np.ndarray
     attention: np.ndarray
     exchange: np.ndarray
-    overhead: float
+    overhead: np.ndarray
 
     @property
     def seconds(self) -> np.ndarray:
@@ -101,7 +107,8 @@ class Roofline:
         attention = self.decode_attention(decoding, context) + self.prompt_attention(
             prompt / self.sharing(prompts), seen
         )
-        return Step(products, attention, self.exchange(most, products), self.overhead)
+        overhead = self.overhead + self.efficiency.sequence * decoding
+        return Step(products, attention, self.exchange(most, products), overhead)
 
     def sharing(self, sequences: float | np.ndarray) -> np.ndarray:
         """Groups that so many sequences keep at work: a sequence is with one group."""

@@ -13,8 +13,8 @@ from starlette.types import Receive, Scope, Send
 
 from troth.serve.api.errors import ApiError, as_api_error
 from troth.serve.api.exchange import current_exchange
+from troth.serve.api.openai_answers import CompletionDetails, PromptDetails, Usage
 from troth.serve.api.reading import Part, Reading
-from troth.serve.api.responses import CompletionDetails, PromptDetails, Usage
 from troth.serve.engine.request import Output, Request
 from troth.serve.engine.thread import EngineStopped, EngineThread, Stream, Unread
 
@@ -52,18 +52,38 @@ def submit(engine: EngineThread, requests: list[Request], param: str) -> Stream:
         raise ApiError(400, str(error), param, "invalid_value") from error
 
 
-async def indexed(stream: Stream, requests: list[Request]) -> AsyncIterator[tuple[int, Output]]:
+async def _indexed(stream: Stream, requests: list[Request]) -> AsyncIterator[tuple[int, Output]]:
     """Outputs with the index of the request that each belongs to."""
     place = {request.id: index for index, request in enumerate(requests)}
     async for output in stream:
         yield place[output.request_id], output
 
 
-async def gather(stream: Stream, requests: list[Request], readings: Sequence[Reading]) -> None:
-    """Read every answer to its end."""
-    with stream:
-        async for index, output in indexed(stream, requests):
-            readings[index].take(output)
+class Dialect(Protocol):
+    """How an answer is told event by event; `done` is what ends the stream."""
+
+    done: str
+
+    def opening(self) -> Iterator[Event]: ...
+    def show(self, index: int, output: Output, parts: list[Part]) -> Iterator[Event]: ...
+    def closing(self) -> Iterator[Event]: ...
+    def failed(self, error: ApiError) -> Iterator[Event]: ...
+
+
+async def answered(
+    http: HttpRequest, stream: Stream, requests: list[Request], readings: Sequence[Reading], dialect: Dialect | None
+) -> StreamingResponse | None:
+    """Server-sent events in a `dialect`; without one, None once every answer is read to its end."""
+    if dialect is not None:
+        return _events(stream, requests, readings, dialect)
+
+    async def gather() -> None:
+        with stream:
+            async for index, output in _indexed(stream, requests):
+                readings[index].take(output)
+
+    await unless_gone(http, gather())
+    return None
 
 
 async def unless_gone(http: HttpRequest, work: Awaitable[Result]) -> Result:
@@ -84,18 +104,7 @@ async def unless_gone(http: HttpRequest, work: Awaitable[Result]) -> Result:
         watching.cancel()
 
 
-class Dialect(Protocol):
-    """How an answer is told event by event; `done` is what ends the stream."""
-
-    done: str
-
-    def opening(self) -> Iterator[Event]: ...
-    def show(self, index: int, output: Output, parts: list[Part]) -> Iterator[Event]: ...
-    def closing(self) -> Iterator[Event]: ...
-    def failed(self, error: ApiError) -> Iterator[Event]: ...
-
-
-def events(
+def _events(
     stream: Stream, requests: list[Request], readings: Sequence[Reading], dialect: Dialect
 ) -> StreamingResponse:
     """Server-sent events of answers that are read while they grow."""
@@ -104,7 +113,7 @@ def events(
         try:
             for event in dialect.opening():
                 yield _line(event)
-            async for index, output in indexed(stream, requests):
+            async for index, output in _indexed(stream, requests):
                 for event in dialect.show(index, output, readings[index].take(output)):
                     yield _line(event)
             for event in dialect.closing():

@@ -26,10 +26,10 @@ from troth.serve.api.files import file_router
 from troth.serve.api.inside import asker
 from troth.serve.api.messages import message_router
 from troth.serve.api.metrics import Metrics
-from troth.serve.api.open_responses import response_router
+from troth.serve.api.openai_answers import Model, ModelList
 from troth.serve.api.page import page_router
 from troth.serve.api.response_store import ResponseStore
-from troth.serve.api.responses import Model, ModelList
+from troth.serve.api.responses import response_router
 from troth.serve.api.served import Served
 from troth.serve.api.tokenize import tokenize_router
 from troth.serve.api.traces import tracing_from_environment

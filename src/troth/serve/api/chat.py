@@ -8,14 +8,12 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from troth.serve.api.answers import events, gather, submit, unless_gone, usage
+from troth.serve.api.answers import answered, submit, usage
 from troth.serve.api.chat_schema import ChatRequest
 from troth.serve.api.deferred import Deferred
 from troth.serve.api.errors import ApiError
 from troth.serve.api.logprobs import TokenTexts, chat_logprobs
-from troth.serve.api.question import prompt
-from troth.serve.api.reading import Part, Reading
-from troth.serve.api.responses import (
+from troth.serve.api.openai_answers import (
     CalledFunction,
     ChatChoice,
     ChatChunk,
@@ -27,6 +25,8 @@ from troth.serve.api.responses import (
     ToolCall,
     ToolCallDelta,
 )
+from troth.serve.api.question import prompt
+from troth.serve.api.reading import Part, Reading
 from troth.serve.api.served import Served, new_id
 from troth.serve.engine.request import Output
 
@@ -48,11 +48,10 @@ def chat_router(served: Served, deferred: Deferred) -> APIRouter:
         stream = submit(served.engine, requests, "messages")
         base: dict[str, Any] = {"id": new_id("chatcmpl"), "created": int(time.time())}
         base["model"] = adapter or served.model_id
-        if body.stream:
-            with_usage = body.stream_options is not None and body.stream_options.include_usage
-            dialect = _ChatEvents(base, readings, served.token_texts, bool(body.logprobs), body.experts, with_usage)
-            return events(stream, requests, readings, dialect)
-        await unless_gone(http, gather(stream, requests, readings))
+        with_usage = body.stream_options is not None and body.stream_options.include_usage
+        dialect = _ChatEvents(base, readings, served.token_texts, bool(body.logprobs), body.experts, with_usage)
+        if events := await answered(http, stream, requests, readings, dialect if body.stream else None):
+            return events
         choices = [
             ChatChoice(
                 index=index,

@@ -10,11 +10,11 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
 from troth.model.tokenizer import Tokenizer
-from troth.serve.api.answers import events, gather, submit, unless_gone, usage
+from troth.serve.api.answers import answered, submit, usage
 from troth.serve.api.errors import ApiError
 from troth.serve.api.logprobs import TokenTexts, completion_logprobs
+from troth.serve.api.openai_answers import Completion, CompletionChoice
 from troth.serve.api.reading import Part, Reading
-from troth.serve.api.responses import Completion, CompletionChoice
 from troth.serve.api.schema import CompletionRequest
 from troth.serve.api.served import Served, new_id
 from troth.serve.engine.request import Output, Request
@@ -40,10 +40,10 @@ def completion_router(served: Served) -> APIRouter:
         texts = served.token_texts
         base: dict[str, Any] = {"id": new_id("cmpl"), "object": "text_completion", "model": adapter or served.model_id}
         base["created"] = int(time.time())
-        if body.stream:
-            with_usage = body.stream_options is not None and body.stream_options.include_usage
-            return events(stream, requests, readings, _CompletionEvents(base, readings, texts, body.n, with_usage))
-        await unless_gone(http, gather(stream, requests, readings))
+        with_usage = body.stream_options is not None and body.stream_options.include_usage
+        dialect = _CompletionEvents(base, readings, texts, body.n, with_usage)
+        if events := await answered(http, stream, requests, readings, dialect if body.stream else None):
+            return events
         choices = [
             CompletionChoice(
                 index=index,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from troth.model.tokenizer import Tokenizer
-from troth.serve.api.responses import ChatLogprobs, CompletionLogprobs, TokenLogprob, TopLogprob
+from troth.serve.api.openai_answers import ChatLogprobs, CompletionLogprobs, TokenLogprob, TopLogprob
 from troth.serve.engine.request import SampledToken
 
 

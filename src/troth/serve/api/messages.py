@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from troth.serve.api.answers import events, gather, submit, unless_gone
+from troth.serve.api.answers import answered, submit
 from troth.serve.api.errors import ApiError
 from troth.serve.api.messages_schema import CountRequest, MessageRequest
 from troth.serve.api.question import prompt
@@ -30,10 +30,8 @@ def message_router(served: Served) -> APIRouter:
         requests, readings = [asked.request(body.params(), adapter)], [asked.reading()]
         dialect = _MessageEvents(new_id("msg", "_"), adapter or served.model_id, len(asked.ids), readings[0])
         stream = submit(served.engine, requests, "messages")
-        if body.stream:
-            return events(stream, requests, readings, dialect)
-        await unless_gone(http, gather(stream, requests, readings))
-        return dialect.message()
+        events = await answered(http, stream, requests, readings, dialect if body.stream else None)
+        return events or dialect.message()
 
     @router.post("/count_tokens")
     async def count(body: CountRequest) -> dict[str, int]:

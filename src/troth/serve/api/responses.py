@@ -1,193 +1,101 @@
-"""Answers of the OpenAI API, whole and in stream events."""
-
-from typing import Any, Literal
-
-from pydantic import BaseModel
-
-from troth.serve.engine.request import FinishReason
-
-ChatFinish = FinishReason | Literal["tool_calls"]
-
-
-class PromptDetails(BaseModel):
-    """Prompt tokens whose keys and values were found in the cache."""
-
-    cached_tokens: int
-
-
-class CompletionDetails(BaseModel):
-    """Generated tokens that are reasoning."""
-
-    reasoning_tokens: int
-
-
-class Usage(BaseModel):
-    """Token counts of one answer over all its choices; each prompt counts once."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: PromptDetails
-    completion_tokens_details: CompletionDetails
-
-
-class TopLogprob(BaseModel):
-    """A token as text and bytes with its log-probability in nats; bytes are None for special tokens."""
-
-    token: str
-    logprob: float
-    bytes: list[int] | None
-
-
-class TokenLogprob(TopLogprob):
-    """A generated token and the likeliest ones at its place."""
-
-    top_logprobs: list[TopLogprob]
-
-
-class ChatLogprobs(BaseModel):
-    """Log-probabilities of an answer's tokens."""
-
-    content: list[TokenLogprob]
-    refusal: None = None
-
-
-class CalledFunction(BaseModel):
-    """A function by name, and arguments for it as JSON text."""
-
-    name: str
-    arguments: str
-
-
-class ToolCall(BaseModel):
-    """A call that the model asks for."""
-
-    id: str
-    type: Literal["function"] = "function"
-    function: CalledFunction
-
-
-class ChatMessage(BaseModel):
-    """The answer; `content` is None where it consists of calls."""
-
-    role: Literal["assistant"] = "assistant"
-    content: str | None
-    refusal: None = None
-    annotations: list[Any] = []
-    reasoning_content: str | None = None
-    tool_calls: list[ToolCall] | None = None
-
-
-class ChatChoice(BaseModel):
-    """One of `n` answers."""
-
-    index: int
-    message: ChatMessage
-    logprobs: ChatLogprobs | None
-    finish_reason: ChatFinish
-
-
-class ChatCompletion(BaseModel):
-    """The whole answer to a chat request; `created` is in seconds since 1970."""
-
-    id: str
-    object: Literal["chat.completion"] = "chat.completion"
-    created: int
-    model: str
-    choices: list[ChatChoice]
-    usage: Usage
-
-
-class FunctionDelta(BaseModel):
-    """What an event adds to a called function; the name comes whole."""
-
-    name: str | None = None
-    arguments: str
-
-
-class ToolCallDelta(BaseModel):
-    """What an event adds to the `index`-th call; `id` and `type` come with the first."""
-
-    index: int
-    id: str | None = None
-    type: Literal["function"] | None = None
-    function: FunctionDelta
-
-
-class Delta(BaseModel):
-    """What an event adds to a message; only fields that are set are sent."""
-
-    role: Literal["assistant"] | None = None
-    content: str | None = None
-    reasoning_content: str | None = None
-    tool_calls: list[ToolCallDelta] | None = None
-
-
-class ChunkChoice(BaseModel):
-    """What an event adds to one choice. `experts`, where asked for, has a list for each token: the expert that came
-    first in each mixture-of-experts layer."""
-
-    index: int
-    delta: Delta
-    logprobs: ChatLogprobs | None
-    finish_reason: ChatFinish | None
-    experts: list[tuple[int, ...]] | None = None
-
-
-class ChatChunk(BaseModel):
-    """One event of a streamed chat answer."""
-
-    id: str
-    object: Literal["chat.completion.chunk"]
-    created: int
-    model: str
-    choices: list[ChunkChoice]
-    usage: Usage | None = None
-
-
-class CompletionLogprobs(BaseModel):
-    """Parallel lists, one entry a token; `text_offset` is where its text begins, in characters of the answer."""
-
-    tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
-    text_offset: list[int]
-
-
-class CompletionChoice(BaseModel):
-    """One of the texts; prompts come one after the other, each with its `n` texts."""
-
-    index: int
-    text: str
-    logprobs: CompletionLogprobs | None
-    finish_reason: FinishReason | None
-
-
-class Completion(BaseModel):
-    """A whole answer to a completion request, or one event of a streamed one."""
-
-    id: str
-    object: Literal["text_completion"] = "text_completion"
-    created: int
-    model: str
-    choices: list[CompletionChoice]
-    usage: Usage | None = None
-
-
-class Model(BaseModel):
-    """A model that can be asked for; `max_model_len` is prompt and answer together, in tokens, and `parent` the model
-    that an adapter belongs to."""
-
-    id: str
-    object: Literal["model"] = "model"
-    created: int
-    owned_by: str = "troth"
-    max_model_len: int
-    parent: str | None = None
-
-
-class ModelList(BaseModel):
-    """All models of this server."""
-
-    object: Literal["list"] = "list"
-    data: list[Model]
+"""The Responses API of OpenAI and xAI, as the Open Responses specification writes it down: ask, and ask again."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi import Request as HttpRequest
+from fastapi.responses import Response
+
+from troth.serve.api.answers import answered, submit
+from troth.serve.api.errors import ApiError
+from troth.serve.api.exchange import current_holder
+from troth.serve.api.question import prompt
+from troth.serve.api.response_store import ResponseStore, Stored
+from troth.serve.api.responses_events import ResponseEvents
+from troth.serve.api.responses_schema import ResponseRequest
+from troth.serve.api.served import Served, new_id
+
+
+def response_router(served: Served, store: ResponseStore) -> APIRouter:
+    """The routes over one model and what is kept of its answers."""
+    router = APIRouter(prefix="/v1/responses")
+
+    @router.post("", response_model=None)
+    async def create(body: ResponseRequest, http: HttpRequest) -> Response | dict[str, Any]:
+        adapter = served.check_model(body.model)
+        asked = await prompt(served, body.question(_earlier(store, body)), body.max_output_tokens)
+        requests, readings = [asked.request(body.params(), adapter)], [asked.reading()]
+        response_id = new_id("resp", "_")
+        items = [
+            {"id": f"in_{response_id.partition('_')[2]}{i:02d}"} | item.model_dump(exclude_none=True)
+            for i, item in enumerate(body.items)
+        ]
+
+        holder = current_holder()
+
+        def keep(response: dict[str, Any]) -> None:
+            if body.store is not False:
+                store.put(holder, items, response)
+
+        dialect = ResponseEvents(response_id, adapter or served.model_id, body, readings[0], served.token_texts, keep)
+        stream = submit(served.engine, requests, "input")
+        events = await answered(http, stream, requests, readings, dialect if body.stream else None)
+        return events or dialect.finished()
+
+    @router.get("/{response_id}")
+    async def retrieve(response_id: str) -> dict[str, Any]:
+        return _stored(store, response_id).response
+
+    @router.delete("/{response_id}")
+    async def delete(response_id: str) -> dict[str, Any]:
+        if not store.delete(current_holder(), response_id):
+            raise _unknown(response_id, 404)
+        return {"id": response_id, "object": "response", "deleted": True}
+
+    @router.get("/{response_id}/input_items")
+    async def input_items(response_id: str) -> dict[str, Any]:
+        items = [_listed(item) for item in reversed(_stored(store, response_id).items)]
+        ends = {"first_id": items[0]["id"], "last_id": items[-1]["id"]} if items else {}
+        return {"object": "list", "data": items, "has_more": False, **ends}
+
+    @router.post("/{action}")
+    async def other(action: str) -> None:
+        raise ApiError(404, f"POST /v1/responses/{action}: Not Found")
+
+    return router
+
+
+def _earlier(store: ResponseStore, body: ResponseRequest) -> list[dict[str, Any]]:
+    """All items that a request goes on from."""
+    if body.previous_response_id is None:
+        return []
+    chain = store.chain(current_holder(), body.previous_response_id)
+    if not chain:
+        raise _unknown(body.previous_response_id, 400)
+    return [item for stored in chain for item in (*stored.items, *stored.response["output"])]
+
+
+def _stored(store: ResponseStore, response_id: str) -> Stored:
+    stored = store.get(current_holder(), response_id)
+    if stored is None:
+        raise _unknown(response_id, 404)
+    return stored
+
+
+def _unknown(response_id: str, status: int) -> ApiError:
+    """OpenAI answers 404 about a response, and 400 about one to go on from."""
+    if status == 404:
+        return ApiError(404, f"No response with id '{response_id}' is kept here", "response_id", "not_found")
+    return ApiError(
+        400, f"No response with id '{response_id}', and all that it goes on from, is kept here",
+        "previous_response_id", "previous_response_not_found",
+    )  # fmt: skip
+
+
+def _listed(item: dict[str, Any]) -> dict[str, Any]:
+    """An item of the input with its content in parts, as lists of items have it."""
+    if item["type"] != "message" or not isinstance(item["content"], str):
+        return item
+    kind = "output_text" if item["role"] == "assistant" else "input_text"
+    annotations: dict[str, Any] = {"annotations": []} if kind == "output_text" else {}
+    return item | {"status": "completed", "content": [{"type": kind, "text": item["content"], **annotations}]}

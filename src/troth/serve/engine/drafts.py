@@ -6,6 +6,7 @@ drafts, and a draft stands while it is the token drawn: the text is the same as 
 """
 
 from collections.abc import Sequence as Items
+from dataclasses import replace
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -83,3 +84,22 @@ class MTPDrafter:
         last = torch.tensor([c.count for c in chunks], device=device).cumsum(0) - 1
         logits_CV = self.model.logits(h_1TD[0, last])[:, : self.vocab_size]
         return [[token] for token in logits_CV.argmax(-1).tolist()]
+
+
+def guess(drafter: Drafter, chunks: list[Chunk], right: list[int], finished: list[str]) -> None:
+    """Have the drafts of each unfinished sequence guessed, for the next step to check; of each chunk the first `right`
+    tokens are certain."""
+    certain: list[Chunk] = []
+    places: list[int] = []
+    place = 0
+    for chunk, count in zip(chunks, right, strict=True):
+        if chunk.sequence.request.id not in finished:
+            certain.append(replace(chunk, count=count))
+            places += range(place, place + count)
+        place += chunk.count
+    if not certain:
+        return
+    for chunk, drafts in zip(certain, drafter.draft(certain, places), strict=True):
+        sequence = chunk.sequence
+        # The last token is never computed: nothing follows it.
+        sequence.drafts = drafts[: sequence.most_tokens - len(sequence.tokens) - 1] if chunk.samples else []

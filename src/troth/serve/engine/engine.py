@@ -3,8 +3,6 @@
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
-from itertools import accumulate
 from pathlib import Path
 from time import perf_counter
 
@@ -21,23 +19,23 @@ from troth.serve.engine.block_tables import BlockTables, sliding_blocks
 from troth.serve.engine.cpu.choose import cpu_runner, stored_dtype
 from troth.serve.engine.cpu.runner import CpuRunner
 from troth.serve.engine.deterministic import DeterministicRunner
-from troth.serve.engine.drafts import Drafter, LookupDrafter, MTPDrafter
+from troth.serve.engine.drafts import Drafter, LookupDrafter, MTPDrafter, guess
+from troth.serve.engine.drawing import Drawing
+from troth.serve.engine.ends import configured_ends, default_ends
 from troth.serve.engine.grammar import Grammars
 from troth.serve.engine.guide import Guide
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.pace import Pace
 from troth.serve.engine.ranks import LeadingRunner, Ranks, split
-from troth.serve.engine.request import EngineStats, Output, Request, SampledToken
+from troth.serve.engine.request import EngineStats, Output, Request
 from troth.serve.engine.routing import first_choices
 from troth.serve.engine.runner import Pooler, Runner, TorchRunner
-from troth.serve.engine.sampler import sample
 from troth.serve.engine.sampling_params import SamplingParams
 from troth.serve.engine.scheduler import Chunk, Scheduler
 from troth.serve.engine.sequence import Sequence
 from troth.system.serve import ServeTable
 
 BLOCK_SIZE = 16
-END_OF_TURN = "<|end|>"
 
 
 class Engine:
@@ -99,9 +97,8 @@ class Engine:
         )
         self._sequences: dict[str, Sequence] = {}
         self._prefilled_tokens = 0
-        self._end_tokens = frozenset(_default_ends(tokenizer) if end_tokens is None else end_tokens)
-        self._drafted = self._accepted = 0
-        self._special = frozenset(tokenizer.special[text] for text in tokenizer.special.keys() - tokenizer.visible)
+        self._end_tokens = frozenset(default_ends(tokenizer) if end_tokens is None else end_tokens)
+        self.drawing = Drawing(tokenizer, self._end_tokens)
         self._grammars = Grammars(tokenizer, self._end_tokens)
 
     @classmethod
@@ -122,7 +119,7 @@ class Engine:
         dtype = dtype or stored_dtype(config, stated.get("dtype") or stated.get("torch_dtype"), table, device)
         tokenizer = Tokenizer.load(folder)
         model = load_weights(folder, dtype, device)
-        ends = _default_ends(tokenizer) | _configured_ends(folder)
+        ends = default_ends(tokenizer) | configured_ends(folder)
         mtp = load_mtp(folder, dtype, device) if table.speculate == "mtp" else None
         return cls(model, tokenizer, table, ends, mtp, adapters, ranks)
 
@@ -208,8 +205,8 @@ class Engine:
             pending_tokens=sum(tokens for tokens in pending if tokens > 1),
             prefilled_tokens=self._prefilled_tokens,
             preemptions=scheduler.preemptions,
-            drafted=self._drafted,
-            accepted=self._accepted,
+            drafted=self.drawing.drafted,
+            accepted=self.drawing.accepted,
         )
 
     @torch.inference_mode()
@@ -236,10 +233,10 @@ class Engine:
         with watch as chosen:
             logits_WV = self.runner.run(chunks, wanted)[:, : self.tokenizer.vocab_size]
         experts_WL = torch.stack(chosen, dim=1).tolist() if chosen else []
-        outputs, right = self._draw(chunks, logits_WV, experts_WL)
+        outputs, right = self.drawing.draw(chunks, logits_WV, experts_WL)
         finished = [output.request_id for output in outputs if output.finish_reason is not None]
         if self.drafter is not None:
-            self._draft(self.drafter, chunks, right, finished)
+            guess(self.drafter, chunks, right, finished)
         self._computed(chunks, right)
         for request_id in finished:
             self.cancel(request_id)
@@ -258,56 +255,6 @@ class Engine:
                     if output.finish_reason is not None:
                         open_ids.remove(output.request_id)
         return list(collected.values())
-
-    def _draw(
-        self, chunks: list[Chunk], logits_WV: torch.Tensor, experts_WL: list[list[int]]
-    ) -> tuple[list[Output], list[int]]:
-        """Draw the next token of each chunk that samples, and so on behind its drafts while they are what was drawn.
-
-        Returns the outputs, and of each chunk how many of its tokens are right: all but drafts that were not drawn.
-        """
-        outputs: list[Output] = []
-        right = [chunk.count - max(0, chunk.samples - 1) for chunk in chunks]
-        firsts = [0, *accumulate(chunk.samples for chunk in chunks)]
-        drawing = [number for number, chunk in enumerate(chunks) if chunk.samples]
-        place = 0
-        while drawing:
-            rows = [firsts[number] + place for number in drawing]
-            logits_SV = logits_WV if len(rows) == len(logits_WV) else logits_WV[rows]
-            going_on = []
-            sampled = sample(logits_SV, [chunks[number].sequence for number in drawing])
-            for number, row, token in zip(drawing, rows, sampled, strict=True):
-                chunk = chunks[number]
-                if experts_WL and chunk.sequence.params.experts:
-                    token = replace(token, experts=tuple(experts_WL[row]))
-                outputs.append(self._advance(chunk.sequence, token))
-                if place + 1 < chunk.samples:
-                    self._drafted += 1
-                    if token.id == chunk.sequence.drafts[place]:
-                        self._accepted += 1
-                        right[number] += 1
-                        if outputs[-1].finish_reason is None:
-                            going_on.append(number)
-            drawing = going_on
-            place += 1
-        return outputs, right
-
-    def _draft(self, drafter: Drafter, chunks: list[Chunk], right: list[int], finished: list[str]) -> None:
-        """Guess what follows, for the next step to check."""
-        certain: list[Chunk] = []
-        places: list[int] = []
-        place = 0
-        for chunk, count in zip(chunks, right, strict=True):
-            if chunk.sequence.request.id not in finished:
-                certain.append(replace(chunk, count=count))
-                places += range(place, place + count)
-            place += chunk.count
-        if not certain:
-            return
-        for chunk, drafts in zip(certain, drafter.draft(certain, places), strict=True):
-            sequence = chunk.sequence
-            # The last token is never computed: nothing follows it.
-            sequence.drafts = drafts[: sequence.most_tokens - len(sequence.tokens) - 1] if chunk.samples else []
 
     def _guide(self, params: SamplingParams) -> Guide | None:
         if params.grammar is None and params.reasoning is None:
@@ -332,22 +279,3 @@ class Engine:
         for sequence in ended:
             self.cancel(sequence.request.id)
         return [sequence.embedding() for sequence in ended]
-
-    def _advance(self, sequence: Sequence, token: SampledToken) -> Output:
-        data = b"" if token.id in self._special else self.tokenizer.decode_bytes([token.id])
-        return sequence.append(token, data, token.id in self._end_tokens)
-
-
-def _default_ends(tokenizer: Tokenizer) -> set[int]:
-    return {tokenizer.end_of_text} | {tokenizer.special[text] for text in (END_OF_TURN,) if text in tokenizer.special}
-
-
-def _configured_ends(folder: Path) -> set[int]:
-    """The `eos_token_id` of config.json and generation_config.json, a number or a list in each."""
-    ends: set[int] = set()
-    for name in ("config.json", "generation_config.json"):
-        path = folder / name
-        if path.exists():
-            found = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
-            ends |= set(found) if isinstance(found, list) else {found} - {None}
-    return ends

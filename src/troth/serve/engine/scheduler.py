@@ -1,14 +1,15 @@
 """Which tokens the next step works on: continuous batching (Orca, OSDI '22) with chunked prefill (Sarathi, 2308.16369).
 
 Sequences that decode are in every step. Prompts share what is left of the step's tokens, few enough beside decoding
-that a step stays short (see `pace`): half for the prompt that came first, half for those with least to compute, so that
-neither waits for the other. Lower `priority` comes first, then who came first; when the cache or the batch is full, who
-is last gives its blocks back and is computed anew later.
+that a step stays short unless they wait (see `pace`): half for the prompt that came first, half for those with least
+to compute, so that neither waits for the other. Lower `priority` comes first, then who came first; when the cache or
+the batch is full, who is last gives its blocks back and is computed anew later.
 """
 
 import math
 from bisect import insort
 from dataclasses import dataclass
+from time import perf_counter
 
 from troth.serve.engine.block_tables import BlockTables
 from troth.serve.engine.pace import Pace
@@ -69,6 +70,7 @@ class Scheduler:
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence."""
         sequence.order = (sequence.request.priority, self._arrivals)
+        sequence.queued = perf_counter()
         self._arrivals += 1
         insort(self.waiting, sequence, key=_order)
 
@@ -78,15 +80,18 @@ class Scheduler:
         decoding = [sequence for sequence in self.running if sequence.pending == 1]
         budget = self.max_step_tokens - len(decoding)
         for sequence in decoding:
-            drafts = min(len(sequence.drafts), max(0, budget))
+            # One token is left for a prompt.
+            drafts = min(len(sequence.drafts), max(0, budget - 1))
             if sequence in self.running and self._make_room(sequence, len(sequence.tokens) + drafts):
                 chunks.append(Chunk(sequence, sequence.computed, 1 + drafts, 1 + drafts))
                 budget -= drafts
-        if decoding:
-            budget = min(budget, self.pace.prompt_tokens)
         self._admit_all()
         decoded = {id(chunk.sequence) for chunk in chunks}
         prompts = [sequence for sequence in self.running if id(sequence) not in decoded]
+        if decoding:
+            now = perf_counter()
+            waits = ((now - s.queued, len(s.tokens) - (s.cached_tokens or 0)) for s in prompts)
+            budget = min(budget, self.pace.prompt_tokens(len(decoding), waits))
         for sequence, count in _share(prompts, max(1, budget)):
             if sequence in self.running and self._make_room(sequence, sequence.computed + count):
                 chunks.append(Chunk(sequence, sequence.computed, count, int(count == sequence.pending)))
@@ -117,6 +122,7 @@ class Scheduler:
         self.running.remove(sequence)
         self.tables.release(sequence)
         sequence.drafts = []
+        sequence.queued = perf_counter()
         insort(self.waiting, sequence, key=_order)
         self.preemptions += 1
 

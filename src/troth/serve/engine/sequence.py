@@ -15,7 +15,8 @@ class Sequence:
     """`tokens` are prompt and output; the keys and values of the first `computed` are in the cache, in `blocks` and,
     for layers with a window, `sliding_blocks` from `first_sliding` on (see `block_tables`).
 
-    `order` is its place among others, `most_tokens` where it ends by length. `cached_tokens` of the prompt were found
+    `order` is its place among others, `queued` the time (of `perf_counter`) since which it waits for its next token,
+    `most_tokens` where it ends by length. `cached_tokens` of the prompt were found
     in the cache at first admission. `drafts` are guesses of the next tokens.
     A `guide` says what may come next, where not everything may.
     """
@@ -33,6 +34,7 @@ class Sequence:
         self.sliding_blocks: list[int] = []
         self.first_sliding = 0
         self.order = (request.priority, 0)
+        self.queued = 0.0
         self.drafts: list[int] = []
         self.cached_tokens: int | None = None
         self.output_counts: Counter[int] = Counter()

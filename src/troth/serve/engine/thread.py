@@ -5,7 +5,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Protocol, Self
 
@@ -65,17 +65,11 @@ class Stream:
         self._open = {request.id for request in requests}
         self._most_unread = max_unread * len(requests)
         self._cancel = cancel
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[Output | EngineStopped | Unread] = asyncio.Queue()
 
-    def deliver(self, outputs: list[Output | EngineStopped]) -> None:
-        """Called from the engine's thread."""
-        try:
-            self._loop.call_soon_threadsafe(self._accept, outputs)
-        except RuntimeError:  # the loop is closed, and so nobody listens
-            log.debug("outputs dropped: the event loop is closed")
-
-    def _accept(self, outputs: list[Output | EngineStopped]) -> None:
+    def accept(self, outputs: Iterable[Output | EngineStopped]) -> None:
+        """Called in the loop."""
         for output in outputs:
             self._queue.put_nowait(output)
         if self._queue.qsize() > self._most_unread:
@@ -104,6 +98,23 @@ class Stream:
         if self._open:
             self._cancel(sorted(self._open))
             self._open.clear()
+
+
+def _hand_over(outputs: Mapping[Stream, list[Output | EngineStopped]]) -> None:
+    """From the engine's thread to the streams; each event loop is woken once."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[Stream]] = {}
+    for stream in outputs:
+        by_loop.setdefault(stream.loop, []).append(stream)
+
+    def accept(streams: list[Stream]) -> None:
+        for stream in streams:
+            stream.accept(outputs[stream])
+
+    for loop, streams in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(accept, streams)
+        except RuntimeError:  # the loop is closed, and so nobody listens
+            log.debug("outputs dropped: the event loop is closed")
 
 
 class EngineThread:
@@ -169,6 +180,7 @@ class EngineThread:
         """
         if params.grammar is not None:
             await asyncio.to_thread(self._engine.prepare, params)
+
     @property
     def expected_wait(self) -> float:
         """Seconds until the prompts that now wait are computed, which a new one comes behind."""
@@ -247,8 +259,7 @@ class EngineThread:
             if self.observer is not None:
                 for request_id in streams:
                     self.observer.cancelled(request_id)
-            for stream in set(streams.values()):
-                stream.deliver([EngineStopped("the engine has stopped")])
+            _hand_over({stream: [EngineStopped("the engine has stopped")] for stream in streams.values()})
 
     def _deliver(self, outputs: list[Output]) -> None:
         by_stream: dict[Stream, list[Output | EngineStopped]] = {}
@@ -262,5 +273,4 @@ class EngineThread:
                     self.observer.output(output)
                 if output.finish_reason is not None:
                     del self._streams[output.request_id]
-        for stream, items in by_stream.items():
-            stream.deliver(items)
+        _hand_over(by_stream)

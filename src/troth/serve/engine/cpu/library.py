@@ -2,10 +2,15 @@
 
 import ctypes
 import importlib.machinery
+import logging
 from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_void_p
 from functools import cache
 from pathlib import Path
 
+log = logging.getLogger(__name__)
+
+VERSION = 1
+"""That of `native/decoder.h`."""
 _INT, _FLOAT, _POINTER = c_int32, c_float, c_void_p
 
 
@@ -63,18 +68,22 @@ class Span(Structure):
 
 @cache
 def load() -> ctypes.CDLL | None:
-    """The library; None where it was not built (no C++ compiler at installation) or this processor cannot run it."""
+    """The library; None where it was not built (no C++ compiler at installation), was built from other sources (the log
+    says so), or this processor cannot run it."""
     folder = Path(__file__).parent
     built = [folder / f"_kernels{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES]
     path = next((path for path in built if path.exists()), None)
-    if path is None:
-        return None
+    return None if path is None else opened(path)
+
+
+def opened(path: Path) -> ctypes.CDLL | None:
+    """The library in a file, as `load` gives it."""
     library = ctypes.CDLL(str(path))
+    if not _is_current(library):
+        log.warning("%s was built from other sources, and steps run in torch: `pip install` Troth again", path)
+        return None
     if not library.troth_supported():
         return None
-    sizes = (c_int32 * 5)()
-    library.troth_sizes(sizes)
-    assert list(sizes) == [ctypes.sizeof(one) for one in (Matrix, Unit, Layer, Model, Span)], "another build's library"
     library.troth_open.restype = c_void_p
     library.troth_open.argtypes = [POINTER(Model), c_int, c_int]
     library.troth_close.restype = None
@@ -84,3 +93,12 @@ def load() -> ctypes.CDLL | None:
         c_void_p, c_void_p, c_int, POINTER(Span), c_int, c_void_p, c_int, c_void_p, c_void_p, c_void_p, c_void_p,
     ]  # fmt: skip
     return library
+
+
+def _is_current(library: ctypes.CDLL) -> bool:
+    """Whether it is of this version and means the same structures."""
+    if not hasattr(library, "troth_version") or library.troth_version() != VERSION:
+        return False
+    sizes = (c_int32 * 5)()
+    library.troth_sizes(sizes)
+    return list(sizes) == [ctypes.sizeof(one) for one in (Matrix, Unit, Layer, Model, Span)]

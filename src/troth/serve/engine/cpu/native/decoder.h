@@ -4,6 +4,9 @@
 
 namespace troth {
 
+// Goes up with every change that makes a library built before a wrong one.
+constexpr int VERSION = 1;
+
 // A gated unit, down(act(gate(x)) * up(x)): a routed expert, a shared one or a dense feed-forward. Each panel of
 // `gate_up` holds 32 outputs of the gate and the same 32 of up.
 struct Unit {

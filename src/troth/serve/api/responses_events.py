@@ -9,9 +9,9 @@ from pydantic import BaseModel
 from troth.serve.api.answers import usage
 from troth.serve.api.errors import ApiError
 from troth.serve.api.logprobs import TokenTexts, chat_logprobs
-from troth.serve.api.open_responses_schema import ResponseRequest
+from troth.serve.api.openai_answers import Usage
 from troth.serve.api.reading import Block, Part, Reading
-from troth.serve.api.responses import Usage
+from troth.serve.api.responses_schema import ResponseRequest
 from troth.serve.engine.request import Output
 
 _PREFIX = {"reasoning": "rs", "content": "msg", "call": "fc"}

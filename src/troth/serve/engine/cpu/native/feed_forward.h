@@ -1,0 +1,154 @@
+// Feed-forwards of a step: each unit goes once over all rows that chose it, whatever their number.
+#pragma once
+#include <vector>
+
+#include "buffers.h"
+#include "decoder.h"
+#include "routing.h"
+#include "threads.h"
+
+namespace troth {
+
+class FeedForward {
+  public:
+    FeedForward(const Model &model, int most) : model(model), hidden(up_to(model.hidden, PANEL)) {
+        int units = 0, inner = 0, experts = 0, slots_a_row = 0;
+        for (int i = 0; i < model.layers; i++) {
+            const Layer &layer = model.layer[i];
+            units = std::max(units, layer.routed + layer.others);
+            slots_a_row = std::max(slots_a_row, (layer.routed ? model.top_k : 0) + layer.others);
+            experts = std::max(experts, layer.routed);
+            for (int u = 0; u < layer.routed + layer.others; u++) inner = std::max(inner, layer.units[u].down.inputs);
+        }
+        experts_width = up_to(std::max(experts, 1), PANEL);
+        routed = RowsBuffer(most, model.hidden);
+        router = Buffer(size_t(most) * experts_width * 4);
+        gates = Buffer(size_t(most) * model.top_k * 4);
+        outs = Buffer(size_t(most) * slots_a_row * hidden * 4);
+        inner_rows = RowsBuffer(most * slots_a_row, inner);
+        chosen.resize(size_t(most) * model.top_k);
+        starts.resize(units + 1);
+        row_of.resize(size_t(most) * slots_a_row);
+        slot_of.resize(size_t(most) * slots_a_row);
+    }
+
+    // `normed` has the rows `live` in the kind of the units' weights, `routed` in float32.
+    void run(Pool &pool, const Layer &layer, const Rows &normed, const int *live, int live_count) {
+        count = live_count;
+        const int top = layer.routed ? model.top_k : 0, units = layer.routed + layer.others;
+        if (layer.routed) {
+            const int panels = layer.router.panels(), parts = (count + TILE - 1) / TILE;
+            pool.run(panels * parts, [&](int task) {
+                const int part = task / panels, panel = task % panels, first = part * TILE;
+                multiply(layer.router, panel, routed.rows, live + first, std::min(TILE, count - first),
+                         [&](int i, const float *out) {
+                             std::memcpy(router.floats() + size_t(first + i) * experts_width + PANEL * panel, out, PANEL * 4);
+                         });
+            });
+            pool.run(parts, [&](int part) {
+                for (int i = part * TILE; i < std::min(count, (part + 1) * TILE); i++)
+                    route(model, layer.expert_bias, router.floats() + size_t(i) * experts_width, layer.routed,
+                          chosen.data() + size_t(i) * top, gates.floats() + size_t(i) * top);
+            });
+        }
+        // Slots: `top` for each row, then one for each row and each unit that all go through; sorted by their units.
+        std::fill(starts.begin(), starts.end(), 0);
+        for (int i = 0; i < count * top; i++) starts[chosen[i] + 1]++;
+        for (int u = layer.routed; u < units; u++) starts[u + 1] = count;
+        for (int u = 0; u < units; u++) starts[u + 1] += starts[u];
+        for (int i = 0; i < count * top; i++) {
+            const int at = starts[chosen[i]]++;
+            row_of[at] = live[i / top];
+            slot_of[at] = i;
+        }
+        for (int u = layer.routed; u < units; u++)
+            for (int i = 0; i < count; i++) {
+                const int at = starts[u]++;
+                row_of[at] = live[i];
+                slot_of[at] = count * (top + u - layer.routed) + i;
+            }
+        for (int u = units; u > 0; u--) starts[u] = starts[u - 1];
+        starts[0] = 0;
+        plan(layer, units, [](const Unit &unit) { return unit.gate_up.panels(); });
+        pool.run(int(tasks.size()), [&](int task) {
+            const auto [u, panel] = tasks[task];
+            const Unit &unit = layer.units[u];
+            const int first = starts[u];
+            multiply(unit.gate_up, panel, normed, row_of.data() + first, starts[u + 1] - first,
+                     [&](int i, const float *out) {
+                         const __m512 a = activate(_mm512_load_ps(out), _mm512_load_ps(out + 32));
+                         const __m512 b = activate(_mm512_load_ps(out + 16), _mm512_load_ps(out + 48));
+                         inner_rows.rows.put32(unit.down.kind, slot_of[first + i], 32 * panel, a, b);
+                     });
+        });
+        plan(layer, units, [](const Unit &unit) { return unit.down.panels(); });
+        pool.run(int(tasks.size()), [&](int task) {
+            const auto [u, panel] = tasks[task];
+            const int first = starts[u];
+            multiply(layer.units[u].down, panel, inner_rows.rows, slot_of.data() + first, starts[u + 1] - first,
+                     [&](int i, const float *out) {
+                         std::memcpy(outs.floats() + size_t(slot_of[first + i]) * hidden + PANEL * panel, out, PANEL * 4);
+                     });
+        });
+    }
+
+    // Adds up what the units gave for the i-th of the live rows.
+    void combine(const Layer &layer, int i, float *to) const {
+        const int top = layer.routed ? model.top_k : 0;
+        std::memset(to, 0, size_t(hidden) * 4);
+        for (int j = 0; j < top; j++)
+            add(to, outs.floats() + size_t(i * top + j) * hidden, gates.floats()[size_t(i) * top + j], model.hidden);
+        for (int j = 0; j < layer.others; j++)
+            add(to, outs.floats() + size_t(count * (top + j) + i) * hidden, 1.f, model.hidden);
+        if (model.feed_forward_scale != 1)
+            for (int d = 0; d < model.hidden; d++) to[d] *= model.feed_forward_scale;
+    }
+
+    // Experts and gates of the i-th of the live rows, `top_k` each.
+    void report(int i, int32_t *experts, float *shares) const {
+        std::copy_n(chosen.data() + size_t(i) * model.top_k, model.top_k, experts);
+        std::copy_n(gates.floats() + size_t(i) * model.top_k, model.top_k, shares);
+    }
+
+    RowsBuffer routed;
+
+  private:
+    struct Task {
+        int unit, panel;
+    };
+
+    template <class Panels> void plan(const Layer &layer, int units, Panels panels) {
+        tasks.clear();
+        for (int u = 0; u < units; u++)
+            if (starts[u + 1] > starts[u])
+                for (int panel = 0; panel < panels(layer.units[u]); panel++) tasks.push_back({u, panel});
+    }
+
+    __m512 activate(__m512 gate, __m512 up) const {
+        if (model.activation == CLAMPED) {
+            const __m512 limit = _mm512_set1_ps(model.swiglu_limit), one = _mm512_set1_ps(1.f);
+            gate = _mm512_min_ps(gate, limit);
+            up = _mm512_max_ps(_mm512_min_ps(up, limit), _mm512_sub_ps(_mm512_setzero_ps(), limit));
+            return _mm512_mul_ps(_mm512_mul_ps(gate, sigmoid(_mm512_mul_ps(gate, _mm512_set1_ps(model.swiglu_alpha)))),
+                                 _mm512_add_ps(up, one));
+        }
+        if (model.activation == GELU_TANH) {
+            const __m512 cube = _mm512_mul_ps(_mm512_mul_ps(gate, gate), gate);
+            const __m512 x = _mm512_fmadd_ps(cube, _mm512_set1_ps(0.044715f), gate);
+            const __m512 bent = tanh(_mm512_mul_ps(x, _mm512_set1_ps(0.79788456080286535588f)));
+            gate = _mm512_mul_ps(_mm512_mul_ps(gate, _mm512_set1_ps(0.5f)), _mm512_add_ps(bent, _mm512_set1_ps(1.f)));
+            return _mm512_mul_ps(gate, up);
+        }
+        return _mm512_mul_ps(_mm512_mul_ps(gate, sigmoid(gate)), up);
+    }
+
+    const Model &model;
+    const int hidden;
+    int experts_width, count = 0;
+    Buffer router, gates, outs;
+    RowsBuffer inner_rows;
+    std::vector<int> chosen, starts, row_of, slot_of;
+    std::vector<Task> tasks;
+};
+
+}  // namespace troth

@@ -1,0 +1,70 @@
+// What the library exports: plain C, called from `library.py`.
+#include <chrono>
+
+#include "step.h"
+
+namespace troth {
+namespace {
+
+// The shortest of many runs each, so that other programs change nothing.
+bool pairs_are_faster() {
+    const __m512 one = _mm512_set1_ps(1.f);
+    auto shortest = [&](auto product) {
+        auto best = std::chrono::nanoseconds::max();
+        for (int run = 0; run < 50; run++) {
+            __m512 sum[16];
+            for (auto &x : sum) x = _mm512_setzero_ps();
+            const auto start = std::chrono::steady_clock::now();
+            for (int i = 0; i < 500; i++)
+                for (auto &x : sum) {
+                    x = product(x);
+                    asm volatile("" : "+v"(x));
+                }
+            best = std::min(best, std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start));
+        }
+        return best;
+    };
+    const auto pairs = shortest([&](__m512 x) { return _mm512_dpbf16_ps(x, (__m512bh)one, (__m512bh)one); });
+    return pairs < 2 * shortest([&](__m512 x) { return _mm512_fmadd_ps(one, one, x); });
+}
+
+}  // namespace
+}  // namespace troth
+
+extern "C" {
+
+// Whether this processor has what the products are made of.
+int troth_supported() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") &&
+           __builtin_cpu_supports("avx512bf16");
+}
+
+// Whether bfloat16 products are best done in PAIRS: whether one of them takes less than twice a float32 product's time.
+int troth_pairs_are_faster() { return troth::pairs_are_faster(); }
+
+// What the other side must mean too: the number of this interface, and the sizes of its structures.
+int troth_version() { return troth::VERSION; }
+
+void troth_sizes(int32_t *sizes) {
+    sizes[0] = sizeof(troth::Matrix), sizes[1] = sizeof(troth::Unit), sizes[2] = sizeof(troth::Layer);
+    sizes[3] = sizeof(troth::Model), sizes[4] = sizeof(troth::Span);
+}
+
+void *troth_open(const troth::Model *model, int most_rows, int threads) {
+    return new troth::Decoder(*model, most_rows, threads);
+}
+
+void troth_close(void *decoder) { delete static_cast<troth::Decoder *>(decoder); }
+
+// Scores [wants, vocabulary] of the wanted rows; or, where `states` is not null, their states [wants, hidden]. Where
+// `experts` is not null, also the experts of the wanted rows and their gates, both [layers, wants, top_k].
+void troth_step(
+    void *decoder, const int32_t *tokens, int rows, const troth::Span *spans, int count, const int32_t *wanted, int wants,
+    float *logits, float *states, int32_t *experts, float *gates
+) {
+    static_cast<troth::Decoder *>(decoder)->step(
+        tokens, rows, spans, count, wanted, wants, logits, states, experts, gates
+    );
+}
+}

@@ -1,0 +1,120 @@
+// One step of a decoder: tokens of many sequences in, scores over the vocabulary out. `model/decoder.py` says the same
+// in torch. A step is a row of phases; each phase shares its tasks among the threads, reads each weight that it needs
+// once, and allocates nothing.
+#pragma once
+#include "step_attention.h"
+#include "feed_forward.h"
+
+namespace troth {
+
+class Decoder {
+  public:
+    Decoder(const Model &whole, int most, int threads)
+        : model(whole), pool(threads), hidden(up_to(model.hidden, PANEL)), h(size_t(most) * hidden * 4),
+          delta(size_t(most) * hidden * 4), normed(most, model.hidden), attention(model, most), units(model, most),
+          live(most), wanted_row(most) {}
+
+    // Scores of the wanted rows, or, with `states`, their hidden states after the last norm.
+    void step(
+        const int32_t *tokens, int rows, const Span *spans, int count, const int32_t *wanted, int wants, float *logits,
+        float *states, int32_t *experts, float *shares
+    ) {
+        live_count = rows;
+        for (int i = 0; i < rows; i++) live[i] = i, wanted_row[i] = 0;
+        for (int i = 0; i < wants; i++) wanted_row[wanted[i]] = 1;
+        attention.plan(spans, count);
+        pool.run(rows, [&](int row) {
+            embed(tokens[row], row);
+            attention.turn(row);
+            normalise(row, model.layer[0].input_norm, model.layer[0].qkv.kind, normed.rows);
+        });
+        for (int i = 0; i < model.layers; i++) {
+            const Layer &layer = model.layer[i];
+            const bool last = i + 1 == model.layers;
+            pool.run(layer.qkv.panels(), [&](int panel) {
+                multiply(layer.qkv, panel, normed.rows, live.data(), live_count, [&](int row, const float *out) {
+                    std::memcpy(attention.qkv.floats() + size_t(row) * attention.qkv_width + PANEL * panel, out, PANEL * 4);
+                });
+            });
+            pool.run(live_count, [&](int row) { attention.keep(layer, row); });
+            if (last && !wants) return;
+            attention.run(pool, layer, last ? wanted_row.data() : nullptr);
+            if (last) {
+                std::copy_n(wanted, wants, live.begin());
+                live_count = wants;
+            }
+            pool.run(live_count, [&](int i) { attention.join(layer, live[i]); });
+            pool.run(layer.o.panels(), [&](int panel) {
+                multiply(layer.o, panel, attention.joined.rows, live.data(), live_count, [&](int i, const float *out) {
+                    std::memcpy(delta.floats() + size_t(live[i]) * hidden + PANEL * panel, out, PANEL * 4);
+                });
+            });
+            pool.run(live_count, [&](int i) {
+                int row = live[i];
+                advance(row, layer.post_attention_norm);
+                normalise(row, layer.pre_mlp_norm, layer.units[0].gate_up.kind, normed.rows);
+                if (layer.routed) normalise(row, layer.pre_mlp_norm, F32, units.routed.rows);
+            });
+            units.run(pool, layer, normed.rows, live.data(), live_count);
+            for (int w = 0; experts && layer.routed && w < wants; w++) {
+                const size_t to = (size_t(i) * wants + w) * model.top_k;
+                units.report(last ? w : wanted[w], experts + to, shares + to);
+            }
+            const float *norm = last ? model.final_norm : model.layer[i + 1].input_norm;
+            const int kind = last ? model.head.kind : model.layer[i + 1].qkv.kind;
+            pool.run(live_count, [&](int i) {
+                units.combine(layer, i, delta.floats() + size_t(live[i]) * hidden);
+                advance(live[i], layer.post_mlp_norm);
+                if (last && states)
+                    rms_norm(states + size_t(i) * model.hidden, h.floats() + size_t(live[i]) * hidden, norm, model.hidden,
+                             model.eps);
+                else normalise(live[i], norm, kind, normed.rows);
+            });
+        }
+        if (states) return;
+        pool.run(model.head.panels(), [&](int panel) {
+            const int size = std::min(PANEL, model.vocabulary - PANEL * panel);
+            multiply(model.head, panel, normed.rows, live.data(), live_count, [&](int i, const float *out) {
+                std::memcpy(logits + size_t(i) * model.vocabulary + PANEL * panel, out, size * 4);
+            });
+        });
+    }
+
+  private:
+    void embed(int token, int row) {
+        float *to = h.floats() + size_t(row) * hidden;
+        const __m512 scale = _mm512_set1_ps(model.embedding_scale);
+        const char *from = model.embedding + size_t(token) * model.hidden * (model.embedding_kind == F32 ? 4 : 2);
+        for (int i = 0; i < model.hidden; i += 16) {
+            __m512 x = model.embedding_kind == F32 ? _mm512_loadu_ps(reinterpret_cast<const float *>(from) + i)
+                                                   : load_bf16(reinterpret_cast<const uint16_t *>(from) + i);
+            _mm512_storeu_ps(to + i, _mm512_mul_ps(x, scale));
+        }
+    }
+
+    void normalise(int row, const float *norm, int kind, const Rows &to) {
+        alignas(64) thread_local static std::vector<float> x;
+        x.resize(hidden);
+        rms_norm(x.data(), h.floats() + size_t(row) * hidden, norm, model.hidden, model.eps);
+        to.put(kind, row, x.data(), model.hidden);
+    }
+
+    void advance(int row, const float *norm) {
+        float *out = delta.floats() + size_t(row) * hidden;
+        if (norm) rms_norm(out, out, norm, model.hidden, model.eps);
+        add(h.floats() + size_t(row) * hidden, out, 1.f, model.hidden);
+    }
+
+    const Model model;
+    Pool pool;
+    const int hidden;
+    int live_count = 0;
+    Buffer h, delta;
+    RowsBuffer normed;
+    Attention attention;
+    FeedForward units;
+    std::vector<int> live;
+    std::vector<char> wanted_row;
+};
+
+}  // namespace troth

@@ -1,0 +1,170 @@
+// Attention of a step: queries, keys and values of its rows, the cache, and what the heads found.
+#pragma once
+#include <cmath>
+#include <vector>
+
+#include "attention.h"
+#include "buffers.h"
+#include "decoder.h"
+#include "threads.h"
+
+namespace troth {
+
+class Attention {
+  public:
+    Attention(const Model &model, int most)
+        : model(model), width(model.heads * model.head_size), qkv_width(up_to(model.layer[0].qkv.outputs, PANEL)),
+          qkv(size_t(most) * qkv_width * 4), joined(most, width), queries(size_t(most) * width * 4),
+          attended(size_t(most) * width * 4), angles(size_t(most) * model.head_size * 4), positions(most) {}
+
+    void plan(const Span *spans, int count) {
+        tiles.clear();
+        for (const Span *span = spans; span < spans + count; span++) {
+            const int all = span->count * (model.heads / model.kv_heads), parts = (all + TILE - 1) / TILE;
+            const int size = (all + parts - 1) / parts;
+            for (int t = 0; t < span->count; t++) positions[span->row + t] = span->start + t;
+            // The last tiles see most: they go first, so that no thread waits long for another at the end.
+            for (int first = (parts - 1) * size; first >= 0; first -= size)
+                for (int head = 0; head < model.kv_heads; head++)
+                    if (first < all) tiles.push_back({span, head, first, std::min(size, all - first)});
+        }
+    }
+
+    // The angles of a row's position.
+    void turn(int row) {
+        const int half = model.head_size / 2;
+        float *angle = angles.floats() + size_t(row) * model.head_size;
+        for (int i = 0; i < half; i++) {
+            const float x = float(positions[row]) / model.periods[i];
+            angle[i] = std::cos(x) * model.rotary_scale;
+            angle[half + i] = std::sin(x) * model.rotary_scale;
+        }
+    }
+
+    // Norms and turns a row's queries and keys, and stores keys and values in the cache.
+    void keep(const Layer &layer, int row) {
+        const int size = model.head_size, keys = model.kv_heads * size;
+        float *q = qkv.floats() + size_t(row) * qkv_width, *k = q + width, *v = k + keys;
+        if (model.qk_norm == WIDTH) {
+            rms_norm(q, q, layer.q_norm, width, model.eps);
+            rms_norm(k, k, layer.k_norm, keys, model.eps);
+        }
+        for (int i = 0; i < model.heads + model.kv_heads; i++) {
+            float *x = q + i * size;
+            if (model.qk_norm == HEAD) rms_norm(x, x, i < model.heads ? layer.q_norm : layer.k_norm, size, model.eps);
+            if (layer.rotary) rotate(x, angles.floats() + size_t(row) * size, size / 2);
+        }
+        const Span *span = span_of(row);
+        const int position = positions[row], lane = position % BLOCK;
+        const size_t block = span->blocks[layer.window > 0][position / BLOCK];
+        for (int head = 0; head < model.kv_heads; head++, k += size, v += size) {
+            const size_t at = (block * model.kv_heads + head) * size * BLOCK;
+            if (model.cache_kind == F32) {
+                float *key = reinterpret_cast<float *>(layer.keys) + at + lane;
+                for (int d = 0; d < size; d++) key[d * BLOCK] = k[d];
+                std::memcpy(reinterpret_cast<float *>(layer.values) + at + lane * size, v, size * 4);
+            } else {
+                alignas(64) uint16_t narrow[MOST_HEAD];
+                for (int d = 0; d < size; d += 16) store_bf16(narrow + d, _mm512_loadu_ps(k + d));
+                uint32_t *key = reinterpret_cast<uint32_t *>(layer.keys) + at / 2 + lane;
+                for (int d = 0; d < size / 2; d++) std::memcpy(key + d * BLOCK, narrow + 2 * d, 4);
+                for (int d = 0; d < size; d += 16) store_bf16(narrow + d, _mm512_loadu_ps(v + d));
+                uint16_t *value = reinterpret_cast<uint16_t *>(layer.values) + at + (lane / 2) * size * 2 + lane % 2;
+                for (int d = 0; d < size; d++) value[2 * d] = narrow[d];
+            }
+        }
+        float *to = queries.floats() + size_t(row) * width;
+        if (rows_are_float(model.cache_kind)) std::memcpy(to, q, width * 4);
+        else
+            for (int i = 0; i < width; i += 16) store_bf16(reinterpret_cast<uint16_t *>(to) + i, _mm512_loadu_ps(q + i));
+    }
+
+    // With `wanted`, which has a mark for each row, of the rows that have one and maybe others.
+    void run(Pool &pool, const Layer &layer, const char *wanted) {
+        pool.run(int(tiles.size()), [&](int task) {
+            switch (model.cache_kind) {
+                case F32: return attend_tile<F32>(layer, tiles[task], wanted);
+                case PAIRS: return attend_tile<PAIRS>(layer, tiles[task], wanted);
+                default: return attend_tile<WIDE>(layer, tiles[task], wanted);
+            }
+        });
+    }
+
+    // A row's heads beside each other, behind their gate, as the output's weight takes them.
+    void join(const Layer &layer, int row) {
+        float *x = attended.floats() + size_t(row) * width;
+        if (model.gated_attention) {
+            const float *gate = qkv.floats() + size_t(row) * qkv_width + width + 2 * model.kv_heads * model.head_size;
+            for (int i = 0; i < width; i += 16)
+                _mm512_storeu_ps(x + i, _mm512_mul_ps(_mm512_loadu_ps(x + i), sigmoid(_mm512_loadu_ps(gate + i))));
+        }
+        joined.rows.put(layer.o.kind, row, x, width);
+    }
+
+  private:
+    struct Tile {
+        const Span *span;
+        int head, first, count;  // queries of one key head, those of one position beside each other
+    };
+
+    static void rotate(float *x, const float *angle, int half) {
+        for (int i = 0; i < half; i++) {
+            const float a = x[i], b = x[half + i];
+            x[i] = a * angle[i] - b * angle[half + i];
+            x[half + i] = b * angle[i] + a * angle[half + i];
+        }
+    }
+
+    const Span *span_of(int row) const {
+        // Tiles are in the order of their spans, and every span has some.
+        size_t low = 0, high = tiles.size();
+        while (high - low > 1) {
+            size_t middle = (low + high) / 2;
+            (tiles[middle].span->row <= row ? low : high) = middle;
+        }
+        return tiles[low].span;
+    }
+
+    template <int KIND> void attend_tile(const Layer &layer, const Tile &tile, const char *wanted) {
+        const int size = model.head_size, group = model.heads / model.kv_heads;
+        Query some[TILE];
+        bool any = false;
+        for (int i = 0; i < tile.count; i++) {
+            const int t = (tile.first + i) / group, head = tile.head * group + (tile.first + i) % group;
+            const int row = tile.span->row + t, position = tile.span->start + t;
+            const size_t at = size_t(row) * width;
+            float temperature = 1;
+            if (model.temperature_from > 0)
+                temperature = std::log2(std::max(float(position), model.temperature_from)) / std::log2(model.temperature_from);
+            const int32_t *words = reinterpret_cast<const int32_t *>(queries.floats() + at);
+            some[i] = {
+                words + head * size / (rows_are_float(KIND) ? 1 : 2), attended.floats() + at + head * size,
+                layer.window > 0 ? std::max(0, position - layer.window + 1) : 0, position, temperature,
+                layer.sinks ? layer.sinks[head] : -std::numeric_limits<float>::infinity(),
+            };
+            any |= wanted && wanted[row];
+        }
+        if (wanted && !any) return;
+        const size_t bytes = size_t(size) * BLOCK * (KIND == F32 ? 4 : 2);
+        const Head head{
+            layer.keys + tile.head * bytes, layer.values + tile.head * bytes, model.kv_heads * bytes,
+            tile.span->blocks[layer.window > 0], size, tile.span->count == 1,
+        };
+        attend_rows<KIND>(tile.count, some, head, {model.attention_scale, model.attention_softcap});
+    }
+
+    const Model &model;
+    const int width;
+
+  public:
+    const int qkv_width;
+    Buffer qkv;
+    RowsBuffer joined;
+
+  private:
+    Buffer queries, attended, angles;
+    std::vector<int> positions;
+    std::vector<Tile> tiles;
+};
+
+}  // namespace troth

@@ -1,0 +1,81 @@
+"""Published runs: what a row says, in whatever convention, becomes a run and its seconds a step."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from troth.plan.published import NEEDED, Published, read_published
+
+
+def read(folder: Path, **cells: str) -> Published:
+    """One row, of an 8-billion-parameter Llama on 64 H100s where `cells` say nothing else."""
+    row = {"source": "somebody@v25.04.02", "model": "Llama 3.1 8B", "seq": "8192", "gpu": "H100-80GB-SXM",
+           "n_gpus": "64", "tp": "1", "pp": "1", "cp": "2", "global_batch_sequences": "1024", "micro_batch": "1",
+           "precision": "bf16", "notes": "", "step_time_s": "12.33"} | cells  # fmt: skip
+    path = folder / "published.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, sorted({*NEEDED, *row}))
+        writer.writeheader()
+        writer.writerow(row)
+    return read_published(path)[0]
+
+
+def test_a_row_becomes_a_run(tmp_path: Path) -> None:
+    row = read(tmp_path)
+    assert row.run is not None
+    assert (row.seconds, row.run.dp, row.run.cp, row.run.micro_batches) == (12.33, 32, 2, 32)
+    assert row.run.date == pytest.approx(2025.29, abs=0.01)
+    assert not row.recompute_said
+
+
+def test_tokens_a_second_and_tflops_say_the_same(tmp_path: Path) -> None:
+    tokens = 1024 * 8192
+    rate = read(tmp_path, step_time_s="", notes=f"tps_per_gpu={tokens / 64 / 12.33:,.3f}")
+    assert rate.seconds == pytest.approx(12.33, rel=1e-4)
+    # 8.03e9 parameters less the embedding; a full square of scores, as this source counts.
+    operations = 6 * (7.504e9 + 32 * 32 * 256 * 8192)
+    work = read(tmp_path, step_time_s="", tflops_per_gpu=f"{operations * tokens / 64 / 12.33 / 1e12}")
+    assert work.seconds == pytest.approx(12.33, rel=1e-3)
+    causal = read(tmp_path, step_time_s="", tflops_per_gpu="500", source="NVIDIA-NeMo/Megatron-Bridge")
+    full = read(tmp_path, step_time_s="", tflops_per_gpu="500")
+    assert causal.seconds < full.seconds
+    again = {"recompute": "full", "tflops_per_gpu": "500", "step_time_s": ""}
+    hardware = read(tmp_path, **again, notes="TFLOP/s on HARDWARE flops")
+    assert hardware.seconds == pytest.approx(4 / 3 * read(tmp_path, **again).seconds)
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        ({"gpu": "TPUv4"}, "GPU TPUv4 is unknown"),
+        ({"global_batch_sequences": ""}, "global_batch_sequences not said"),
+        ({"step_time_s": ""}, "no speed said"),
+        ({"model": "A hybrid 9B"}, "layers that are no attention are not modelled"),
+        ({"model": "Something new"}, "the network's sizes are not said"),
+        ({"model": "Llama 3.1 8B [LoRA]"}, "adapters are trained, not the weights"),
+        ({"notes": "from memory, verify"}, "a lead, given from memory"),
+        ({"cp": "3"}, "tp, pp and cp do not make up the GPUs"),
+        ({"global_batch_sequences": "100"}, "the micro-batch does not divide a rank's share"),
+    ],
+)
+def test_what_a_row_leaves_open_is_its_reason(tmp_path: Path, cells: dict[str, str], reason: str) -> None:
+    row = read(tmp_path, **cells)
+    assert row.run is None
+    assert row.reason == reason
+
+
+def test_a_network_is_read_off_its_row_where_nobody_knows_its_name(tmp_path: Path) -> None:
+    sizes = {"layers": "40", "hidden": "5120", "heads": "40", "ffn": "13824", "vocab": "32000"}
+    row = read(tmp_path, model="Something new", params_total="13015864320", **sizes)
+    assert row.run is not None
+    assert (row.run.dimensions.matrices, row.run.dimensions.tied) == (3, False)
+
+
+def test_a_table_that_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "published.csv"
+    path.write_text("source,model\nx,y\n")
+    with pytest.raises(ValueError, match="no column seq, gpu, n_gpus"):
+        read_published(path)
+    with pytest.raises(ValueError, match="line 2: n_gpus='many' is no number"):
+        read(tmp_path, n_gpus="many")

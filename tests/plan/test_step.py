@@ -1,0 +1,76 @@
+"""The time of a step: parts that add up, and runs that no constant was fitted to."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.plan.runs import megascale, mixtral
+from troth.plan.calibration import Calibration
+from troth.plan.dimensions import network_named
+from troth.plan.gpus import gpu_named
+from troth.plan.run import Run, columns
+from troth.plan.step import step_time
+
+
+def seconds(*runs: Run) -> list[float]:
+    return [float(s) for s in step_time(columns(runs), Calibration()).seconds]
+
+
+@pytest.mark.parametrize(("gpus", "measured"), [(3072, 23.66), (6144, 12.21), (8192, 9.56), (12288, 6.34)])
+def test_megascale_on_up_to_12288_gpus(gpus: int, measured: float) -> None:
+    # 2402.15627, table 2. No row of it is among those that constants are fitted to.
+    assert seconds(megascale(gpus)) == pytest.approx([measured], rel=0.1)
+
+
+def test_llama_3_405b_on_16384_gpus() -> None:
+    # 2407.21783, table 4: 400 TFLOP/s a GPU, its scores of attention counted without the mask.
+    network = network_named("Llama 3.1 405B")
+    assert network is not None
+    run = Run(network, gpu_named("h100"), 16384, 2048, 8192, tp=8, pp=16, vpp=8, stack="fused", date=2024.3)
+    scores = network.layers * network.heads * 2 * network.head_dim * 8192
+    operations = 6 * (network.active_parameters - network.vocab * network.hidden + scores) * 2048 * 8192
+    assert operations / (seconds(run)[0] * 16384) == pytest.approx(400e12, rel=0.15)
+
+
+def test_parts_add_up_and_many_runs_are_as_one() -> None:
+    runs = [megascale(1024), mixtral(), mixtral(precision="float8"), mixtral(recompute=1.0, imbalance=1.2)]
+    together = step_time(columns(runs), Calibration())
+    assert together.seconds == pytest.approx(sum(together.parts.values()))
+    assert list(together.seconds) == pytest.approx([seconds(run)[0] for run in runs])
+    assert all(np.all(part >= 0) for part in (*together.parts.values(), *together.hidden.values()))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    tp=st.sampled_from([1, 2, 4, 8]), pp=st.sampled_from([1, 2, 4, 8]), ep=st.sampled_from([1, 2, 4, 8]),
+    micro_batch=st.sampled_from([1, 2]), recompute=st.sampled_from([0.0, 0.1, 1.0]), sharded=st.booleans(),
+    precision=st.sampled_from(["bf16", "float8"]),
+)  # fmt: skip
+def test_more_work_takes_longer_and_a_faster_machine_less(**layout: object) -> None:
+    run = replace(mixtral(**layout), vpp=1)
+    better = replace(run.gpu, peaks={name: 2 * peak for name, peak in run.gpu.peaks.items()}, power=2 * run.gpu.power,
+                     memory_bandwidth=2 * run.gpu.memory_bandwidth, link_bandwidth=2 * run.gpu.link_bandwidth,
+                     network=2 * run.gpu.network)  # fmt: skip
+    plain, twice, longer, skewed, fast = seconds(
+        run,
+        replace(run, sequences=2 * run.sequences),
+        replace(run, length=2 * run.length),
+        replace(run, imbalance=1.5),
+        replace(run, gpu=better),
+    )
+    assert plain < twice < 2 * plain
+    assert plain < longer
+    assert plain < skewed < 1.6 * plain
+    assert fast < plain
+
+
+def test_a_thin_network_between_pods_slows_what_crosses_it() -> None:
+    run = replace(megascale(12288), sequences=1536)
+    thin = replace(run, pod=1024, oversubscription=7.0)
+    roomy = replace(run, pod=16384, oversubscription=7.0)
+    plain, slow, same = seconds(run, thin, roomy)
+    assert slow > 1.02 * plain
+    assert same == plain

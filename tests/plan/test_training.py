@@ -1,0 +1,124 @@
+"""Plans of training: layouts that training accepts, and what is said of them."""
+
+import json
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from troth.cli.main import app
+from troth.plan.calibration import Calibration
+from troth.plan.clouds import clouds
+from troth.plan.failures import failure_rate
+from troth.plan.gpus import gpu_named
+from troth.plan.layouts import best_layouts, parallel_table, rules_of
+from troth.plan.run import columns
+from troth.plan.step import step_time
+from troth.plan.training import TrainingPlan, base_run, plan_training
+from troth.system import load_system
+from troth.system.parallel import lay_out
+
+
+def planned(name: str, gpus: int, tokens: float = 1e12, gpu: str = "h100", **fixed: int) -> TrainingPlan:
+    system = load_system(name)
+    base = base_run(system, name, gpu_named(gpu), gpus, system.train.batch_tokens)
+    return plan_training(system, name, base, tokens, clouds(), failure_rate("llama3"), 3, fixed)
+
+
+@pytest.fixture(scope="module")
+def flagship() -> TrainingPlan:
+    return planned("flagship", 400_000, 3e13)
+
+
+def test_400000_gpus_have_hot_spares_and_an_honest_range(flagship: TrainingPlan) -> None:
+    assert flagship.best.run.world + flagship.spares == 400_000
+    assert flagship.extrapolated
+    low, high = flagship.seconds
+    assert low < flagship.best.seconds < high
+    small = planned("grok-1", 512)
+    assert not small.extrapolated
+    assert small.seconds[1] / small.best.seconds < high / flagship.best.seconds
+
+
+def test_a_fixed_batch_costs_a_large_machine_more(flagship: TrainingPlan) -> None:
+    assert flagship.fewer is not None
+    assert flagship.fewer.run.sequences == flagship.best.run.sequences
+    assert flagship.fewer.mfu > 1.5 * flagship.best.mfu
+    assert flagship.critical.low < flagship.critical.high
+
+
+def test_at_that_scale_only_replica_groups_go_on(flagship: TrainingPlan) -> None:
+    goodputs = flagship.goodputs
+    assert flagship.strategy == "replica groups"
+    assert goodputs["restart the world"].of_paid < goodputs["hot spares"].of_paid < goodputs["replica groups"].of_paid
+    tokens = flagship.best.tokens_per_second * goodputs["replica groups"].share
+    assert flagship.duration.days == pytest.approx(3e13 / tokens / 86400)
+
+
+@pytest.mark.parametrize(("name", "gpus"), [("mini", 8), ("grok-1", 512), ("flagship", 8192)])
+def test_training_accepts_the_layouts_and_none_is_faster(name: str, gpus: int) -> None:
+    system = load_system(name)
+    plan = planned(name, gpus)
+    for one in plan.candidates:
+        lay_out(one.table, system.model, system.train, one.run.world)
+        assert sum(one.parts.values()) == pytest.approx(one.seconds)
+        assert sum(one.memory.values()) < plan.gpu.memory
+        assert 0 < one.mfu < 1
+    assert [one.seconds for one in plan.candidates] == sorted(one.seconds for one in plan.candidates)
+
+
+def test_the_flagships_own_layout_is_no_better_than_what_is_found(flagship: TrainingPlan) -> None:
+    own = load_system("flagship").parallel
+    run = replace(flagship.best.run, pp=own.pp, vpp=own.stages_per_rank, dp_replicate=own.dp_replicate, cp=own.cp,
+                  tp=own.tp, ep=own.ep, world=393_216, micro_batch=1, recompute=0.0)  # fmt: skip
+    assert parallel_table(run).model_dump() == own.model_dump()
+    assert flagship.best.seconds <= step_time(columns([run]), Calibration()).seconds[0]
+
+
+def test_given_sizes_are_kept_and_what_fits_nowhere_is_told() -> None:
+    assert all(one.run.tp == 4 for one in planned("grok-1", 512, tp=4).candidates)
+    with pytest.raises(ValueError, match=r"fits into no layout of up to 8 GPUs h100: the smallest holds \d+ GB a GPU"):
+        planned("flagship", 8)
+    system = load_system("mini")
+    run = base_run(system, "mini", gpu_named("h100"), 1, system.train.batch_tokens)
+    with pytest.raises(ValueError, match="no layout of up to 1 GPUs"):
+        best_layouts(run, rules_of(system.model, system.train), 1, Calibration(), fixed={"tp": 2})
+
+
+def test_the_command_prints_a_table_that_training_reads(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["plan", "train", "--system", "grok-1", "--gpus", "512", "--tokens", "1T"])
+    assert done.exit_code == 0, done.output
+    tables = tomllib.loads(done.output[done.output.index("[parallel]") :])
+    changes = [f"{table}.{key}={json.dumps(value)}" for table in tables for key, value in tables[table].items()]
+    system = load_system("grok-1", changes)
+    lay_out(system.parallel, system.model, system.train, 512)
+
+
+def test_the_command_for_programs(tmp_path: Path) -> None:
+    prices = tmp_path / "prices.toml"
+    prices.write_text("[oci.shapes.'BM.GPU.H100.8'.rent]\non_demand = 8.0\n")
+    words = ["--system", "mini", "--gpus", "8", "--set", "parallel.ep=2", "--prices", str(prices), "--json"]
+    done = CliRunner().invoke(app, ["plan", "train", *words])
+    assert done.exit_code == 0, done.output
+    plan = json.loads(done.output)
+    assert {one["table"]["ep"] for one in plan["candidates"]} == {2}
+    assert min(offer["dollars_per_gpu_hour"] or 99 for offer in plan["offers"] if offer["cloud"] == "oci") < 1.1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--gpus", "8", "--gpu", "h10"], "GPU h10: unknown; known are"),
+        (["--gpus", "8", "--tokens", "-3"], "--tokens -3: expected a number above 0"),
+        (["--gpus", "8", "--global-batch-tokens", "5000"], "--global-batch-tokens 5,000: no multiple of 4,096 tokens"),
+        (["--gpus", "8", "--precision", "float2"], "precision float2: h100 has"),
+        (["--gpus", "8", "--failures", "mine"], "failure rate mine: unknown"),
+    ],
+)
+def test_nonsense_gets_one_line(words: list[str], message: str) -> None:
+    done = CliRunner().invoke(app, ["plan", "train", "--system", "mini", *words])
+    assert isinstance(done.exception, ValueError)
+    assert message in str(done.exception)
+    assert "\n" not in str(done.exception)

@@ -1,0 +1,40 @@
+"""Runs a script on several ranks as torchrun does, but forks them from one process that has loaded what they need:
+most of a short test over ranks is else the loading of torch, by each rank and by torchrun.
+
+    python forked.py RANKS SCRIPT [ARGUMENT ...]
+"""
+
+import multiprocessing
+import os
+import runpy
+import sys
+import time
+
+import torch.distributed as dist
+
+import troth.train.trainer  # noqa: F401 (loaded here, once for all ranks)
+
+
+def as_rank(rank: int, told: dict[str, object], script: str, arguments: list[str]) -> None:
+    os.environ.update({name: str(value) for name, value in (told | {"RANK": rank, "LOCAL_RANK": rank}).items()})
+    sys.argv = [script, *arguments]
+    runpy.run_path(script, run_name="__main__")
+
+
+def main(world: int, script: str, arguments: list[str]) -> int:
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port, "TORCHELASTIC_USE_AGENT_STORE": True}
+    told |= {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
+    fork = multiprocessing.get_context("fork")
+    ranks = [fork.Process(target=as_rank, args=(rank, told, script, arguments)) for rank in range(world)]
+    for rank in ranks:
+        rank.start()
+    while any(rank.is_alive() for rank in ranks) and not any(rank.exitcode for rank in ranks):
+        time.sleep(0.05)
+    for rank in ranks:
+        rank.kill()
+    return int(any(rank.exitcode for rank in ranks))
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), sys.argv[2], sys.argv[3:]))
