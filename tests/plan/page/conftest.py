@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from troth.cli.plan import app
 
-TRAIN = ["train", "--system", "flagship", "--gpus", "4096", "--tokens", "1T"]
+TRAIN = ["train", "--system", "flagship", "--gpus", "32768", "--set", "parallel.tp=8", "--set", "parallel.cp=1",
+         "--set", "parallel.pp=8", "--tokens", "1T"]  # fmt: skip
 SERVE = ["serve", "--system", "mini", "--users", "20000", "--regions", "eastus,frankfurt", "--requests", "400"]
 
 
