@@ -167,8 +167,8 @@ def _chart(drawn: str, x: Axis, y: Axis, label: str) -> str:
 
 
 def _round_steps(low: float, high: float) -> list[float]:
-    """Four to eight multiples of 1, 2 or 5 times a power of ten."""
-    rough = (high - low) / 5
+    """Three to seven multiples of 1, 2 or 5 times a power of ten."""
+    rough = (high - low) / 6
     power = 10.0 ** math.floor(math.log10(rough))
     step = power * next(digit for digit in (1, 2, 5, 10) if digit * power >= rough)
     first = math.ceil(low / step - 1e-9)

@@ -51,7 +51,8 @@ def training_page(plan: TrainingPlan, scaling: list[Candidate], curves: dict[str
         picture=_picture(best) if best.run.pp > 1 else None, scaling=_scaling(scaling), goodput=_goodput(curves),
         goodput_legend=[(STRATEGY_ROLES[name], name) for name in curves], failures=_failures(plan),
         components=_components(plan, rate), offers=_offers(plan), tables=system_tables(plan), constants=_constants(),
-        sources=_sources(plan, rate), fewer=scaling[0] if len(scaling) > 1 else None, known=KNOWN_GPUS, spread=SPREAD, drift=DRIFT,
+        sources=_sources(plan, rate), fewer=scaling[0] if len(scaling) > 1 else None,
+        known=KNOWN_GPUS, spread=SPREAD, drift=DRIFT,
         count=count_said, differences=differences, earlier=earlier,
     )  # fmt: skip
 
@@ -70,7 +71,7 @@ def _facts(plan: TrainingPlan) -> list[tuple[str, str, str]]:
         said = f"{priced[0].cloud}, {priced[0].terms}"
         facts.append(("cost from", f"${short_count(priced[0].dollars)}", said))
     goodput = plan.goodputs[plan.strategy]
-    facts.append(("time that is progress", f"{goodput.share:.1%}", f"{plan.strategy}; failures take the rest"))
+    facts.append(("goodput", f"{goodput.share:.1%}", f"of the time is progress, with {plan.strategy}"))
     return facts
 
 
@@ -180,8 +181,11 @@ def _components(plan: TrainingPlan, rate: FailureRate) -> Table | None:
         return None
     hours = plan.best.run.world * 24
     each = sorted(rate.components.items(), key=lambda item: -item[1])
-    rows = [[name.replace("_", " "), f"{per_hour * hours:,.1f}", f"{per_hour / rate.per_gpu_hour:.1%}"]
-            for name, per_hour in each]  # fmt: skip
+    rows = []
+    for name, per_hour in each:
+        a_day = per_hour * hours
+        said = f"{a_day:,.1f}" if a_day >= 1 else f"{a_day:.2g}"
+        rows.append([name.replace("_", " "), said, f"{per_hour / rate.per_gpu_hour:.1%}"])
     return Table(["what fails", "times a day", "share"], rows, f"Failures a day of {plan.best.run.world:,} GPUs")
 
 
