@@ -159,9 +159,9 @@ def _divisors_of_batch(sequences: int) -> list[int]:
 def _rest(run: Run, tp: int, pp: int, cp: int, ep: int, dp: int, layers: int,
           fixed: dict[str, int]) -> list[tuple[int, ...]]:  # fmt: skip
     local = run.sequences // dp
-    copies = [n for n in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+    copies = [n for n in (1, 4, 16, 64, 256, 1024)
               if dp % n == 0 and dp // n * cp * tp % ep == 0 and (run.sharded or n == 1)]
-    stages = [n for n in (1, 2, 3, 4, 6, 8) if pp > 1 and pp * n <= layers] or [1]
+    stages = [n for n in (1, 2, 4, 8) if pp > 1 and pp * n <= layers] or [1]
     rows = [n for n in (1, 2, 4, 8, 16) if local % n == 0 and (pp == 1 or local // n % pp == 0)]
     chosen = [[fixed[name]] if name in fixed else values
               for name, values in (("dp_replicate", copies), ("vpp", stages), ("micro_batch", rows))]  # fmt: skip
