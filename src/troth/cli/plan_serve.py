@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from troth.cli.options import AsJson, Changes, SystemName, print_json, read_system
+from troth.cli.plan_output import Compare, Html, differences_table, write_page
 from troth.cli.units import seconds_from
 from troth.plan.gpus import gpu_named
 
@@ -46,14 +47,19 @@ def plan_serve(
     seed: Annotated[int, typer.Option(help="Of the simulated traffic.")] = 0,
     system: SystemName = "flagship",
     changes: Changes = None,
+    html: Html = None,
+    earlier: Compare = None,
     as_json: AsJson = False,
 ) -> None:
     """Plan a fleet: replicas, waits at percentiles, autoscaling, failover and cost of each region."""
+    from troth.cli.output import console
+    from troth.plan.compare import compare, read_plan
     from troth.plan.serving.fleet import Assumptions, plan_fleet
     from troth.plan.serving.replica import Targets
     from troth.plan.serving.sites import sites_from
     from troth.plan.serving.traffic import Traffic
 
+    before = read_plan(earlier, "serve") if earlier else None
     kind = gpu_named(gpu)
     sites, network = sites_from(regions, kind.name, prices)
     targets = Targets(seconds_from("--ttft", ttft), seconds_from("--tpot", tpot), percentile / 100)
@@ -61,10 +67,18 @@ def plan_serve(
     assumed = Assumptions(most_gpus=replica_gpus, together=together, trace=trace, requests=requests, seed=seed)
     model = read_system(system, changes).model
     plan = plan_fleet(model, kind, users, sites, network, targets, traffic, weights, cache, assumed)
+    data = asdict(plan) | {"gpus": plan.gpus, "cost_per_hour": plan.cost_per_hour}
+    differences = compare(before, data, "serve") if before else []
     if as_json:
-        print_json(asdict(plan) | {"gpus": plan.gpus, "cost_per_hour": plan.cost_per_hour})
+        print_json(data)
+    elif before:
+        console.print(differences_table(differences, earlier))
     else:
         _show(system, plan)
+    if html:
+        from troth.plan.page.fleet_page import fleet_page
+
+        write_page(html, fleet_page(system, plan, sites, traffic, differences, str(earlier)))
 
 
 def _show(system: str, plan: FleetPlan) -> None:

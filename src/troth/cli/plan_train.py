@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from troth.cli.options import AsJson, Changes, SystemName, print_json, read_system
+from troth.cli.plan_output import Compare, Html, differences_table, write_page
 from troth.cli.units import number_from
 from troth.plan.gpus import gpu_named
 
@@ -37,25 +38,41 @@ def plan_train(
     top: Annotated[int, typer.Option(help="Layouts to show.", min=1, max=50)] = 5,
     system: SystemName = "flagship",
     changes: Changes = None,
+    html: Html = None,
+    earlier: Compare = None,
     as_json: AsJson = False,
 ) -> None:
     """Plan a training run: the best layouts with where their time and memory go, days, failures, energy and cost.
 
     Sizes of parallelism that `--set parallel.tp=8` and the like give are kept; all others are searched.
     """
+    from troth.cli.output import console
     from troth.plan.clouds import clouds
+    from troth.plan.compare import compare, read_plan
     from troth.plan.failures import failure_rate
     from troth.plan.training import base_run, plan_training
+
+    before = read_plan(earlier, "train") if earlier else None
 
     settings = read_system(system, changes)
     size = round(number_from("--global-batch-tokens", batch)) if batch else settings.train.batch_tokens
     base = base_run(settings, system, gpu_named(gpu), gpus, size, precision, imbalance, pod, oversubscription)
     whole = number_from("--tokens", tokens) if tokens else float(settings.train.steps) * size
-    plan = plan_training(settings, system, base, whole, clouds(prices), failure_rate(failures), top, given(changes))
+    rate, fixed = failure_rate(failures), given(changes)
+    plan = plan_training(settings, system, base, whole, clouds(prices), rate, top, fixed)
+    differences = compare(before, as_data(plan), "train") if before else []
     if as_json:
         print_json(as_data(plan))
+    elif before:
+        console.print(differences_table(differences, earlier))
     else:
         _show(plan)
+    if html:
+        from troth.plan.page.scaling import by_gpus, goodput_curves
+        from troth.plan.page.training_page import training_page
+
+        scaling = by_gpus(settings, base, plan, fixed)
+        write_page(html, training_page(plan, scaling, goodput_curves(plan, rate), rate, differences, str(earlier)))
 
 
 def given(changes: list[str] | None) -> dict[str, int]:
@@ -85,7 +102,7 @@ def _candidate(one: Candidate) -> dict[str, Any]:
 
 def _show(plan: TrainingPlan) -> None:
     from troth.cli.output import console
-    from troth.plan.layouts import CHECKPOINTING
+    from troth.plan.page.words import system_tables
 
     best, d = plan.best, plan.best.run.dimensions
     _say(
@@ -107,9 +124,7 @@ def _show(plan: TrainingPlan) -> None:
     _show_failures(plan)
     _say(f"\n{plan.duration.days:,.1f} days, {plan.duration.gpu_hours:,.0f} GPU-hours")
     console.print(_offers(plan))
-    _say("\n[parallel]\n" + "\n".join(f"{key} = {_toml(value)}" for key, value in best.table.model_dump().items()))
-    kept = next(name for name, share in CHECKPOINTING.items() if share == best.run.recompute)
-    _say(f'\n[train]\nbatch_tokens = {plan.batch_tokens}\nactivation_checkpointing = "{kept}"')
+    _say(f"\n{system_tables(plan)}")
 
 
 def _say(text: str) -> None:
@@ -129,11 +144,13 @@ def _show_batch(plan: TrainingPlan) -> None:
 
 
 def _show_failures(plan: TrainingPlan) -> None:
+    from troth.plan.page.words import time_said
+
     for i, (name, found) in enumerate(plan.goodputs.items()):
         label = "failures" if i == 0 else ""
         mark = "*" if name == plan.strategy else " "
         _say(f"{label:9}{mark} {name}: {found.share:.1%} of the time is progress, {found.of_paid:.1%} of what is paid; "
-             f"saved every {_time(found.interval)}, a failure every {_time(found.mtbf)}")  # fmt: skip
+             f"saved every {time_said(found.interval)}, a failure every {time_said(found.mtbf)}")  # fmt: skip
 
 
 def _layouts(plan: TrainingPlan) -> Table:
@@ -182,13 +199,3 @@ def _offers(plan: TrainingPlan) -> Table:
         where = f"{offer.cloud} {offer.shape}"
         table.add_row(where, offer.terms, f"{offer.gpus:,}", *price, f"{offer.energy / 1e3:,.2f}", offer.date)
     return table
-
-
-def _time(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _toml(value: Any) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value)

@@ -1,0 +1,45 @@
+"""What the planner's verbs have in common: a page to look at, and an earlier plan beside the one of now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from troth.plan.compare import Difference
+
+Html = Annotated[
+    Path | None, typer.Option("--html", help="Write the plan as one page for a browser as well.", metavar="FILE")
+]
+Compare = Annotated[
+    Path | None,
+    typer.Option("--compare", help="Show this plan beside an earlier one, saved with --json.", metavar="FILE"),
+]
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write it and say so on standard error. Raises ValueError where the file cannot be written."""
+    from troth.cli.output import say
+
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"--html {path}: cannot be written: {error.strerror}") from error
+    say(f"{path} has the page")
+
+
+def differences_table(differences: list[Difference], earlier: Path | None) -> Table:
+    """Both plans with what was added to and what multiplied each number."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("", "before", "now", "difference", "ratio", title=f"This plan beside {earlier}")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for one in differences:
+        table.add_row(*(Text(cell) for cell in one.cells()), style="dim" if one.before == one.after else None)
+    return table
