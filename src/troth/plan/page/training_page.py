@@ -31,9 +31,10 @@ NAMES = {
 }  # fmt: skip
 
 MEMORY_ROLES = {
-    "weights": "products", "gradients": "kernels", "optimizer": "ends", "activations": "traffic", "logits": "idle",
-    "buffers": "other",
+    "weights": "products", "gathered": "products", "gradients": "kernels", "optimizer": "ends",
+    "activations": "traffic", "logits": "other", "buffers": "other", "context": "idle",
 }  # fmt: skip
+"""Kinds that belong together have one colour: weights that a rank has, and those it has gathered for a while."""
 
 STRATEGY_ROLES = {"restart the world": "traffic", "hot spares": "ends", "replica groups": "products"}
 
