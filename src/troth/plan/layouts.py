@@ -34,11 +34,12 @@ SIZES = {"vpp": "stages_per_rank"}
 
 @dataclass(frozen=True)
 class Rules:
-    """What a network and its trainer allow: tensor and pipeline parallelism at all, and a layout that all sizes fit."""
+    """What a network and its trainer allow: tensor and pipeline parallelism at all; and what is wrong with a layout of
+    which columns cannot tell, "" where it is right."""
 
     tensor: bool = True
     pipeline: bool = True
-    accepts: Callable[[Run], bool] = lambda run: True
+    problem: Callable[[Run], str] = lambda run: ""
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,15 @@ class Layouts:
 def rules_of(model: ModelConfig, train: TrainTable) -> Rules:
     """What `troth train` allows."""
 
-    def accepts(run: Run) -> bool:
+    def problem(run: Run) -> str:
         try:
             lay_out(parallel_table(run), model, train, run.world)
-        except ValueError:
-            return False
-        return True
+        except ValueError as error:
+            return str(error)
+        return ""
 
     tensor = not (model.qk_norm == "width" or model.biases or model.attention_sinks)
-    return Rules(tensor, not (model.tie_word_embeddings or train.mtp_weight), accepts)
+    return Rules(tensor, not (model.tie_word_embeddings or train.mtp_weight), problem)
 
 
 def best_layouts(run: Run, rules: Rules, count: int, calibration: Calibration, room: float = 0.95,
@@ -81,7 +82,7 @@ def best_layouts(run: Run, rules: Rules, count: int, calibration: Calibration, r
     seconds = step_time(table, calibration).seconds
     found: list[Run] = []
     times: list[float] = []
-    smallest = np.inf
+    first, smallest = "", np.inf
     order = np.argsort(seconds, kind="stable")
     # Memory takes longer to reckon than time, so that only the fastest are looked at until enough of them fit.
     for start in range(0, len(order), AT_ONCE):
@@ -91,9 +92,11 @@ def best_layouts(run: Run, rules: Rules, count: int, calibration: Calibration, r
         for i in some[held <= room * run.gpu.memory]:
             numbers: dict[str, Any] = {name: int(values[i]) for name, values in sizes.items() if name != "recompute"}
             chosen = replace(run, **numbers, recompute=float(sizes["recompute"][i]))
-            if rules.accepts(chosen):
-                found.append(chosen)
-                times.append(float(seconds[i]))
+            if problem := rules.problem(chosen):
+                first = first or problem
+                continue
+            found.append(chosen)
+            times.append(float(seconds[i]))
             if len(found) == count:
                 return Layouts(found, times, len(seconds))
     if smallest > room * run.gpu.memory:
@@ -104,7 +107,7 @@ def best_layouts(run: Run, rules: Rules, count: int, calibration: Calibration, r
         )
     if not found:
         raise ValueError(
-            f"no layout of up to {run.world:,} GPUs is one that training runs; give parallel.* by --set"
+            f"no layout of up to {run.world:,} GPUs is one that training runs; of the fastest one, {first}"
         )
     return Layouts(found, times, len(seconds))
 
