@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from troth.plan.page.pipeline import BOXES, pipeline
-from troth.plan.page.svg import HEIGHT, WIDTH, Part, Series, axis, bars, lines, scatter, stacked_bar
+from troth.plan.page.svg import HEIGHT, WIDTH, Part, Series, axis, bars, lines, stacked_bar
 
 POSITIVE = st.floats(1e-6, 1e12)
 
@@ -26,14 +26,13 @@ def test_an_axis_has_room_and_ticks_for_all(values: list[float], log: bool) -> N
 def test_points_lie_inside_and_in_order(points: list[tuple[float, float]]) -> None:
     x, y = ([point[i] for point in points] for i in (0, 1))
     series = Series("a < b", "products", x, y, [f"{value}" for value in y])
-    for draw in (lines, scatter):
-        drawn = ElementTree.fromstring(draw([series], axis("x", x, str, True), axis("y", y, str, True), "a & b"))
-        marks = [(float(mark.attrib["cx"]), float(mark.attrib["cy"])) for mark in drawn.iter("circle")]
-        assert len(marks) == len(points)
-        assert all(0 <= cx <= WIDTH and 0 <= cy <= HEIGHT for cx, cy in marks)
-        for (cx, cy), (px, py) in zip(marks, points, strict=True):
-            assert all((cx - ox) * (px - qx) >= 0 and (cy - oy) * (py - qy) <= 0
-                       for (ox, oy), (qx, qy) in zip(marks, points, strict=True))  # fmt: skip
+    drawn = ElementTree.fromstring(lines([series], axis("x", x, str, True), axis("y", y, str, True), "a & b"))
+    marks = [(float(mark.attrib["cx"]), float(mark.attrib["cy"])) for mark in drawn.iter("circle")]
+    assert len(marks) == len(points)
+    assert all(0 <= cx <= WIDTH and 0 <= cy <= HEIGHT for cx, cy in marks)
+    for (cx, cy), (px, py) in zip(marks, points, strict=True):
+        assert all((cx - ox) * (px - qx) >= 0 and (cy - oy) * (py - qy) <= 0
+                   for (ox, oy), (qx, qy) in zip(marks, points, strict=True))  # fmt: skip
 
 
 def test_a_bar_is_as_wide_as_its_share() -> None:
@@ -48,19 +47,6 @@ def test_bars_are_in_proportion() -> None:
     drawn = ElementTree.fromstring(bars([Part("a", 4, "ends", "4"), Part("b", 1, "ends", "1")], str, "two"))
     a, b = (float(bar.attrib["width"]) for bar in drawn.iter("rect"))
     assert a == pytest.approx(4 * b)
-
-
-def test_a_diagonal_is_where_both_are_the_same() -> None:
-    both = axis("s", [1.0, 100.0], str, True)
-    drawn = ElementTree.fromstring(
-        scatter([Series("a", "ends", [10.0], [10.0], ["10"])], both, both, "measured and predicted", diagonal=True)
-    )
-    [mark] = drawn.iter("circle")
-    line = next(line for line in drawn.iter("line") if line.attrib["x1"] != line.attrib["x2"]
-                and line.attrib["y1"] != line.attrib["y2"])  # fmt: skip
-    x1, y1, x2, y2 = (float(line.attrib[name]) for name in ("x1", "y1", "x2", "y2"))
-    along = (float(mark.attrib["cx"]) - x1) / (x2 - x1)
-    assert float(mark.attrib["cy"]) == pytest.approx(y1 + along * (y2 - y1), abs=0.3)
 
 
 @pytest.mark.parametrize(("ranks", "chunks", "micro_batches"), [(4, 2, 8), (64, 8, 512), (2, 1, 100)])

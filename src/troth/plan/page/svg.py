@@ -95,20 +95,8 @@ def lines(series: Sequence[Series], x: Axis, y: Axis, label: str) -> str:
     for one in series:
         places = [_place(x, y, *point) for point in zip(one.x, one.y, strict=True)]
         path = " ".join(f"{px:.1f},{py:.1f}" for px, py in places)
-        drawn.append(f'<polyline class="line {one.role}" points="{path}"/>' + _marks(one, places, 3))
+        drawn.append(f'<polyline class="line {one.role}" points="{path}"/>' + _marks(one, places))
     return _chart("".join(drawn), x, y, label)
-
-
-def scatter(series: Sequence[Series], x: Axis, y: Axis, label: str, diagonal: bool = False) -> str:
-    """Points, each with a mark that tells its value; diagonal: a line where y is x, through what both axes have."""
-    drawn = ""
-    if diagonal:
-        low, high = max(x.low, y.low), min(x.high, y.high)
-        (x1, y1), (x2, y2) = _place(x, y, low, low), _place(x, y, high, high)
-        drawn = f'<line class="grid" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
-    for one in series:
-        drawn += _marks(one, [_place(x, y, *point) for point in zip(one.x, one.y, strict=True)], 3.5)
-    return _chart(drawn, x, y, label)
 
 
 def bars(parts: Sequence[Part], write: Callable[[float], str], label: str) -> str:
@@ -135,9 +123,9 @@ def _place(x: Axis, y: Axis, at: float, value: float) -> tuple[float, float]:
     return across, TOP + (1 - y.at(value)) * (HEIGHT - TOP - BOTTOM)
 
 
-def _marks(one: Series, places: Sequence[tuple[float, float]], radius: float) -> str:
+def _marks(one: Series, places: Sequence[tuple[float, float]]) -> str:
     return "".join(
-        f'<circle class="{one.role}" cx="{px:.1f}" cy="{py:.1f}" r="{radius}"><title>{escape(mark)}</title></circle>'
+        f'<circle class="{one.role}" cx="{px:.1f}" cy="{py:.1f}" r="3"><title>{escape(mark)}</title></circle>'
         for (px, py), mark in zip(places, one.marks, strict=True)
     )
 
