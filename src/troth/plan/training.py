@@ -36,7 +36,7 @@ DRIFT = 0.05
 doubling loses 0 to 4% (Megatron-LM, MegaScale)."""
 
 STATE_BYTES = 16
-"""Of a parameter in a checkpoint: the weight and two moments in 32 bits, and its copy in a margin for the rest."""
+"""Of a parameter in a checkpoint: the weight and two moments in 32 bits, and a third more for all the rest."""
 
 
 @dataclass(frozen=True)
