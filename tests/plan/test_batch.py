@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from troth.plan.batch import batch_cost, critical_batch, optimal_batch, rank_share
+from troth.plan.batch import batch_cost, critical_batch
 
 
 def test_two_laws_of_data_agree_where_they_were_fitted_and_far_beyond() -> None:
@@ -28,13 +28,6 @@ def test_published_runs_stay_below_it() -> None:
         assert batch < critical_batch(tokens).low
 
 
-def test_the_best_batch_is_below_the_critical_one() -> None:
-    # DeepSeek-V3 took 63 million tokens.
-    laws = optimal_batch(14.8e12, 6 * 37e9 * 14.8e12)
-    assert max(laws.values()) < critical_batch(14.8e12).low
-    assert all(63e6 / 4 < batch < 63e6 * 4 for batch in laws.values())
-
-
 @given(st.floats(1e4, 1e9), st.floats(1e4, 1e9))
 def test_steps_and_tokens_trade_off_as_in_the_model(batch: float, critical: float) -> None:
     cost = batch_cost(1e12, batch, critical)
@@ -48,19 +41,6 @@ def test_at_the_critical_batch_tokens_and_steps_double() -> None:
     assert (cost.tokens, cost.steps) == (2e12, 500_000)
 
 
-def test_strong_scaling_starves_the_pipeline() -> None:
-    shares = [rank_share(64e6, 8192, gpus, model_ranks=64, stages=8) for gpus in (16_384, 65_536, 400_000)]
-    assert [share.data_ranks for share in shares] == [256, 1024, 6250]
-    assert [share.microbatches for share in shares] == [30, 7, 1]
-    assert shares[0].bubble == pytest.approx(7 / 37)
-    assert shares[0].bubble < shares[1].bubble < shares[2].bubble
-    assert rank_share(64e6, 8192, 16_384, 64, stages=8, virtual_stages=4).bubble < shares[0].bubble
-
-
-def test_more_gpus_than_rows_is_refused_with_the_most_that_work() -> None:
-    with pytest.raises(ValueError, match="at most 15616 GPUs") as caught:
-        rank_share(4e6, 16_384, 400_000, model_ranks=64)
-    assert "400000" in str(caught.value)
-    assert rank_share(4e6, 16_384, 15_616, model_ranks=64).microbatches == 1
+def test_no_tokens_are_refused() -> None:
     with pytest.raises(ValueError, match="tokens 0"):
         critical_batch(0)

@@ -53,8 +53,19 @@ def test_at_that_scale_only_replica_groups_go_on(flagship: TrainingPlan) -> None
     goodputs = flagship.goodputs
     assert flagship.strategy == "replica groups"
     assert goodputs["restart the world"].of_paid < goodputs["hot spares"].of_paid < goodputs["replica groups"].of_paid
-    tokens = flagship.best.tokens_per_second * goodputs["replica groups"].share
+    tokens = flagship.best.tokens_per_second * goodputs["replica groups"].share * (1 - flagship.corruption)
     assert flagship.duration.days == pytest.approx(3e13 / tokens / 86400)
+
+
+def test_a_simulation_of_failures_agrees_with_the_formulas() -> None:
+    system = load_system("flagship")
+    base = base_run(system, "flagship", gpu_named("h100"), 24_576, system.train.batch_tokens)
+    plan = plan_training(system, "flagship", base, 1e12, clouds(), failure_rate("rsc-1"), 1, simulations=20_000)
+    for name, found in plan.goodputs.items():
+        simulated = plan.simulated[name]
+        assert found.share == pytest.approx(simulated.share, abs=4 * simulated.error + 1e-3), name
+    assert 0 < plan.corruption < 0.01
+    assert plan.straggling == pytest.approx(1.1, abs=1e-3)
 
 
 @pytest.mark.parametrize(("name", "gpus"), [("mini", 8), ("grok-1", 512), ("flagship", 8192)])

@@ -35,6 +35,9 @@ def plan_train(
     oversubscription: Annotated[float, typer.Option(help="By which bandwidth between pods is less.", min=1)] = 1.0,
     failures: Annotated[str, typer.Option(help="Whose failure rate: llama3, rsc-1 or rsc-2.")] = "llama3",
     prices: Annotated[Path | None, typer.Option(help="TOML over single entries of the price file.")] = None,
+    simulations: Annotated[
+        int, typer.Option("--simulate", help="Simulate so many failures of each strategy beside the formulas.", min=0)
+    ] = 0,
     top: Annotated[int, typer.Option(help="Layouts to show.", min=1, max=50)] = 5,
     system: SystemName = "flagship",
     changes: Changes = None,
@@ -59,7 +62,7 @@ def plan_train(
     base = base_run(settings, system, gpu_named(gpu), gpus, size, precision, imbalance, pod, oversubscription)
     whole = number_from("--tokens", tokens) if tokens else float(settings.train.steps) * size
     rate, fixed = failure_rate(failures), given(changes)
-    plan = plan_training(settings, system, base, whole, clouds(prices), rate, top, fixed)
+    plan = plan_training(settings, system, base, whole, clouds(prices), rate, top, fixed, simulations=simulations)
     differences = compare(before, as_data(plan), "train") if before else []
     if as_json:
         print_json(as_data(plan))
@@ -149,8 +152,13 @@ def _show_failures(plan: TrainingPlan) -> None:
     for i, (name, found) in enumerate(plan.goodputs.items()):
         label = "failures" if i == 0 else ""
         mark = "*" if name == plan.strategy else " "
-        _say(f"{label:9}{mark} {name}: {found.share:.1%} of the time is progress, {found.of_paid:.1%} of what is paid; "
-             f"saved every {time_said(found.interval)}, a failure every {time_said(found.mtbf)}")  # fmt: skip
+        also = ""
+        if run := plan.simulated.get(name):
+            also = f" (simulated {run.share:.1%}, give or take {run.error:.1%})"
+        _say(f"{label:9}{mark} {name}: {found.share:.1%}{also} of the time is progress, {found.of_paid:.1%} of what is "
+             f"paid; saved every {time_said(found.interval)}, a failure every {time_said(found.mtbf)}")  # fmt: skip
+    _say(f"           silent corruption takes {plan.corruption:.1%} besides; slow machines, while they stay in, make a "
+         f"step {plan.straggling - 1:.1%} longer")  # fmt: skip
 
 
 def _layouts(plan: TrainingPlan) -> Table:

@@ -31,16 +31,6 @@ class BatchCost:
     extra_steps: float
 
 
-@dataclass(frozen=True)
-class RankShare:
-    """What one data-parallel rank gets of a fixed global batch; bubble: idle share of a pipeline's time."""
-
-    data_ranks: int
-    rows: float
-    microbatches: int
-    bubble: float
-
-
 FITTED_TOKENS = 1e11
 """No law below was fitted to runs of many more tokens than this."""
 
@@ -66,40 +56,7 @@ def critical_batch(tokens: float, loss: float | None = None) -> CriticalBatch:
     return CriticalBatch(min(laws.values()), middle, max(laws.values()), laws, tokens > FITTED_TOKENS)
 
 
-def optimal_batch(tokens: float, operations: float) -> dict[str, float]:
-    """Tokens of the batch that ends at the lowest loss for so many tokens or training operations, by two laws.
-
-    Smaller than the critical batch, which trades loss a token for time. Li et al. (Step Law, 2503.04715): 0.58
-    tokens^0.571; DeepSeek LLM (2401.02954): 0.292 operations^0.3271.
-    """
-    return {"Step Law 2025": 0.58 * tokens**0.571, "DeepSeek 2024": 0.292 * operations**0.3271}
-
-
 def batch_cost(fewest_tokens: float, batch: float, critical: float) -> BatchCost:
     """To the loss that `fewest_tokens` reach at small batches; batch and critical batch in tokens."""
     tokens = fewest_tokens * (1 + batch / critical)
     return BatchCost(tokens, tokens / batch, batch / critical, critical / batch)
-
-
-def rank_share(
-    batch_tokens: float,
-    row_tokens: int,
-    gpus: int,
-    model_ranks: int,
-    stages: int = 1,
-    virtual_stages: int = 1,
-    rows: int = 1,
-) -> RankShare:
-    """What strong scaling leaves a rank of a global batch: with more GPUs fewer rows, fewer microbatches to a pipeline.
-
-    model_ranks: GPUs that share one copy of the work on a row (pp x tp x cp); rows: of one microbatch. Bubble of the
-    interleaved schedule: (p - 1) / (v m + p - 1) (Narayanan et al., 2104.04473, section 2.2). Raises ValueError where a
-    rank would get less than one microbatch, naming the most GPUs that the batch feeds.
-    """
-    data_ranks = max(gpus // model_ranks, 1)
-    rows_each = batch_tokens / row_tokens / data_ranks
-    if rows_each < rows:
-        most = int(batch_tokens / row_tokens / rows) * model_ranks
-        raise ValueError(f"batch {batch_tokens:g}: feeds at most {most} GPUs at {model_ranks} a copy, not {gpus}")
-    microbatches = int(rows_each / rows)
-    return RankShare(data_ranks, rows_each, microbatches, (stages - 1) / (virtual_stages * microbatches + stages - 1))

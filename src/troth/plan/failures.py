@@ -7,7 +7,6 @@ import math
 import tomllib
 from dataclasses import dataclass
 from functools import cache
-from statistics import NormalDist
 
 from troth.plan.gpus import DATA
 
@@ -63,14 +62,6 @@ def young_interval(stall: float, mtbf: float) -> float:
     return math.sqrt(2 * stall * mtbf)
 
 
-def daly_interval(stall: float, mtbf: float) -> float:
-    """Daly's higher-order estimate; the mtbf itself where a save takes twice that or more."""
-    if stall >= 2 * mtbf:
-        return mtbf
-    root = math.sqrt(stall / (2 * mtbf))
-    return math.sqrt(2 * stall * mtbf) * (1 + root / 3 + stall / (2 * mtbf) / 9) - stall
-
-
 def optimal_interval(stall: float, mtbf: float, write: float = 0.0) -> float:
     """Seconds of work between saves for which `restart_goodput` is greatest, found by bisection.
 
@@ -96,14 +87,6 @@ def corruption_loss(per_second: float, check: float, restart: float) -> float:
     # A period is tried until one passes; each try takes the period, each failed one a restart besides.
     expected = check / passes + restart * (1 - passes) / passes
     return 1 - check / expected
-
-
-def slowest_of(ranks: int, deviation: float) -> float:
-    """Expected time of a step over its mean where each of `ranks` varies normally by that relative deviation.
-
-    Blom's approximation of the expected greatest of n: the quantile (n - 0.375) / (n + 0.25).
-    """
-    return 1 + deviation * NormalDist().inv_cdf((ranks - 0.375) / (ranks + 0.25))
 
 
 def straggler_slowdown(nodes: int, slow_share: float = 0.005, slow_by: float = 0.1) -> float:

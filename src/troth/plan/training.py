@@ -10,13 +10,14 @@ from troth.plan.calibration import Calibration
 from troth.plan.clouds import Cloud
 from troth.plan.cost import Duration, Offer, duration, offers
 from troth.plan.dimensions import Dimensions
-from troth.plan.failures import FailureRate
+from troth.plan.failures import FailureRate, corruption_loss, failure_rate, straggler_slowdown
 from troth.plan.goodput import Goodput, goodput
 from troth.plan.gpus import Gpu
 from troth.plan.layouts import Rules, best_layouts, parallel_table, rules_of
 from troth.plan.memory import memory_parts
-from troth.plan.recovery import Storage, saving, strategies
+from troth.plan.recovery import START_SECONDS, SWAP_SECONDS, Storage, saving, strategies
 from troth.plan.run import Run, columns
+from troth.plan.simulation import Simulated, simulate
 from troth.plan.step import step_time
 from troth.system import System
 from troth.system.parallel import ParallelTable
@@ -34,6 +35,9 @@ to (`troth plan check`)."""
 DRIFT = 0.05
 """What the longer end of a plan's range grows by for each doubling beyond `KNOWN_GPUS`: published weak scaling over a
 doubling loses 0 to 4% (Megatron-LM, MegaScale)."""
+
+VERIFIED_SECONDS = 1800.0
+"""Between checks that weights and gradients are what the same work gives elsewhere."""
 
 STATE_BYTES = 16
 """Of a parameter in a checkpoint: the weight and two moments in 32 bits, and a third more for all the rest."""
@@ -58,7 +62,9 @@ class Candidate:
 class TrainingPlan:
     """The best `candidates` first. seconds: from and to, of a step of the first. fewer: the best layout of the same
     batch on a sixteenth of the GPUs, or as few as hold it; None where all are needed. goodputs: by strategy;
-    `strategy` is the best of them."""
+    `strategy` is the best of them, `simulated` what a simulation of failures says of each, where one was asked for.
+    corruption: the share of time that silent corruption takes; straggling: how much longer a step is while machines
+    that are slow stay in."""
 
     system: str
     gpu: Gpu
@@ -74,7 +80,10 @@ class TrainingPlan:
     critical: CriticalBatch
     batch_cost: BatchCost
     goodputs: dict[str, Goodput]
+    simulated: dict[str, Simulated]
     strategy: str
+    corruption: float
+    straggling: float
     duration: Duration
     offers: list[Offer]
 
@@ -108,8 +117,9 @@ def base_run(system: System, name: str, gpu: Gpu, gpus: int, batch_tokens: int, 
 
 def plan_training(system: System, name: str, base: Run, tokens: float, places: dict[str, Cloud], rate: FailureRate,
                   count: int = 5, fixed: dict[str, int] | None = None, storage: Storage | None = None,
-                  calibration: Calibration | None = None) -> TrainingPlan:  # fmt: skip
-    """The plan of training a system on up to `base.world` GPUs; `base` says what all layouts have in common.
+                  simulations: int = 0, calibration: Calibration | None = None) -> TrainingPlan:  # fmt: skip
+    """The plan of training a system on up to `base.world` GPUs; `base` says what all layouts have in common;
+    simulations: failures of each strategy to simulate.
 
     Raises ValueError where no layout fits, saying what would.
     """
@@ -124,14 +134,16 @@ def plan_training(system: System, name: str, base: Run, tokens: float, places: d
     low, high = best.seconds * SPREAD[0], best.seconds * SPREAD[1] * (1 + DRIFT * beyond)
     batch = base.sequences * base.length
     critical = critical_batch(tokens)
-    ways = _goodputs(best, rate, storage)
+    ways, simulated = _goodputs(best, rate, storage, simulations)
     strategy = max(ways, key=lambda way: ways[way].of_paid)
-    run = duration(tokens, best.tokens_per_second, base.world, ways[strategy].share)
+    corruption = _corruption(best)
+    run = duration(tokens, best.tokens_per_second, base.world, ways[strategy].share * (1 - corruption))
     return TrainingPlan(
         system=name, gpu=base.gpu, gpus=base.world, tokens=tokens, batch_tokens=batch, length=base.length,
         considered=found.considered, candidates=candidates, seconds=(low, high),
         extrapolated=best.run.world > KNOWN_GPUS, fewer=_on_fewer(base, rules, k, fixed), critical=critical,
-        batch_cost=batch_cost(tokens, batch, critical.middle), goodputs=ways, strategy=strategy, duration=run,
+        batch_cost=batch_cost(tokens, batch, critical.middle), goodputs=ways, simulated=simulated,
+        strategy=strategy, corruption=corruption, straggling=straggler_slowdown(-(-best.run.world // 8)), duration=run,
         offers=offers(run, base.gpu.name, best.mfu, places),
     )  # fmt: skip
 
@@ -169,10 +181,22 @@ def operations(d: Dimensions, length: int) -> float:
     return 6 * (products + d.layers * d.heads * (d.head_dim + d.value_dim) * d.seen(length))
 
 
-def _goodputs(best: Candidate, rate: FailureRate, storage: Storage) -> dict[str, Goodput]:
-    run = best.run
+def _goodputs(best: Candidate, rate: FailureRate, storage: Storage,
+              simulations: int) -> tuple[dict[str, Goodput], dict[str, Simulated]]:  # fmt: skip
+    run, mtbf = best.run, rate.mtbf(best.run.world)
     checkpoint = STATE_BYTES * float(run.dimensions.parameters)
     saves = saving(checkpoint, run.world, best.seconds, storage)
-    ways = strategies(checkpoint, run.world, rate.mtbf(run.world), best.seconds, run.dp_replicate, run.gpu.network,
-                      storage)  # fmt: skip
-    return {name: goodput(rate, run.world, saves, way) for name, way in ways.items()}
+    ways = strategies(checkpoint, run.world, mtbf, best.seconds, run.dp_replicate, run.gpu.network, storage)
+    found = {name: goodput(rate, run.world, saves, way) for name, way in ways.items()}
+    if not simulations:
+        return found, {}
+    rng = np.random.default_rng(0)
+    return found, {
+        name: simulate(mtbf, saves, found[name].interval, way, simulations, rng) for name, way in ways.items()
+    }
+
+
+def _corruption(best: Candidate) -> float:
+    """At the rate at which Llama 3 met it, whatever the rate of other failures."""
+    per_hour = failure_rate("llama3").components["silent-data-corruption"] * best.run.world
+    return corruption_loss(per_hour / 3600, VERIFIED_SECONDS, SWAP_SECONDS + START_SECONDS)
