@@ -1,0 +1,62 @@
+"""`troth plan check`: tables for people, JSON for programs, a picture, and what it says of a table that is none."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from troth.cli.main import app
+from troth.plan.published import NEEDED
+
+LLAMA = {"model": "Llama 3.1 70B", "seq": "8192", "gpu": "H100-80GB-SXM", "tp": "4", "pp": "4", "vpp": "5", "cp": "2",
+         "micro_batch": "1", "precision": "bf16", "notes": ""}  # fmt: skip
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Llama 3.1 70B as three clusters could have run it, and a row that says too little."""
+    measured = (("a", 64, 14.5), ("a", 128, 14.6), ("b", 256, 14.7), ("b", 512, 14.8), ("c", 1024, 14.9))
+    rows = [
+        LLAMA | {"source": f"cluster {name}@v25.04.02", "n_gpus": str(gpus), "step_time_s": str(seconds),
+                 "global_batch_sequences": str(2 * gpus)}
+        for name, gpus, seconds in measured
+    ]  # fmt: skip
+    path = tmp_path / "published.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, sorted({*NEEDED, *rows[0]}))
+        writer.writeheader()
+        writer.writerows([*rows, rows[0] | {"model": "Another network"}])
+    return path
+
+
+def test_for_people(table: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "check.svg"
+    done = CliRunner().invoke(app, ["plan", "check", str(table), "--plot", str(picture)])
+    assert done.exit_code == 0, done.output
+    assert "5 runs of 6 rows" in done.output
+    assert "source left out" in done.output
+    assert "the network's sizes are not said" in " ".join(done.output.split())
+    assert picture.read_text().startswith("<?xml")
+
+
+def test_for_programs_and_after_a_fit_to_the_table(table: Path) -> None:
+    done = CliRunner().invoke(app, ["plan", "check", str(table), "--fit", "--no-cross-validate", "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.output)
+    assert found["errors"]["as calibrated"]["count"] == 5
+    assert found["errors"]["as calibrated"]["median"] < 0.05
+    assert found["errors"]["source left out"] is None
+    assert [row["reason"] for row in found["not_predicted"]] == ["the network's sizes are not said"]
+    assert {row["line"] for row in found["rows"]} == {2, 3, 4, 5, 6}
+
+
+def test_a_table_that_is_not_there_or_none(tmp_path: Path) -> None:
+    missing = CliRunner().invoke(app, ["plan", "check", str(tmp_path / "nothing.csv")])
+    assert isinstance(missing.exception, OSError)
+    other = tmp_path / "other.csv"
+    other.write_text("a,b\n1,2\n")
+    done = CliRunner().invoke(app, ["plan", "check", str(other)])
+    assert isinstance(done.exception, ValueError)
+    assert "no column source, model" in str(done.exception)
