@@ -85,10 +85,11 @@ def _show(system: str, plan: FleetPlan) -> None:
     from rich.table import Table
 
     from troth.cli.output import console
+    from troth.plan.page.words import count_said
 
     choice, planned = plan.choice, plan.planned
     console.print(
-        f"{system}: {plan.parameters / 1e9:,.0f} billion parameters in {plan.weights}, cache in {plan.cache}, on "
+        f"{system}: {count_said(plan.parameters)} parameters in {plan.weights}, cache in {plan.cache}, on "
         f"{plan.gpu.upper()}; {plan.mean_prompt:,.0f} tokens of prompt ({plan.hit_share:.0%} cached) and "
         f"{plan.mean_answer:,.0f} of answer on average", soft_wrap=True,
     )  # fmt: skip

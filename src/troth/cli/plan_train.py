@@ -105,12 +105,12 @@ def _candidate(one: Candidate) -> dict[str, Any]:
 
 def _show(plan: TrainingPlan) -> None:
     from troth.cli.output import console
-    from troth.plan.page.words import system_tables
+    from troth.plan.page.words import count_said, system_tables
 
     best, d = plan.best, plan.best.run.dimensions
     _say(
-        f"{plan.system}: {d.parameters / 1e9:,.1f} billion parameters, {d.active_parameters / 1e9:,.1f} active; "
-        f"{plan.tokens:.3g} tokens in batches of {plan.batch_tokens:,} ({plan.length:,} a sequence)"
+        f"{plan.system}: {count_said(d.parameters)} parameters, {count_said(d.active_parameters)} active; "
+        f"{count_said(plan.tokens)} tokens in batches of {plan.batch_tokens:,} ({plan.length:,} a sequence)"
     )
     spare = f", {plan.spares:,} more are hot spares" if plan.spares else ""
     _say(f"{best.run.world:,} GPUs {plan.gpu.name.upper()} work{spare}; {plan.considered:,} layouts were looked at\n")
