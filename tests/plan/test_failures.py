@@ -14,7 +14,6 @@ from troth.plan.failures import (
     optimal_interval,
     straggler_slowdown,
     write_seconds,
-    young_interval,
 )
 from troth.plan.goodput import Saving, restart_goodput
 
@@ -44,6 +43,11 @@ def test_an_unknown_rate_is_named_with_those_known() -> None:
 def test_a_checkpoint_takes_as_long_as_the_narrowest_way_lets_it() -> None:
     assert write_seconds(14e12, nodes=2048, node_bandwidth=5e9, total_bandwidth=2e12) == 7
     assert write_seconds(14e12, nodes=100, node_bandwidth=5e9, total_bandwidth=2e12) == 28
+
+
+def young_interval(stall: float, mtbf: float) -> float:
+    """Young's estimate (1974)."""
+    return math.sqrt(2 * stall * mtbf)
 
 
 def daly_interval(stall: float, mtbf: float) -> float:

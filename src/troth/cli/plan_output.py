@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 Html = Annotated[
     Path | None, typer.Option("--html", help="Write the plan as one page for a browser as well.", metavar="FILE")
 ]
+Prices = Annotated[
+    Path | None, typer.Option("--prices", help="TOML over single entries of the price file.", metavar="FILE")
+]
 Compare = Annotated[
     Path | None,
     typer.Option("--compare", help="Show this plan beside an earlier one, saved with --json.", metavar="FILE"),

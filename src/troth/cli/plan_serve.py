@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from troth.cli.options import AsJson, Changes, SystemName, print_json, read_system
-from troth.cli.plan_output import Compare, Html, differences_table, write_page
+from troth.cli.plan_output import Compare, Html, Prices, differences_table, write_page
 from troth.cli.units import seconds_from
 from troth.plan.gpus import gpu_named
 
@@ -41,7 +40,7 @@ def plan_serve(
     together: Annotated[
         bool, typer.Option("--together", help="No replicas for prefill alone, as in Troth's engine.")
     ] = False,
-    prices: Annotated[Path | None, typer.Option(help="TOML over single entries of the price file.")] = None,
+    prices: Prices = None,
     trace: Annotated[float, typer.Option(help="Seconds of traffic that are simulated at most.", min=1)] = 40.0,
     requests: Annotated[int, typer.Option(help="Requests that are simulated at most.", min=100)] = 2400,
     seed: Annotated[int, typer.Option(help="Of the simulated traffic.")] = 0,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from troth.cli.options import AsJson, Changes, SystemName, print_json, read_system
-from troth.cli.plan_output import Compare, Html, differences_table, write_page
+from troth.cli.plan_output import Compare, Html, Prices, differences_table, write_page
 from troth.cli.units import number_from
 from troth.plan.gpus import gpu_named
 
@@ -34,7 +33,7 @@ def plan_train(
     pod: Annotated[int, typer.Option(help="GPUs that reach each other at full bandwidth.", min=1)] = 1_000_000,
     oversubscription: Annotated[float, typer.Option(help="By which bandwidth between pods is less.", min=1)] = 1.0,
     failures: Annotated[str, typer.Option(help="Whose failure rate: llama3, rsc-1 or rsc-2.")] = "llama3",
-    prices: Annotated[Path | None, typer.Option(help="TOML over single entries of the price file.")] = None,
+    prices: Prices = None,
     simulations: Annotated[
         int, typer.Option("--simulate", help="Simulate so many failures of each strategy beside the formulas.", min=0)
     ] = 0,

@@ -57,11 +57,6 @@ def write_seconds(checkpoint: float, nodes: int, node_bandwidth: float, total_ba
     return checkpoint / min(nodes * node_bandwidth, total_bandwidth)
 
 
-def young_interval(stall: float, mtbf: float) -> float:
-    """Seconds between saves of `stall` seconds each: sqrt(2 stall mtbf), good where stall is far below mtbf."""
-    return math.sqrt(2 * stall * mtbf)
-
-
 def optimal_interval(stall: float, mtbf: float, write: float = 0.0) -> float:
     """Seconds of work between saves for which `restart_goodput` is greatest, found by bisection.
 
