@@ -126,6 +126,7 @@ def test_the_command_for_programs(tmp_path: Path) -> None:
         (["--gpus", "8", "--global-batch-tokens", "5000"], "--global-batch-tokens 5,000: no multiple of 4,096 tokens"),
         (["--gpus", "8", "--precision", "float2"], "precision float2: h100 has"),
         (["--gpus", "8", "--failures", "mine"], "failure rate mine: unknown"),
+        (["--gpus", "8", "--set", "parallel.dp_shard=4"], "--set parallel.dp_shard=4: a plan finds this size itself"),
     ],
 )
 def test_nonsense_gets_one_line(words: list[str], message: str) -> None:

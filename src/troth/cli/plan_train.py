@@ -78,7 +78,8 @@ def plan_train(
 
 
 def given(changes: list[str] | None) -> dict[str, int]:
-    """Sizes of parallelism that were set on the command line, by their names in a run."""
+    """Sizes of parallelism that were set on the command line, by their names in a run. Raises ValueError naming one that
+    follows from the others and can't be kept."""
     from troth.plan.layouts import SIZES
 
     keys = {f"parallel.{SIZES.get(name, name)}": name for name in ("tp", "pp", "cp", "ep", "dp_replicate", "vpp")}
@@ -87,6 +88,8 @@ def given(changes: list[str] | None) -> dict[str, int]:
         key, _, value = change.partition("=")
         if name := keys.get(key.strip()):
             found[name] = int(value)
+        elif key.strip().startswith("parallel."):
+            raise ValueError(f"--set {change}: a plan finds this size itself; it keeps {', '.join(keys)}")
     return found
 
 
