@@ -78,8 +78,10 @@ def plan_train(
 
 
 def given(changes: list[str] | None) -> dict[str, int]:
-    """Sizes of parallelism that were set on the command line, by their names in a run. Raises ValueError naming one that
-    follows from the others and can't be kept."""
+    """Sizes of parallelism that were set on the command line, by their names in a run.
+
+    Raises ValueError naming one that follows from the others and cannot be kept.
+    """
     from troth.plan.layouts import SIZES
 
     keys = {f"parallel.{SIZES.get(name, name)}": name for name in ("tp", "pp", "cp", "ep", "dp_replicate", "vpp")}
