@@ -33,7 +33,8 @@ class Witness:
     All from 0 to 1: `likeness` is the cosine of the two sentences without the values; `mutual` is 1 where each is the
     other's nearest among its publisher's sentences; `subject` the share of the claim's three rarest stems that the
     witness has too; `alone` is lower the more values of the sentence might be meant; `before` is 1 where the same word
-    comes before the two values, and `around` the share that the few words around them have in common.
+    comes before the two values, and `around` the share that the few words around them have in common; `agrees` is 1
+    where the two sentences have another value in common, `apart` 1 where they have none though both hold others.
     """
 
     sentence: Stored
@@ -44,6 +45,8 @@ class Witness:
     alone: float
     before: float
     around: float
+    agrees: float
+    apart: float
 
 
 @dataclass(frozen=True)
@@ -171,45 +174,60 @@ class Evidence:
         store, text = self.store, around.text
         own = store.stem(value.text)
         context = store.stem(f"{text[: value.start]} {text[value.end :]}") - own
+        words = frozenset(stem for stem in context if not stem & 1)
         # A value cut out of a word, such as the 5 of e5, leaves a stem that no sentence has.
-        subject = sorted((stem for stem in context if not stem & 1), key=lambda stem: (-store.rarity(stem), stem))
-        subject = subject[:_SUBJECT_STEMS]
+        subject = sorted(words, key=lambda stem: (-store.rarity(stem), stem))[:_SUBJECT_STEMS]
         others = {n for n, v in enumerate(around.values) if v.end <= value.start or v.start >= value.end}
         whole, rarest = store.weight(context), store.weight(subject)
-        stems = store.stem(text)
-        spread = max(1e-9, store.weight(stems)) ** 0.5
+        spread = max(1e-9, store.weight(store.stem(text))) ** 0.5
         left, right = words_before(text, value.start), words_after(text, value.end)
         found: list[Witness] = []
-        near = around.near
-        for at, rank, equal in zip(near.at, near.ranks, around.same, strict=True):
-            hit = store.get(at)
+        hits = [store.get(at) for at in around.near.at]
+        ranks = self._ranks(words, hits, around.place)
+        for hit, rank, equal in zip(hits, ranks, around.same, strict=True):
             if around.about and hit.about and hit.about != around.about:
                 continue
             stated = [
                 theirs for theirs, mine in zip(hit.values, equal, strict=True)
                 if mine.isdisjoint(others) and comparable(value, theirs)
             ]  # fmt: skip
-            if stated and len(others & frozenset().union(*equal)) > 1:
+            shared = sum(not mine.isdisjoint(others) for mine in equal)
+            if value.kind == "name" and shared > 1:
                 stated = [theirs for theirs in stated if same(theirs, value)]
             if not stated:
                 continue
-            close = store.weight(hit.words & stems) / spread
-            mutual = (rank * self._rank_back(hit, around.place, close)) ** -0.5
+            mutual = (rank * self._rank_back(hit, around.place, store.weight(hit.words & words) / spread)) ** -0.5
             for theirs in stated:
                 rest = hit.stems - store.stem(theirs.text)
+                common = store.weight(context & rest)
+                if not common:
+                    continue
+                beside = any(v.end <= theirs.start or v.start >= theirs.end for v in hit.values)
                 found.append(
                     Witness(
                         hit,
                         theirs,
-                        likeness=store.weight(context & rest) / max(1e-9, whole * store.weight(rest)) ** 0.5,
+                        likeness=common / max(1e-9, whole * store.weight(rest)) ** 0.5,
                         mutual=mutual,
                         subject=store.weight(stem for stem in subject if stem in rest) / max(1e-9, rarest),
                         alone=1 / len(stated),
                         before=float(left[-1:] == (theirs_left := words_before(hit.text, theirs.start))[-1:]),
                         around=_shared(left + right, theirs_left + words_after(hit.text, theirs.end)),
+                        agrees=float(shared > 0),
+                        apart=float(not shared and bool(others) and beside),
                     )
                 )
         return found
+
+    def _ranks(self, words: frozenset[int], hits: list[Stored], place: Place) -> list[int]:
+        """The rank of each hit among its publisher's by how much of it these words cover."""
+        close = [closeness(self.store, words, hit) for hit in hits]
+        seen: Counter[str] = Counter()
+        ranks = [0] * len(hits)
+        for number in sorted(range(len(hits)), key=lambda number: -close[number]):
+            seen[hits[number].speaker.publisher] += 1
+            ranks[number] = seen[hits[number].speaker.publisher]
+        return ranks
 
     def commonness(self, value: Value) -> float:
         """How usual a name is: 0 for the rarest, towards 2 for one that every other sentence has; 0 for numbers."""
