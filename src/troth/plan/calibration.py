@@ -40,6 +40,9 @@ class Calibration:
     tensor_exposed: float = _number(0.798, 0.5, 0.4, "share", "tensor-parallel traffic that products do not hide")
     expert_exposed: float = _number(0.395, 0.7, 0.4, "share", "expert traffic that products do not hide")
     expert_network: float = _number(0.83, 0.7, 0.4, "share", "the same of what goes over the network")
+    expert_overlapped: float = _number(
+        0.2, 0.2, 0.5, "share", "the same of both where it goes on behind another micro-batch"
+    )
     context_exposed: float = _number(0.359, 0.3, 0.5, "share", "context-parallel traffic that products do not hide")
     dense_layer: float = _number(
         0.00117, 1e-3, 0.5, "s", "a host starting the kernels of a layer and micro-batch, both ways"

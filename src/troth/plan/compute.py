@@ -53,7 +53,7 @@ def host_seconds(c: Columns, k: Calibration, gpu: Array) -> Array:
     hides behind the other entirely."""
     starts = c.layers / c.pp * k.dense_layer * software(c, k.progress) * (1 + c.recompute / 3)
     waits = k.moe_layer + k.dropless * c.dropless + k.expert * c.experts / c.ep
-    host = starts + c.moe_layers / c.pp * waits * software(c, k.moe_progress)
+    host = (starts + c.moe_layers / c.pp * waits * software(c, k.moe_progress)) * (1 - c.captured)
     return np.asarray((gpu**2 + host**2) ** 0.5 - gpu)
 
 
@@ -90,9 +90,10 @@ def _pointwise_bytes(c: Columns, k: Calibration) -> Array:
     layers, moe, dense = c.layers / c.pp, c.moe_layers / c.pp, (c.layers - c.moe_layers) / c.pp
     near = layers * (26 * c.hidden + 4 * c.attention_edges)
     gates = c.gate_passes * (dense * c.dense_ffn + moe * c.shared_ffn)
-    routed = k.routed * moe * c.topk * (8 * c.hidden + c.gate_passes * c.moe_ffn) * software(c, k.moe_progress)
+    apart = 1 - c.captured  # from the experts' products
+    routed = k.routed * moe * c.topk * (8 * c.hidden + apart * c.gate_passes * c.moe_ffn) * software(c, k.moe_progress)
     casts = 6 * (layers * c.attention_edges + c.matrices * (
-        dense * (c.hidden + c.dense_ffn) + moe * (c.topk * (c.hidden + c.moe_ffn) + c.shared_ffn)
+        dense * (c.hidden + c.dense_ffn) + moe * (apart * c.topk * (c.hidden + c.moe_ffn) + c.shared_ffn)
     ))  # fmt: skip
     passes = np.where(c.torch > 0, k.torch_pointwise, k.pointwise) * software(c, k.progress)
     numbers = 2 * passes * (near + gates + routed) + k.casts * casts * (c.bytes < 2)

@@ -33,7 +33,8 @@ def micro_batch_traffic(c: Columns, k: Calibration) -> tuple[dict[str, Array], d
     sent = moe * 4 * again * state / c.tp * software(c, k.moe_progress) * c.imbalance
     ranks, nodes = c.ep * c.etp, np.maximum(c.ep * c.etp / c.domain, 1)
     inside = c.topk * (np.minimum(ranks, c.domain) - 1) / ranks  # copies of a token for others of its domain
-    outside = (nodes - 1) * (1 - (1 - 1 / nodes) ** np.maximum(c.topk, 1))  # other domains that want a token
+    wanting = (nodes - 1) * (1 - (1 - 1 / nodes) ** np.maximum(c.topk, 1))  # other domains that want a token
+    outside = np.where(c.sends_once > 0, wanting, c.topk * (nodes - 1) / nodes)
     near, far = sent * inside / link, sent * outside / network
 
     calls = moe * 4 * again * (LINK_LATENCY * (ranks > 1) + NETWORK_LATENCY * np.log2(nodes) + PEER_LATENCY * ranks)
@@ -49,7 +50,9 @@ def micro_batch_traffic(c: Columns, k: Calibration) -> tuple[dict[str, Array], d
     }
     exposed = {
         "tensor traffic": k.tensor_exposed * software(c, k.progress) * tensor,
-        "expert traffic": k.expert_exposed * near + k.expert_network * far + calls,
+        "expert traffic": np.where(
+            c.overlap > 0, k.expert_overlapped * (near + far), k.expert_exposed * near + k.expert_network * far
+        ) + calls,
         "context traffic": k.context_exposed * context,
         "pipeline traffic": k.context_exposed * pipeline,
     }
