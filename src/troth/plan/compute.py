@@ -9,6 +9,9 @@ from troth.plan.run import Array, Columns
 NOW = 2026.0
 """The year that constants of software are given for."""
 
+GATE_PASSES = 10
+"""Times that a feed-forward's inner numbers are read or written by its gate, both ways."""
+
 
 def software(c: Columns, a_year: Array | float) -> Array:
     """How much longer than today what software does takes: `a_year` is the share gained in one."""
@@ -44,7 +47,8 @@ def compute_seconds(c: Columns, k: Calibration) -> dict[str, Array]:
         # A pipeline's last stage has the head and fewer layers, or waits are what `head` says.
         "head": head * np.where(c.pp > 1, 1 / c.pp + k.head * (1 - 1 / c.pp), 1.0),
         "attention": layers * _scores(c, k),
-        "pointwise": _pointwise_bytes(c, k) / memory,
+        "pointwise": _pointwise(c, k) / memory,
+        "permuting": _permuting(c, k) / memory,
     }  # fmt: skip
 
 
@@ -84,17 +88,25 @@ def _scores(c: Columns, k: Calibration) -> Array:
     return np.asarray(work / (c.wide_peak * c.cooled * share) * _young(c, k.attention_maturing))
 
 
-def _pointwise_bytes(c: Columns, k: Calibration) -> Array:
-    """Bytes that norms, residuals, rotations, gates, permutations and casts move in a micro-batch, fused where that is
-    usual: reads and writes of 16-bit numbers, forward and backward."""
+def _pointwise(c: Columns, k: Calibration) -> Array:
+    """Bytes that norms, residuals, rotations, gates and casts move in a micro-batch, fused where that is usual: reads
+    and writes of 16-bit numbers, forward and backward."""
     layers, moe, dense = c.layers / c.pp, c.moe_layers / c.pp, (c.layers - c.moe_layers) / c.pp
-    near = layers * (26 * c.hidden + 4 * c.attention_edges)
-    gates = c.gate_passes * (dense * c.dense_ffn + moe * c.shared_ffn)
-    apart = 1 - c.captured  # from the experts' products
-    routed = k.routed * moe * c.topk * (8 * c.hidden + apart * c.gate_passes * c.moe_ffn) * software(c, k.moe_progress)
-    casts = 6 * (layers * c.attention_edges + c.matrices * (
-        dense * (c.hidden + c.dense_ffn) + moe * (apart * c.topk * (c.hidden + c.moe_ffn) + c.shared_ffn)
-    ))  # fmt: skip
+    numbers = layers * (26 * c.hidden + 4 * c.attention_edges)
+    numbers = numbers + (GATE_PASSES + c.bounds) * (dense * c.dense_ffn + moe * c.shared_ffn)
+    casts = layers * c.attention_edges + c.matrices * (dense * (c.hidden + c.dense_ffn) + moe * c.shared_ffn)
+    return _moved(c, k, numbers, casts)
+
+
+def _permuting(c: Columns, k: Calibration) -> Array:
+    """The same of what experts get and give: tokens permuted and brought together again, gates, casts."""
+    copies = c.moe_layers / c.pp * c.topk
+    gates = GATE_PASSES * (1 - c.captured) + c.bounds
+    numbers = k.routed * copies * (8 * c.hidden + gates * c.moe_ffn) * software(c, k.moe_progress)
+    return _moved(c, k, numbers, c.matrices * copies * (c.hidden + c.moe_ffn) * (1 - c.captured))
+
+
+def _moved(c: Columns, k: Calibration, numbers: Array, casts: Array) -> Array:
     passes = np.where(c.torch > 0, k.torch_pointwise, k.pointwise) * software(c, k.progress)
-    numbers = 2 * passes * (near + gates + routed) + k.casts * casts * (c.bytes < 2)
-    return np.asarray(c.t / c.tp * (1 + c.recompute / 3) * numbers)
+    whole = 2 * passes * numbers + 6 * k.casts * casts * (c.bytes < 2)
+    return np.asarray(c.t / c.tp * (1 + c.recompute / 3) * whole)

@@ -12,7 +12,7 @@ from pathlib import Path
 from troth.plan.dimensions import Dimensions, network_named, resized
 from troth.plan.gpus import gpu_named
 from troth.plan.memory_fsdp import CHEAP
-from troth.plan.release import FOLDING, captured, date_of, overlaps, sends_once, stack_of
+from troth.plan.release import FOLDING, captured, date_of, imbalance, overlaps, sends_once, stack_of
 from troth.plan.run import Run
 
 NEEDED = ("source", "model", "seq", "gpu", "n_gpus", "tp", "pp", "global_batch_sequences", "precision", "notes")
@@ -118,6 +118,7 @@ def _run(row: _Row) -> Run:
     stack, date, precision = stack_of(source), date_of(source, notes, gpu), _precision(row["precision"])
     vpp = row.count("vpp") or (2 if "schedule=Interleaved" in notes else 1)
     whole = captured(source, gpu, precision, date)
+    overlap = whole or overlaps(source, notes, gpu, ep, vpp)
     return Run(
         dimensions, gpu, world, sequences, length, int(micro_batch), tp, pp, vpp, cp, ep,
         etp=1 if ep > 1 and date >= FOLDING else tp,
@@ -125,8 +126,7 @@ def _run(row: _Row) -> Run:
         recompute=_recompute(row["recompute"], stack),
         date=date, stack=stack,
         dropless=not re.search(r"token[- ]?drop", model + notes), captured=whole,
-        sends_once=sends_once(source, notes, dimensions, date),
-        overlap=whole or overlaps(source, notes, gpu, ep, vpp),
+        overlap=overlap, sends_once=sends_once(source, notes, dimensions, date, overlap), imbalance=imbalance(notes),
     )  # fmt: skip
 
 

@@ -22,6 +22,12 @@ CAPTURED = 2026.4
 """Since then Megatron's recipes for 8 bits in racks of Blackwell capture a whole step, fuse what experts do, and
 exchange tokens behind other products (release 0.5 of Megatron-Bridge, container 26.06)."""
 
+DEEPEP, HYBRIDEP = 2025.5, 2026.25
+"""Megatron-Core 0.12 with NeMo's recipes of then; container 26.04, of release 0.4 of Megatron-Bridge."""
+
+REAL_IMBALANCE = 1.5
+"""Tokens of the busiest rank's experts over the mean, where a router may choose."""
+
 TORCH = ("mosaicml", "prime-rl", "Automodel", "OLMo")
 """Sources whose kernels are PyTorch's own."""
 
@@ -52,14 +58,20 @@ def captured(source: str, gpu: Gpu, precision: str, date: float) -> bool:
     return "Megatron-Bridge" in source and gpu.domain > 8 and precision == "float8" and date >= CAPTURED
 
 
-def sends_once(source: str, notes: str, network: Dimensions, date: float) -> bool:
-    """As in `Run.sends_once`: where notes name DeepEP or HybridEP, and in recipes for latent attention (DeepSeek, Kimi).
-    """
-    recipe = "Megatron-Bridge" in source and network.latent is not None
-    return recipe or bool(re.search(r"deepep|hybridep", notes.lower()))
+def sends_once(source: str, notes: str, network: Dimensions, date: float, overlap: bool) -> bool:
+    """As in `Run.sends_once`: where notes name DeepEP or HybridEP, in recipes for latent attention (DeepSeek, Kimi) since
+    Megatron has it, and since release 0.4 of Megatron-Bridge in all that overlap nothing."""
+    latent = network.latent is not None and date >= DEEPEP
+    later = "Megatron-Bridge" in source and date >= HYBRIDEP and not overlap
+    return latent or later or bool(re.search(r"deepep|hybridep", notes.lower()))
 
 
 def overlaps(source: str, notes: str, gpu: Gpu, ep: int, vpp: int) -> bool:
     """As in `Run.overlap`: where notes say so, and in recipes that exchange over the network between parts of stages."""
     recipe = "Megatron-Bridge" in source and ep > gpu.domain and vpp > 1
     return recipe or bool(re.search(r"1f1b overlap|a2a overlap", notes.lower()))
+
+
+def imbalance(notes: str) -> float:
+    """As in `Run.imbalance`: benchmarks force every expert to get as much as any other, but where notes say so."""
+    return REAL_IMBALANCE if "real routing" in notes else 1.0

@@ -151,7 +151,7 @@ def _gpu(gpu: Gpu, precision: str) -> dict[str, float]:
 def _network(d: Dimensions, length: int) -> dict[str, float]:
     sizes = ("layers", "hidden", "heads", "vocab", "moe_layers", "experts", "topk", "moe_ffn", "shared_ffn",
              "dense_ffn", "matrices", "kv_heads", "head_dim", "attention_gate", "post_norms", "qk_norm", "blockwise",
-             "rotated", "mask_kinds", "tied", "expert_parameters", "attention_parameters", "body_parameters",
+             "rotated", "reach", "mask_kinds", "tied", "expert_parameters", "attention_parameters", "body_parameters",
              "routed_parameters")  # fmt: skip
     row = {name: getattr(d, name) for name in sizes}
     latent = d.latent
@@ -161,6 +161,7 @@ def _network(d: Dimensions, length: int) -> dict[str, float]:
         "score_sizes": (d.head_dim + d.value_dim + 128) * 2 / 3,
         "seen": d.seen(length),
         "key_sizes": latent.kv_lora_rank if latent else d.kv_heads * (d.head_dim + d.value_dim),
-        "gate_passes": 30 if d.clamped else 10,
+        # Passes over a gate's numbers for biases and bounds, which no fused kernel has.
+        "bounds": 30 if d.clamped else 0,
         "table_parameters": (1 if d.tied else 2) * d.vocab * d.hidden,
     }

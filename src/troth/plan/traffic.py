@@ -34,8 +34,10 @@ def micro_batch_traffic(c: Columns, k: Calibration) -> tuple[dict[str, Array], d
     ranks, nodes = c.ep * c.etp, np.maximum(c.ep * c.etp / c.domain, 1)
     inside = c.topk * (np.minimum(ranks, c.domain) - 1) / ranks  # copies of a token for others of its domain
     wanting = (nodes - 1) * (1 - (1 - 1 / nodes) ** np.maximum(c.topk, 1))  # other domains that want a token
-    outside = np.where(c.sends_once > 0, wanting, c.topk * (nodes - 1) / nodes)
-    near, far = sent * inside / link, sent * outside / network
+    within_reach = np.where(c.reach > 0, np.minimum(wanting, c.reach * (nodes - 1) / nodes), wanting)
+    outside = np.where(c.sends_once > 0, within_reach, c.topk * (nodes - 1) / nodes)
+    rate = network * np.where(c.sends_once > 0, k.sent_once / k.network, 1)
+    near, far = sent * inside / link, sent * outside / rate
 
     calls = moe * 4 * again * (LINK_LATENCY * (ranks > 1) + NETWORK_LATENCY * np.log2(nodes) + PEER_LATENCY * ranks)
 
@@ -93,4 +95,4 @@ def _network(c: Columns, k: Calibration, across: Array) -> Array:
 
 def _beyond(traffic: Array, window: Array) -> Array:
     """What sticks out of a window, smoothly: nearly nothing while it is much shorter, the difference if much longer."""
-    return np.asarray(traffic**2 / (traffic + window))
+    return np.asarray((traffic**2 + window**2) ** 0.5 - window)
