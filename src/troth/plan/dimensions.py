@@ -17,8 +17,8 @@ class Dimensions:
     many a feed-forward has: 3 where it is gated, 2 where not. `windows` layers see `window` tokens, the others all.
     clamped: gates with biases and bounds (gpt-oss), which no fused kernel computes. post_norms: norms behind attention
     and feed-forward too; qk_norm: of queries and keys; blockwise: attention that no fused kernel computes either, a
-    block of queries at a time; rotated: the share of layers whose queries and keys know their positions. reach: groups of
-    experts that a token's may be in at most, a node's each; 0 where all.
+    block of queries at a time; rotated: the share of layers whose queries and keys know their positions; reach: nodes'
+    groups of experts that a token may go to, 0 where all.
     """
 
     name: str

@@ -59,15 +59,15 @@ def captured(source: str, gpu: Gpu, precision: str, date: float) -> bool:
 
 
 def sends_once(source: str, notes: str, network: Dimensions, date: float, overlap: bool) -> bool:
-    """As in `Run.sends_once`: where notes name DeepEP or HybridEP, in recipes for latent attention (DeepSeek, Kimi) since
-    Megatron has it, and since release 0.4 of Megatron-Bridge in all that overlap nothing."""
+    """As in `Run.sends_once`: where notes name DeepEP or HybridEP, in recipes for latent attention (DeepSeek, Kimi)
+    since Megatron has it, and since release 0.4 of Megatron-Bridge in all that overlap nothing."""
     latent = network.latent is not None and date >= DEEPEP
     later = "Megatron-Bridge" in source and date >= HYBRIDEP and not overlap
     return latent or later or bool(re.search(r"deepep|hybridep", notes.lower()))
 
 
 def overlaps(source: str, notes: str, gpu: Gpu, ep: int, vpp: int) -> bool:
-    """As in `Run.overlap`: where notes say so, and in recipes that exchange over the network between parts of stages."""
+    """As in `Run.overlap`: where notes say so, and in recipes that exchange over the network, with parts of stages."""
     recipe = "Megatron-Bridge" in source and ep > gpu.domain and vpp > 1
     return recipe or bool(re.search(r"1f1b overlap|a2a overlap", notes.lower()))
 
