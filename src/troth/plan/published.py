@@ -12,7 +12,7 @@ from pathlib import Path
 from troth.plan.dimensions import Dimensions, network_named, resized
 from troth.plan.gpus import gpu_named
 from troth.plan.memory_fsdp import CHEAP
-from troth.plan.release import FOLDING, captured, date_of, imbalance, overlaps, sends_once, stack_of
+from troth.plan.release import FOLDING, captured, date_of, imbalance, micro_batch, overlaps, sends_once, stack_of
 from troth.plan.run import Run
 
 NEEDED = ("source", "model", "seq", "gpu", "n_gpus", "tp", "pp", "global_batch_sequences", "precision", "notes")
@@ -112,15 +112,15 @@ def _run(row: _Row) -> Run:
     if world % (tp * pp * cp):
         raise Unsaid("tp, pp and cp do not make up the GPUs")
     local = sequences / (world // (tp * pp * cp))
-    micro_batch = row.number("micro_batch") or (local if pp == 1 else 1)
-    if local < micro_batch or local % micro_batch:
+    rows = row.number("micro_batch") or micro_batch(source, pp, local)
+    if local < rows or local % rows:
         raise Unsaid("the micro-batch does not divide a rank's share")
     stack, date, precision = stack_of(source), date_of(source, notes, gpu), _precision(row["precision"])
     vpp = row.count("vpp") or (2 if "schedule=Interleaved" in notes else 1)
     whole = captured(source, gpu, precision, date)
     overlap = whole or overlaps(source, notes, gpu, ep, vpp)
     return Run(
-        dimensions, gpu, world, sequences, length, int(micro_batch), tp, pp, vpp, cp, ep,
+        dimensions, gpu, world, sequences, length, int(rows), tp, pp, vpp, cp, ep,
         etp=1 if ep > 1 and date >= FOLDING else tp,
         sharded="FSDP" in notes or stack != "fused", optimizer="adamw", precision=precision,
         recompute=_recompute(row["recompute"], stack),

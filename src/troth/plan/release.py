@@ -46,6 +46,13 @@ def date_of(source: str, notes: str, gpu: Gpu) -> float:
     return gpu.year + 1.5
 
 
+def micro_batch(source: str, pp: int, local: float) -> float:
+    """Sequences of a micro-batch where a row says nothing: torchtitan's pipelines have as many as stages."""
+    if pp == 1:
+        return local
+    return local / pp if "torchtitan" in source and local % pp == 0 else 1
+
+
 def stack_of(source: str) -> str:
     """Who wrote it, as in `Run.stack`."""
     if "torchtitan" in source:
