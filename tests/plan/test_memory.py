@@ -113,7 +113,7 @@ PIPELINED = {"tp": 8, "pp": 8, "micro_batch": 4, "recompute": 1.0}
         # benchmarks/llama3-8b_h200_202506_trainy-whitefiber.md: sequences of a rank, GiB.
         ("8B", 32, 2, {"micro_batch": 2, "recompute": 0.1}, 2025.46, 47.96),
         ("8B", 64, 2, {"micro_batch": 2, "recompute": 0.1}, 2025.46, 46.97),
-        # benchmarks/llama3_h100_202412_torchtitan.md, tables 1 and 3 to 6; its pipelines' micro-batches are its default.
+        # benchmarks/llama3_h100_202412_torchtitan.md, tables 1 and 3 to 6; as many micro-batches as stages.
         ("8B", 8, 2, {"micro_batch": 2, "recompute": 0.1}, 2024.96, 76.8),
         ("8B", 128, 2, {"micro_batch": 2, "recompute": 0.1}, 2024.96, 61.8),
         ("70B", 256, 16, {"tp": 8, "micro_batch": 16, "recompute": 1.0}, 2024.96, 71.9),
