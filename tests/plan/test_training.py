@@ -98,6 +98,25 @@ def test_given_sizes_are_kept_and_what_fits_nowhere_is_told() -> None:
         best_layouts(run, rules_of(system.model, system.train), 1, Calibration(), fixed={"tp": 2})
 
 
+def test_8_bits_are_taken_where_they_are_faster_and_allowed() -> None:
+    def precisions(gpu: str, **train: str) -> set[str]:
+        system = load_system("grok-2", [f"train.{name}={value}" for name, value in train.items()])
+        base = base_run(system, "grok-2", gpu_named(gpu), 512, system.train.batch_tokens)
+        found = best_layouts(base, rules_of(system.model, system.train), 3, Calibration())
+        return {run.precision for run in found.runs}
+
+    assert precisions("h100") == {"float8"}
+    assert precisions("a100") == {"bf16"}  # which has none
+    assert precisions("h100", precision="bf16") == {"bf16"}
+
+
+def test_experts_are_parted_where_a_rank_has_one() -> None:
+    runs = [one.run for one in planned("grok-1", 512).candidates]
+    assert {run.etp for run in runs} <= {1, *(run.tp for run in runs)}
+    assert all(run.etp == 1 or run.ep == run.dimensions.experts for run in runs)
+    assert all(one.run.etp == 1 for one in planned("grok-1", 512, etp=1).candidates)
+
+
 def test_the_command_prints_a_table_that_training_reads(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["plan", "train", "--system", "grok-1", "--gpus", "512", "--tokens", "1T"])
     assert done.exit_code == 0, done.output

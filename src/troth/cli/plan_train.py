@@ -28,7 +28,7 @@ def plan_train(
         str | None,
         typer.Option("--global-batch-tokens", help="Tokens of a batch (default: the system's).", metavar="NUMBER"),
     ] = None,
-    precision: Annotated[str, typer.Option(help="bf16, float8, or auto: the system's.")] = "auto",
+    precision: Annotated[str, typer.Option(help="bf16, float8, or auto: the system's, or the faster.")] = "auto",
     imbalance: Annotated[float, typer.Option(help="Tokens of the busiest experts over the mean.", min=1)] = 1.1,
     pod: Annotated[int, typer.Option(help="GPUs that reach each other at full bandwidth.", min=1)] = 1_000_000,
     oversubscription: Annotated[float, typer.Option(help="By which bandwidth between pods is less.", min=1)] = 1.0,
@@ -57,8 +57,11 @@ def plan_train(
     before = read_plan(earlier, "train") if earlier else None
 
     settings = read_system(system, changes)
+    if precision != "auto":
+        train = settings.train.model_copy(update={"precision": precision})
+        settings = settings.model_copy(update={"train": train})
     size = round(number_from("--global-batch-tokens", batch)) if batch else settings.train.batch_tokens
-    base = base_run(settings, system, gpu_named(gpu), gpus, size, precision, imbalance, pod, oversubscription)
+    base = base_run(settings, system, gpu_named(gpu), gpus, size, imbalance, pod, oversubscription)
     whole = number_from("--tokens", tokens) if tokens else float(settings.train.steps) * size
     rate, fixed = failure_rate(failures), given(changes)
     plan = plan_training(settings, system, base, whole, clouds(prices), rate, top, fixed, simulations=simulations)
@@ -84,7 +87,8 @@ def given(changes: list[str] | None) -> dict[str, int]:
     """
     from troth.plan.layouts import SIZES
 
-    keys = {f"parallel.{SIZES.get(name, name)}": name for name in ("tp", "pp", "cp", "ep", "dp_replicate", "vpp")}
+    names = ("tp", "pp", "cp", "ep", "etp", "dp_replicate", "vpp")
+    keys = {f"parallel.{SIZES.get(name, name)}": name for name in names}
     found = {}
     for change in changes or ():
         key, _, value = change.partition("=")
@@ -168,15 +172,15 @@ def _show_failures(plan: TrainingPlan) -> None:
 def _layouts(plan: TrainingPlan) -> Table:
     from rich.table import Table
 
-    table = Table("GPUs", "pp", "dp", "cp", "tp", "ep", "batches", "again", "s a step", "of peak", "GB",
+    table = Table("GPUs", "in", "pp", "dp", "cp", "tp", "ep", "batches", "again", "s a step", "of peak", "GB",
                   title="The fastest layouts")  # fmt: skip
     for column in table.columns:
         column.justify = "right"
     for one in plan.candidates:
         r = one.run
         table.add_row(
-            f"{r.world:,}", f"{r.pp}x{r.vpp}", f"{r.dp_replicate}x{r.dp // r.dp_replicate}",
-            *(str(size) for size in (r.cp, r.tp, r.ep)),
+            f"{r.world:,}", r.precision, f"{r.pp}x{r.vpp}", f"{r.dp_replicate}x{r.dp // r.dp_replicate}",
+            str(r.cp), str(r.tp), f"{r.ep}x{r.etp}" if r.etp > 1 else str(r.ep),
             f"{r.micro_batches:.0f}x{r.micro_batch}", f"{r.recompute:.0%}", f"{one.seconds:.3f}", f"{one.mfu:.1%}",
             f"{sum(one.memory.values()) / 1e9:.1f}",
         )  # fmt: skip

@@ -25,10 +25,10 @@ def compute_seconds(c: Columns, k: Calibration) -> dict[str, Array]:
     memory = c.memory_bandwidth * k.bandwidth
     rate = products_rate(c, k)
 
-    def products(work: Array, weights: Array, edges: Array) -> Array:
+    def products(work: Array, weights: Array, edges: Array, size: Array = c.bytes) -> Array:
         """work: multiplications a token; weights: parameters in memory, read once a pass; edges: numbers that a token
-        brings and takes."""
-        return np.asarray((3 + c.recompute) * (2 * c.t * work / rate + (weights + c.t * edges) * c.bytes / memory))
+        brings and takes, of `size` bytes."""
+        return np.asarray((3 + c.recompute) * (2 * c.t * work / rate + (weights + c.t * edges) * size / memory))
 
     attention = c.attention_parameters / c.tp
     feed_forward = c.matrices * c.hidden * c.dense_ffn / c.tp
@@ -42,7 +42,8 @@ def compute_seconds(c: Columns, k: Calibration) -> dict[str, Array]:
         "feed-forwards": dense * products(feed_forward, feed_forward, c.matrices * (c.hidden + c.dense_ffn) / c.tp)
         + moe * products(shared, shared, c.matrices * (c.hidden + c.shared_ffn) / c.tp * (c.shared_ffn > 0)),
         "experts": moe * products(
-            rows * c.expert_parameters / c.etp * slow, held, rows * c.matrices * (c.hidden + c.moe_ffn / c.etp)
+            rows * c.expert_parameters / c.etp * slow, held, rows * c.matrices * (c.hidden + c.moe_ffn / c.etp),
+            np.where(c.wide_experts > 0, np.maximum(c.bytes, 2), c.bytes),
         ),
         # A pipeline's last stage has the head and fewer layers, or waits are what `head` says.
         "head": head * np.where(c.pp > 1, 1 / c.pp + k.head * (1 - 1 / c.pp), 1.0),
@@ -103,7 +104,8 @@ def _permuting(c: Columns, k: Calibration) -> Array:
     copies = c.moe_layers / c.pp * c.topk
     gates = GATE_PASSES * (1 - c.captured) + c.bounds
     numbers = k.routed * copies * (8 * c.hidden + gates * c.moe_ffn) * software(c, k.moe_progress)
-    return _moved(c, k, numbers, c.matrices * copies * (c.hidden + c.moe_ffn) * (1 - c.captured))
+    cast = (1 - c.captured) * (1 - c.wide_experts)
+    return _moved(c, k, numbers, c.matrices * copies * (c.hidden + c.moe_ffn) * cast)
 
 
 def _moved(c: Columns, k: Calibration, numbers: Array, casts: Array) -> Array:

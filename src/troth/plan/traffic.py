@@ -25,17 +25,18 @@ def micro_batch_traffic(c: Columns, k: Calibration) -> tuple[dict[str, Array], d
     state = 2 * c.t * c.hidden  # bytes of the micro-batch's hidden state
     link, network = c.link_bandwidth * k.link, _network(c, k, c.tp * c.cp * c.ep * c.etp)
 
-    passes = layers * 4 - np.where(c.etp < c.tp, 2 * moe, 0)
+    passes = layers * 4 - np.where((c.etp < c.tp) | (c.torch > 0), 2 * moe, 0)
     tensor = passes * 2 * again * (
         state * (c.tp - 1) / c.tp / np.where(c.tp <= c.domain, link, network) + LINK_LATENCY * (c.tp > 1)
     )
 
     sent = moe * 4 * again * state / c.tp * software(c, k.moe_progress) * c.imbalance
     ranks, nodes = c.ep * c.etp, np.maximum(c.ep * c.etp / c.domain, 1)
-    inside = c.topk * (np.minimum(ranks, c.domain) - 1) / ranks  # copies of a token for others of its domain
+    copies = c.topk * np.where(c.torch > 0, c.etp, 1)  # of a token; Megatron brings parts of experts theirs afterwards
+    inside = copies * (np.minimum(ranks, c.domain) - 1) / ranks  # those for others of its domain
     wanting = (nodes - 1) * (1 - (1 - 1 / nodes) ** np.maximum(c.topk, 1))  # other domains that want a token
     within_reach = np.where(c.reach > 0, np.minimum(wanting, c.reach * (nodes - 1) / nodes), wanting)
-    outside = np.where(c.sends_once > 0, within_reach, c.topk * (nodes - 1) / nodes)
+    outside = np.where(c.sends_once > 0, within_reach, copies * (nodes - 1) / nodes)
     rate = network * np.where(c.sends_once > 0, k.sent_once / k.network, 1)
     near, far = sent * inside / link, sent * outside / rate
 
