@@ -4,6 +4,7 @@ import json
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -137,6 +138,23 @@ def test_the_command_for_programs(tmp_path: Path) -> None:
     assert min(offer["dollars_per_gpu_hour"] or 99 for offer in plan["offers"] if offer["cloud"] == "oci") < 1.1
 
 
+def test_a_clouds_network_is_reckoned_with(tmp_path: Path) -> None:
+    def plan(*words: str) -> dict[str, Any]:
+        system = ["--system", "flagship", "--gpus", "24576", "--set", "parallel.ep=384", "--top", "1"]
+        done = CliRunner().invoke(app, ["plan", "train", *system, *words, "--json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.output)["candidates"][0] | {"offers": json.loads(done.output)["offers"]}
+
+    thin = tmp_path / "thin.toml"
+    thin.write_text("[azure.shapes.ND96isr_H100_v5.network]\npod = 256\noversubscription = 7\n")
+    anywhere, azure = plan(), plan("--cloud", "azure:ND96isr_H100_v5")
+    thinner = plan("--cloud", "azure:ND96isr_H100_v5", "--prices", str(thin))
+    assert azure["seconds"] == anywhere["seconds"]  # a full fat tree
+    assert thinner["seconds"] > 1.05 * azure["seconds"]
+    assert thinner["parts"]["expert traffic"] > 2 * azure["parts"]["expert traffic"]
+    assert {offer["shape"] for offer in azure["offers"]} == {"ND96isr_H100_v5"}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -144,6 +162,8 @@ def test_the_command_for_programs(tmp_path: Path) -> None:
         (["--gpus", "8", "--tokens", "-3"], "--tokens -3: expected a number above 0"),
         (["--gpus", "8", "--global-batch-tokens", "5000"], "--global-batch-tokens 5,000: no multiple of 4,096 tokens"),
         (["--gpus", "8", "--precision", "float2"], "precision float2: h100 has"),
+        (["--gpus", "8", "--cloud", "azure"], "--cloud azure: azure has the shapes ND96asr_v4"),
+        (["--gpus", "8", "--cloud", "oci:BM.GPU.H100.8", "--gpu", "h200"], "--gpu h200: --cloud oci:BM.GPU.H100.8 "),
         (["--gpus", "8", "--failures", "mine"], "failure rate mine: unknown"),
         (["--gpus", "8", "--set", "parallel.dp_shard=4"], "--set parallel.dp_shard=4: a plan finds this size itself"),
     ],

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 def plan_train(
     gpus: Annotated[int, typer.Option(help="GPUs that there are; what no layout uses are hot spares.", min=1)],
-    gpu: Annotated[str, typer.Option(help="A GPU, or a cloud's shape that has it.")] = "h100",
+    gpu: Annotated[str | None, typer.Option(help="A GPU, or a cloud's shape that has it (default: h100).")] = None,
+    cloud: Annotated[
+        str | None, typer.Option(help="There only: its GPU, network and prices.", metavar="PLACE:SHAPE")
+    ] = None,
     tokens: Annotated[
         str | None, typer.Option(help="Tokens to train on (default: train.steps batches).", metavar="NUMBER")
     ] = None,
@@ -30,8 +33,12 @@ def plan_train(
     ] = None,
     precision: Annotated[str, typer.Option(help="bf16, float8, or auto: the system's, or the faster.")] = "auto",
     imbalance: Annotated[float, typer.Option(help="Tokens of the busiest experts over the mean.", min=1)] = 1.1,
-    pod: Annotated[int, typer.Option(help="GPUs that reach each other at full bandwidth.", min=1)] = 1_000_000,
-    oversubscription: Annotated[float, typer.Option(help="By which bandwidth between pods is less.", min=1)] = 1.0,
+    pod: Annotated[
+        int | None, typer.Option(help="GPUs that reach each other at full bandwidth (default: --cloud's or all).", min=1)
+    ] = None,
+    oversubscription: Annotated[
+        float | None, typer.Option(help="By which bandwidth between pods is less (default: --cloud's or 1).", min=1)
+    ] = None,
     failures: Annotated[str, typer.Option(help="Whose failure rate: llama3, rsc-1 or rsc-2.")] = "llama3",
     prices: Prices = None,
     simulations: Annotated[
@@ -49,7 +56,7 @@ def plan_train(
     Sizes of parallelism that `--set parallel.tp=8` and the like give are kept; all others are searched.
     """
     from troth.cli.output import console
-    from troth.plan.clouds import clouds
+    from troth.plan.clouds import chosen, clouds
     from troth.plan.compare import compare, read_plan
     from troth.plan.failures import failure_rate
     from troth.plan.training import base_run, plan_training
@@ -61,10 +68,17 @@ def plan_train(
         train = settings.train.model_copy(update={"precision": precision})
         settings = settings.model_copy(update={"train": train})
     size = round(number_from("--global-batch-tokens", batch)) if batch else settings.train.batch_tokens
-    base = base_run(settings, system, gpu_named(gpu), gpus, size, imbalance, pod, oversubscription)
+    places = clouds(prices)
+    if cloud:
+        if gpu:
+            raise ValueError(f"--gpu {gpu}: --cloud {cloud} says which GPU it has; leave one of them out")
+        places, shape = chosen(cloud, places)
+        gpu, pod = shape.gpu, pod or shape.pod
+        oversubscription = oversubscription or shape.network.oversubscription
+    base = base_run(settings, system, gpu_named(gpu or "h100"), gpus, size, imbalance, pod, oversubscription)
     whole = number_from("--tokens", tokens) if tokens else float(settings.train.steps) * size
     rate, fixed = failure_rate(failures), given(changes)
-    plan = plan_training(settings, system, base, whole, clouds(prices), rate, top, fixed, simulations=simulations)
+    plan = plan_training(settings, system, base, whole, places, rate, top, fixed, simulations=simulations)
     differences = compare(before, as_data(plan), "train") if before else []
     if as_json:
         print_json(as_data(plan))
@@ -213,5 +227,7 @@ def _offers(plan: TrainingPlan) -> Table:
         if offer.dollars is not None:
             price = (f"{offer.dollars / 1e6:,.1f}", f"{offer.dollars_per_gpu_hour:.2f}")
         where = f"{offer.cloud} {offer.shape}"
+        if offer.networks and offer.networks > 1:
+            where += f", {offer.networks} networks"
         table.add_row(where, offer.terms, f"{offer.gpus:,}", *price, f"{offer.energy / 1e3:,.2f}", offer.date)
     return table

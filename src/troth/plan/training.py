@@ -99,7 +99,7 @@ class TrainingPlan:
 
 
 def base_run(system: System, name: str, gpu: Gpu, gpus: int, batch_tokens: int,
-             imbalance: float = 1.1, pod: int = 1_000_000, oversubscription: float = 1.0) -> Run:  # fmt: skip
+             imbalance: float = 1.1, pod: int | None = None, oversubscription: float | None = None) -> Run:  # fmt: skip
     """What all layouts of a system's training have in common; with `train.precision` auto a search may choose 8 bits
     instead of 16. Raises ValueError naming what does not fit."""
     length = system.train.sequence_length
@@ -111,7 +111,7 @@ def base_run(system: System, name: str, gpu: Gpu, gpus: int, batch_tokens: int,
     return Run(
         Dimensions.of(system.model, name), gpu, gpus, batch_tokens // length, length, sharded=True, precision=chosen,
         optimizer=system.train.optimizer,
-        date=TODAY, imbalance=imbalance, wide_experts=True, pod=pod, oversubscription=oversubscription,
+        date=TODAY, imbalance=imbalance, wide_experts=True, pod=pod or gpus, oversubscription=oversubscription or 1.0,
     )  # fmt: skip
 
 
