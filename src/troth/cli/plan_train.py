@@ -34,7 +34,8 @@ def plan_train(
     precision: Annotated[str, typer.Option(help="bf16, float8, or auto: the system's, or the faster.")] = "auto",
     imbalance: Annotated[float, typer.Option(help="Tokens of the busiest experts over the mean.", min=1)] = 1.1,
     pod: Annotated[
-        int | None, typer.Option(help="GPUs that reach each other at full bandwidth (default: --cloud's or all).", min=1)
+        int | None,
+        typer.Option(help="GPUs that reach each other at full bandwidth (default: --cloud's, or all).", min=1),
     ] = None,
     oversubscription: Annotated[
         float | None, typer.Option(help="By which bandwidth between pods is less (default: --cloud's or 1).", min=1)
