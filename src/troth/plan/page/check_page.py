@@ -77,7 +77,7 @@ def _strips(judged: Sequence[Judged], name: str, key: Callable[[Judged], object]
         for group in sorted(groups)
     ]  # fmt: skip
     ratio = Axis("predicted over measured", *RATIOS, lambda v: f"{v:g}", log=True)
-    room = 430 if max(len(group) for group in groups) > LONG else 124
+    room = 530 if max(len(group) for group in groups) > LONG else 124
     return strips(rows, ratio, BAND, f"Predicted over measured seconds by {name}", room)
 
 
