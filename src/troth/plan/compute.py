@@ -9,6 +9,9 @@ from troth.plan.run import Array, Columns
 NOW = 2026.0
 """The year that constants of software are given for."""
 
+TILE = 128
+"""Rows that a GPU multiplies at a time: of an expert's last ones half are empty in the mean."""
+
 GATE_PASSES = 10
 """Times that a feed-forward's inner numbers are read or written by its gate, both ways."""
 
@@ -35,15 +38,16 @@ def compute_seconds(c: Columns, k: Calibration) -> dict[str, Array]:
     shared = c.matrices * c.hidden * c.shared_ffn / c.tp
     rows = c.topk * c.etp / c.tp  # tokens that the experts of a rank get, for each of the micro-batch's
     held = c.experts / c.ep * c.expert_parameters / c.etp
-    slow = np.where(c.wide_experts > 0, rate / wide_rate(c, k), 1)
+    of_each = c.t * rows * c.ep / np.maximum(c.experts, 1)  # rows that an expert gets
+    slow = np.where(c.wide_experts > 0, rate / wide_rate(c, k), 1) * (1 + TILE / 2 / np.maximum(of_each, 1))
+    size = np.where(c.wide_experts > 0, np.maximum(c.bytes, 2), c.bytes)
     head = 6 * c.t * c.hidden * c.vocab / c.tp / wide_rate(c, k) + 16 * c.t * c.vocab / c.tp / memory
     return {
         "attention layers": layers * products(attention, attention, c.attention_edges / c.tp),
         "feed-forwards": dense * products(feed_forward, feed_forward, c.matrices * (c.hidden + c.dense_ffn) / c.tp)
         + moe * products(shared, shared, c.matrices * (c.hidden + c.shared_ffn) / c.tp * (c.shared_ffn > 0)),
         "experts": moe * products(
-            rows * c.expert_parameters / c.etp * slow, held, rows * c.matrices * (c.hidden + c.moe_ffn / c.etp),
-            np.where(c.wide_experts > 0, np.maximum(c.bytes, 2), c.bytes),
+            rows * c.expert_parameters / c.etp * slow, held, rows * c.matrices * (c.hidden + c.moe_ffn / c.etp), size
         ),
         # A pipeline's last stage has the head and fewer layers, or waits are what `head` says.
         "head": head * np.where(c.pp > 1, 1 / c.pp + k.head * (1 - 1 / c.pp), 1.0),
