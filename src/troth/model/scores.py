@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from troth.model.products import widens
+
 _ROWS = 128
 _BLOCK_BYTES = 2**26
 """Queries of a block, fewer where its scores would take more than so many bytes."""
@@ -120,6 +122,9 @@ def attention(
 
     Memory grows with the queries and the keys, not with their product, in the backward pass too.
     """
+    if widens(q_BHTd):
+        wide = attention(q_BHTd.float(), k_BKLd.float(), v_BKLe.float(), seen, scores)
+        return wide.to(q_BHTd.dtype)
     plain = scores.softcap is None and scores.temperature is None and scores.sinks is None
     learns = torch.is_grad_enabled() and q_BHTd.requires_grad
     many = k_BKLd.shape[2] > _MANY_KEYS and q_BHTd.dtype != torch.bfloat16 and not learns

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from troth.model.products import widens
+
 _CHUNK_BYTES = 2**26
 _LEAST_ROWS = 128
 """A chunk's scores take so many bytes, unless that were fewer tokens than make an efficient product."""
@@ -106,4 +108,7 @@ def next_token_loss(
     """
     kept = (targets_N >= 0).nonzero()[:, 0]
     count = max(1, len(kept)) if count is None else count
-    return _ChunkedLoss.apply(h_ND[kept], w_VD, targets_N[kept], z_loss, scale, softcap, count)
+    h_ND = h_ND[kept]
+    if widens(h_ND):
+        h_ND, w_VD = h_ND.float(), w_VD.float()
+    return _ChunkedLoss.apply(h_ND, w_VD, targets_N[kept], z_loss, scale, softcap, count)
