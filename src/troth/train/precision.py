@@ -46,7 +46,10 @@ def training_call(cast_to: torch.dtype | None, recompute: str) -> Call:
     def cast(part: nn.Module, *args: Any) -> torch.Tensor:
         if cast_to is None:
             return part(*args)
-        weights = {name: p.to(cast_to) if p.dim() > 1 else p for name, p in part.named_parameters()}
+        # Not the weights of norms, which compute in their own dtype.
+        weights = {
+            name: p.to(cast_to) if p.dim() > 1 or name.endswith("bias") else p for name, p in part.named_parameters()
+        }
         return functional_call(part, weights, args)
 
     def call(part: nn.Module, *args: Any) -> torch.Tensor:
