@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from troth.model.products import widens
+
 _ROWS = 128
 _BLOCK_BYTES = 2**26
 """Queries of a block, fewer where its scores would take more than so many bytes."""
@@ -57,10 +59,14 @@ class Seen:
     def hidden(self, queries: slice, first: int, end: int, dtype: torch.dtype) -> torch.Tensor:
         """What hides those of the keys `first` to `end` that queries do not see when it is added to their scores."""
         place = queries.start, queries.stop, first, end, dtype
-        if place not in self._hidden:
-            seen = self.part(queries, first, end)
-            self._hidden[place] = torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, float("-inf"))
-        return self._hidden[place]
+        if place in self._hidden:
+            return self._hidden[place]
+        seen = self.part(queries, first, end)
+        hidden = torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, float("-inf"))
+        # Where spans are not known, these are as large as all scores; there they are made for each layer again.
+        if seen.device.type == "cpu":
+            self._hidden[place] = hidden
+        return hidden
 
     def spans(self, rows: int) -> list[Span]:
         """One for each block of `rows` queries; every block sees a key at least."""
@@ -75,7 +81,9 @@ class Seen:
 
 class SeenBetween(Seen):
     """Queries that see the keys from `low` [batch, queries] to `high` [queries], both included: what documents and
-    windows leave of causal attention. The mask, which is as large as all scores, exists only where it is asked for."""
+    windows leave of causal attention. The mask, which is as large as all scores, exists only where it is asked for.
+
+    A GPU is not waited for: there every block of queries is taken to see some of all keys."""
 
     def __init__(self, low_BQ: torch.Tensor, high_Q: torch.Tensor, keys: int):
         self.low, self.high, self.keys = low_BQ, high_Q, keys
@@ -91,6 +99,8 @@ class SeenBetween(Seen):
         return ((key_L >= self.low[:, queries, None]) & (key_L <= self.high[queries, None]))[:, None]
 
     def find_spans(self, rows: int) -> list[Span]:
+        if self.low.device.type != "cpu":
+            return [Span(0, self.keys, 0) for _ in self.high.split(rows)]
         lows, highs = self.low.split(rows, dim=1), self.high.split(rows)
         borders = [
             torch.stack((low.min(), low.max(), high.min(), high.max())) for low, high in zip(lows, highs, strict=True)
@@ -120,6 +130,9 @@ def attention(
 
     Memory grows with the queries and the keys, not with their product, in the backward pass too.
     """
+    if widens(q_BHTd):
+        wide = attention(q_BHTd.float(), k_BKLd.float(), v_BKLe.float(), seen, scores)
+        return wide.to(q_BHTd.dtype)
     plain = scores.softcap is None and scores.temperature is None and scores.sinks is None
     learns = torch.is_grad_enabled() and q_BHTd.requires_grad
     many = k_BKLd.shape[2] > _MANY_KEYS and q_BHTd.dtype != torch.bfloat16 and not learns
