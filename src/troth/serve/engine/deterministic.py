@@ -170,9 +170,7 @@ def _part(rows: list[Row], table: list[int], window: int | None, size: int, devi
     return _Part(torch.tensor(slots, device=device), tiles)
 
 
-def _attend(
-    part: _Part, q_HRd: torch.Tensor, cache: KVCache, layer: int, scores: Scores
-) -> torch.Tensor:
+def _attend(part: _Part, q_HRd: torch.Tensor, cache: KVCache, layer: int, scores: Scores) -> torch.Tensor:
     """[heads, rows, size of a value] in float32; rows of other sequences are not meant to be looked at."""
     heads, kv_heads = len(q_HRd), cache.config.cache_shape[0]
     q_KNd = (q_HRd * scores.scale).reshape(kv_heads, -1, q_HRd.shape[-1])

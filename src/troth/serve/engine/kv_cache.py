@@ -195,9 +195,7 @@ def _attend(
     return out_SHQe.transpose(0, 1).reshape(heads, rows, -1)
 
 
-def _groups(
-    cache: KVCache, spans: Items[Span], tables: Items[list[int]], window: int | None
-) -> list[_Group]:
+def _groups(cache: KVCache, spans: Items[Span], tables: Items[list[int]], window: int | None) -> list[_Group]:
     """Spans with as many queries and about as many keys (within a factor of two, short ones together)."""
     size = cache.block_size
     members: dict[tuple[int, int], list[tuple[int, int, int]]] = defaultdict(list)

@@ -14,7 +14,9 @@ _LEAST = 1e-30
 """A scale of numbers that are all zero."""
 
 
-def quantise_rows(x: torch.Tensor, kind: Literal["int8", "fp8"], parts: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+def quantise_rows(
+    x: torch.Tensor, kind: Literal["int8", "fp8"], parts: tuple[int, ...]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Numbers in 8 bit, [..., size], and their scales, float32 [..., parts]: one for each part of the last dimension,
     whose sizes `parts` adds up to it. What is kept is number * scale."""
     pieces = x.float().split(parts, dim=-1)

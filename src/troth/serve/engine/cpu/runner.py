@@ -47,9 +47,7 @@ class CpuRunner:
     wanted tokens only.
     """
 
-    def __init__(
-        self, model: Decoder, cache: KVCache, kind: WeightKind, most_rows: int, threads: int
-    ):
+    def __init__(self, model: Decoder, cache: KVCache, kind: WeightKind, most_rows: int, threads: int):
         config = model.config
         assert why_not(config) is None
         assert cache.block_size == _BLOCK
@@ -187,7 +185,8 @@ class CpuRunner:
             softmax_router=config.router_score == "softmax", normalised_gates=config.norm_topk_prob,
             qk_norm=_QK_NORMS.index(config.qk_norm), gated_attention=config.attention_gate,
             activation=2 if clamped else int(config.activation == "gelu_tanh"),
-            cache_kind=_NARROW.get(self.cache.kind) or number_of(_NAMES[self.cache.dtype]), embedding_kind=number_of(_NAMES[embedding_dtype]),
+            cache_kind=_NARROW.get(self.cache.kind) or number_of(_NAMES[self.cache.dtype]),
+            embedding_kind=number_of(_NAMES[embedding_dtype]),
             eps=config.rms_norm_eps, embedding_scale=config.hidden_size**0.5 if config.mup_enabled else 1.0,
             attention_scale=config.attention_scale, attention_softcap=config.attention_softcap or 0,
             temperature_from=config.attention_temperature_len or 0,
