@@ -40,7 +40,8 @@ class ServeTable(Table):
 
     `weights` are kept as the folder has them (`auto`: on a CPU in bfloat16 only where its library runs), or in the kind
     that is named: 8 and 4 bit take 8.5 and 4.5 bits a weight. `threads` of a CPU: all that the process may use, unless
-    given.
+    given. Keys and values are kept in the weights' floats (`auto`), or in 8 bit with a scale for each token and head,
+    which takes half the memory of bfloat16 and a quarter of float32.
 
     Of answers of the Responses API the newest `stored_responses` are kept, for `stored_days`, in the SQLite file
     `response_store`, or in memory without it.
@@ -68,6 +69,7 @@ class ServeTable(Table):
     files_dir: Path | None = None
     deterministic: bool = False
     weights: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto"
+    kv_cache_dtype: Literal["auto", "int8", "fp8"] = "auto"
     threads: int | None = Field(default=None, gt=0)
     speculate: Literal["none", "ngram", "mtp"] = "none"
     draft_tokens: int = Field(default=4, gt=0)
