@@ -149,9 +149,9 @@ class Evidence:
         self._starts = list(accumulate((len(rows) for rows in self._near), initial=0))
         self._limit = limit
 
-    def around(self, text: str, place: Place, about: str, at: int | None = None) -> Surroundings:
-        """What stands nearest to a sentence, which is `about` a subject as far as that is known, and is number `at` of
-        the store where it is one of its own."""
+    def around(self, text: str, place: Place, about: str) -> Surroundings:
+        """What stands nearest to a sentence, which is `about` a subject as far as that is known."""
+        at = self.store.number_of(text, place.source, place.start)
         others, own = find_neighbours(self.store, text, place, self._limit) if at is None else self._nearest(at)
         near = Neighbours(others.at + own.at, others.closeness + own.closeness, others.ranks + own.ranks)
         values = find_values(text)

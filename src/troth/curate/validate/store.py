@@ -68,17 +68,20 @@ class _Columns:
 
     def __init__(self, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
         self._files = {name: (folder / f"{name}.bin").open("wb") for name in (*_COLUMNS, "numbers")}
         self._sizes = dict.fromkeys(_COLUMNS, 0)
         self._numbers = array("q")
         self._speaker = (0, 0)
         self._marks = (0, 0, 0)
+        self._documents = array("q")
         self.count = 0
 
     def speak(self, speaker: Speaker) -> None:
         """The document of the sentences that follow."""
         self._speaker = self._write("speakers", marshal.dumps(astuple(speaker)))
         self._marks = mark(speaker.source), mark(speaker.publisher), mark(speaker.published)
+        self._documents.extend((self._marks[0], self.count))
 
     def add(self, text: str, stems: Iterable[int], values: Iterable[Value], about: str, start: int) -> None:
         """One more sentence."""
@@ -103,8 +106,11 @@ class _Columns:
         del self._numbers[:]
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is left, and by the mark of each document's source where its sentences begin and end."""
         self._flush()
+        marks_D, first_D = np.array(self._documents, np.int64).reshape(-1, 2).T
+        documents_D3 = np.stack([marks_D, first_D, np.append(first_D[1:], self.count)], axis=1)
+        np.save(self._folder / "documents.npy", documents_D3[np.argsort(marks_D, kind="stable")])
         for file in self._files.values():
             file.close()
 
@@ -204,6 +210,7 @@ class Store:
         _know_whitespace(index)
         index.reload()
         self._searcher, self._schema = index.searcher(), index.schema
+        self._documents = np.load(folder / "documents.npy", mmap_mode="r").view(np.ndarray)
         self._asked = np.zeros(2 * _PLACES, bool)
         self.get = lru_cache(_KEPT)(self._get)
         self.rarity = lru_cache(1 << 18)(self._rarity_of)
@@ -259,6 +266,15 @@ class Store:
 
     def _read_speaker(self, first: int, last: int) -> Speaker:
         return Speaker(*marshal.loads(self._columns[-1][first:last].tobytes()))
+
+    def number_of(self, text: str, source: str, start: int) -> int | None:
+        """The number of a sentence that stands there and says just this; None where the store has none."""
+        found = int(np.searchsorted(self._documents[:, 0], mark(source)))
+        if found == len(self._documents) or self._documents[found, 0] != mark(source):
+            return None
+        _, first, last = self._documents[found].tolist()
+        at = first + int(np.searchsorted(self._numbers[first:last, _START], start))
+        return at if at < last and self.get(at).start == start and self.get(at).text == text else None
 
     def places(self, at: np.ndarray | list[int]) -> np.ndarray:
         """Where sentences stand, as numbers [N, 4]: the first character, and the marks of source, publisher and date."""
