@@ -7,8 +7,9 @@ nearest ones found once, so that whether two are each other's nearest costs a lo
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 
@@ -22,6 +23,7 @@ _REACH, _BESIDE = 48, 4
 _WORD = re.compile(r"\w+")
 _FAR = 16
 _NOBODY = -1
+_KEPT = 1 << 13
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,12 @@ def find_neighbours(store: Store, text: str, place: Place, limit: int) -> tuple[
     words = frozenset(stem for stem in store.stem(text) if not stem & 1)
     at = np.array(store.search(text, 3 * limit), np.int64)
     own, elsewhere = place.compared(store.places(at))
-    return _ranked(store, words, at[~own][:limit]), _ranked(store, words, at[elsewhere][: limit // 2])
+    others, same_publisher = at[~own][:limit], at[elsewhere][: limit // 2]
+    close = store.closeness(words, np.concatenate([others, same_publisher]))
+    return _ranked(store, others, close[: len(others)]), _ranked(store, same_publisher, close[len(others) :])
 
 
-def _ranked(store: Store, words: frozenset[int], at: np.ndarray) -> Neighbours:
-    close = store.closeness(words, at)
+def _ranked(store: Store, at: np.ndarray, close: list[float]) -> Neighbours:
     order = sorted(range(len(close)), key=lambda number: -close[number])
     return _neighbours(store, at[order], [close[number] for number in order])
 
@@ -125,17 +128,19 @@ def write_neighbours(store: Store, first: int, last: int, limit: int, path: Path
     partial.rename(path)
 
 
-def words_before(text: str, start: int) -> list[str]:
+@lru_cache(_KEPT)
+def words_before(text: str, start: int) -> tuple[str, ...]:
     """The last few words before a place of a text."""
-    return _WORD.findall(text[max(0, start - _REACH) : start].lower())[-_BESIDE:]
+    return tuple(_WORD.findall(text[max(0, start - _REACH) : start].lower())[-_BESIDE:])
 
 
-def words_after(text: str, end: int) -> list[str]:
+@lru_cache(_KEPT)
+def words_after(text: str, end: int) -> tuple[str, ...]:
     """The first few words after a place of a text."""
-    return _WORD.findall(text[end : end + _REACH].lower())[:_BESIDE]
+    return tuple(_WORD.findall(text[end : end + _REACH].lower())[:_BESIDE])
 
 
-def _shared(ours: list[str], theirs: list[str]) -> float:
+def _shared(ours: Sequence[str], theirs: Sequence[str]) -> float:
     """The share of words that two lists have in common (Dice)."""
     return 2 * len(set(ours) & set(theirs)) / max(1, len(set(ours)) + len(set(theirs)))
 
@@ -243,9 +248,12 @@ class Evidence:
         than all that a search from there finds."""
         row = self._row(hit.at)
         near = row[self._limit :] if hit.speaker.publisher == place.publisher else row[: self._limit]
-        closer = near["at"][near["closeness"] > close]
-        if close == 0 or 0 < len(closer) == np.count_nonzero(near["at"] != _NOBODY):
+        at = near["at"]
+        closer = int((near["closeness"] > close).sum())
+        if close == 0 or (closer and (closer == len(at) or at[closer] == _NOBODY)):
             return _FAR
-        start, source, publisher, _ = self.store.places(closer).T
+        if not closer:
+            return 1
+        start, source, publisher, _ = self.store.places(at[:closer]).T
         elsewhere = (source != mark(place.source)) | (start != place.start)
-        return 1 + int(np.count_nonzero((publisher == mark(place.publisher)) & elsewhere))
+        return 1 + int(((publisher == mark(place.publisher)) & elsewhere).sum())

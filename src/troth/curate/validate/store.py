@@ -44,8 +44,8 @@ class Speaker:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A sentence unpacked: `words` are its stems without those of digits, `weight` their and the digits' rarity,
-    `about` the subject that binds it (see `subjects`)."""
+    """A sentence unpacked: `words` are its stems without those of digits, `about` the subject that binds it (see
+    `subjects`)."""
 
     at: int
     text: str
@@ -53,7 +53,6 @@ class Stored:
     speaker: Speaker
     stems: frozenset[int]
     words: frozenset[int]
-    weight: float
     values: tuple[Value, ...]
     about: str
 
@@ -215,6 +214,7 @@ class Store:
         self.get = lru_cache(_KEPT)(self._get)
         self.rarity = lru_cache(1 << 18)(self._rarity_of)
         self.stem = lru_cache(1 << 15)(self._stem)
+        self._terms = lru_cache(16)(self._analyzed)
         self._speaker = lru_cache(1 << 10)(self._read_speaker)
 
     def __len__(self) -> int:
@@ -222,7 +222,10 @@ class Store:
 
     def _stem(self, text: str) -> frozenset[int]:
         """The stems of any text."""
-        return frozenset(map(stem_number, self._stem_of.analyze(text)))
+        return frozenset(map(stem_number, self._terms(text)))
+
+    def _analyzed(self, text: str) -> list[str]:
+        return sorted(set(self._stem_of.analyze(text)))
 
     def weight(self, stems: Iterable[int]) -> float:
         """Summed rarity."""
@@ -260,8 +263,8 @@ class Store:
         words = frozenset(stem for stem in found if not stem & 1)
         found_values = tuple(Value(*one) for one in marshal.loads(values))
         return Stored(
-            at, text.decode(), numbers[_START], self._speaker(*numbers[8:10]), found, words, self.weight(found),
-            found_values, about.decode(),
+            at, text.decode(), numbers[_START], self._speaker(*numbers[8:10]), found, words, found_values,
+            about.decode(),
         )
 
     def _read_speaker(self, first: int, last: int) -> Speaker:
@@ -283,7 +286,7 @@ class Store:
     def search(self, text: str, limit: int) -> Sequence[int]:
         """Numbers of the sentences that share most with a text, best first."""
         terms = []
-        for stem in sorted(set(self._stem_of.analyze(text))):
+        for stem in self._terms(text):
             rarity = self.rarity(stem_number(stem))
             if rarity > 0:
                 query = tantivy.Query.term_query(self._schema, "stem", stem)
