@@ -27,6 +27,7 @@ from troth.serve.engine.guide import Guide
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.pace import Pace
 from troth.serve.engine.ranks import LeadingRunner, Ranks, split
+from troth.serve.engine.rehearsal import Rehearsals
 from troth.serve.engine.request import EngineStats, Output, Request
 from troth.serve.engine.routing import first_choices
 from troth.serve.engine.runner import Pooler, Runner, TorchRunner
@@ -100,6 +101,7 @@ class Engine:
         self._end_tokens = frozenset(default_ends(tokenizer) if end_tokens is None else end_tokens)
         self.drawing = Drawing(tokenizer, self._end_tokens)
         self._grammars = Grammars(tokenizer, self._end_tokens)
+        self._rehearsals = Rehearsals(tokenizer, self._end_tokens)
 
     @classmethod
     def from_folder(
@@ -142,6 +144,12 @@ class Engine:
             if not 0 <= token < size:
                 raise ValueError(f"token {token} is unknown: ids go from 0 to {size - 1}")
         self.prepare(request.params)
+
+    async def rehearse(self, params: SamplingParams) -> None:
+        """Try the grammar of a request to come in another process. Raises ValueError naming what is wrong in it, also
+        where it would take long to compile or to follow."""
+        if params.grammar is not None and not self._grammars.knows(params.grammar):
+            await self._rehearsals(params.grammar)
 
     def prepare(self, params: SamplingParams) -> None:
         """Compile the grammar of a request to come, from any thread. Raises ValueError naming what is wrong in it."""

@@ -42,6 +42,20 @@ class Grammars:
         """Memory of what is compiled."""
         return sum(compiled.memory_size_bytes for compiled in self._compiled.values())
 
+    @property
+    def vocab_size(self) -> int:
+        """Tokens that a grammar may let come next."""
+        return self._tokenizer.vocab_size
+
+    def knows(self, grammar: Grammar) -> bool:
+        """Whether a grammar is compiled."""
+        with self._lock:
+            return grammar in self._compiled
+
+    def warm(self) -> None:
+        """Do what the first grammar would wait for."""
+        assert self._compiler
+
     def compile(self, grammar: Grammar) -> "CompiledGrammar":
         """Raises ValueError naming the part that is no schema, or one that cannot be matched."""
         with self._lock:
@@ -52,8 +66,7 @@ class Grammars:
         try:
             compiled = self._compiler.compile_structural_tag(text)
         except RuntimeError as error:
-            name = grammar.value.name if grammar.value else grammar.tags[0].value.name
-            raise ValueError(f"{name}: {_reason(error)}") from error
+            raise ValueError(f"{name_of(grammar)}: {_reason(error)}") from error
         with self._lock:
             self._compiled[grammar] = compiled
             while len(self._compiled) > 1 and self.cached_bytes > self._cache_bytes:
@@ -102,6 +115,11 @@ class Matcher:
     def complete(self) -> bool:
         """Whether the text has ended, by one of the end tokens."""
         return bool(self._matcher.is_terminated())
+
+
+def name_of(grammar: Grammar) -> str:
+    """What messages call it: the name of its value or of its first tag's."""
+    return grammar.value.name if grammar.value else grammar.tags[0].value.name
 
 
 def _format(grammar: Grammar) -> dict[str, Any]:
