@@ -93,9 +93,7 @@ class Engine:
         self.pooler: Pooler = (
             runner if isinstance(runner, CpuRunner | TorchRunner) else TorchRunner(model, self.cache, self.adapters)
         )
-        self.scheduler = Scheduler(
-            self.tables, table.max_batch, table.max_step_tokens, Pace(table.max_step_ms / 1000)
-        )
+        self.scheduler = Scheduler(self.tables, table.max_batch, table.max_step_tokens, Pace(table.max_step_ms / 1000))
         self._sequences: dict[str, Sequence] = {}
         self._prefilled_tokens = 0
         self._end_tokens = frozenset(default_ends(tokenizer) if end_tokens is None else end_tokens)

@@ -23,7 +23,7 @@ CACHE_BYTES = 64 * 2**20
 MOST_CHARACTERS = 40_000
 MOST_DEPTH = 64
 # In strings of limited length XGrammar allows control characters, which JSON does not, and no escapes.
-_LIMITED_CHARACTER = r'([^\"\\\r\n])'
+_LIMITED_CHARACTER = r"([^\"\\\r\n])"
 _JSON_CHARACTER = r'([^\0-\x1f\"\\]) | ("\\" basic_escape)'
 
 
@@ -128,9 +128,7 @@ def _format(grammar: Grammar) -> dict[str, Any]:
     if not grammar.tags:
         assert value is not None, "a grammar of nothing"
         return value
-    tags = [
-        {"type": "tag", "begin": tag.begin, "content": _json(tag.value), "end": tag.end} for tag in grammar.tags
-    ]
+    tags = [{"type": "tag", "begin": tag.begin, "content": _json(tag.value), "end": tag.end} for tag in grammar.tags]
     if value is None and not grammar.forced:
         return {
             "type": "triggered_tags", "triggers": [grammar.trigger], "tags": tags,
