@@ -1,16 +1,19 @@
 """Keys and values of all sequences in blocks of fixed size, and attention over them for one step.
 
-Paged attention after Kwon et al. (2309.06180), with torch's own attention over gathered blocks.
+Paged attention after Kwon et al. (2309.06180), with torch's own attention over gathered blocks, or on a GPU by a
+kernel that gathers nothing.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
 import torch
 
+from troth.model.attention import Attend
 from troth.model.config import ModelConfig
 from troth.model.scores import Scores, Seen, attention
 
@@ -58,8 +61,17 @@ class KVCache:
         """Memory of keys and values together."""
         return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
 
-    def attend(self, spans: Items[Span]) -> "StepAttention":
+    @property
+    def pages(self) -> bool:
+        """Whether attention reads keys and values where they lie (see `paged_attention`), and does not gather them."""
+        return self.device.type == "cuda" and self.dtype != torch.float64 and find_spec("triton") is not None
+
+    def attend(self, spans: Items[Span]) -> Attend:
         """The `Attend` of a step whose tokens are those of `spans`, one after the other in a batch of one row."""
+        if self.pages:
+            from troth.serve.engine.paged_attention import PagedAttention, Pages
+
+            return PagedAttention(self, Pages.of(self, spans))
         return StepAttention(self, spans)
 
 
@@ -158,9 +170,7 @@ def _attend(
     return out_SHQe.transpose(0, 1).reshape(heads, rows, -1)
 
 
-def _groups(
-    cache: KVCache, spans: Items[Span], tables: Items[list[int]], window: int | None
-) -> list[_Group]:
+def _groups(cache: KVCache, spans: Items[Span], tables: Items[list[int]], window: int | None) -> list[_Group]:
     """Spans with as many queries and about as many keys (within a factor of two, short ones together)."""
     size = cache.block_size
     members: dict[tuple[int, int], list[tuple[int, int, int]]] = defaultdict(list)
