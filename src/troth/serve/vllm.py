@@ -17,6 +17,7 @@ def vllm_command(folder: Path, table: ServeTable, address: tuple[str, int], mode
         "--max-num-batched-tokens": max(table.max_step_tokens, table.max_batch),
     }  # fmt: skip
     said = [str(part) for pair in options.items() for part in pair]
+    said += ["--enforce-eager"] if table.enforce_eager else []
     return [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(folder), *said]
 
 

@@ -35,6 +35,7 @@ class ServeTable(Table):
     cache holds `cache_tokens` tokens over all sequences.
 
     With `deterministic` no sum depends on the batch, so that an answer is the same in any company; that is slower. With
+    `enforce_eager` a GPU is not given the steps of decoding as CUDA graphs, which take memory and some seconds once. With
     `speculate`, steps check guesses of the next tokens: up to `draft_tokens` that followed the same three tokens before
     (`ngram`), or one by the model's multi-token prediction (`mtp`).
 
@@ -67,6 +68,7 @@ class ServeTable(Table):
     api_keys: Path | None = None
     files_dir: Path | None = None
     deterministic: bool = False
+    enforce_eager: bool = False
     weights: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto"
     threads: int | None = Field(default=None, gt=0)
     speculate: Literal["none", "ngram", "mtp"] = "none"

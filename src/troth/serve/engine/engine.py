@@ -18,6 +18,7 @@ from troth.serve.engine.block_pool import BlockPool
 from troth.serve.engine.block_tables import BlockTables, sliding_blocks
 from troth.serve.engine.cpu.choose import cpu_runner, stored_dtype
 from troth.serve.engine.cpu.runner import CpuRunner
+from troth.serve.engine.decode_graphs import DecodeGraphs, can_hold
 from troth.serve.engine.deterministic import DeterministicRunner
 from troth.serve.engine.drafts import Drafter, LookupDrafter, MTPDrafter, guess
 from troth.serve.engine.drawing import Drawing
@@ -82,7 +83,10 @@ class Engine:
         if runner is None and table.deterministic:
             runner = DeterministicRunner(model, self.cache, self.adapters)
         elif runner is None:
-            runner = TorchRunner(model, self.cache, self.adapters, guesses)
+            graphs = None
+            if can_hold(self.cache) and not (table.enforce_eager or guesses or adapters or ranks):
+                graphs = DecodeGraphs(model, self.cache, table.max_batch, -(-self.context // BLOCK_SIZE))
+            runner = TorchRunner(model, self.cache, self.adapters, guesses, graphs)
         self.runner = runner if ranks is None or ranks.rank else LeadingRunner(runner)
         self.drafter: Drafter | None = None
         if table.speculate == "ngram":

@@ -6,7 +6,6 @@ are not gathered, no mask is made, and nothing about a step is known outside the
 CUDA graph can hold it.
 """
 
-from collections.abc import Callable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from functools import cache as once
@@ -115,11 +114,11 @@ def _(q_THd: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, *_: object)
 
 
 @once
-def _kernel() -> Callable[..., Any]:
+def _kernel() -> Any:
     import triton
     import triton.language as tl
 
-    @triton.jit
+    @triton.jit  # type: ignore[untyped-decorator]
     def attend(  # type: ignore[no-untyped-def]
         q, keys, values, out, table, starts, firsts, temperatures, sinks, scale, softcap,
         q_t, q_h, q_d, k_n, k_s, k_h, k_d, v_n, v_s, v_h, v_e, o_t, o_h, o_e, table_s,
@@ -184,4 +183,4 @@ def _kernel() -> Callable[..., Any]:
             (weighted / total[:, None]).to(own.dtype), mask=real[:, None] & (e < VALUE_SIZE)[None, :],
         )  # fmt: skip
 
-    return attend  # type: ignore[no-any-return]
+    return attend
