@@ -68,11 +68,13 @@ def test_another_engine_is_told_what_ours_would_be(folder: Path, tmp_path: Path)
     path = os.pathsep.join([str(tmp_path), *sys.path])
     command = [*TROTH, "serve", str(folder), "--engine", "vllm", "--port", "7001", "--api-key", "secret"]
     command += ["--kv-cache-dtype", "int8"]
+    command += ["--set", "serve.enforce_eager=true"]
     environment = os.environ | {"PYTHONPATH": path}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     arguments, key = json.loads(done.stdout)
     assert key == "secret"
     assert "secret" not in arguments
+    assert arguments.pop() == "--enforce-eager"
     assert arguments[:2] == ["serve", str(folder)]
     told = dict(zip(arguments[2::2], arguments[3::2], strict=True))
     assert told == {

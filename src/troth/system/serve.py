@@ -35,8 +35,9 @@ class ServeTable(Table):
     cache holds `cache_tokens` tokens over all sequences.
 
     With `deterministic` no sum depends on the batch, so that an answer is the same in any company; that is slower. With
-    `speculate`, steps check guesses of the next tokens: up to `draft_tokens` that followed the same three tokens before
-    (`ngram`), or one by the model's multi-token prediction (`mtp`).
+    `enforce_eager` a GPU is not given the steps of decoding as CUDA graphs, which take memory and some seconds once.
+    With `speculate`, steps check guesses of the next tokens: up to `draft_tokens` that followed the same three tokens
+    before (`ngram`), or one by the model's multi-token prediction (`mtp`).
 
     `weights` are kept as the folder has them (`auto`: on a CPU in bfloat16 only where its library runs), or in the kind
     that is named: 8 and 4 bit take 8.5 and 4.5 bits a weight. `threads` of a CPU: all that the process may use, unless
@@ -68,6 +69,7 @@ class ServeTable(Table):
     api_keys: Path | None = None
     files_dir: Path | None = None
     deterministic: bool = False
+    enforce_eager: bool = False
     weights: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto"
     kv_cache_dtype: Literal["auto", "int8", "fp8"] = "auto"
     threads: int | None = Field(default=None, gt=0)

@@ -1,16 +1,19 @@
 """Keys and values of all sequences in blocks of fixed size, and attention over them for one step.
 
-Paged attention after Kwon et al. (2309.06180), with torch's own attention over gathered blocks.
+Paged attention after Kwon et al. (2309.06180), with torch's own attention over gathered blocks, or on a GPU by a
+kernel that gathers nothing.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
 import torch
 
+from troth.model.attention import Attend
 from troth.model.config import ModelConfig
 from troth.model.scores import Scores, Seen, attention
 from troth.serve.engine.kv_quantise import STORED, KVCacheDtype, dequantise_rows, quantise_rows
@@ -82,8 +85,18 @@ class KVCache:
             return keys, keys[..., : self.config.latent.kv_lora_rank]
         return keys, self._get(self.values, self.value_scales, layer, blocks_N, self._value_parts)
 
-    def attend(self, spans: Items[Span]) -> "StepAttention":
+    @property
+    def pages(self) -> bool:
+        """Whether attention reads keys and values where they lie (see `paged_attention`), and does not gather them."""
+        plain = self.kind == "auto" and self.dtype != torch.float64
+        return plain and self.device.type == "cuda" and find_spec("triton") is not None
+
+    def attend(self, spans: Items[Span]) -> Attend:
         """The `Attend` of a step whose tokens are those of `spans`, one after the other in a batch of one row."""
+        if self.pages:
+            from troth.serve.engine.paged_attention import PagedAttention, Pages
+
+            return PagedAttention(self, Pages.of(self, spans))
         return StepAttention(self, spans)
 
     def _put(
