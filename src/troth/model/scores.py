@@ -130,9 +130,6 @@ def attention(
 
     Memory grows with the queries and the keys, not with their product, in the backward pass too.
     """
-    if widens(q_BHTd):
-        wide = attention(q_BHTd.float(), k_BKLd.float(), v_BKLe.float(), seen, scores)
-        return wide.to(q_BHTd.dtype)
     plain = scores.softcap is None and scores.temperature is None and scores.sinks is None
     learns = torch.is_grad_enabled() and q_BHTd.requires_grad
     many = k_BKLd.shape[2] > _MANY_KEYS and q_BHTd.dtype != torch.bfloat16 and not learns
@@ -151,37 +148,44 @@ class _Blocks(torch.autograd.Function):
         ctx: Any, q_BHTd: torch.Tensor, k_BKLd: torch.Tensor, v_BKLe: torch.Tensor, sinks: torch.Tensor | None,
         seen: Seen, scores: Scores,
     ) -> torch.Tensor:  # fmt: skip
-        keys, values = k_BKLd.flatten(0, 1), v_BKLe.flatten(0, 1)
+        ctx.save_for_backward(q_BHTd, k_BKLd, v_BKLe)
+        ctx.seen, ctx.scores = seen, scores
         batch, heads, queries, _ = q_BHTd.shape
         # Heads of one token beside each other, as the next product wants them.
         out_BHTe = q_BHTd.new_empty(batch, queries, heads, v_BKLe.shape[-1]).transpose(1, 2)
+        q_BHTd, k_BKLd, v_BKLe = _factors(q_BHTd, k_BKLd, v_BKLe)
+        keys, values = k_BKLd.flatten(0, 1), v_BKLe.flatten(0, 1)
         for block in _blocks(q_BHTd, k_BKLd.shape[1], seen, scores):
             weights = block.weights(block.products(keys))
             block.put(out_BHTe, torch.bmm(weights, block.cut(values)))
-        ctx.save_for_backward(q_BHTd, k_BKLd, v_BKLe)
-        ctx.seen, ctx.scores = seen, scores
         return out_BHTe
 
     @staticmethod
     def backward(ctx: Any, grad_BHTe: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         q_BHTd, k_BKLd, v_BKLe = ctx.saved_tensors
-        scores: Scores = ctx.scores
-        keys, values = k_BKLd.flatten(0, 1), v_BKLe.flatten(0, 1)
-        wide = torch.promote_types(keys.dtype, torch.float32)
+        dtype, scores = q_BHTd.dtype, ctx.scores
         grad_q = torch.empty_like(q_BHTd)
+        q_BHTd, k_BKLd, v_BKLe = _factors(q_BHTd, k_BKLd, v_BKLe)
+        keys, values = k_BKLd.flatten(0, 1), v_BKLe.flatten(0, 1)
+        wide = torch.promote_types(dtype, torch.float32)
         grad_k, grad_v = torch.zeros_like(keys, dtype=wide), torch.zeros_like(values, dtype=wide)
         grad_sinks = None if scores.sinks is None else torch.zeros_like(scores.sinks)
         for block in _blocks(q_BHTd, k_BKLd.shape[1], ctx.seen, scores):
             x = block.products(keys)
             weights = block.weights(x)
-            grad = block.rows_of(grad_BHTe)
+            grad = block.rows_of(grad_BHTe).to(keys.dtype)
             block.cut(grad_v).add_(torch.bmm(weights.mT, grad))
             grad_weights = torch.bmm(grad, block.cut(values).mT)
             grad_x = block.backward(x, weights, grad_weights, grad_sinks)
             block.put(grad_q, torch.bmm(grad_x, block.cut(keys)).mul_(scores.scale))
             block.cut(grad_k).add_(torch.bmm(grad_x.mT, block.scaled))
-        grad_k, grad_v = grad_k.to(keys.dtype).view_as(k_BKLd), grad_v.to(values.dtype).view_as(v_BKLe)
+        grad_k, grad_v = grad_k.to(dtype).view_as(k_BKLd), grad_v.to(dtype).view_as(v_BKLe)
         return grad_q, grad_k, grad_v, grad_sinks, None, None
+
+
+def _factors(*parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Queries, keys and values as they are best multiplied here; what is kept for the gradient stays narrow."""
+    return tuple(part.float() for part in parts) if widens(parts[0]) else parts
 
 
 def _blocks(q_BHTd: torch.Tensor, kv_heads: int, seen: Seen, scores: Scores) -> "list[_Block]":
