@@ -34,11 +34,10 @@ SIZES = {"vpp": "stages_per_rank"}
 
 @dataclass(frozen=True)
 class Rules:
-    """What a network and its trainer allow: tensor and pipeline parallelism at all; precisions to choose from, none
-    where the run's is given; and what is wrong with a layout of which columns cannot tell, "" where it is right."""
+    """What a network and its trainer allow: tensor parallelism at all; precisions to choose from, none where the run's
+    is given; and what is wrong with a layout of which columns cannot tell, "" where it is right."""
 
     tensor: bool = True
-    pipeline: bool = True
     precisions: tuple[str, ...] = ()
     problem: Callable[[Run], str] = lambda run: ""
 
@@ -64,7 +63,7 @@ def rules_of(model: ModelConfig, train: TrainTable) -> Rules:
 
     tensor = not (model.qk_norm == "width" or model.biases or model.attention_sinks)
     precisions = ("bf16", "float8") if train.precision == "auto" and train.lora is None else ()
-    return Rules(tensor, not (model.tie_word_embeddings or train.mtp_weight), precisions, problem)
+    return Rules(tensor, precisions, problem)
 
 
 def best_layouts(run: Run, rules: Rules, count: int, calibration: Calibration, room: float = 0.95,
@@ -139,8 +138,6 @@ def _grid(run: Run, rules: Rules, fixed: dict[str, int]) -> dict[str, Array]:
         "cp": [n for n in (1, 2, 4, 8, 16, 32, 64) if n == 1 or n * 1024 <= run.length],
         "ep": _divisors(d.experts, 1024) if d.experts else [1],
     }  # fmt: skip
-    if not rules.pipeline:
-        free["pp"] = [1]
     if not rules.tensor:
         free["tp"] = [1]
     lists = [[fixed[name]] if name in fixed else free[name] for name in ("tp", "pp", "cp", "ep")]
