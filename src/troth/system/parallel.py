@@ -188,6 +188,9 @@ def _pipeline_problems(p: Layout, model: ModelConfig, train: TrainTable) -> Iter
     if p.schedule.endswith("ZeroBubble") and p.spreads:
         # torch 2.13 gives wrong gradients where FSDP meets a backward pass in two halves.
         yield f"schedule={p.schedule}: it works with one rank a stage only; 1F1B and Interleaved1F1B work with more"
+    if p.schedule.endswith("ZeroBubble") and train.mtp_weight:
+        # torch 2.13 halves no backward pass in which an embedding is met twice.
+        yield f"schedule={p.schedule}: multi-token prediction (train.mtp_weight) goes with 1F1B and Interleaved1F1B"
     if p.schedule.endswith("ZeroBubble") and train.lora is not None:
         yield f"schedule={p.schedule}: adapters (train.lora) go with 1F1B and Interleaved1F1B"
     if p.micro_batches % p.pp:
