@@ -13,6 +13,23 @@ AGAIN = LOSSES | {"activation_checkpointing": "full"}
 GROWING = {"sequence_balance": 0.1, "batch_ramp": 0.7, "batch_ramp_start": 64}
 PIPELINE = {"pp": 2, "micro_batches": 8}
 TIED = {"tie_word_embeddings": True}
+PRE_NORM = {
+    "num_shared_experts": 0, "router_score": "softmax", "attention_gate": False, "post_norms": False,
+    "rope_layers": "all", "mup_enabled": False, "num_dense_layers": 0,
+}  # fmt: skip
+GPT_OSS = PRE_NORM | {
+    "model_type": "gpt_oss", "qk_norm": "none", "attention_sinks": True, "biases": True, "swiglu_limit": 7.0,
+    "global_attn_every_n_layers": 2,
+}  # fmt: skip
+OLMOE = PRE_NORM | {"model_type": "olmoe", "qk_norm": "width", "sliding_window": None}
+DEEPSEEK = PRE_NORM | {
+    "model_type": "deepseek_v3", "num_shared_experts": 1, "num_dense_layers": 1, "qk_norm": "none", "head_dim": 24,
+    "sliding_window": None,
+    "latent": {
+        "q_lora_rank": 16, "kv_lora_rank": 16, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16,
+    },
+}  # fmt: skip
+ADAPTERS = {"lora": {"rank": 4, "alpha": 8}}
 
 
 def check(world, cases):
