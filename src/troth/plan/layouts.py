@@ -28,18 +28,11 @@ CHECKPOINTING = {"none": 0.0, "selective": CHEAP, "full": 1.0}
 AT_ONCE = 4096
 """Layouts whose memory is reckoned together."""
 
+Rules = Callable[[Run], str]
+"""What is wrong with a layout of which columns cannot tell, "" where it is right."""
+
 SIZES = {"vpp": "stages_per_rank"}
 """Names of a run's sizes in a `[parallel]` table, where they differ."""
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What a network and its trainer allow: tensor and pipeline parallelism at all; and what is wrong with a layout of
-    which columns cannot tell, "" where it is right."""
-
-    tensor: bool = True
-    pipeline: bool = True
-    problem: Callable[[Run], str] = lambda run: ""
 
 
 @dataclass(frozen=True)
@@ -61,8 +54,7 @@ def rules_of(model: ModelConfig, train: TrainTable) -> Rules:
             return str(error)
         return ""
 
-    tensor = not (model.qk_norm == "width" or model.biases or model.attention_sinks)
-    return Rules(tensor, not (model.tie_word_embeddings or train.mtp_weight), problem)
+    return problem
 
 
 def best_layouts(run: Run, rules: Rules, count: int, calibration: Calibration, room: float = 0.95,
@@ -72,7 +64,7 @@ def best_layouts(run: Run, rules: Rules, count: int, calibration: Calibration, r
 
     Raises ValueError where nothing fits, saying what the smallest layout would need.
     """
-    sizes = _grid(run, rules, fixed or {})
+    sizes = _grid(run, fixed or {})
     if not len(sizes["tp"]):
         raise ValueError(
             f"no layout of up to {run.world:,} GPUs divides the network and a batch of {run.sequences:,} sequences; "
@@ -92,7 +84,7 @@ def best_layouts(run: Run, rules: Rules, count: int, calibration: Calibration, r
         for i in some[held <= room * run.gpu.memory]:
             numbers: dict[str, Any] = {name: int(values[i]) for name, values in sizes.items() if name != "recompute"}
             chosen = replace(run, **numbers, recompute=float(sizes["recompute"][i]))
-            if problem := rules.problem(chosen):
+            if problem := rules(chosen):
                 first = first or problem
                 continue
             found.append(chosen)
@@ -125,7 +117,7 @@ def _divisors(whole: int, most: int) -> list[int]:
     return [n for n in range(1, min(whole, most) + 1) if whole % n == 0]
 
 
-def _grid(run: Run, rules: Rules, fixed: dict[str, int]) -> dict[str, Array]:
+def _grid(run: Run, fixed: dict[str, int]) -> dict[str, Array]:
     """Sizes of all layouts that divide the network, the batch and the GPUs, a column a dimension."""
     d, g = run.dimensions, run.gpu
     free = {
@@ -134,10 +126,6 @@ def _grid(run: Run, rules: Rules, fixed: dict[str, int]) -> dict[str, Array]:
         "cp": [n for n in (1, 2, 4, 8, 16, 32, 64) if n == 1 or n * 1024 <= run.length],
         "ep": _divisors(d.experts, 1024) if d.experts else [1],
     }  # fmt: skip
-    if not rules.pipeline:
-        free["pp"] = [1]
-    if not rules.tensor:
-        free["tp"] = [1]
     lists = [[fixed[name]] if name in fixed else free[name] for name in ("tp", "pp", "cp", "ep")]
     rows = []
     for tp, pp, cp, ep in product(*lists):

@@ -57,6 +57,11 @@ class _PartOfLinear(nn.Module):
     """The product with this rank's part of a matrix, with a bias and adapters where there are any; all keep their
     names."""
 
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    lora_A: nn.Parameter
+    lora_B: nn.Parameter
+
     def __init__(self, whole: nn.Linear, mesh: DeviceMesh, places: dict[str, Placement]):
         super().__init__()
         self.register_parameter("bias", None)
