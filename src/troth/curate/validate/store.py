@@ -133,9 +133,7 @@ def stem_number(stem: str) -> int:
     return (zlib.crc32(stem.encode()) % _PLACES) << 1 | stem.isdigit()
 
 
-def build_store(
-    documents: Iterable[tuple[Document, int, Sequence[SubjectRow]]], names: set[str], folder: Path
-) -> int:
+def build_store(documents: Iterable[tuple[Document, int, Sequence[SubjectRow]]], names: set[str], folder: Path) -> int:
     """Write the store of the sentences of documents, each with its tier and what it speaks of where, and return how
     many there are.
 
@@ -213,7 +211,7 @@ class Store:
         self._asked = np.zeros(2 * _PLACES, bool)
         self.get = lru_cache(_KEPT)(self._get)
         self.rarity = lru_cache(1 << 18)(self._rarity_of)
-        self.stem = lru_cache(1 << 15)(self._stem)
+        self.stem = lru_cache(1 << 13)(self._stem)
         self._terms = lru_cache(16)(self._analyzed)
         self._speaker = lru_cache(1 << 10)(self._read_speaker)
 
@@ -263,7 +261,13 @@ class Store:
         words = frozenset(stem for stem in found if not stem & 1)
         found_values = tuple(Value(*one) for one in marshal.loads(values))
         return Stored(
-            at, text.decode(), numbers[_START], self._speaker(*numbers[8:10]), found, words, found_values,
+            at,
+            text.decode(),
+            numbers[_START],
+            self._speaker(*numbers[8:10]),
+            found,
+            words,
+            found_values,
             about.decode(),
         )
 
@@ -280,7 +284,7 @@ class Store:
         return at if at < last and self.get(at).start == start and self.get(at).text == text else None
 
     def places(self, at: np.ndarray | list[int]) -> np.ndarray:
-        """Where sentences stand, as numbers [N, 4]: the first character, and the marks of source, publisher and date."""
+        """Where sentences stand, as numbers [N, 4]: first character, and marks of source, publisher and date."""
         return self._numbers[at, _START:]
 
     def search(self, text: str, limit: int) -> Sequence[int]:
