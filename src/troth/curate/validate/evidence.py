@@ -5,7 +5,6 @@ nearest ones found once, so that whether two are each other's nearest costs a lo
 """
 
 import re
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -32,8 +31,8 @@ class Witness:
 
     All from 0 to 1: `likeness` is the cosine of the two sentences without the values; `mutual` is 1 where each is the
     other's nearest among its publisher's sentences; `subject` the share of the claim's three rarest stems that the
-    witness has too; `alone` is lower the more values of the sentence might be meant; `before` is 1 where the same word
-    comes before the two values, and `around` the share that the few words around them have in common.
+    witness has too; `alone` is lower the more values of the sentence might be meant. `beside` are the few words before
+    and after the claim's own value.
     """
 
     sentence: Stored
@@ -42,8 +41,18 @@ class Witness:
     mutual: float
     subject: float
     alone: float
-    before: float
-    around: float
+    beside: tuple[tuple[str, ...], tuple[str, ...]]
+
+    @property
+    def before(self) -> float:
+        """1 where the same word comes before the two values."""
+        return float(self.beside[0][-1:] == words_before(self.sentence.text, self.value.start)[-1:])
+
+    @property
+    def around(self) -> float:
+        """The share that the few words around the two values have in common."""
+        text = self.sentence.text
+        return _shared(sum(self.beside, ()), words_before(text, self.value.start) + words_after(text, self.value.end))
 
 
 @dataclass(frozen=True)
@@ -76,14 +85,16 @@ class Place:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """A sentence with where it stands, the subject that binds it (`about`), its `values`, its neighbours, and for each
-    value of each of these the numbers of those own values that say the same."""
+    """A sentence with where it stands, the subject that binds it (`about`), its `values`, its neighbours, for each of
+    these how near the two are to each other (`mutual`, see `Witness`), and for each value of each of these the numbers
+    of those own values that say the same."""
 
     text: str
     place: Place
     about: str
     values: list[Value]
     near: Neighbours
+    mutual: list[float]
     same: list[list[frozenset[int]]]
 
 
@@ -169,7 +180,7 @@ class Evidence:
             return known[form]
 
         equal = [[same_as(value) for value in self.store.get(number).values] for number in near.at]
-        return Surroundings(text, place, about, values, near, equal)
+        return Surroundings(text, place, about, values, near, self._mutual(text, place, near), equal)
 
     def witnesses(self, around: Surroundings, value: Value) -> list[Witness]:
         """What the neighbours of a sentence state in the place of a value in it: that value, or comparable ones that
@@ -186,12 +197,9 @@ class Evidence:
         subject = subject[:_SUBJECT_STEMS]
         others = {n for n, v in enumerate(around.values) if v.end <= value.start or v.start >= value.end}
         whole, rarest = store.weight(context), store.weight(subject)
-        stems = store.stem(text)
-        spread = max(1e-9, store.weight(stems)) ** 0.5
-        left, right = words_before(text, value.start), words_after(text, value.end)
+        beside = words_before(text, value.start), words_after(text, value.end)
         found: list[Witness] = []
-        near = around.near
-        for at, rank, equal in zip(near.at, near.ranks, around.same, strict=True):
+        for at, mutual, equal in zip(around.near.at, around.mutual, around.same, strict=True):
             hit = store.get(at)
             if around.about and hit.about and hit.about != around.about:
                 continue
@@ -203,8 +211,6 @@ class Evidence:
                 stated = [theirs for theirs in stated if same(theirs, value)]
             if not stated:
                 continue
-            close = store.weight(hit.words & stems) / spread
-            mutual = (rank * self._rank_back(hit, around.place, close)) ** -0.5
             for theirs in stated:
                 rest = hit.stems - store.stem(theirs.text)
                 found.append(
@@ -215,8 +221,7 @@ class Evidence:
                         mutual=mutual,
                         subject=store.weight(stem for stem in subject if stem in rest) / max(1e-9, rarest),
                         alone=1 / len(stated),
-                        before=float(left[-1:] == (theirs_left := words_before(hit.text, theirs.start))[-1:]),
-                        around=_shared(left + right, theirs_left + words_after(hit.text, theirs.end)),
+                        beside=beside,
                     )
                 )
         return found
@@ -228,32 +233,45 @@ class Evidence:
         rarity = [self.store.rarity(stem) for stem in self.store.stem(value.text)]
         return max((2 - r**0.5 / 5 for r in rarity if r > 0), default=0.0) if rarity else 0.0
 
-    def _row(self, at: int) -> np.ndarray:
-        """What `write_neighbours` wrote of a sentence of the store."""
-        part = bisect_right(self._starts, at) - 1
-        row: np.ndarray = self._near[part][at - self._starts[part]]
-        return row
+    def _rows(self, at: np.ndarray) -> np.ndarray:
+        """What `write_neighbours` wrote of sentences of the store."""
+        part_H = np.searchsorted(self._starts, at, side="right") - 1
+        rows = np.empty((len(at), self._limit + self._limit // 2), self._near[0].dtype)
+        for part in set(part_H.tolist()):
+            rows[part_H == part] = self._near[part][at[part_H == part] - self._starts[part]]
+        return rows
 
     def _nearest(self, at: int) -> tuple[Neighbours, Neighbours]:
         """The nearest of a sentence of the store, as `find_neighbours` found them."""
-        row = self._row(at)
+        row = self._rows(np.array([at]))[0]
         others, own = (half[half["at"] != _NOBODY] for half in (row[: self._limit], row[self._limit :]))
         return (
             _neighbours(self.store, others["at"], others["closeness"].tolist()),
             _neighbours(self.store, own["at"], own["closeness"].tolist()),
         )
 
-    def _rank_back(self, hit: Stored, place: Place, close: float) -> int:
-        """The rank that a sentence this close has among its publisher's in the eyes of `hit`; _FAR where it is farther
-        than all that a search from there finds."""
-        row = self._row(hit.at)
-        near = row[self._limit :] if hit.speaker.publisher == place.publisher else row[: self._limit]
-        at = near["at"]
-        closer = int((near["closeness"] > close).sum())
-        if close == 0 or (closer and (closer == len(at) or at[closer] == _NOBODY)):
-            return _FAR
-        if not closer:
-            return 1
-        start, source, publisher, _ = self.store.places(at[:closer]).T
-        elsewhere = (source != mark(place.source)) | (start != place.start)
-        return 1 + int(((publisher == mark(place.publisher)) & elsewhere).sum())
+    def _mutual(self, text: str, place: Place, near: Neighbours) -> list[float]:
+        """How near a sentence and its neighbours are to each other, by both ranks."""
+        if not near.at:
+            return []
+        store, stems = self.store, self.store.stem(text)
+        spread = max(1e-9, store.weight(stems)) ** 0.5
+        close = np.array([store.weight(store.get(at).words & stems) / spread for at in near.at])
+        back = self._ranks_back(np.array(near.at), place, close)
+        return [(rank * their_rank) ** -0.5 for rank, their_rank in zip(near.ranks, back, strict=True)]
+
+    def _ranks_back(self, hits_H: np.ndarray, place: Place, close_H: np.ndarray) -> list[int]:
+        """The rank that a sentence this close has among its publisher's in the eyes of each hit; _FAR where it is
+        farther than all that a search from there finds."""
+        rows_HN = self._rows(hits_H)
+        publisher = mark(place.publisher)
+        there_HN = rows_HN["at"] != _NOBODY
+        own_H = self.store.places(hits_H)[:, 2] == publisher
+        there_HN[own_H, : self._limit] = there_HN[~own_H, self._limit :] = False
+        closer_HN = there_HN & (rows_HN["closeness"] > close_H[:, None])
+        start, source, who, _ = self.store.places(rows_HN["at"][closer_HN]).T
+        counted = (who == publisher) & ((source != mark(place.source)) | (start != place.start))
+        rank_H = 1 + np.bincount(np.nonzero(closer_HN)[0][counted], minlength=len(hits_H))
+        last_H = closer_HN.any(axis=1) & (closer_HN == there_HN).all(axis=1)
+        ranks: list[int] = np.where((close_H == 0) | last_H, _FAR, rank_H).tolist()
+        return ranks
