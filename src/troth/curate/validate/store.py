@@ -108,7 +108,7 @@ class _Columns:
         """Write what is left, and by the mark of each document's source where its sentences begin and end."""
         self._flush()
         marks_D, first_D = np.array(self._documents, np.int64).reshape(-1, 2).T
-        documents_D3 = np.stack([marks_D, first_D, np.append(first_D[1:], self.count)], axis=1)
+        documents_D3 = np.stack([marks_D, first_D, np.append(first_D, self.count)[1:]], axis=1)
         np.save(self._folder / "documents.npy", documents_D3[np.argsort(marks_D, kind="stable")])
         for file in self._files.values():
             file.close()
