@@ -31,8 +31,9 @@ class Witness:
 
     All from 0 to 1: `likeness` is the cosine of the two sentences without the values; `mutual` is 1 where each is the
     other's nearest among its publisher's sentences; `subject` the share of the claim's three rarest stems that the
-    witness has too; `alone` is lower the more values of the sentence might be meant. `beside` are the few words before
-    and after the claim's own value.
+    witness has too; `alone` is lower the more values of the sentence might be meant; `agrees` is 1 where the two
+    sentences have another value in common, `apart` 1 where they have none though both hold others. `beside` are the few
+    words before and after the claim's own value.
     """
 
     sentence: Stored
@@ -41,6 +42,8 @@ class Witness:
     mutual: float
     subject: float
     alone: float
+    agrees: float
+    apart: float
     beside: tuple[tuple[str, ...], tuple[str, ...]]
 
     @property
@@ -57,12 +60,10 @@ class Witness:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The sentences nearest to one, nearest first, with how close they are, and each one's rank among its
-    publisher's."""
+    """The sentences nearest to one, nearest first, with how close they are."""
 
     at: list[int]
     closeness: list[float]
-    ranks: list[int]
 
 
 @dataclass(frozen=True)
@@ -85,16 +86,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """A sentence with where it stands, the subject that binds it (`about`), its `values`, its neighbours, for each of
-    these how near the two are to each other (`mutual`, see `Witness`), and for each value of each of these the numbers
-    of those own values that say the same."""
+    """A sentence with where it stands, the subject that binds it (`about`), its `values`, the numbers of the sentences
+    `near` it, and for each value of each of these the numbers of those own values that say the same."""
 
     text: str
     place: Place
     about: str
     values: list[Value]
-    near: Neighbours
-    mutual: list[float]
+    near: list[int]
     same: list[list[frozenset[int]]]
 
 
@@ -104,23 +103,18 @@ def find_neighbours(store: Store, text: str, place: Place, limit: int) -> tuple[
     words = frozenset(stem for stem in store.stem(text) if not stem & 1)
     at = np.array(store.search(text, 3 * limit), np.int64)
     own, elsewhere = place.compared(store.places(at))
-    others, same_publisher = at[~own][:limit], at[elsewhere][: limit // 2]
-    close = store.closeness(words, np.concatenate([others, same_publisher]))
-    return _ranked(store, others, close[: len(others)]), _ranked(store, same_publisher, close[len(others) :])
+    return _ordered(store, words, at[~own][:limit]), _ordered(store, words, at[elsewhere][: limit // 2])
 
 
-def _ranked(store: Store, at: np.ndarray, close: list[float]) -> Neighbours:
+def _ordered(store: Store, words: frozenset[int], at: np.ndarray) -> Neighbours:
+    close = closeness(*store.shared(words, at))
     order = sorted(range(len(close)), key=lambda number: -close[number])
-    return _neighbours(store, at[order], [close[number] for number in order])
+    return Neighbours(at[order].tolist(), [close[number] for number in order])
 
 
-def _neighbours(store: Store, at: np.ndarray, closeness: list[float]) -> Neighbours:
-    seen: Counter[int] = Counter()
-    ranks = []
-    for publisher in store.places(at)[:, 2].tolist():
-        seen[publisher] += 1
-        ranks.append(seen[publisher])
-    return Neighbours(at.tolist(), closeness, ranks)
+def closeness(shared: np.ndarray, whole: np.ndarray) -> list[float]:
+    """How much of some sentences a sentence covers, as seen from this one; see `Store.shared`."""
+    return [one / max(1e-9, weight) ** 0.5 for one, weight in zip(shared.tolist(), whole.tolist(), strict=True)]
 
 
 def write_neighbours(store: Store, first: int, last: int, limit: int, path: Path) -> None:
@@ -168,8 +162,12 @@ class Evidence:
     def around(self, text: str, place: Place, about: str) -> Surroundings:
         """What stands nearest to a sentence, which is `about` a subject as far as that is known."""
         at = self.store.number_of(text, place.source, place.start)
-        others, own = find_neighbours(self.store, text, place, self._limit) if at is None else self._nearest(at)
-        near = Neighbours(others.at + own.at, others.closeness + own.closeness, others.ranks + own.ranks)
+        if at is None:
+            others, own = find_neighbours(self.store, text, place, self._limit)
+            near = others.at + own.at
+        else:
+            row = self._rows(np.array([at]))[0]["at"]
+            near = row[row != _NOBODY].tolist()
         values = find_values(text)
         known: dict[tuple[str, str, str], frozenset[int]] = {}
 
@@ -179,8 +177,8 @@ class Evidence:
                 known[form] = frozenset(n for n, mine in enumerate(values) if same(mine, value))
             return known[form]
 
-        equal = [[same_as(value) for value in self.store.get(number).values] for number in near.at]
-        return Surroundings(text, place, about, values, near, self._mutual(text, place, near), equal)
+        equal = [[same_as(value) for value in self.store.get(number).values] for number in near]
+        return Surroundings(text, place, about, values, near, equal)
 
     def witnesses(self, around: Surroundings, value: Value) -> list[Witness]:
         """What the neighbours of a sentence state in the place of a value in it: that value, or comparable ones that
@@ -192,14 +190,14 @@ class Evidence:
         store, text = self.store, around.text
         own = store.stem(value.text)
         context = store.stem(f"{text[: value.start]} {text[value.end :]}") - own
+        words = frozenset(stem for stem in context if not stem & 1)
         # A value cut out of a word, such as the 5 of e5, leaves a stem that no sentence has.
-        subject = sorted((stem for stem in context if not stem & 1), key=lambda stem: (-store.rarity(stem), stem))
-        subject = subject[:_SUBJECT_STEMS]
+        subject = sorted(words, key=lambda stem: (-store.rarity(stem), stem))[:_SUBJECT_STEMS]
         others = {n for n, v in enumerate(around.values) if v.end <= value.start or v.start >= value.end}
         whole, rarest = store.weight(context), store.weight(subject)
         beside = words_before(text, value.start), words_after(text, value.end)
         found: list[Witness] = []
-        for at, mutual, equal in zip(around.near.at, around.mutual, around.same, strict=True):
+        for at, mutual, equal in zip(around.near, self._mutual(words, around), around.same, strict=True):
             hit = store.get(at)
             if around.about and hit.about and hit.about != around.about:
                 continue
@@ -207,20 +205,27 @@ class Evidence:
                 theirs for theirs, mine in zip(hit.values, equal, strict=True)
                 if mine.isdisjoint(others) and comparable(value, theirs)
             ]  # fmt: skip
-            if stated and len(others & frozenset().union(*equal)) > 1:
-                stated = [theirs for theirs in stated if same(theirs, value)]
             if not stated:
                 continue
+            shared = sum(not mine.isdisjoint(others) for mine in equal)
+            if value.kind == "name" and shared > 1:
+                stated = [theirs for theirs in stated if same(theirs, value)]
             for theirs in stated:
                 rest = hit.stems - store.stem(theirs.text)
+                common = store.weight(context & rest)
+                if not common:
+                    continue
+                more = any(v.end <= theirs.start or v.start >= theirs.end for v in hit.values)
                 found.append(
                     Witness(
                         hit,
                         theirs,
-                        likeness=store.weight(context & rest) / max(1e-9, whole * store.weight(rest)) ** 0.5,
+                        likeness=common / max(1e-9, whole * store.weight(rest)) ** 0.5,
                         mutual=mutual,
                         subject=store.weight(stem for stem in subject if stem in rest) / max(1e-9, rarest),
                         alone=1 / len(stated),
+                        agrees=float(shared > 0),
+                        apart=float(not shared and bool(others) and more),
                         beside=beside,
                     )
                 )
@@ -241,24 +246,26 @@ class Evidence:
             rows[part_H == part] = self._near[part][at[part_H == part] - self._starts[part]]
         return rows
 
-    def _nearest(self, at: int) -> tuple[Neighbours, Neighbours]:
-        """The nearest of a sentence of the store, as `find_neighbours` found them."""
-        row = self._rows(np.array([at]))[0]
-        others, own = (half[half["at"] != _NOBODY] for half in (row[: self._limit], row[self._limit :]))
-        return (
-            _neighbours(self.store, others["at"], others["closeness"].tolist()),
-            _neighbours(self.store, own["at"], own["closeness"].tolist()),
-        )
-
-    def _mutual(self, text: str, place: Place, near: Neighbours) -> list[float]:
-        """How near a sentence and its neighbours are to each other, by both ranks."""
-        if not near.at:
+    def _mutual(self, words: frozenset[int], around: Surroundings) -> list[float]:
+        """How near these words of a sentence and its neighbours are to each other, by both ranks."""
+        if not around.near:
             return []
-        store, stems = self.store, self.store.stem(text)
-        spread = max(1e-9, store.weight(stems)) ** 0.5
-        close = np.array([store.weight(store.get(at).words & stems) / spread for at in near.at])
-        back = self._ranks_back(np.array(near.at), place, close)
-        return [(rank * their_rank) ** -0.5 for rank, their_rank in zip(near.ranks, back, strict=True)]
+        at_H = np.array(around.near)
+        shared_H, whole_H = self.store.shared(words, at_H)
+        spread = max(1e-9, self.store.weight(self.store.stem(around.text))) ** 0.5
+        ranks = self._ranks(at_H, closeness(shared_H, whole_H))
+        back = self._ranks_back(at_H, around.place, shared_H / spread)
+        return [(rank * their_rank) ** -0.5 for rank, their_rank in zip(ranks, back, strict=True)]
+
+    def _ranks(self, at_H: np.ndarray, close: list[float]) -> list[int]:
+        """The rank of each sentence among its publisher's, the closest first."""
+        publishers = self.store.places(at_H)[:, 2].tolist()
+        seen: Counter[int] = Counter()
+        ranks = [0] * len(close)
+        for number in sorted(range(len(close)), key=lambda number: -close[number]):
+            seen[publishers[number]] += 1
+            ranks[number] = seen[publishers[number]]
+        return ranks
 
     def _ranks_back(self, hits_H: np.ndarray, place: Place, close_H: np.ndarray) -> list[int]:
         """The rank that a sentence this close has among its publisher's in the eyes of each hit; _FAR where it is

@@ -229,24 +229,23 @@ class Store:
         """Summed rarity."""
         return sum(map(self.rarity, stems))
 
-    def closeness(self, words: frozenset[int], at: np.ndarray) -> list[float]:
-        """How much of some sentences these stems cover, as seen from one sentence.
+    def shared(self, words: frozenset[int], at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Summed rarity of what some sentences [N] share with these stems [N], and of all their stems [N].
 
         Rarity is float32 and its sums float64, so that they are exact, in whatever order they are made.
         """
         if not len(at):
-            return []
+            return np.zeros(0), np.zeros(0)
         bounds = self._numbers[at, 2:4] // 4  # of the second column, stems of 4 bytes each
         stems = np.concatenate([self._stems[first:last] for first, last in bounds.tolist()])
         ends = np.cumsum(bounds[:, 1] - bounds[:, 0])
+        starts = np.concatenate([[0], ends[:-1]])
+        rarity = self._rarity[stems >> 1].astype(np.float64)
         asked = np.fromiter(words, np.int64, len(words))
         self._asked[asked] = True
-        rarity = self._rarity[stems >> 1].astype(np.float64)
-        starts = np.concatenate([[0], ends[:-1]])
-        shared = np.add.reduceat(rarity * self._asked[stems], starts).tolist()
-        whole = np.add.reduceat(rarity, starts).tolist()
+        shared = np.add.reduceat(rarity * self._asked[stems], starts)
         self._asked[asked] = False
-        return [one / max(1e-9, weight) ** 0.5 for one, weight in zip(shared, whole, strict=True)]
+        return shared, np.add.reduceat(rarity, starts)
 
     def _rarity_of(self, stem: int) -> float:
         return float(self._rarity[stem >> 1])
