@@ -141,14 +141,21 @@ template <int KIND, int ROWS, Fetch FETCH>
     __m512 sum[ROWS][4];
     UNROLL for (auto &row : sum)
         UNROLL for (auto &v : row) v = _mm512_setzero_ps();
-    accumulate<KIND, ROWS, 4, FETCH>(sum, rows, weights, 256, KIND == F32 ? inputs : inputs / 2, beside);
+    accumulate<KIND, ROWS, 4, FETCH>(sum, rows, weights, 256, inputs / word_inputs(KIND), beside);
     UNROLL for (int r = 0; r < ROWS; r++)
         UNROLL for (int v = 0; v < 4; v++) _mm512_storeu_ps(out[r] + 16 * v, sum[r][v]);
 }
 
-template <int KIND, int ROWS>
-[[gnu::noinline]] void integer_tile(const char *panel, const Rows &x, const int *which, int inputs, float (*out)[PANEL]) {
+template <int KIND, int ROWS, Fetch FETCH>
+[[gnu::noinline]] void integer_tile(
+    const char *panel, size_t bytes, const Rows &x, const int *which, int inputs, float (*out)[PANEL]
+) {
     constexpr int OFFSET = KIND == INT8 ? 128 : 8;  // weights are stored without a sign
+    const auto fetch = [bytes](const char *at) {
+        for (int line = 0; line < 128; line += 64)
+            if constexpr (FETCH == AHEAD_OF) _mm_prefetch(at + 256 * AHEAD + line, _MM_HINT_T0);
+            else if constexpr (FETCH == BESIDE) _mm_prefetch(at + bytes + line, _MM_HINT_T1);
+    };
     const __m512i low = _mm512_set1_epi8(15);
     __m512 sum[ROWS][4];
     UNROLL for (auto &row : sum)
@@ -162,6 +169,7 @@ template <int KIND, int ROWS>
             if constexpr (KIND == INT8) {
                 for (int w = 0; w < 8; w++) {
                     const char *at = panel + 256 * w + 128 * half;
+                    fetch(at);
                     __m512i a = _mm512_loadu_si512(at), b = _mm512_loadu_si512(at + 64);
                     UNROLL for (int r = 0; r < ROWS; r++) {
                         __m512i word = _mm512_set1_epi32(x.row(which[r])[g * 8 + w]);
@@ -172,6 +180,7 @@ template <int KIND, int ROWS>
             } else {  // the low halves of a byte hold the first 16 inputs of the group, the high halves the others
                 for (int w = 0; w < 4; w++) {
                     const char *at = panel + 256 * w + 128 * half;
+                    fetch(at);
                     __m512i a = _mm512_loadu_si512(at), b = _mm512_loadu_si512(at + 64);
                     UNROLL for (int r = 0; r < ROWS; r++) {
                         __m512i word = _mm512_set1_epi32(x.row(which[r])[g * 8 + w]);
@@ -201,21 +210,27 @@ template <int KIND, int ROWS>
         UNROLL for (int v = 0; v < 4; v++) _mm512_storeu_ps(out[r] + 16 * v, sum[r][v]);
 }
 
-// The `pass`-th use of a panel: at the first it comes from memory, at later ones memory is free to bring the next panel.
+// The `pass`-th use of a panel: at the first it comes from memory, at later ones memory is free to bring the next panel,
+// of floats one vector of each word at a time, of whole numbers all.
 template <int KIND, int ROWS>
 inline void tile(
     int pass, const char *panel, size_t bytes, const Rows &x, const int *which, int inputs, float (*out)[PANEL]
 ) {
-    const char *beside = panel + bytes + size_t(pass - 1) * (KIND == F32 ? inputs : inputs / 2) * 64;
-    if constexpr (!is_float(KIND)) integer_tile<KIND, ROWS>(panel, x, which, inputs, out);
-    else if (pass == 0) float_tile<KIND, ROWS, AHEAD_OF>(panel, x, which, inputs, out, nullptr);
-    else if (pass <= 4) float_tile<KIND, ROWS, BESIDE>(panel, x, which, inputs, out, beside);
-    else float_tile<KIND, ROWS, HERE>(panel, x, which, inputs, out, nullptr);
+    if constexpr (is_float(KIND)) {
+        const char *beside = panel + bytes + size_t(pass - 1) * (inputs / word_inputs(KIND)) * 64;
+        if (pass == 0) float_tile<KIND, ROWS, AHEAD_OF>(panel, x, which, inputs, out, nullptr);
+        else if (pass <= 4) float_tile<KIND, ROWS, BESIDE>(panel, x, which, inputs, out, beside);
+        else float_tile<KIND, ROWS, HERE>(panel, x, which, inputs, out, nullptr);
+    } else {
+        if (pass == 0) integer_tile<KIND, ROWS, AHEAD_OF>(panel, bytes, x, which, inputs, out);
+        else if (pass == 1) integer_tile<KIND, ROWS, BESIDE>(panel, bytes, x, which, inputs, out);
+        else integer_tile<KIND, ROWS, HERE>(panel, bytes, x, which, inputs, out);
+    }
 }
 
 template <int KIND, class Emit>
 void panel_of(const Matrix &w, int panel, const Rows &x, const int *which, int count, Emit emit) {
-    constexpr int MOST = is_float(KIND) ? 6 : 4;
+    constexpr int MOST = 6;
     alignas(64) float out[MOST][PANEL];
     const char *data = w.panel(panel);
     const size_t bytes = w.panel_bytes();
@@ -228,8 +243,8 @@ void panel_of(const Matrix &w, int panel, const Rows &x, const int *which, int c
             case 2: tile<KIND, 2>(pass, data, bytes, x, which + at, w.inputs, out); break;
             case 3: tile<KIND, 3>(pass, data, bytes, x, which + at, w.inputs, out); break;
             case 4: tile<KIND, 4>(pass, data, bytes, x, which + at, w.inputs, out); break;
-            case 5: if constexpr (MOST > 4) tile<KIND, 5>(pass, data, bytes, x, which + at, w.inputs, out); break;
-            default: if constexpr (MOST > 4) tile<KIND, 6>(pass, data, bytes, x, which + at, w.inputs, out);
+            case 5: tile<KIND, 5>(pass, data, bytes, x, which + at, w.inputs, out); break;
+            default: tile<KIND, 6>(pass, data, bytes, x, which + at, w.inputs, out);
         }
         for (int r = 0; r < rows; r++) {
             if (w.bias)
