@@ -1,5 +1,5 @@
 """Trains a small network over the ranks of a torchrun and alone, and compares: `recipe_ranks.py JOB` with a JSON list
-of cases, each with what it changes in the recipe and in the layout."""
+of cases, each with what it changes in the recipe, in the layout and in the network."""
 
 import json
 import sys
@@ -56,9 +56,10 @@ def losses_and_norms(case, world):
         steps=STEPS, batch_tokens=ROWS * TIME, sequence_length=TIME, z_loss=1e-4, balance_rate=1e-2,
         precision="float64", **case["train"],
     )  # fmt: skip
-    layout = lay_out(ParallelTable(**(case["parallel"] if world > 1 else {})), SMALL, train, world)
+    model = SMALL.model_copy(update=case["model"])
+    layout = lay_out(ParallelTable(**(case["parallel"] if world > 1 else {})), model, train, world)
     mesh = Mesh.over(layout, "cpu") if world > 1 else None
-    network = Network(SMALL, train, layout, torch.float64, mesh, "cpu").initialise(0)
+    network = Network(model, train, layout, torch.float64, mesh, "cpu").initialise(0)
     tell_experts_apart(network)
     optimizers = build_optimizers(network.weights, 0.02, 0.01, 0.1, torch.float64)
     optimizers[0].round_bytes = 1 if world > 1 else 2**25  # Muon in as many rounds as there can be.
@@ -68,8 +69,22 @@ def losses_and_norms(case, world):
         each = len(read) // layout.rows_ranks
         first = read.start + each * (mesh.rows_rank if mesh else 0)
         outcome = step(network, optimizers, rows(range(first, first + each)), 1.0, train)
-        found.append((outcome.loss, outcome.norm))
+        found.append((outcome.loss, outcome.norm, *outcome.figures.values()))
+    if mesh is not None:
+        compare_ends(network, mesh)
     return found
+
+
+def compare_ends(network, mesh):
+    """Where two stages have the embedding, it is the same to the bit."""
+    held = {weight.name: weight.local.data for weight in network.weights if weight.at_both_ends}
+    everyone = [None] * mesh.layout.pp
+    dist.all_gather_object(everyone, held, group=mesh.group("pp"))
+    found = [theirs for theirs in everyone if theirs]
+    assert len(found) in (0, 2)
+    for first, last in [found] if found else []:
+        assert first.keys() == last.keys()
+        assert all(torch.equal(tensor, last[name]) for name, tensor in first.items())
 
 
 def main(job):
@@ -77,7 +92,7 @@ def main(job):
     alone = {}
     with joined("cpu") as ranks:
         for case in job:
-            recipe = json.dumps(case["train"])
+            recipe = json.dumps([case["train"], case["model"]])
             if recipe not in alone:
                 alone[recipe] = losses_and_norms(case, 1)
             np.testing.assert_allclose(

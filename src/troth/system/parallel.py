@@ -177,10 +177,6 @@ def _tensor_problems(p: Layout, model: ModelConfig) -> Iterator[str]:
 
 
 def _pipeline_problems(p: Layout, model: ModelConfig, train: TrainTable) -> Iterator[str]:
-    if train.mtp_weight:
-        yield f"pp={p.pp}: multi-token prediction (train.mtp_weight) needs the embedding at the last stage; use pp=1"
-    if model.tie_word_embeddings:
-        yield f"pp={p.pp}: embedding and head are one matrix (model.tie_word_embeddings) and cannot be parted; use pp=1"
     if p.stages > model.num_hidden_layers:
         yield f"pp={p.pp}: {p.stages} stages for num_hidden_layers={model.num_hidden_layers}; at most one a layer"
     if p.schedule == "1F1B" and p.stages_per_rank != 1:

@@ -51,8 +51,9 @@ def candidates(claim: Claim, witnesses: list[Witness], stated: Value | None = No
                 group.append(witness)
                 break
         else:
-            groups.append([witness])
-    rivals = [Candidate(_as_written(claim, group[0].value), tuple(group)) for group in groups[:MAX_RIVALS]]
+            if len(groups) < MAX_RIVALS:
+                groups.append([witness])
+    rivals = [Candidate(_as_written(claim, group[0].value), tuple(group)) for group in groups]
     return [Candidate(stated.text, tuple(own)), *rivals]
 
 

@@ -7,7 +7,7 @@ nearest ones found once, so that whether two are each other's nearest costs a lo
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from troth.curate.validate.store import Store, Stored
+from troth.curate.validate.store import Store, Stored, mark
 from troth.curate.validate.values import Value, comparable, find_values, same
 
 _SUBJECT_STEMS = 3
@@ -23,7 +23,7 @@ _REACH, _BESIDE = 48, 4
 _WORD = re.compile(r"\w+")
 _FAR = 16
 _NOBODY = -1
-_KEPT = 40_000
+_KEPT = 1 << 13
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,14 @@ class Place:
     publisher: str
     published: str
 
+    def compared(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which of some sentences' places (see `Store.places`) are of this publisher, and which of these stand
+        elsewhere and are of the same date."""
+        start, source, publisher, published = places.T
+        own = publisher == mark(self.publisher)
+        elsewhere = (source != mark(self.source)) | (start != self.start)
+        return own, own & elsewhere & (published == mark(self.published))
+
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -83,30 +91,25 @@ def find_neighbours(store: Store, text: str, place: Place, limit: int) -> tuple[
     """Search for a sentence that need not be in the store: those of other publishers, at most so many, and those that
     its own says elsewhere at the same time, at most half as many."""
     words = frozenset(stem for stem in store.stem(text) if not stem & 1)
-    others, own = [], []
-    for hit in map(store.get, store.search(text, 3 * limit)):
-        who = hit.speaker
-        if who.publisher != place.publisher:
-            others.append(hit)
-        elif who.published == place.published and (who.source, hit.start) != (place.source, place.start):
-            own.append(hit)
-    return _ranked(store, words, others[:limit]), _ranked(store, words, own[: limit // 2])
+    at = np.array(store.search(text, 3 * limit), np.int64)
+    own, elsewhere = place.compared(store.places(at))
+    others, same_publisher = at[~own][:limit], at[elsewhere][: limit // 2]
+    close = store.closeness(words, np.concatenate([others, same_publisher]))
+    return _ranked(store, others, close[: len(others)]), _ranked(store, same_publisher, close[len(others) :])
 
 
-def _ranked(store: Store, words: frozenset[int], found: list[Stored]) -> Neighbours:
-    close = {hit.at: closeness(store, words, hit) for hit in found}
-    found = sorted(found, key=lambda hit: -close[hit.at])
-    seen: Counter[str] = Counter()
+def _ranked(store: Store, at: np.ndarray, close: list[float]) -> Neighbours:
+    order = sorted(range(len(close)), key=lambda number: -close[number])
+    return _neighbours(store, at[order], [close[number] for number in order])
+
+
+def _neighbours(store: Store, at: np.ndarray, closeness: list[float]) -> Neighbours:
+    seen: Counter[int] = Counter()
     ranks = []
-    for hit in found:
-        seen[hit.speaker.publisher] += 1
-        ranks.append(seen[hit.speaker.publisher])
-    return Neighbours([hit.at for hit in found], [close[hit.at] for hit in found], ranks)
-
-
-def closeness(store: Store, words: frozenset[int], other: Stored) -> float:
-    """How much of another sentence these stems cover, as seen from one sentence."""
-    return store.weight(words & other.stems) / max(1e-9, other.weight) ** 0.5
+    for publisher in store.places(at)[:, 2].tolist():
+        seen[publisher] += 1
+        ranks.append(seen[publisher])
+    return Neighbours(at.tolist(), closeness, ranks)
 
 
 def write_neighbours(store: Store, first: int, last: int, limit: int, path: Path) -> None:
@@ -125,17 +128,19 @@ def write_neighbours(store: Store, first: int, last: int, limit: int, path: Path
     partial.rename(path)
 
 
-def words_before(text: str, start: int) -> list[str]:
+@lru_cache(_KEPT)
+def words_before(text: str, start: int) -> tuple[str, ...]:
     """The last few words before a place of a text."""
-    return _WORD.findall(text[max(0, start - _REACH) : start].lower())[-_BESIDE:]
+    return tuple(_WORD.findall(text[max(0, start - _REACH) : start].lower())[-_BESIDE:])
 
 
-def words_after(text: str, end: int) -> list[str]:
+@lru_cache(_KEPT)
+def words_after(text: str, end: int) -> tuple[str, ...]:
     """The first few words after a place of a text."""
-    return _WORD.findall(text[end : end + _REACH].lower())[:_BESIDE]
+    return tuple(_WORD.findall(text[end : end + _REACH].lower())[:_BESIDE])
 
 
-def _shared(ours: list[str], theirs: list[str]) -> float:
+def _shared(ours: Sequence[str], theirs: Sequence[str]) -> float:
     """The share of words that two lists have in common (Dice)."""
     return 2 * len(set(ours) & set(theirs)) / max(1, len(set(ours)) + len(set(theirs)))
 
@@ -148,17 +153,22 @@ class Evidence:
         self._near = [np.load(path, mmap_mode="r").view(np.ndarray) for path in neighbours]
         self._starts = list(accumulate((len(rows) for rows in self._near), initial=0))
         self._limit = limit
-        self._nearest = lru_cache(_KEPT)(self._row)
 
     def around(self, text: str, place: Place, about: str) -> Surroundings:
         """What stands nearest to a sentence, which is `about` a subject as far as that is known."""
-        others, own = find_neighbours(self.store, text, place, self._limit)
+        at = self.store.number_of(text, place.source, place.start)
+        others, own = find_neighbours(self.store, text, place, self._limit) if at is None else self._nearest(at)
         near = Neighbours(others.at + own.at, others.closeness + own.closeness, others.ranks + own.ranks)
         values = find_values(text)
-        equal = [
-            [frozenset(n for n, mine in enumerate(values) if same(mine, value)) for value in self.store.get(at).values]
-            for at in near.at
-        ]
+        known: dict[tuple[str, str, str], frozenset[int]] = {}
+
+        def same_as(value: Value) -> frozenset[int]:
+            form = value.kind, value.key, value.unit
+            if form not in known:
+                known[form] = frozenset(n for n, mine in enumerate(values) if same(mine, value))
+            return known[form]
+
+        equal = [[same_as(value) for value in self.store.get(number).values] for number in near.at]
         return Surroundings(text, place, about, values, near, equal)
 
     def witnesses(self, around: Surroundings, value: Value) -> list[Witness]:
@@ -218,24 +228,32 @@ class Evidence:
         rarity = [self.store.rarity(stem) for stem in self.store.stem(value.text)]
         return max((2 - r**0.5 / 5 for r in rarity if r > 0), default=0.0) if rarity else 0.0
 
-    def _row(self, at: int) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
-        """The nearest of a sentence of the store, of other publishers and of its own, with how close they are."""
+    def _row(self, at: int) -> np.ndarray:
+        """What `write_neighbours` wrote of a sentence of the store."""
         part = bisect_right(self._starts, at) - 1
-        row = self._near[part][at - self._starts[part]].tolist()
-        others, own = row[: self._limit], row[self._limit :]
-        return [one for one in others if one[0] != _NOBODY], [one for one in own if one[0] != _NOBODY]
+        row: np.ndarray = self._near[part][at - self._starts[part]]
+        return row
+
+    def _nearest(self, at: int) -> tuple[Neighbours, Neighbours]:
+        """The nearest of a sentence of the store, as `find_neighbours` found them."""
+        row = self._row(at)
+        others, own = (half[half["at"] != _NOBODY] for half in (row[: self._limit], row[self._limit :]))
+        return (
+            _neighbours(self.store, others["at"], others["closeness"].tolist()),
+            _neighbours(self.store, own["at"], own["closeness"].tolist()),
+        )
 
     def _rank_back(self, hit: Stored, place: Place, close: float) -> int:
         """The rank that a sentence this close has among its publisher's in the eyes of `hit`; _FAR where it is farther
         than all that a search from there finds."""
-        near = self._nearest(hit.at)[hit.speaker.publisher == place.publisher]
-        if close == 0 or (near and close < near[-1][1]):
+        row = self._row(hit.at)
+        near = row[self._limit :] if hit.speaker.publisher == place.publisher else row[: self._limit]
+        at = near["at"]
+        closer = int((near["closeness"] > close).sum())
+        if close == 0 or (closer and (closer == len(at) or at[closer] == _NOBODY)):
             return _FAR
-        rank = 1
-        for at, closer in near:
-            if closer <= close:
-                break
-            theirs = self.store.get(at)
-            same_publisher = theirs.speaker.publisher == place.publisher
-            rank += same_publisher and (theirs.speaker.source, theirs.start) != (place.source, place.start)
-        return rank
+        if not closer:
+            return 1
+        start, source, publisher, _ = self.store.places(at[:closer]).T
+        elsewhere = (source != mark(place.source)) | (start != place.start)
+        return 1 + int(((publisher == mark(place.publisher)) & elsewhere).sum())

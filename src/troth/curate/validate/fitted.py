@@ -36,18 +36,28 @@ class Judge:
     error: np.ndarray
     rate: float
 
-    def probabilities(self, answered: list[tuple[Case, Answers]]) -> np.ndarray:
-        """Of the candidates of each case [N, C]."""
+    def probabilities(self, answered: list[tuple[Case, Answers]]) -> tuple[np.ndarray, np.ndarray]:
+        """Of the candidates of each case [N, C], and the same without regard to who says it (see `blind`)."""
         x, mask = _stacked(answered)
         numbers = {publisher: number for number, publisher in enumerate(self.publishers)}
         cases = [case for case, _ in answered]
         speakers = np.array([numbers[case.publisher] for case in cases], int)
-        return posteriors(x @ self.theta, mask, _voices(cases, numbers), speakers, self.error, self.rate)
+        scores = x @ self.theta
+        fair = posteriors(scores, mask, _voices(cases, numbers), speakers, self.error, self.rate)
+        return fair, softmax(scores, mask)
 
     def blind(self, answered: list[tuple[Case, Answers]]) -> np.ndarray:
-        """The same without regard to who says it, for errors that were planted in the words of others."""
+        """The probabilities without regard to who says it, for errors that were planted in the words of others."""
         x, mask = _stacked(answered)
         return softmax(x @ self.theta, mask)
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """Who speaks in a case."""
+
+    publisher: str
+    voice: tuple[str, ...]
 
 
 def judge_cases(out: Path, parts: int, settings: CurateTable) -> Judge:
@@ -58,10 +68,14 @@ def judge_cases(out: Path, parts: int, settings: CurateTable) -> Judge:
     if path.exists():
         known = json.loads(path.read_text())
         return Judge(np.array(known["theta"]), known["publishers"], np.array(known["error"]), known["rate"])
-    cases = (case for part in range(parts) for case in Parts(out, "cases").read(part, "cases", Case))
-    publishers = sorted({who for case in cases for who in (case.publisher, *case.voice)})
+    heard: set[str] = set()
+    total = 0
+    for part in range(parts):
+        for case in Parts(out, "cases").read(part, "cases", _Heard):
+            heard.update((case.publisher, *case.voice))
+            total += 1
+    publishers = sorted(heard)
     numbers = {publisher: number for number, publisher in enumerate(publishers)}
-    total = sum(1 for part in range(parts) for _ in Parts(out, "cases").read(part, "cases", Case))
     share = min(1.0, _SAMPLE / max(1, total))
     sample = [
         (case, answers) for part in range(parts) for case, answers in answered_cases(out, part)

@@ -24,6 +24,7 @@ from troth.curate.validate.evidence import Evidence, write_neighbours
 from troth.curate.validate.examine import Cloze, Examiner
 from troth.curate.validate.fitted import BATCH, Judge, answered_cases, batches, opinions_of
 from troth.curate.validate.opinions import (
+    EXACT,
     NOBODY,
     Calibrated,
     Opinions,
@@ -161,10 +162,12 @@ def opinions_part(part: int, out: Path, settings: CurateTable, classifier: Class
         return
     store = _store(out)
     verifiers = build_verifiers(settings, verifiers_home(out), classifier=classifier)
+    weighs_evidence = any(one.name not in EXACT for one in verifiers)
     with own.writer(part, "opinions", Opinions) as rows:
         for cases in batches(Parts(out, "cases").read(part, "cases", Case), BATCH):
             asked = [case for case in cases if case.role != "planted"]
-            said = iter(ask(verifiers, [question_of(case, tuple(evidence_rows(case, store))) for case in asked]))
+            shown = (tuple(evidence_rows(case, store)) if weighs_evidence else () for case in asked)
+            said = iter(ask(verifiers, [question_of(case, rows) for case, rows in zip(asked, shown, strict=True)]))
             for case in cases:
                 rows.add(next(said) if case.role != "planted" else NOBODY)
     own.write(part, "spent", Spent, [one.spent for one in verifiers if isinstance(one, EndpointJudge)])
@@ -208,7 +211,7 @@ def verdicts_part(
     ):
         for batch in batches(zip(answered_cases(out, part), opinions_of(out, part), strict=True), BATCH):
             asked = [answered for answered, _ in batch]
-            fair, blind = judge.probabilities(asked), judge.blind(asked)
+            fair, blind = judge.probabilities(asked)
             for ((case, answers), said), p_C, blind_C in zip(batch, fair, blind, strict=True):
                 if case.role == "planted":
                     continue

@@ -75,7 +75,9 @@ class Engine:
         if ranks is not None and (guesses or adapters or table.deterministic):
             raise ValueError("adapters, serve.speculate='mtp' and serve.deterministic are served by one process only")
         kept = model.config if ranks is None else split(model, ranks)
-        self.cache = KVCache(kept, blocks, sliding, BLOCK_SIZE, weight.dtype, weight.device, extra=int(guesses))
+        self.cache = KVCache(
+            kept, blocks, sliding, BLOCK_SIZE, weight.dtype, weight.device, int(guesses), table.kv_cache_dtype
+        )
         self.tables = BlockTables(
             BlockPool(blocks), BlockPool(sliding) if sliding else None, BLOCK_SIZE, model.config.window
         )
@@ -197,6 +199,11 @@ class Engine:
         tensors = (*self.model.parameters(), *self.model.buffers())
         kind = packed_kind(self.model) or str(self.cache.dtype).removeprefix("torch.")
         return kind, sum(tensor.nbytes for tensor in tensors)
+
+    @property
+    def kv_cache_dtype(self) -> str:
+        """In what keys and values are kept."""
+        return str(self.cache.dtype).removeprefix("torch.") if self.cache.kind == "auto" else self.cache.kind
 
     def release(self) -> None:
         """Give up the weights as they were loaded, where steps read packed ones."""

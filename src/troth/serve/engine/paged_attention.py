@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from troth.model.scores import Scores
-from troth.serve.engine.kv_cache import KVCache, Span, slots, store
+from troth.serve.engine.kv_cache import KVCache, Span, slots
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,9 @@ class PagedAttention:
     ) -> torch.Tensor:
         config, pages = self.cache.config, self.pages
         kind = config.layer_type(layer)
-        keys, values = store(self.cache, layer, pages.slots[kind], k_BKTd[0], v_BKTe[0])
+        self.cache.store(layer, pages.slots[kind], k_BKTd[0], v_BKTe[0])
+        keys = self.cache.keys[layer]
+        values = keys[..., : config.latent.kv_lora_rank] if config.latent else self.cache.values[layer]
         sinks, temperature = (
             None if part is None else part.flatten().float() for part in (scores.sinks, scores.temperature)
         )

@@ -13,10 +13,15 @@
 
 namespace troth {
 
-enum Kind : int32_t { F32 = 0, PAIRS = 1, WIDE = 2, INT8 = 3, INT4 = 4 };
+// Of weights the first five, of keys and values the first three and the last two, which are 8-bit numbers widened like
+// WIDE, one in a word: a vector then has 16 bytes.
+enum Kind : int32_t { F32 = 0, PAIRS = 1, WIDE = 2, INT8 = 3, INT4 = 4, WIDE_INT8 = 5, WIDE_FP8 = 6 };
 
 constexpr bool is_float(int kind) { return kind <= WIDE; }
-constexpr int rows_are_float(int kind) { return kind == F32 || kind == WIDE; }
+constexpr bool is_byte(int kind) { return kind == WIDE_INT8 || kind == WIDE_FP8; }
+constexpr bool rows_are_float(int kind) { return kind == F32 || kind == WIDE || is_byte(kind); }
+constexpr int word_bytes(int kind) { return is_byte(kind) ? 1 : 4; }
+constexpr int word_inputs(int kind) { return kind == PAIRS || kind == WIDE ? 2 : 1; }
 
 constexpr int PANEL = 64, GROUP = 32;
 constexpr int AHEAD = 24;  // words of a panel that are asked for before they are needed, where it comes from memory
@@ -84,6 +89,14 @@ inline void accumulate(
     const char *beside = nullptr
 ) {
     for (int w = 0; w < words; w++) {
+        if constexpr (is_byte(KIND)) {
+            __m512 part[VECTORS];
+            for (int v = 0; v < VECTORS; v++)
+                part[v] = (KIND == WIDE_INT8 ? load_int8 : load_fp8_over_256)(weights[v] + step * w);
+            for (int r = 0; r < ROWS; r++)
+                for (int v = 0; v < VECTORS; v++) sum[r][v] = _mm512_fmadd_ps(part[v], broadcast(rows[r][w]), sum[r][v]);
+            continue;
+        }
         __m512i column[VECTORS];
         for (int v = 0; v < VECTORS; v++) column[v] = _mm512_loadu_si512(weights[v] + step * w);
         if constexpr (FETCH == AHEAD_OF)
