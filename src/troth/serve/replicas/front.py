@@ -1,7 +1,7 @@
 """Takes requests off the network and hands each to a replica, as an ASGI application within Ray Serve.
 
-A replica that dies before its answer has begun is replaced by another without the client's knowing; one that dies
-within a stream ends it with an error event.
+A replica that dies before its answer has begun, or within a stream that is the same from any (see `resume`), is
+replaced by another without the client's knowing; one that dies within another stream ends it with an error event.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from troth.serve.api.drain import Drain, Draining
 from troth.serve.api.errors import ApiError, refuse
 from troth.serve.replicas.affinity import affinity
 from troth.serve.replicas.exposition import merged_metrics
+from troth.serve.replicas.resume import Diverged, Sent, can_resume
 from troth.system.serve import ServeTable
 
 log = logging.getLogger(__name__)
@@ -78,8 +79,10 @@ class Front:
     async def _relay(self, scope: Scope, body: bytes, send: Send) -> None:
         key = affinity(dict(scope["headers"]), body)
         handle = self._replicas.options(stream=True, session_id=key)
+        begun: Message | None = None
+        resumes = False
+        sent = Sent()
         for attempt in range(1, ATTEMPTS + 1):
-            begun: Message | None = None
             answer = cast(
                 DeploymentResponseGenerator[list[Message]],
                 handle.answer.remote(
@@ -87,21 +90,36 @@ class Front:
                 ),
             )
             try:
+                sent.again()
                 async for messages in answer:
                     for message in messages:
-                        if message["type"] == "http.response.start":
+                        if message["type"] != "http.response.start":
+                            if resumes:
+                                message["body"] = sent.take(message.get("body", b""))
+                            await send(message)
+                        elif begun is None:
                             begun = message
-                        await send(message)
+                            resumes = can_resume(scope["path"], dict(message["headers"]))
+                            await send(message)
+                        elif message["status"] != begun["status"]:
+                            raise Diverged(f"status {message['status']}")
                 return None
             except asyncio.CancelledError:
                 answer.cancel()
                 raise
+            except Diverged as error:
+                log.warning("a stream is not gone on with: %s", error)
+                answer.cancel()
+                assert begun is not None
+                return await _break_off(begun, send)
             except BackPressureError:
+                if begun is not None:
+                    return await _break_off(begun, send)
                 says = f"{self._table.max_waiting} requests wait already: try again shortly"
                 return await refuse(scope, send, ApiError(429, says, code="too_many_requests"))
             except (RayError, RayServeException, DeploymentUnavailableError) as error:
                 log.warning("a replica failed: %s", type(error).__name__)
-                if begun is not None:
+                if begun is not None and (attempt == ATTEMPTS or not resumes):
                     return await _break_off(begun, send)
                 if attempt == ATTEMPTS:
                     says = "the replica that was to answer has failed, and so did others"
