@@ -22,7 +22,7 @@ from troth.serve.api.drain import Drain, Draining
 from troth.serve.api.errors import ApiError, refuse
 from troth.serve.replicas.affinity import affinity
 from troth.serve.replicas.exposition import merged_metrics
-from troth.serve.replicas.resume import Diverged, Sent, can_resume
+from troth.serve.replicas.resume import Diverged, Relayed
 from troth.system.serve import ServeTable
 
 log = logging.getLogger(__name__)
@@ -79,10 +79,9 @@ class Front:
     async def _relay(self, scope: Scope, body: bytes, send: Send) -> None:
         key = affinity(dict(scope["headers"]), body)
         handle = self._replicas.options(stream=True, session_id=key)
-        begun: Message | None = None
-        resumes = False
-        sent = Sent()
-        for attempt in range(1, ATTEMPTS + 1):
+        relayed = Relayed(scope["path"], send)
+        for _ in range(ATTEMPTS):
+            relayed.again()
             answer = cast(
                 DeploymentResponseGenerator[list[Message]],
                 handle.answer.remote(
@@ -90,19 +89,9 @@ class Front:
                 ),
             )
             try:
-                sent.again()
                 async for messages in answer:
                     for message in messages:
-                        if message["type"] != "http.response.start":
-                            if resumes:
-                                message["body"] = sent.take(message.get("body", b""))
-                            await send(message)
-                        elif begun is None:
-                            begun = message
-                            resumes = can_resume(scope["path"], dict(message["headers"]))
-                            await send(message)
-                        elif message["status"] != begun["status"]:
-                            raise Diverged(f"status {message['status']}")
+                        await relayed.take(message)
                 return None
             except asyncio.CancelledError:
                 answer.cancel()
@@ -110,21 +99,20 @@ class Front:
             except Diverged as error:
                 log.warning("a stream is not gone on with: %s", error)
                 answer.cancel()
-                assert begun is not None
-                return await _break_off(begun, send)
+                break
             except BackPressureError:
-                if begun is not None:
-                    return await _break_off(begun, send)
+                if relayed.begun:
+                    break
                 says = f"{self._table.max_waiting} requests wait already: try again shortly"
                 return await refuse(scope, send, ApiError(429, says, code="too_many_requests"))
             except (RayError, RayServeException, DeploymentUnavailableError) as error:
                 log.warning("a replica failed: %s", type(error).__name__)
-                if begun is not None and (attempt == ATTEMPTS or not resumes):
-                    return await _break_off(begun, send)
-                if attempt == ATTEMPTS:
-                    says = "the replica that was to answer has failed, and so did others"
-                    return await refuse(scope, send, ApiError(503, says, code="unavailable"))
-        return None
+                if relayed.begun and not relayed.resumes:
+                    break
+        if relayed.begun:
+            return await _break_off(relayed.begun, send)
+        says = "the replica that was to answer has failed, and so did others"
+        return await refuse(scope, send, ApiError(503, says, code="unavailable"))
 
 
 async def _break_off(begun: Message, send: Send) -> None:

@@ -8,6 +8,8 @@ another answer is found out at its first other token. Ids and times are those th
 import hashlib
 import re
 
+from starlette.types import Message, Send
+
 _PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/messages")
 """Of answers that are nothing but a stream: those of the Responses API are stored, too, under their ids."""
 _FRESH = re.compile(rb'(?<=[-_])[0-9a-f]{32}(?=")|(?<="created":)\d+')
@@ -55,6 +57,28 @@ class Sent:
         return self._first_names[place]
 
 
-def can_resume(path: str, headers: dict[bytes, bytes]) -> bool:
-    """Whether an answer that has begun with these headers can be gone on with."""
-    return path in _PATHS and headers.get(b"content-type", b"").startswith(b"text/event-stream")
+class Relayed:
+    """An answer on its way to a client: `begun` is the message that it began with, and with `resumes` another replica
+    can go on with it."""
+
+    def __init__(self, path: str, send: Send):
+        self.begun: Message | None = None
+        self.resumes = False
+        self._path, self._send, self._sent = path, send, Sent()
+
+    def again(self) -> None:
+        """A replica, the first or another one, begins with the answer."""
+        self._sent.again()
+
+    async def take(self, message: Message) -> None:
+        """Send of a replica's message what the client lacks. Raises Diverged."""
+        if message["type"] == "http.response.start":
+            if self.begun is not None:
+                if message["status"] != self.begun["status"]:
+                    raise Diverged(f"its status is {message['status']}")
+                return
+            self.begun, headers = message, dict(message["headers"])
+            self.resumes = self._path in _PATHS and headers.get(b"content-type", b"").startswith(b"text/event-stream")
+        elif self.resumes:
+            message["body"] = self._sent.take(message.get("body", b""))
+        await self._send(message)
