@@ -88,8 +88,8 @@ class KVCache:
     @property
     def pages(self) -> bool:
         """Whether attention reads keys and values where they lie (see `paged_attention`), and does not gather them."""
-        stored = self.kind == "auto" and self.dtype != torch.float64
-        return stored and self.device.type == "cuda" and find_spec("triton") is not None
+        plain = self.kind == "auto" and self.dtype != torch.float64
+        return plain and self.device.type == "cuda" and find_spec("triton") is not None
 
     def attend(self, spans: Items[Span]) -> Attend:
         """The `Attend` of a step whose tokens are those of `spans`, one after the other in a batch of one row."""

@@ -68,8 +68,9 @@ class PagedAttention:
         config, pages = self.cache.config, self.pages
         kind = config.layer_type(layer)
         self.cache.store(layer, pages.slots[kind], k_BKTd[0], v_BKTe[0])
-        keys = self.cache.keys[layer]
-        values = keys[..., : config.latent.kv_lora_rank] if config.latent else self.cache.values[layer]
+        keys, values = self.cache.keys[layer], self.cache.values[layer]
+        if config.latent:
+            values = keys[..., : config.latent.kv_lora_rank]
         sinks, temperature = (
             None if part is None else part.flatten().float() for part in (scores.sinks, scores.temperature)
         )
