@@ -1,5 +1,5 @@
 """Trains a small network over the ranks of a torchrun and alone, and compares: `recipe_ranks.py JOB` with a JSON list
-of cases, each with what it changes in the recipe and in the layout."""
+of cases, each with what it changes in the recipe, in the layout and in the network."""
 
 import json
 import sys
@@ -18,6 +18,7 @@ from troth.train.parallel.network import Network
 from troth.train.parallel.ranks import joined
 from troth.train.schedule import rows_of
 from troth.train.step import step
+from troth.train.weights import local
 
 STEPS, ROWS, TIME = 6, 8, 32
 SMALL = ModelConfig(
@@ -41,14 +42,13 @@ def rows(numbers):
 def tell_experts_apart(network):
     """Routers begin at zero. Experts that nobody has used yet then get the same gradient from the balance loss but for
     its rounding, which would decide between them, over ranks otherwise than alone."""
-    for weight in network.weights:
-        if weight.name.endswith("router.gate.weight"):
-            numbers = torch.Generator().manual_seed(len(weight.name))
-            whole = torch.randn(weight.whole.shape, dtype=weight.whole.dtype, generator=numbers) / 10
-            if isinstance(weight.whole, DTensor):
-                mesh, places = weight.whole.device_mesh, weight.whole.placements
-                whole = distribute_tensor(whole, mesh, places, src_data_rank=None).to_local()
-            weight.local.copy_(whole)
+    for name, weight in (pair for part in network.parts for pair in part.named_parameters()):
+        if name.endswith("router.gate.weight"):
+            numbers = torch.Generator().manual_seed(len(name))
+            whole = torch.randn(weight.shape, dtype=weight.dtype, generator=numbers) / 10
+            if isinstance(weight, DTensor):
+                whole = distribute_tensor(whole, weight.device_mesh, weight.placements, src_data_rank=None).to_local()
+            local(weight).copy_(whole)
 
 
 def losses_and_norms(case, world):
@@ -56,9 +56,10 @@ def losses_and_norms(case, world):
         steps=STEPS, batch_tokens=ROWS * TIME, sequence_length=TIME, z_loss=1e-4, balance_rate=1e-2,
         precision="float64", **case["train"],
     )  # fmt: skip
-    layout = lay_out(ParallelTable(**(case["parallel"] if world > 1 else {})), SMALL, train, world)
+    model = ModelConfig(**SMALL.model_dump() | case["model"])
+    layout = lay_out(ParallelTable(**(case["parallel"] if world > 1 else {})), model, train, world)
     mesh = Mesh.over(layout, "cpu") if world > 1 else None
-    network = Network(SMALL, train, layout, torch.float64, mesh, "cpu").initialise(0)
+    network = Network(model, train, layout, torch.float64, mesh, "cpu").initialise(0)
     tell_experts_apart(network)
     optimizers = build_optimizers(network.weights, 0.02, 0.01, 0.1, torch.float64)
     optimizers[0].round_bytes = 1 if world > 1 else 2**25  # Muon in as many rounds as there can be.
@@ -68,8 +69,22 @@ def losses_and_norms(case, world):
         each = len(read) // layout.rows_ranks
         first = read.start + each * (mesh.rows_rank if mesh else 0)
         outcome = step(network, optimizers, rows(range(first, first + each)), 1.0, train)
-        found.append((outcome.loss, outcome.norm))
+        found.append((outcome.loss, outcome.norm, *outcome.figures.values()))
+    if mesh is not None:
+        compare_ends(network, mesh)
     return found
+
+
+def compare_ends(network, mesh):
+    """Where two stages have the embedding, it is the same to the bit."""
+    held = {weight.name: weight.local.data for weight in network.weights if weight.at_both_ends}
+    everyone = [None] * mesh.layout.pp
+    dist.all_gather_object(everyone, held, group=mesh.group("pp"))
+    found = [theirs for theirs in everyone if theirs]
+    assert len(found) in (0, 2)
+    for first, last in [found] if found else []:
+        assert first.keys() == last.keys()
+        assert all(torch.equal(tensor, last[name]) for name, tensor in first.items())
 
 
 def main(job):
@@ -77,7 +92,7 @@ def main(job):
     alone = {}
     with joined("cpu") as ranks:
         for case in job:
-            recipe = json.dumps(case["train"])
+            recipe = json.dumps([case["train"], case["model"]])
             if recipe not in alone:
                 alone[recipe] = losses_and_norms(case, 1)
             np.testing.assert_allclose(

@@ -10,6 +10,7 @@ from troth.model.config import ModelConfig
 from troth.model.latent_attention import LatentAttention
 from troth.model.moe import FeedForward, MoE
 from troth.model.norm import RMSNorm
+from troth.model.products import Linear
 from troth.model.rope import Positions
 
 
@@ -55,23 +56,24 @@ class Decoder(nn.Module):
     """A mixture-of-experts language model; weights start uninitialised, see `initialise`.
 
     With `layers` it is the part of one that has these layers, the embedding where they begin with the first, and the
-    last norm and the head where they end with the last.
+    last norm and the head where they end with the last. With `embeds`, or where the head is the embedding, the last
+    part has the embedding too.
     """
 
-    def __init__(self, config: ModelConfig, layers: range | None = None):
+    def __init__(self, config: ModelConfig, layers: range | None = None, embeds: bool = False):
         super().__init__()
         self.config = config
         layers = range(config.num_hidden_layers) if layers is None else layers
         self.first, self.last = layers.start == 0, layers.stop == config.num_hidden_layers
-        if self.first:
+        tied = self.last and config.tie_word_embeddings
+        if self.first or embeds or tied:
             self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         # By their numbers, so that a part's weights have the names that they have in the whole.
         self.layers = nn.ModuleDict({str(layer): DecoderLayer(config, layer) for layer in layers})
         if self.last:
             self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        if config.tie_word_embeddings:
-            assert len(layers) == config.num_hidden_layers
+            self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
+        if tied:
             self.lm_head.weight = self.embed_tokens.weight
 
     def forward(

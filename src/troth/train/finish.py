@@ -53,7 +53,7 @@ def finish(job: Job, run: Path, network: Network) -> None:
         if job.model.tie_word_embeddings:
             del expected["lm_head.weight"]
         tensors = learned(network.decoders[0], expected)
-    ahead = None if network.mtp is None else learned(network.mtp, mtp.state_dict())
+    ahead = learned(network.mtp, mtp.state_dict()) if job.train.mtp_weight else None
     export(job.model, tensors, job.tokenizer, run / "model", chat_template=job.chat_template, mtp=ahead)
 
 

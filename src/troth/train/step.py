@@ -12,6 +12,7 @@ from troth.train.clip import clip, sum_of_squares
 from troth.train.objective import figure_names
 from troth.train.parallel.network import Network
 from troth.train.parallel.replica_groups import ReplicaGroups
+from troth.train.parallel.sums import sum_parts
 from troth.train.preference import PreferenceBatch
 from troth.train.weights import drop_gradients, take_gradients
 
@@ -51,6 +52,8 @@ def step(
     loss = network.forward_backward(tokens, documents, targets, max(1, int(count)), reference)
     found = network.take_figures()
     take_gradients(network.weights)
+    if network.mesh is not None:
+        sum_parts(network.weights, network.mesh)
     if groups is not None:
         gradients = [weight.local.grad for weight in network.weights if weight.local.grad is not None]
         groups.sum([loss, *([found] if len(found) else []), *gradients, *(moe.load_E for moe in network.moe_layers())])

@@ -1,6 +1,6 @@
 """A network's weights as optimisers see them: what of each this rank holds, as plain tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,11 +15,13 @@ def local(x: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Weight:
-    """A parameter by its name in the whole network; `local` shares the memory of what this rank holds of it."""
+    """A parameter by its name in the whole network; `local` shares the memory of what this rank holds of it. Of one
+    `at_both_ends`, the rank of another stage of the pipeline holds the same."""
 
     name: str
     whole: nn.Parameter
     local: nn.Parameter
+    at_both_ends: bool = False
 
     def like(self, held: torch.Tensor) -> torch.Tensor:
         """A tensor that this rank holds a part of as it does of the weight, such as a momentum."""
@@ -32,28 +34,24 @@ class Weight:
 
     @property
     def copies(self) -> int:
-        """How many ranks of the pipeline stage's mesh hold the same part; 1 where it is not distributed."""
-        w = self.whole
-        if not isinstance(w, DTensor):
-            return 1
-        sizes = (w.device_mesh.size(i) for i, place in enumerate(w.placements) if place.is_replicate())
-        copies = 1
-        for size in sizes:
-            copies *= size
+        """How many ranks hold the same part."""
+        copies, w = 1 + self.at_both_ends, self.whole
+        if isinstance(w, DTensor):
+            for size, place in zip(w.device_mesh.shape, w.placements, strict=True):
+                copies *= size if place.is_replicate() else 1
         return copies
 
 
 @torch.no_grad()
-def weights_of(parts: Sequence[nn.Module]) -> list[Weight]:
+def weights_of(parts: Sequence[nn.Module], at_both_ends: Collection[str] = ()) -> list[Weight]:
     """All weights that learn of a rank's parts of the network; a matrix with two names comes once."""
-    found = []
+    found: dict[nn.Parameter, Weight] = {}
     for part in parts:
         for name, parameter in part.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            here = nn.Parameter(local(parameter)) if isinstance(parameter, DTensor) else parameter
-            found.append(Weight(name, parameter, here))
-    return found
+            if parameter.requires_grad and parameter not in found:
+                here = nn.Parameter(local(parameter)) if isinstance(parameter, DTensor) else parameter
+                found[parameter] = Weight(name, parameter, here, name in at_both_ends)
+    return list(found.values())
 
 
 @torch.no_grad()

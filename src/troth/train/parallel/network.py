@@ -16,7 +16,7 @@ from troth.train.lora import fill_adapters, lora_names
 from troth.train.objective import Objective, Share, look_ahead
 from troth.train.parallel.mesh import Mesh
 from troth.train.parallel.parallelize import parallelize
-from troth.train.parallel.pipeline import Pipeline, stages_of
+from troth.train.parallel.pipeline import Pipeline, ends, stages_of
 from troth.train.precision import training_call
 from troth.train.preference import PreferenceBatch
 from troth.train.sequence_balance import SequenceBalance
@@ -48,8 +48,8 @@ class Network:
         adapted = [] if train.lora is None else lora_names(config, train.lora.patterns)
         for part in layers:
             with torch.device("meta"):
-                decoder = Decoder(config, part).to(wide).train()
-                with_mtp = decoder.last and train.mtp_weight > 0
+                with_mtp = part.stop == config.num_hidden_layers and train.mtp_weight > 0
+                decoder = Decoder(config, part, embeds=with_mtp).to(wide).train()
                 mtp = MTP(config, train.mtp_depth).to(wide).train() if with_mtp else None
             if train.precision == "float8":
                 for converted in (decoder, *([] if mtp is None else [mtp])):
@@ -61,14 +61,14 @@ class Network:
             if mesh is not None:
                 parallelize(objective, mesh, dtype)
             objective.to_empty(device=device)
-            if config.tie_word_embeddings:
+            if config.tie_word_embeddings and decoder.last:
                 decoder.lm_head.weight = decoder.embed_tokens.weight
             self.objectives.append(objective)
         self.decoders = [objective.decoder for objective in self.objectives]
         self.mtp = self.objectives[-1].mtp
         self.adapted = train.lora is not None
         self.parts: list[Decoder | MTP] = [*self.decoders, *([] if self.mtp is None else [self.mtp])]
-        self.weights = weights_of(self.parts)
+        self.weights = weights_of(self.parts, self._embeddings_at_both_ends(layout))
         self.sequence_balance: SequenceBalance | None = None
         if train.sequence_balance:
             self.sequence_balance = SequenceBalance(
@@ -88,6 +88,20 @@ class Network:
             fill_adapters(decoder, seed)
         return self
 
+    def _embeddings_at_both_ends(self, layout: Layout) -> list[str]:
+        """The embedding where the first and the last stage of a pipeline have it, on different ranks; where this rank
+        has both stages, theirs becomes one."""
+        first, last = self.decoders[0], self.decoders[-1]
+        if layout.pp == 1 or not (last.config.tie_word_embeddings or self.mtp_weight):
+            return []
+        if len(set(ends(layout))) == 2:
+            return ["embed_tokens.weight"]
+        if first.first:
+            last.embed_tokens = first.embed_tokens
+            if last.config.tie_word_embeddings:
+                last.lm_head.weight = first.embed_tokens.weight
+        return []
+
     def moe_layers(self) -> list[MoE]:
         """Those of this rank's parts."""
         return [moe for part in self.parts for moe in part.moe_layers()]
@@ -101,22 +115,21 @@ class Network:
         `PreferenceBatch`, [rows / 2, pairs, 2]."""
         share = self.objectives[0].share
         times = share.tokens_S
-        tokens, targets = tokens_RT[:, times], targets_RT[:, times]
-        for objective in self.objectives:
-            objective.count, objective.mtp_weight = count, self.mtp_weight
-        if self.sequence_balance is not None:
-            self.sequence_balance.sequences = len(tokens_RT) * self.rows_ranks
-        if self.pipeline is not None:
-            more = {} if reference_NP2 is None else {"reference_RP2": reference_NP2}
-            return self.pipeline.forward_backward(tokens, documents_RT, targets, **more)
-        (objective,) = self.objectives
-        total = torch.zeros((), device=self.device)
-        rows = {"inputs": tokens, "documents_BT": documents_RT, "targets_BS": targets}
+        rows = {"documents_BT": documents_RT, "targets_BS": targets_RT[:, times]}
         if self.mtp is not None:
             ahead = look_ahead(tokens_RT, documents_RT, targets_RT, len(self.mtp.layers))
             rows |= {name: x[..., times] for name, x in zip(("ahead_BKS", "targets_BKS"), ahead, strict=True)}
         if reference_NP2 is not None:
             rows["reference_RP2"] = reference_NP2
+        for objective in self.objectives:
+            objective.count, objective.mtp_weight = count, self.mtp_weight
+        if self.sequence_balance is not None:
+            self.sequence_balance.sequences = len(tokens_RT) * self.rows_ranks
+        if self.pipeline is not None:
+            return self.pipeline.forward_backward(tokens_RT[:, times], rows)
+        (objective,) = self.objectives
+        total = torch.zeros((), device=self.device)
+        rows["inputs"] = tokens_RT[:, times]
         for micro_batch in zip(*(x.chunk(self.micro_batches) for x in rows.values()), strict=True):
             loss = objective(**dict(zip(rows, micro_batch, strict=True))).sum()
             loss.backward()

@@ -19,6 +19,11 @@ def stages_of(rank: int, layout: Layout) -> list[int]:
     return [rank + turn * layout.pp for turn in range(layout.stages_per_rank)]
 
 
+def ends(layout: Layout) -> tuple[int, int]:
+    """The pipeline ranks of the first and the last stage."""
+    return 0, 0 if layout.schedule == "ZBVZeroBubble" else layout.pp - 1
+
+
 class Pipeline:
     """The parts of the network on this rank, joined to those on others."""
 
@@ -49,16 +54,14 @@ class Pipeline:
         self.first = any(objective.decoder.first for objective in objectives)
         self.last = any(objective.decoder.last for objective in objectives)
 
-    def forward_backward(
-        self, tokens: torch.Tensor, documents: torch.Tensor, targets: torch.Tensor, **more: Any
-    ) -> torch.Tensor:
+    def forward_backward(self, tokens: torch.Tensor, rows: dict[str, Any]) -> torch.Tensor:
         """Run a batch there and back; this rank's part of the loss, which is zero but on the last stage's ranks.
-        `more` is what objectives are given besides."""
+        `rows` are what objectives are given besides."""
         losses: list[torch.Tensor] = []
         inputs = (tokens,) if self.first else ()
         self._schedule(len(tokens) // self.rows).step(
-            *inputs, documents_BT=documents, targets_BS=targets, **more, return_outputs=False,
-            target=targets if self.last else None, losses=losses if self.last else None,
+            *inputs, **rows, return_outputs=False, target=rows["targets_BS"] if self.last else None,
+            losses=losses if self.last else None,
         )
         return torch.stack(losses).sum() if losses else torch.zeros((), device=tokens.device)
 
