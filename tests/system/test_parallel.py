@@ -37,7 +37,7 @@ def test_dp_shard_takes_what_the_others_leave():
         (128, {"pp": 128, "micro_batches": 128}, "128 stages for num_hidden_layers=64; at most one a layer"),
         (4, {"pp": 4, "micro_batches": 2}, "a pipeline needs a multiple of pp=4"),
         (4, {"pp": 4, "micro_batches": 4, "schedule": "Interleaved1F1B"}, "stages_per_rank=1"),
-        (4, {"pp": 2, "micro_batches": 2, "schedule": "ZBVZeroBubble", "stages_per_rank": 2}, "one rank a stage only"),
+        (4, {"pp": 2, "micro_batches": 2, "schedule": "ZBVZeroBubble", "stages_per_rank": 2}, "dp_replicate and cp may"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_with_what_would(world, sizes, told):
