@@ -22,10 +22,9 @@ from typing import Any
 import aiohttp
 import torch
 from idle import warn_if_busy
-from network import SIZES
+from model import SIZES, TOKENS, write_model
 from serve_http import (
     NAME,
-    TOKENS,
     TROTH,
     Answer,
     Server,
@@ -34,7 +33,6 @@ from serve_http import (
     serving,
     session_for,
     stream,
-    write_model,
 )
 
 from troth.model.decoder import Decoder

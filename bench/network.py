@@ -2,15 +2,17 @@
 
     python bench/network.py [--dtypes bfloat16 float32] [--batch 4] [--length 512] [--rounds 5] [--json]
 
-The network is a Qwen3-MoE of 175 million parameters, 43 million active (random weights: only sizes matter). Each round
-times every program once, in turn; a row gives the median, and the ratio to the faster of transformers' two ways,
-as they are. (With the allocator told to keep freed memory, as Troth's trainer does, transformers is faster too: the
-rows of "memory kept".) Every timed call follows an untimed one. `of the limit` are the operations of the network's
+The network is a Qwen3-MoE of 175 million parameters, 43 million active (`model.py`). Each round times every program
+once, in turn; a row gives the median, and the ratio to the faster of transformers' two ways, as they are. Prompts are
+taken by the plain forward pass and, on a CPU, by the serving engine too. (With the allocator told to keep freed memory,
+as Troth's trainer does, transformers is faster too: the rows of "memory kept".) Every timed call follows an untimed
+one. `of the limit` are the operations of the network's
 products, forward and twice that backward, in the time, over the rate of a product of 2048 x 2048 matrices (8192 on a
 CUDA device) in that dtype in the same run. With --mini, layers have the sizes of the system `mini`.
 """
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import statistics
@@ -23,23 +25,19 @@ from typing import Any
 
 import torch
 from idle import warn_if_busy
+from model import SIZES, TOKENS, mini_sizes, write_model
 
 from troth.model.counts import forward_flops
-from troth.model.decoder import Decoder
 from troth.model.families.configs import read_config
 from troth.model.families.weights import load_weights
-from troth.system import load_system
 from troth.train.loss import next_token_loss
 from troth.train.memory import keep_freed_memory
 
-SIZES = {
-    "vocab_size": 32_000, "hidden_size": 512, "num_hidden_layers": 12, "num_attention_heads": 8, "head_dim": 64,
-    "num_key_value_heads": 2, "num_experts": 16, "num_experts_per_tok": 2, "moe_intermediate_size": 512,
-    "intermediate_size": 512, "max_position_embeddings": 8_192, "norm_topk_prob": True, "tie_word_embeddings": True,
-}  # fmt: skip
-PROGRAMS = "troth", "transformers grouped_mm", "transformers eager", "transformers grouped_mm, memory kept"
+OURS, ENGINE = "troth", "troth, serving engine"
+PROGRAMS = OURS, "transformers grouped_mm", "transformers eager", "transformers grouped_mm, memory kept"
 """These are transformers' experts for many tokens; its third way copies the weights of each token's experts."""
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+Work = Callable[[torch.Tensor], torch.Tensor | None]
 
 
 def main() -> None:
@@ -56,7 +54,7 @@ def main() -> None:
     sizes = SIZES | (mini_sizes() if options.mini else {})
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        write_weights(Path(folder), sizes)
+        write_model(Path(folder), sizes)
         for name in options.dtypes:
             rows += run(Path(folder), name, (options.batch, options.length), options.rounds)
     if options.json:
@@ -69,28 +67,12 @@ def main() -> None:
         )
 
 
-def mini_sizes() -> dict[str, Any]:
-    """The layers of the system `mini`, as far as Qwen3-MoE has them; four of them."""
-    shape = load_system("mini").model.model_dump()
-    kept = {key: shape[key] for key in SIZES if key in shape and key != "tie_word_embeddings"}
-    return kept | {"num_hidden_layers": 4}
-
-
-def write_weights(folder: Path, sizes: dict[str, Any]) -> None:
-    """A model folder of transformers with random weights."""
-    from transformers import AutoModelForCausalLM, Qwen3MoeConfig
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(Qwen3MoeConfig(**sizes), dtype=torch.bfloat16).save_pretrained(folder)
-
-
 def run(folder: Path, dtype: str, shape: tuple[int, int], rounds: int) -> list[dict[str, Any]]:
     """The rows of one dtype. Each program runs in a process of its own, which waits while others are timed."""
     processes = multiprocessing.get_context("spawn")
     pipes = {}
-    for program in PROGRAMS:
+
+    def start(program: str) -> None:
         pipes[program], there = processes.Pipe()
         processes.Process(target=contestant, args=(there, folder, program, dtype, shape), daemon=True).start()
 
@@ -98,16 +80,25 @@ def run(folder: Path, dtype: str, shape: tuple[int, int], rounds: int) -> list[d
         pipes[program].send(work)
         return pipes[program].recv()
 
+    for program in PROGRAMS:
+        start(program)
     scores = {program: torch.tensor(ask(program, "scores")) for program in PROGRAMS}
     for program, found in scores.items():
         # The same network, up to the rounding of the dtype.
-        difference = (found - scores["troth"]).norm() / scores["troth"].norm()
+        difference = (found - scores[OURS]).norm() / scores[OURS].norm()
         assert difference < 0.1, f"{program} computes something else: {difference}"
-    works = ("train", "prefill")
+    programs = {"train": PROGRAMS, "prefill": PROGRAMS}
+    if DEVICE == "cpu":
+        start(ENGINE)
+        chosen = torch.tensor(ask(ENGINE, "scores"))
+        # Of the tokens that the tokenizer knows.
+        lost = scores[OURS][:, :TOKENS].amax(-1) - scores[OURS].gather(1, chosen[:, None])[:, 0]
+        assert (lost < 0.1 * scores[OURS].std(-1)).all(), f"{ENGINE} chooses other tokens: {lost}"
+        programs["prefill"] = OURS, ENGINE, *PROGRAMS[1:]
     limits: list[float] = []
-    times: dict[tuple[str, str], list[float]] = {(work, program): [] for work in works for program in PROGRAMS}
+    times = {(work, program): list[float]() for work, some in programs.items() for program in some}
     for _ in range(rounds):
-        limits.append(ask("troth", "matrix_rate"))
+        limits.append(ask(OURS, "matrix_rate"))
         for work, program in times:
             ask(program, work)
             times[work, program].append(ask(program, work))
@@ -130,55 +121,88 @@ def run(folder: Path, dtype: str, shape: tuple[int, int], rounds: int) -> list[d
 
 def contestant(pipe: Any, folder: Path, program: str, dtype_name: str, shape: tuple[int, int]) -> None:
     """Answer each work that comes through the pipe with its seconds, until the parent is gone."""
-    if program == "troth" or "kept" in program:
+    if program == OURS or "kept" in program:
         keep_freed_memory()
     dtype, generator = getattr(torch, dtype_name), torch.Generator().manual_seed(1)
-    model = load_weights(folder, dtype, DEVICE) if program == "troth" else load_theirs(folder, dtype, program)
-    train, prefill = (train_ours, prefill_ours) if program == "troth" else (train_theirs, prefill_theirs)
-    tokens = torch.randint(model.config.vocab_size, (shape[0], shape[1] + 1), generator=generator).to(DEVICE)
+    tokens = torch.randint(TOKENS - 100, (shape[0], shape[1] + 1), generator=generator).to(DEVICE)
+    train, prefill = PROGRAM_OF.get(program, theirs)(folder, dtype, program)
     while True:
         try:
             work = pipe.recv()
         except EOFError:
             return
         if work == "scores":
-            pipe.send(prefill(model, tokens).float().tolist())
+            pipe.send(prefill(tokens).tolist())
         elif work == "matrix_rate":
             pipe.send(matrix_rate(dtype))
         else:
-            pipe.send(seconds(partial(train, model, tokens) if work == "train" else partial(prefill, model, tokens)))
+            pipe.send(seconds(partial(train if work == "train" else prefill, tokens)))
 
 
-def load_theirs(folder: Path, dtype: torch.dtype, program: str) -> Any:
+def ours(folder: Path, dtype: torch.dtype, program: str) -> tuple[Work, Work]:
+    """Training and prefill by the plain forward pass."""
+    model = load_weights(folder, dtype, DEVICE)
+
+    def train(tokens: torch.Tensor) -> None:
+        model.train().zero_grad()
+        h_BTD = model(tokens[:, :-1])
+        next_token_loss(h_BTD.flatten(0, 1), model.lm_head.weight, tokens[:, 1:].flatten(), 0.0).backward()
+
+    @torch.inference_mode()
+    def prefill(tokens: torch.Tensor) -> torch.Tensor:
+        last = torch.tensor([tokens.shape[1] - 2], device=tokens.device)
+        return model.eval().logits(model(tokens[:, :-1], wanted_W=last)[:, 0]).float()
+
+    return train, prefill
+
+
+def engine(folder: Path, dtype: torch.dtype, program: str) -> tuple[Work, Work]:
+    """Prefill by the engine with its defaults; it gives the next tokens instead of their scores."""
+    from troth.serve.engine.engine import Engine
+    from troth.serve.engine.request import Request
+    from troth.serve.engine.sampling_params import SamplingParams
+    from troth.system import ServeTable
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # The library has threads of its own.
+    weights = str(dtype).removeprefix("torch.")
+    table = ServeTable(max_step_ms=1e6, cache_tokens=16_384, weights=weights, threads=threads)
+    serving = Engine.from_folder(folder, table)
+    calls = itertools.count()
+    greedily = SamplingParams(temperature=0, max_tokens=1, ignore_eos=True)
+
+    def prefill(tokens: torch.Tensor) -> torch.Tensor:
+        # Each time another first token, for nothing is to be found in the prefix cache.
+        offset = next(calls)
+        requests = [Request((row[0] + offset, *row[1:]), greedily) for row in tokens[:, :-1].tolist()]
+        return torch.tensor([outputs[0].tokens[0].id for outputs in serving.generate(requests)])
+
+    return prefill, prefill
+
+
+def theirs(folder: Path, dtype: torch.dtype, program: str) -> tuple[Work, Work]:
+    """Training and prefill by transformers."""
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
     experts = program.removeprefix("transformers ").partition(",")[0]
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, experts_implementation=experts).to(DEVICE)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, experts_implementation=experts).to(DEVICE)
+
+    def train(tokens: torch.Tensor) -> None:
+        model.train().zero_grad()
+        scores = model(input_ids=tokens[:, :-1], use_cache=False).logits
+        torch.nn.functional.cross_entropy(scores.flatten(0, 1).float(), tokens[:, 1:].flatten()).backward()
+
+    @torch.inference_mode()
+    def prefill(tokens: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = model.eval()(input_ids=tokens[:, :-1], use_cache=False, logits_to_keep=1).logits[:, -1]
+        return scores.float()
+
+    return train, prefill
 
 
-def train_ours(model: Decoder, tokens: torch.Tensor) -> None:
-    model.train().zero_grad()
-    h_BTD = model(tokens[:, :-1])
-    next_token_loss(h_BTD.flatten(0, 1), model.lm_head.weight, tokens[:, 1:].flatten(), 0.0).backward()
-
-
-def train_theirs(model: Any, tokens: torch.Tensor) -> None:
-    model.train().zero_grad()
-    scores = model(input_ids=tokens[:, :-1], use_cache=False).logits
-    torch.nn.functional.cross_entropy(scores.flatten(0, 1).float(), tokens[:, 1:].flatten()).backward()
-
-
-@torch.inference_mode()
-def prefill_ours(model: Decoder, tokens: torch.Tensor) -> torch.Tensor:
-    last = torch.tensor([tokens.shape[1] - 2], device=tokens.device)
-    return model.eval().logits(model(tokens[:, :-1], wanted_W=last)[:, 0])
-
-
-@torch.inference_mode()
-def prefill_theirs(model: Any, tokens: torch.Tensor) -> torch.Tensor:
-    return model.eval()(input_ids=tokens[:, :-1], use_cache=False, logits_to_keep=1).logits[:, -1]
+PROGRAM_OF = {OURS: ours, ENGINE: engine}
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -28,9 +28,8 @@ from typing import Any
 import numpy as np
 import torch
 from idle import warn_if_busy
-from network import SIZES
+from model import SIZES, write_model
 from serve import BEHIND, OUTPUT, PROMPTS, matrix_rate, read_bandwidth
-from serve_http import write_model
 
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder

@@ -31,8 +31,8 @@ from typing import Any
 
 import torch
 from idle import warn_if_busy
-from network import SIZES
-from serve_http import TROTH, write_model
+from model import SIZES, write_model
+from serve_http import TROTH
 
 from troth.model.counts import count_parameters, kv_cache_bytes
 from troth.model.families.configs import read_config

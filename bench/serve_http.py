@@ -29,20 +29,16 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import httpx
 from idle import warn_if_busy
-from network import SIZES, write_weights
-
-from troth.model.tokenizer import Tokenizer
+from model import SIZES, TOKENS, write_model
 
 TROTH = [sys.executable, "-c", "from troth.cli.main import main; main()"]
 NAME = "bench"
-TOKENS = 2_000
 SMALL = {"vocab_size": TOKENS + 64, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 GROWTH = 0.02
 """Share of its memory that a server may gain over a mixed load: the allocator's doing, not a leak that goes on."""
@@ -90,14 +86,6 @@ def main() -> None:
             f" p99 {row['ttft_p99']:.3f} s   ITL p50 {row['itl_p50'] * 1e3:.1f} ms p99 {row['itl_p99'] * 1e3:.1f} ms"
             f"   {row['retries']} retries   {row['ratio']:.2f}x tokens/s, {row['ttft_ratio']:.2f}x TTFT"
         )
-
-
-def write_model(folder: Path, sizes: dict[str, Any]) -> None:
-    """Random weights, and a tokenizer of fewer tokens than the network has, trained on the library."""
-    write_weights(folder, sizes)
-    pages = Path(str(files("troth.library").joinpath("pages")))
-    texts = (path.read_text(encoding="utf-8") for path in sorted(pages.rglob("*.md")))
-    Tokenizer.train(texts, TOKENS).save(folder)
 
 
 def llama_command(program: Path, folder: Path, gguf: Path, slots: int, room: int, threads: int) -> list[str]:

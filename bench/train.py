@@ -30,7 +30,8 @@ from typing import Any
 import numpy as np
 import torch
 from idle import warn_if_busy
-from network import DEVICE, SIZES, matrix_rate, mini_sizes, write_weights
+from model import SIZES, mini_sizes, write_weights
+from network import DEVICE, matrix_rate
 
 from troth.model.counts import forward_flops
 from troth.model.families.configs import read_config

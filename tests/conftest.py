@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 # tests beside each other do not wait for each other's; threads that spin slow a shared machine to a crawl.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Read when Triton is loaded: without a GPU its kernels are run in its interpreter.
+if not shutil.which("nvidia-smi"):
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # How long an example takes says nothing on a busy machine.
 settings.register_profile("troth", deadline=None)

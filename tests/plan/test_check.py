@@ -9,7 +9,7 @@ import pytest
 
 from tests.plan.runs import megascale, mixtral
 from troth.plan.calibration import PRIOR, Calibration, from_logarithms
-from troth.plan.check import Judged, errors, judge, same_but_measured_apart
+from troth.plan.check import GROUPS, Judged, errors, errors_by, judge, same_but_measured_apart
 from troth.plan.fit import fit
 from troth.plan.practice import practices
 from troth.plan.published import Published, read_published
@@ -76,9 +76,24 @@ def test_published_runs_are_met(judged: Sequence[Judged]) -> None:
     assert met is not None
     assert naive is not None
     assert met.count > 500
-    assert met.median < min(0.08, naive.median / 2)
-    assert met.within_20 > 0.87
+    assert met.median < min(0.05, naive.median / 2)
+    assert met.within_20 > 0.92
     assert abs(met.bias) < 0.02
+
+
+def test_mixtures_of_experts_are_met_nearly_as_well_as_dense_networks(judged: Sequence[Judged]) -> None:
+    found = errors_by(judged, GROUPS["kind"])
+    mixtures, dense = found["mixture of experts"], found["dense"]
+    assert mixtures.count > 150
+    assert mixtures.median < min(0.07, 2 * dense.median)
+    assert mixtures.within_20 > 0.85
+
+
+def test_published_memory_is_met(judged: Sequence[Judged]) -> None:
+    off = [abs(one.memory / one.published.memory - 1) for one in judged if one.published.memory]
+    assert len(off) >= 10
+    assert np.median(off) < 0.05
+    assert max(off) < 0.13
 
 
 def test_the_search_finds_layouts_as_good_as_those_that_people_found(judged: Sequence[Judged]) -> None:

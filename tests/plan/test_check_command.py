@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.plan.page.conftest import Parsed
 from troth.cli.main import app
+from troth.plan.check import GROUPS
 from troth.plan.published import NEEDED
 
 LLAMA = {"model": "Llama 3.1 70B", "seq": "8192", "gpu": "H100-80GB-SXM", "tp": "4", "pp": "4", "vpp": "5", "cp": "2",
@@ -39,6 +41,22 @@ def test_for_people(table: Path, tmp_path: Path) -> None:
     assert "source left out" in done.output
     assert "the network's sizes are not said" in " ".join(done.output.split())
     assert picture.read_text().startswith("<?xml")
+
+
+def test_as_a_page(table: Path, tmp_path: Path) -> None:
+    page = tmp_path / "check.html"
+    done = CliRunner().invoke(app, ["plan", "check", str(table), "--html", str(page)])
+    assert done.exit_code == 0, done.output
+    parsed = Parsed(page.read_text())
+    assert [row[:2] for row in parsed.tables["Seconds a step, all runs"][1:3]] == [
+        ["as calibrated", "5"], ["source left out", "5"],
+    ]  # fmt: skip
+    assert [row[0] for row in parsed.tables["Errors by source"][1:]] == [f"cluster {name}@v25.04.02" for name in "abc"]
+    assert parsed.tables["Rows that say too little"][1:] == [["the network's sizes are not said", "1"]]
+    pictures = [given["aria-label"] for tag, given in parsed.elements if tag == "svg"]
+    assert len(pictures) == 1 + len(GROUPS)
+    # Every run is a point of each picture.
+    assert sum(tag == "circle" for tag, _ in parsed.elements) == 5 * len(pictures)
 
 
 def test_for_programs_and_after_a_fit_to_the_table(table: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from troth.plan.clouds import clouds
+from troth.plan.clouds import chosen, clouds
 from troth.plan.gpus import gpu_named, gpus
 
 
@@ -89,3 +89,22 @@ def test_a_wrong_entry_is_named_in_one_line(tmp_path: Path, text: str, named: st
 def test_a_missing_file_of_prices_is_named() -> None:
     with pytest.raises(ValueError, match=r"--prices nowhere\.toml"):
         clouds(Path("nowhere.toml"))
+
+
+def test_a_pod_is_what_switches_below_the_uppermost_join() -> None:
+    azure = clouds()["azure"].shapes["ND96isr_H100_v5"]
+    assert azure.pod == 32**2 * 8
+    network = azure.network.model_copy(update={"rails": False, "tiers": 2})
+    assert azure.model_copy(update={"network": network}).pod == 32
+    assert azure.model_copy(update={"network": network.model_copy(update={"pod": 3072})}).pod == 3072
+
+
+def test_a_cloud_is_chosen_by_place_and_shape() -> None:
+    places, shape = chosen("azure:nd96isr_h100_v5", clouds())
+    assert list(places) == ["azure"]
+    assert list(places["azure"].shapes) == ["ND96isr_H100_v5"]
+    assert shape.gpu == "h100"
+    with pytest.raises(ValueError, match="--cloud moon:h100: expected PLACE:SHAPE, with a place of azure, oci, on-"):
+        chosen("moon:h100", clouds())
+    with pytest.raises(ValueError, match="--cloud azure:ND_H100_v5: azure has the shapes ND96asr_v4, "):
+        chosen("azure:ND_H100_v5", clouds())

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from troth.plan.published import NEEDED, Published, read_published
+from troth.plan.run import Run
 
 
 def read(folder: Path, **cells: str) -> Published:
@@ -79,3 +80,35 @@ def test_a_table_that_is_none(tmp_path: Path) -> None:
         read_published(path)
     with pytest.raises(ValueError, match="line 2: n_gpus='many' is no number"):
         read(tmp_path, n_gpus="many")
+
+
+def test_what_software_did_is_read_from_its_release_and_notes(tmp_path: Path) -> None:
+    moe = {"model": "DeepSeekV3", "source": "NVIDIA-NeMo/Megatron-Bridge", "gpu": "GB200-186GB", "n_gpus": "256",
+           "pp": "4", "vpp": "4", "cp": "1", "ep": "64", "precision": "mxfp8"}  # fmt: skip
+
+    def run(notes: str, **cells: str) -> Run:
+        row = read(tmp_path, **moe | cells, notes=notes)
+        assert row.run is not None
+        return row.run
+
+    spring, summer = run("container 26.04 NeMo"), run("container 26.06 NeMo")
+    assert (spring.captured, spring.overlap, spring.sends_once) == (False, False, True)
+    assert (summer.captured, summer.overlap) == (True, True)
+    nodes = {"gpu": "H100-80GB-SXM", "n_gpus": "1024", "pp": "8"}
+    assert run("container 25.09 NeMo", **nodes).overlap
+    qwen = {"model": "Qwen3-235B-A22B", "source": "somebody", "vpp": "1"} | nodes
+    plain = run("dispatcher A2A", **qwen)
+    assert (plain.sends_once, plain.overlap, plain.imbalance) == (False, False, 1.0)
+    assert run("dispatcher DeepEP", **qwen).sends_once
+    assert run("dispatcher DeepEP +1f1b overlap", **qwen).overlap
+    assert run("dropless real routing", **qwen).imbalance > 1
+
+
+def test_torchtitans_pipelines_have_as_many_micro_batches_as_stages(tmp_path: Path) -> None:
+    cells = {"pp": "8", "tp": "8", "cp": "1", "n_gpus": "512", "global_batch_sequences": "256", "micro_batch": ""}
+    titan = read(tmp_path, **cells, source="pytorch/torchtitan:benchmarks/llama3_h100_202412_torchtitan.md")
+    assert titan.run is not None
+    assert (titan.run.micro_batch, titan.run.micro_batches) == (4, 8)
+    told = {"global_batch_sequences": "", "notes": "tps_per_gpu=100; local_batch=32"}
+    assert read(tmp_path, **cells | told, source=titan.source).run == titan.run
+    assert titan.run.date == pytest.approx(2024.96, abs=0.01)

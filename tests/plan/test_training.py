@@ -4,6 +4,7 @@ import json
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -98,6 +99,34 @@ def test_given_sizes_are_kept_and_what_fits_nowhere_is_told() -> None:
         best_layouts(run, rules_of(system.model, system.train), 1, Calibration(), fixed={"tp": 2})
 
 
+def test_8_bits_are_taken_where_they_are_faster_and_allowed() -> None:
+    def precisions(gpu: str, **train: str) -> set[str]:
+        system = load_system("grok-2", [f"train.{name}={value}" for name, value in train.items()])
+        base = base_run(system, "grok-2", gpu_named(gpu), 512, system.train.batch_tokens)
+        found = best_layouts(base, rules_of(system.model, system.train), 3, Calibration())
+        return {run.precision for run in found.runs}
+
+    assert precisions("h100") == {"float8"}
+    assert precisions("a100") == {"bf16"}  # which has none
+    assert precisions("h100", precision="bf16") == {"bf16"}
+
+
+def test_tied_embeddings_and_multi_token_prediction_go_in_pipelines() -> None:
+    system = load_system("grok-1", ["train.mtp_weight=0.1"])
+    assert system.model.tie_word_embeddings
+    base = base_run(system, "grok-1", gpu_named("h100"), 512, system.train.batch_tokens)
+    found = best_layouts(base, rules_of(system.model, system.train), 2, Calibration(), fixed={"pp": 4})
+    for run in found.runs:
+        lay_out(parallel_table(run), system.model, system.train, run.world)
+
+
+def test_experts_are_parted_where_a_rank_has_one() -> None:
+    runs = [one.run for one in planned("grok-1", 512).candidates]
+    assert {run.etp for run in runs} <= {1, *(run.tp for run in runs)}
+    assert all(run.etp == 1 or run.ep == run.dimensions.experts for run in runs)
+    assert all(one.run.etp == 1 for one in planned("grok-1", 512, etp=1).candidates)
+
+
 def test_the_command_prints_a_table_that_training_reads(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["plan", "train", "--system", "grok-1", "--gpus", "512", "--tokens", "1T"])
     assert done.exit_code == 0, done.output
@@ -118,6 +147,23 @@ def test_the_command_for_programs(tmp_path: Path) -> None:
     assert min(offer["dollars_per_gpu_hour"] or 99 for offer in plan["offers"] if offer["cloud"] == "oci") < 1.1
 
 
+def test_a_clouds_network_is_reckoned_with(tmp_path: Path) -> None:
+    def plan(*words: str) -> dict[str, Any]:
+        system = ["--system", "flagship", "--gpus", "24576", "--set", "parallel.ep=384", "--top", "1"]
+        done = CliRunner().invoke(app, ["plan", "train", *system, *words, "--json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.output)["candidates"][0] | {"offers": json.loads(done.output)["offers"]}
+
+    thin = tmp_path / "thin.toml"
+    thin.write_text("[azure.shapes.ND96isr_H100_v5.network]\npod = 256\noversubscription = 7\n")
+    anywhere, azure = plan(), plan("--cloud", "azure:ND96isr_H100_v5")
+    thinner = plan("--cloud", "azure:ND96isr_H100_v5", "--prices", str(thin))
+    assert azure["seconds"] == anywhere["seconds"]  # a full fat tree
+    assert thinner["seconds"] > 1.05 * azure["seconds"]
+    assert thinner["parts"]["expert traffic"] > 2 * azure["parts"]["expert traffic"]
+    assert {offer["shape"] for offer in azure["offers"]} == {"ND96isr_H100_v5"}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -125,6 +171,8 @@ def test_the_command_for_programs(tmp_path: Path) -> None:
         (["--gpus", "8", "--tokens", "-3"], "--tokens -3: expected a number above 0"),
         (["--gpus", "8", "--global-batch-tokens", "5000"], "--global-batch-tokens 5,000: no multiple of 4,096 tokens"),
         (["--gpus", "8", "--precision", "float2"], "precision float2: h100 has"),
+        (["--gpus", "8", "--cloud", "azure"], "--cloud azure: azure has the shapes ND96asr_v4"),
+        (["--gpus", "8", "--cloud", "oci:BM.GPU.H100.8", "--gpu", "h200"], "--gpu h200: --cloud oci:BM.GPU.H100.8 "),
         (["--gpus", "8", "--failures", "mine"], "failure rate mine: unknown"),
         (["--gpus", "8", "--set", "parallel.dp_shard=4"], "--set parallel.dp_shard=4: a plan finds this size itself"),
     ],

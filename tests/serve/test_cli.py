@@ -67,16 +67,18 @@ def test_another_engine_is_told_what_ours_would_be(folder: Path, tmp_path: Path)
     program.write_text("import json, os, sys; print(json.dumps([sys.argv[1:], os.environ['VLLM_API_KEY']]))")
     path = os.pathsep.join([str(tmp_path), *sys.path])
     command = [*TROTH, "serve", str(folder), "--engine", "vllm", "--port", "7001", "--api-key", "secret"]
+    command += ["--kv-cache-dtype", "int8", "--enforce-eager"]
     environment = os.environ | {"PYTHONPATH": path}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     arguments, key = json.loads(done.stdout)
     assert key == "secret"
     assert "secret" not in arguments
+    assert arguments.pop() == "--enforce-eager"
     assert arguments[:2] == ["serve", str(folder)]
     told = dict(zip(arguments[2::2], arguments[3::2], strict=True))
     assert told == {
         "--host": "127.0.0.1", "--port": "7001", "--served-model-name": "tiny", "--max-num-seqs": "16",
-        "--max-num-batched-tokens": "512",
+        "--max-num-batched-tokens": "512", "--kv-cache-dtype": "int8_per_token_head",
     }  # fmt: skip
 
 

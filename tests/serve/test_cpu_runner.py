@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,12 +14,14 @@ from troth.model.config import ModelConfig, Yarn
 from troth.model.decoder import Decoder
 from troth.model.initialise import initialise
 from troth.serve.engine.adapters import Adapters
-from troth.serve.engine.cpu import library
+from troth.serve.engine.cpu import library, pack
 from troth.serve.engine.cpu.library import load
-from troth.serve.engine.cpu.quantise import dequantise, quantise, round_weights
+from troth.serve.engine.cpu.quantise import dequantise, quantise
 from troth.serve.engine.cpu.runner import CpuRunner, why_not
 from troth.serve.engine.engine import Engine
 from troth.serve.engine.kv_cache import KVCache
+from troth.serve.engine.kv_quantise import KVCacheDtype
+from troth.serve.engine.packed_weights import pack_weights
 from troth.serve.engine.request import Request
 from troth.serve.engine.runner import Runner, TorchRunner
 from troth.serve.engine.sampling_params import SamplingParams
@@ -91,8 +94,8 @@ def texts() -> list[Text]:
     return found
 
 
-def cache(model: Decoder, dtype: torch.dtype = torch.float32) -> KVCache:
-    return KVCache(model.config, BLOCKS, BLOCKS, 16, dtype, torch.device("cpu"))
+def cache(model: Decoder, dtype: torch.dtype = torch.float32, kind: KVCacheDtype = "auto") -> KVCache:
+    return KVCache(model.config, BLOCKS, BLOCKS, 16, dtype, torch.device("cpu"), kind=kind)
 
 
 def together(texts: list[Text]) -> Iterator[list[Chunk]]:
@@ -118,13 +121,28 @@ def test_scores_are_those_of_the_decoder(config, texts, changes):
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8", "int4"])
+@pytest.mark.parametrize("kept", ["int8", "fp8"])
+@pytest.mark.parametrize("changes", NETWORKS.values(), ids=NETWORKS)
+def test_a_cache_in_8_bit_holds_the_same_as_in_torch(config, texts, changes, kept):
+    model = network(config, changes | {"num_hidden_layers": 1})  # in later ones a last bit moves a number by a step
+    expected = scores(TorchRunner(model, cache(model, kind=kept), Adapters(model, {})), together(texts))
+    found = scores(CpuRunner(model, cache(model, kind=kept), "float32", 900, 2), together(texts))
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+    whole = scores(CpuRunner(model, cache(model), "float32", 900, 2), together(texts))
+    assert not torch.equal(found, whole)
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept"),
+    [("float32", "auto"), ("bfloat16", "auto"), ("int8", "auto"), ("int4", "auto"), ("float32", "int8"),
+     ("bfloat16", "int8"), ("bfloat16", "fp8")],
+)  # fmt: skip
 @pytest.mark.parametrize("name", ["native", "gpt-oss"])
-def test_scores_do_not_depend_on_company_or_cut(config, texts, name, kind):
+def test_scores_do_not_depend_on_company_or_cut(config, texts, name, kind, kept):
     model = network(config, NETWORKS[name])
     dtype = torch.float32 if kind == "float32" else torch.bfloat16
-    expected = scores(CpuRunner(model, cache(model, dtype), kind, 900, 2), together(texts))
-    alone = CpuRunner(model, cache(model, dtype), kind, 97, 1)
+    expected = scores(CpuRunner(model, cache(model, dtype, kept), kind, 900, 2), together(texts))
+    alone = CpuRunner(model, cache(model, dtype, kept), kind, 97, 1)
     found = []
     for text, length in zip(texts, LENGTHS, strict=True):
         for start in range(0, length, 97):
@@ -141,9 +159,24 @@ def test_narrow_weights_give_nearly_the_scores_of_their_rounded_values(config, t
     model = network(config, NETWORKS["Qwen3"] | {"num_experts_per_tok": 4, "num_hidden_layers": 1})
     found = scores(CpuRunner(model, cache(model, torch.bfloat16), kind, 900, 2), together(texts))
     if kind != "bfloat16":
-        round_weights(model, 8 if kind == "int8" else 4)
+        pack_weights(model, kind)
     expected = scores(TorchRunner(model, cache(model), Adapters(model, {})), together(texts))
     assert (found - expected).norm() / expected.norm() < near
+
+
+@pytest.mark.parametrize("way", [1, 2], ids=["pairs", "widened"])
+def test_both_ways_to_multiply_bfloat16_are_right(config, texts, way, monkeypatch):
+    """The library takes what is faster on this processor; this test takes each in turn."""
+    monkeypatch.setattr(pack, "load", lambda: SimpleNamespace(troth_pairs_are_faster=lambda: way == 1))
+    pack.number_of.cache_clear()
+    try:
+        assert pack.number_of("bfloat16") == way
+        model = network(config, NETWORKS["native"] | {"num_experts_per_tok": 4, "num_hidden_layers": 1})
+        found = scores(CpuRunner(model, cache(model, torch.bfloat16), "bfloat16", 900, 2), together(texts))
+    finally:
+        pack.number_of.cache_clear()
+    expected = scores(TorchRunner(model, cache(model), Adapters(model, {})), together(texts))
+    assert (found - expected).norm() / expected.norm() < 0.02
 
 
 @pytest.mark.parametrize(("bits", "steps"), [(8, 254), (4, 15)])

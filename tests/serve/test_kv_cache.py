@@ -12,6 +12,7 @@ from troth.model.counts import kv_cache_bytes
 from troth.model.decoder import Decoder
 from troth.serve.engine.block_tables import sliding_blocks
 from troth.serve.engine.kv_cache import KVCache
+from troth.serve.engine.kv_quantise import KVCacheDtype
 from troth.system import load_system
 
 from .conftest import random_network
@@ -56,7 +57,9 @@ class Piece:
 
 
 @torch.inference_mode()
-def in_chunks(model: Decoder, prompts: list[torch.Tensor], cuts: list[list[int]]) -> list[torch.Tensor]:
+def in_chunks(
+    model: Decoder, prompts: list[torch.Tensor], cuts: list[list[int]], kind: KVCacheDtype = "auto"
+) -> list[torch.Tensor]:
     """Hidden states of the prompts, [time, hidden] each, after steps of which each takes one chunk of every prompt.
 
     `cuts` are the positions where a prompt's chunks begin, besides 0. The prompts' blocks lie mingled in the cache.
@@ -65,9 +68,9 @@ def in_chunks(model: Decoder, prompts: list[torch.Tensor], cuts: list[list[int]]
     sizes = [-(-len(tokens_T) // BLOCK_SIZE) for tokens_T in prompts]
     order = torch.randperm(sum(sizes), generator=torch.Generator().manual_seed(sum(sizes)))
     tables = [table.tolist() for table in order.split(sizes)]
-    cache = KVCache(model.config, len(order), len(order), BLOCK_SIZE, weight.dtype, weight.device)
+    cache = KVCache(model.config, len(order), len(order), BLOCK_SIZE, weight.dtype, weight.device, kind=kind)
     # What an earlier sequence left in the blocks must not matter.
-    for tensor in (*cache.keys, *cache.values):
+    for tensor in (*cache.keys, *cache.values, *cache.key_scales, *cache.value_scales):
         tensor.fill_(5)
     bounds = [[0, *cut, len(tokens_T)] for tokens_T, cut in zip(prompts, cuts, strict=True)]
     found: list[list[torch.Tensor]] = [[] for _ in prompts]

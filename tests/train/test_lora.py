@@ -15,7 +15,7 @@ from troth.model.config import Latent
 from troth.model.decoder import Decoder
 from troth.model.families.configs import to_hf_config
 from troth.model.families.weights import load_weights, save_weights
-from troth.model.lora import adapt
+from troth.model.lora import LoRALinear, adapt
 from troth.train.lora import adapters, fill_adapters, lora_names, merged
 from troth.train.loss import next_token_loss
 from troth.train.precision import training_call
@@ -162,7 +162,7 @@ def test_patterns_say_what_is_adapted(network):
     assert add_lora(model, 2, 4, ["self_attn.[qv]_proj"]) == [
         f"layers.{layer}.self_attn.{kind}_proj" for layer in (0, 1) for kind in "qv"
     ]
-    assert type(network().lm_head) is torch.nn.Linear
+    assert not isinstance(network().lm_head, LoRALinear)
     told = "train.lora.patterns: 'wq' fits none of down_proj, experts, gate, gate_proj, k_proj, o_proj, q_proj, up_proj"
     with pytest.raises(ValueError, match=re.escape(told)):
         add_lora(network(), 2, 4, ["wq"])

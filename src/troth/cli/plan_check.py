@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from troth.cli.options import AsJson, print_json
+from troth.cli.plan_output import write_page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from rich.table import Table
 
@@ -26,6 +27,9 @@ def plan_check(
         bool, typer.Option("--cross-validate/--no-cross-validate", help="Predict each source by a fit without it.")
     ] = True,
     plot: Annotated[Path | None, typer.Option(help="Draw predicted against measured (.svg, .png, .pdf).")] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write all of it as one page with pictures as well.", metavar="FILE")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare the planner's step times with published ones: errors by source, kind, scale and year, beside those of the
@@ -41,33 +45,14 @@ def plan_check(
     left = [row for row in rows if row.run is None]
     if plot:
         _plot(judged, plot)
+    if html:
+        from troth.plan.page.check_page import check_page
+
+        write_page(html, check_page(judged, left, constants))
     if as_json:
         print_json(_data(judged, left, constants))
     else:
         _show(judged, left, constants)
-
-
-KINDS: dict[str, Callable[[Judged], float | None]] = {
-    "as calibrated": lambda one: one.predicted,
-    "source left out": lambda one: one.left_out,
-    "naive rule": lambda one: one.naive,
-}
-
-GROUPS: dict[str, Callable[[Judged], Any]] = {
-    "kind": lambda one: "mixture of experts" if one.run.dimensions.experts else "dense",
-    "GPU": lambda one: one.run.gpu.name,
-    "precision": lambda one: one.run.precision,
-    "GPUs": lambda one: _decade(one.run.world),
-    "software of": lambda one: int(one.run.date),
-    "source": lambda one: one.published.source[:70],
-}
-
-
-def _decade(world: int) -> str:
-    for low, high in ((1, 8), (9, 64), (65, 512), (513, 4096), (4097, 16384)):
-        if world <= high:
-            return f"{low:>5,} to {high:,}"
-    return "more"
 
 
 def _progress(shown: bool) -> Any:
@@ -87,7 +72,7 @@ def _progress(shown: bool) -> Any:
 
 
 def _data(judged: Sequence[Judged], left: Sequence[Published], constants: Any) -> dict[str, Any]:
-    from troth.plan.check import errors, errors_by, same_but_measured_apart
+    from troth.plan.check import GROUPS, KINDS, errors, errors_by, same_but_measured_apart
     from troth.plan.practice import practices
 
     def plain(found: Errors | None) -> dict[str, float] | None:
@@ -122,7 +107,7 @@ def _show(judged: Sequence[Judged], left: Sequence[Published], constants: Any) -
     from rich.table import Table
 
     from troth.cli.output import console
-    from troth.plan.check import errors, errors_by, same_but_measured_apart
+    from troth.plan.check import GROUPS, KINDS, errors, errors_by, same_but_measured_apart
     from troth.plan.practice import practices
 
     whole = _table(f"{len(judged)} runs of {len(judged) + len(left)} rows, seconds a step")

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 def plan_train(
     gpus: Annotated[int, typer.Option(help="GPUs that there are; what no layout uses are hot spares.", min=1)],
-    gpu: Annotated[str, typer.Option(help="A GPU, or a cloud's shape that has it.")] = "h100",
+    gpu: Annotated[str | None, typer.Option(help="A GPU, or a cloud's shape that has it (default: h100).")] = None,
+    cloud: Annotated[
+        str | None, typer.Option(help="There only: its GPU, network and prices.", metavar="PLACE:SHAPE")
+    ] = None,
     tokens: Annotated[
         str | None, typer.Option(help="Tokens to train on (default: train.steps batches).", metavar="NUMBER")
     ] = None,
@@ -28,10 +31,15 @@ def plan_train(
         str | None,
         typer.Option("--global-batch-tokens", help="Tokens of a batch (default: the system's).", metavar="NUMBER"),
     ] = None,
-    precision: Annotated[str, typer.Option(help="bf16, float8, or auto: the system's.")] = "auto",
+    precision: Annotated[str, typer.Option(help="bf16, float8, or auto: the system's, or the faster.")] = "auto",
     imbalance: Annotated[float, typer.Option(help="Tokens of the busiest experts over the mean.", min=1)] = 1.1,
-    pod: Annotated[int, typer.Option(help="GPUs that reach each other at full bandwidth.", min=1)] = 1_000_000,
-    oversubscription: Annotated[float, typer.Option(help="By which bandwidth between pods is less.", min=1)] = 1.0,
+    pod: Annotated[
+        int | None,
+        typer.Option(help="GPUs that reach each other at full bandwidth (default: --cloud's, or all).", min=1),
+    ] = None,
+    oversubscription: Annotated[
+        float | None, typer.Option(help="By which bandwidth between pods is less (default: --cloud's or 1).", min=1)
+    ] = None,
     failures: Annotated[str, typer.Option(help="Whose failure rate: llama3, rsc-1 or rsc-2.")] = "llama3",
     prices: Prices = None,
     simulations: Annotated[
@@ -49,7 +57,7 @@ def plan_train(
     Sizes of parallelism that `--set parallel.tp=8` and the like give are kept; all others are searched.
     """
     from troth.cli.output import console
-    from troth.plan.clouds import clouds
+    from troth.plan.clouds import chosen, clouds
     from troth.plan.compare import compare, read_plan
     from troth.plan.failures import failure_rate
     from troth.plan.training import base_run, plan_training
@@ -57,11 +65,21 @@ def plan_train(
     before = read_plan(earlier, "train") if earlier else None
 
     settings = read_system(system, changes)
+    if precision != "auto":
+        train = settings.train.model_copy(update={"precision": precision})
+        settings = settings.model_copy(update={"train": train})
     size = round(number_from("--global-batch-tokens", batch)) if batch else settings.train.batch_tokens
-    base = base_run(settings, system, gpu_named(gpu), gpus, size, precision, imbalance, pod, oversubscription)
+    places = clouds(prices)
+    if cloud:
+        if gpu:
+            raise ValueError(f"--gpu {gpu}: --cloud {cloud} says which GPU it has; leave one of them out")
+        places, shape = chosen(cloud, places)
+        gpu, pod = shape.gpu, pod or shape.pod
+        oversubscription = oversubscription or shape.network.oversubscription
+    base = base_run(settings, system, gpu_named(gpu or "h100"), gpus, size, imbalance, pod, oversubscription)
     whole = number_from("--tokens", tokens) if tokens else float(settings.train.steps) * size
     rate, fixed = failure_rate(failures), given(changes)
-    plan = plan_training(settings, system, base, whole, clouds(prices), rate, top, fixed, simulations=simulations)
+    plan = plan_training(settings, system, base, whole, places, rate, top, fixed, simulations=simulations)
     differences = compare(before, as_data(plan), "train") if before else []
     if as_json:
         print_json(as_data(plan))
@@ -84,7 +102,8 @@ def given(changes: list[str] | None) -> dict[str, int]:
     """
     from troth.plan.layouts import SIZES
 
-    keys = {f"parallel.{SIZES.get(name, name)}": name for name in ("tp", "pp", "cp", "ep", "dp_replicate", "vpp")}
+    names = ("tp", "pp", "cp", "ep", "etp", "dp_replicate", "vpp")
+    keys = {f"parallel.{SIZES.get(name, name)}": name for name in names}
     found = {}
     for change in changes or ():
         key, _, value = change.partition("=")
@@ -168,15 +187,15 @@ def _show_failures(plan: TrainingPlan) -> None:
 def _layouts(plan: TrainingPlan) -> Table:
     from rich.table import Table
 
-    table = Table("GPUs", "pp", "dp", "cp", "tp", "ep", "batches", "again", "s a step", "of peak", "GB",
+    table = Table("GPUs", "in", "pp", "dp", "cp", "tp", "ep", "batches", "again", "s a step", "of peak", "GB",
                   title="The fastest layouts")  # fmt: skip
     for column in table.columns:
         column.justify = "right"
     for one in plan.candidates:
         r = one.run
         table.add_row(
-            f"{r.world:,}", f"{r.pp}x{r.vpp}", f"{r.dp_replicate}x{r.dp // r.dp_replicate}",
-            *(str(size) for size in (r.cp, r.tp, r.ep)),
+            f"{r.world:,}", r.precision, f"{r.pp}x{r.vpp}", f"{r.dp_replicate}x{r.dp // r.dp_replicate}",
+            str(r.cp), str(r.tp), f"{r.ep}x{r.etp}" if r.etp > 1 else str(r.ep),
             f"{r.micro_batches:.0f}x{r.micro_batch}", f"{r.recompute:.0%}", f"{one.seconds:.3f}", f"{one.mfu:.1%}",
             f"{sum(one.memory.values()) / 1e9:.1f}",
         )  # fmt: skip
@@ -209,5 +228,7 @@ def _offers(plan: TrainingPlan) -> Table:
         if offer.dollars is not None:
             price = (f"{offer.dollars / 1e6:,.1f}", f"{offer.dollars_per_gpu_hour:.2f}")
         where = f"{offer.cloud} {offer.shape}"
+        if offer.networks and offer.networks > 1:
+            where += f", {offer.networks} networks"
         table.add_row(where, offer.terms, f"{offer.gpus:,}", *price, f"{offer.energy / 1e3:,.2f}", offer.date)
     return table

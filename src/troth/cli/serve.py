@@ -40,6 +40,13 @@ def command(
     port: Annotated[
         int | None, typer.Option(help="Port to listen on, in place of serve.port; 0 takes a free one.")
     ] = None,
+    kv_cache_dtype: Annotated[
+        str | None,
+        typer.Option(help="auto, int8 or fp8: in what keys and values are kept, in place of serve.kv_cache_dtype."),
+    ] = None,
+    enforce_eager: Annotated[
+        bool, typer.Option("--enforce-eager", help="Give a GPU no CUDA graphs, as serve.enforce_eager.")
+    ] = False,
     name: Annotated[str | None, typer.Option(help="Name of the model for clients; the folder's by default.")] = None,
     adapter: Annotated[
         list[str] | None,
@@ -65,6 +72,10 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Serve a model over the OpenAI API until interrupted; running answers are finished first."""
+    if kv_cache_dtype is not None:
+        changes = [*(changes or ()), f"serve.kv_cache_dtype={kv_cache_dtype}"]
+    if enforce_eager:
+        changes = [*(changes or ()), "serve.enforce_eager=true"]
     table = read_system(system, changes).serve
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
@@ -213,6 +224,7 @@ def _facts(engine: Engine, table: ServeTable, listener: socket.socket, model_id:
         "max_step_tokens": table.max_step_tokens,
         "max_waiting": table.max_waiting,
         "cache_tokens": engine.cache_tokens,
+        "kv_cache_dtype": engine.kv_cache_dtype,
         "weight_bytes": weight_bytes,
         "cache_bytes": engine.cache.bytes,
     }
@@ -238,7 +250,7 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
     )  # fmt: skip
     table.add_row(
         "memory", f"weights {facts['weight_bytes'] / 2**20:,.1f} MiB, cache {facts['cache_bytes'] / 2**20:,.1f} MiB "
-        f"for {facts['cache_tokens']:,} tokens"
+        f"for {facts['cache_tokens']:,} tokens in {facts['kv_cache_dtype']}"
     )  # fmt: skip
     console = Console(highlight=False)
     console.print(table)

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 Kind = Literal["prose", "code", "facts", "table"]
@@ -37,7 +38,7 @@ class Document:
     derived_from: str = ""
     weight: float = 1.0
 
-    @property
+    @cached_property
     def sha(self) -> str:
         """Identity of the text: the first 16 hexadecimal digits of its SHA-256."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:16]

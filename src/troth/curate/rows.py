@@ -4,6 +4,7 @@ import os
 import types
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -100,8 +101,15 @@ def read_rows(path: Path, row: type[T]) -> Iterator[T]:
 def rows_of(file: pq.ParquetFile, row: type[T], groups: list[int] | None = None) -> Iterator[T]:
     """The same for a file that is open, or for some of its row groups."""
     names = [field.name for field in fields(row) if field.name in file.schema_arrow.names]  # type: ignore[arg-type]
-    lists = {name for name in names if pa.types.is_list(file.schema_arrow.field(name).type)}
     for batch in file.iter_batches(_BATCH_ROWS // 4, row_groups=groups, columns=names):
-        for values in zip(*(batch.column(name).to_pylist() for name in names), strict=True):
-            about = dict(zip(names, values, strict=True))
-            yield row(**about | {name: tuple(about[name] or ()) for name in lists})
+        for values in zip(*(_values(batch.column(name)) for name in names), strict=True):
+            yield row(**dict(zip(names, values, strict=True)))
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """What a column holds, lists as tuples, empty ones where there is none."""
+    if not pa.types.is_list(column.type):
+        return column.to_pylist()
+    ends = column.offsets.to_pylist()
+    flat = column.flatten().to_pylist()
+    return [tuple(flat[first - ends[0] : last - ends[0]]) for first, last in pairwise(ends)]

@@ -12,6 +12,7 @@ from torch import nn
 
 from troth.model.config import LayerType, ModelConfig
 from troth.model.norm import RMSNorm
+from troth.model.products import Linear
 from troth.model.rope import Positions, rotate
 from troth.model.scores import Scores, Seen, SeenBetween, attention
 
@@ -78,11 +79,11 @@ class Attention(nn.Module):
         self.rotary = config.uses_rope(layer)
         query_size = config.num_attention_heads * config.head_dim
         key_size = config.num_key_value_heads * config.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, query_size, bias=config.biases)
-        self.k_proj = nn.Linear(config.hidden_size, key_size, bias=config.biases)
-        self.v_proj = nn.Linear(config.hidden_size, key_size, bias=config.biases)
-        self.o_proj = nn.Linear(query_size, config.hidden_size, bias=config.biases)
-        self.gate_proj = nn.Linear(config.hidden_size, query_size, bias=False) if config.attention_gate else None
+        self.q_proj = Linear(config.hidden_size, query_size, bias=config.biases)
+        self.k_proj = Linear(config.hidden_size, key_size, bias=config.biases)
+        self.v_proj = Linear(config.hidden_size, key_size, bias=config.biases)
+        self.o_proj = Linear(query_size, config.hidden_size, bias=config.biases)
+        self.gate_proj = Linear(config.hidden_size, query_size, bias=False) if config.attention_gate else None
         self.whole = config.qk_norm == "width"
         self.q_norm = self.k_norm = None
         if config.qk_norm != "none":

@@ -10,6 +10,7 @@ from troth.model.config import ModelConfig
 from troth.model.latent_attention import LatentAttention
 from troth.model.moe import FeedForward, MoE
 from troth.model.norm import RMSNorm
+from troth.model.products import Linear
 from troth.model.rope import Positions
 
 
@@ -71,7 +72,7 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleDict({str(layer): DecoderLayer(config, layer) for layer in layers})
         if self.last:
             self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+            self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         if tied:
             self.lm_head.weight = self.embed_tokens.weight
 

@@ -4,10 +4,10 @@ from typing import Protocol
 
 import torch
 from torch import nn
-from torch.nn.functional import grouped_mm
 
 from troth.model.activation import gated_expert
 from troth.model.config import ModelConfig
+from troth.model.products import grouped
 
 
 class Transport(Protocol):
@@ -73,12 +73,8 @@ def count_choices(chosen_Nk: torch.Tensor, experts: int) -> torch.Tensor:
 def product(
     x_MI: torch.Tensor, w_EOI: torch.Tensor, bias_EO: torch.Tensor | None, counts_E: torch.Tensor
 ) -> torch.Tensor:
-    """Rows, `counts_E` to each expert in order, times its matrix. float64, which grouped_mm refuses, takes a loop."""
-    if x_MI.dtype == torch.float64:
-        rows = x_MI.split(counts_E.tolist())
-        y_MO = torch.cat([row @ weight.T for row, weight in zip(rows, w_EOI, strict=True)])
-    else:
-        y_MO = grouped_mm(x_MI, w_EOI.mT, offs=counts_E.cumsum(0).int())
+    """Rows, `counts_E` to each expert in order, times its matrix, plus its bias."""
+    y_MO = grouped(x_MI, w_EOI, counts_E)
     if bias_EO is None:
         return y_MO
     # The number of rows is told: a GPU would be waited for to count them.

@@ -11,6 +11,7 @@ from torch import nn
 from troth.model.attention import Attend
 from troth.model.config import ModelConfig
 from troth.model.norm import RMSNorm
+from troth.model.products import Linear
 from troth.model.rope import Positions, rotate_neighbours
 from troth.model.scores import Scores
 
@@ -27,16 +28,16 @@ class LatentAttention(nn.Module):
         sizes, hidden = config.latent, config.hidden_size
         query_size = self.heads * config.head_dim
         if sizes.q_lora_rank is None:
-            self.q_proj = nn.Linear(hidden, query_size, bias=False)
+            self.q_proj = Linear(hidden, query_size, bias=False)
         else:
-            self.q_a_proj = nn.Linear(hidden, sizes.q_lora_rank, bias=False)
+            self.q_a_proj = Linear(hidden, sizes.q_lora_rank, bias=False)
             self.q_a_layernorm = RMSNorm(sizes.q_lora_rank, config.rms_norm_eps)
-            self.q_b_proj = nn.Linear(sizes.q_lora_rank, query_size, bias=False)
-        self.kv_a_proj_with_mqa = nn.Linear(hidden, sizes.kv_lora_rank + sizes.qk_rope_head_dim, bias=False)
+            self.q_b_proj = Linear(sizes.q_lora_rank, query_size, bias=False)
+        self.kv_a_proj_with_mqa = Linear(hidden, sizes.kv_lora_rank + sizes.qk_rope_head_dim, bias=False)
         self.kv_a_layernorm = RMSNorm(sizes.kv_lora_rank, config.rms_norm_eps)
         expanded = self.heads * (sizes.qk_nope_head_dim + sizes.v_head_dim)
-        self.kv_b_proj = nn.Linear(sizes.kv_lora_rank, expanded, bias=False)
-        self.o_proj = nn.Linear(self.heads * sizes.v_head_dim, hidden, bias=False)
+        self.kv_b_proj = Linear(sizes.kv_lora_rank, expanded, bias=False)
+        self.o_proj = Linear(self.heads * sizes.v_head_dim, hidden, bias=False)
 
     def forward(self, x_BTD: torch.Tensor, positions: Positions, attend: Attend) -> torch.Tensor:
         sizes = self.latent
@@ -46,9 +47,7 @@ class LatentAttention(nn.Module):
             q_BTH = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x_BTD)))
         q_BHTd = q_BTH.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
         q_own, q_turned = q_BHTd.split((sizes.qk_nope_head_dim, sizes.qk_rope_head_dim), dim=-1)
-        latent_BTc, key_BTr = self.kv_a_proj_with_mqa(x_BTD).split(
-            (sizes.kv_lora_rank, sizes.qk_rope_head_dim), dim=-1
-        )
+        latent_BTc, key_BTr = self.kv_a_proj_with_mqa(x_BTD).split((sizes.kv_lora_rank, sizes.qk_rope_head_dim), dim=-1)
         latent_B1Tc = self.kv_a_layernorm(latent_BTc)[:, None]
         q_turned = rotate_neighbours(q_turned, positions.cos, positions.sin)
         key_B1Tr = rotate_neighbours(key_BTr[:, None], positions.cos, positions.sin)

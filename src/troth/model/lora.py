@@ -8,16 +8,17 @@ from functools import partial
 
 import torch
 from torch import nn
-from torch.nn.functional import linear, pad
+from torch.nn.functional import pad
 
 from troth.model.decoder import Decoder
 from troth.model.experts import Experts, here, product
+from troth.model.products import Linear, linear
 
 _ALIGNED = 8
 """Grouped products want rows of whole 16 bytes."""
 
 
-class LoRALinear(nn.Linear):
+class LoRALinear(Linear):
     """A linear layer with adapters `lora_A` [rank, in] and `lora_B` [out, rank]; `weight` and `bias` are those of the
     layer it replaces."""
 

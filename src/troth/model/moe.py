@@ -13,6 +13,7 @@ from torch import nn
 from troth.model.activation import gated
 from troth.model.config import ModelConfig
 from troth.model.experts import Experts, count_choices
+from troth.model.products import Linear
 
 
 class FeedForward(nn.Module):
@@ -21,9 +22,9 @@ class FeedForward(nn.Module):
     def __init__(self, config: ModelConfig, intermediate_size: int):
         super().__init__()
         self.config = config
-        self.gate_proj = nn.Linear(config.hidden_size, intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, intermediate_size, bias=False)
-        self.down_proj = nn.Linear(intermediate_size, config.hidden_size, bias=False)
+        self.gate_proj = Linear(config.hidden_size, intermediate_size, bias=False)
+        self.up_proj = Linear(config.hidden_size, intermediate_size, bias=False)
+        self.down_proj = Linear(intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.down_proj(gated(self.gate_proj(x), self.up_proj(x), self.config))
@@ -39,7 +40,7 @@ class Router(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        self.gate = nn.Linear(config.hidden_size, config.num_experts, bias=config.biases)
+        self.gate = Linear(config.hidden_size, config.num_experts, bias=config.biases)
         self.attach: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     def forward(self, x_ND: torch.Tensor, bias_E: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,6 +18,7 @@ from troth.model.families.configs import read_config
 from troth.model.families.folder import TensorFolder, write_tensors
 from troth.model.moe import MoE
 from troth.model.norm import RMSNorm
+from troth.model.products import Linear
 from troth.model.rope import Positions
 
 FOLDER = "mtp"
@@ -33,7 +34,7 @@ class MTPModule(nn.Module):
         super().__init__()
         size, eps = config.hidden_size, config.rms_norm_eps
         self.hnorm, self.enorm = RMSNorm(size, eps), RMSNorm(size, eps)
-        self.eh_proj = nn.Linear(2 * size, size, bias=False)
+        self.eh_proj = Linear(2 * size, size, bias=False)
         self.layer = DecoderLayer(config, layer)
         self.norm = RMSNorm(size, eps)
 

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from troth.model.products import widens
+
 _ROWS = 128
 _BLOCK_BYTES = 2**26
 """Queries of a block, fewer where its scores would take more than so many bytes."""
@@ -57,10 +59,14 @@ class Seen:
     def hidden(self, queries: slice, first: int, end: int, dtype: torch.dtype) -> torch.Tensor:
         """What hides those of the keys `first` to `end` that queries do not see when it is added to their scores."""
         place = queries.start, queries.stop, first, end, dtype
-        if place not in self._hidden:
-            seen = self.part(queries, first, end)
-            self._hidden[place] = torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, float("-inf"))
-        return self._hidden[place]
+        if place in self._hidden:
+            return self._hidden[place]
+        seen = self.part(queries, first, end)
+        hidden = torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, float("-inf"))
+        # Where spans are not known, these are as large as all scores; there they are made for each layer again.
+        if seen.device.type == "cpu":
+            self._hidden[place] = hidden
+        return hidden
 
     def spans(self, rows: int) -> list[Span]:
         """One for each block of `rows` queries; every block sees a key at least."""
@@ -75,7 +81,9 @@ class Seen:
 
 class SeenBetween(Seen):
     """Queries that see the keys from `low` [batch, queries] to `high` [queries], both included: what documents and
-    windows leave of causal attention. The mask, which is as large as all scores, exists only where it is asked for."""
+    windows leave of causal attention. The mask, which is as large as all scores, exists only where it is asked for.
+
+    A GPU is not waited for: there every block of queries is taken to see some of all keys."""
 
     def __init__(self, low_BQ: torch.Tensor, high_Q: torch.Tensor, keys: int):
         self.low, self.high, self.keys = low_BQ, high_Q, keys
@@ -91,6 +99,8 @@ class SeenBetween(Seen):
         return ((key_L >= self.low[:, queries, None]) & (key_L <= self.high[queries, None]))[:, None]
 
     def find_spans(self, rows: int) -> list[Span]:
+        if self.low.device.type != "cpu":
+            return [Span(0, self.keys, 0) for _ in self.high.split(rows)]
         lows, highs = self.low.split(rows, dim=1), self.high.split(rows)
         borders = [
             torch.stack((low.min(), low.max(), high.min(), high.max())) for low, high in zip(lows, highs, strict=True)
@@ -138,37 +148,44 @@ class _Blocks(torch.autograd.Function):
         ctx: Any, q_BHTd: torch.Tensor, k_BKLd: torch.Tensor, v_BKLe: torch.Tensor, sinks: torch.Tensor | None,
         seen: Seen, scores: Scores,
     ) -> torch.Tensor:  # fmt: skip
-        keys, values = k_BKLd.flatten(0, 1), v_BKLe.flatten(0, 1)
+        ctx.save_for_backward(q_BHTd, k_BKLd, v_BKLe)
+        ctx.seen, ctx.scores = seen, scores
         batch, heads, queries, _ = q_BHTd.shape
         # Heads of one token beside each other, as the next product wants them.
         out_BHTe = q_BHTd.new_empty(batch, queries, heads, v_BKLe.shape[-1]).transpose(1, 2)
+        q_BHTd, k_BKLd, v_BKLe = _factors(q_BHTd, k_BKLd, v_BKLe)
+        keys, values = k_BKLd.flatten(0, 1), v_BKLe.flatten(0, 1)
         for block in _blocks(q_BHTd, k_BKLd.shape[1], seen, scores):
             weights = block.weights(block.products(keys))
             block.put(out_BHTe, torch.bmm(weights, block.cut(values)))
-        ctx.save_for_backward(q_BHTd, k_BKLd, v_BKLe)
-        ctx.seen, ctx.scores = seen, scores
         return out_BHTe
 
     @staticmethod
     def backward(ctx: Any, grad_BHTe: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         q_BHTd, k_BKLd, v_BKLe = ctx.saved_tensors
-        scores: Scores = ctx.scores
-        keys, values = k_BKLd.flatten(0, 1), v_BKLe.flatten(0, 1)
-        wide = torch.promote_types(keys.dtype, torch.float32)
+        dtype, scores = q_BHTd.dtype, ctx.scores
         grad_q = torch.empty_like(q_BHTd)
+        q_BHTd, k_BKLd, v_BKLe = _factors(q_BHTd, k_BKLd, v_BKLe)
+        keys, values = k_BKLd.flatten(0, 1), v_BKLe.flatten(0, 1)
+        wide = torch.promote_types(dtype, torch.float32)
         grad_k, grad_v = torch.zeros_like(keys, dtype=wide), torch.zeros_like(values, dtype=wide)
         grad_sinks = None if scores.sinks is None else torch.zeros_like(scores.sinks)
         for block in _blocks(q_BHTd, k_BKLd.shape[1], ctx.seen, scores):
             x = block.products(keys)
             weights = block.weights(x)
-            grad = block.rows_of(grad_BHTe)
+            grad = block.rows_of(grad_BHTe).to(keys.dtype)
             block.cut(grad_v).add_(torch.bmm(weights.mT, grad))
             grad_weights = torch.bmm(grad, block.cut(values).mT)
             grad_x = block.backward(x, weights, grad_weights, grad_sinks)
             block.put(grad_q, torch.bmm(grad_x, block.cut(keys)).mul_(scores.scale))
             block.cut(grad_k).add_(torch.bmm(grad_x.mT, block.scaled))
-        grad_k, grad_v = grad_k.to(keys.dtype).view_as(k_BKLd), grad_v.to(values.dtype).view_as(v_BKLe)
+        grad_k, grad_v = grad_k.to(dtype).view_as(k_BKLd), grad_v.to(dtype).view_as(v_BKLe)
         return grad_q, grad_k, grad_v, grad_sinks, None, None
+
+
+def _factors(*parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Queries, keys and values as they are best multiplied here; what is kept for the gradient stays narrow."""
+    return tuple(part.float() for part in parts) if widens(parts[0]) else parts
 
 
 def _blocks(q_BHTd: torch.Tensor, kv_heads: int, seen: Seen, scores: Scores) -> "list[_Block]":

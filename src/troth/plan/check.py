@@ -47,6 +47,31 @@ class Judged:
     memory: float
 
 
+KINDS: dict[str, Callable[[Judged], float | None]] = {
+    "as calibrated": lambda one: one.predicted,
+    "source left out": lambda one: one.left_out,
+    "naive rule": lambda one: one.naive,
+}
+"""Predictions of a run in seconds, by their names."""
+
+GROUPS: dict[str, Callable[[Judged], Hashable]] = {
+    "kind": lambda one: "mixture of experts" if one.run.dimensions.experts else "dense",
+    "GPU": lambda one: one.run.gpu.name,
+    "precision": lambda one: one.run.precision,
+    "GPUs": lambda one: _decade(one.run.world),
+    "software of": lambda one: int(one.run.date),
+    "source": lambda one: one.published.source[:70],
+}
+"""What errors are told by."""
+
+
+def _decade(world: int) -> str:
+    for low, high in ((1, 8), (9, 64), (65, 512), (513, 4096), (4097, 16384)):
+        if world <= high:
+            return f"{low:>5,} to {high:,}"
+    return "more"
+
+
 def judge(rows: Sequence[Published], calibration: Calibration, cross_validate: bool = True,
           progress: Callable[[int, int], None] = lambda done, of: None) -> list[Judged]:  # fmt: skip
     """All rows that can be predicted, predicted. progress: told how many sources of how many were left out so far.

@@ -14,13 +14,17 @@ from troth.system.table import Table
 class Network(Table):
     """What joins the nodes. oversubscription: bandwidth below the uppermost tier of switches over that above it.
 
-    rails: GPU i of all nodes shares its leaf switches; largest: GPUs that one network joins at most, where published.
+    rails: GPU i of all nodes has switches of its own; ports: of a switch, half of them towards nodes; pod: GPUs below
+    one of the uppermost switches, where it is not what ports, tiers and rails make; largest: GPUs that one network
+    joins at most, where published.
     """
 
     fabric: str
     tiers: int = Field(ge=1)
     oversubscription: float = Field(ge=1)
     rails: bool
+    ports: int = Field(default=64, ge=2)
+    pod: int | None = Field(default=None, ge=1)
     largest: int | None = Field(default=None, ge=1)
 
 
@@ -53,6 +57,13 @@ class Shape(Table):
     network: Network
     rent: Rent | None = None
     purchase: Purchase | None = None
+
+    @property
+    def pod(self) -> int:
+        """GPUs that reach each other below the uppermost tier of switches (a k-ary fat tree, Al-Fares et al., 2008),
+        one such tree for each GPU of a node where there are rails."""
+        n = self.network
+        return n.pod or (n.ports // 2) ** (n.tiers - 1) * (self.gpus if n.rails else 1)
 
     @field_validator("gpu")
     @classmethod
@@ -87,6 +98,20 @@ def clouds(prices: Path | None = None) -> dict[str, Cloud]:
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ValueError(f"{origin}: {error}") from error
     return {name: _read(f"{origin}: {name}", table) for name, table in tables.items()}
+
+
+def chosen(name: str, places: dict[str, Cloud]) -> tuple[dict[str, Cloud], Shape]:
+    """The place with no other shape than the one that `PLACE:SHAPE` names, and that shape.
+
+    Raises ValueError naming those that there are.
+    """
+    place, _, shape = name.partition(":")
+    if place not in places:
+        raise ValueError(f"--cloud {name}: expected PLACE:SHAPE, with a place of {', '.join(places)}")
+    found = {known: one for known, one in places[place].shapes.items() if known.lower() == shape.lower()}
+    if not found:
+        raise ValueError(f"--cloud {name}: {place} has the shapes {', '.join(places[place].shapes)}")
+    return {place: places[place].model_copy(update={"shapes": found})}, next(iter(found.values()))
 
 
 def _replace(tables: dict[str, Any], changes: dict[str, Any]) -> None:

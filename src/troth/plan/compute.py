@@ -9,6 +9,12 @@ from troth.plan.run import Array, Columns
 NOW = 2026.0
 """The year that constants of software are given for."""
 
+TILE = 128
+"""Rows that a GPU multiplies at a time: of an expert's last ones half are empty in the mean."""
+
+GATE_PASSES = 10
+"""Times that a feed-forward's inner numbers are read or written by its gate, both ways."""
+
 
 def software(c: Columns, a_year: Array | float) -> Array:
     """How much longer than today what software does takes: `a_year` is the share gained in one."""
@@ -22,29 +28,32 @@ def compute_seconds(c: Columns, k: Calibration) -> dict[str, Array]:
     memory = c.memory_bandwidth * k.bandwidth
     rate = products_rate(c, k)
 
-    def products(work: Array, weights: Array, edges: Array) -> Array:
+    def products(work: Array, weights: Array, edges: Array, size: Array = c.bytes) -> Array:
         """work: multiplications a token; weights: parameters in memory, read once a pass; edges: numbers that a token
-        brings and takes."""
-        return np.asarray((3 + c.recompute) * (2 * c.t * work / rate + (weights + c.t * edges) * c.bytes / memory))
+        brings and takes, of `size` bytes."""
+        return np.asarray((3 + c.recompute) * (2 * c.t * work / rate + (weights + c.t * edges) * size / memory))
 
     attention = c.attention_parameters / c.tp
     feed_forward = c.matrices * c.hidden * c.dense_ffn / c.tp
     shared = c.matrices * c.hidden * c.shared_ffn / c.tp
     rows = c.topk * c.etp / c.tp  # tokens that the experts of a rank get, for each of the micro-batch's
     held = c.experts / c.ep * c.expert_parameters / c.etp
-    slow = np.where(c.wide_experts > 0, rate / wide_rate(c, k), 1)
+    of_each = c.t * rows * c.ep / np.maximum(c.experts, 1)  # rows that an expert gets
+    slow = np.where(c.wide_experts > 0, rate / wide_rate(c, k), 1) * (1 + TILE / 2 / np.maximum(of_each, 1))
+    size = np.where(c.wide_experts > 0, np.maximum(c.bytes, 2), c.bytes)
     head = 6 * c.t * c.hidden * c.vocab / c.tp / wide_rate(c, k) + 16 * c.t * c.vocab / c.tp / memory
     return {
         "attention layers": layers * products(attention, attention, c.attention_edges / c.tp),
         "feed-forwards": dense * products(feed_forward, feed_forward, c.matrices * (c.hidden + c.dense_ffn) / c.tp)
         + moe * products(shared, shared, c.matrices * (c.hidden + c.shared_ffn) / c.tp * (c.shared_ffn > 0)),
         "experts": moe * products(
-            rows * c.expert_parameters / c.etp * slow, held, rows * c.matrices * (c.hidden + c.moe_ffn / c.etp)
+            rows * c.expert_parameters / c.etp * slow, held, rows * c.matrices * (c.hidden + c.moe_ffn / c.etp), size
         ),
         # A pipeline's last stage has the head and fewer layers, or waits are what `head` says.
         "head": head * np.where(c.pp > 1, 1 / c.pp + k.head * (1 - 1 / c.pp), 1.0),
         "attention": layers * _scores(c, k),
-        "pointwise": _pointwise_bytes(c, k) / memory,
+        "pointwise": _pointwise(c, k) / memory,
+        "permuting": _permuting(c, k) / memory,
     }  # fmt: skip
 
 
@@ -53,7 +62,7 @@ def host_seconds(c: Columns, k: Calibration, gpu: Array) -> Array:
     hides behind the other entirely."""
     starts = c.layers / c.pp * k.dense_layer * software(c, k.progress) * (1 + c.recompute / 3)
     waits = k.moe_layer + k.dropless * c.dropless + k.expert * c.experts / c.ep
-    host = starts + c.moe_layers / c.pp * waits * software(c, k.moe_progress)
+    host = (starts + c.moe_layers / c.pp * waits * software(c, k.moe_progress)) * (1 - c.captured)
     return np.asarray((gpu**2 + host**2) ** 0.5 - gpu)
 
 
@@ -79,21 +88,31 @@ def _young(c: Columns, lost: Array | float) -> Array:
 def _scores(c: Columns, k: Calibration) -> Array:
     """Seconds of a layer's products of queries, keys and values; backward they take two and a half times as long."""
     share = c.ampere * k.ampere_attention + c.hopper * k.hopper_attention + c.blackwell * k.blackwell_attention
-    share = share * np.where(c.torch > 0, k.torch_attention, 1)
+    share = share * np.where(c.torch > 0, np.minimum(k.torch_attention / software(c, k.torch_progress), 1), 1)
     work = (3.5 + c.recompute) * 2 * c.t * c.heads / c.tp * c.score_sizes * c.seen
     return np.asarray(work / (c.wide_peak * c.cooled * share) * _young(c, k.attention_maturing))
 
 
-def _pointwise_bytes(c: Columns, k: Calibration) -> Array:
-    """Bytes that norms, residuals, rotations, gates, permutations and casts move in a micro-batch, fused where that is
-    usual: reads and writes of 16-bit numbers, forward and backward."""
+def _pointwise(c: Columns, k: Calibration) -> Array:
+    """Bytes that norms, residuals, rotations, gates and casts move in a micro-batch, fused where that is usual: reads
+    and writes of 16-bit numbers, forward and backward."""
     layers, moe, dense = c.layers / c.pp, c.moe_layers / c.pp, (c.layers - c.moe_layers) / c.pp
-    near = layers * (26 * c.hidden + 4 * c.attention_edges)
-    gates = c.gate_passes * (dense * c.dense_ffn + moe * c.shared_ffn)
-    routed = k.routed * moe * c.topk * (8 * c.hidden + c.gate_passes * c.moe_ffn) * software(c, k.moe_progress)
-    casts = 6 * (layers * c.attention_edges + c.matrices * (
-        dense * (c.hidden + c.dense_ffn) + moe * (c.topk * (c.hidden + c.moe_ffn) + c.shared_ffn)
-    ))  # fmt: skip
+    numbers = layers * (26 * c.hidden + 4 * c.attention_edges)
+    numbers = numbers + (GATE_PASSES + c.bounds) * (dense * c.dense_ffn + moe * c.shared_ffn)
+    casts = layers * c.attention_edges + c.matrices * (dense * (c.hidden + c.dense_ffn) + moe * c.shared_ffn)
+    return _moved(c, k, numbers, casts)
+
+
+def _permuting(c: Columns, k: Calibration) -> Array:
+    """The same of what experts get and give: tokens permuted and brought together again, gates, casts."""
+    copies = c.moe_layers / c.pp * c.topk
+    gates = GATE_PASSES * (1 - c.captured) + c.bounds
+    numbers = k.routed * copies * (8 * c.hidden + gates * c.moe_ffn) * software(c, k.moe_progress)
+    cast = (1 - c.captured) * (1 - c.wide_experts)
+    return _moved(c, k, numbers, c.matrices * copies * (c.hidden + c.moe_ffn) * cast)
+
+
+def _moved(c: Columns, k: Calibration, numbers: Array, casts: Array) -> Array:
     passes = np.where(c.torch > 0, k.torch_pointwise, k.pointwise) * software(c, k.progress)
-    numbers = 2 * passes * (near + gates + routed) + k.casts * casts * (c.bytes < 2)
-    return np.asarray(c.t / c.tp * (1 + c.recompute / 3) * numbers)
+    whole = 2 * passes * numbers + 6 * k.casts * casts * (c.bytes < 2)
+    return np.asarray(c.t / c.tp * (1 + c.recompute / 3) * whole)

@@ -17,7 +17,8 @@ class Dimensions:
     many a feed-forward has: 3 where it is gated, 2 where not. `windows` layers see `window` tokens, the others all.
     clamped: gates with biases and bounds (gpt-oss), which no fused kernel computes. post_norms: norms behind attention
     and feed-forward too; qk_norm: of queries and keys; blockwise: attention that no fused kernel computes either, a
-    block of queries at a time; rotated: the share of layers whose queries and keys know their positions.
+    block of queries at a time; rotated: the share of layers whose queries and keys know their positions; reach: nodes'
+    groups of experts that a token may go to, 0 where all.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Dimensions:
     qk_norm: bool = False
     blockwise: bool = False
     rotated: float = 1.0
+    reach: int = 0
 
     @classmethod
     def of(cls, config: ModelConfig, name: str = "") -> "Dimensions":
@@ -58,6 +60,7 @@ class Dimensions:
             c.latent, c.post_norms, c.qk_norm != "none",
             c.attention_softcap is not None or c.attention_temperature_len is not None or c.attention_sinks,
             sum(c.uses_rope(layer) for layer in range(c.num_hidden_layers)) / c.num_hidden_layers,
+            c.topk_groups if c.num_expert_groups > 1 else 0,
         )  # fmt: skip
 
     @property

@@ -28,11 +28,17 @@ CHECKPOINTING = {"none": 0.0, "selective": CHEAP, "full": 1.0}
 AT_ONCE = 4096
 """Layouts whose memory is reckoned together."""
 
-Rules = Callable[[Run], str]
-"""What is wrong with a layout of which columns cannot tell, "" where it is right."""
-
 SIZES = {"vpp": "stages_per_rank"}
 """Names of a run's sizes in a `[parallel]` table, where they differ."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a network and its trainer allow: precisions to choose from, none where the run's is given; and what is wrong
+    with a layout of which columns cannot tell, "" where it is right."""
+
+    precisions: tuple[str, ...] = ()
+    problem: Callable[[Run], str] = lambda run: ""
 
 
 @dataclass(frozen=True)
@@ -54,13 +60,14 @@ def rules_of(model: ModelConfig, train: TrainTable) -> Rules:
             return str(error)
         return ""
 
-    return problem
+    precisions = ("bf16", "float8") if train.precision == "auto" and train.lora is None else ()
+    return Rules(precisions, problem)
 
 
 def best_layouts(run: Run, rules: Rules, count: int, calibration: Calibration, room: float = 0.95,
                  fixed: dict[str, int] | None = None) -> Layouts:  # fmt: skip
-    """The `count` fastest layouts of up to `run.world` GPUs that fit into `room` of a GPU's memory. What `run` says of
-    a layout does not matter; fixed: sizes that are given, by their names in `Run`.
+    """The `count` fastest layouts of up to `run.world` GPUs that fit into `room` of a GPU's memory, in whichever of the
+    rules' precisions. What `run` says of a layout does not matter; fixed: sizes that are given, by names of `Run`.
 
     Raises ValueError where nothing fits, saying what the smallest layout would need.
     """
@@ -70,7 +77,9 @@ def best_layouts(run: Run, rules: Rules, count: int, calibration: Calibration, r
             f"no layout of up to {run.world:,} GPUs divides the network and a batch of {run.sequences:,} sequences; "
             "another number of GPUs or batch may, such as powers of two"
         )
-    table = _columns(run, sizes)
+    precisions = [name for name in rules.precisions if name in run.gpu.peaks] or [run.precision]
+    kinds = [replace(run, precision=name) for name in precisions]
+    table, layouts = _columns(kinds, sizes), len(sizes["tp"])
     seconds = step_time(table, calibration).seconds
     found: list[Run] = []
     times: list[float] = []
@@ -82,9 +91,10 @@ def best_layouts(run: Run, rules: Rules, count: int, calibration: Calibration, r
         held = memory_bytes(table.at(some))
         smallest = min(smallest, float(held.min()))
         for i in some[held <= room * run.gpu.memory]:
-            numbers: dict[str, Any] = {name: int(values[i]) for name, values in sizes.items() if name != "recompute"}
-            chosen = replace(run, **numbers, recompute=float(sizes["recompute"][i]))
-            if problem := rules(chosen):
+            kind, at = divmod(int(i), layouts)
+            numbers: dict[str, Any] = {name: int(values[at]) for name, values in sizes.items() if name != "recompute"}
+            chosen = replace(kinds[kind], **numbers, recompute=float(sizes["recompute"][at]))
+            if problem := rules.problem(chosen):
                 first = first or problem
                 continue
             found.append(chosen)
@@ -134,7 +144,7 @@ def _grid(run: Run, fixed: dict[str, int]) -> dict[str, Array]:
         for dp in _widths(run, tp * pp * cp):
             if dp * cp * tp % ep:
                 continue
-            rows += [(tp, pp, cp, ep, dp, *rest) for rest in _rest(run, tp, pp, cp, ep, dp, d.layers, fixed)]
+            rows += [(tp, pp, cp, ep, dp, *rest) for rest in _rest(run, tp, pp, cp, ep, dp, fixed)]
     names = ("tp", "pp", "cp", "ep", "dp", "dp_replicate", "vpp", "micro_batch", "etp")
     table = np.array(rows, dtype=np.float64).reshape(-1, len(names))
     sizes = dict(zip(names, table.T, strict=True))
@@ -155,18 +165,21 @@ def _divisors_of_batch(sequences: int) -> list[int]:
     return sorted({*small, *(sequences // n for n in small)})
 
 
-def _rest(run: Run, tp: int, pp: int, cp: int, ep: int, dp: int, layers: int,
-          fixed: dict[str, int]) -> list[tuple[int, ...]]:  # fmt: skip
-    local = run.sequences // dp
+def _rest(run: Run, tp: int, pp: int, cp: int, ep: int, dp: int, fixed: dict[str, int]) -> list[tuple[int, ...]]:
+    local, d = run.sequences // dp, run.dimensions
     copies = [n for n in (1, 4, 16, 64, 256, 1024)
               if dp % n == 0 and dp // n * cp * tp % ep == 0 and (run.sharded or n == 1)]
-    stages = [n for n in (1, 2, 4, 8) if pp > 1 and pp * n <= layers] or [1]
+    stages = [n for n in (1, 2, 4, 8) if pp > 1 and pp * n <= d.layers] or [1]
     rows = [n for n in (1, 2, 4, 8, 16) if local % n == 0 and (pp == 1 or local // n % pp == 0)]
     chosen = [[fixed[name]] if name in fixed else values
               for name, values in (("dp_replicate", copies), ("vpp", stages), ("micro_batch", rows))]  # fmt: skip
-    return [(*sizes, 1) for sizes in product(*chosen)]
+    # An expert is parted where a rank has no more than one: until then more ranks of `ep` send less.
+    parts = [1, tp] if tp > 1 and ep == d.experts and d.moe_ffn % tp == 0 and dp * cp % ep == 0 else [1]
+    return list(product(*chosen, [fixed["etp"]] if "etp" in fixed else parts))
 
 
-def _columns(run: Run, sizes: dict[str, Array]) -> Columns:
-    same = {name: np.full(len(sizes["tp"]), value, dtype=np.float64) for name, value in row_of(run).items()}
-    return Columns(same | sizes)
+def _columns(kinds: list[Run], sizes: dict[str, Array]) -> Columns:
+    """All layouts of each of the kinds of run."""
+    rows, layouts = [row_of(run) for run in kinds], len(sizes["tp"])
+    same = {name: np.repeat(np.array([row[name] for row in rows], dtype=np.float64), layouts) for name in rows[0]}
+    return Columns(same | {name: np.tile(values, len(kinds)) for name, values in sizes.items()})

@@ -14,7 +14,8 @@ KINDS = ("weights", "gathered", "gradients", "optimizer", "activations", "logits
 """gathered: weights that FSDP has brought together for a layer; context: what is no tensor's."""
 
 CONTEXT = 4e9
-"""Bytes that the driver, communicators and libraries keep for themselves, and what allocation loses."""
+"""Bytes that the driver, communicators and libraries keep for themselves, and what allocation loses; torchtitan counts
+what its allocator has."""
 
 
 def memory_parts(c: Columns) -> dict[str, Array]:
@@ -22,7 +23,7 @@ def memory_parts(c: Columns) -> dict[str, Array]:
     spread = (c.sharded > 0) & (c.torch > 0)
     ours, others = fsdp_parts(c), _megatron_parts(c)
     parts = {kind: np.where(spread, ours.get(kind, 0), others.get(kind, 0)) for kind in KINDS}
-    return parts | {"context": np.full(len(c), CONTEXT)}
+    return parts | {"context": np.where(c.titan > 0, 0, CONTEXT)}
 
 
 def _megatron_parts(c: Columns) -> dict[str, Array]:

@@ -17,9 +17,12 @@ CHEAP = 0.1
 CHUNK_BYTES, LEAST_ROWS = 2**26, 128
 """Of the scores over the vocabulary that are there at a time (`train.loss`)."""
 
-LOGIT_BYTES = 16
+LOGIT_BYTES, COMPILED_LOGIT_BYTES = 16, 4
 """Of a score where the loss is not computed in chunks: its softmax's logarithm, the gradient of that, its exponential
-and the gradient of the score, in float32."""
+and the gradient of the score, in float32; and where the loss is compiled, the score and its gradient in 16 bits."""
+
+COMPILED_LOSS = 2025.25
+"""Since then torchtitan compiles its loss (its commits of December 2024 and April 2025)."""
 
 ROUND_BYTES = 2**25
 """Of the matrices that Muon orthogonalises at a time (`train.optim`)."""
@@ -132,9 +135,13 @@ def _worst_moment(c: Columns, at: Place) -> Parts:
     coming = np.where(steady, 0, np.where(pipelined, 4 * (layer + own_tables), 4 * later / shares))
     cast = np.where(alone > 0, 2 * tables, 0)
     passing_between = at.exchanged * 2 * c.hidden * u
-    standing = masks + batch + passing_between + cast
-    # torchtitan's pipelines leave weights together.
+    # torchtitan's pipelines leave weights together, and their last rank the scores of all micro-batches. Its figures
+    # are what the allocator has: blocks that one stream freed are none that others get, so that what gathers weights
+    # and shares gradients out has its own: two layers' of each, and the parts of gradients.
     staying = pipelined & (c.titan > 0)
+    outputs = np.where(staying, at.head * 2 * c.vocab * u * c.m, 0)
+    streams = np.where(c.titan > 0, 2 * (2 + 4) * layer + 4 * spread, 0)
+    standing = masks + batch + passing_between + cast + outputs + streams
     # Of many chunks torch's schedules keep the next three's together: not the embedding's at the peak.
     near = np.where(c.vpp > NEAR_CHUNKS, at.head, 1)
     root = np.where(alone > 0, 0, 2 * np.where(staying, own, own_tables * near))
@@ -147,7 +154,9 @@ def _worst_moment(c: Columns, at: Place) -> Parts:
     rows = np.minimum(u, np.maximum(LEAST_ROWS, CHUNK_BYTES // (c.vocab * 2)))
     of_head = at.head * 2 * c.vocab * c.hidden / np.where(c.titan > 0, c.tp, 1)
     hidden = 2 * c.hidden * u
+    whole_input = np.where((c.titan > 0) & (c.tp > 1), 2 * c.hidden * c.t, 0)
     zero = np.zeros_like(c.t)
+    scores = np.where(c.date < COMPILED_LOSS, LOGIT_BYTES, COMPILED_LOGIT_BYTES)
 
     def moment(gradients: Array, activations: Array, buffers: Array, gathered: Array, logits: Array = zero) -> Parts:
         return held | {
@@ -164,12 +173,14 @@ def _worst_moment(c: Columns, at: Place) -> Parts:
     return most([
         # The layer that was computed last, forwards and backwards.
         moment(left + of_head, full + again, either("passing"), root + one),
-        # The loss.
+        # The loss. What layers have freed lies between what they keep, and torchtitan's figures count it: for so many
+        # scores at once it is no room.
         moment(
-            left, full + at.head * 3 * hidden, at.head * np.where(c.titan > 0, 0, 6 * c.vocab * c.hidden + hidden),
+            left, full + at.head * (3 * hidden + whole_input),
+            np.where(c.titan > 0, again, at.head * (6 * c.vocab * c.hidden + hidden)),
             # What came together for the last experts stays until something else does.
             root + np.where(shares > c.ep * c.etp, 2 * either("routed"), 0),
-            at.head * np.where(c.titan > 0, LOGIT_BYTES * u, 4 * rows) * c.vocab,
+            at.head * np.where(c.titan > 0, scores * u, 4 * rows) * c.vocab,
         ),
         # The layer that was computed first, backwards.
         moment(
@@ -264,8 +275,7 @@ def _layer(c: Columns, *, moe: bool) -> Layer:
         passing = 2 * inner + 2 * hidden + gathered
         dense = (c.attention_parameters + c.matrices * c.hidden * c.dense_ffn) / c.tp
         held = np.zeros_like(dense)
-    # torchtitan keeps what attention returns, and every second product if it is in bf16.
-    every_second = np.where(c.bytes < 2, 0, (products - hidden) / 2)
-    products = np.where(c.titan > 0, hidden + queries + every_second, products)
+    # torchtitan keeps what attention returns, and every second product.
+    products = np.where(c.titan > 0, hidden + queries + (products - hidden) / 2, products)
     # On one rank weights in bf16 are made for a layer and kept with the rest.
     return Layer(kept + np.where(alone, 2 * (dense + held), 0), products, passing, dense, held)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from troth.plan.calibration import Calibration
 from troth.plan.check import Judged
 from troth.plan.dimensions import network_named
-from troth.plan.layouts import best_layouts
+from troth.plan.layouts import Rules, best_layouts
 from troth.plan.run import Run
 
 NETWORKS = ("Llama 3.1 405B", "DeepSeek-V3 671B", "Grok-1 314B", "Mixtral-8x22B", "Qwen3-235B-A22B")
@@ -31,6 +31,6 @@ def practices(judged: Sequence[Judged], calibration: Calibration) -> list[Practi
         if not runs:
             continue
         best = min(runs, key=lambda one: one.published.seconds * one.run.world / one.run.sequences / one.run.length)
-        found = best_layouts(replace(best.run, etp=1), lambda run: "", 1, calibration, room=1.0)
+        found = best_layouts(replace(best.run, etp=1), Rules(), 1, calibration, room=1.0)
         compared.append(Practice(name, best.run, best.predicted, found.runs[0], found.seconds[0]))
     return compared

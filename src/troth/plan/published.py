@@ -12,22 +12,11 @@ from pathlib import Path
 from troth.plan.dimensions import Dimensions, network_named, resized
 from troth.plan.gpus import gpu_named
 from troth.plan.memory_fsdp import CHEAP
+from troth.plan.release import FOLDING, captured, date_of, imbalance, micro_batch, overlaps, sends_once, stack_of
 from troth.plan.run import Run
 
 NEEDED = ("source", "model", "seq", "gpu", "n_gpus", "tp", "pp", "global_batch_sequences", "precision", "notes")
 """Columns that a table must have."""
-
-UNDATED = {
-    "mosaicml/llm-foundry": 2023.7, "Megatron-LM HEAD": 2024.6, "Megatron-LM@c230e0d7c2": 2024.8,
-    "Megatron-MoE-ModelZoo": 2025.6, "Automodel": 2026.1, "Nemotron-4 340B": 2024.4,
-}  # fmt: skip
-"""When the software of sources that do not say it is from: the dates of their commits or reports."""
-
-FOLDING = 2025.0
-"""Until then Megatron split experts over tensor-parallel ranks too, whatever their own (2504.14960)."""
-
-TORCH = ("mosaicml", "prime-rl", "Automodel", "OLMo")
-"""Sources whose kernels are PyTorch's own."""
 
 CAUSAL = ("grok", "llama4", "bridge", "modelzoo")
 """Sources that count only the half of attention's products that a causal mask leaves."""
@@ -119,24 +108,30 @@ def _run(row: _Row) -> Run:
     except ValueError:
         raise Unsaid(f"GPU {row['gpu']} is unknown") from None
     world, tp, pp, cp = row.need("n_gpus"), row.need("tp"), row.need("pp"), row.count("cp") or 1
-    sequences, length, ep = row.need("global_batch_sequences"), row.need("seq"), row.count("ep") or 1
+    length, ep = row.need("seq"), row.count("ep") or 1
     if world % (tp * pp * cp):
         raise Unsaid("tp, pp and cp do not make up the GPUs")
-    local = sequences / (world // (tp * pp * cp))
-    micro_batch = row.number("micro_batch") or (local if pp == 1 else 1)
-    if local < micro_batch or local % micro_batch:
+    ranks = world // (tp * pp * cp)
+    of_rank = re.search(r"local_batch=(\d+)", notes)
+    sequences = row.count("global_batch_sequences") or (int(of_rank[1]) * ranks if of_rank else 0)
+    if not sequences:
+        raise Unsaid("global_batch_sequences not said")
+    local = sequences / ranks
+    rows = row.number("micro_batch") or micro_batch(source, pp, local)
+    if local < rows or local % rows:
         raise Unsaid("the micro-batch does not divide a rank's share")
-    stack = "torch" if any(name in source for name in TORCH) else "fused"
-    stack = "torchtitan" if "torchtitan" in source else stack
-    date = _date(source, notes, gpu.year)
+    stack, date, precision = stack_of(source), date_of(source, notes, gpu), _precision(row["precision"])
+    vpp = row.count("vpp") or (2 if "schedule=Interleaved" in notes else 1)
+    whole = captured(source, gpu, precision, date)
+    overlap = whole or overlaps(source, notes, gpu, ep, vpp)
     return Run(
-        dimensions, gpu, world, sequences, length, int(micro_batch), tp, pp,
-        vpp=row.count("vpp") or (2 if "schedule=Interleaved" in notes else 1), cp=cp, ep=ep,
+        dimensions, gpu, world, sequences, length, int(rows), tp, pp, vpp, cp, ep,
         etp=1 if ep > 1 and date >= FOLDING else tp,
-        sharded="FSDP" in notes or stack != "fused", optimizer="adamw", precision=_precision(row["precision"]),
+        sharded="FSDP" in notes or stack != "fused", optimizer="adamw", precision=precision,
         recompute=_recompute(row["recompute"], stack),
         date=date, stack=stack,
-        dropless=not re.search(r"token[- ]?drop", model + notes),
+        dropless=not re.search(r"token[- ]?drop", model + notes), captured=whole,
+        overlap=overlap, sends_once=sends_once(source, notes, dimensions, date, overlap), imbalance=imbalance(notes),
     )  # fmt: skip
 
 
@@ -177,20 +172,6 @@ def _recompute(text: str, stack: str) -> float:
     if stack == "torchtitan" and text.startswith("selective"):
         return CHEAP
     return float(text.startswith(("full", "yes", "Recompute")))
-
-
-def _date(source: str, notes: str, gpu_year: int) -> float:
-    """Of the software; a year and a half after the GPU's where nothing says it."""
-    patterns = (r"container (\d\d)\.(\d\d)", r"@v(\d\d)\.(\d\d)", r"ngc(\d\d)\.(\d\d)", r"NeMo (\d\d)\.(\d\d)",
-                r"_20(\d\d)-?(\d\d)_", r"arXiv (\d\d)(\d\d)\.\d")  # fmt: skip
-    for name, date in UNDATED.items():
-        if name in source:
-            return date
-    for text in (notes, source):
-        for pattern in patterns:
-            if found := re.search(pattern, text):
-                return 2000 + int(found[1]) + (int(found[2]) - 0.5) / 12
-    return gpu_year + 1.5
 
 
 def _seconds(row: _Row, run: Run) -> float:

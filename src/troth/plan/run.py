@@ -35,6 +35,10 @@ class Run:
     the software is from, in years. stack: who wrote it, `fused` (Megatron's hand-tuned kernels), `torch` (Troth and
     others) or `torchtitan`. dropless: whether experts take all the tokens that the router sends; imbalance: the tokens
     of the busiest rank's experts over the mean. wide_experts: they stay in 16 bits, whatever the precision.
+    sends_once: a token goes to another domain once, however many of its experts are there (DeepEP, 2412.19437, section
+    3.2.2), and not once for each. overlap: experts' traffic goes on behind products of another micro-batch (DualPipe).
+    captured: a step is one CUDA graph, sizes of what experts get stay on the GPU, and their gates and casts are parts
+    of their products.
     oversubscription: the network's bandwidth within a pod of `pod` GPUs over that between pods.
     """
 
@@ -60,6 +64,9 @@ class Run:
     dropless: bool = True
     imbalance: float = 1.0
     wide_experts: bool = False
+    sends_once: bool = False
+    overlap: bool = False
+    captured: bool = False
     pod: int = 1_000_000
     oversubscription: float = 1.0
 
@@ -123,8 +130,8 @@ def columns(runs: Sequence[Run]) -> Columns:
 def row_of(run: Run) -> dict[str, float]:
     """What columns have of one run."""
     layout = ("world", "sequences", "length", "micro_batch", "tp", "pp", "vpp", "cp", "ep", "etp", "dp_replicate",
-              "sharded", "recompute", "date", "dropless", "imbalance", "wide_experts", "pod",
-              "oversubscription")  # fmt: skip
+              "sharded", "recompute", "date", "dropless", "imbalance", "wide_experts",
+              "sends_once", "overlap", "captured", "pod", "oversubscription")  # fmt: skip
     row = {name: getattr(run, name) for name in layout}
     row |= {"torch": run.stack in ("torch", "torchtitan"), "titan": run.stack == "torchtitan"}
     return row | {"muon": run.optimizer == "muon"} | _gpu(run.gpu, run.precision) | _network(run.dimensions, run.length)
@@ -144,7 +151,7 @@ def _gpu(gpu: Gpu, precision: str) -> dict[str, float]:
 def _network(d: Dimensions, length: int) -> dict[str, float]:
     sizes = ("layers", "hidden", "heads", "vocab", "moe_layers", "experts", "topk", "moe_ffn", "shared_ffn",
              "dense_ffn", "matrices", "kv_heads", "head_dim", "attention_gate", "post_norms", "qk_norm", "blockwise",
-             "rotated", "mask_kinds", "tied", "expert_parameters", "attention_parameters", "body_parameters",
+             "rotated", "reach", "mask_kinds", "tied", "expert_parameters", "attention_parameters", "body_parameters",
              "routed_parameters")  # fmt: skip
     row = {name: getattr(d, name) for name in sizes}
     latent = d.latent
@@ -154,6 +161,7 @@ def _network(d: Dimensions, length: int) -> dict[str, float]:
         "score_sizes": (d.head_dim + d.value_dim + 128) * 2 / 3,
         "seen": d.seen(length),
         "key_sizes": latent.kv_lora_rank if latent else d.kv_heads * (d.head_dim + d.value_dim),
-        "gate_passes": 30 if d.clamped else 10,
+        # Passes over a gate's numbers for biases and bounds, which no fused kernel has.
+        "bounds": 30 if d.clamped else 0,
         "table_parameters": (1 if d.tied else 2) * d.vocab * d.hidden,
     }

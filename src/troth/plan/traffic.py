@@ -25,16 +25,20 @@ def micro_batch_traffic(c: Columns, k: Calibration) -> tuple[dict[str, Array], d
     state = 2 * c.t * c.hidden  # bytes of the micro-batch's hidden state
     link, network = c.link_bandwidth * k.link, _network(c, k, c.tp * c.cp * c.ep * c.etp)
 
-    passes = layers * 4 - np.where(c.etp < c.tp, 2 * moe, 0)
+    passes = layers * 4 - np.where((c.etp < c.tp) | (c.torch > 0), 2 * moe, 0)
     tensor = passes * 2 * again * (
         state * (c.tp - 1) / c.tp / np.where(c.tp <= c.domain, link, network) + LINK_LATENCY * (c.tp > 1)
     )
 
     sent = moe * 4 * again * state / c.tp * software(c, k.moe_progress) * c.imbalance
     ranks, nodes = c.ep * c.etp, np.maximum(c.ep * c.etp / c.domain, 1)
-    inside = c.topk * (np.minimum(ranks, c.domain) - 1) / ranks  # copies of a token for others of its domain
-    outside = (nodes - 1) * (1 - (1 - 1 / nodes) ** np.maximum(c.topk, 1))  # other domains that want a token
-    near, far = sent * inside / link, sent * outside / network
+    copies = c.topk * np.where(c.torch > 0, c.etp, 1)  # of a token; Megatron brings parts of experts theirs afterwards
+    inside = copies * (np.minimum(ranks, c.domain) - 1) / ranks  # those for others of its domain
+    wanting = (nodes - 1) * (1 - (1 - 1 / nodes) ** np.maximum(c.topk, 1))  # other domains that want a token
+    within_reach = np.where(c.reach > 0, np.minimum(wanting, c.reach * (nodes - 1) / nodes), wanting)
+    outside = np.where(c.sends_once > 0, within_reach, copies * (nodes - 1) / nodes)
+    rate = network * np.where(c.sends_once > 0, k.sent_once / k.network, 1)
+    near, far = sent * inside / link, sent * outside / rate
 
     calls = moe * 4 * again * (LINK_LATENCY * (ranks > 1) + NETWORK_LATENCY * np.log2(nodes) + PEER_LATENCY * ranks)
 
@@ -49,7 +53,9 @@ def micro_batch_traffic(c: Columns, k: Calibration) -> tuple[dict[str, Array], d
     }
     exposed = {
         "tensor traffic": k.tensor_exposed * software(c, k.progress) * tensor,
-        "expert traffic": k.expert_exposed * near + k.expert_network * far + calls,
+        "expert traffic": np.where(
+            c.overlap > 0, k.expert_overlapped * (near + far), k.expert_exposed * near + k.expert_network * far
+        ) + calls,
         "context traffic": k.context_exposed * context,
         "pipeline traffic": k.context_exposed * pipeline,
     }
@@ -90,4 +96,4 @@ def _network(c: Columns, k: Calibration, across: Array) -> Array:
 
 def _beyond(traffic: Array, window: Array) -> Array:
     """What sticks out of a window, smoothly: nearly nothing while it is much shorter, the difference if much longer."""
-    return np.asarray(traffic**2 / (traffic + window))
+    return np.asarray((traffic**2 + window**2) ** 0.5 - window)

@@ -46,7 +46,7 @@ STATE_BYTES = 16
 @dataclass(frozen=True)
 class Candidate:
     """A layout with what it takes: seconds a step and bytes a GPU, by part; `hidden` traffic goes on behind the parts.
-    mfu: the network's own operations over the peak of the GPUs that work."""
+    mfu: the network's own operations over the peak of the GPUs that work, in 16 bits whatever the precision."""
 
     run: Run
     table: ParallelTable
@@ -98,20 +98,20 @@ class TrainingPlan:
         return self.gpus - self.best.run.world
 
 
-def base_run(system: System, name: str, gpu: Gpu, gpus: int, batch_tokens: int, precision: str = "auto",
-             imbalance: float = 1.1, pod: int = 1_000_000, oversubscription: float = 1.0) -> Run:  # fmt: skip
-    """What all layouts of a system's training have in common. Raises ValueError naming what does not fit."""
+def base_run(system: System, name: str, gpu: Gpu, gpus: int, batch_tokens: int,
+             imbalance: float = 1.1, pod: int | None = None, oversubscription: float | None = None) -> Run:  # fmt: skip
+    """What all layouts of a system's training have in common; with `train.precision` auto a search may choose 8 bits
+    instead of 16. Raises ValueError naming what does not fit."""
     length = system.train.sequence_length
     if batch_tokens < length or batch_tokens % length:
         near = max(batch_tokens // length, 1) * length
         raise ValueError(f"--global-batch-tokens {batch_tokens:,}: no multiple of {length:,} tokens; {near:,} would do")
-    chosen = system.train.precision if precision == "auto" else precision
-    chosen = "bf16" if chosen == "auto" else chosen
+    chosen = "bf16" if system.train.precision == "auto" else system.train.precision
     gpu.peak(chosen)
     return Run(
         Dimensions.of(system.model, name), gpu, gpus, batch_tokens // length, length, sharded=True, precision=chosen,
         optimizer=system.train.optimizer,
-        date=TODAY, imbalance=imbalance, wide_experts=True, pod=pod, oversubscription=oversubscription,
+        date=TODAY, imbalance=imbalance, wide_experts=True, pod=pod or gpus, oversubscription=oversubscription or 1.0,
     )  # fmt: skip
 
 
@@ -154,14 +154,13 @@ def judged(run: Run, calibration: Calibration) -> Candidate:
     time = step_time(c, calibration)
     seconds = float(time.seconds[0])
     rate = run.sequences * run.length / seconds
-    peak = run.gpu.peaks.get(run.precision, run.gpu.peak("bf16"))
     return Candidate(
         run, parallel_table(run), seconds,
         parts={name: float(np.broadcast_to(part, 1)[0]) for name, part in time.parts.items()},
         hidden={name: float(np.broadcast_to(part, 1)[0]) for name, part in time.hidden.items()},
         memory={name: float(np.broadcast_to(part, 1)[0]) for name, part in memory_parts(c).items()},
         tokens_per_second=rate,
-        mfu=rate * operations(run.dimensions, run.length) / (run.world * peak),
+        mfu=rate * operations(run.dimensions, run.length) / (run.world * run.gpu.peak("bf16")),
     )  # fmt: skip
 
 

@@ -16,7 +16,10 @@ def vllm_command(folder: Path, table: ServeTable, address: tuple[str, int], mode
         "--host": host, "--port": port, "--served-model-name": model_id, "--max-num-seqs": table.max_batch,
         "--max-num-batched-tokens": max(table.max_step_tokens, table.max_batch),
     }  # fmt: skip
+    if table.kv_cache_dtype != "auto":  # vLLM's own `fp8` has one scale for all.
+        options["--kv-cache-dtype"] = f"{table.kv_cache_dtype}_per_token_head"
     said = [str(part) for pair in options.items() for part in pair]
+    said += ["--enforce-eager"] if table.enforce_eager else []
     return [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(folder), *said]
 
 

@@ -35,12 +35,14 @@ class ServeTable(Table):
     cache holds `cache_tokens` tokens over all sequences.
 
     With `deterministic` no sum depends on the batch, so that an answer is the same in any company; that is slower. With
+    `enforce_eager` decoding on a GPU does without CUDA graphs, which take memory and, once, some seconds. With
     `speculate`, steps check guesses of the next tokens: up to `draft_tokens` that followed the same three tokens before
     (`ngram`), or one by the model's multi-token prediction (`mtp`).
 
     `weights` are kept as the folder has them (`auto`: on a CPU in bfloat16 only where its library runs), or in the kind
     that is named: 8 and 4 bit take 8.5 and 4.5 bits a weight. `threads` of a CPU: all that the process may use, unless
-    given.
+    given. Keys and values are kept in the weights' floats (`auto`), or in 8 bit with a scale for each token and head,
+    which takes half the memory of bfloat16 and a quarter of float32.
 
     Of answers of the Responses API the newest `stored_responses` are kept, for `stored_days`, in the SQLite file
     `response_store`, or in memory without it.
@@ -67,7 +69,9 @@ class ServeTable(Table):
     api_keys: Path | None = None
     files_dir: Path | None = None
     deterministic: bool = False
+    enforce_eager: bool = False
     weights: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto"
+    kv_cache_dtype: Literal["auto", "int8", "fp8"] = "auto"
     threads: int | None = Field(default=None, gt=0)
     speculate: Literal["none", "ngram", "mtp"] = "none"
     draft_tokens: int = Field(default=4, gt=0)

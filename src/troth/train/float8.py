@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import linear, pad
+from torch.nn.functional import pad
+
+from troth.model.products import Linear, linear
 
 _FORWARD, _BACKWARD = torch.float8_e4m3fn, torch.float8_e5m2
 _ALIGNED = 16
@@ -93,7 +95,7 @@ def to_float8(part: nn.Module) -> None:
 
     Raises ValueError where none does.
     """
-    layers = {name: layer for name, layer in part.named_modules() if type(layer) is nn.Linear and name.endswith(_NAMES)}
+    layers = {name: layer for name, layer in part.named_modules() if type(layer) is Linear and name.endswith(_NAMES)}
     fitting = {name: layer for name, layer in layers.items() if fits(layer.weight)}
     if not fitting:
         raise ValueError("train.precision='float8': no projection's sizes are multiples of 16; use bf16")

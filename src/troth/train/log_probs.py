@@ -71,9 +71,12 @@ def token_log_probs(
     """The log-probability in nats of each target >= 0, and 0 where there is none, [tokens], float32 or wider.
 
     `h_ND` are hidden states and `w_VD` the head's weight, of one dtype. Scores are multiplied by `scale` and bent below
-    `softcap`, as in `Decoder.logits`. Tokens without a target cost no product with the head, and a head that needs no
-    gradient costs none.
+    `softcap`, as in `Decoder.logits`. On a CPU tokens without a target cost no product with the head; a GPU would be
+    waited for to know them. A head that needs no gradient costs none.
     """
+    if h_ND.device.type != "cpu":
+        found = _TokenLogProbs.apply(h_ND, w_VD, targets_N.clamp(min=0), scale, softcap)
+        return torch.where(targets_N >= 0, found, 0)
     kept = (targets_N >= 0).nonzero()[:, 0]
     found = _TokenLogProbs.apply(h_ND[kept], w_VD, targets_N[kept], scale, softcap)
     return torch.zeros(len(h_ND), dtype=found.dtype, device=h_ND.device).index_copy(0, kept, found)

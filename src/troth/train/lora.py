@@ -12,6 +12,7 @@ from troth.model.decoder import Decoder
 from troth.model.experts import Experts
 from troth.model.initialise import fill
 from troth.model.lora import LoRAExperts, LoRALinear
+from troth.model.products import Linear
 
 PATTERNS = "*_proj", "*_proj_with_mqa", "experts"
 """Attention and feed-forward, routed experts included; not routers, embeddings and head."""
@@ -37,7 +38,7 @@ def lora_names(config: ModelConfig, patterns: Iterable[str] | None = None) -> li
 
 
 def _fits_lora(name: str, part: nn.Module) -> bool:
-    return name.startswith("layers.") and type(part) in (nn.Linear, Experts)
+    return name.startswith("layers.") and type(part) in (Linear, Experts)
 
 
 def adapters(model: Decoder) -> Iterator[tuple[str, nn.Parameter]]:

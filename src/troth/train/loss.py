@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from troth.model.products import widens
+
 _CHUNK_BYTES = 2**26
 _LEAST_ROWS = 128
 """A chunk's scores take so many bytes, unless that were fewer tokens than make an efficient product."""
@@ -17,7 +19,7 @@ class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, h_ND: torch.Tensor, w_VD: torch.Tensor, targets_N: torch.Tensor, z_loss: float, scale: float,
-        softcap: float | None, count: int,
+        softcap: float | None, count: int | torch.Tensor, kept_N: torch.Tensor | None,
     ) -> torch.Tensor:  # fmt: skip
         wide = torch.promote_types(w_VD.dtype, torch.float32)
         tokens, vocabulary = len(h_ND), len(w_VD)
@@ -45,7 +47,9 @@ class _ChunkedLoss(torch.autograd.Function):
             p_target = torch.where(p_target < 0.5, p_target, 1 - others)
             log_p = p_target.clamp(min=torch.finfo(wide).tiny).log()
             log_sum = x[at].to(wide) - log_p
-            loss += (z_loss * log_sum.square() - log_p).sum()
+            of_token = z_loss * log_sum.square() - log_p
+            kept = None if kept_N is None else kept_N[start : start + rows]
+            loss += (of_token if kept is None else of_token * kept).sum()
             # The gradient: p - 1 at the target and p elsewhere, of which the sum is zero; z_loss multiplies all p.
             of_target = -others
             if z_loss:
@@ -53,6 +57,8 @@ class _ChunkedLoss(torch.autograd.Function):
                 p.mul_(weight[:, None].to(p.dtype))
                 of_target = weight * p_target - 1
             p[at] = of_target.to(p.dtype)
+            if kept is not None:
+                p.mul_(kept[:, None])
             if softcap is not None:
                 p.mul_(x.div_(softcap).square_().neg_().add_(1))
             torch.mm(p, w_VD, out=grad_h[start : start + rows])
@@ -72,7 +78,7 @@ class _ChunkedLoss(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         grad_h, grad_w = ctx.saved_tensors
         of_head = None if grad_w is None else grad_w * grad.to(grad_w.dtype)
-        return grad_h * grad.to(grad_h.dtype), of_head, None, None, None, None, None
+        return grad_h * grad.to(grad_h.dtype), of_head, None, None, None, None, None, None
 
 
 class _WithGradientOf(torch.autograd.Function):
@@ -101,9 +107,17 @@ def next_token_loss(
     With `count` the sums are divided by it instead: these are then some of the targets of a larger batch.
 
     `h_ND` are hidden states and `w_VD` the head's weight, of one dtype; the result is float32 or wider. Scores are
-    multiplied by `scale` and bent below `softcap`, as in `Decoder.logits`. Tokens that carry no loss cost no product
-    with the head.
+    multiplied by `scale` and bent below `softcap`, as in `Decoder.logits`. On a CPU tokens that carry no loss cost no
+    product with the head; a GPU would be waited for to know which these are.
     """
-    kept = (targets_N >= 0).nonzero()[:, 0]
-    count = max(1, len(kept)) if count is None else count
-    return _ChunkedLoss.apply(h_ND[kept], w_VD, targets_N[kept], z_loss, scale, softcap, count)
+    kept_N: torch.Tensor | None
+    some: int | torch.Tensor
+    if h_ND.device.type == "cpu":
+        kept = (targets_N >= 0).nonzero()[:, 0]
+        h_ND, targets_N, kept_N, some = h_ND[kept], targets_N[kept], None, max(1, len(kept))
+    else:
+        targets_N, kept_N = targets_N.clamp(min=0), targets_N >= 0
+        some = kept_N.sum().clamp(min=1).double()
+    if widens(h_ND):
+        h_ND, w_VD = h_ND.float(), w_VD.float()
+    return _ChunkedLoss.apply(h_ND, w_VD, targets_N, z_loss, scale, softcap, some if count is None else count, kept_N)

@@ -1,7 +1,6 @@
 """How layers are computed in training: bf16 products from float32 weights where this device is faster at them, and
 activations kept or computed again for the gradient (Chen et al., 1604.06174)."""
 
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -14,6 +13,7 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 
 from troth.model.decoder import Call, DecoderLayer
 from troth.model.moe import MoE
+from troth.model.products import float32_over_bf16
 from troth.train.float8 import has_float8
 
 DTYPES = {
@@ -29,17 +29,7 @@ def choose_precision(setting: str, device: str) -> str:
         raise ValueError(f"train.precision='float8': {_named(device)} has no 8-bit products; bf16 would do")
     if setting != "auto":
         return setting
-
-    def seconds(dtype: torch.dtype) -> float:
-        x = torch.ones(1024, 512, dtype=dtype, device=device)
-        times = []
-        for _ in range(7):
-            start = time.perf_counter()
-            (x @ x.T).sum().item()
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    return "bf16" if seconds(torch.bfloat16) < seconds(torch.float32) else "float32"
+    return "bf16" if float32_over_bf16(device) < 1 else "float32"
 
 
 def _named(device: str) -> str:
@@ -56,7 +46,10 @@ def training_call(cast_to: torch.dtype | None, recompute: str) -> Call:
     def cast(part: nn.Module, *args: Any) -> torch.Tensor:
         if cast_to is None:
             return part(*args)
-        weights = {name: p.to(cast_to) if p.dim() > 1 else p for name, p in part.named_parameters()}
+        # Not the weights of norms, which compute in their own dtype.
+        weights = {
+            name: p.to(cast_to) if p.dim() > 1 or name.endswith("bias") else p for name, p in part.named_parameters()
+        }
         return functional_call(part, weights, args)
 
     def call(part: nn.Module, *args: Any) -> torch.Tensor:

@@ -31,7 +31,7 @@ def test_a_training_page_has_the_plan_s_numbers(training: Any) -> None:
     plan, tables = training.plan, training.parsed.tables
     best = plan["candidates"][0]
     layouts = tables["The fastest layouts"][1:]
-    assert [row[8] for row in layouts] == [f"{one['seconds']:.3f}" for one in plan["candidates"]]
+    assert [row[9] for row in layouts] == [f"{one['seconds']:.3f}" for one in plan["candidates"]]
     time = {row[0]: row[1:] for row in tables["A step's time by part"][1:]}
     assert set(time) == {name for name, seconds in best["parts"].items() if seconds > 0}
     assert all(time[name][0] == f"{best['parts'][name]:.3f}" for name in time)

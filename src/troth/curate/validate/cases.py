@@ -41,7 +41,7 @@ Role = Literal["stated", "alone", "planted", "canary"]
 @dataclass(frozen=True)
 class Case(OccurrenceRow):
     """A claim with the values that might be true in its place: `texts[0]` is the stated one, `features` what the judge
-    weighs, [CANDIDATES x FEATURES] in one row.
+    weighs, float64 [CANDIDATES, FEATURES].
 
     `planted` is the kind of the error in it and `true` the candidate that the claim really states (0 where it is not
     among them). `prefix` and `suffix` are the sentence around the value. From `candidate` on, there is an entry for
@@ -61,7 +61,7 @@ class Case(OccurrenceRow):
     prefix: str
     suffix: str
     texts: tuple[str, ...]
-    features: tuple[float, ...]
+    features: bytes
     candidate: tuple[int, ...]
     voice: tuple[str, ...]
     word: tuple[float, ...]
@@ -73,7 +73,7 @@ class Case(OccurrenceRow):
 
     def x(self, log_probs: tuple[float, ...] = (), priors: tuple[float, ...] = ()) -> np.ndarray:
         """The features [CANDIDATES, FEATURES], with the examiner's opinion where it was asked."""
-        rows = np.array(self.features).reshape(CANDIDATES, len(FEATURES))
+        rows = np.frombuffer(self.features).reshape(CANDIDATES, len(FEATURES))
         return examined(rows, self.kind != "name", log_probs, priors) if log_probs else rows
 
     def mask(self) -> np.ndarray:
@@ -154,7 +154,7 @@ def _case(
         published=document.published, nature=row.nature, subject=row.subject, planted=planted, true=true,
         prefix=text[: value.start], suffix=text[value.end :],
         texts=tuple(candidate.text for candidate in found),
-        features=tuple(x.ravel().tolist()),
+        features=x.tobytes(),
         candidate=tuple(number for number, _, _, _ in words),
         voice=tuple(publisher for _, publisher, _, _ in words),
         word=tuple(word for _, _, word, _ in words),

@@ -43,7 +43,8 @@ class Claim:
         text = own[: self.value.start] + wrong.text + own[self.value.end :]
         page = replace(page, text=page.text[:at] + text + page.text[self.sentence.end :])
         start = self.value.start
-        return Claim(Sentence(page, at, at + len(text)), replace(wrong, start=start, end=start + len(wrong.text)))
+        sentence = Sentence(page, at, at + len(text), self.sentence.byte_start)
+        return Claim(sentence, replace(wrong, start=start, end=start + len(wrong.text)))
 
 
 def name_words(documents: Iterable[Document]) -> set[str]:

@@ -5,9 +5,8 @@ nearest ones found once, so that whether two are each other's nearest costs a lo
 """
 
 import re
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from troth.curate.validate.store import Store, Stored
+from troth.curate.validate.store import Store, Stored, mark
 from troth.curate.validate.values import Value, comparable, find_values, same
 
 _SUBJECT_STEMS = 3
@@ -23,7 +22,7 @@ _REACH, _BESIDE = 48, 4
 _WORD = re.compile(r"\w+")
 _FAR = 16
 _NOBODY = -1
-_KEPT = 40_000
+_KEPT = 1 << 13
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,9 @@ class Witness:
 
     All from 0 to 1: `likeness` is the cosine of the two sentences without the values; `mutual` is 1 where each is the
     other's nearest among its publisher's sentences; `subject` the share of the claim's three rarest stems that the
-    witness has too; `alone` is lower the more values of the sentence might be meant; `before` is 1 where the same word
-    comes before the two values, and `around` the share that the few words around them have in common.
+    witness has too; `alone` is lower the more values of the sentence might be meant; `agrees` is 1 where the two
+    sentences have another value in common, `apart` 1 where they have none though both hold others. `beside` are the few
+    words before and after the claim's own value.
     """
 
     sentence: Stored
@@ -42,18 +42,28 @@ class Witness:
     mutual: float
     subject: float
     alone: float
-    before: float
-    around: float
+    agrees: float
+    apart: float
+    beside: tuple[tuple[str, ...], tuple[str, ...]]
+
+    @property
+    def before(self) -> float:
+        """1 where the same word comes before the two values."""
+        return float(self.beside[0][-1:] == words_before(self.sentence.text, self.value.start)[-1:])
+
+    @property
+    def around(self) -> float:
+        """The share that the few words around the two values have in common."""
+        text = self.sentence.text
+        return _shared(sum(self.beside, ()), words_before(text, self.value.start) + words_after(text, self.value.end))
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The sentences nearest to one, nearest first, with how close they are, and each one's rank among its
-    publisher's."""
+    """The sentences nearest to one, nearest first, with how close they are."""
 
     at: list[int]
     closeness: list[float]
-    ranks: list[int]
 
 
 @dataclass(frozen=True)
@@ -65,17 +75,25 @@ class Place:
     publisher: str
     published: str
 
+    def compared(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which of some sentences' places (see `Store.places`) are of this publisher, and which of these stand
+        elsewhere and are of the same date."""
+        start, source, publisher, published = places.T
+        own = publisher == mark(self.publisher)
+        elsewhere = (source != mark(self.source)) | (start != self.start)
+        return own, own & elsewhere & (published == mark(self.published))
+
 
 @dataclass(frozen=True)
 class Surroundings:
-    """A sentence with where it stands, the subject that binds it (`about`), its `values`, its neighbours, and for each
-    value of each of these the numbers of those own values that say the same."""
+    """A sentence with where it stands, the subject that binds it (`about`), its `values`, the numbers of the sentences
+    `near` it, and for each value of each of these the numbers of those own values that say the same."""
 
     text: str
     place: Place
     about: str
     values: list[Value]
-    near: Neighbours
+    near: list[int]
     same: list[list[frozenset[int]]]
 
 
@@ -83,30 +101,20 @@ def find_neighbours(store: Store, text: str, place: Place, limit: int) -> tuple[
     """Search for a sentence that need not be in the store: those of other publishers, at most so many, and those that
     its own says elsewhere at the same time, at most half as many."""
     words = frozenset(stem for stem in store.stem(text) if not stem & 1)
-    others, own = [], []
-    for hit in map(store.get, store.search(text, 3 * limit)):
-        who = hit.speaker
-        if who.publisher != place.publisher:
-            others.append(hit)
-        elif who.published == place.published and (who.source, hit.start) != (place.source, place.start):
-            own.append(hit)
-    return _ranked(store, words, others[:limit]), _ranked(store, words, own[: limit // 2])
+    at = np.array(store.search(text, 3 * limit), np.int64)
+    own, elsewhere = place.compared(store.places(at))
+    return _ordered(store, words, at[~own][:limit]), _ordered(store, words, at[elsewhere][: limit // 2])
 
 
-def _ranked(store: Store, words: frozenset[int], found: list[Stored]) -> Neighbours:
-    close = {hit.at: closeness(store, words, hit) for hit in found}
-    found = sorted(found, key=lambda hit: -close[hit.at])
-    seen: Counter[str] = Counter()
-    ranks = []
-    for hit in found:
-        seen[hit.speaker.publisher] += 1
-        ranks.append(seen[hit.speaker.publisher])
-    return Neighbours([hit.at for hit in found], [close[hit.at] for hit in found], ranks)
+def _ordered(store: Store, words: frozenset[int], at: np.ndarray) -> Neighbours:
+    close = closeness(*store.shared(words, at))
+    order = sorted(range(len(close)), key=lambda number: -close[number])
+    return Neighbours(at[order].tolist(), [close[number] for number in order])
 
 
-def closeness(store: Store, words: frozenset[int], other: Stored) -> float:
-    """How much of another sentence these stems cover, as seen from one sentence."""
-    return store.weight(words & other.stems) / max(1e-9, other.weight) ** 0.5
+def closeness(shared: np.ndarray, whole: np.ndarray) -> list[float]:
+    """How much of some sentences a sentence covers, as seen from this one; see `Store.shared`."""
+    return [one / max(1e-9, weight) ** 0.5 for one, weight in zip(shared.tolist(), whole.tolist(), strict=True)]
 
 
 def write_neighbours(store: Store, first: int, last: int, limit: int, path: Path) -> None:
@@ -125,17 +133,19 @@ def write_neighbours(store: Store, first: int, last: int, limit: int, path: Path
     partial.rename(path)
 
 
-def words_before(text: str, start: int) -> list[str]:
+@lru_cache(_KEPT)
+def words_before(text: str, start: int) -> tuple[str, ...]:
     """The last few words before a place of a text."""
-    return _WORD.findall(text[max(0, start - _REACH) : start].lower())[-_BESIDE:]
+    return tuple(_WORD.findall(text[max(0, start - _REACH) : start].lower())[-_BESIDE:])
 
 
-def words_after(text: str, end: int) -> list[str]:
+@lru_cache(_KEPT)
+def words_after(text: str, end: int) -> tuple[str, ...]:
     """The first few words after a place of a text."""
-    return _WORD.findall(text[end : end + _REACH].lower())[:_BESIDE]
+    return tuple(_WORD.findall(text[end : end + _REACH].lower())[:_BESIDE])
 
 
-def _shared(ours: list[str], theirs: list[str]) -> float:
+def _shared(ours: Sequence[str], theirs: Sequence[str]) -> float:
     """The share of words that two lists have in common (Dice)."""
     return 2 * len(set(ours) & set(theirs)) / max(1, len(set(ours)) + len(set(theirs)))
 
@@ -148,17 +158,26 @@ class Evidence:
         self._near = [np.load(path, mmap_mode="r").view(np.ndarray) for path in neighbours]
         self._starts = list(accumulate((len(rows) for rows in self._near), initial=0))
         self._limit = limit
-        self._nearest = lru_cache(_KEPT)(self._row)
 
     def around(self, text: str, place: Place, about: str) -> Surroundings:
         """What stands nearest to a sentence, which is `about` a subject as far as that is known."""
-        others, own = find_neighbours(self.store, text, place, self._limit)
-        near = Neighbours(others.at + own.at, others.closeness + own.closeness, others.ranks + own.ranks)
+        at = self.store.number_of(text, place.source, place.start)
+        if at is None:
+            others, own = find_neighbours(self.store, text, place, self._limit)
+            near = others.at + own.at
+        else:
+            row = self._rows(np.array([at]))[0]["at"]
+            near = row[row != _NOBODY].tolist()
         values = find_values(text)
-        equal = [
-            [frozenset(n for n, mine in enumerate(values) if same(mine, value)) for value in self.store.get(at).values]
-            for at in near.at
-        ]
+        known: dict[tuple[str, str, str], frozenset[int]] = {}
+
+        def same_as(value: Value) -> frozenset[int]:
+            form = value.kind, value.key, value.unit
+            if form not in known:
+                known[form] = frozenset(n for n, mine in enumerate(values) if same(mine, value))
+            return known[form]
+
+        equal = [[same_as(value) for value in self.store.get(number).values] for number in near]
         return Surroundings(text, place, about, values, near, equal)
 
     def witnesses(self, around: Surroundings, value: Value) -> list[Witness]:
@@ -171,17 +190,14 @@ class Evidence:
         store, text = self.store, around.text
         own = store.stem(value.text)
         context = store.stem(f"{text[: value.start]} {text[value.end :]}") - own
+        words = frozenset(stem for stem in context if not stem & 1)
         # A value cut out of a word, such as the 5 of e5, leaves a stem that no sentence has.
-        subject = sorted((stem for stem in context if not stem & 1), key=lambda stem: (-store.rarity(stem), stem))
-        subject = subject[:_SUBJECT_STEMS]
+        subject = sorted(words, key=lambda stem: (-store.rarity(stem), stem))[:_SUBJECT_STEMS]
         others = {n for n, v in enumerate(around.values) if v.end <= value.start or v.start >= value.end}
         whole, rarest = store.weight(context), store.weight(subject)
-        stems = store.stem(text)
-        spread = max(1e-9, store.weight(stems)) ** 0.5
-        left, right = words_before(text, value.start), words_after(text, value.end)
+        beside = words_before(text, value.start), words_after(text, value.end)
         found: list[Witness] = []
-        near = around.near
-        for at, rank, equal in zip(near.at, near.ranks, around.same, strict=True):
+        for at, mutual, equal in zip(around.near, self._mutual(words, around), around.same, strict=True):
             hit = store.get(at)
             if around.about and hit.about and hit.about != around.about:
                 continue
@@ -189,24 +205,28 @@ class Evidence:
                 theirs for theirs, mine in zip(hit.values, equal, strict=True)
                 if mine.isdisjoint(others) and comparable(value, theirs)
             ]  # fmt: skip
-            if stated and len(others & frozenset().union(*equal)) > 1:
-                stated = [theirs for theirs in stated if same(theirs, value)]
             if not stated:
                 continue
-            close = store.weight(hit.words & stems) / spread
-            mutual = (rank * self._rank_back(hit, around.place, close)) ** -0.5
+            shared = sum(not mine.isdisjoint(others) for mine in equal)
+            if value.kind == "name" and shared > 1:
+                stated = [theirs for theirs in stated if same(theirs, value)]
             for theirs in stated:
                 rest = hit.stems - store.stem(theirs.text)
+                common = store.weight(context & rest)
+                if not common:
+                    continue
+                more = any(v.end <= theirs.start or v.start >= theirs.end for v in hit.values)
                 found.append(
                     Witness(
                         hit,
                         theirs,
-                        likeness=store.weight(context & rest) / max(1e-9, whole * store.weight(rest)) ** 0.5,
+                        likeness=common / max(1e-9, whole * store.weight(rest)) ** 0.5,
                         mutual=mutual,
                         subject=store.weight(stem for stem in subject if stem in rest) / max(1e-9, rarest),
                         alone=1 / len(stated),
-                        before=float(left[-1:] == (theirs_left := words_before(hit.text, theirs.start))[-1:]),
-                        around=_shared(left + right, theirs_left + words_after(hit.text, theirs.end)),
+                        agrees=float(shared > 0),
+                        apart=float(not shared and bool(others) and more),
+                        beside=beside,
                     )
                 )
         return found
@@ -218,24 +238,47 @@ class Evidence:
         rarity = [self.store.rarity(stem) for stem in self.store.stem(value.text)]
         return max((2 - r**0.5 / 5 for r in rarity if r > 0), default=0.0) if rarity else 0.0
 
-    def _row(self, at: int) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
-        """The nearest of a sentence of the store, of other publishers and of its own, with how close they are."""
-        part = bisect_right(self._starts, at) - 1
-        row = self._near[part][at - self._starts[part]].tolist()
-        others, own = row[: self._limit], row[self._limit :]
-        return [one for one in others if one[0] != _NOBODY], [one for one in own if one[0] != _NOBODY]
+    def _rows(self, at: np.ndarray) -> np.ndarray:
+        """What `write_neighbours` wrote of sentences of the store."""
+        part_H = np.searchsorted(self._starts, at, side="right") - 1
+        rows = np.empty((len(at), self._limit + self._limit // 2), self._near[0].dtype)
+        for part in set(part_H.tolist()):
+            rows[part_H == part] = self._near[part][at[part_H == part] - self._starts[part]]
+        return rows
 
-    def _rank_back(self, hit: Stored, place: Place, close: float) -> int:
-        """The rank that a sentence this close has among its publisher's in the eyes of `hit`; _FAR where it is farther
-        than all that a search from there finds."""
-        near = self._nearest(hit.at)[hit.speaker.publisher == place.publisher]
-        if close == 0 or (near and close < near[-1][1]):
-            return _FAR
-        rank = 1
-        for at, closer in near:
-            if closer <= close:
-                break
-            theirs = self.store.get(at)
-            same_publisher = theirs.speaker.publisher == place.publisher
-            rank += same_publisher and (theirs.speaker.source, theirs.start) != (place.source, place.start)
-        return rank
+    def _mutual(self, words: frozenset[int], around: Surroundings) -> list[float]:
+        """How near these words of a sentence and its neighbours are to each other, by both ranks."""
+        if not around.near:
+            return []
+        at_H = np.array(around.near)
+        shared_H, whole_H = self.store.shared(words, at_H)
+        spread = max(1e-9, self.store.weight(self.store.stem(around.text))) ** 0.5
+        ranks = self._ranks(at_H, closeness(shared_H, whole_H))
+        back = self._ranks_back(at_H, around.place, shared_H / spread)
+        return [(rank * their_rank) ** -0.5 for rank, their_rank in zip(ranks, back, strict=True)]
+
+    def _ranks(self, at_H: np.ndarray, close: list[float]) -> list[int]:
+        """The rank of each sentence among its publisher's, the closest first."""
+        publishers = self.store.places(at_H)[:, 2].tolist()
+        seen: Counter[int] = Counter()
+        ranks = [0] * len(close)
+        for number in sorted(range(len(close)), key=lambda number: -close[number]):
+            seen[publishers[number]] += 1
+            ranks[number] = seen[publishers[number]]
+        return ranks
+
+    def _ranks_back(self, hits_H: np.ndarray, place: Place, close_H: np.ndarray) -> list[int]:
+        """The rank that a sentence this close has among its publisher's in the eyes of each hit; _FAR where it is
+        farther than all that a search from there finds."""
+        rows_HN = self._rows(hits_H)
+        publisher = mark(place.publisher)
+        there_HN = rows_HN["at"] != _NOBODY
+        own_H = self.store.places(hits_H)[:, 2] == publisher
+        there_HN[own_H, : self._limit] = there_HN[~own_H, self._limit :] = False
+        closer_HN = there_HN & (rows_HN["closeness"] > close_H[:, None])
+        start, source, who, _ = self.store.places(rows_HN["at"][closer_HN]).T
+        counted = (who == publisher) & ((source != mark(place.source)) | (start != place.start))
+        rank_H = 1 + np.bincount(np.nonzero(closer_HN)[0][counted], minlength=len(hits_H))
+        last_H = closer_HN.any(axis=1) & (closer_HN == there_HN).all(axis=1)
+        ranks: list[int] = np.where((close_H == 0) | last_H, _FAR, rank_H).tolist()
+        return ranks

@@ -5,6 +5,7 @@ The words are those by which writers mark it themselves: evaluations and duties 
 """
 
 import re
+from functools import lru_cache
 
 from troth.curate.records import Nature
 
@@ -27,8 +28,11 @@ _STOP = re.compile(r"[.!][\"')\]”’]*$")
 _ADDRESS = re.compile(
     r"^(?:please|click|see|note|remember|consider|imagine|suppose|let us|let's|use|try)\b", re.IGNORECASE
 )
+_KEPT = 1024
+"""Sentences remembered, since each is asked about once a value."""
 
 
+@lru_cache(_KEPT)
 def nature_of(sentence: str) -> Nature:
     """By the sentence's own words; what publishers say of each other is for the verdicts."""
     if _CONTESTED.search(sentence):
@@ -36,6 +40,7 @@ def nature_of(sentence: str) -> Nature:
     return "opinion" if _OPINION.search(_NUMBER_OF_BEST.sub("", sentence)) else "fact"
 
 
+@lru_cache(_KEPT)
 def is_checkworthy(sentence: str) -> bool:
     """Whether it states something that could be looked up: a whole sentence, no heading or row of a table; no question,
     no address to the reader, no opinion without a figure."""

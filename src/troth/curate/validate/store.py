@@ -19,6 +19,7 @@ import numpy as np
 import tantivy
 
 from troth.curate.document import Document
+from troth.curate.records import short_hash
 from troth.curate.validate.sentences import sentences
 from troth.curate.validate.subjects import SubjectRow, subject_at
 from troth.curate.validate.values import Value, find_values
@@ -43,8 +44,8 @@ class Speaker:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A sentence unpacked: `words` are its stems without those of digits, `weight` their and the digits' rarity,
-    `about` the subject that binds it (see `subjects`)."""
+    """A sentence unpacked: `words` are its stems without those of digits, `about` the subject that binds it (see
+    `subjects`)."""
 
     at: int
     text: str
@@ -52,37 +53,43 @@ class Stored:
     speaker: Speaker
     stems: frozenset[int]
     words: frozenset[int]
-    weight: float
     values: tuple[Value, ...]
     about: str
 
 
 _COLUMNS = "text", "stems", "values", "about", "speakers"
+_START, _SOURCE, _PUBLISHER, _PUBLISHED = range(2 * len(_COLUMNS), 2 * len(_COLUMNS) + 4)
 
 
 class _Columns:
     """The files of a store, appended to. `numbers` has for each sentence where its piece of each column begins and
-    ends, and its first character in its document."""
+    ends, its first character in its document, and the marks of the document's source, publisher and date."""
 
     def __init__(self, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
         self._files = {name: (folder / f"{name}.bin").open("wb") for name in (*_COLUMNS, "numbers")}
         self._sizes = dict.fromkeys(_COLUMNS, 0)
         self._numbers = array("q")
         self._speaker = (0, 0)
+        self._marks = (0, 0, 0)
+        self._documents = array("q")
         self.count = 0
 
     def speak(self, speaker: Speaker) -> None:
         """The document of the sentences that follow."""
         self._speaker = self._write("speakers", marshal.dumps(astuple(speaker)))
+        self._marks = mark(speaker.source), mark(speaker.publisher), mark(speaker.published)
+        self._documents.extend((self._marks[0], self.count))
 
     def add(self, text: str, stems: Iterable[int], values: Iterable[Value], about: str, start: int) -> None:
         """One more sentence."""
         self._numbers.extend(self._write("text", text.encode()))
         self._numbers.extend(self._write("stems", np.array(sorted(stems), np.uint32).tobytes()))
-        self._numbers.extend(self._write("values", marshal.dumps([astuple(value) for value in values])))
+        told = [(one.start, one.end, one.text, one.kind, one.key, one.unit) for one in values]
+        self._numbers.extend(self._write("values", marshal.dumps(told)))
         self._numbers.extend(self._write("about", about.encode()))
-        self._numbers.extend((*self._speaker, start))
+        self._numbers.extend((*self._speaker, start, *self._marks))
         self.count += 1
         if len(self._numbers) > _FLUSH:
             self._flush()
@@ -98,10 +105,19 @@ class _Columns:
         del self._numbers[:]
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is left, and by the mark of each document's source where its sentences begin and end."""
         self._flush()
+        marks_D, first_D = np.array(self._documents, np.int64).reshape(-1, 2).T
+        documents_D3 = np.stack([marks_D, first_D, np.append(first_D, self.count)[1:]], axis=1)
+        np.save(self._folder / "documents.npy", documents_D3[np.argsort(marks_D, kind="stable")])
         for file in self._files.values():
             file.close()
+
+
+@lru_cache(1 << 12)
+def mark(name: str) -> int:
+    """63 bits of a hash, by which sources, publishers and dates are compared many at a time."""
+    return int(short_hash(name), 16) >> 1
 
 
 def analyzer() -> tantivy.TextAnalyzer:
@@ -117,9 +133,7 @@ def stem_number(stem: str) -> int:
     return (zlib.crc32(stem.encode()) % _PLACES) << 1 | stem.isdigit()
 
 
-def build_store(
-    documents: Iterable[tuple[Document, int, Sequence[SubjectRow]]], names: set[str], folder: Path
-) -> int:
+def build_store(documents: Iterable[tuple[Document, int, Sequence[SubjectRow]]], names: set[str], folder: Path) -> int:
     """Write the store of the sentences of documents, each with its tier and what it speaks of where, and return how
     many there are.
 
@@ -182,7 +196,8 @@ class Store:
 
     def __init__(self, folder: Path):
         self._columns = [_mapped(folder / f"{name}.bin") for name in _COLUMNS]
-        self._numbers = _mapped(folder / "numbers.bin").view(np.int64).reshape(-1, 2 * len(_COLUMNS) + 1)
+        self._numbers = _mapped(folder / "numbers.bin").view(np.int64).reshape(-1, _PUBLISHED + 1)
+        self._stems = self._columns[_COLUMNS.index("stems")].view(np.uint32)
         self._rarity = np.load(folder / "rarity.npy", mmap_mode="r").view(np.ndarray)
         about = json.loads((folder / "about.json").read_text())
         self.publishers: list[str] = about["publishers"]
@@ -192,46 +207,95 @@ class Store:
         _know_whitespace(index)
         index.reload()
         self._searcher, self._schema = index.searcher(), index.schema
+        self._documents = np.load(folder / "documents.npy", mmap_mode="r").view(np.ndarray)
+        self._asked = np.zeros(2 * _PLACES, bool)
         self.get = lru_cache(_KEPT)(self._get)
         self.rarity = lru_cache(1 << 18)(self._rarity_of)
+        self.stem = lru_cache(1 << 13)(self._stem)
+        self._terms = lru_cache(16)(self._analyzed)
+        self._speaker = lru_cache(1 << 10)(self._read_speaker)
 
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def stem(self, text: str) -> frozenset[int]:
+    def _stem(self, text: str) -> frozenset[int]:
         """The stems of any text."""
-        return frozenset(map(stem_number, self._stem_of.analyze(text)))
+        return frozenset(map(stem_number, self._terms(text)))
+
+    def _analyzed(self, text: str) -> list[str]:
+        return sorted(set(self._stem_of.analyze(text)))
 
     def weight(self, stems: Iterable[int]) -> float:
         """Summed rarity."""
         return sum(map(self.rarity, stems))
 
+    def shared(self, words: frozenset[int], at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Summed rarity of what some sentences [N] share with these stems [N], and of all their stems [N].
+
+        Rarity is float32 and its sums float64, so that they are exact, in whatever order they are made.
+        """
+        if not len(at):
+            return np.zeros(0), np.zeros(0)
+        bounds = self._numbers[at, 2:4] // 4  # of the second column, stems of 4 bytes each
+        stems = np.concatenate([self._stems[first:last] for first, last in bounds.tolist()])
+        ends = np.cumsum(bounds[:, 1] - bounds[:, 0])
+        starts = np.concatenate([[0], ends[:-1]])
+        rarity = self._rarity[stems >> 1].astype(np.float64)
+        asked = np.fromiter(words, np.int64, len(words))
+        self._asked[asked] = True
+        shared = np.add.reduceat(rarity * self._asked[stems], starts)
+        self._asked[asked] = False
+        return shared, np.add.reduceat(rarity, starts)
+
     def _rarity_of(self, stem: int) -> float:
         return float(self._rarity[stem >> 1])
 
     def _get(self, at: int) -> Stored:
-        *bounds, start = self._numbers[at].tolist()
-        text, stems, values, about, speaker = (
+        numbers = self._numbers[at].tolist()
+        text, stems, values, about = (
             column[first:last].tobytes()
-            for column, first, last in zip(self._columns, bounds[::2], bounds[1::2], strict=True)
+            for column, first, last in zip(self._columns[:-1], numbers[:8:2], numbers[1:8:2], strict=True)
         )
         found = frozenset(np.frombuffer(stems, np.uint32).tolist())
         words = frozenset(stem for stem in found if not stem & 1)
         found_values = tuple(Value(*one) for one in marshal.loads(values))
         return Stored(
-            at, text.decode(), start, Speaker(*marshal.loads(speaker)), found, words, self.weight(found), found_values,
+            at,
+            text.decode(),
+            numbers[_START],
+            self._speaker(*numbers[8:10]),
+            found,
+            words,
+            found_values,
             about.decode(),
         )
+
+    def _read_speaker(self, first: int, last: int) -> Speaker:
+        return Speaker(*marshal.loads(self._columns[-1][first:last].tobytes()))
+
+    def number_of(self, text: str, source: str, start: int) -> int | None:
+        """The number of a sentence that stands there and says just this; None where the store has none."""
+        found = int(np.searchsorted(self._documents[:, 0], mark(source)))
+        if found == len(self._documents) or self._documents[found, 0] != mark(source):
+            return None
+        _, first, last = self._documents[found].tolist()
+        at = first + int(np.searchsorted(self._numbers[first:last, _START], start))
+        return at if at < last and self.get(at).start == start and self.get(at).text == text else None
+
+    def places(self, at: np.ndarray | list[int]) -> np.ndarray:
+        """Where sentences stand, as numbers [N, 4]: first character, and marks of source, publisher and date."""
+        return self._numbers[at, _START:]
 
     def search(self, text: str, limit: int) -> Sequence[int]:
         """Numbers of the sentences that share most with a text, best first."""
         terms = []
-        for stem in sorted(set(self._stem_of.analyze(text))):
+        for stem in self._terms(text):
             rarity = self.rarity(stem_number(stem))
             if rarity > 0:
                 query = tantivy.Query.term_query(self._schema, "stem", stem)
                 terms.append((tantivy.Occur.Should, tantivy.Query.boost_query(query, rarity)))
         if not terms:
             return []
-        hits = self._searcher.search(tantivy.Query.boolean_query(terms), limit).hits
-        return [int(self._searcher.doc(address)["at"][0]) for _, address in hits]
+        # Without a count of all hits the search may pass over what can't be among the best.
+        hits = self._searcher.search(tantivy.Query.boolean_query(terms), limit, count=False).hits
+        return self._searcher.fast_field_values("at", [address for _, address in hits])

@@ -64,13 +64,19 @@ def find_values(sentence: str, names: Container[str] | None = None) -> list[Valu
     `names` are the words that the corpus writes with a capital inside sentences (see `name_words`), so that a
     sentence's first word is no name merely by its place; without it every capital counts.
     """
+    figures = _figures(sentence)
+    taken = [(value.start, value.end) for value in figures]
+    called = [value for value in _names(sentence, names) if not _overlaps(value, taken)]
+    return sorted((*figures, *called), key=lambda value: value.start)
+
+
+@lru_cache(1024)  # a sentence is looked at with and without names
+def _figures(sentence: str) -> tuple[Value, ...]:
+    """Dates, then years, then quantities that are neither."""
     dates = [_plain(match, "date") for match in _DATE.finditer(sentence)]
     years = [_plain(match, "year") for match in _YEAR.finditer(sentence) if not _is_counted(sentence, match)]
     taken = [(value.start, value.end) for value in (*dates, *years)]
-    quantities = [value for value in _quantities(sentence) if not _overlaps(value, taken)]
-    taken += [(value.start, value.end) for value in quantities]
-    called = [value for value in _names(sentence, names) if not _overlaps(value, taken)]
-    return sorted((*dates, *years, *quantities, *called), key=lambda value: value.start)
+    return *dates, *years, *(value for value in _quantities(sentence) if not _overlaps(value, taken))
 
 
 def same(a: Value, b: Value) -> bool:

@@ -1,6 +1,7 @@
 """The time that a sentence gives for what it states."""
 
 import re
+from functools import lru_cache
 
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _MONTH = (
@@ -30,6 +31,7 @@ _PRESENT = re.compile(
 _PAST = re.compile(r"\b(?:was|were|had|did)\b")
 
 
+@lru_cache(1024)  # each sentence is asked about once a value
 def valid_time(sentence: str, published: str) -> tuple[str, str]:
     """From when and until when a sentence's statement holds by its own words, as ISO dates; empty where it is open.
 

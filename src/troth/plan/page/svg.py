@@ -99,6 +99,50 @@ def lines(series: Sequence[Series], x: Axis, y: Axis, label: str) -> str:
     return _chart("".join(drawn), x, y, label)
 
 
+def points(series: Sequence[Series], guides: Sequence[Series], x: Axis, y: Axis, label: str) -> str:
+    """Points with marks that tell their values, and lines without to read them by."""
+    drawn = []
+    for one in guides:
+        path = " ".join("{:.1f},{:.1f}".format(*_place(x, y, *point)) for point in zip(one.x, one.y, strict=True))
+        drawn.append(f'<polyline class="line {one.role}" points="{path}"/>')
+    for one in series:
+        places = [_place(x, y, *point) for point in zip(one.x, one.y, strict=True)]
+        drawn.append(f'<g class="many">{_marks(one, places)}</g>')
+    return _chart("".join(drawn), x, y, label)
+
+
+def strips(rows: Sequence[Series], x: Axis, band: tuple[float, float], label: str, names: int = 124) -> str:
+    """A row of points for each series along one axis, its name `names` wide at the left and a tick at its median;
+    `band` is shaded."""
+    height, across = 22, names + 256 - RIGHT
+    bottom = height * len(rows)
+
+    def at(value: float) -> float:
+        return names + 8 + x.at(value) * (across - names - 8)
+
+    drawn = [
+        f'<rect class="ground" x="{at(band[0]):.1f}" y="0" width="{at(band[1]) - at(band[0]):.1f}" height="{bottom}"/>'
+    ]
+    for tick in x.ticks():
+        drawn.append(
+            f'<line class="grid" x1="{at(tick):.1f}" x2="{at(tick):.1f}" y1="0" y2="{bottom + 4}"/>'
+            f'<text x="{at(tick):.1f}" y="{bottom + 18}" text-anchor="middle">{escape(x.write(tick))}</text>'
+        )
+    for row, one in enumerate(rows):
+        middle = row * height + height / 2
+        shown = [min(max(value, x.low), x.high) for value in one.x]
+        median = at(sorted(shown)[len(shown) // 2])
+        marks = _marks(one, [(at(value), middle) for value in shown])
+        drawn.append(
+            f'<text x="{names}" y="{middle + 4}" text-anchor="end">{escape(one.name)}</text><g class="many">{marks}</g>'
+            f'<line class="median" x1="{median:.1f}" x2="{median:.1f}" y1="{middle - 8}" y2="{middle + 8}"/>'
+        )
+    drawn.append(
+        f'<text class="name" x="{(names + across) / 2}" y="{bottom + 34}" text-anchor="middle">{escape(x.name)}</text>'
+    )
+    return _svg("".join(drawn), across + RIGHT, bottom + 40, label)
+
+
 def bars(parts: Sequence[Part], write: Callable[[float], str], label: str) -> str:
     """A row a part: its name, a bar from 0, and its value at the end."""
     most, height = max((part.value for part in parts), default=1.0) or 1.0, 24

@@ -18,7 +18,7 @@ from troth.plan.training import DRIFT, KNOWN_GPUS, SPREAD, Candidate, TrainingPl
 
 ROLES = {
     "products": ("attention layers", "feed-forwards", "experts", "head", "attention"),
-    "kernels": ("pointwise", "kernel starts"),
+    "kernels": ("pointwise", "permuting", "kernel starts"),
     "traffic": ("tensor traffic", "expert traffic", "context traffic", "pipeline traffic", "data traffic"),
     "idle": ("expert imbalance", "bubble", "waiting"),
     "ends": ("optimizer", "beginning and end"),
@@ -81,11 +81,12 @@ def _layouts(plan: TrainingPlan) -> Table:
     for one in plan.candidates:
         r = one.run
         rows.append([
-            f"{r.world:,}", f"{r.pp} × {r.vpp}", f"{r.dp_replicate} × {r.dp // r.dp_replicate}", str(r.cp), str(r.tp),
-            str(r.ep), f"{r.micro_batches:.0f} × {r.micro_batch}", f"{r.recompute:.0%}", f"{one.seconds:.3f}",
-            f"{one.mfu:.1%}", f"{sum(one.memory.values()) / 1e9:.1f}",
+            f"{r.world:,}", r.precision, f"{r.pp} × {r.vpp}", f"{r.dp_replicate} × {r.dp // r.dp_replicate}",
+            str(r.cp), str(r.tp), f"{r.ep} × {r.etp}" if r.etp > 1 else str(r.ep),
+            f"{r.micro_batches:.0f} × {r.micro_batch}", f"{r.recompute:.0%}", f"{one.seconds:.3f}", f"{one.mfu:.1%}",
+            f"{sum(one.memory.values()) / 1e9:.1f}",
         ])  # fmt: skip
-    head = ["GPUs", "pp × stages", "dp: copies × shards", "cp", "tp", "ep", "micro-batches × sequences",
+    head = ["GPUs", "precision", "pp × stages", "dp: copies × shards", "cp", "tp", "ep", "micro-batches × sequences",
             "done again", "s a step", "of peak", "GB a GPU"]  # fmt: skip
     return Table(head, rows, "The fastest layouts", best=0)
 

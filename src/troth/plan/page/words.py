@@ -48,7 +48,9 @@ def system_tables(plan: TrainingPlan) -> str:
     """The tables of a system file that train the best layout."""
     best = plan.best
     kept = next(name for name, share in CHECKPOINTING.items() if share == best.run.recompute)
-    train = {"batch_tokens": plan.batch_tokens, "activation_checkpointing": kept}
+    train = {
+        "batch_tokens": plan.batch_tokens, "precision": best.run.precision, "activation_checkpointing": kept,
+    }  # fmt: skip
     return toml_table("parallel", best.table.model_dump()) + "\n\n" + toml_table("train", train)
 
 

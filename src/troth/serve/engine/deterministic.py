@@ -17,7 +17,7 @@ from troth.model.decoder import Decoder
 from troth.model.experts import Experts
 from troth.model.scores import Scores
 from troth.serve.engine.adapters import Adapters
-from troth.serve.engine.kv_cache import KVCache, store
+from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.scheduler import Chunk
 
 ROWS = 16
@@ -136,10 +136,10 @@ class PassAttention:
     ) -> torch.Tensor:
         kind = self.cache.config.layer_type(layer)
         new_k, new_v = (x[0].index_select(1, self.slots_N) for x in (k_BKTd, v_BKTe))
-        keys, values = store(self.cache, layer, self.targets_N[kind], new_k, new_v)
-        out_HRe = q_BHTd.new_zeros(*q_BHTd.shape[1:3], values.shape[-1])
+        self.cache.store(layer, self.targets_N[kind], new_k, new_v)
+        out_HRe = q_BHTd.new_zeros(*q_BHTd.shape[1:3], v_BKTe.shape[-1])
         for part in self.sequences[kind]:
-            found_HRe = _attend(part, q_BHTd[0].float(), keys, values, scores)
+            found_HRe = _attend(part, q_BHTd[0].float(), self.cache, layer, scores)
             out_HRe[:, part.slots_N] = found_HRe[:, part.slots_N].to(q_BHTd.dtype)
         return out_HRe[None]
 
@@ -170,21 +170,20 @@ def _part(rows: list[Row], table: list[int], window: int | None, size: int, devi
     return _Part(torch.tensor(slots, device=device), tiles)
 
 
-def _attend(
-    part: _Part, q_HRd: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scores: Scores
-) -> torch.Tensor:
+def _attend(part: _Part, q_HRd: torch.Tensor, cache: KVCache, layer: int, scores: Scores) -> torch.Tensor:
     """[heads, rows, size of a value] in float32; rows of other sequences are not meant to be looked at."""
-    heads, kv_heads = len(q_HRd), keys.shape[2]
+    heads, kv_heads = len(q_HRd), cache.config.cache_shape[0]
     q_KNd = (q_HRd * scores.scale).reshape(kv_heads, -1, q_HRd.shape[-1])
     if scores.sinks is None:
         highest_HR1, total_HR1 = q_HRd.new_full((heads, ROWS, 1), _LOWEST), q_HRd.new_zeros(heads, ROWS, 1)
     else:
         highest_HR1 = scores.sinks[0].float().expand(heads, ROWS, 1)
         total_HR1 = torch.ones_like(highest_HR1)
-    sum_HRe = q_HRd.new_zeros(heads, ROWS, values.shape[-1])
+    sum_HRe = q_HRd.new_zeros(heads, ROWS, 1)
     for blocks, seen_1RL in part.tiles:
-        k_KdL = keys.index_select(0, blocks).flatten(0, 1).permute(1, 2, 0).float()
-        v_KLe = values.index_select(0, blocks).flatten(0, 1).transpose(0, 1).float()
+        keys, values = cache.read(layer, blocks)
+        k_KdL = keys.flatten(0, 1).permute(1, 2, 0).float()
+        v_KLe = values.flatten(0, 1).transpose(0, 1).float()
         x_HRL = torch.bmm(q_KNd, k_KdL).view(heads, ROWS, -1)
         if scores.softcap is not None:
             x_HRL = scores.softcap * torch.tanh(x_HRL / scores.softcap)

@@ -18,6 +18,7 @@ from troth.serve.engine.block_pool import BlockPool
 from troth.serve.engine.block_tables import BlockTables, sliding_blocks
 from troth.serve.engine.cpu.choose import cpu_runner, stored_dtype
 from troth.serve.engine.cpu.runner import CpuRunner
+from troth.serve.engine.decode_graphs import DecodeGraphs, can_hold
 from troth.serve.engine.deterministic import DeterministicRunner
 from troth.serve.engine.drafts import Drafter, LookupDrafter, MTPDrafter, guess
 from troth.serve.engine.drawing import Drawing
@@ -26,7 +27,9 @@ from troth.serve.engine.grammar import Grammars
 from troth.serve.engine.guide import Guide
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.pace import Pace
+from troth.serve.engine.packed_weights import packed_kind
 from troth.serve.engine.ranks import LeadingRunner, Ranks, split
+from troth.serve.engine.rehearsal import Rehearsals
 from troth.serve.engine.request import EngineStats, Output, Request
 from troth.serve.engine.routing import first_choices
 from troth.serve.engine.runner import Pooler, Runner, TorchRunner
@@ -72,16 +75,21 @@ class Engine:
         if ranks is not None and (guesses or adapters or table.deterministic):
             raise ValueError("adapters, serve.speculate='mtp' and serve.deterministic are served by one process only")
         kept = model.config if ranks is None else split(model, ranks)
-        self.cache = KVCache(kept, blocks, sliding, BLOCK_SIZE, weight.dtype, weight.device, extra=int(guesses))
+        self.cache = KVCache(
+            kept, blocks, sliding, BLOCK_SIZE, weight.dtype, weight.device, int(guesses), table.kv_cache_dtype
+        )
         self.tables = BlockTables(
             BlockPool(blocks), BlockPool(sliding) if sliding else None, BLOCK_SIZE, model.config.window
         )
-        self.adapters = Adapters(model, adapters or {})
         runner: Runner | None = cpu_runner(model, self.cache, table, alone=not (guesses or adapters or ranks))
+        self.adapters = Adapters(model, adapters or {})
         if runner is None and table.deterministic:
             runner = DeterministicRunner(model, self.cache, self.adapters)
         elif runner is None:
-            runner = TorchRunner(model, self.cache, self.adapters, guesses)
+            graphs = None
+            if can_hold(model, self.cache) and not (table.enforce_eager or guesses or adapters or ranks):
+                graphs = DecodeGraphs(model, self.cache, table.max_batch, -(-self.context // BLOCK_SIZE))
+            runner = TorchRunner(model, self.cache, self.adapters, guesses, graphs)
         self.runner = runner if ranks is None or ranks.rank else LeadingRunner(runner)
         self.drafter: Drafter | None = None
         if table.speculate == "ngram":
@@ -92,14 +100,13 @@ class Engine:
         self.pooler: Pooler = (
             runner if isinstance(runner, CpuRunner | TorchRunner) else TorchRunner(model, self.cache, self.adapters)
         )
-        self.scheduler = Scheduler(
-            self.tables, table.max_batch, table.max_step_tokens, Pace(table.max_step_ms / 1000)
-        )
+        self.scheduler = Scheduler(self.tables, table.max_batch, table.max_step_tokens, Pace(table.max_step_ms / 1000))
         self._sequences: dict[str, Sequence] = {}
         self._prefilled_tokens = 0
         self._end_tokens = frozenset(default_ends(tokenizer) if end_tokens is None else end_tokens)
         self.drawing = Drawing(tokenizer, self._end_tokens)
         self._grammars = Grammars(tokenizer, self._end_tokens)
+        self._rehearsals = Rehearsals(tokenizer, self._end_tokens)
 
     @classmethod
     def from_folder(
@@ -143,6 +150,12 @@ class Engine:
                 raise ValueError(f"token {token} is unknown: ids go from 0 to {size - 1}")
         self.prepare(request.params)
 
+    async def rehearse(self, params: SamplingParams) -> None:
+        """Try the grammar of a request to come in another process. Raises ValueError naming what is wrong in it, also
+        where it would take long to compile or to follow."""
+        if params.grammar is not None and not self._grammars.knows(params.grammar):
+            await self._rehearsals(params.grammar)
+
     def prepare(self, params: SamplingParams) -> None:
         """Compile the grammar of a request to come, from any thread. Raises ValueError naming what is wrong in it."""
         if params.grammar is not None:
@@ -184,7 +197,13 @@ class Engine:
         if isinstance(self.runner, CpuRunner):
             return self.runner.kind, self.runner.arena.bytes
         tensors = (*self.model.parameters(), *self.model.buffers())
-        return str(self.cache.dtype).removeprefix("torch."), sum(tensor.nbytes for tensor in tensors)
+        kind = packed_kind(self.model) or str(self.cache.dtype).removeprefix("torch.")
+        return kind, sum(tensor.nbytes for tensor in tensors)
+
+    @property
+    def kv_cache_dtype(self) -> str:
+        """In what keys and values are kept."""
+        return str(self.cache.dtype).removeprefix("torch.") if self.cache.kind == "auto" else self.cache.kind
 
     def release(self) -> None:
         """Give up the weights as they were loaded, where steps read packed ones."""

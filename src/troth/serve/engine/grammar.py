@@ -23,7 +23,7 @@ CACHE_BYTES = 64 * 2**20
 MOST_CHARACTERS = 40_000
 MOST_DEPTH = 64
 # In strings of limited length XGrammar allows control characters, which JSON does not, and no escapes.
-_LIMITED_CHARACTER = r'([^\"\\\r\n])'
+_LIMITED_CHARACTER = r"([^\"\\\r\n])"
 _JSON_CHARACTER = r'([^\0-\x1f\"\\]) | ("\\" basic_escape)'
 
 
@@ -42,6 +42,20 @@ class Grammars:
         """Memory of what is compiled."""
         return sum(compiled.memory_size_bytes for compiled in self._compiled.values())
 
+    @property
+    def vocab_size(self) -> int:
+        """Tokens that a grammar may let come next."""
+        return self._tokenizer.vocab_size
+
+    def knows(self, grammar: Grammar) -> bool:
+        """Whether a grammar is compiled."""
+        with self._lock:
+            return grammar in self._compiled
+
+    def warm(self) -> None:
+        """Do what the first grammar would wait for."""
+        assert self._compiler
+
     def compile(self, grammar: Grammar) -> "CompiledGrammar":
         """Raises ValueError naming the part that is no schema, or one that cannot be matched."""
         with self._lock:
@@ -52,8 +66,7 @@ class Grammars:
         try:
             compiled = self._compiler.compile_structural_tag(text)
         except RuntimeError as error:
-            name = grammar.value.name if grammar.value else grammar.tags[0].value.name
-            raise ValueError(f"{name}: {_reason(error)}") from error
+            raise ValueError(f"{name_of(grammar)}: {_reason(error)}") from error
         with self._lock:
             self._compiled[grammar] = compiled
             while len(self._compiled) > 1 and self.cached_bytes > self._cache_bytes:
@@ -104,15 +117,18 @@ class Matcher:
         return bool(self._matcher.is_terminated())
 
 
+def name_of(grammar: Grammar) -> str:
+    """What messages call it: the name of its value or of its first tag's."""
+    return grammar.value.name if grammar.value else grammar.tags[0].value.name
+
+
 def _format(grammar: Grammar) -> dict[str, Any]:
     """XGrammar's description of a grammar, as JSON."""
     value = None if grammar.value is None else _json(grammar.value)
     if not grammar.tags:
         assert value is not None, "a grammar of nothing"
         return value
-    tags = [
-        {"type": "tag", "begin": tag.begin, "content": _json(tag.value), "end": tag.end} for tag in grammar.tags
-    ]
+    tags = [{"type": "tag", "begin": tag.begin, "content": _json(tag.value), "end": tag.end} for tag in grammar.tags]
     if value is None and not grammar.forced:
         return {
             "type": "triggered_tags", "triggers": [grammar.trigger], "tags": tags,

@@ -1,18 +1,22 @@
 """Keys and values of all sequences in blocks of fixed size, and attention over them for one step.
 
-Paged attention after Kwon et al. (2309.06180), with torch's own attention over gathered blocks.
+Paged attention after Kwon et al. (2309.06180), with torch's own attention over gathered blocks, or on a GPU by a
+kernel that gathers nothing.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
 import torch
 
+from troth.model.attention import Attend
 from troth.model.config import ModelConfig
 from troth.model.scores import Scores, Seen, attention
+from troth.serve.engine.kv_quantise import STORED, KVCacheDtype, dequantise_rows, quantise_rows
 
 
 class Span(Protocol):
@@ -34,33 +38,91 @@ class KVCache:
     window: `keys[layer]` and `values[layer]` are [blocks, block_size, kv heads, size].
 
     With latent attention one key stands for all heads, and its beginning is the value: `values` have size 0. `extra`
-    layers follow the decoder's own.
+    layers follow the decoder's own. With a `kind` other than `auto`, which is `dtype`, numbers are kept in 8 bit beside
+    `key_scales[layer]` and `value_scales[layer]`, float32 [blocks, block_size, kv heads, parts]: one for each head, and
+    for a latent key one for its latent and one for its turned part.
     """
 
     def __init__(
         self, config: ModelConfig, blocks: int, sliding_blocks: int, block_size: int, dtype: torch.dtype,
-        device: torch.device, extra: int = 0,
+        device: torch.device, extra: int = 0, kind: KVCacheDtype = "auto",
     ):  # fmt: skip
         self.config = config
         self.block_size = block_size
-        self.dtype, self.device = dtype, device
+        self.dtype, self.device, self.kind = dtype, device, kind
         heads, key_size, value_size = config.cache_shape
+        latent = config.latent
+        self._key_parts = (latent.kv_lora_rank, latent.qk_rope_head_dim) if latent else (key_size,)
+        self._value_parts = (value_size,) if value_size else ()
         counts = {"full_attention": blocks, "sliding_attention": sliding_blocks}
         kinds = [config.layer_type(layer) for layer in range(config.num_hidden_layers + extra)]
 
-        def room(size: int) -> list[torch.Tensor]:
+        def room(size: int, dtype: torch.dtype) -> list[torch.Tensor]:
             return [torch.zeros(counts[kind], block_size, heads, size, dtype=dtype, device=device) for kind in kinds]
 
-        self.keys, self.values = room(key_size), room(value_size)
+        stored = dtype if kind == "auto" else STORED[kind]
+        self.keys, self.values = room(key_size, stored), room(value_size, stored)
+        self.key_scales, self.value_scales = (
+            [] if kind == "auto" else room(len(parts), torch.float32) for parts in (self._key_parts, self._value_parts)
+        )
 
     @property
     def bytes(self) -> int:
-        """Memory of keys and values together."""
-        return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
+        """Memory of keys and values together, with their scales."""
+        parts = (*self.keys, *self.values, *self.key_scales, *self.value_scales)
+        return sum(tensor.nbytes for tensor in parts)
 
-    def attend(self, spans: Items[Span]) -> "StepAttention":
+    def store(self, layer: int, slots_T: torch.Tensor, k_KTd: torch.Tensor, v_KTe: torch.Tensor) -> None:
+        """Put keys and values of tokens into their places."""
+        self._put(self.keys, self.key_scales, layer, slots_T, k_KTd.transpose(0, 1), self._key_parts)
+        if self._value_parts:
+            self._put(self.values, self.value_scales, layer, slots_T, v_KTe.transpose(0, 1), self._value_parts)
+
+    def read(self, layer: int, blocks_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values in these blocks of a layer, [N, block_size, kv heads, size]."""
+        keys = self._get(self.keys, self.key_scales, layer, blocks_N, self._key_parts)
+        if self.config.latent:
+            return keys, keys[..., : self.config.latent.kv_lora_rank]
+        return keys, self._get(self.values, self.value_scales, layer, blocks_N, self._value_parts)
+
+    @property
+    def pages(self) -> bool:
+        """Whether attention reads keys and values where they lie (see `paged_attention`), and does not gather them."""
+        plain = self.kind == "auto" and self.dtype != torch.float64
+        return plain and self.device.type == "cuda" and find_spec("triton") is not None
+
+    def attend(self, spans: Items[Span]) -> Attend:
         """The `Attend` of a step whose tokens are those of `spans`, one after the other in a batch of one row."""
+        if self.pages:
+            from troth.serve.engine.paged_attention import PagedAttention, Pages
+
+            return PagedAttention(self, Pages.of(self, spans))
         return StepAttention(self, spans)
+
+    def _put(
+        self, all_of: list[torch.Tensor], scales: list[torch.Tensor], layer: int, slots_T: torch.Tensor,
+        x_TKd: torch.Tensor, parts: tuple[int, ...],
+    ) -> None:  # fmt: skip
+        if self.kind == "auto":
+            all_of[layer].flatten(0, 1).index_copy_(0, slots_T, x_TKd.to(self.dtype))
+            return
+        number_TKd, scale_TKp = quantise_rows(x_TKd, self.kind, parts)
+        _as_bytes(all_of[layer]).flatten(0, 1).index_copy_(0, slots_T, _as_bytes(number_TKd))
+        scales[layer].flatten(0, 1).index_copy_(0, slots_T, scale_TKp)
+
+    def _get(
+        self, all_of: list[torch.Tensor], scales: list[torch.Tensor], layer: int, blocks_N: torch.Tensor,
+        parts: tuple[int, ...],
+    ) -> torch.Tensor:  # fmt: skip
+        if self.kind == "auto":
+            return all_of[layer].index_select(0, blocks_N)
+        numbers = _as_bytes(all_of[layer]).index_select(0, blocks_N).view(STORED[self.kind])
+        return dequantise_rows(numbers, scales[layer].index_select(0, blocks_N), parts, self.dtype)
+
+
+def _as_bytes(numbers: torch.Tensor) -> torch.Tensor:
+    """Not every device copies 8-bit floats by index."""
+    return numbers.view(torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -98,12 +160,12 @@ class StepAttention:
         self, layer: int, q_BHTd: torch.Tensor, k_BKTd: torch.Tensor, v_BKTe: torch.Tensor, scores: Scores
     ) -> torch.Tensor:
         kind = self.cache.config.layer_type(layer)
-        keys, values = store(self.cache, layer, self.slots[kind], k_BKTd[0], v_BKTe[0])
+        self.cache.store(layer, self.slots[kind], k_BKTd[0], v_BKTe[0])
         q_HTd = q_BHTd[0]
-        out_HTe = q_HTd.new_empty(*q_HTd.shape[:2], values.shape[-1])
+        out_HTe = q_HTd.new_empty(*q_HTd.shape[:2], v_BKTe.shape[-1])
         for group in self.groups[kind]:
             q_HNd = q_HTd if group.rows_N is None else q_HTd.index_select(1, group.rows_N)
-            out_HNe = _attend(group, q_HNd, keys, values, scores)
+            out_HNe = _attend(group, q_HNd, *self.cache.read(layer, group.blocks_N), scores)
             if group.rows_N is None:
                 return out_HNe[None]
             out_HTe.index_copy_(1, group.rows_N, out_HNe)
@@ -122,27 +184,15 @@ def slots(cache: KVCache, spans: Items[Span], tables: Items[list[int]]) -> torch
     return torch.from_numpy(np.concatenate(found)).to(cache.device)
 
 
-def store(
-    cache: KVCache, layer: int, slots_T: torch.Tensor, k_KTd: torch.Tensor, v_KTe: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Put keys and values of tokens into their places, and return all keys and values of the layer."""
-    keys, values = cache.keys[layer], cache.values[layer]
-    keys.flatten(0, 1).index_copy_(0, slots_T, k_KTd.transpose(0, 1).to(keys.dtype))
-    if not values.shape[-1]:
-        return keys, keys[..., : v_KTe.shape[-1]]
-    values.flatten(0, 1).index_copy_(0, slots_T, v_KTe.transpose(0, 1).to(values.dtype))
-    return keys, values
-
-
 def _attend(
     group: _Group, q_HNd: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scores: Scores
 ) -> torch.Tensor:
-    """Queries of a group against its gathered blocks, [heads, N, size of a key] to [heads, N, size of a value]."""
+    """Queries of a group against what its blocks hold, [heads, N, size of a key] to [heads, N, size of a value]."""
     heads, rows, _ = q_HNd.shape
     kv_heads = keys.shape[2]
     q_SHQd = q_HNd.unflatten(1, (group.spans, -1)).transpose(0, 1)
-    k_SKLd = keys.index_select(0, group.blocks_N).unflatten(0, (group.spans, -1)).flatten(1, 2).transpose(1, 2)
-    v_SKLe = values.index_select(0, group.blocks_N).unflatten(0, (group.spans, -1)).flatten(1, 2).transpose(1, 2)
+    k_SKLd = keys.unflatten(0, (group.spans, -1)).flatten(1, 2).transpose(1, 2)
+    v_SKLe = values.unflatten(0, (group.spans, -1)).flatten(1, 2).transpose(1, 2)
     if scores.temperature is not None:
         of_rows = scores.temperature if group.rows_N is None else scores.temperature.index_select(2, group.rows_N)
         scores = replace(scores, temperature=of_rows.view(group.spans, 1, -1, 1))
@@ -158,9 +208,7 @@ def _attend(
     return out_SHQe.transpose(0, 1).reshape(heads, rows, -1)
 
 
-def _groups(
-    cache: KVCache, spans: Items[Span], tables: Items[list[int]], window: int | None
-) -> list[_Group]:
+def _groups(cache: KVCache, spans: Items[Span], tables: Items[list[int]], window: int | None) -> list[_Group]:
     """Spans with as many queries and about as many keys (within a factor of two, short ones together)."""
     size = cache.block_size
     members: dict[tuple[int, int], list[tuple[int, int, int]]] = defaultdict(list)

@@ -7,6 +7,7 @@ import torch
 
 from troth.model.decoder import Decoder
 from troth.serve.engine.adapters import Adapters
+from troth.serve.engine.decode_graphs import DecodeGraphs
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.scheduler import Chunk
 
@@ -30,15 +31,22 @@ class Pooler(Protocol):
 class TorchRunner:
     """The decoder as it is, on any device and for every family, with the adapters that were put into it.
 
-    With `keeps_states`, `states_TD` are the hidden states of all tokens of the latest step.
+    With `keeps_states`, `states_TD` are the hidden states of all tokens of the latest step. `graphs` run the steps that
+    they can hold.
     """
 
-    def __init__(self, model: Decoder, cache: KVCache, adapters: Adapters, keeps_states: bool = False):
+    def __init__(
+        self, model: Decoder, cache: KVCache, adapters: Adapters, keeps_states: bool = False,
+        graphs: DecodeGraphs | None = None,
+    ):  # fmt: skip
         self.model, self.cache, self.adapters, self.keeps_states = model, cache, adapters, keeps_states
+        self.graphs = graphs
         self.states_TD = torch.empty(0)
 
     @torch.inference_mode()
     def run(self, chunks: Items[Chunk], wanted: list[int]) -> torch.Tensor:
+        if self.graphs is not None and self.graphs.hold(chunks):
+            return self.graphs.run(chunks)
         h_WD = self.hidden(chunks, wanted)
         return self.model.logits(h_WD).float() if wanted else h_WD.new_empty(0, self.model.config.vocab_size)
 

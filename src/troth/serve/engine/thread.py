@@ -20,6 +20,7 @@ class Steps(Protocol):
     """What the thread needs of an engine; `troth.serve.engine.engine.Engine` is the one."""
 
     def check(self, request: Request) -> None: ...
+    async def rehearse(self, params: SamplingParams) -> None: ...
     def prepare(self, params: SamplingParams) -> None: ...
     def add(self, request: Request) -> str: ...
     def cancel(self, request_id: str) -> bool: ...
@@ -176,9 +177,10 @@ class EngineThread:
     async def prepare(self, params: SamplingParams) -> None:
         """Do beside the loop and the engine what a request needs before `submit`: compiling its grammar takes time.
 
-        Raises ValueError where that is impossible.
+        Raises ValueError where that is impossible or would take too long.
         """
         if params.grammar is not None:
+            await self._engine.rehearse(params)
             await asyncio.to_thread(self._engine.prepare, params)
 
     @property

@@ -37,8 +37,8 @@ _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 
 def index_tables(path: Path, documents: Iterable[Document]) -> int:
-    """Write the rows of table documents to the SQLite file `path`, which appears whole or not at all; return how many
-    there are."""
+    """Write the rows of table documents to the SQLite file `path`, which appears whole or, without a row, not at all;
+    return how many there are."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
     partial.unlink(missing_ok=True)
@@ -58,7 +58,10 @@ def index_tables(path: Path, documents: Iterable[Document]) -> int:
                     "INSERT OR IGNORE INTO subjects VALUES (?, ?)",
                     [(_plain(value), count) for value in named if len(value.split()) <= _SUBJECT_WORDS],
                 )
-    os.replace(partial, path)
+    if count:
+        os.replace(partial, path)
+    else:
+        partial.unlink()
     return count
 
 
@@ -147,10 +150,12 @@ class TableLookup:
     def _cells(self, question: Question, place: tuple[int, int]) -> Iterator[_Found]:
         start, end = place
         claim, sentence = question.claim, question.sentence
+        about = self._about(sentence) + (self._about(claim.subject) if claim.subject else [])
+        if not about:
+            return
         rest = sentence[:start] + " \0 " + sentence[end:]
         said, relation = _stems(rest), _stems(claim.relation)
         own = _plain(claim.subject)
-        about = self._about(sentence) + (self._about(claim.subject) if claim.subject else [])
         for subject, rows in dict(about).items():
             if subject != own and not _stems(subject) <= said:
                 continue  # It is the object itself.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """That of `native/decoder.h`."""
 _INT, _FLOAT, _POINTER = c_int32, c_float, c_void_p
 
@@ -37,7 +37,7 @@ class Layer(Structure):
         ("qkv", Matrix), ("o", Matrix),
         ("q_norm", _POINTER), ("k_norm", _POINTER), ("sinks", _POINTER),
         ("router", Matrix), ("expert_bias", _POINTER), ("units", POINTER(Unit)),
-        ("keys", _POINTER), ("values", _POINTER),
+        *((name, _POINTER) for name in ("keys", "values", "key_scales", "value_scales")),
         ("routed", _INT), ("others", _INT), ("rotary", _INT), ("window", _INT),
     )  # fmt: skip
 

@@ -95,5 +95,3 @@ def _with_scales(bytes_POGw4: torch.Tensor, scale_OG: torch.Tensor) -> torch.Ten
 
 
 _PACK = {"float32": _pack_float32, "bfloat16": _pack_bfloat16, "int8": _pack_int8, "int4": _pack_int4}
-
-

@@ -20,6 +20,7 @@ from troth.serve.engine.scheduler import Chunk
 
 _BLOCK, _LARGEST_HEAD, _MOST_EXPERTS, _HALF_PANEL = 16, 256, 1024, 32
 _QK_NORMS = ("none", "head", "width")
+_NARROW = {"int8": 5, "fp8": 6}
 _NAMES: dict[torch.dtype, WeightKind] = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
@@ -46,14 +47,13 @@ class CpuRunner:
     wanted tokens only.
     """
 
-    def __init__(
-        self, model: Decoder, cache: KVCache, kind: WeightKind, most_rows: int, threads: int
-    ):
+    def __init__(self, model: Decoder, cache: KVCache, kind: WeightKind, most_rows: int, threads: int):
         config = model.config
         assert why_not(config) is None
         assert cache.block_size == _BLOCK
         self.config, self.cache, self.kind = config, cache, kind
         self.most_rows = most_rows
+        self._cached = cache.keys, cache.values, cache.key_scales, cache.value_scales
         self._routed = {
             number: layer.mlp for number, layer in enumerate(model.layers.values()) if isinstance(layer.mlp, MoE)
         }
@@ -141,7 +141,7 @@ class CpuRunner:
             self.arena.matrix(attention.o_proj.weight, self.kind, attention.o_proj.bias),
             self._norm(attention.q_norm), self._norm(attention.k_norm), self._float(attention.sinks),
             router, expert_bias, units,
-            self.cache.keys[number].data_ptr(), self.cache.values[number].data_ptr(),
+            *(part[number].data_ptr() if part else None for part in self._cached),
             routed, len(units) - routed, int(config.uses_rope(number)), config.window if sliding else 0,
         )  # fmt: skip
 
@@ -185,7 +185,8 @@ class CpuRunner:
             softmax_router=config.router_score == "softmax", normalised_gates=config.norm_topk_prob,
             qk_norm=_QK_NORMS.index(config.qk_norm), gated_attention=config.attention_gate,
             activation=2 if clamped else int(config.activation == "gelu_tanh"),
-            cache_kind=number_of(_NAMES[self.cache.keys[0].dtype]), embedding_kind=number_of(_NAMES[embedding_dtype]),
+            cache_kind=_NARROW.get(self.cache.kind) or number_of(_NAMES[self.cache.dtype]),
+            embedding_kind=number_of(_NAMES[embedding_dtype]),
             eps=config.rms_norm_eps, embedding_scale=config.hidden_size**0.5 if config.mup_enabled else 1.0,
             attention_scale=config.attention_scale, attention_softcap=config.attention_softcap or 0,
             temperature_from=config.attention_temperature_len or 0,

@@ -3,6 +3,7 @@
 // Blocks are laid out for products without sums across lanes: keys as words of a head's numbers for 16 tokens side by
 // side, values as words of tokens for a head's numbers side by side. Keys are taken in runs of 256 tokens that begin at
 // multiples of 256, so that a query's result depends on its position and not on how its prompt was cut or batched.
+// In 8 bit a token's scales multiply its score and its weight.
 #pragma once
 #include <algorithm>
 #include <limits>
@@ -26,41 +27,47 @@ struct Query {
     float sink;  // a score without a value, or -inf
 };
 
-// Keys and values of one head: block b begins at `keys + b * step`.
+// Keys and values of one head: block b begins at `keys + b * step`, its scales at `key_scales + b * scale_step`.
 struct Head {
     const char *keys, *values;
-    size_t step;
+    const float *key_scales, *value_scales;  // in 8 bit
+    size_t step, scale_step;
     const int32_t *blocks;
     int size;
     bool cold;  // whether it is read once, so that memory is worth asking early
 
-    void fetch(const char *part, int block, int words) const {
+    void fetch(const char *part, int block, int bytes) const {
         const char *from = part + size_t(blocks[block]) * step;
-        for (int w = 0; w < words; w++) _mm_prefetch(from + 64 * w, _MM_HINT_T0);
+        for (int at = 0; at < bytes; at += 64) _mm_prefetch(from + at, _MM_HINT_T0);
+    }
+
+    __m512 scales(const float *part, int position) const {
+        return _mm512_loadu_ps(part + size_t(blocks[position / BLOCK]) * scale_step);
     }
 };
 
 template <int KIND, int ROWS>
 [[gnu::noinline]] void scores_of(const Query *queries, const Head &head, int begin, int end, float (*scores)[RUN]) {
-    const int words = KIND == F32 ? head.size : head.size / 2;
+    constexpr int VECTOR = 16 * word_bytes(KIND);
+    const int words = head.size / word_inputs(KIND);
     const int32_t *rows[ROWS];
-    for (int r = 0; r < ROWS; r++) rows[r] = queries[r].words;
+    UNROLL for (int r = 0; r < ROWS; r++) rows[r] = queries[r].words;
     const int last = (end - 1) / BLOCK;
     for (int at = begin; at < end; at += 64) {
         const char *blocks[4];
-        for (int b = 0; b < 4; b++) {  // behind the end the last block stands in, unread
+        UNROLL for (int b = 0; b < 4; b++) {  // behind the end the last block stands in, unread
             const int block = at / BLOCK + b;
             blocks[b] = head.keys + size_t(head.blocks[std::min(block, last)]) * head.step;
             if (!head.cold) continue;
-            if (block + 4 <= last) head.fetch(head.keys, block + 4, words);
-            if (block <= last) head.fetch(head.values, block, words);
+            if (block + 4 <= last) head.fetch(head.keys, block + 4, words * VECTOR);
+            if (block <= last) head.fetch(head.values, block, words * VECTOR);
         }
         __m512 sum[ROWS][4];
-        for (auto &row : sum)
-            for (auto &v : row) v = _mm512_setzero_ps();
-        accumulate<KIND, ROWS, 4>(sum, rows, blocks, 64, words);
-        for (int r = 0; r < ROWS; r++)
-            for (int b = 0; b < 4; b++) _mm512_store_ps(scores[r] + (at - begin) + 16 * b, sum[r][b]);
+        UNROLL for (auto &row : sum)
+            UNROLL for (auto &v : row) v = _mm512_setzero_ps();
+        accumulate<KIND, ROWS, 4>(sum, rows, blocks, VECTOR, words);
+        UNROLL for (int r = 0; r < ROWS; r++)
+            UNROLL for (int b = 0; b < 4; b++) _mm512_store_ps(scores[r] + (at - begin) + 16 * b, sum[r][b]);
     }
 }
 
@@ -68,24 +75,24 @@ template <int KIND, int ROWS, int VECTORS>
 [[gnu::noinline]] void weigh(
     float (*out)[MOST_HEAD], const char (*weights)[RUN * 4], const float *fade, const Head &head, int begin, int end, int at
 ) {
-    constexpr int WORDS = KIND == F32 ? BLOCK : BLOCK / 2;
+    constexpr int WORD = word_bytes(KIND), WORDS = BLOCK / word_inputs(KIND);
     __m512 sum[ROWS][VECTORS];
-    for (int r = 0; r < ROWS; r++)
-        for (int v = 0; v < VECTORS; v++)
+    UNROLL for (int r = 0; r < ROWS; r++)
+        UNROLL for (int v = 0; v < VECTORS; v++)
             sum[r][v] = _mm512_mul_ps(_mm512_load_ps(out[r] + at + 16 * v), _mm512_set1_ps(fade[r]));
     for (int block = begin / BLOCK; block * BLOCK < end; block++) {
-        const char *base = head.values + size_t(head.blocks[block]) * head.step + 4 * at;
+        const char *base = head.values + size_t(head.blocks[block]) * head.step + WORD * at;
         const char *columns[VECTORS];
-        for (int v = 0; v < VECTORS; v++) columns[v] = base + 64 * v;
+        UNROLL for (int v = 0; v < VECTORS; v++) columns[v] = base + 16 * WORD * v;
         const int32_t *rows[ROWS];
-        for (int r = 0; r < ROWS; r++) {
+        UNROLL for (int r = 0; r < ROWS; r++) {
             const int at = (block - begin / BLOCK) * BLOCK;
             rows[r] = reinterpret_cast<const int32_t *>(weights[r]) + (rows_are_float(KIND) ? at : at / 2);
         }
-        accumulate<KIND, ROWS, VECTORS>(sum, rows, columns, size_t(head.size) * 4, WORDS);
+        accumulate<KIND, ROWS, VECTORS>(sum, rows, columns, size_t(head.size) * WORD, WORDS);
     }
-    for (int r = 0; r < ROWS; r++)
-        for (int v = 0; v < VECTORS; v++) _mm512_store_ps(out[r] + at + 16 * v, sum[r][v]);
+    UNROLL for (int r = 0; r < ROWS; r++)
+        UNROLL for (int v = 0; v < VECTORS; v++) _mm512_store_ps(out[r] + at + 16 * v, sum[r][v]);
 }
 
 template <int KIND, int ROWS> void attend(const Query *queries, const Head &head, const Scoring &scoring) {
@@ -112,6 +119,7 @@ template <int KIND, int ROWS> void attend(const Query *queries, const Head &head
             __m512 highest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
             for (int i = 0; i < padded; i += 16) {
                 __m512 x = _mm512_mul_ps(_mm512_load_ps(scores[r] + i), _mm512_set1_ps(scoring.scale));
+                if constexpr (is_byte(KIND)) x = _mm512_mul_ps(x, head.scales(head.key_scales, begin + i));
                 if (scoring.softcap > 0) {
                     __m512 cap = _mm512_set1_ps(scoring.softcap);
                     x = _mm512_mul_ps(cap, tanh(_mm512_div_ps(x, cap)));
@@ -133,6 +141,7 @@ template <int KIND, int ROWS> void attend(const Query *queries, const Head &head
                 __mmask16 seen = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-std::numeric_limits<float>::infinity()), _CMP_GT_OQ);
                 __m512 p = _mm512_maskz_mov_ps(seen, exp2(_mm512_sub_ps(x, base)));
                 sum = _mm512_add_ps(sum, p);
+                if constexpr (is_byte(KIND)) p = _mm512_mul_ps(p, head.scales(head.value_scales, begin + i));
                 if constexpr (rows_are_float(KIND)) _mm512_store_ps(reinterpret_cast<float *>(weights[r]) + i, p);
                 else store_bf16(reinterpret_cast<uint16_t *>(weights[r]) + i, p);
             }
@@ -144,7 +153,7 @@ template <int KIND, int ROWS> void attend(const Query *queries, const Head &head
         if (head.size - at >= 32) weigh<KIND, ROWS, 2>(out, weights, fade, head, begin, end, at), at += 32;
         if (head.size - at >= 16) weigh<KIND, ROWS, 1>(out, weights, fade, head, begin, end, at);
     }
-    for (int r = 0; r < ROWS; r++)
+    UNROLL for (int r = 0; r < ROWS; r++)
         for (int i = 0; i < head.size; i += 16)
             _mm512_storeu_ps(queries[r].out + i, _mm512_div_ps(_mm512_load_ps(out[r] + i), _mm512_set1_ps(total[r])));
 }

@@ -5,7 +5,7 @@
 namespace troth {
 
 // Goes up with every change that makes a library built before a wrong one.
-constexpr int VERSION = 1;
+constexpr int VERSION = 2;
 
 // A gated unit, down(act(gate(x)) * up(x)): a routed expert, a shared one or a dense feed-forward. Each panel of
 // `gate_up` holds 32 outputs of the gate and the same 32 of up.
@@ -21,6 +21,7 @@ struct Layer {
     const float *expert_bias;
     const Unit *units;  // the routed ones, then those that every token goes through
     char *keys, *values;  // blocks of 16 tokens, see attention.h
+    float *key_scales, *value_scales;  // of 8-bit numbers, [blocks, heads, 16]
     int32_t routed, others, rotary, window;  // window: tokens seen, itself included; 0 for all
 };
 
@@ -30,7 +31,7 @@ enum QKNorm : int32_t { NONE = 0, HEAD = 1, WIDTH = 2 };
 struct Model {
     int32_t hidden, vocabulary, layers, heads, kv_heads, head_size;
     int32_t top_k, groups, top_groups, softmax_router, normalised_gates;
-    int32_t qk_norm, gated_attention, activation, cache_kind, embedding_kind;  // kinds of floats
+    int32_t qk_norm, gated_attention, activation, cache_kind, embedding_kind;
     float eps, embedding_scale, attention_scale, attention_softcap, temperature_from, rotary_scale;
     float router_softcap, route_scale, feed_forward_scale, swiglu_limit, swiglu_alpha, unused;
     const float *periods;  // [head_size / 2]

@@ -56,6 +56,31 @@ inline uint16_t to_bf16(float x) {
     return y[0];
 }
 
+// Sixteen 8-bit numbers: whole ones, or floats in e4m3 (2209.05433), which float16 holds but for a factor of 256.
+inline __m512 load_int8(const char *x) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(x))));
+}
+
+inline __m512 load_fp8_over_256(const char *x) {
+    const __m256i wide = _mm256_slli_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i *>(x))), 7);
+    return _mm512_cvtph_ps(_mm256_and_si256(wide, _mm256_set1_epi16(int16_t(0xbfff))));
+}
+
+inline __m128i to_int8(__m512 x) { return _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x)); }
+
+// Of numbers up to 448 without their signs, to the nearest, of two the even one.
+inline __m128i to_fp8(__m512 x) {
+    const __m512i bits = _mm512_castps_si512(_mm512_abs_ps(x));
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 20), _mm512_set1_epi32(1));
+    const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7ffff)));
+    __m512i y = _mm512_sub_epi32(_mm512_srli_epi32(rounded, 20), _mm512_set1_epi32((127 - 7) << 3));
+    const __mmask16 small = _mm512_cmp_ps_mask(_mm512_abs_ps(x), _mm512_set1_ps(0x1p-6f), _CMP_LT_OQ);
+    y = _mm512_mask_cvtps_epi32(y, small, _mm512_mul_ps(_mm512_abs_ps(x), _mm512_set1_ps(512.f)));
+    y = _mm512_min_epi32(y, _mm512_set1_epi32(0x7e));
+    const __m512i sign = _mm512_and_si512(_mm512_srli_epi32(_mm512_castps_si512(x), 24), _mm512_set1_epi32(0x80));
+    return _mm512_cvtepi32_epi8(_mm512_or_si512(y, sign));
+}
+
 // All sizes are multiples of 16. Sums go lane by lane and then over the lanes, the same way whatever else is computed.
 inline float sum_of_squares(const float *x, int size) {
     __m512 sum = _mm512_setzero_ps();

@@ -3,8 +3,8 @@
 #include <cmath>
 #include <vector>
 
-#include "attention.h"
 #include "buffers.h"
+#include "cache.h"
 #include "decoder.h"
 #include "threads.h"
 
@@ -58,19 +58,16 @@ class Attention {
         const int position = positions[row], lane = position % BLOCK;
         const size_t block = span->blocks[layer.window > 0][position / BLOCK];
         for (int head = 0; head < model.kv_heads; head++, k += size, v += size) {
-            const size_t at = (block * model.kv_heads + head) * size * BLOCK;
-            if (model.cache_kind == F32) {
-                float *key = reinterpret_cast<float *>(layer.keys) + at + lane;
-                for (int d = 0; d < size; d++) key[d * BLOCK] = k[d];
-                std::memcpy(reinterpret_cast<float *>(layer.values) + at + lane * size, v, size * 4);
-            } else {
-                alignas(64) uint16_t narrow[MOST_HEAD];
-                for (int d = 0; d < size; d += 16) store_bf16(narrow + d, _mm512_loadu_ps(k + d));
-                uint32_t *key = reinterpret_cast<uint32_t *>(layer.keys) + at / 2 + lane;
-                for (int d = 0; d < size / 2; d++) std::memcpy(key + d * BLOCK, narrow + 2 * d, 4);
-                for (int d = 0; d < size; d += 16) store_bf16(narrow + d, _mm512_loadu_ps(v + d));
-                uint16_t *value = reinterpret_cast<uint16_t *>(layer.values) + at + (lane / 2) * size * 2 + lane % 2;
-                for (int d = 0; d < size; d++) value[2 * d] = narrow[d];
+            const size_t at = block * model.kv_heads + head, bytes = block_bytes();
+            const CacheBlock kept{
+                layer.keys + at * bytes, layer.values + at * bytes, layer.key_scales + at * BLOCK,
+                layer.value_scales + at * BLOCK, size,
+            };
+            switch (model.cache_kind) {
+                case F32: kept.keep_floats(lane, k, v); break;
+                case WIDE_INT8: kept.keep_bytes<WIDE_INT8>(lane, k, v); break;
+                case WIDE_FP8: kept.keep_bytes<WIDE_FP8>(lane, k, v); break;
+                default: kept.keep_bf16(lane, k, v);
             }
         }
         float *to = queries.floats() + size_t(row) * width;
@@ -85,6 +82,8 @@ class Attention {
             switch (model.cache_kind) {
                 case F32: return attend_tile<F32>(layer, tiles[task], wanted);
                 case PAIRS: return attend_tile<PAIRS>(layer, tiles[task], wanted);
+                case WIDE_INT8: return attend_tile<WIDE_INT8>(layer, tiles[task], wanted);
+                case WIDE_FP8: return attend_tile<WIDE_FP8>(layer, tiles[task], wanted);
                 default: return attend_tile<WIDE>(layer, tiles[task], wanted);
             }
         });
@@ -106,6 +105,11 @@ class Attention {
         const Span *span;
         int head, first, count;  // queries of one key head, those of one position beside each other
     };
+
+    // Of a head's keys, or its values.
+    size_t block_bytes() const {
+        return size_t(model.head_size / word_inputs(model.cache_kind)) * word_bytes(model.cache_kind) * BLOCK;
+    }
 
     static void rotate(float *x, const float *angle, int half) {
         for (int i = 0; i < half; i++) {
@@ -145,9 +149,10 @@ class Attention {
             any |= wanted && wanted[row];
         }
         if (wanted && !any) return;
-        const size_t bytes = size_t(size) * BLOCK * (KIND == F32 ? 4 : 2);
+        const size_t bytes = block_bytes();
         const Head head{
-            layer.keys + tile.head * bytes, layer.values + tile.head * bytes, model.kv_heads * bytes,
+            layer.keys + tile.head * bytes, layer.values + tile.head * bytes, layer.key_scales + tile.head * BLOCK,
+            layer.value_scales + tile.head * BLOCK, model.kv_heads * bytes, size_t(model.kv_heads) * BLOCK,
             tile.span->blocks[layer.window > 0], size, tile.span->count == 1,
         };
         attend_rows<KIND>(tile.count, some, head, {model.attention_scale, model.attention_softcap});

@@ -1,0 +1,106 @@
+"""Products of activations and weights, of one matrix or of many experts' stacked ones.
+
+Many processors multiply bf16 slower than float32: all without instructions for it, and some that have them. There the
+factors are widened, an expert at a time, and the result is rounded once; in memory everything stays bf16.
+"""
+
+import math
+import time
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import grouped_mm
+
+_FEW_ROWS = 64
+"""With fewer, a product takes as long as reading its weight does, and widening would only add to that."""
+_CLEARLY = 1.25
+"""How much faster float32 has to be, so that noise in the timing decides nothing."""
+
+
+@cache
+def float32_over_bf16(device: str) -> float:
+    """How many times as fast as bf16 products float32 ones are on this device; timed once.
+
+    On a CPU it is one thread's own time that counts, which other programs hardly change: what is decided by it, and so
+    the rounding, has to be the same in every run.
+    """
+    clock = time.thread_time if device == "cpu" else time.perf_counter
+    matrices = [torch.ones(512, 512, dtype=dtype, device=device) for dtype in (torch.bfloat16, torch.float32)]
+    best = [math.inf, math.inf]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(7):
+            for kind, x in enumerate(matrices):
+                start = clock()
+                (x @ x.T).sum().item()
+                best[kind] = min(best[kind], clock() - start)
+    finally:
+        torch.set_num_threads(threads)
+    return best[0] / best[1]
+
+
+def widens(x: torch.Tensor) -> bool:
+    """Whether products with `x` [..., rows, size] are better done in float32."""
+    plain = type(x) in (torch.Tensor, nn.Parameter) and x.device.type == "cpu" and x.dtype == torch.bfloat16
+    return plain and x.numel() >= _FEW_ROWS * x.shape[-1] and float32_over_bf16("cpu") > _CLEARLY
+
+
+class Linear(nn.Linear):
+    """`torch.nn.Linear`, computed by `linear`."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return linear(x, self.weight, self.bias)
+
+
+def linear(x: torch.Tensor, w_OI: torch.Tensor, bias_O: torch.Tensor | None = None) -> torch.Tensor:
+    """`torch.nn.functional.linear`: [..., in] -> [..., out]."""
+    if not widens(x) or type(w_OI) not in (torch.Tensor, nn.Parameter):
+        return nn.functional.linear(x, w_OI, bias_O)
+    y_MO: torch.Tensor = _Widened.apply(x.flatten(0, -2), w_OI[None], [x.numel() // x.shape[-1]])
+    y = y_MO.view(*x.shape[:-1], -1)
+    return y if bias_O is None else y + bias_O
+
+
+def grouped(x_MI: torch.Tensor, w_EOI: torch.Tensor, counts_E: torch.Tensor) -> torch.Tensor:
+    """Rows, `counts_E` to each expert in order, times its matrix: [rows, out]. float64, which grouped_mm refuses, takes
+    a loop."""
+    if x_MI.dtype == torch.float64:
+        rows = x_MI.split(counts_E.tolist())
+        return torch.cat([row @ weight.T for row, weight in zip(rows, w_EOI, strict=True)])
+    if widens(x_MI):
+        y_MO: torch.Tensor = _Widened.apply(x_MI, w_EOI, counts_E.tolist())
+        return y_MO
+    return grouped_mm(x_MI, w_EOI.mT, offs=counts_E.cumsum(0).int())
+
+
+class _Widened(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_MI: torch.Tensor, w_EOI: torch.Tensor, counts: list[int]) -> torch.Tensor:
+        ctx.save_for_backward(x_MI, w_EOI)
+        ctx.counts = counts
+        y_MO = x_MI.new_empty(sum(counts), w_EOI.shape[1])
+        for y, x, w in zip(y_MO.split(counts), x_MI.split(counts), w_EOI, strict=True):
+            if len(x):
+                y.copy_(x.float() @ w.float().T)
+        return y_MO
+
+    @staticmethod
+    def backward(ctx: Any, grad_MO: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
+        x_MI, w_EOI = ctx.saved_tensors
+        to_x = torch.empty_like(x_MI) if ctx.needs_input_grad[0] else None
+        to_w = torch.zeros_like(w_EOI) if ctx.needs_input_grad[1] else None
+        start = 0
+        for expert, count in enumerate(ctx.counts):
+            rows = slice(start, start + count)
+            start += count
+            if not count:
+                continue
+            grad = grad_MO[rows].float()
+            if to_x is not None:
+                to_x[rows] = grad @ w_EOI[expert].float()
+            if to_w is not None:
+                to_w[expert] = grad.T @ x_MI[rows].float()
+        return to_x, to_w, None

@@ -1,0 +1,84 @@
+"""Products in bf16, widened where the processor multiplies float32 faster."""
+
+import pytest
+import torch
+
+from troth.model import products
+from troth.train.loss import next_token_loss
+
+COUNTS = torch.tensor([70, 0, 1, 129])
+
+
+@pytest.fixture(params=[0.5, 2.0], ids=["bf16 is faster", "float32 is faster"])
+def machine(request, monkeypatch):
+    monkeypatch.setattr(products, "float32_over_bf16", lambda device: request.param)
+    return request.param
+
+
+def random(*shape, seed=0, requires_grad=True):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return (x / shape[-1] ** 0.5).bfloat16().requires_grad_(requires_grad)
+
+
+def gradients(result, *of):
+    weight = random(*result.shape, seed=9, requires_grad=False).to(result.dtype)
+    return torch.autograd.grad(result, of, weight)
+
+
+def close(ours, exact):
+    """Within a rounding of bf16 and what its sums may lose."""
+    torch.testing.assert_close(ours.double(), exact.double(), rtol=2**-7, atol=2**-7 * exact.abs().max().item())
+
+
+def test_linear_and_its_gradients(machine):
+    x, w, bias = random(3, 40, 64), random(48, 64, seed=1), random(48, seed=2)
+    wide = [part.detach().double().requires_grad_() for part in (x, w, bias)]
+    ours, exact = products.linear(x, w, bias), torch.nn.functional.linear(*wide)
+    assert ours.dtype == torch.bfloat16
+    close(ours, exact)
+    for found, right in zip(gradients(ours, x, w, bias), gradients(exact, *wide), strict=True):
+        assert found.dtype == torch.bfloat16
+        close(found, right)
+
+
+def test_grouped_and_its_gradients(machine):
+    x, w = random(200, 64), random(4, 48, 64, seed=1)
+    x_wide, w_wide = (part.detach().double().requires_grad_() for part in (x, w))
+    ours, exact = products.grouped(x, w, COUNTS), products.grouped(x_wide, w_wide, COUNTS)
+    close(ours, exact)
+    to_x, to_w = gradients(ours, x, w)
+    right_x, right_w = gradients(exact, x_wide, w_wide)
+    close(to_x, right_x)
+    close(to_w, right_w)
+    assert not to_w[1].any(), "an expert without rows learns nothing"
+
+
+def test_only_what_is_asked_for_is_computed(monkeypatch):
+    monkeypatch.setattr(products, "float32_over_bf16", lambda device: 2.0)
+    x, frozen = random(100, 64), random(48, 64, seed=1, requires_grad=False)
+    products.linear(x, frozen).sum().backward()
+    assert x.grad is not None
+    assert frozen.grad is None
+
+
+def test_few_rows_and_wide_numbers_are_left_to_torch(monkeypatch):
+    monkeypatch.setattr(products, "float32_over_bf16", lambda device: 2.0)
+    assert products.widens(torch.ones(64, 32, dtype=torch.bfloat16))
+    assert not products.widens(torch.ones(63, 32, dtype=torch.bfloat16))
+    assert not products.widens(torch.ones(64, 32))
+    assert not products.widens(torch.ones(64, 32, dtype=torch.bfloat16, device="meta"))
+
+
+def test_a_network_in_bf16_learns_the_same_either_way(monkeypatch, shape, random_network):
+    model = random_network(shape(moe_intermediate_size=32)).bfloat16()
+    tokens = torch.randint(400, (4, 65), generator=torch.Generator().manual_seed(1))
+    found = []
+    for speed in (0.5, 2.0):
+        monkeypatch.setattr(products, "float32_over_bf16", lambda device, speed=speed: speed)
+        model.zero_grad()
+        loss = next_token_loss(model(tokens[:, :-1]).flatten(0, 1), model.lm_head.weight, tokens[:, 1:].flatten(), 0)
+        loss.backward()
+        found.append((loss.item(), torch.cat([p.grad.flatten().float() for p in model.parameters()])))
+    (loss, grad), (loss_wide, grad_wide) = found
+    assert loss == pytest.approx(loss_wide, rel=5e-3)
+    assert torch.cosine_similarity(grad, grad_wide, dim=0) > 0.98
