@@ -17,6 +17,8 @@ from troth.serve.engine.sampling_params import SamplingParams
 from troth.system.serve import ServeTable
 from troth.train.lora import adapters, lora_names
 
+from .test_packed_weights import rounded
+
 GREEDY = SamplingParams(temperature=0, max_tokens=16, ignore_eos=True)
 PROMPT = tuple(range(20, 70))
 
@@ -53,8 +55,8 @@ def ids(outputs: list[Output]) -> list[int]:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"max_step_tokens": 21}, {"deterministic": True}, {"speculate": "ngram"}],
-    ids=["together", "chunks", "deterministic", "with drafts"],
+    [{}, {"max_step_tokens": 21}, {"deterministic": True}, {"speculate": "ngram"}, {"weights": "int8"}],
+    ids=["together", "chunks", "deterministic", "with drafts", "on 8-bit weights"],
 )
 def test_each_request_gets_what_its_adapter_alone_gives(
     folder: Path, folders: dict[str, Path], changes: dict[str, object]
@@ -62,11 +64,13 @@ def test_each_request_gets_what_its_adapter_alone_gives(
     expected = {}
     for name in (None, *folders):
         model = load_weights(folder, torch.float32, "cpu")
+        if "weights" in changes:
+            rounded(model, 8)
         if name is not None:
             load_adapters(model, folders[name])
         expected[name] = plain_greedy(model, 16)
     assert len({tuple(tokens) for tokens in expected.values()}) == 4
-    engine = Engine.from_folder(folder, ServeTable(**({"cache_tokens": 4096} | changes)), adapters=folders)
+    engine = Engine.from_folder(folder, ServeTable(**({"cache_tokens": 4096} | changes)), None, torch.float32, folders)
     names = [*expected] * 2
     outputs = engine.generate(Request(PROMPT, GREEDY, adapter=name) for name in names)
     for name, found in zip(names, outputs, strict=True):

@@ -67,8 +67,7 @@ def test_another_engine_is_told_what_ours_would_be(folder: Path, tmp_path: Path)
     program.write_text("import json, os, sys; print(json.dumps([sys.argv[1:], os.environ['VLLM_API_KEY']]))")
     path = os.pathsep.join([str(tmp_path), *sys.path])
     command = [*TROTH, "serve", str(folder), "--engine", "vllm", "--port", "7001", "--api-key", "secret"]
-    command += ["--kv-cache-dtype", "int8"]
-    command += ["--set", "serve.enforce_eager=true"]
+    command += ["--kv-cache-dtype", "int8", "--enforce-eager"]
     environment = os.environ | {"PYTHONPATH": path}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     arguments, key = json.loads(done.stdout)

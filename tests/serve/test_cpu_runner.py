@@ -16,11 +16,12 @@ from troth.model.initialise import initialise
 from troth.serve.engine.adapters import Adapters
 from troth.serve.engine.cpu import library, pack
 from troth.serve.engine.cpu.library import load
-from troth.serve.engine.cpu.quantise import dequantise, quantise, round_weights
+from troth.serve.engine.cpu.quantise import dequantise, quantise
 from troth.serve.engine.cpu.runner import CpuRunner, why_not
 from troth.serve.engine.engine import Engine
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.kv_quantise import KVCacheDtype
+from troth.serve.engine.packed_weights import pack_weights
 from troth.serve.engine.request import Request
 from troth.serve.engine.runner import Runner, TorchRunner
 from troth.serve.engine.sampling_params import SamplingParams
@@ -158,7 +159,7 @@ def test_narrow_weights_give_nearly_the_scores_of_their_rounded_values(config, t
     model = network(config, NETWORKS["Qwen3"] | {"num_experts_per_tok": 4, "num_hidden_layers": 1})
     found = scores(CpuRunner(model, cache(model, torch.bfloat16), kind, 900, 2), together(texts))
     if kind != "bfloat16":
-        round_weights(model, 8 if kind == "int8" else 4)
+        pack_weights(model, kind)
     expected = scores(TorchRunner(model, cache(model), Adapters(model, {})), together(texts))
     assert (found - expected).norm() / expected.norm() < near
 

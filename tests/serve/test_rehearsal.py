@@ -3,10 +3,10 @@
 import asyncio
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import openai
+import psutil
 import pytest
 
 from troth.model.tokenizer import Tokenizer
@@ -24,12 +24,7 @@ GIANT = {"type": "object", "properties": {f"p{i}": {} for i in range(1800)}}
 
 def at_work() -> set[int]:
     """Processes of trials, which are grandchildren of this one."""
-    children = [int(pid) for pid in Path("/proc/self/task").glob("*/children") for pid in pid.read_text().split()]
-    found = set()
-    for child in children:
-        listed = Path(f"/proc/{child}/task/{child}/children")
-        found |= {int(pid) for pid in listed.read_text().split()} if listed.exists() else set()
-    return found
+    return {grandchild.pid for child in psutil.Process().children() for grandchild in child.children()}
 
 
 def test_a_giant_schema_is_refused_and_others_are_answered_meanwhile(client: openai.OpenAI):
@@ -69,5 +64,18 @@ def test_a_trial_ends_with_whoever_waits_for_it_and_with_its_process(tokenizer: 
             heavy.cancel()
             while at_work() - before:
                 await asyncio.sleep(0.02)
+
+    asyncio.run(run())
+
+
+def test_a_process_that_was_ended_is_replaced(tokenizer: Tokenizer):
+    async def run() -> None:
+        rehearse = Rehearsals(tokenizer, [tokenizer.end_of_text])
+        before = {child.pid for child in psutil.Process().children()}
+        await rehearse(of_schema({"type": "boolean"}))
+        [server] = [child for child in psutil.Process().children() if child.pid not in before]
+        server.kill()
+        server.wait()
+        await rehearse(of_schema({"type": "null"}))
 
     asyncio.run(run())

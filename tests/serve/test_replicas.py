@@ -159,20 +159,24 @@ def test_two_replicas(start: Callable[[str], Server], proverbs: str):
     with pytest.raises(openai.BadRequestError, match="at most"):
         client.completions.create(model="tiny", prompt=[1] * 5000)
 
-    # A replica is killed: what it wrote ends with an error, what the other writes goes on.
+    # A replica is killed: the other goes on with greedy texts and those with a seed, and the rest of what it wrote ends
+    # with an error.
     begun: set[int] = set()
     ends: dict[int, str] = {}
+    written: dict[int, str] = {}
 
     def read(who: int) -> None:
         try:
-            ask: Any = {"extra_body": {"ignore_eos": True, "prompt_cache_key": f"client {who}"}}
-            for chunk in client.completions.create(model="tiny", prompt="Go", max_tokens=2000, stream=True, **ask):
+            ask: Any = {"extra_body": {"ignore_eos": True, "prompt_cache_key": f"client {who % 6}"}}
+            ask |= {6: {"temperature": 0}, 12: {"seed": who}}.get(who - who % 6, {})
+            for chunk in client.completions.create(model="tiny", prompt="Go", max_tokens=1000, stream=True, **ask):
                 begun.add(who)
+                written[who] = written.get(who, "") + chunk.choices[0].text
                 ends[who] = str(chunk.choices[0].finish_reason)
         except openai.APIError as error:
             ends[who] = f"{error.code}: {error.message}"
 
-    threads = [threading.Thread(target=read, args=(who,)) for who in range(6)]
+    threads = [threading.Thread(target=read, args=(who,)) for who in range(18)]
     for thread in threads:
         thread.start()
     wait(lambda: len(begun) == len(threads), 60)
@@ -180,8 +184,11 @@ def test_two_replicas(start: Callable[[str], Server], proverbs: str):
     killed.kill()
     for thread in threads:
         thread.join(timeout=120)
-    assert len(ends) == 6, "no stream is left hanging"
-    assert set(ends.values()) == {"length", "replica_failed: the replica that was answering has failed"}
+    assert len(ends) == 18, "no stream is left hanging"
+    unseeded, resumed = ({ends[who] for who in places} for places in (range(6), range(6, 18)))
+    assert unseeded == {"length", "replica_failed: the replica that was answering has failed"}
+    assert resumed == {"length"}
+    assert len({written[who] for who in range(6, 12)}) == 1, "greedy texts of the same prompt are the same"
 
     # Others answer at once, and a new one comes for the one that went.
     for who in range(6):

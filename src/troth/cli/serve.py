@@ -44,6 +44,9 @@ def command(
         str | None,
         typer.Option(help="auto, int8 or fp8: in what keys and values are kept, in place of serve.kv_cache_dtype."),
     ] = None,
+    enforce_eager: Annotated[
+        bool, typer.Option("--enforce-eager", help="Give a GPU no CUDA graphs, as serve.enforce_eager.")
+    ] = False,
     name: Annotated[str | None, typer.Option(help="Name of the model for clients; the folder's by default.")] = None,
     adapter: Annotated[
         list[str] | None,
@@ -71,6 +74,8 @@ def command(
     """Serve a model over the OpenAI API until interrupted; running answers are finished first."""
     if kv_cache_dtype is not None:
         changes = [*(changes or ()), f"serve.kv_cache_dtype={kv_cache_dtype}"]
+    if enforce_eager:
+        changes = [*(changes or ()), "serve.enforce_eager=true"]
     table = read_system(system, changes).serve
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")

@@ -35,9 +35,9 @@ class ServeTable(Table):
     cache holds `cache_tokens` tokens over all sequences.
 
     With `deterministic` no sum depends on the batch, so that an answer is the same in any company; that is slower. With
-    `enforce_eager` a GPU is not given the steps of decoding as CUDA graphs, which take memory and some seconds once.
-    With `speculate`, steps check guesses of the next tokens: up to `draft_tokens` that followed the same three tokens
-    before (`ngram`), or one by the model's multi-token prediction (`mtp`).
+    `enforce_eager` decoding on a GPU does without CUDA graphs, which take memory and, once, some seconds. With
+    `speculate`, steps check guesses of the next tokens: up to `draft_tokens` that followed the same three tokens before
+    (`ngram`), or one by the model's multi-token prediction (`mtp`).
 
     `weights` are kept as the folder has them (`auto`: on a CPU in bfloat16 only where its library runs), or in the kind
     that is named: 8 and 4 bit take 8.5 and 4.5 bits a weight. `threads` of a CPU: all that the process may use, unless

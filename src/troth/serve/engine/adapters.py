@@ -77,11 +77,9 @@ class AdaptedExperts(Experts):
     """Routed experts and what adapters add to them, by their names."""
 
     def __init__(self, base: Experts, parts: Mapping[str, LoRAExperts], adapters: Adapters):
-        with torch.device("meta"):
-            super().__init__(base.config)
-        for name, parameter in base.named_parameters():
-            setattr(self, name, parameter)
-        self.adapters = adapters
+        nn.Module.__init__(self)
+        self.config, self.transport = base.config, base.transport
+        self.base, self.adapters = base, adapters
         self.parts = dict(parts)
 
     def forward(self, x_ND: torch.Tensor, gates_Nk: torch.Tensor, chosen_Nk: torch.Tensor) -> torch.Tensor:
@@ -95,7 +93,7 @@ class AdaptedExperts(Experts):
 
     def project(self, part: str, x_MI: torch.Tensor, counts_E: torch.Tensor) -> torch.Tensor:
         """Rows, `counts_E` to each expert in order, through `gate_up` (gate's numbers first) or `down`."""
-        y_MO = super().project(part, x_MI, counts_E)
+        y_MO = self.base.project(part, x_MI, counts_E)
         for name, mask_M1 in self.adapters.masks.items():
             if name in self.parts:
                 y_MO = y_MO + self.parts[name].added(part, x_MI, counts_E) * mask_M1

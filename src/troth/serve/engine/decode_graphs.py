@@ -12,6 +12,7 @@ import torch
 
 from troth.model.decoder import Decoder
 from troth.serve.engine.kv_cache import KVCache
+from troth.serve.engine.packed_weights import packed_kind
 from troth.serve.engine.paged_attention import PagedAttention, Pages
 from troth.serve.engine.scheduler import Chunk
 
@@ -62,9 +63,10 @@ def decode(model: Decoder, cache: KVCache, inputs: Inputs) -> torch.Tensor:
     return model.logits(h_PD).float()
 
 
-def can_hold(cache: KVCache) -> bool:
-    """Whether a GPU takes steps as graphs: torch's grouped products do not wait in bfloat16 from Hopper on."""
-    return cache.pages and cache.dtype == torch.bfloat16 and torch.cuda.get_device_capability(cache.device) >= (9, 0)
+def can_hold(model: Decoder, cache: KVCache) -> bool:
+    """Whether a GPU takes steps as graphs: products of experts do not wait for the host in bfloat16 from Hopper on."""
+    bfloat16 = cache.dtype == torch.bfloat16 and packed_kind(model) is None
+    return cache.pages and bfloat16 and torch.cuda.get_device_capability(cache.device) >= (9, 0)
 
 
 class DecodeGraphs:

@@ -27,6 +27,7 @@ from troth.serve.engine.grammar import Grammars
 from troth.serve.engine.guide import Guide
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.pace import Pace
+from troth.serve.engine.packed_weights import packed_kind
 from troth.serve.engine.ranks import LeadingRunner, Ranks, split
 from troth.serve.engine.rehearsal import Rehearsals
 from troth.serve.engine.request import EngineStats, Output, Request
@@ -80,13 +81,13 @@ class Engine:
         self.tables = BlockTables(
             BlockPool(blocks), BlockPool(sliding) if sliding else None, BLOCK_SIZE, model.config.window
         )
-        self.adapters = Adapters(model, adapters or {})
         runner: Runner | None = cpu_runner(model, self.cache, table, alone=not (guesses or adapters or ranks))
+        self.adapters = Adapters(model, adapters or {})
         if runner is None and table.deterministic:
             runner = DeterministicRunner(model, self.cache, self.adapters)
         elif runner is None:
             graphs = None
-            if can_hold(self.cache) and not (table.enforce_eager or guesses or adapters or ranks):
+            if can_hold(model, self.cache) and not (table.enforce_eager or guesses or adapters or ranks):
                 graphs = DecodeGraphs(model, self.cache, table.max_batch, -(-self.context // BLOCK_SIZE))
             runner = TorchRunner(model, self.cache, self.adapters, guesses, graphs)
         self.runner = runner if ranks is None or ranks.rank else LeadingRunner(runner)
@@ -196,7 +197,8 @@ class Engine:
         if isinstance(self.runner, CpuRunner):
             return self.runner.kind, self.runner.arena.bytes
         tensors = (*self.model.parameters(), *self.model.buffers())
-        return str(self.cache.dtype).removeprefix("torch."), sum(tensor.nbytes for tensor in tensors)
+        kind = packed_kind(self.model) or str(self.cache.dtype).removeprefix("torch.")
+        return kind, sum(tensor.nbytes for tensor in tensors)
 
     @property
     def kv_cache_dtype(self) -> str:

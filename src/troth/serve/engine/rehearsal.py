@@ -38,19 +38,25 @@ class Rehearsals:
 
     def __init__(self, tokenizer: Tokenizer, end_tokens: Iterable[int]):
         self._known = tokenizer.ranks, list(tokenizer.special), tokenizer.visible, sorted(end_tokens)
-        self._control: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket
         self._refused: OrderedDict[Grammar, str] = OrderedDict()
         self._room = asyncio.Semaphore(_AT_ONCE)
 
     async def __call__(self, grammar: Grammar) -> None:
         """Return where a grammar can be compiled and followed within `MOST_SECONDS`. A cancelled trial ends at once.
 
-        Raises ValueError naming the part that is no schema, or one that is too large.
+        Raises ValueError naming the part that is no schema, or one that is too large; RuntimeError where no trial can
+        be made.
         """
         if grammar in self._refused:
             raise ValueError(self._refused[grammar])
         async with self._room:
             said = await self._ask(grammar.model_dump_json().encode() + b"\n")
+            if not said and not self._alive:  # whoever ended the process, another one can be had
+                said = await self._ask(grammar.model_dump_json().encode() + b"\n")
+        if not said and not self._alive:
+            raise RuntimeError("schemas cannot be tried: the process for that ends by itself")
         error = json.loads(said) if said else (
             f"{name_of(grammar)}: the schema is too large: it cannot be compiled and followed for {TEXT_TOKENS} tokens "
             f"in {MOST_SECONDS} s; fewer optional keys, choices and limits of length help"
@@ -62,13 +68,11 @@ class Rehearsals:
             raise ValueError(error)
 
     async def _ask(self, line: bytes) -> bytes:
+        if not self._alive:
+            self._start()
         ours, theirs = socket.socketpair()
         with theirs:
-            try:
-                socket.send_fds(self._connected(), [b"."], [theirs.fileno()])
-            except (BrokenPipeError, ConnectionResetError):  # whoever ended the process, another one can be had
-                self._control = None
-                socket.send_fds(self._connected(), [b"."], [theirs.fileno()])
+            socket.send_fds(self._control, [b"."], [theirs.fileno()])
         reader, writer = await asyncio.open_connection(sock=ours)
         try:
             writer.write(line)
@@ -78,18 +82,20 @@ class Rehearsals:
         finally:
             writer.close()
 
-    def _connected(self) -> socket.socket:
-        if self._control is None:
-            self._control, theirs = socket.socketpair()
-            with theirs, tempfile.TemporaryFile() as known:
-                pickle.dump(self._known, known)
-                known.seek(0)
-                process = subprocess.Popen(
-                    [sys.executable, "-m", __name__, str(theirs.fileno())], stdin=known, pass_fds=[theirs.fileno()],
-                    start_new_session=True,
-                )  # fmt: skip
-            weakref.finalize(self, _end, process, self._control)
-        return self._control
+    @property
+    def _alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def _start(self) -> None:
+        self._control, theirs = socket.socketpair()
+        with theirs, tempfile.TemporaryFile() as known:
+            pickle.dump(self._known, known)
+            known.seek(0)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", __name__, str(theirs.fileno())], stdin=known, pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )  # fmt: skip
+        weakref.finalize(self, _end, self._process, self._control)
 
 
 def _end(process: "subprocess.Popen[bytes]", control: socket.socket) -> None:

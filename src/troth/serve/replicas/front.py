@@ -1,7 +1,7 @@
 """Takes requests off the network and hands each to a replica, as an ASGI application within Ray Serve.
 
-A replica that dies before its answer has begun is replaced by another without the client's knowing; one that dies
-within a stream ends it with an error event.
+A replica that dies before its answer has begun, or within a stream that is the same from any (see `resume`), is
+replaced by another without the client's knowing; one that dies within another stream ends it with an error event.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from troth.serve.api.drain import Drain, Draining
 from troth.serve.api.errors import ApiError, refuse
 from troth.serve.replicas.affinity import affinity
 from troth.serve.replicas.exposition import merged_metrics
+from troth.serve.replicas.resume import Diverged, Relayed
 from troth.system.serve import ServeTable
 
 log = logging.getLogger(__name__)
@@ -78,8 +79,9 @@ class Front:
     async def _relay(self, scope: Scope, body: bytes, send: Send) -> None:
         key = affinity(dict(scope["headers"]), body)
         handle = self._replicas.options(stream=True, session_id=key)
-        for attempt in range(1, ATTEMPTS + 1):
-            begun: Message | None = None
+        relayed = Relayed(scope["path"], send)
+        for _ in range(ATTEMPTS):
+            relayed.again()
             answer = cast(
                 DeploymentResponseGenerator[list[Message]],
                 handle.answer.remote(
@@ -89,24 +91,28 @@ class Front:
             try:
                 async for messages in answer:
                     for message in messages:
-                        if message["type"] == "http.response.start":
-                            begun = message
-                        await send(message)
+                        await relayed.take(message)
                 return None
             except asyncio.CancelledError:
                 answer.cancel()
                 raise
+            except Diverged as error:
+                log.warning("a stream is not gone on with: %s", error)
+                answer.cancel()
+                break
             except BackPressureError:
+                if relayed.begun:
+                    break
                 says = f"{self._table.max_waiting} requests wait already: try again shortly"
                 return await refuse(scope, send, ApiError(429, says, code="too_many_requests"))
             except (RayError, RayServeException, DeploymentUnavailableError) as error:
                 log.warning("a replica failed: %s", type(error).__name__)
-                if begun is not None:
-                    return await _break_off(begun, send)
-                if attempt == ATTEMPTS:
-                    says = "the replica that was to answer has failed, and so did others"
-                    return await refuse(scope, send, ApiError(503, says, code="unavailable"))
-        return None
+                if relayed.begun and not relayed.resumes:
+                    break
+        if relayed.begun:
+            return await _break_off(relayed.begun, send)
+        says = "the replica that was to answer has failed, and so did others"
+        return await refuse(scope, send, ApiError(503, says, code="unavailable"))
 
 
 async def _break_off(begun: Message, send: Send) -> None:

@@ -8,9 +8,9 @@ import torch
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
 from troth.serve.engine.cpu.pack import WeightKind
-from troth.serve.engine.cpu.quantise import round_weights
 from troth.serve.engine.cpu.runner import CpuRunner, why_not
 from troth.serve.engine.kv_cache import KVCache
+from troth.serve.engine.packed_weights import pack_weights
 from troth.system.serve import ServeTable
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def stored_dtype(config: ModelConfig, dtype: str, table: ServeTable, device: str
 
 def cpu_runner(model: Decoder, cache: KVCache, table: ServeTable, alone: bool) -> CpuRunner | None:
     """The library's runner; None where it cannot run the network, or not `alone`: with adapters, guesses of the model's
-    own or other ranks. The weights are then rounded to the bits asked for."""
+    own or other ranks. The decoder's weights are then packed where 8 or 4 bit are asked for."""
     weight = model.embed_tokens.weight
     plain: WeightKind = "float32" if weight.dtype == torch.float32 else "bfloat16"
     kind = plain if table.weights == "auto" else table.weights
@@ -38,6 +38,6 @@ def cpu_runner(model: Decoder, cache: KVCache, table: ServeTable, alone: bool) -
         most_rows = table.max_step_tokens + table.max_batch * (1 + table.draft_tokens)
         return CpuRunner(model, cache, kind, most_rows, table.threads or len(os.sched_getaffinity(0)))
     if kind in ("int8", "int4"):
-        log.warning("weights are rounded to %s but keep the memory of %s: %s", kind, plain, reason)
-        round_weights(model, 8 if kind == "int8" else 4)
+        log.warning("%s weights are widened to %s for each product, which takes time: %s", kind, plain, reason)
+        pack_weights(model, kind)
     return None

@@ -4,11 +4,6 @@
 from typing import Literal
 
 import torch
-from torch import nn
-from torch.nn.functional import pad
-
-from troth.model.decoder import Decoder
-from troth.model.moe import Router
 
 GROUP = 32
 
@@ -39,24 +34,3 @@ def dequantise(number_OI: torch.Tensor, scale_OG: torch.Tensor, bits: Bits) -> t
     """The weights that `quantise` keeps, float32 [outputs, inputs]."""
     number_OGg = number_OI.float().unflatten(-1, (-1, GROUP)) - (1 << (bits - 1))
     return (number_OGg * scale_OG[..., None].float()).flatten(-2)
-
-
-@torch.no_grad()
-def round_weights(model: Decoder, bits: Bits) -> None:
-    """Give a decoder the weights that `quantise` keeps of its own, in their dtype; routers and the embedding stay."""
-    if model.config.tie_word_embeddings:
-        model.lm_head.weight = nn.Parameter(model.lm_head.weight.clone(), requires_grad=False)
-    routers = {module.gate for module in model.modules() if isinstance(module, Router)}
-    for module in model.modules():
-        if isinstance(module, nn.Linear) and module not in routers:
-            _round(module.weight, bits)
-    for moe in model.moe_layers():
-        _round(moe.experts.gate_up_proj, bits)
-        _round(moe.experts.down_proj, bits)
-
-
-def _round(weight: torch.Tensor, bits: Bits) -> None:
-    weight_OI = weight.reshape(-1, weight.shape[-1])
-    inputs = weight_OI.shape[1]
-    kept_OI = dequantise(*quantise(pad(weight_OI, (0, -inputs % GROUP)), bits), bits)[:, :inputs]
-    weight.copy_(kept_OI.view_as(weight))
