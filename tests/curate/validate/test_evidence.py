@@ -75,6 +75,23 @@ def test_what_sentences_share_is_summed_exactly_and_a_sentence_is_found_where_it
     assert store.number_of(SAYS, "nowhere", 0) is None
 
 
+def test_a_witness_says_whether_it_has_the_claims_other_values_and_counts_by_that(tmp_path):
+    first = "The Kiel Canal, which links seas, is 98 kilometres long."
+    others = [first.replace("98", "61"), first.replace("Kiel", "Suez").replace("98", "193")]
+    pages = [page(name, text, name) for name, text in zip("abc", [first, *others], strict=True)]
+    claim, found = witnesses(tmp_path, pages, {})
+    assert {one.value.text: (one.agrees, one.apart) for one in found} == {
+        "61 kilometres": (1.0, 0.0), "193 kilometres": (0.0, 1.0),
+    }  # fmt: skip
+    assert [one.text for one in candidates(claim, found)] == ["98 kilometres", "61 kilometres", "193 kilometres"]
+
+
+def test_a_sentence_that_shares_nothing_but_the_value_confirms_nothing(tmp_path):
+    pages = [page("a", SAYS, "A"), Document("b", "documents", "Halle has 310 kilometres.", publisher="B")]
+    _, found = witnesses(tmp_path, pages, {})
+    assert not found
+
+
 def test_each_document_has_its_rows_beside_it_and_a_stray_row_is_named():
     documents = [Document(name, "documents", "Text.") for name in "abc"]
     row = SubjectRow("b", 0, 4, "rome")
