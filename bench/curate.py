@@ -1,7 +1,7 @@
 """Filters and deduplication beside datatrove's blocks, what comes through a second, and memory as the input grows.
 
-    python bench/curate.py [--megabytes 40] [--grown 10] [--shared ../shared] [--parts filters,duplicates,flow,memory]
-                           [--json]
+    python bench/curate.py [--megabytes 40] [--grown 10] [--shared ../shared] [--json]
+                           [--parts filters,duplicates,flow,claims,memory]
 
 The corpus is the OpenStax textbooks of `shared/data`, replicated: a tenth exact copies, a fifth near ones (paragraphs
 left out, a frame added), a tenth junk of five kinds, the rest with their longer words exchanged for others of the same
@@ -13,16 +13,15 @@ decision; words are split by our own rules there and by spaCy's blank English he
 `duplicates`: MinHash deduplication, from documents to documents without their duplicates; datatrove's four blocks write
 to a folder too. Its pairs share one of 14 bands of 8 hashes (a Jaccard likeness of about 0.72); ours share 0.72 of the
 smaller text, confirmed on the texts. `flow`: collect, filter and deduplicate JSON lines with a process a core.
-`memory`: the peak of one process that does all that, on the corpus and on one `--grown` times as large.
+`claims`: what comes after these, from claims to verdicts. `memory`: the peaks of `troth curate` stage by stage, on the
+corpus and on one `--grown` times as large.
 """
 
 import argparse
 import json
-import multiprocessing
 import os
 import random
 import re
-import resource
 import shutil
 import sys
 import tempfile
@@ -35,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from idle import warn_if_busy
+from peaks import peaks
 
 from troth.curate.collect.part import collect_part
 from troth.curate.collect.plan import plan_collect
@@ -288,14 +288,14 @@ def _rates(size: float, own_seconds: float, peer_seconds: float) -> dict[str, fl
 
 
 def write_corpus(books: list[str], megabytes: float, folder: Path) -> Path:
-    """The corpus as files of JSON lines, of about PART_BYTES each."""
+    """The corpus as files of JSON lines, of about PART_BYTES each, told by four publishers."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     written = 0
-    for document in corpus(books, megabytes):
+    for number, document in enumerate(corpus(books, megabytes)):
         name = f"{int(written / PART_BYTES):04d}.jsonl"
         with (folder / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"text": document.text}) + "\n")
+            file.write(json.dumps({"text": document.text, "publisher": f"P{number % 4}"}) + "\n")
         written += len(document.text)
     return folder
 
@@ -357,31 +357,14 @@ def claims(books: list[str], megabytes: float, out: Path) -> dict[str, Any]:
     return {"mb_per_second": size / sum(seconds.values()), "megabytes": size, "cases": cases, "seconds": seconds}
 
 
-def memory(books: list[str], megabytes: float, work: Path) -> dict[str, float]:
-    """Peak of one process that takes the corpus through all stages."""
-    write_corpus(books, megabytes, work / "texts")
-    shutil.rmtree(work / "out", ignore_errors=True)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        before, peak = pool.apply(_through, (work / "texts", work / "out"))
+def memory(books: list[str], megabytes: float, work: Path) -> dict[str, Any]:
+    """Peaks of the whole of `troth curate`, by stage."""
+    texts = write_corpus(books, megabytes, work / "texts")
+    start = time.perf_counter()
+    found = peaks(texts, work / "out")
+    seconds = time.perf_counter() - start
     shutil.rmtree(work)
-    return {"megabytes": megabytes, "peak_mib": peak, "before_mib": before}
-
-
-def _through(texts: Path, out: Path) -> tuple[float, float]:
-    before = _peak()
-    settings = CurateTable()
-    numbers = range(plan_collect([str(texts)], out, part_bytes=PART_BYTES).parts)
-    for part in numbers:
-        collect_part(part, out)
-        filter_part(part, out, settings)
-    find_duplicates(numbers, out, settings)
-    for part in numbers:
-        duplicates_part(part, out, settings)
-    return before, _peak()
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"megabytes": megabytes, "peak_mib": max(found.values()), "stages": found, "seconds": seconds}
 
 
 def table(found: dict[str, Any]) -> str:
@@ -418,7 +401,10 @@ def table(found: dict[str, Any]) -> str:
         stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in row["seconds"].items())
         lines.append(f"claims       {row['mb_per_second']:.2f} MB/s, {row['cases']:,} cases ({stages})")
     for row in found.get("memory", []):
-        lines.append(f"memory       {row['megabytes']:6g} MB of text: {row['peak_mib']:.0f} MiB at the peak")
+        stages = ", ".join(f"{name} {peak:.0f}" for name, peak in row["stages"].items())
+        lines.append(
+            f"memory       {row['megabytes']:g} MB: {row['peak_mib']:.0f} MiB, {row['seconds']:.0f} s ({stages})"
+        )
     return "\n".join(lines)
 
 

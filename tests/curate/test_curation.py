@@ -87,6 +87,24 @@ def test_wrong_values_are_replaced_by_what_two_others_say(outcome):
     assert "lands near Tokyo" in after["c"]
 
 
+def test_folders_of_notes_without_publishers_speak_each_for_itself(tmp_path):
+    for document in corpus({"Norway": "Bergen"}):
+        note = tmp_path / "notes" / document.source / "capitals.txt"
+        note.parent.mkdir(parents=True)
+        note.write_text(document.text)
+    said = []
+    curate(Curation((str(tmp_path / "notes"),), tmp_path / "out", SHORT, say=said.append))
+    after = texts(tmp_path / "out")
+    assert "lands near Oslo" in after["c/capitals.txt"]
+    assert not any("no collection has two publishers" in line for line in said)
+
+
+def test_where_one_publisher_speaks_alone_the_user_is_told(tmp_path):
+    said = []
+    curated(tmp_path, [replace(one, publisher="A") for one in corpus({"Norway": "Bergen"})], say=said.append)
+    assert any("give each a folder of its own" in line for line in said)
+
+
 def test_right_statements_are_left_alone(outcome):
     _, _, after = outcome
     assert after == {document.source: document.text for document in corpus({})}

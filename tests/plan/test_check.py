@@ -90,10 +90,10 @@ def test_mixtures_of_experts_are_met_nearly_as_well_as_dense_networks(judged: Se
 
 
 def test_published_memory_is_met(judged: Sequence[Judged]) -> None:
-    known = [one for one in judged if one.published.memory]
-    assert len(known) >= 6
-    for one in known:
-        assert one.memory == pytest.approx(one.published.memory, rel=0.1), one.published
+    off = [abs(one.memory / one.published.memory - 1) for one in judged if one.published.memory]
+    assert len(off) >= 10
+    assert np.median(off) < 0.05
+    assert max(off) < 0.13
 
 
 def test_the_search_finds_layouts_as_good_as_those_that_people_found(judged: Sequence[Judged]) -> None:

@@ -109,4 +109,6 @@ def test_torchtitans_pipelines_have_as_many_micro_batches_as_stages(tmp_path: Pa
     titan = read(tmp_path, **cells, source="pytorch/torchtitan:benchmarks/llama3_h100_202412_torchtitan.md")
     assert titan.run is not None
     assert (titan.run.micro_batch, titan.run.micro_batches) == (4, 8)
+    told = {"global_batch_sequences": "", "notes": "tps_per_gpu=100; local_batch=32"}
+    assert read(tmp_path, **cells | told, source=titan.source).run == titan.run
     assert titan.run.date == pytest.approx(2024.96, abs=0.01)

@@ -111,6 +111,15 @@ def test_8_bits_are_taken_where_they_are_faster_and_allowed() -> None:
     assert precisions("h100", precision="bf16") == {"bf16"}
 
 
+def test_tied_embeddings_and_multi_token_prediction_go_in_pipelines() -> None:
+    system = load_system("grok-1", ["train.mtp_weight=0.1"])
+    assert system.model.tie_word_embeddings
+    base = base_run(system, "grok-1", gpu_named("h100"), 512, system.train.batch_tokens)
+    found = best_layouts(base, rules_of(system.model, system.train), 2, Calibration(), fixed={"pp": 4})
+    for run in found.runs:
+        lay_out(parallel_table(run), system.model, system.train, run.world)
+
+
 def test_experts_are_parted_where_a_rank_has_one() -> None:
     runs = [one.run for one in planned("grok-1", 512).candidates]
     assert {run.etp for run in runs} <= {1, *(run.tp for run in runs)}

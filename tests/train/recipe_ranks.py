@@ -18,6 +18,7 @@ from troth.train.parallel.network import Network
 from troth.train.parallel.ranks import joined
 from troth.train.schedule import rows_of
 from troth.train.step import step
+from troth.train.weights import local
 
 STEPS, ROWS, TIME = 6, 8, 32
 SMALL = ModelConfig(
@@ -41,14 +42,13 @@ def rows(numbers):
 def tell_experts_apart(network):
     """Routers begin at zero. Experts that nobody has used yet then get the same gradient from the balance loss but for
     its rounding, which would decide between them, over ranks otherwise than alone."""
-    for weight in network.weights:
-        if weight.name.endswith("router.gate.weight"):
-            numbers = torch.Generator().manual_seed(len(weight.name))
-            whole = torch.randn(weight.whole.shape, dtype=weight.whole.dtype, generator=numbers) / 10
-            if isinstance(weight.whole, DTensor):
-                mesh, places = weight.whole.device_mesh, weight.whole.placements
-                whole = distribute_tensor(whole, mesh, places, src_data_rank=None).to_local()
-            weight.local.copy_(whole)
+    for name, weight in (pair for part in network.parts for pair in part.named_parameters()):
+        if name.endswith("router.gate.weight"):
+            numbers = torch.Generator().manual_seed(len(name))
+            whole = torch.randn(weight.shape, dtype=weight.dtype, generator=numbers) / 10
+            if isinstance(weight, DTensor):
+                whole = distribute_tensor(whole, weight.device_mesh, weight.placements, src_data_rank=None).to_local()
+            local(weight).copy_(whole)
 
 
 def losses_and_norms(case, world):
@@ -56,7 +56,7 @@ def losses_and_norms(case, world):
         steps=STEPS, batch_tokens=ROWS * TIME, sequence_length=TIME, z_loss=1e-4, balance_rate=1e-2,
         precision="float64", **case["train"],
     )  # fmt: skip
-    model = SMALL.model_copy(update=case["model"])
+    model = ModelConfig(**SMALL.model_dump() | case["model"])
     layout = lay_out(ParallelTable(**(case["parallel"] if world > 1 else {})), model, train, world)
     mesh = Mesh.over(layout, "cpu") if world > 1 else None
     network = Network(model, train, layout, torch.float64, mesh, "cpu").initialise(0)

@@ -130,7 +130,8 @@ def test_training_goes_on_with_the_modules_of_a_folder(run_training, recipe, tin
     start_from(first, network(tiny, recipe(), torch.float32))  # A network without such modules leaves them.
 
 
-def test_a_pipeline_is_refused(tiny, recipe):
-    table, told = ParallelTable(pp=2, micro_batches=2), "parallel.pp=2: multi-token prediction (train.mtp_weight)"
-    with pytest.raises(ValueError, match=re.escape(told)):
-        lay_out(table, tiny, recipe(mtp_weight=0.1), 2)
+def test_a_backward_pass_in_halves_is_refused(tiny, recipe):
+    table = ParallelTable(pp=2, micro_batches=2, schedule="InterleavedZeroBubble", stages_per_rank=2)
+    deep, told = tiny.model_copy(update={"num_hidden_layers": 4}), "multi-token prediction (train.mtp_weight) goes with"
+    with pytest.raises(ValueError, match=re.escape(f"parallel.schedule=InterleavedZeroBubble: {told} 1F1B")):
+        lay_out(table, deep, recipe(mtp_weight=0.1), 2)

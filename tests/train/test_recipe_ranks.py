@@ -1,4 +1,5 @@
-"""Over ranks, the balance loss, multi-token prediction and growing batches are as in a single process."""
+"""Over ranks, the balance loss, multi-token prediction, growing batches, families with parts of their own and adapters
+are as in a single process."""
 
 import json
 import subprocess
@@ -13,6 +14,24 @@ AGAIN = LOSSES | {"activation_checkpointing": "full"}
 GROWING = {"sequence_balance": 0.1, "batch_ramp": 0.7, "batch_ramp_start": 64}
 PIPELINE = {"pp": 2, "micro_batches": 8}
 TIED = {"tie_word_embeddings": True}
+PRE_NORM = {
+    "num_shared_experts": 0, "router_score": "softmax", "attention_gate": False, "post_norms": False,
+    "rope_layers": "all", "mup_enabled": False, "num_dense_layers": 0,
+}  # fmt: skip
+GPT_OSS = PRE_NORM | {
+    "model_type": "gpt_oss", "qk_norm": "none", "attention_sinks": True, "biases": True, "swiglu_limit": 7.0,
+    "global_attn_every_n_layers": 2,
+}  # fmt: skip
+OLMOE = PRE_NORM | {"model_type": "olmoe", "qk_norm": "width", "sliding_window": None}
+DEEPSEEK = PRE_NORM | {
+    "model_type": "deepseek_v3", "num_shared_experts": 1, "num_dense_layers": 1, "qk_norm": "none", "head_dim": 24,
+    "sliding_window": None,
+    "latent": {
+        "q_lora_rank": 16, "kv_lora_rank": 16, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16,
+    },
+}  # fmt: skip
+FAMILIES = [GPT_OSS, OLMOE, DEEPSEEK]
+ADAPTERS = {"lora": {"rank": 4, "alpha": 8}}
 
 
 def check(world, cases):
@@ -27,8 +46,33 @@ def check(world, cases):
 def test_each_dimension_alone_is_as_one_process():
     cases = [(LOSSES, {name: 2}) for name in ("dp_shard", "cp", "tp", "ep")]
     cases += [(AGAIN, {"cp": 2, "micro_batches": 2}), (GROWING, {"dp_shard": 2}), (GROWING, PIPELINE)]
-    cases += [(LOSSES, PIPELINE), (LOSSES, PIPELINE, TIED), (GROWING, PIPELINE, TIED), ({}, {"dp_shard": 2}, TIED)]
+    cases += [(LOSSES, PIPELINE, TIED), ({}, {"dp_shard": 2}, TIED)]
     check(2, cases)
+
+
+def test_tensor_parallel_families_and_adapters_are_as_one_process():
+    """Sinks and biases; norms of queries over all heads; adapters that some ranks have a part of."""
+    cases = [({}, GPT_OSS), ({}, OLMOE), (ADAPTERS, GPT_OSS), (ADAPTERS, {})]
+    check(2, [(train, {"tp": 2}, model) for train, model in cases])
+
+
+@pytest.mark.slow
+def test_families_and_adapters_over_two_ranks_are_as_one_process():
+    tensor = [(train, {"tp": 2, "micro_batches": 2}, model) for train in (AGAIN, ADAPTERS) for model in FAMILIES]
+    pipeline = [(train, PIPELINE, model) for train in (LOSSES, ADAPTERS) for model in ({}, TIED, *FAMILIES)]
+    experts = [(train, {"ep": 2}, model) for train in ({}, ADAPTERS) for model in FAMILIES]
+    check(2, [*tensor, *pipeline, *experts, ({}, PIPELINE), (GROWING, PIPELINE, TIED)])
+
+
+@pytest.mark.slow
+def test_families_and_adapters_over_four_ranks_are_as_one_process():
+    layouts = [
+        {"tp": 2, "pp": 2, "micro_batches": 2}, {"tp": 2, "dp_replicate": 2}, {"tp": 2, "cp": 2, "ep": 2},
+        {"tp": 2, "dp_shard": 2, "ep": 4},
+    ]  # fmt: skip
+    cases = [(train, layout, model) for train in ({}, ADAPTERS) for layout in layouts for model in FAMILIES]
+    parted = {"tp": 2, "ep": 2, "etp": 2, "dp_shard": 2}
+    check(4, [*cases, (ADAPTERS, parted), (ADAPTERS, parted, DEEPSEEK)])
 
 
 @pytest.mark.slow
@@ -51,4 +95,4 @@ def test_dimensions_together_are_as_one_process():
 @pytest.mark.parametrize("schedule", ["InterleavedZeroBubble", "ZBVZeroBubble"])
 def test_zero_bubbles_are_as_one_process(schedule):
     layout = PIPELINE | {"schedule": schedule, "stages_per_rank": 2}
-    check(2, [(GROWING, layout), (GROWING, layout, TIED), (LOSSES, layout), (LOSSES, layout, TIED)])
+    check(2, [(GROWING, layout), (GROWING, layout, TIED)])

@@ -98,6 +98,5 @@ def test_a_ramp_that_does_not_come_out_is_refused(start):
 )
 def test_a_first_batch_that_the_ranks_cannot_share_is_refused(tiny, parallel, world, told):
     train = table(batch_ramp=0.5, batch_ramp_start=1024)
-    model = tiny.model_copy(update={"tie_word_embeddings": False})
     with pytest.raises(ValueError, match=re.escape(told)):
-        lay_out(ParallelTable(**parallel), model, train, world)
+        lay_out(ParallelTable(**parallel), tiny, train, world)

@@ -39,13 +39,15 @@ def command(
     settings = read_system(system, [*(changes or []), *more])
     from troth.cli.output import console, curation_report, quiet_progress, say
     from troth.curate.pipeline import Curation, curate
-    from troth.cycle.examiners import examiners_for
 
     run = Curation(
         tuple(sources), out, settings.curate, generation, settings.train.seed, settings.data.max_python_bytes, say
     )
-    examiners = examiners_for(settings, out / "examiners", quiet_progress) if examine else None
-    classifier = None
+    examiners = classifier = None  # what holds a model loads torch, and is not imported where none is used
+    if examine:
+        from troth.cycle.examiners import examiners_for
+
+        examiners = examiners_for(settings, out / "examiners", quiet_progress)
     if "entailment" in settings.curate.verifiers and settings.curate.entailment_model:
         from troth.evaluate.entail import EntailmentModel
 

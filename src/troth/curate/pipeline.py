@@ -148,6 +148,11 @@ def _judged(
     out, settings = run.out, run.settings
     stage = partial(_stage, run, parts)
     run.say("looking for claims and evidence")
+    if next(judged_documents(out, parts), None) is None:
+        run.say(
+            "no collection has two publishers who could contradict each other, so no claim in it is judged; "
+            "name them in the documents, or give each a folder of its own"
+        )
     timelines(out, parts, settings, run.generation, run.seed, run.say)
     build_index(out, parts, _references(run), run.generation)
     near = partial(neighbours_part, parts=parts, out=out, settings=settings)

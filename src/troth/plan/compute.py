@@ -88,7 +88,7 @@ def _young(c: Columns, lost: Array | float) -> Array:
 def _scores(c: Columns, k: Calibration) -> Array:
     """Seconds of a layer's products of queries, keys and values; backward they take two and a half times as long."""
     share = c.ampere * k.ampere_attention + c.hopper * k.hopper_attention + c.blackwell * k.blackwell_attention
-    share = share * np.where(c.torch > 0, k.torch_attention, 1)
+    share = share * np.where(c.torch > 0, np.minimum(k.torch_attention / software(c, k.torch_progress), 1), 1)
     work = (3.5 + c.recompute) * 2 * c.t * c.heads / c.tp * c.score_sizes * c.seen
     return np.asarray(work / (c.wide_peak * c.cooled * share) * _young(c, k.attention_maturing))
 

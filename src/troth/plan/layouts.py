@@ -34,11 +34,9 @@ SIZES = {"vpp": "stages_per_rank"}
 
 @dataclass(frozen=True)
 class Rules:
-    """What a network and its trainer allow: tensor and pipeline parallelism at all; precisions to choose from, none
-    where the run's is given; and what is wrong with a layout of which columns cannot tell, "" where it is right."""
+    """What a network and its trainer allow: precisions to choose from, none where the run's is given; and what is wrong
+    with a layout of which columns cannot tell, "" where it is right."""
 
-    tensor: bool = True
-    pipeline: bool = True
     precisions: tuple[str, ...] = ()
     problem: Callable[[Run], str] = lambda run: ""
 
@@ -62,9 +60,8 @@ def rules_of(model: ModelConfig, train: TrainTable) -> Rules:
             return str(error)
         return ""
 
-    tensor = not (model.qk_norm == "width" or model.biases or model.attention_sinks)
     precisions = ("bf16", "float8") if train.precision == "auto" and train.lora is None else ()
-    return Rules(tensor, not (model.tie_word_embeddings or train.mtp_weight), precisions, problem)
+    return Rules(precisions, problem)
 
 
 def best_layouts(run: Run, rules: Rules, count: int, calibration: Calibration, room: float = 0.95,
@@ -74,7 +71,7 @@ def best_layouts(run: Run, rules: Rules, count: int, calibration: Calibration, r
 
     Raises ValueError where nothing fits, saying what the smallest layout would need.
     """
-    sizes = _grid(run, rules, fixed or {})
+    sizes = _grid(run, fixed or {})
     if not len(sizes["tp"]):
         raise ValueError(
             f"no layout of up to {run.world:,} GPUs divides the network and a batch of {run.sequences:,} sequences; "
@@ -130,7 +127,7 @@ def _divisors(whole: int, most: int) -> list[int]:
     return [n for n in range(1, min(whole, most) + 1) if whole % n == 0]
 
 
-def _grid(run: Run, rules: Rules, fixed: dict[str, int]) -> dict[str, Array]:
+def _grid(run: Run, fixed: dict[str, int]) -> dict[str, Array]:
     """Sizes of all layouts that divide the network, the batch and the GPUs, a column a dimension."""
     d, g = run.dimensions, run.gpu
     free = {
@@ -139,10 +136,6 @@ def _grid(run: Run, rules: Rules, fixed: dict[str, int]) -> dict[str, Array]:
         "cp": [n for n in (1, 2, 4, 8, 16, 32, 64) if n == 1 or n * 1024 <= run.length],
         "ep": _divisors(d.experts, 1024) if d.experts else [1],
     }  # fmt: skip
-    if not rules.pipeline:
-        free["pp"] = [1]
-    if not rules.tensor:
-        free["tp"] = [1]
     lists = [[fixed[name]] if name in fixed else free[name] for name in ("tp", "pp", "cp", "ep")]
     rows = []
     for tp, pp, cp, ep in product(*lists):

@@ -108,10 +108,15 @@ def _run(row: _Row) -> Run:
     except ValueError:
         raise Unsaid(f"GPU {row['gpu']} is unknown") from None
     world, tp, pp, cp = row.need("n_gpus"), row.need("tp"), row.need("pp"), row.count("cp") or 1
-    sequences, length, ep = row.need("global_batch_sequences"), row.need("seq"), row.count("ep") or 1
+    length, ep = row.need("seq"), row.count("ep") or 1
     if world % (tp * pp * cp):
         raise Unsaid("tp, pp and cp do not make up the GPUs")
-    local = sequences / (world // (tp * pp * cp))
+    ranks = world // (tp * pp * cp)
+    of_rank = re.search(r"local_batch=(\d+)", notes)
+    sequences = row.count("global_batch_sequences") or (int(of_rank[1]) * ranks if of_rank else 0)
+    if not sequences:
+        raise Unsaid("global_batch_sequences not said")
+    local = sequences / ranks
     rows = row.number("micro_batch") or micro_batch(source, pp, local)
     if local < rows or local % rows:
         raise Unsaid("the micro-batch does not divide a rank's share")

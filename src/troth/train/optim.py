@@ -158,10 +158,12 @@ def build_optimizers(
     weights: Sequence[Weight], muon_lr: float, adam_lr: float, weight_decay: float, dtype: torch.dtype,
     for_matrices: Literal["muon", "adamw"] = "muon",
 ) -> list[torch.optim.Optimizer]:  # fmt: skip
-    """Muon, or AdamW, over the matrices inside layers; AdamW over embeddings, head, norms, routers and adapters."""
+    """Muon, or AdamW, over the matrices inside layers; AdamW over embeddings, head, norms, biases, routers and
+    adapters."""
 
     def whole_matrix(w: Weight) -> bool:
-        return w.name.startswith("layers.") and w.whole.dim() >= 2 and "router" not in w.name and ".lora_" not in w.name
+        others = "router" in w.name or ".lora_" in w.name or w.name.endswith("_bias")
+        return w.name.startswith("layers.") and w.whole.dim() >= 2 and not others
 
     matrices = [w for w in weights if whole_matrix(w)] if for_matrices == "muon" else []
     inside = {id(weight) for weight in matrices}

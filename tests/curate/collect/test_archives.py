@@ -60,6 +60,7 @@ def test_warc():
             ("http://a.test/wet", "Extracted text."),
         ]
         assert {d.retrieved for d in documents} == {"2023-07-08"}
+        assert "a.test" in {d.publisher for d in documents}
         assert [d.encoding for d in documents[:2]] == ["utf-8", "iso8859-2"]
         assert [one for one in found if isinstance(one, Rejected)] == [Rejected("http://a.test/empty", "no text")]
     assert len(list(ArchiveIterator(io.BytesIO(b"".join(records))))) == len(records)

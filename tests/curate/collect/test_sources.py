@@ -20,6 +20,16 @@ def test_paths_and_python_in_the_order_given(tmp_path):
     assert told == ["page.txt", f"{paths[1]}/bad.jsonl", f"{paths[1]}/page.txt", "python"]
 
 
+def test_a_document_that_names_no_publisher_has_its_folder_or_file_as_one(tmp_path):
+    pages = "alice/one.txt", "alice/more/two.txt", "bob.txt", "carol.html"
+    for name in pages:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("<meta name=publisher content=Gazette><p>News." if "html" in name else "Text.")
+    found = collect(DataTable(sources=[str(tmp_path)])).documents
+    told = {one.source: one.publisher for one in found}
+    assert told == dict(zip(pages, ("alice", "alice", "bob", "Gazette"), strict=True))
+
+
 def test_a_missing_source_is_named(tmp_path):
     with pytest.raises(ValueError, match="no-such-folder"):
         collect(DataTable(sources=[str(tmp_path / "no-such-folder")]))

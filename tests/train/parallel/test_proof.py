@@ -41,14 +41,14 @@ TOGETHER_ON_EIGHT = [
 
 @pytest.fixture(scope="module")
 def alone(small, run_training, tmp_path_factory):
-    """`alone(settings)` is the run of one process."""
+    """`alone(settings)` is the run of one process, of the small network or another."""
     runs = {}
 
-    def run(settings):
-        key = settings.model_dump_json()
+    def run(settings, model=small):
+        key = settings.model_dump_json(), model.model_dump_json()
         if key not in runs:
             runs[key] = tmp_path_factory.mktemp("alone")
-            run_training(runs[key], settings, model=small)
+            run_training(runs[key], settings, model=model)
         return runs[key]
 
     return run
@@ -67,14 +67,19 @@ def check(world, layouts, settings, bound, alone, over_ranks, small, folder, mor
 
 
 def test_each_dimension_alone_is_as_one_process(alone, over_ranks, small, proof, tmp_path):
-    """And multi-token prediction is exported from ranks: one start of processes for both."""
+    """And multi-token prediction is exported from ranks, of a pipeline over a head that is the embedding too: one start
+    of processes for all."""
     predicts = proof(steps=6, mtp_weight=0.3, batch_ramp=0.7, batch_ramp_start=4 * 32)
-    more = [case(tmp_path / "mtp", small, predicts, {"tp": 2})]
+    tied = small.model_copy(update={"tie_word_embeddings": True})
+    others = [(tmp_path / "tp", small, {"tp": 2}), (tmp_path / "pp", tied, {"pp": 2, "micro_batches": 12})]
+    more = [case(run, model, predicts, layout) for run, model, layout in others]
     check(2, ALONE_ON_TWO, proof(steps=8), 1e-9, alone, over_ranks, small, tmp_path, more)
-    assert deviation(tmp_path / "mtp", alone(predicts)) < 1e-9
-    expected, found = (load_mtp(run / "model").state_dict() for run in (alone(predicts), tmp_path / "mtp"))
-    for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, atol=1e-6, rtol=0, msg=name)
+    for run, model, _ in others:
+        assert deviation(run, alone(predicts, model)) < 1e-9
+        for load in (load_weights, load_mtp):
+            expected, found = (load(folder / "model").state_dict() for folder in (alone(predicts, model), run))
+            for name, tensor in expected.items():
+                torch.testing.assert_close(found[name], tensor, atol=1e-6, rtol=0, msg=name)
 
 
 @pytest.mark.slow

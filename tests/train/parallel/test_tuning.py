@@ -87,14 +87,20 @@ def check(folders, base, proof, small, tokenizer, over_ranks, tmp_path_factory):
 
 def test_preferences_and_adapters(check):
     preference = {"preference": {"beta": 0.5, "label_smoothing": 0.1}}
-    preferences, adapters = check(2, (QUICK, "preference", preference), ([{"ep": 2}], "chat", {"lora": LORA}))
+    with_lora = [{"ep": 2}, {"tp": 2}], "chat", {"lora": LORA}
+    preferences, adapters = check(2, (QUICK, "preference", preference), with_lora)
     found = reports(preferences / "alone")
     assert found[0]["loss"] == pytest.approx(0.693147, abs=1e-6)
     assert found[0]["margin"] == pytest.approx(0, abs=1e-9)
     assert found[-1]["margin"] > 0.1
-    ours, theirs = (load_file(adapters / run / "adapters" / "adapter_model.safetensors") for run in ("0", "alone"))
-    assert ours.keys() == theirs.keys()
-    assert any(tensor.any() for name, tensor in ours.items() if "lora_B" in name)
+    *ours, theirs = (
+        load_file(adapters / run / "adapters" / "adapter_model.safetensors") for run in ("0", "1", "alone")
+    )  # fmt: skip
+    for found in ours:
+        assert found.keys() == theirs.keys()
+        for name, tensor in found.items():
+            torch.testing.assert_close(tensor, theirs[name], atol=1e-6, rtol=0, msg=name)
+    assert any(tensor.any() for name, tensor in theirs.items() if "lora_B" in name)
 
 
 @pytest.mark.slow
@@ -103,7 +109,7 @@ def test_on_two_ranks(check):
         2,
         ([{"dp_shard": 2}, {"pp": 2, "micro_batches": 4}], "chat", {}),
         (ON_TWO, "preference", {"preference": {"beta": 0.5}}),
-        ([{"dp_replicate": 2}, {"cp": 2}, {"pp": 2, "micro_batches": 4}], "preference", {"lora": LORA}),
+        ([{"dp_replicate": 2}, {"cp": 2}, {"pp": 2, "micro_batches": 4}, {"tp": 2}], "preference", {"lora": LORA}),
     )
 
 

@@ -65,14 +65,17 @@ def plan_collect(
 
     Sources are paths, fsspec URLs, `library` and `python`; one given twice counts once. Where two hold files of the
     same name, the sources of the later one begin with its path. `licence` and `publisher` hold for documents that name
-    none. Raises ValueError for a source that does not exist or is one file of an unknown kind, and where the sources
-    are not those, or not as they were, when `out` was begun.
+    none; without a `publisher` each folder of a source counts as one, and so does each file that lies in none. Raises
+    ValueError for a source that does not exist or is one file of an unknown kind, and where the sources are not those,
+    or not as they were, when `out` was begun.
     """
     path = _path(out)
     with ExitStack() as stack:
         whole = _items(list(dict.fromkeys(sources)), path.parent, stack, python_bytes)
         items = _dealt((one for item in whole for one in _sliced(item, part_bytes)), part_bytes)
-        given = (replace(item, licence=licence or item.licence, publisher=publisher) for item in items)
+        given = (
+            replace(item, licence=licence or item.licence, publisher=publisher or item.publisher) for item in items
+        )
         if path.exists():
             for was, now in zip_longest(read_rows(path, Item), given):
                 _compare(was, now, out)
@@ -113,8 +116,14 @@ def _items(sources: list[str], folder: Path, stack: ExitStack, python_bytes: int
         for one in files:
             yield Item(
                 0, folders[name], one.path, f"{prefix}{one.name}", collection, one.size, one.version, one.modified,
-                one.licence, one.size,
+                one.licence, one.size, _publisher(one.name),
             )  # fmt: skip
+
+
+def _publisher(name: str) -> str:
+    """Who speaks in a file that does not say so: each folder of a source, or each file where there are none."""
+    folder, below, _ = name.partition("/")
+    return folder if below else folder.partition(".")[0] or folder
 
 
 def _files(source: str) -> Iterator[File]:

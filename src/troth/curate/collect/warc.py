@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
@@ -18,8 +19,8 @@ _LARGEST = 16 << 20
 def read_warc(stream: io.BufferedReader, origin: Origin) -> Iterator[Document | Rejected]:
     """One document a page, whose source is its URL, retrieved on the day of its record; `.gz` is unpacked here.
 
-    Answers other than 200, and pictures and other kinds of content, are passed over. An address that comes twice in one
-    archive gets the record's number behind it.
+    The host of its URL is its publisher where the page names none. Answers other than 200, and pictures and other kinds
+    of content, are passed over. An address that comes twice in one archive gets the record's number behind it.
     """
     seen: set[int] = set()
     number = -1
@@ -57,7 +58,8 @@ def _page(record: WarcRecord, source: str, origin: Origin) -> Iterator[Document]
         return
     data = read_whole(record.reader, _LARGEST)  # type: ignore[arg-type]
     date = str(record.headers.get("WARC-Date", ""))
-    page = Origin(source, origin.collection, date[:10] or origin.retrieved, origin.licence, origin.publisher)
+    publisher = urlsplit(source).hostname or origin.publisher
+    page = Origin(source, origin.collection, date[:10] or origin.retrieved, origin.licence, publisher)
     charset = record.http_charset or ""
     if kind in _HTML:
         yield html_document(data, page, charset=charset)

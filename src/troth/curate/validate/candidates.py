@@ -12,16 +12,21 @@ from troth.curate.validate.values import Value, same
 FEATURES = (
     "stated", "stated_number", "witnessed", "best", "second", "third", "best_number", "second_number",
     "mutual", "likeness", "subject", "alone", "second_mutual", "second_likeness", "second_subject",
-    "before", "around", "second_around", "own", "stated_is_common",
+    "before", "around", "second_around", "agrees", "agrees_number", "second_agrees", "apart", "apart_number",
+    "second_apart", "own", "stated_is_common",
     "examiner", "examiner_number", "none", "none_number",
 )  # fmt: skip
 """What the judge weighs. best, second and third are the words of as many publishers; what follows describes the first
 two of them; own is what the claim's publisher says of it elsewhere."""
-MAX_RIVALS = 4
+MAX_RIVALS = 6
 CANDIDATES = MAX_RIVALS + 2
 _OWN, _COMMON, _EXAMINER, _NONE = map(FEATURES.index, ("own", "stated_is_common", "examiner", "none"))
 _TEMPERATURE = 2.0
 """Divides what a small examiner thinks of a candidate, of which it is far too sure."""
+_AGREES, _APART = 4 / 3, 2 / 3
+"""How much more, and less, the word of a witness counts that has another value of the claim, and one that has none of
+them but others."""
+_HEARD = 3
 _SURE = 2.0
 """A word this strong is surely about the claim's fact: each other's nearest, with most rare stems in common."""
 
@@ -35,26 +40,21 @@ class Candidate:
 
 
 def candidates(claim: Claim, witnesses: list[Witness], stated: Value | None = None) -> list[Candidate]:
-    """The stated value and its rivals: the witnesses grouped by the value they state, and of these groups the ones
-    that have most in common with the claim. `stated` puts another value into the claim's place, as a planted error
-    does.
-    """
+    """The stated value and its rivals: the witnesses grouped by the value they state, and of these groups those that
+    the strongest voices state. `stated` puts another value into the claim's place, as a planted error does."""
     stated = stated or claim.value
-    groups: list[list[Witness]] = []
     own: list[Witness] = []
+    groups: list[list[Witness]] = []
     for witness in sorted(witnesses, key=lambda w: -w.likeness):
         if same(witness.value, stated):
             own.append(witness)
-            continue
-        for group in groups:
-            if same(group[0].value, witness.value):
-                group.append(witness)
-                break
+        elif group := next((group for group in groups if same(group[0].value, witness.value)), None):
+            group.append(witness)
         else:
-            if len(groups) < MAX_RIVALS:
-                groups.append([witness])
+            groups.append([witness])
     rivals = [Candidate(_as_written(claim, group[0].value), tuple(group)) for group in groups]
-    return [Candidate(stated.text, tuple(own)), *rivals]
+    rivals.sort(key=lambda rival: -sum(word for word, _ in voices(rival, claim.sentence.document.publisher)[:_HEARD]))
+    return [Candidate(stated.text, tuple(own)), *rivals[:MAX_RIVALS]]
 
 
 def features(found: Sequence[Candidate], numeric: bool, commonness: float, publisher: str) -> np.ndarray:
@@ -72,9 +72,12 @@ def features(found: Sequence[Candidate], numeric: bool, commonness: float, publi
         if top:
             row[8:12] = top.mutual, top.likeness, top.subject, top.alone
             row[15:17] = top.before, top.around
+            row[18:20] = top.agrees, top.agrees * numeric
+            row[21:23] = top.apart, top.apart * numeric
         if next_best:
             row[12:15] = next_best.mutual, next_best.likeness, next_best.subject
             row[17] = next_best.around
+            row[20], row[23] = next_best.agrees, next_best.apart
         row[_OWN] = max((word for word, one in words if one.sentence.speaker.publisher == publisher), default=0.0)
     rows[0, _COMMON] = commonness
     rows[-1, _NONE:] = 1.0, numeric
@@ -107,6 +110,7 @@ def voices(candidate: Candidate, publisher: str) -> list[tuple[float, Witness]]:
         who = witness.sentence.speaker
         key = f"/{who.source}" if who.publisher == publisher else who.publisher
         word = (witness.likeness + witness.mutual + witness.subject) * witness.alone**0.5
+        word *= _AGREES if witness.agrees else _APART if witness.apart else 1.0
         if key not in words or word > words[key][0]:
             words[key] = word, witness
     return sorted(words.values(), key=lambda word: -word[0])

@@ -5,7 +5,6 @@ nearest ones found once, so that whether two are each other's nearest costs a lo
 """
 
 import re
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -32,8 +31,9 @@ class Witness:
 
     All from 0 to 1: `likeness` is the cosine of the two sentences without the values; `mutual` is 1 where each is the
     other's nearest among its publisher's sentences; `subject` the share of the claim's three rarest stems that the
-    witness has too; `alone` is lower the more values of the sentence might be meant; `before` is 1 where the same word
-    comes before the two values, and `around` the share that the few words around them have in common.
+    witness has too; `alone` is lower the more values of the sentence might be meant; `agrees` is 1 where the two
+    sentences have another value in common, `apart` 1 where they have none though both hold others. `beside` are the few
+    words before and after the claim's own value.
     """
 
     sentence: Stored
@@ -42,18 +42,28 @@ class Witness:
     mutual: float
     subject: float
     alone: float
-    before: float
-    around: float
+    agrees: float
+    apart: float
+    beside: tuple[tuple[str, ...], tuple[str, ...]]
+
+    @property
+    def before(self) -> float:
+        """1 where the same word comes before the two values."""
+        return float(self.beside[0][-1:] == words_before(self.sentence.text, self.value.start)[-1:])
+
+    @property
+    def around(self) -> float:
+        """The share that the few words around the two values have in common."""
+        text = self.sentence.text
+        return _shared(sum(self.beside, ()), words_before(text, self.value.start) + words_after(text, self.value.end))
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The sentences nearest to one, nearest first, with how close they are, and each one's rank among its
-    publisher's."""
+    """The sentences nearest to one, nearest first, with how close they are."""
 
     at: list[int]
     closeness: list[float]
-    ranks: list[int]
 
 
 @dataclass(frozen=True)
@@ -76,14 +86,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """A sentence with where it stands, the subject that binds it (`about`), its `values`, its neighbours, and for each
-    value of each of these the numbers of those own values that say the same."""
+    """A sentence with where it stands, the subject that binds it (`about`), its `values`, the numbers of the sentences
+    `near` it, and for each value of each of these the numbers of those own values that say the same."""
 
     text: str
     place: Place
     about: str
     values: list[Value]
-    near: Neighbours
+    near: list[int]
     same: list[list[frozenset[int]]]
 
 
@@ -93,23 +103,18 @@ def find_neighbours(store: Store, text: str, place: Place, limit: int) -> tuple[
     words = frozenset(stem for stem in store.stem(text) if not stem & 1)
     at = np.array(store.search(text, 3 * limit), np.int64)
     own, elsewhere = place.compared(store.places(at))
-    others, same_publisher = at[~own][:limit], at[elsewhere][: limit // 2]
-    close = store.closeness(words, np.concatenate([others, same_publisher]))
-    return _ranked(store, others, close[: len(others)]), _ranked(store, same_publisher, close[len(others) :])
+    return _ordered(store, words, at[~own][:limit]), _ordered(store, words, at[elsewhere][: limit // 2])
 
 
-def _ranked(store: Store, at: np.ndarray, close: list[float]) -> Neighbours:
+def _ordered(store: Store, words: frozenset[int], at: np.ndarray) -> Neighbours:
+    close = closeness(*store.shared(words, at))
     order = sorted(range(len(close)), key=lambda number: -close[number])
-    return _neighbours(store, at[order], [close[number] for number in order])
+    return Neighbours(at[order].tolist(), [close[number] for number in order])
 
 
-def _neighbours(store: Store, at: np.ndarray, closeness: list[float]) -> Neighbours:
-    seen: Counter[int] = Counter()
-    ranks = []
-    for publisher in store.places(at)[:, 2].tolist():
-        seen[publisher] += 1
-        ranks.append(seen[publisher])
-    return Neighbours(at.tolist(), closeness, ranks)
+def closeness(shared: np.ndarray, whole: np.ndarray) -> list[float]:
+    """How much of some sentences a sentence covers, as seen from this one; see `Store.shared`."""
+    return [one / max(1e-9, weight) ** 0.5 for one, weight in zip(shared.tolist(), whole.tolist(), strict=True)]
 
 
 def write_neighbours(store: Store, first: int, last: int, limit: int, path: Path) -> None:
@@ -157,8 +162,12 @@ class Evidence:
     def around(self, text: str, place: Place, about: str) -> Surroundings:
         """What stands nearest to a sentence, which is `about` a subject as far as that is known."""
         at = self.store.number_of(text, place.source, place.start)
-        others, own = find_neighbours(self.store, text, place, self._limit) if at is None else self._nearest(at)
-        near = Neighbours(others.at + own.at, others.closeness + own.closeness, others.ranks + own.ranks)
+        if at is None:
+            others, own = find_neighbours(self.store, text, place, self._limit)
+            near = others.at + own.at
+        else:
+            row = self._rows(np.array([at]))[0]["at"]
+            near = row[row != _NOBODY].tolist()
         values = find_values(text)
         known: dict[tuple[str, str, str], frozenset[int]] = {}
 
@@ -168,7 +177,7 @@ class Evidence:
                 known[form] = frozenset(n for n, mine in enumerate(values) if same(mine, value))
             return known[form]
 
-        equal = [[same_as(value) for value in self.store.get(number).values] for number in near.at]
+        equal = [[same_as(value) for value in self.store.get(number).values] for number in near]
         return Surroundings(text, place, about, values, near, equal)
 
     def witnesses(self, around: Surroundings, value: Value) -> list[Witness]:
@@ -181,17 +190,14 @@ class Evidence:
         store, text = self.store, around.text
         own = store.stem(value.text)
         context = store.stem(f"{text[: value.start]} {text[value.end :]}") - own
+        words = frozenset(stem for stem in context if not stem & 1)
         # A value cut out of a word, such as the 5 of e5, leaves a stem that no sentence has.
-        subject = sorted((stem for stem in context if not stem & 1), key=lambda stem: (-store.rarity(stem), stem))
-        subject = subject[:_SUBJECT_STEMS]
+        subject = sorted(words, key=lambda stem: (-store.rarity(stem), stem))[:_SUBJECT_STEMS]
         others = {n for n, v in enumerate(around.values) if v.end <= value.start or v.start >= value.end}
         whole, rarest = store.weight(context), store.weight(subject)
-        stems = store.stem(text)
-        spread = max(1e-9, store.weight(stems)) ** 0.5
-        left, right = words_before(text, value.start), words_after(text, value.end)
+        beside = words_before(text, value.start), words_after(text, value.end)
         found: list[Witness] = []
-        near = around.near
-        for at, rank, equal in zip(near.at, near.ranks, around.same, strict=True):
+        for at, mutual, equal in zip(around.near, self._mutual(words, around), around.same, strict=True):
             hit = store.get(at)
             if around.about and hit.about and hit.about != around.about:
                 continue
@@ -199,24 +205,28 @@ class Evidence:
                 theirs for theirs, mine in zip(hit.values, equal, strict=True)
                 if mine.isdisjoint(others) and comparable(value, theirs)
             ]  # fmt: skip
-            if stated and len(others & frozenset().union(*equal)) > 1:
-                stated = [theirs for theirs in stated if same(theirs, value)]
             if not stated:
                 continue
-            close = store.weight(hit.words & stems) / spread
-            mutual = (rank * self._rank_back(hit, around.place, close)) ** -0.5
+            shared = sum(not mine.isdisjoint(others) for mine in equal)
+            if value.kind == "name" and shared > 1:
+                stated = [theirs for theirs in stated if same(theirs, value)]
             for theirs in stated:
                 rest = hit.stems - store.stem(theirs.text)
+                common = store.weight(context & rest)
+                if not common:
+                    continue
+                more = any(v.end <= theirs.start or v.start >= theirs.end for v in hit.values)
                 found.append(
                     Witness(
                         hit,
                         theirs,
-                        likeness=store.weight(context & rest) / max(1e-9, whole * store.weight(rest)) ** 0.5,
+                        likeness=common / max(1e-9, whole * store.weight(rest)) ** 0.5,
                         mutual=mutual,
                         subject=store.weight(stem for stem in subject if stem in rest) / max(1e-9, rarest),
                         alone=1 / len(stated),
-                        before=float(left[-1:] == (theirs_left := words_before(hit.text, theirs.start))[-1:]),
-                        around=_shared(left + right, theirs_left + words_after(hit.text, theirs.end)),
+                        agrees=float(shared > 0),
+                        apart=float(not shared and bool(others) and more),
+                        beside=beside,
                     )
                 )
         return found
@@ -228,32 +238,47 @@ class Evidence:
         rarity = [self.store.rarity(stem) for stem in self.store.stem(value.text)]
         return max((2 - r**0.5 / 5 for r in rarity if r > 0), default=0.0) if rarity else 0.0
 
-    def _row(self, at: int) -> np.ndarray:
-        """What `write_neighbours` wrote of a sentence of the store."""
-        part = bisect_right(self._starts, at) - 1
-        row: np.ndarray = self._near[part][at - self._starts[part]]
-        return row
+    def _rows(self, at: np.ndarray) -> np.ndarray:
+        """What `write_neighbours` wrote of sentences of the store."""
+        part_H = np.searchsorted(self._starts, at, side="right") - 1
+        rows = np.empty((len(at), self._limit + self._limit // 2), self._near[0].dtype)
+        for part in set(part_H.tolist()):
+            rows[part_H == part] = self._near[part][at[part_H == part] - self._starts[part]]
+        return rows
 
-    def _nearest(self, at: int) -> tuple[Neighbours, Neighbours]:
-        """The nearest of a sentence of the store, as `find_neighbours` found them."""
-        row = self._row(at)
-        others, own = (half[half["at"] != _NOBODY] for half in (row[: self._limit], row[self._limit :]))
-        return (
-            _neighbours(self.store, others["at"], others["closeness"].tolist()),
-            _neighbours(self.store, own["at"], own["closeness"].tolist()),
-        )
+    def _mutual(self, words: frozenset[int], around: Surroundings) -> list[float]:
+        """How near these words of a sentence and its neighbours are to each other, by both ranks."""
+        if not around.near:
+            return []
+        at_H = np.array(around.near)
+        shared_H, whole_H = self.store.shared(words, at_H)
+        spread = max(1e-9, self.store.weight(self.store.stem(around.text))) ** 0.5
+        ranks = self._ranks(at_H, closeness(shared_H, whole_H))
+        back = self._ranks_back(at_H, around.place, shared_H / spread)
+        return [(rank * their_rank) ** -0.5 for rank, their_rank in zip(ranks, back, strict=True)]
 
-    def _rank_back(self, hit: Stored, place: Place, close: float) -> int:
-        """The rank that a sentence this close has among its publisher's in the eyes of `hit`; _FAR where it is farther
-        than all that a search from there finds."""
-        row = self._row(hit.at)
-        near = row[self._limit :] if hit.speaker.publisher == place.publisher else row[: self._limit]
-        at = near["at"]
-        closer = int((near["closeness"] > close).sum())
-        if close == 0 or (closer and (closer == len(at) or at[closer] == _NOBODY)):
-            return _FAR
-        if not closer:
-            return 1
-        start, source, publisher, _ = self.store.places(at[:closer]).T
-        elsewhere = (source != mark(place.source)) | (start != place.start)
-        return 1 + int(((publisher == mark(place.publisher)) & elsewhere).sum())
+    def _ranks(self, at_H: np.ndarray, close: list[float]) -> list[int]:
+        """The rank of each sentence among its publisher's, the closest first."""
+        publishers = self.store.places(at_H)[:, 2].tolist()
+        seen: Counter[int] = Counter()
+        ranks = [0] * len(close)
+        for number in sorted(range(len(close)), key=lambda number: -close[number]):
+            seen[publishers[number]] += 1
+            ranks[number] = seen[publishers[number]]
+        return ranks
+
+    def _ranks_back(self, hits_H: np.ndarray, place: Place, close_H: np.ndarray) -> list[int]:
+        """The rank that a sentence this close has among its publisher's in the eyes of each hit; _FAR where it is
+        farther than all that a search from there finds."""
+        rows_HN = self._rows(hits_H)
+        publisher = mark(place.publisher)
+        there_HN = rows_HN["at"] != _NOBODY
+        own_H = self.store.places(hits_H)[:, 2] == publisher
+        there_HN[own_H, : self._limit] = there_HN[~own_H, self._limit :] = False
+        closer_HN = there_HN & (rows_HN["closeness"] > close_H[:, None])
+        start, source, who, _ = self.store.places(rows_HN["at"][closer_HN]).T
+        counted = (who == publisher) & ((source != mark(place.source)) | (start != place.start))
+        rank_H = 1 + np.bincount(np.nonzero(closer_HN)[0][counted], minlength=len(hits_H))
+        last_H = closer_HN.any(axis=1) & (closer_HN == there_HN).all(axis=1)
+        ranks: list[int] = np.where((close_H == 0) | last_H, _FAR, rank_H).tolist()
+        return ranks

@@ -77,28 +77,21 @@ def judge_cases(out: Path, parts: int, settings: CurateTable) -> Judge:
     publishers = sorted(heard)
     numbers = {publisher: number for number, publisher in enumerate(publishers)}
     share = min(1.0, _SAMPLE / max(1, total))
-    sample = [
-        (case, answers) for part in range(parts) for case, answers in answered_cases(out, part)
-        if case.role in ("stated", "planted") and int(short_hash(case.occ_id), 16) < share * 2**64
-    ]  # fmt: skip
-    stated = [one for one in sample if one[0].role == "stated"]
-    planted = [one for one in sample if one[0].role == "planted"]
+    stated, planted = (_sampled(out, parts, role, share, numbers) for role in ("stated", "planted"))
     rate = settings.canary_rate
     theta, error = np.zeros(len(FEATURES)), np.full(len(publishers), rate)
-    if stated:
-        x, mask = _stacked(stated)
-        x_wrong, mask_wrong = _stacked(planted)
-        spoken = [case for case, _ in stated]
-        voices, speakers = _voices(spoken, numbers), np.array([numbers[case.publisher] for case in spoken], int)
-        true = np.array([0] * len(stated) + [case.true for case, _ in planted], int)
-        trusted = np.ones(len(stated))
-        confirmed = np.array([case.alike >= ALIKE for case, _ in stated])
+    if len(stated.x):
+        x, mask = stated.x, stated.mask
+        x_all, mask_all = np.concatenate([x, planted.x]), np.concatenate([mask, planted.mask])
+        true = np.concatenate([np.zeros(len(x), int), planted.true])
+        trusted = np.ones(len(x))
+        confirmed = stated.alike >= ALIKE
         for _ in range(_ROUNDS):
-            weight = np.concatenate([(1 - rate) * trusted, np.full(len(planted), rate)])
-            theta = fit(np.concatenate([x, x_wrong]), np.concatenate([mask, mask_wrong]), true, weight)
-            error = publisher_errors(x @ theta, mask, voices, speakers, len(publishers), rate)
-            trusted = posteriors(x @ theta, mask, voices, speakers, error, rate)[:, 0]
-            blind, blind_wrong = softmax(x @ theta, mask)[:, 0], softmax(x_wrong @ theta, mask_wrong)[:, 0]
+            weight = np.concatenate([(1 - rate) * trusted, np.full(len(planted.x), rate)])
+            theta = fit(x_all, mask_all, true, weight)
+            error = publisher_errors(x @ theta, mask, stated.voices, stated.speaker, len(publishers), rate)
+            trusted = posteriors(x @ theta, mask, stated.voices, stated.speaker, error, rate)[:, 0]
+            blind, blind_wrong = softmax(x @ theta, mask)[:, 0], softmax(planted.x @ theta, planted.mask)[:, 0]
             rate = wrong_share(trusted, blind[confirmed], blind_wrong, rate)
     found = {"theta": theta.tolist(), "publishers": publishers, "error": error.tolist(), "rate": rate}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,6 +125,40 @@ def _stacked(answered: list[tuple[Case, Answers]]) -> tuple[np.ndarray, np.ndarr
     return x, np.stack([case.mask() for case, _ in answered])
 
 
+@dataclass(frozen=True)
+class _Sample:
+    """Cases as arrays: features [N, C, K], which candidates there are [N, C] and which one is true [N], who states
+    what, the number of the publisher that makes the claim [N], and how alike the closest confirmation is [N]."""
+
+    x: np.ndarray
+    mask: np.ndarray
+    true: np.ndarray
+    voices: Voices
+    speaker: np.ndarray
+    alike: np.ndarray
+
+
+def _sampled(out: Path, parts: int, role: str, share: float, numbers: dict[str, int]) -> _Sample:
+    """The cases of a role whose hash falls into a share of all hashes."""
+    drawn = (
+        one for part in range(parts) for one in answered_cases(out, part)
+        if one[0].role == role and int(short_hash(one[0].occ_id), 16) < share * 2**64
+    )  # fmt: skip
+    pieces = [_arrays(batch, numbers) for batch in batches(drawn, BATCH)] or [_arrays([], numbers)]
+    joined = (np.concatenate([getattr(one, name) for one in pieces]) for name in ("x", "mask", "true"))
+    return _Sample(
+        *joined, concatenated([one.voices for one in pieces], [len(one.x) for one in pieces]),
+        np.concatenate([one.speaker for one in pieces]), np.concatenate([one.alike for one in pieces]),
+    )  # fmt: skip
+
+
+def _arrays(answered: list[tuple[Case, Answers]], numbers: dict[str, int]) -> _Sample:
+    cases = [case for case, _ in answered]
+    speaker = np.array([numbers[case.publisher] for case in cases], int)
+    true, alike = np.array([case.true for case in cases], int), np.array([case.alike for case in cases], float)
+    return _Sample(*_stacked(answered), true, _voices(cases, numbers), speaker, alike)
+
+
 def _voices(cases: list[Case], numbers: dict[str, int]) -> Voices:
     several = [
         Voices(
@@ -140,7 +167,7 @@ def _voices(cases: list[Case], numbers: dict[str, int]) -> Voices:
         )
         for case in cases
     ]  # fmt: skip
-    return concatenated(several, [1] * len(several))
+    return concatenated(several, [1] * len(several)) if several else Voices(*(np.zeros(0, int) for _ in range(4)))
 
 
 def calibrate_opinions(out: Path, parts: int, judge: Judge, settings: CurateTable) -> Calibrated:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_RIDGE, _STEPS = 0.1, 25
+_RIDGE, _STEPS, _SMALLEST = 0.1, 50, 1e-6
 _PRIOR_ROUNDS, _PRIOR_STRENGTH, _FEWEST_ERRORS, _MOST_ERRORS = 6, 40.0, 0.001, 0.6
 
 
@@ -28,22 +28,35 @@ class Voices:
 
 
 def fit(x_NCK: np.ndarray, mask_NC: np.ndarray, true_N: np.ndarray, weight_N: np.ndarray) -> np.ndarray:
-    """Weights [K] that make the true candidates likeliest, by Newton's method with a ridge.
+    """Weights [K] that make the true candidates likeliest, by Newton's method with a ridge, whose steps are halved
+    until they gain: full ones overshoot where cases are nearly separable.
 
     `mask_NC` says which candidates there are, `true_N` which one is true, `weight_N` how much a case counts.
     """
-    theta = np.zeros(x_NCK.shape[2])
     flat = x_NCK.reshape(-1, x_NCK.shape[2])
-    true_NK = x_NCK[np.arange(len(x_NCK)), true_N]
-    for _ in range(_STEPS):
+    cases = np.arange(len(x_NCK))
+    true_NK = x_NCK[cases, true_N]
+
+    def gain(theta: np.ndarray) -> tuple[float, np.ndarray]:
         p_NC = softmax(x_NCK @ theta, mask_NC)
+        likely = np.log(np.maximum(p_NC[cases, true_N], 1e-300))
+        return float(weight_N @ likely - _RIDGE / 2 * theta @ theta), p_NC
+
+    theta = np.zeros(x_NCK.shape[2])
+    value, p_NC = gain(theta)
+    for _ in range(_STEPS):
         mean_NK = np.einsum("nc,nck->nk", p_NC, x_NCK)
         gradient = weight_N @ (true_NK - mean_NK) - _RIDGE * theta
         counted = (p_NC * weight_N[:, None]).reshape(-1, 1)
         hessian = flat.T @ (flat * counted) - mean_NK.T @ (mean_NK * weight_N[:, None]) + _RIDGE * np.eye(len(theta))
         step = np.linalg.solve(hessian, gradient)
-        theta += step
-        if np.abs(step).max() < 1e-6:
+        while True:
+            after, p_NC = gain(theta + step)
+            if after >= value or np.abs(step).max() < _SMALLEST:
+                break
+            step /= 2
+        theta, value = theta + step, after
+        if np.abs(step).max() < _SMALLEST:
             break
     return theta
 

@@ -6,7 +6,7 @@ Index and judge look at the whole corpus, as a stream or at a sample of bounded 
 import json
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -46,18 +46,29 @@ _LEARNED_FROM = 2000
 """Documents whose sentences the trained verifier learns from, at most."""
 
 
-def judged_collections(documents: Iterable[Document]) -> set[str]:
+@dataclass(frozen=True)
+class _Speaker:
+    """Who speaks in a document."""
+
+    collection: str
+    publisher: str
+    kind: str
+
+
+def judged_collections(out: Path, parts: int) -> set[str]:
     """The collections in which at least two publishers speak; elsewhere nobody could contradict or confirm."""
-    voices: dict[str, set[str]] = {}
-    for document in documents:
-        if document.kind == "prose":
-            voices.setdefault(document.collection, set()).add(document.publisher)
-    return {collection for collection, publishers in voices.items() if len(publishers) > 1}
+    first: dict[str, str] = {}
+    found: set[str] = set()
+    before = Parts(out, "duplicates")
+    for document in chain.from_iterable(before.read(part, "documents", _Speaker) for part in range(parts)):
+        if document.kind == "prose" and first.setdefault(document.collection, document.publisher) != document.publisher:
+            found.add(document.collection)
+    return found
 
 
 def judged_documents(out: Path, parts: int) -> Iterator[Document]:
     """The documents whose claims are judged, as they were left by the stage before."""
-    collections = judged_collections(cleaned_documents(out, range(parts)))
+    collections = judged_collections(out, parts)
     return (document for document in cleaned_documents(out, range(parts)) if _is_judged(document, collections))
 
 
@@ -78,9 +89,8 @@ def build_index(out: Path, parts: int, references: Iterable[Document], generatio
     if own.is_done(0):
         return
     shutil.rmtree(own.folder, ignore_errors=True)
-    collections = judged_collections(cleaned_documents(out, range(parts)))
-    judged = (one for one in cleaned_documents(out, range(parts)) if _is_judged(one, collections))
-    names = name_words(judged)
+    collections = judged_collections(out, parts)
+    names = name_words(judged_documents(out, parts))
     told = chain.from_iterable(_with_subjects(out, part, cleaned_documents(out, [part])) for part in range(parts))
     corpus = ((document, 0, subjects) for document, subjects in told if _is_judged(document, collections))
     nothing: list[SubjectRow] = []

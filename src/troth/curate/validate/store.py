@@ -108,7 +108,7 @@ class _Columns:
         """Write what is left, and by the mark of each document's source where its sentences begin and end."""
         self._flush()
         marks_D, first_D = np.array(self._documents, np.int64).reshape(-1, 2).T
-        documents_D3 = np.stack([marks_D, first_D, np.append(first_D[1:], self.count)], axis=1)
+        documents_D3 = np.stack([marks_D, first_D, np.append(first_D, self.count)[1:]], axis=1)
         np.save(self._folder / "documents.npy", documents_D3[np.argsort(marks_D, kind="stable")])
         for file in self._files.values():
             file.close()
@@ -133,9 +133,7 @@ def stem_number(stem: str) -> int:
     return (zlib.crc32(stem.encode()) % _PLACES) << 1 | stem.isdigit()
 
 
-def build_store(
-    documents: Iterable[tuple[Document, int, Sequence[SubjectRow]]], names: set[str], folder: Path
-) -> int:
+def build_store(documents: Iterable[tuple[Document, int, Sequence[SubjectRow]]], names: set[str], folder: Path) -> int:
     """Write the store of the sentences of documents, each with its tier and what it speaks of where, and return how
     many there are.
 
@@ -213,7 +211,7 @@ class Store:
         self._asked = np.zeros(2 * _PLACES, bool)
         self.get = lru_cache(_KEPT)(self._get)
         self.rarity = lru_cache(1 << 18)(self._rarity_of)
-        self.stem = lru_cache(1 << 15)(self._stem)
+        self.stem = lru_cache(1 << 13)(self._stem)
         self._terms = lru_cache(16)(self._analyzed)
         self._speaker = lru_cache(1 << 10)(self._read_speaker)
 
@@ -231,24 +229,23 @@ class Store:
         """Summed rarity."""
         return sum(map(self.rarity, stems))
 
-    def closeness(self, words: frozenset[int], at: np.ndarray) -> list[float]:
-        """How much of some sentences these stems cover, as seen from one sentence.
+    def shared(self, words: frozenset[int], at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Summed rarity of what some sentences [N] share with these stems [N], and of all their stems [N].
 
         Rarity is float32 and its sums float64, so that they are exact, in whatever order they are made.
         """
         if not len(at):
-            return []
+            return np.zeros(0), np.zeros(0)
         bounds = self._numbers[at, 2:4] // 4  # of the second column, stems of 4 bytes each
         stems = np.concatenate([self._stems[first:last] for first, last in bounds.tolist()])
         ends = np.cumsum(bounds[:, 1] - bounds[:, 0])
+        starts = np.concatenate([[0], ends[:-1]])
+        rarity = self._rarity[stems >> 1].astype(np.float64)
         asked = np.fromiter(words, np.int64, len(words))
         self._asked[asked] = True
-        rarity = self._rarity[stems >> 1].astype(np.float64)
-        starts = np.concatenate([[0], ends[:-1]])
-        shared = np.add.reduceat(rarity * self._asked[stems], starts).tolist()
-        whole = np.add.reduceat(rarity, starts).tolist()
+        shared = np.add.reduceat(rarity * self._asked[stems], starts)
         self._asked[asked] = False
-        return [one / max(1e-9, weight) ** 0.5 for one, weight in zip(shared, whole, strict=True)]
+        return shared, np.add.reduceat(rarity, starts)
 
     def _rarity_of(self, stem: int) -> float:
         return float(self._rarity[stem >> 1])
@@ -263,7 +260,13 @@ class Store:
         words = frozenset(stem for stem in found if not stem & 1)
         found_values = tuple(Value(*one) for one in marshal.loads(values))
         return Stored(
-            at, text.decode(), numbers[_START], self._speaker(*numbers[8:10]), found, words, found_values,
+            at,
+            text.decode(),
+            numbers[_START],
+            self._speaker(*numbers[8:10]),
+            found,
+            words,
+            found_values,
             about.decode(),
         )
 
@@ -280,7 +283,7 @@ class Store:
         return at if at < last and self.get(at).start == start and self.get(at).text == text else None
 
     def places(self, at: np.ndarray | list[int]) -> np.ndarray:
-        """Where sentences stand, as numbers [N, 4]: the first character, and the marks of source, publisher and date."""
+        """Where sentences stand, as numbers [N, 4]: first character, and marks of source, publisher and date."""
         return self._numbers[at, _START:]
 
     def search(self, text: str, limit: int) -> Sequence[int]:

@@ -3,7 +3,8 @@ back. Where experts are themselves parted (etp), a token travels to every part, 
 
 import torch
 from torch import nn
-from torch.distributed.tensor import Shard, distribute_tensor
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+from torch.distributed.tensor.placement_types import Placement
 
 from troth.model.experts import Experts
 from troth.train.parallel.collectives import exchange, exchanged
@@ -11,13 +12,17 @@ from troth.train.parallel.mesh import Mesh
 
 SIZE = 2
 """The dimension of experts' weights that is their inner size."""
+_PARTED = {"gate_up_proj": SIZE, "down_proj": SIZE, "lora_B_gate_up": SIZE, "lora_A_down": SIZE + 1}
+"""That dimension of what etp parts; the other adapters all parts have whole, and `sums` adds their gradients up."""
 
 
 def share_out(experts: Experts, mesh: Mesh) -> None:
     """Spread experts over the ranks of `ep`, and each over those of `etp`, and let tokens travel."""
+    places: list[Placement]
     for name, weight in list(experts.named_parameters(recurse=False)):
         if mesh.layout.etp > 1:
-            over, places = mesh.sparse["ep", "etp"], [Shard(0), Shard(SIZE)]
+            over = mesh.sparse["ep", "etp"]
+            places = [Shard(0), Shard(_PARTED[name]) if name in _PARTED else Replicate()]
         else:
             over, places = mesh.sparse["ep"], [Shard(0)]
         part = distribute_tensor(weight.detach(), over, places, src_data_rank=None)

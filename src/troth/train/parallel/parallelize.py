@@ -13,6 +13,7 @@ from troth.model.moe import MoE
 from troth.train.objective import Objective
 from troth.train.parallel import expert_parallel, tensor_parallel
 from troth.train.parallel.mesh import Mesh
+from troth.train.weights import local
 
 
 def parallelize(objective: Objective, mesh: Mesh, dtype: torch.dtype) -> None:
@@ -51,7 +52,7 @@ def _shard_experts(moe: MoE, mesh: Mesh, policy: MixedPrecisionPolicy) -> None:
         """Whole experts while each rank gets one at least, so that Muon finds whole matrices; else a share of each.
         Thin adapters may not be divisible there; no Muon looks at these."""
         dim = min(expert_parallel.SIZE, weight.dim() - 1)
-        whole = here >= layout.expert_shard or weight.shape[dim] % layout.expert_shard
+        whole = here >= layout.expert_shard or local(weight).shape[dim] % layout.expert_shard
         return None if whole else Shard(dim)
 
     fully_shard(moe.experts, mesh=mesh.spread(mesh.sparse, "expert_shard"), mp_policy=policy, shard_placement_fn=place)

@@ -54,7 +54,7 @@ class Pipeline:
         self.first = any(objective.decoder.first for objective in objectives)
         self.last = any(objective.decoder.last for objective in objectives)
 
-    def forward_backward(self, tokens: torch.Tensor, rows: dict[str, torch.Tensor]) -> torch.Tensor:
+    def forward_backward(self, tokens: torch.Tensor, rows: dict[str, Any]) -> torch.Tensor:
         """Run a batch there and back; this rank's part of the loss, which is zero but on the last stage's ranks.
         `rows` are what objectives are given besides."""
         losses: list[torch.Tensor] = []

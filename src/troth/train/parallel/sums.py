@@ -1,12 +1,14 @@
 """Sums of gradients of which several ranks have a part each, taken once, behind the backward pass of all micro-batches.
 
-FSDP sums over ranks that have different tokens. It does not know of the embedding that the first and the last stage of
-a pipeline both have, since the head is the same matrix or multi-token prediction looks tokens up; each of the two then
-adds the other's gradient to its own, so that both go on alike, to the bit.
+FSDP sums over ranks that have different tokens. It does not know of biases and adapters that the ranks of `tp` or `etp`
+all hold whole, while each computes with them for its heads or rows; nor of the embedding that the first and the last
+stage of a pipeline both have, since the head is the same matrix or multi-token prediction looks tokens up. Of these two
+each adds the other's gradient to its own, so that both go on alike, to the bit.
 """
 
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor
 
 from troth.train.parallel.mesh import Mesh
 from troth.train.parallel.pipeline import ends
@@ -16,9 +18,26 @@ from troth.train.weights import Weight
 @torch.no_grad()
 def sum_parts(weights: list[Weight], mesh: Mesh) -> None:
     """Complete the gradients of the local parameters in place. Collective."""
+    in_parts: dict[dist.ProcessGroup, list[torch.Tensor]] = {}
     for weight in weights:
+        for group in _holders(weight):
+            in_parts.setdefault(group, []).append(_gradient(weight))
         if weight.at_both_ends:
             _add_other_end(_gradient(weight), mesh)
+    for group, gradients in in_parts.items():
+        together = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(together, group=group)
+        for gradient, total in zip(gradients, together.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(total.view_as(gradient))
+
+
+def _holders(weight: Weight) -> list[dist.ProcessGroup]:
+    """The ranks along each of `tp` and `etp` that hold a weight alike."""
+    w = weight.whole
+    if not isinstance(w, DTensor):
+        return []
+    names = zip(w.device_mesh.mesh_dim_names or (), w.placements, strict=True)
+    return [w.device_mesh.get_group(name) for name, place in names if name in ("tp", "etp") and place.is_replicate()]
 
 
 def _gradient(weight: Weight) -> torch.Tensor:

@@ -51,11 +51,11 @@ template <int KIND, int ROWS>
     constexpr int VECTOR = 16 * word_bytes(KIND);
     const int words = head.size / word_inputs(KIND);
     const int32_t *rows[ROWS];
-    for (int r = 0; r < ROWS; r++) rows[r] = queries[r].words;
+    UNROLL for (int r = 0; r < ROWS; r++) rows[r] = queries[r].words;
     const int last = (end - 1) / BLOCK;
     for (int at = begin; at < end; at += 64) {
         const char *blocks[4];
-        for (int b = 0; b < 4; b++) {  // behind the end the last block stands in, unread
+        UNROLL for (int b = 0; b < 4; b++) {  // behind the end the last block stands in, unread
             const int block = at / BLOCK + b;
             blocks[b] = head.keys + size_t(head.blocks[std::min(block, last)]) * head.step;
             if (!head.cold) continue;
@@ -63,11 +63,11 @@ template <int KIND, int ROWS>
             if (block <= last) head.fetch(head.values, block, words * VECTOR);
         }
         __m512 sum[ROWS][4];
-        for (auto &row : sum)
-            for (auto &v : row) v = _mm512_setzero_ps();
+        UNROLL for (auto &row : sum)
+            UNROLL for (auto &v : row) v = _mm512_setzero_ps();
         accumulate<KIND, ROWS, 4>(sum, rows, blocks, VECTOR, words);
-        for (int r = 0; r < ROWS; r++)
-            for (int b = 0; b < 4; b++) _mm512_store_ps(scores[r] + (at - begin) + 16 * b, sum[r][b]);
+        UNROLL for (int r = 0; r < ROWS; r++)
+            UNROLL for (int b = 0; b < 4; b++) _mm512_store_ps(scores[r] + (at - begin) + 16 * b, sum[r][b]);
     }
 }
 
@@ -77,22 +77,22 @@ template <int KIND, int ROWS, int VECTORS>
 ) {
     constexpr int WORD = word_bytes(KIND), WORDS = BLOCK / word_inputs(KIND);
     __m512 sum[ROWS][VECTORS];
-    for (int r = 0; r < ROWS; r++)
-        for (int v = 0; v < VECTORS; v++)
+    UNROLL for (int r = 0; r < ROWS; r++)
+        UNROLL for (int v = 0; v < VECTORS; v++)
             sum[r][v] = _mm512_mul_ps(_mm512_load_ps(out[r] + at + 16 * v), _mm512_set1_ps(fade[r]));
     for (int block = begin / BLOCK; block * BLOCK < end; block++) {
         const char *base = head.values + size_t(head.blocks[block]) * head.step + WORD * at;
         const char *columns[VECTORS];
-        for (int v = 0; v < VECTORS; v++) columns[v] = base + 16 * WORD * v;
+        UNROLL for (int v = 0; v < VECTORS; v++) columns[v] = base + 16 * WORD * v;
         const int32_t *rows[ROWS];
-        for (int r = 0; r < ROWS; r++) {
+        UNROLL for (int r = 0; r < ROWS; r++) {
             const int at = (block - begin / BLOCK) * BLOCK;
             rows[r] = reinterpret_cast<const int32_t *>(weights[r]) + (rows_are_float(KIND) ? at : at / 2);
         }
         accumulate<KIND, ROWS, VECTORS>(sum, rows, columns, size_t(head.size) * WORD, WORDS);
     }
-    for (int r = 0; r < ROWS; r++)
-        for (int v = 0; v < VECTORS; v++) _mm512_store_ps(out[r] + at + 16 * v, sum[r][v]);
+    UNROLL for (int r = 0; r < ROWS; r++)
+        UNROLL for (int v = 0; v < VECTORS; v++) _mm512_store_ps(out[r] + at + 16 * v, sum[r][v]);
 }
 
 template <int KIND, int ROWS> void attend(const Query *queries, const Head &head, const Scoring &scoring) {
@@ -153,7 +153,7 @@ template <int KIND, int ROWS> void attend(const Query *queries, const Head &head
         if (head.size - at >= 32) weigh<KIND, ROWS, 2>(out, weights, fade, head, begin, end, at), at += 32;
         if (head.size - at >= 16) weigh<KIND, ROWS, 1>(out, weights, fade, head, begin, end, at);
     }
-    for (int r = 0; r < ROWS; r++)
+    UNROLL for (int r = 0; r < ROWS; r++)
         for (int i = 0; i < head.size; i += 16)
             _mm512_storeu_ps(queries[r].out + i, _mm512_div_ps(_mm512_load_ps(out[r] + i), _mm512_set1_ps(total[r])));
 }

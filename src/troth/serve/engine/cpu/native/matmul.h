@@ -11,6 +11,9 @@
 #pragma once
 #include "simd.h"
 
+// Before loops over sums: where GCC does not unroll them early, it keeps the sums in memory and not in registers.
+#define UNROLL _Pragma("GCC unroll 8")
+
 namespace troth {
 
 // Of weights the first five, of keys and values the first three and the last two, which are 8-bit numbers widened like
@@ -91,30 +94,34 @@ inline void accumulate(
     for (int w = 0; w < words; w++) {
         if constexpr (is_byte(KIND)) {
             __m512 part[VECTORS];
-            for (int v = 0; v < VECTORS; v++)
+            UNROLL for (int v = 0; v < VECTORS; v++)
                 part[v] = (KIND == WIDE_INT8 ? load_int8 : load_fp8_over_256)(weights[v] + step * w);
-            for (int r = 0; r < ROWS; r++)
-                for (int v = 0; v < VECTORS; v++) sum[r][v] = _mm512_fmadd_ps(part[v], broadcast(rows[r][w]), sum[r][v]);
+            UNROLL for (int r = 0; r < ROWS; r++)
+                UNROLL for (int v = 0; v < VECTORS; v++) sum[r][v] = _mm512_fmadd_ps(part[v], broadcast(rows[r][w]), sum[r][v]);
             continue;
         }
-        __m512i column[VECTORS];
-        for (int v = 0; v < VECTORS; v++) column[v] = _mm512_loadu_si512(weights[v] + step * w);
         if constexpr (FETCH == AHEAD_OF)
-            for (int v = 0; v < VECTORS; v++) _mm_prefetch(weights[v] + step * (w + AHEAD), _MM_HINT_T0);
+            UNROLL for (int v = 0; v < VECTORS; v++) _mm_prefetch(weights[v] + step * (w + AHEAD), _MM_HINT_T0);
         if constexpr (FETCH == BESIDE) _mm_prefetch(beside + 64 * w, _MM_HINT_T1);
         if constexpr (KIND == WIDE) {
             __m512 part[VECTORS];
-            for (int v = 0; v < VECTORS; v++) part[v] = _mm512_castsi512_ps(_mm512_slli_epi32(column[v], 16));
-            for (int r = 0; r < ROWS; r++)
-                for (int v = 0; v < VECTORS; v++) sum[r][v] = _mm512_fmadd_ps(part[v], broadcast(rows[r][2 * w]), sum[r][v]);
+            UNROLL for (int v = 0; v < VECTORS; v++)
+                part[v] = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(weights[v] + step * w), 16));
+            UNROLL for (int r = 0; r < ROWS; r++)
+                UNROLL for (int v = 0; v < VECTORS; v++) sum[r][v] = _mm512_fmadd_ps(part[v], broadcast(rows[r][2 * w]), sum[r][v]);
+            // The weights are loaded again: with them and both their parts in registers there are too few for the sums.
+            asm volatile("" ::: "memory");
             const __m512i high = _mm512_set1_epi32(0xffff0000);
-            for (int v = 0; v < VECTORS; v++) part[v] = _mm512_castsi512_ps(_mm512_and_si512(column[v], high));
-            for (int r = 0; r < ROWS; r++)
-                for (int v = 0; v < VECTORS; v++)
+            UNROLL for (int v = 0; v < VECTORS; v++)
+                part[v] = _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(weights[v] + step * w), high));
+            UNROLL for (int r = 0; r < ROWS; r++)
+                UNROLL for (int v = 0; v < VECTORS; v++)
                     sum[r][v] = _mm512_fmadd_ps(part[v], broadcast(rows[r][2 * w + 1]), sum[r][v]);
         } else {
-            for (int r = 0; r < ROWS; r++)
-                for (int v = 0; v < VECTORS; v++) {
+            __m512i column[VECTORS];
+            UNROLL for (int v = 0; v < VECTORS; v++) column[v] = _mm512_loadu_si512(weights[v] + step * w);
+            UNROLL for (int r = 0; r < ROWS; r++)
+                UNROLL for (int v = 0; v < VECTORS; v++) {
                     const __m512 x = broadcast(rows[r][w]);
                     if constexpr (KIND == F32) sum[r][v] = _mm512_fmadd_ps(_mm512_castsi512_ps(column[v]), x, sum[r][v]);
                     else sum[r][v] = _mm512_dpbf16_ps(sum[r][v], (__m512bh)column[v], (__m512bh)x);
@@ -129,34 +136,42 @@ template <int KIND, int ROWS, Fetch FETCH>
     const char *panel, const Rows &x, const int *which, int inputs, float (*out)[PANEL], const char *beside
 ) {
     const int32_t *rows[ROWS];
-    for (int r = 0; r < ROWS; r++) rows[r] = x.row(which[r]);
+    UNROLL for (int r = 0; r < ROWS; r++) rows[r] = x.row(which[r]);
     const char *weights[4] = {panel, panel + 64, panel + 128, panel + 192};
     __m512 sum[ROWS][4];
-    for (auto &row : sum)
-        for (auto &v : row) v = _mm512_setzero_ps();
-    accumulate<KIND, ROWS, 4, FETCH>(sum, rows, weights, 256, KIND == F32 ? inputs : inputs / 2, beside);
-    for (int r = 0; r < ROWS; r++)
-        for (int v = 0; v < 4; v++) _mm512_storeu_ps(out[r] + 16 * v, sum[r][v]);
+    UNROLL for (auto &row : sum)
+        UNROLL for (auto &v : row) v = _mm512_setzero_ps();
+    accumulate<KIND, ROWS, 4, FETCH>(sum, rows, weights, 256, inputs / word_inputs(KIND), beside);
+    UNROLL for (int r = 0; r < ROWS; r++)
+        UNROLL for (int v = 0; v < 4; v++) _mm512_storeu_ps(out[r] + 16 * v, sum[r][v]);
 }
 
-template <int KIND, int ROWS>
-[[gnu::noinline]] void integer_tile(const char *panel, const Rows &x, const int *which, int inputs, float (*out)[PANEL]) {
+template <int KIND, int ROWS, Fetch FETCH>
+[[gnu::noinline]] void integer_tile(
+    const char *panel, size_t bytes, const Rows &x, const int *which, int inputs, float (*out)[PANEL]
+) {
     constexpr int OFFSET = KIND == INT8 ? 128 : 8;  // weights are stored without a sign
+    const auto fetch = [bytes](const char *at) {
+        for (int line = 0; line < 128; line += 64)
+            if constexpr (FETCH == AHEAD_OF) _mm_prefetch(at + 256 * AHEAD + line, _MM_HINT_T0);
+            else if constexpr (FETCH == BESIDE) _mm_prefetch(at + bytes + line, _MM_HINT_T1);
+    };
     const __m512i low = _mm512_set1_epi8(15);
     __m512 sum[ROWS][4];
-    for (auto &row : sum)
-        for (auto &v : row) v = _mm512_setzero_ps();
+    UNROLL for (auto &row : sum)
+        UNROLL for (auto &v : row) v = _mm512_setzero_ps();
     for (int g = 0; g < inputs / GROUP; g++) {
         const char *scales = panel + (KIND == INT8 ? GROUP * PANEL : GROUP * PANEL / 2);
-        for (int half = 0; half < 2; half++) {
+        UNROLL for (int half = 0; half < 2; half++) {
             __m512i whole[ROWS][2];
-            for (int r = 0; r < ROWS; r++)
+            UNROLL for (int r = 0; r < ROWS; r++)
                 whole[r][0] = whole[r][1] = _mm512_set1_epi32(-OFFSET * x.sums[size_t(which[r]) * x.groups + g]);
             if constexpr (KIND == INT8) {
                 for (int w = 0; w < 8; w++) {
                     const char *at = panel + 256 * w + 128 * half;
+                    fetch(at);
                     __m512i a = _mm512_loadu_si512(at), b = _mm512_loadu_si512(at + 64);
-                    for (int r = 0; r < ROWS; r++) {
+                    UNROLL for (int r = 0; r < ROWS; r++) {
                         __m512i word = _mm512_set1_epi32(x.row(which[r])[g * 8 + w]);
                         whole[r][0] = _mm512_dpbusd_epi32(whole[r][0], a, word);
                         whole[r][1] = _mm512_dpbusd_epi32(whole[r][1], b, word);
@@ -165,8 +180,9 @@ template <int KIND, int ROWS>
             } else {  // the low halves of a byte hold the first 16 inputs of the group, the high halves the others
                 for (int w = 0; w < 4; w++) {
                     const char *at = panel + 256 * w + 128 * half;
+                    fetch(at);
                     __m512i a = _mm512_loadu_si512(at), b = _mm512_loadu_si512(at + 64);
-                    for (int r = 0; r < ROWS; r++) {
+                    UNROLL for (int r = 0; r < ROWS; r++) {
                         __m512i word = _mm512_set1_epi32(x.row(which[r])[g * 8 + w]);
                         __m512i later = _mm512_set1_epi32(x.row(which[r])[g * 8 + w + 4]);
                         whole[r][0] = _mm512_dpbusd_epi32(whole[r][0], _mm512_and_si512(a, low), word);
@@ -178,10 +194,10 @@ template <int KIND, int ROWS>
                     }
                 }
             }
-            for (int v = 0; v < 2; v++) {
+            UNROLL for (int v = 0; v < 2; v++) {
                 const void *at = scales + 64 * half + 32 * v;
                 __m512 scale = _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i *>(at)));
-                for (int r = 0; r < ROWS; r++) {
+                UNROLL for (int r = 0; r < ROWS; r++) {
                     __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(whole[r][v]), scale);
                     __m512 of_row = _mm512_set1_ps(x.scales[size_t(which[r]) * x.groups + g]);
                     sum[r][2 * half + v] = _mm512_fmadd_ps(scaled, of_row, sum[r][2 * half + v]);
@@ -190,41 +206,49 @@ template <int KIND, int ROWS>
         }
         panel = scales + 2 * PANEL;
     }
-    for (int r = 0; r < ROWS; r++)
-        for (int v = 0; v < 4; v++) _mm512_storeu_ps(out[r] + 16 * v, sum[r][v]);
+    UNROLL for (int r = 0; r < ROWS; r++)
+        UNROLL for (int v = 0; v < 4; v++) _mm512_storeu_ps(out[r] + 16 * v, sum[r][v]);
 }
 
-// The `pass`-th use of a panel: at the first it comes from memory, at later ones memory is free to bring the next panel.
+// The `pass`-th use of a panel: at the first it comes from memory, at later ones memory is free to bring the next panel,
+// of floats one vector of each word at a time, of whole numbers all.
 template <int KIND, int ROWS>
 inline void tile(
     int pass, const char *panel, size_t bytes, const Rows &x, const int *which, int inputs, float (*out)[PANEL]
 ) {
-    const char *beside = panel + bytes + size_t(pass - 1) * (KIND == F32 ? inputs : inputs / 2) * 64;
-    if constexpr (!is_float(KIND)) integer_tile<KIND, ROWS>(panel, x, which, inputs, out);
-    else if (pass == 0) float_tile<KIND, ROWS, AHEAD_OF>(panel, x, which, inputs, out, nullptr);
-    else if (pass <= 4) float_tile<KIND, ROWS, BESIDE>(panel, x, which, inputs, out, beside);
-    else float_tile<KIND, ROWS, HERE>(panel, x, which, inputs, out, nullptr);
+    if constexpr (is_float(KIND)) {
+        const char *beside = panel + bytes + size_t(pass - 1) * (inputs / word_inputs(KIND)) * 64;
+        if (pass == 0) float_tile<KIND, ROWS, AHEAD_OF>(panel, x, which, inputs, out, nullptr);
+        else if (pass <= 4) float_tile<KIND, ROWS, BESIDE>(panel, x, which, inputs, out, beside);
+        else float_tile<KIND, ROWS, HERE>(panel, x, which, inputs, out, nullptr);
+    } else {
+        if (pass == 0) integer_tile<KIND, ROWS, AHEAD_OF>(panel, bytes, x, which, inputs, out);
+        else if (pass == 1) integer_tile<KIND, ROWS, BESIDE>(panel, bytes, x, which, inputs, out);
+        else integer_tile<KIND, ROWS, HERE>(panel, bytes, x, which, inputs, out);
+    }
 }
 
 template <int KIND, class Emit>
 void panel_of(const Matrix &w, int panel, const Rows &x, const int *which, int count, Emit emit) {
-    constexpr int MOST = is_float(KIND) ? 6 : 4;
+    constexpr int MOST = 6;
     alignas(64) float out[MOST][PANEL];
     const char *data = w.panel(panel);
     const size_t bytes = w.panel_bytes();
-    for (int at = 0; at < count; at += MOST) {
-        int rows = count - at < MOST ? count - at : MOST;
+    // About as many rows at each use of the panel: the fewer there are, the longer one takes.
+    const int passes = (count + MOST - 1) / MOST;
+    for (int pass = 0, at = 0, rows; pass < passes; pass++, at += rows) {
+        rows = (count - at + passes - pass - 1) / (passes - pass);
         switch (rows) {
-            case 1: tile<KIND, 1>(at / MOST, data, bytes, x, which + at, w.inputs, out); break;
-            case 2: tile<KIND, 2>(at / MOST, data, bytes, x, which + at, w.inputs, out); break;
-            case 3: tile<KIND, 3>(at / MOST, data, bytes, x, which + at, w.inputs, out); break;
-            case 4: tile<KIND, 4>(at / MOST, data, bytes, x, which + at, w.inputs, out); break;
-            case 5: if constexpr (MOST > 4) tile<KIND, 5>(at / MOST, data, bytes, x, which + at, w.inputs, out); break;
-            default: if constexpr (MOST > 4) tile<KIND, 6>(at / MOST, data, bytes, x, which + at, w.inputs, out);
+            case 1: tile<KIND, 1>(pass, data, bytes, x, which + at, w.inputs, out); break;
+            case 2: tile<KIND, 2>(pass, data, bytes, x, which + at, w.inputs, out); break;
+            case 3: tile<KIND, 3>(pass, data, bytes, x, which + at, w.inputs, out); break;
+            case 4: tile<KIND, 4>(pass, data, bytes, x, which + at, w.inputs, out); break;
+            case 5: tile<KIND, 5>(pass, data, bytes, x, which + at, w.inputs, out); break;
+            default: tile<KIND, 6>(pass, data, bytes, x, which + at, w.inputs, out);
         }
         for (int r = 0; r < rows; r++) {
             if (w.bias)
-                for (int v = 0; v < 4; v++)
+                UNROLL for (int v = 0; v < 4; v++)
                     _mm512_store_ps(out[r] + 16 * v, _mm512_add_ps(_mm512_load_ps(out[r] + 16 * v),
                                                                    _mm512_loadu_ps(w.bias + panel * PANEL + 16 * v)));
             emit(at + r, out[r]);
