@@ -30,6 +30,10 @@ def test_the_first_word_is_a_name_only_if_the_corpus_writes_it_large_inside_sent
     assert _values("In Oslo it rains.") == [("name", "Oslo")]
 
 
+def test_a_date_ends_a_name():
+    assert _values("Since AD 80 the Colosseum was open.") == [("year", "AD 80"), ("name", "Colosseum")]
+
+
 def test_equal_and_comparable_values():
     assert same(_one("about 8,849 metres"), _one("about 8849 metres"))
     assert same(_one("the Curie"), _one("the Marie Curie"))

@@ -18,6 +18,20 @@ def test_judge_learns_to_follow_what_told_true_from_planted():
     assert np.mean(np.argmax(softmax(x @ theta), axis=1) == true) > 0.9
 
 
+def test_weights_are_the_best_where_a_full_newton_step_overshoots():
+    random = np.random.default_rng(0)
+    true = np.where(random.random(400) < 0.1, 1, 0)  # the first candidate nearly always, the last one never
+    word = random.random((400, 8))
+    word[np.arange(400), true] += 1
+    word[:, -1] = 0
+    x = np.zeros((400, 8, 4))
+    x[:, 0, 0], x[:, :, 1], x[:, :, 2], x[:, -1, 3] = 1, word, word > 0.5, 1
+    counts = np.where(true == 0, 0.85, 0.15)
+    theta = fit(x, np.ones((400, 8), bool), true, counts)
+    gained = counts @ (x[np.arange(400), true] - np.einsum("nc,nck->nk", softmax(x @ theta), x))
+    assert gained == pytest.approx(0.1 * theta, abs=1e-4)  # what the ridge takes
+
+
 def test_a_candidate_that_is_not_there_gets_no_probability():
     p = softmax(np.array([[1.0, 5.0, 2.0]]), np.array([[True, False, True]]))
     assert p[0, 1] == 0

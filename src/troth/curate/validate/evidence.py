@@ -184,8 +184,8 @@ class Evidence:
         """What the neighbours of a sentence state in the place of a value in it: that value, or comparable ones that
         the sentence does not hold itself.
 
-        A sentence that agrees in two other values already tells the same fact; what else it mentions contradicts
-        nothing.
+        What shares nothing but the value does not count. A sentence that agrees in two other values already tells the
+        same fact; what other names it has contradict nothing.
         """
         store, text = self.store, around.text
         own = store.stem(value.text)

@@ -66,7 +66,8 @@ def find_values(sentence: str, names: Container[str] | None = None) -> list[Valu
     """
     figures = _figures(sentence)
     taken = [(value.start, value.end) for value in figures]
-    called = [value for value in _names(sentence, names) if not _overlaps(value, taken)]
+    undated = _without(sentence, [(value.start, value.end) for value in figures if value.kind != "quantity"])
+    called = [value for value in _names(undated, names) if not _overlaps(value, taken)]
     return sorted((*figures, *called), key=lambda value: value.start)
 
 
@@ -157,6 +158,13 @@ def _names(sentence: str, names: Container[str] | None) -> Iterator[Value]:
             key = part.lower().removeprefix("the ")
             if len(key) > 1 and key not in _FUNCTION_WORDS:
                 yield Value(at, at + len(part), part, "name", key)
+
+
+def _without(sentence: str, spans: list[tuple[int, int]]) -> str:
+    """The sentence with line breaks in the place of some spans, which end a name and leave all places as they were."""
+    for start, end in spans:
+        sentence = sentence[:start] + "\n" * (end - start) + sentence[end:]
+    return sentence
 
 
 def _overlaps(value: Value, spans: list[tuple[int, int]]) -> bool:
