@@ -328,7 +328,7 @@ def flow(texts: Path, out: Path) -> dict[str, Any]:
 
 def claims(books: list[str], megabytes: float, out: Path) -> dict[str, Any]:
     """From cleaned documents of four publishers to claims, evidence, exact checks and verdicts, a process a core."""
-    settings, count = CurateTable(), max(1, round(megabytes * 1e6 / PART_BYTES))
+    settings, count = CurateTable(), max(os.cpu_count() or 1, round(megabytes * 1e6 / PART_BYTES))
     documents = list(corpus(books, megabytes))
     size = sum(len(one.text.encode()) for one in documents) / 1e6
     for part in range(count):

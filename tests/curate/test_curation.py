@@ -281,16 +281,23 @@ curate(Curation((sys.argv[1],), Path(sys.argv[2]), CurateTable(**json.loads(sys.
 """
 
 
+STAGES = (
+    "collect", "filter", "duplicates", "timelines", "index", "neighbours", "cases", "judge", "opinions", "validate",
+    "refine", "../ledger",
+)  # fmt: skip
+
+
 @pytest.mark.slow
-def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path):
+def test_a_run_killed_as_each_stage_begins_ends_as_one_that_was_not(tmp_path):
     undisturbed, after = curated(tmp_path, corpus({"Norway": "Bergen", "Japan": "Kyoto"}))
     where = str(tmp_path / "raw.parquet"), str(tmp_path / "killed")
     command = [sys.executable, "-c", KILLED, *where, SHORT.model_dump_json()]
-    for tenths in range(15, 75, 4):
+    for stage in STAGES:
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        time.sleep(tenths / 10)
+        while process.poll() is None and not (tmp_path / "killed" / "work" / stage).exists():
+            time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        assert process.wait() == -signal.SIGKILL, stage
     subprocess.run(command, check=True)
     assert json.loads((tmp_path / "killed" / "report.json").read_text()) == undisturbed
     assert texts(tmp_path / "killed") == after

@@ -36,6 +36,9 @@ def cases(small):
         "tensors and experts": (8, [batch(16, 4096), "parallel.tp=2", "parallel.ep=4"]),
         "contexts": (4, [batch(16, 4096), "parallel.cp=4"]),
         "pipeline": (8, [batch(32, 4096), "parallel.pp=4", "parallel.micro_batches=8"]),
+        "pipeline, tied": (8, [
+            batch(32, 4096), "parallel.pp=4", "parallel.micro_batches=8", "model.tie_word_embeddings=true",
+        ]),
         "copies": (16, [batch(64, 4096), "parallel.dp_replicate=4", "parallel.ep=4"]),
         "interleaved": (8, [
             batch(32, 4096), "parallel.pp=4", "parallel.micro_batches=8", "parallel.schedule=Interleaved1F1B",

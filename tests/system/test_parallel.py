@@ -37,23 +37,22 @@ def test_dp_shard_takes_what_the_others_leave():
         (128, {"pp": 128, "micro_batches": 128}, "128 stages for num_hidden_layers=64; at most one a layer"),
         (4, {"pp": 4, "micro_batches": 2}, "a pipeline needs a multiple of pp=4"),
         (4, {"pp": 4, "micro_batches": 4, "schedule": "Interleaved1F1B"}, "stages_per_rank=1"),
-        (4, {"pp": 2, "micro_batches": 2, "schedule": "ZBVZeroBubble", "stages_per_rank": 2}, "one rank a stage only"),
+        (1, {"stages_per_rank": 2}, "stages_per_rank=2: without a pipeline (pp=1) it may be 1"),
+        (4, {"pp": 2, "micro_batches": 2, "schedule": "ZBVZeroBubble", "stages_per_rank": 2}, "dp_replicate and cp"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_with_what_would(world, sizes, told):
     assert told in refused(world, **sizes)
 
 
-def test_a_tied_embedding_stays_in_one_place():
-    told = refused(2, NANO, pp=2, micro_batches=2)
-    assert "model.tie_word_embeddings" in told
-    assert told.endswith("use pp=1")
+def test_experts_with_biases_stay_whole():
+    biased = NANO.model_copy(update={"model": NANO.model.model_copy(update={"biases": True})})
+    assert "have biases; etp may be 1" in refused(2, biased, tp=2, etp=2)
 
 
 @pytest.mark.parametrize(
     ("train", "sizes", "told"),
     [
-        ({"lora": {"rank": 4}}, {"tp": 2}, "tp=2: adapters (train.lora) are not parted over tensor-parallel ranks"),
         (
             {"lora": {"rank": 4}}, {"pp": 2, "micro_batches": 2, "schedule": "ZBVZeroBubble", "stages_per_rank": 2},
             "schedule=ZBVZeroBubble: adapters (train.lora) go with 1F1B",

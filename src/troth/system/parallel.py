@@ -78,6 +78,16 @@ class Layout:
         return self.dp_replicate * self.token_ranks > 1
 
     @property
+    def shards(self) -> bool:
+        """Whether FSDP shares the weights of a stage out between its ranks, or sums their gradients."""
+        return self.spreads and not self.halves
+
+    @property
+    def halves(self) -> bool:
+        """Whether a pipeline's schedule halves backward passes, which torch 2.13 gets wrong under FSDP."""
+        return self.pp > 1 and self.schedule.endswith("ZeroBubble")
+
+    @property
     def expert_shard(self) -> int:
         """Ranks that hold a share each of the weights of the same experts."""
         return self.token_ranks // (self.ep * self.etp)
@@ -158,6 +168,8 @@ def _problems(p: Layout, model: ModelConfig, train: TrainTable) -> Iterator[str]
         )
     if p.pp > 1:
         yield from _pipeline_problems(p, model, train)
+    elif p.stages_per_rank > 1:
+        yield f"stages_per_rank={p.stages_per_rank}: without a pipeline (pp=1) it may be 1"
 
 
 def _tensor_problems(p: Layout, model: ModelConfig) -> Iterator[str]:
@@ -182,13 +194,15 @@ def _pipeline_problems(p: Layout, model: ModelConfig, train: TrainTable) -> Iter
         yield f"stages_per_rank={p.stages_per_rank}: schedule {p.schedule} needs 2 (or more, if interleaved)"
     if p.schedule == "ZBVZeroBubble" and p.stages_per_rank != 2:
         yield f"stages_per_rank={p.stages_per_rank}: schedule ZBVZeroBubble has 2"
-    if p.schedule.endswith("ZeroBubble") and p.spreads:
-        # torch 2.13 gives wrong gradients where FSDP meets a backward pass in two halves.
-        yield f"schedule={p.schedule}: it works with one rank a stage only; 1F1B and Interleaved1F1B work with more"
-    if p.schedule.endswith("ZeroBubble") and train.mtp_weight:
+    if p.halves and p.dp_shard * p.tp * p.ep > 1:
+        yield (
+            f"schedule={p.schedule}: ranks of a stage have all its weights; dp_replicate and cp may be more than 1, "
+            "and 1F1B and Interleaved1F1B go with dp_shard, tp and ep too"
+        )
+    if p.halves and train.mtp_weight:
         # torch 2.13 halves no backward pass in which an embedding is met twice.
         yield f"schedule={p.schedule}: multi-token prediction (train.mtp_weight) goes with 1F1B and Interleaved1F1B"
-    if p.schedule.endswith("ZeroBubble") and train.lora is not None:
+    if p.halves and train.lora is not None:
         yield f"schedule={p.schedule}: adapters (train.lora) go with 1F1B and Interleaved1F1B"
     if p.micro_batches % p.pp:
         yield f"micro_batches={p.micro_batches}: a pipeline needs a multiple of pp={p.pp}"

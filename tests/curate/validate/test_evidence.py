@@ -61,6 +61,20 @@ def test_other_pages_of_a_publisher_speak_each_for_itself_but_not_its_older_ones
     assert "530 kilometres" not in [one.value.text for one in found]
 
 
+def test_what_sentences_share_is_summed_exactly_and_a_sentence_is_found_where_it_stands(tmp_path):
+    documents = [OURS, THEIRS, page("c", "Its delta lies near Ostia, a port since 335 BC.", "C")]
+    size = build_store(((one, 0, []) for one in documents), set(), tmp_path)
+    store = Store(tmp_path)
+    words = store.stem(SAYS)
+    shared, whole = store.shared(words, np.arange(size))
+    every = [store.get(at) for at in range(size)]
+    assert shared.tolist() == [store.weight(words & one.stems) for one in every]
+    assert whole.tolist() == [store.weight(one.stems) for one in every]
+    assert [store.number_of(one.text, one.speaker.source, one.start) for one in every] == list(range(size))
+    assert store.number_of("Another sentence.", "a", 0) is None
+    assert store.number_of(SAYS, "nowhere", 0) is None
+
+
 def test_a_witness_says_whether_it_has_the_claims_other_values_and_counts_by_that(tmp_path):
     first = "The Kiel Canal, which links seas, is 98 kilometres long."
     others = [first.replace("98", "61"), first.replace("Kiel", "Suez").replace("98", "193")]

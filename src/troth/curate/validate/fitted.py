@@ -145,11 +145,14 @@ def _sampled(out: Path, parts: int, role: str, share: float, numbers: dict[str, 
         if one[0].role == role and int(short_hash(one[0].occ_id), 16) < share * 2**64
     )  # fmt: skip
     pieces = [_arrays(batch, numbers) for batch in batches(drawn, BATCH)] or [_arrays([], numbers)]
-    joined = (np.concatenate([getattr(one, name) for one in pieces]) for name in ("x", "mask", "true"))
     return _Sample(
-        *joined, concatenated([one.voices for one in pieces], [len(one.x) for one in pieces]),
-        np.concatenate([one.speaker for one in pieces]), np.concatenate([one.alike for one in pieces]),
-    )  # fmt: skip
+        np.concatenate([one.x for one in pieces]),
+        np.concatenate([one.mask for one in pieces]),
+        np.concatenate([one.true for one in pieces]),
+        concatenated([one.voices for one in pieces], [len(one.x) for one in pieces]),
+        np.concatenate([one.speaker for one in pieces]),
+        np.concatenate([one.alike for one in pieces]),
+    )
 
 
 def _arrays(answered: list[tuple[Case, Answers]], numbers: dict[str, int]) -> _Sample:

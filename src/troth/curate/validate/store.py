@@ -298,4 +298,5 @@ class Store:
             return []
         # Without a count of all hits the search may pass over what can't be among the best.
         hits = self._searcher.search(tantivy.Query.boolean_query(terms), limit, count=False).hits
-        return self._searcher.fast_field_values("at", [address for _, address in hits])
+        found: list[Any] = self._searcher.fast_field_values("at", [address for _, address in hits])
+        return found

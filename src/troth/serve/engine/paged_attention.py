@@ -96,8 +96,8 @@ def paged_attention(
     count, heads, size = q_THd.shape
     value_size, group = values.shape[-1], heads // keys.shape[2]
     out_THe = q_THd.new_empty(count, heads, value_size)
-    # Scores of a tile are rows times keys; wide heads (latents) leave less room for both.
-    wide = max(size, value_size) > 256
+    # Wide heads (latents, float32) leave room for fewer rows and keys in the memory of a multiprocessor.
+    wide = max(size, value_size) * q_THd.itemsize > 512
     rows = 16 if wide or most * group <= 16 else 64
     grid = triton.cdiv(most * group, rows), len(starts_S), keys.shape[2]
     _kernel()[grid](

@@ -18,8 +18,8 @@ from troth.train.weights import local
 
 def parallelize(objective: Objective, mesh: Mesh, dtype: torch.dtype) -> None:
     """Spread a part of the network over the ranks of its stage; products are in `dtype`, gradients are summed in
-    float32 (or wider). Where there is one rank a stage, nothing is done."""
-    if not mesh.layout.spreads:
+    float32 (or wider). Where there is one rank a stage, or each has all its weights, nothing is done."""
+    if not mesh.layout.shards:
         return
     policy = MixedPrecisionPolicy(cast_forward_inputs=False)
     if dtype == torch.bfloat16:

@@ -1,7 +1,8 @@
 """Sums of gradients of which several ranks have a part each, taken once, behind the backward pass of all micro-batches.
 
 FSDP sums over ranks that have different tokens. It does not know of biases and adapters that the ranks of `tp` or `etp`
-all hold whole, while each computes with them for its heads or rows; nor of the embedding that the first and the last
+all hold whole, while each computes with them for its heads or rows; it is not there at all where backward passes come
+in halves, and ranks of a stage have all its weights; and it does not know of the embedding that the first and the last
 stage of a pipeline both have, since the head is the same matrix or multi-token prediction looks tokens up. Of these two
 each adds the other's gradient to its own, so that both go on alike, to the bit.
 """
@@ -18,24 +19,20 @@ from troth.train.weights import Weight
 @torch.no_grad()
 def sum_parts(weights: list[Weight], mesh: Mesh) -> None:
     """Complete the gradients of the local parameters in place. Collective."""
-    in_parts: dict[dist.ProcessGroup, list[torch.Tensor]] = {}
+    sums = [(_gradient(weight), group) for weight in weights for group in _holders(weight, mesh)]
+    for work in [dist.all_reduce(gradient, group=group, async_op=True) for gradient, group in sums]:
+        work.wait()
+    # Last of all: what both ends add up is then the same.
     for weight in weights:
-        for group in _holders(weight):
-            in_parts.setdefault(group, []).append(_gradient(weight))
         if weight.at_both_ends:
             _add_other_end(_gradient(weight), mesh)
-    for group, gradients in in_parts.items():
-        together = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(together, group=group)
-        for gradient, total in zip(gradients, together.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(total.view_as(gradient))
 
 
-def _holders(weight: Weight) -> list[dist.ProcessGroup]:
-    """The ranks along each of `tp` and `etp` that hold a weight alike."""
+def _holders(weight: Weight, mesh: Mesh) -> list[dist.ProcessGroup]:
+    """The ranks that hold a weight alike, but for those that FSDP knows: along `tp` and `etp`, or all of the stage."""
     w = weight.whole
     if not isinstance(w, DTensor):
-        return []
+        return [mesh.stage] if weight.alike > 1 else []
     names = zip(w.device_mesh.mesh_dim_names or (), w.placements, strict=True)
     return [w.device_mesh.get_group(name) for name, place in names if name in ("tp", "etp") and place.is_replicate()]
 
