@@ -105,11 +105,11 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def start(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
+def start(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, int], Server]]:
     started: list[subprocess.Popen[str]] = []
 
-    def start(span: str) -> Server:
-        settings = ["--set", "serve.cache_tokens=16384", "--set", "serve.max_batch=4"]
+    def start(span: str, max_batch: int) -> Server:
+        settings = ["--set", "serve.cache_tokens=32768", "--set", f"serve.max_batch={max_batch}"]
         command = [*TROTH, "serve", str(folder), "--replicas", span, "--port", "0", "--json", *settings]
         log = (tmp_path_factory.mktemp("log") / "stderr").open("w")
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
@@ -135,9 +135,9 @@ def wait(condition: Callable[[], Any], seconds: float = STARTING_SECONDS) -> Non
 
 
 @pytest.mark.slow
-def test_two_replicas(start: Callable[[str], Server], proverbs: str):
+def test_two_replicas(start: Callable[[str, int], Server], proverbs: str):
     """One server for all, since Ray takes its time to begin."""
-    server = start("2:2")
+    server = start("2:2", 18)
     client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0, timeout=60)
     assert [model.id for model in client.models.list()] == ["tiny"]
     assert len(server.replicas()) == 2
@@ -169,7 +169,7 @@ def test_two_replicas(start: Callable[[str], Server], proverbs: str):
         try:
             ask: Any = {"extra_body": {"ignore_eos": True, "prompt_cache_key": f"client {who % 6}"}}
             ask |= {6: {"temperature": 0}, 12: {"seed": who}}.get(who - who % 6, {})
-            for chunk in client.completions.create(model="tiny", prompt="Go", max_tokens=1000, stream=True, **ask):
+            for chunk in client.completions.create(model="tiny", prompt="Go", max_tokens=1500, stream=True, **ask):
                 begun.add(who)
                 written[who] = written.get(who, "") + chunk.choices[0].text
                 ends[who] = str(chunk.choices[0].finish_reason)
@@ -177,7 +177,8 @@ def test_two_replicas(start: Callable[[str], Server], proverbs: str):
             ends[who] = f"{error.code}: {error.message}"
 
     threads = [threading.Thread(target=read, args=(who,)) for who in range(18)]
-    for thread in threads:
+    # Those that cannot be resumed come last, so that none of them has ended by then.
+    for thread in reversed(threads):
         thread.start()
     wait(lambda: len(begun) == len(threads), 60)
     killed = server.replicas()[0]
@@ -211,8 +212,8 @@ def test_two_replicas(start: Callable[[str], Server], proverbs: str):
 
 
 @pytest.mark.slow
-def test_a_load_brings_a_second_replica(start: Callable[[str], Server]):
-    server = start("1:2")
+def test_a_load_brings_a_second_replica(start: Callable[[str, int], Server]):
+    server = start("1:2", 4)
     assert len(server.replicas()) == 1
     answered: list[int] = []
 
