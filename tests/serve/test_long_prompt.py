@@ -18,6 +18,8 @@ from troth.serve.engine.sampling_params import SamplingParams
 from troth.system import ServeTable, load_system
 
 POSITIONS = 133_120
+NOISE = 1 / 32
+"""GiB by which peaks of the same work differ."""
 
 
 def peak_after(length: int) -> float:
@@ -53,5 +55,6 @@ def test_all_positions_fit_into_four_gibibytes():
             peaks.append(pool.apply(peak_after, (length,)))
     short, middle, whole = peaks
     assert whole < 4
-    # The longest exceeds the shortest by seven times as many tokens as the middle one does.
-    assert whole - short < 1.5 * 7 * (middle - short)
+    # The longest exceeds the shortest by seven times as many tokens as the middle one does. In the library little but
+    # the cache is left to grow, which is there from the start; some MiB are the allocator's.
+    assert whole - short < 1.5 * 7 * (middle - short) + NOISE
