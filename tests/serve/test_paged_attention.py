@@ -1,6 +1,5 @@
 """The kernel for GPUs, in Triton's interpreter where there is none, against attention in float64."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.paged_attention import PagedAttention, Pages
 
 from .conftest import random_network
-from .test_kv_cache import BLOCK_SIZE, KINDS, prompt
+from .test_kv_cache import BLOCK_SIZE, KINDS, Piece, prompt
 
 pytest.importorskip("triton")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -31,14 +30,6 @@ SCORES: dict[str, dict[str, Any]] = {
     "bent and tempered": {"softcap": 2.0, "temperature": True},
     "all": {"window": True, "sinks": True, "softcap": 1.5, "temperature": True},
 }
-
-
-@dataclass(frozen=True)
-class Piece:
-    start: int
-    count: int
-    blocks: list[int]
-    sliding_blocks: list[int]
 
 
 def pieces(step: list[tuple[int, int]], order: torch.Tensor) -> list[Piece]:

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 from troth.curate.document import Document
+from troth.curate.validate.build_store import build_store
 from troth.curate.validate.candidates import candidates, voices
 from troth.curate.validate.claims import find_claims, name_words
 from troth.curate.validate.evidence import Evidence, Place, write_neighbours
 from troth.curate.validate.fitted import wrong_share
 from troth.curate.validate.nature import is_checkworthy
 from troth.curate.validate.sentences import sentences
-from troth.curate.validate.store import Store, build_store
+from troth.curate.validate.store import Store
 from troth.curate.validate.subjects import SubjectRow, beside, names_subject, subject_at
 
 SAYS = "The river there is 310 kilometres long."

@@ -17,6 +17,7 @@ from troth.curate.document import Document
 from troth.curate.parts import Parts
 from troth.curate.progress import Counter
 from troth.curate.records import ClaimRow, EvidenceRow, Finding, OccurrenceRow, VerdictRow, short_hash
+from troth.curate.validate.build_store import build_store
 from troth.curate.validate.canaries import Canary
 from troth.curate.validate.cases import ALIKE, Answers, Case, cases_of, name_pool
 from troth.curate.validate.claims import name_words
@@ -31,7 +32,7 @@ from troth.curate.validate.opinions import (
     ask,
     question_of,
 )
-from troth.curate.validate.store import Store, build_store
+from troth.curate.validate.store import Store
 from troth.curate.validate.subjects import SubjectRow, beside
 from troth.curate.validate.verdicts import evidence_rows, finding, verdict_of, verdict_rows
 from troth.curate.validate.verifiers.build import build_verifiers

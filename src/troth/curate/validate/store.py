@@ -8,9 +8,8 @@ A stem is a number of 23 bits, a hash and whether it is all digits; collisions a
 import json
 import marshal
 import zlib
-from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,11 @@ from typing import Any
 import numpy as np
 import tantivy
 
-from troth.curate.document import Document
 from troth.curate.records import short_hash
-from troth.curate.validate.sentences import sentences
-from troth.curate.validate.subjects import SubjectRow, subject_at
-from troth.curate.validate.values import Value, find_values
+from troth.curate.validate.values import Value
 
-_PLACES = 1 << 22
-_FLUSH = 1 << 16
+PLACES = 1 << 22
+"""Of hashes of stems."""
 _KEPT = 40_000
 """Sentences that a process keeps unpacked; about 100 MB."""
 
@@ -57,61 +53,9 @@ class Stored:
     about: str
 
 
-_COLUMNS = "text", "stems", "values", "about", "speakers"
-_START, _SOURCE, _PUBLISHER, _PUBLISHED = range(2 * len(_COLUMNS), 2 * len(_COLUMNS) + 4)
-
-
-class _Columns:
-    """The files of a store, appended to. `numbers` has for each sentence where its piece of each column begins and
-    ends, its first character in its document, and the marks of the document's source, publisher and date."""
-
-    def __init__(self, folder: Path):
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
-        self._files = {name: (folder / f"{name}.bin").open("wb") for name in (*_COLUMNS, "numbers")}
-        self._sizes = dict.fromkeys(_COLUMNS, 0)
-        self._numbers = array("q")
-        self._speaker = (0, 0)
-        self._marks = (0, 0, 0)
-        self._documents = array("q")
-        self.count = 0
-
-    def speak(self, speaker: Speaker) -> None:
-        """The document of the sentences that follow."""
-        self._speaker = self._write("speakers", marshal.dumps(astuple(speaker)))
-        self._marks = mark(speaker.source), mark(speaker.publisher), mark(speaker.published)
-        self._documents.extend((self._marks[0], self.count))
-
-    def add(self, text: str, stems: Iterable[int], values: Iterable[Value], about: str, start: int) -> None:
-        """One more sentence."""
-        self._numbers.extend(self._write("text", text.encode()))
-        self._numbers.extend(self._write("stems", np.array(sorted(stems), np.uint32).tobytes()))
-        told = [(one.start, one.end, one.text, one.kind, one.key, one.unit) for one in values]
-        self._numbers.extend(self._write("values", marshal.dumps(told)))
-        self._numbers.extend(self._write("about", about.encode()))
-        self._numbers.extend((*self._speaker, start, *self._marks))
-        self.count += 1
-        if len(self._numbers) > _FLUSH:
-            self._flush()
-
-    def _write(self, name: str, data: bytes) -> tuple[int, int]:
-        start = self._sizes[name]
-        self._files[name].write(data)
-        self._sizes[name] += len(data)
-        return start, self._sizes[name]
-
-    def _flush(self) -> None:
-        self._numbers.tofile(self._files["numbers"])
-        del self._numbers[:]
-
-    def close(self) -> None:
-        """Write what is left, and by the mark of each document's source where its sentences begin and end."""
-        self._flush()
-        marks_D, first_D = np.array(self._documents, np.int64).reshape(-1, 2).T
-        documents_D3 = np.stack([marks_D, first_D, np.append(first_D, self.count)[1:]], axis=1)
-        np.save(self._folder / "documents.npy", documents_D3[np.argsort(marks_D, kind="stable")])
-        for file in self._files.values():
-            file.close()
+COLUMNS = "text", "stems", "values", "about", "speakers"
+"""Pieces of sentences, a file each; `numbers.bin` says where they begin and end (see `build_store`)."""
+_START, _SOURCE, _PUBLISHER, _PUBLISHED = range(2 * len(COLUMNS), 2 * len(COLUMNS) + 4)
 
 
 @lru_cache(1 << 12)
@@ -130,59 +74,11 @@ def analyzer() -> tantivy.TextAnalyzer:
 @lru_cache(1 << 18)
 def stem_number(stem: str) -> int:
     """23 bits: a hash, and in the last bit whether the stem is all digits."""
-    return (zlib.crc32(stem.encode()) % _PLACES) << 1 | stem.isdigit()
+    return (zlib.crc32(stem.encode()) % PLACES) << 1 | stem.isdigit()
 
 
-def build_store(documents: Iterable[tuple[Document, int, Sequence[SubjectRow]]], names: set[str], folder: Path) -> int:
-    """Write the store of the sentences of documents, each with its tier and what it speaks of where, and return how
-    many there are.
-
-    Rarity is the squared logarithm of how many sentences there are for each that has the stem, so that one name
-    outweighs many ordinary words; what only one publisher ever says counts nothing, since nobody could share it.
-    """
-    stem_of = analyzer()
-    columns = _Columns(folder)
-    counts = np.zeros(_PLACES, np.int32)
-    spoken = np.full(_PLACES, -1, np.int32)
-    shared = np.zeros(_PLACES, bool)
-    publishers: dict[str, int] = {}
-    writer = _index_writer(folder / "index")
-    for document, tier, subjects in documents:
-        who = publishers.setdefault(document.publisher, len(publishers))
-        about = document.source, document.sha, document.publisher, document.published, document.ancestors, tier
-        columns.speak(Speaker(*about))
-        for sentence in sentences(document):
-            text = sentence.text
-            stems = frozenset(stem_of.analyze(text))
-            numbers = {stem_number(stem) for stem in stems}
-            places = np.fromiter((one >> 1 for one in numbers), np.int64, len(numbers))
-            counts[places] += 1
-            before = spoken[places]
-            shared[places] |= (before >= 0) & (before != who)
-            spoken[places] = who
-            writer.add_document(tantivy.Document(at=columns.count, stem=" ".join(sorted(stems))))
-            columns.add(text, numbers, find_values(text, names), subject_at(subjects, *sentence.bytes), sentence.start)
-    columns.close()
-    writer.commit()
-    writer.wait_merging_threads()
-    with np.errstate(divide="ignore"):
-        rarity = np.where(shared, np.log(max(1, columns.count) / np.maximum(counts, 1)) ** 2, 0.0)
-    np.save(folder / "rarity.npy", rarity.astype(np.float32))
-    (folder / "about.json").write_text(json.dumps({"publishers": sorted(publishers), "names": sorted(names)}))
-    return columns.count
-
-
-def _index_writer(folder: Path) -> Any:
-    folder.mkdir(parents=True, exist_ok=True)
-    schema = tantivy.SchemaBuilder()
-    schema.add_integer_field("at", stored=True, fast=True)
-    schema.add_text_field("stem", tokenizer_name="whitespace")
-    index = tantivy.Index(schema.build(), path=str(folder))
-    _know_whitespace(index)
-    return index.writer(num_threads=1)
-
-
-def _know_whitespace(index: tantivy.Index) -> None:
+def know_whitespace(index: tantivy.Index) -> None:
+    """Stems are indexed as they are, between spaces."""
     index.register_tokenizer("whitespace", tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).build())
 
 
@@ -195,20 +91,20 @@ class Store:
     """A finished store, read."""
 
     def __init__(self, folder: Path):
-        self._columns = [_mapped(folder / f"{name}.bin") for name in _COLUMNS]
+        self._columns = [_mapped(folder / f"{name}.bin") for name in COLUMNS]
         self._numbers = _mapped(folder / "numbers.bin").view(np.int64).reshape(-1, _PUBLISHED + 1)
-        self._stems = self._columns[_COLUMNS.index("stems")].view(np.uint32)
+        self._stems = self._columns[COLUMNS.index("stems")].view(np.uint32)
         self._rarity = np.load(folder / "rarity.npy", mmap_mode="r").view(np.ndarray)
         about = json.loads((folder / "about.json").read_text())
         self.publishers: list[str] = about["publishers"]
         self.names = frozenset(about["names"])
         self._stem_of = analyzer()
         index = tantivy.Index.open(str(folder / "index"))
-        _know_whitespace(index)
+        know_whitespace(index)
         index.reload()
         self._searcher, self._schema = index.searcher(), index.schema
         self._documents = np.load(folder / "documents.npy", mmap_mode="r").view(np.ndarray)
-        self._asked = np.zeros(2 * _PLACES, bool)
+        self._asked = np.zeros(2 * PLACES, bool)
         self.get = lru_cache(_KEPT)(self._get)
         self.rarity = lru_cache(1 << 18)(self._rarity_of)
         self.stem = lru_cache(1 << 13)(self._stem)
