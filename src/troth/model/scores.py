@@ -12,6 +12,8 @@ import torch
 from torch.nn.attention.flex_attention import BlockMask
 from torch.nn.functional import pad
 
+_HIDDEN_BYTES = 2**28
+"""Of what hides keys, kept from layer to layer."""
 _FLEX = 128
 """Queries and keys of a block of `BlockMask`."""
 
@@ -57,8 +59,10 @@ class Seen:
             return self._hidden[place]
         seen = self.part(queries, first, end)
         hidden = torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, float("-inf"))
-        # Where spans are not known, these are as large as all scores; there they are made for each layer again.
-        if seen.device.type == "cpu":
+        # All layers add the same. But rows whose documents begin apart may need as much as all scores, and so is it
+        # where spans are not known: there they are made for each layer again.
+        kept = sum(other.nbytes for other in self._hidden.values())
+        if seen.device.type == "cpu" and kept + hidden.nbytes <= _HIDDEN_BYTES:
             self._hidden[place] = hidden
         return hidden
 
