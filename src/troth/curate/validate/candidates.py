@@ -14,13 +14,15 @@ FEATURES = (
     "mutual", "likeness", "subject", "alone", "second_mutual", "second_likeness", "second_subject",
     "before", "around", "second_around", "agrees", "agrees_number", "second_agrees", "apart", "apart_number",
     "second_apart", "own", "stated_is_common",
-    "examiner", "examiner_number", "none", "none_number",
+    "phrase", "phrase_number", "examiner", "examiner_number", "none", "none_number",
 )  # fmt: skip
 """What the judge weighs. best, second and third are the words of as many publishers; what follows describes the first
 two of them; own is what the claim's publisher says of it elsewhere."""
 MAX_RIVALS = 6
 CANDIDATES = MAX_RIVALS + 2
-_OWN, _COMMON, _EXAMINER, _NONE = map(FEATURES.index, ("own", "stated_is_common", "examiner", "none"))
+_OWN, _COMMON, _PHRASE, _EXAMINER, _NONE = map(
+    FEATURES.index, ("own", "stated_is_common", "phrase", "examiner", "none")
+)
 _TEMPERATURE = 2.0
 """Divides what a small examiner thinks of a candidate, of which it is far too sure."""
 _AGREES, _APART = 4 / 3, 2 / 3
@@ -78,6 +80,8 @@ def features(found: Sequence[Candidate], numeric: bool, commonness: float, publi
             row[12:15] = next_best.mutual, next_best.likeness, next_best.subject
             row[17] = next_best.around
             row[20], row[23] = next_best.agrees, next_best.apart
+        phrase = max((witness.phrase for witness in candidate.witnesses), default=0.0)
+        row[_PHRASE : _PHRASE + 2] = phrase, phrase * numeric
         row[_OWN] = max((word for word, one in words if one.sentence.speaker.publisher == publisher), default=0.0)
     rows[0, _COMMON] = commonness
     rows[-1, _NONE:] = 1.0, numeric
@@ -111,6 +115,7 @@ def voices(candidate: Candidate, publisher: str) -> list[tuple[float, Witness]]:
         key = f"/{who.source}" if who.publisher == publisher else who.publisher
         word = (witness.likeness + witness.mutual + witness.subject) * witness.alone**0.5
         word *= _AGREES if witness.agrees else _APART if witness.apart else 1.0
+        word += witness.phrase
         if key not in words or word > words[key][0]:
             words[key] = word, witness
     return sorted(words.values(), key=lambda word: -word[0])

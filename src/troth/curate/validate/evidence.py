@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from troth.curate.validate.phrases import Spoken, key_of
 from troth.curate.validate.store import Store, Stored, mark
 from troth.curate.validate.values import Value, comparable, find_values, same
 
@@ -33,7 +34,7 @@ class Witness:
     other's nearest among its publisher's sentences; `subject` the share of the claim's three rarest stems that the
     witness has too; `alone` is lower the more values of the sentence might be meant; `agrees` is 1 where the two
     sentences have another value in common, `apart` 1 where they have none though both hold others. `beside` are the few
-    words before and after the claim's own value.
+    words before and after the claim's own value, `phrase` the share of pages that state this value between such words.
     """
 
     sentence: Stored
@@ -45,6 +46,7 @@ class Witness:
     agrees: float
     apart: float
     beside: tuple[tuple[str, ...], tuple[str, ...]]
+    phrase: float
 
     @property
     def before(self) -> float:
@@ -197,7 +199,11 @@ class Evidence:
         whole, rarest = store.weight(context), store.weight(subject)
         beside = words_before(text, value.start), words_after(text, value.end)
         found: list[Witness] = []
-        for at, mutual, equal in zip(around.near, self._mutual(words, around), around.same, strict=True):
+        spoken = self._spoken(value, around)
+        near = set(around.near)
+        more = [at for at in spoken.at if at not in near]
+        same_ = [[frozenset(n for n, m in enumerate(around.values) if same(m, v)) for v in store.get(at).values] for at in more]
+        for at, mutual, equal in zip([*around.near,*more], [*self._mutual(words, around),*[0.0]*len(more)], [*around.same,*same_], strict=True):
             hit = store.get(at)
             if around.about and hit.about and hit.about != around.about:
                 continue
@@ -215,7 +221,7 @@ class Evidence:
                 common = store.weight(context & rest)
                 if not common:
                     continue
-                more = any(v.end <= theirs.start or v.start >= theirs.end for v in hit.values)
+                more_ = any(v.end <= theirs.start or v.start >= theirs.end for v in hit.values)
                 found.append(
                     Witness(
                         hit,
@@ -225,11 +231,22 @@ class Evidence:
                         subject=store.weight(stem for stem in subject if stem in rest) / max(1e-9, rarest),
                         alone=1 / len(stated),
                         agrees=float(shared > 0),
-                        apart=float(not shared and bool(others) and more),
+                        apart=float(not shared and bool(others) and more_),
                         beside=beside,
+                        phrase=spoken.share.get(key_of(theirs), 0.0),
                     )
                 )
         return found
+
+    def _spoken(self, value: Value, around: Surroundings) -> Spoken:
+        place = around.place
+
+        def heard(at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            places = self.store.places(at)
+            own, elsewhere = place.compared(places)
+            return ~own | elsewhere, places[:, 1]
+
+        return self.store.phrases.elsewhere(around.text, value, heard)
 
     def commonness(self, value: Value) -> float:
         """How usual a name is: 0 for the rarest, towards 2 for one that every other sentence has; 0 for numbers."""

@@ -18,6 +18,7 @@ import numpy as np
 import tantivy
 
 from troth.curate.records import short_hash
+from troth.curate.validate.phrases import Phrases
 from troth.curate.validate.values import Value
 
 PLACES = 1 << 22
@@ -104,6 +105,7 @@ class Store:
         index.reload()
         self._searcher, self._schema = index.searcher(), index.schema
         self._documents = np.load(folder / "documents.npy", mmap_mode="r").view(np.ndarray)
+        self.phrases = Phrases(folder / "phrases.npy")
         self._asked = np.zeros(2 * PLACES, bool)
         self.get = lru_cache(_KEPT)(self._get)
         self.rarity = lru_cache(1 << 18)(self._rarity_of)
