@@ -10,19 +10,15 @@ from troth.curate.validate.evidence import Witness
 from troth.curate.validate.values import Value, same
 
 FEATURES = (
-    "stated", "stated_number", "witnessed", "best", "second", "third", "best_number", "second_number",
-    "mutual", "likeness", "subject", "alone", "second_mutual", "second_likeness", "second_subject",
-    "before", "around", "second_around", "agrees", "agrees_number", "second_agrees", "apart", "apart_number",
-    "second_apart", "own", "stated_is_common",
-    "phrase", "phrase_number", "examiner", "examiner_number", "none", "none_number",
+    "stated", "stated_number", "witnessed", "best", "second", "likeness", "mutual", "subject", "phrase", "around", "agrees",
+    "alone", "apart", "own", "fits", "stated_is_common", "examiner", "examiner_number", "none", "none_number",
 )  # fmt: skip
-"""What the judge weighs. best, second and third are the words of as many publishers; what follows describes the first
-two of them; own is what the claim's publisher says of it elsewhere."""
+"""What the judge weighs. best and second are the words of as many publishers; what follows describes the first of them,
+but for phrase, which is that of any witness; own is what the claim's publisher says of it elsewhere."""
 MAX_RIVALS = 6
 CANDIDATES = MAX_RIVALS + 2
-_OWN, _COMMON, _PHRASE, _EXAMINER, _NONE = map(
-    FEATURES.index, ("own", "stated_is_common", "phrase", "examiner", "none")
-)
+_STRENGTHS = slice(FEATURES.index("best"), FEATURES.index("alone") + 1)
+_FITS, _COMMON, _EXAMINER, _NONE = map(FEATURES.index, ("fits", "stated_is_common", "examiner", "none"))
 _TEMPERATURE = 2.0
 """Divides what a small examiner thinks of a candidate, of which it is far too sure."""
 _AGREES, _APART = 4 / 3, 2 / 3
@@ -38,6 +34,7 @@ class Candidate:
     """A value with the witnesses that state it, as it is written."""
 
     text: str
+    value: Value
     witnesses: tuple[Witness, ...] = ()
 
 
@@ -54,12 +51,12 @@ def candidates(claim: Claim, witnesses: list[Witness], stated: Value | None = No
             group.append(witness)
         else:
             groups.append([witness])
-    rivals = [Candidate(_as_written(claim, group[0].value), tuple(group)) for group in groups]
+    rivals = [Candidate(_as_written(claim, group[0].value), group[0].value, tuple(group)) for group in groups]
     rivals.sort(key=lambda rival: -sum(word for word, _ in voices(rival, claim.sentence.document.publisher)[:_HEARD]))
-    return [Candidate(stated.text, tuple(own)), *rivals[:MAX_RIVALS]]
+    return [Candidate(stated.text, stated, tuple(own)), *rivals[:MAX_RIVALS]]
 
 
-def features(found: Sequence[Candidate], numeric: bool, commonness: float, publisher: str) -> np.ndarray:
+def features(found: Sequence[Candidate], numeric: bool, commonness: float, publisher: str, fits: np.ndarray) -> np.ndarray:
     """[CANDIDATES, FEATURES]: a row each candidate, zeros for those that are lacking, and last the row of "none of
     these". `commonness` says how usual a name the stated one is (see `Evidence.commonness`), `publisher`
     whose claim it is; what the examiner thinks
@@ -67,25 +64,31 @@ def features(found: Sequence[Candidate], numeric: bool, commonness: float, publi
     rows = np.zeros((CANDIDATES, len(FEATURES)))
     for number, candidate in enumerate(found):
         words = voices(candidate, publisher)
-        (best, top), (second, next_best), (third, _) = (*words, *[(0.0, None)] * 3)[:3]
         first = number == 0
-        row = rows[number]
-        row[:8] = first, first and numeric, bool(words), best, second, third, best * numeric, second * numeric
-        if top:
-            row[8:12] = top.mutual, top.likeness, top.subject, top.alone
-            row[15:17] = top.before, top.around
-            row[18:20] = top.agrees, top.agrees * numeric
-            row[21:23] = top.apart, top.apart * numeric
-        if next_best:
-            row[12:15] = next_best.mutual, next_best.likeness, next_best.subject
-            row[17] = next_best.around
-            row[20], row[23] = next_best.agrees, next_best.apart
-        phrase = max((witness.phrase for witness in candidate.witnesses), default=0.0)
-        row[_PHRASE : _PHRASE + 2] = phrase, phrase * numeric
-        row[_OWN] = max((word for word, one in words if one.sentence.speaker.publisher == publisher), default=0.0)
+        rows[number, :3] = first, first and numeric, bool(words)
+        if words:
+            best, top = words[0]
+            phrase = max(witness.phrase for witness in candidate.witnesses)
+            own = max((word for word, one in words if one.sentence.speaker.publisher == publisher), default=0.0)
+            rows[number, 3:_FITS] = (
+                best, words[1][0] if len(words) > 1 else 0.0, top.likeness, top.mutual, top.subject, phrase, top.around,
+                top.agrees, top.alone, top.apart, own,
+            )  # fmt: skip
+    rows[: len(found), _FITS] = fits
     rows[0, _COMMON] = commonness
     rows[-1, _NONE:] = 1.0, numeric
     return rows
+
+
+def weighed(x: np.ndarray) -> np.ndarray:
+    """The features [..., K] with the products of every two that say how strong a candidate's witnesses are, for what is
+    both alike and said in the same words is surer than either makes it."""
+    strong = x[..., _STRENGTHS]
+    one, other = np.triu_indices(strong.shape[-1])
+    return np.concatenate([x, strong[..., one] * strong[..., other]], axis=-1)
+
+
+WEIGHED = weighed(np.zeros(len(FEATURES))).size
 
 
 def examined(rows: np.ndarray, numeric: bool, log_probs: Sequence[float], priors: Sequence[float]) -> np.ndarray:

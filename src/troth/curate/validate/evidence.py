@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from troth.curate.validate.claims import Claim
 from troth.curate.validate.phrases import Spoken, key_of
 from troth.curate.validate.store import Store, Stored, mark
 from troth.curate.validate.values import Value, comparable, find_values, same
@@ -47,11 +48,6 @@ class Witness:
     apart: float
     beside: tuple[tuple[str, ...], tuple[str, ...]]
     phrase: float
-
-    @property
-    def before(self) -> float:
-        """1 where the same word comes before the two values."""
-        return float(self.beside[0][-1:] == words_before(self.sentence.text, self.value.start)[-1:])
 
     @property
     def around(self) -> float:
@@ -247,6 +243,14 @@ class Evidence:
             return ~own | elsewhere, places[:, 1]
 
         return self.store.phrases.elsewhere(around.text, value, heard)
+
+    def fits(self, claim: Claim, values: list[Value]) -> np.ndarray:
+        """How well each of some values fits between the words beside the claim's (see `Company.fits`); 0 for numbers."""
+        if claim.value.kind != "name":
+            return np.zeros(len(values))
+        sentence = claim.sentence
+        own = self.store.standing(sentence.document.source, sentence.start, claim.value.start)
+        return self.store.company.fits(sentence.text, claim.value, values, own)
 
     def commonness(self, value: Value) -> float:
         """How usual a name is: 0 for the rarest, towards 2 for one that every other sentence has; 0 for numbers."""

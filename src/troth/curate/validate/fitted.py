@@ -12,7 +12,7 @@ import numpy as np
 
 from troth.curate.parts import Parts
 from troth.curate.records import short_hash
-from troth.curate.validate.candidates import CANDIDATES, FEATURES
+from troth.curate.validate.candidates import CANDIDATES, WEIGHED, weighed
 from troth.curate.validate.cases import ALIKE, Answers, Case, with_answers
 from troth.curate.validate.judge import Voices, concatenated, fit, posteriors, publisher_errors, softmax
 from troth.curate.validate.opinions import Calibrated, Opinions, calibrated_on, load, save
@@ -20,7 +20,7 @@ from troth.system import CurateTable
 
 _ROUNDS = 4
 _RAREST = 0.005
-_SAMPLE = 60_000
+_SAMPLE = 30_000
 """Cases that the judge is fitted on, at most."""
 BATCH = 4096
 
@@ -79,7 +79,7 @@ def judge_cases(out: Path, parts: int, settings: CurateTable) -> Judge:
     share = min(1.0, _SAMPLE / max(1, total))
     stated, planted = (_sampled(out, parts, role, share, numbers) for role in ("stated", "planted"))
     rate = settings.canary_rate
-    theta, error = np.zeros(len(FEATURES)), np.full(len(publishers), rate)
+    theta, error = np.zeros(WEIGHED), np.full(len(publishers), rate)
     if len(stated.x):
         x, mask = stated.x, stated.mask
         x_all, mask_all = np.concatenate([x, planted.x]), np.concatenate([mask, planted.mask])
@@ -120,9 +120,9 @@ def answered_cases(out: Path, part: int) -> Iterator[tuple[Case, Answers]]:
 
 def _stacked(answered: list[tuple[Case, Answers]]) -> tuple[np.ndarray, np.ndarray]:
     if not answered:
-        return np.zeros((0, CANDIDATES, len(FEATURES))), np.zeros((0, CANDIDATES), bool)
+        return np.zeros((0, CANDIDATES, WEIGHED)), np.zeros((0, CANDIDATES), bool)
     x = np.stack([case.x(answers.log_probs, answers.priors) for case, answers in answered])
-    return x, np.stack([case.mask() for case, _ in answered])
+    return weighed(x), np.stack([case.mask() for case, _ in answered])
 
 
 @dataclass(frozen=True)
