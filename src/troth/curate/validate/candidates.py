@@ -33,28 +33,35 @@ _SURE = 2.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """A value with the witnesses that state it, as it is written."""
+    """A value as it is written, with the witnesses that state it, and how strongly each voice does (see `voices`)."""
 
     text: str
     witnesses: tuple[Witness, ...] = ()
+    voices: tuple[tuple[float, Witness], ...] = ()
 
 
 def candidates(claim: Claim, witnesses: list[Witness], stated: Value | None = None) -> list[Candidate]:
     """The stated value and its rivals: the witnesses grouped by the value they state, and of these groups those that
     the strongest voices state. `stated` puts another value into the claim's place, as a planted error does."""
-    stated = stated or claim.value
+    stated, publisher = stated or claim.value, claim.sentence.document.publisher
     own: list[Witness] = []
     groups: list[list[Witness]] = []
+    group_of: dict[tuple[str, str, str], list[Witness]] = {}
     for witness in sorted(witnesses, key=lambda w: -w.likeness):
-        if same(witness.value, stated):
-            own.append(witness)
-        elif group := next((group for group in groups if same(group[0].value, witness.value)), None):
-            group.append(witness)
-        else:
-            groups.append([witness])
-    rivals = [Candidate(_as_written(claim, group[0].value), tuple(group)) for group in groups]
-    rivals.sort(key=lambda rival: -sum(word for word, _ in voices(rival, claim.sentence.document.publisher)[:_HEARD]))
-    return [Candidate(stated.text, tuple(own)), *rivals[:MAX_RIVALS]]
+        value = witness.value
+        form = value.kind, value.key, value.unit
+        if form not in group_of:
+            alike = own if same(value, stated) else next((one for one in groups if same(one[0].value, value)), None)
+            if alike is None:
+                alike = []
+                groups.append(alike)
+            group_of[form] = alike
+        group_of[form].append(witness)
+    rivals = [
+        Candidate(_as_written(claim, group[0].value), tuple(group), tuple(voices(group, publisher))) for group in groups
+    ]
+    rivals.sort(key=lambda rival: -sum(word for word, _ in rival.voices[:_HEARD]))
+    return [Candidate(stated.text, tuple(own), tuple(voices(own, publisher))), *rivals[:MAX_RIVALS]]
 
 
 def features(found: Sequence[Candidate], numeric: bool, commonness: float, publisher: str) -> np.ndarray:
@@ -64,7 +71,7 @@ def features(found: Sequence[Candidate], numeric: bool, commonness: float, publi
     comes later (see `examined`)."""
     rows = np.zeros((CANDIDATES, len(FEATURES)))
     for number, candidate in enumerate(found):
-        words = voices(candidate, publisher)
+        words = candidate.voices
         (best, top), (second, next_best), (third, _) = (*words, *[(0.0, None)] * 3)[:3]
         first = number == 0
         row = rows[number]
@@ -99,14 +106,14 @@ def examined(rows: np.ndarray, numeric: bool, log_probs: Sequence[float], priors
     return rows
 
 
-def voices(candidate: Candidate, publisher: str) -> list[tuple[float, Witness]]:
-    """How strongly each voice states the candidate, with its closest witness, strongest first.
+def voices(witnesses: Sequence[Witness], publisher: str) -> list[tuple[float, Witness]]:
+    """How strongly each voice states what these witnesses do, with its closest witness, strongest first.
 
     Other publishers have one voice each, and so has each page of the claim's own `publisher`, for a slip of one page is
     none of the others.
     """
     words: dict[str, tuple[float, Witness]] = {}
-    for witness in candidate.witnesses:
+    for witness in witnesses:
         who = witness.sentence.speaker
         key = f"/{who.source}" if who.publisher == publisher else who.publisher
         word = (witness.likeness + witness.mutual + witness.subject) * witness.alone**0.5

@@ -21,10 +21,10 @@ from troth.curate.validate.candidates import (
     examined,
     features,
     voice,
-    voices,
 )
 from troth.curate.validate.claims import Claim, find_claims
-from troth.curate.validate.evidence import Evidence, Place, Surroundings
+from troth.curate.validate.evidence import Evidence, Surroundings
+from troth.curate.validate.neighbours import Place
 from troth.curate.validate.plant import plant
 from troth.curate.validate.subjects import SubjectRow, names_subject, subject_at
 from troth.curate.validate.values import Value, same
@@ -145,7 +145,7 @@ def _case(
     words = [
         (number, witness.sentence.speaker.publisher, voice(word), witness)
         for number, candidate in enumerate(found)
-        for word, witness in voices(candidate, document.publisher)
+        for word, witness in candidate.voices
     ]
     x = features(found, value.kind != "name", evidence.commonness(value), document.publisher)
     return Case(

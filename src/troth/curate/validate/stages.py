@@ -21,9 +21,10 @@ from troth.curate.validate.build_store import build_store
 from troth.curate.validate.canaries import Canary
 from troth.curate.validate.cases import ALIKE, Answers, Case, cases_of, name_pool
 from troth.curate.validate.claims import name_words
-from troth.curate.validate.evidence import Evidence, write_neighbours
+from troth.curate.validate.evidence import Evidence
 from troth.curate.validate.examine import Cloze, Examiner
 from troth.curate.validate.fitted import BATCH, Judge, answered_cases, batches, opinions_of
+from troth.curate.validate.neighbours import write_neighbours
 from troth.curate.validate.opinions import (
     EXACT,
     NOBODY,

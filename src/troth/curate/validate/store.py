@@ -53,6 +53,17 @@ class Stored:
     about: str
 
 
+@dataclass(frozen=True, slots=True)
+class Bags:
+    """The stems of N sentences, one after another: the stems and their rarity [S], where each sentence's begin [N], and
+    each one's summed rarity [N]."""
+
+    stems: np.ndarray
+    rarity: np.ndarray
+    starts: np.ndarray
+    whole: np.ndarray
+
+
 COLUMNS = "text", "stems", "values", "about", "speakers"
 """Pieces of sentences, a file each; `numbers.bin` says where they begin and end (see `build_store`)."""
 _START, _SOURCE, _PUBLISHER, _PUBLISHED = range(2 * len(COLUMNS), 2 * len(COLUMNS) + 4)
@@ -125,23 +136,29 @@ class Store:
         """Summed rarity."""
         return sum(map(self.rarity, stems))
 
-    def shared(self, words: frozenset[int], at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Summed rarity of what some sentences [N] share with these stems [N], and of all their stems [N].
+    def bags(self, at: np.ndarray) -> Bags:
+        """The stems of some sentences [N], which have some."""
+        if not len(at):
+            return Bags(*(np.zeros(0, kind) for kind in (np.uint32, np.float64, np.int64, np.float64)))
+        bounds = self._numbers[at, 2:4] // 4  # of the second column, stems of 4 bytes each
+        stems_S = np.concatenate([self._stems[first:last] for first, last in bounds.tolist()])
+        rarity_S = self._rarity[stems_S >> 1].astype(np.float64)
+        starts_N = np.cumsum(bounds[:, 1] - bounds[:, 0])
+        starts_N[1:], starts_N[0] = starts_N[:-1], 0
+        return Bags(stems_S, rarity_S, starts_N, np.add.reduceat(rarity_S, starts_N))
+
+    def shared(self, words: frozenset[int], bags: Bags) -> np.ndarray:
+        """Summed rarity of what sentences share with these stems [N].
 
         Rarity is float32 and its sums float64, so that they are exact, in whatever order they are made.
         """
-        if not len(at):
-            return np.zeros(0), np.zeros(0)
-        bounds = self._numbers[at, 2:4] // 4  # of the second column, stems of 4 bytes each
-        stems = np.concatenate([self._stems[first:last] for first, last in bounds.tolist()])
-        ends = np.cumsum(bounds[:, 1] - bounds[:, 0])
-        starts = np.concatenate([[0], ends[:-1]])
-        rarity = self._rarity[stems >> 1].astype(np.float64)
+        if not len(bags.starts):
+            return bags.whole
         asked = np.fromiter(words, np.int64, len(words))
         self._asked[asked] = True
-        shared = np.add.reduceat(rarity * self._asked[stems], starts)
+        shared_N = np.add.reduceat(bags.rarity * self._asked[bags.stems], bags.starts)
         self._asked[asked] = False
-        return shared, np.add.reduceat(rarity, starts)
+        return shared_N
 
     def _rarity_of(self, stem: int) -> float:
         return float(self._rarity[stem >> 1])
