@@ -40,15 +40,13 @@ class Speaker:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A sentence unpacked: `words` are its stems without those of digits, `about` the subject that binds it (see
-    `subjects`)."""
+    """A sentence unpacked: `about` is the subject that binds it (see `subjects`)."""
 
     at: int
     text: str
     start: int
     speaker: Speaker
     stems: frozenset[int]
-    words: frozenset[int]
     values: tuple[Value, ...]
     about: str
 
@@ -120,6 +118,7 @@ class Store:
         self.rarity = lru_cache(1 << 18)(self._rarity_of)
         self.stem = lru_cache(1 << 13)(self._stem)
         self._terms = lru_cache(16)(self._analyzed)
+        self._term = lru_cache(1 << 14)(self._make_term)
         self._speaker = lru_cache(1 << 10)(self._read_speaker)
 
     def __len__(self) -> int:
@@ -170,7 +169,6 @@ class Store:
             for column, first, last in zip(self._columns[:-1], numbers[:8:2], numbers[1:8:2], strict=True)
         )
         found = frozenset(np.frombuffer(stems, np.uint32).tolist())
-        words = frozenset(stem for stem in found if not stem & 1)
         found_values = tuple(Value(*one) for one in marshal.loads(values))
         return Stored(
             at,
@@ -178,7 +176,6 @@ class Store:
             numbers[_START],
             self._speaker(*numbers[8:10]),
             found,
-            words,
             found_values,
             about.decode(),
         )
@@ -199,14 +196,17 @@ class Store:
         """Where sentences stand, as numbers [N, 4]: first character, and marks of source, publisher and date."""
         return self._numbers[at, _START:]
 
+    def _make_term(self, stem: str, rarity: float) -> tuple[tantivy.Occur, tantivy.Query]:
+        query = tantivy.Query.term_query(self._schema, "stem", stem)
+        return tantivy.Occur.Should, tantivy.Query.boost_query(query, rarity)
+
     def search(self, text: str, limit: int) -> Sequence[int]:
         """Numbers of the sentences that share most with a text, best first."""
         terms = []
         for stem in self._terms(text):
             rarity = self.rarity(stem_number(stem))
             if rarity > 0:
-                query = tantivy.Query.term_query(self._schema, "stem", stem)
-                terms.append((tantivy.Occur.Should, tantivy.Query.boost_query(query, rarity)))
+                terms.append(self._term(stem, rarity))
         if not terms:
             return []
         # Without a count of all hits the search may pass over what can't be among the best.
