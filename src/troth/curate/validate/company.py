@@ -1,7 +1,7 @@
 """The company that names keep: which words stand right before and after them (Firth 1957).
 
-Names of one kind keep like company: "in", "from" and "of" stand before countries, "by" before people. Whether a name fits
-between two words is read off where it stands elsewhere, so that no list of kinds is needed.
+Names of one kind keep like company: "in", "from" and "of" stand before countries, "by" before people. Whether a name
+fits between two words is read off where it stands elsewhere, so that no list of kinds is needed.
 """
 
 import re
@@ -16,6 +16,8 @@ from troth.curate.validate.values import Value
 
 _REACH = 32
 _TOKEN = re.compile(r"\w+|[^\w\s]")
+_ANY = 0
+"""Stands for a name, whichever it is."""
 _PRIOR, _MOST = 3.0, 2.0
 """A name's own company counts as much as the company of all names once it was met this often; no side says more than
 this, in nats."""
@@ -42,8 +44,9 @@ class CompanyWriter:
         """The names among the values of a sentence."""
         for value in values:
             if value.kind == "name":
-                sides = _sides(text, value)
-                self._met.extend((0, _mark(value.key), *map(_mark, sides), *(_mark(value.key, one) for one in sides)))
+                left, right = _sides(text, value)
+                told = (value.key,), (left,), (right,), (value.key, left), (value.key, right)
+                self._met.extend((_ANY, *(_mark(*parts) for parts in told)))
 
     def write(self, path: Path) -> None:
         """Write how often each was met: marks and counts, int64 [2, M]."""
@@ -60,17 +63,19 @@ class Company:
         """How much likelier the words beside a name of a text are next to each of some others than next to any name, in
         nats [others]; `own` is the key of the name that the corpus has in this very place, which does not count."""
         sides = _sides(text, value)
-        keys = [other.key for other in others]
-        met_N3 = self._met([(key,) if not side else (key, side) for key in keys for side in ("", *sides)]).reshape(-1, 3)
-        met_N3[[key == own for key in keys]] -= 1
-        whole, *side_2 = self._met([(side,) for side in sides], whole=True)
-        usual_2 = np.maximum(np.array(side_2), 1) / max(1, whole)
+        asked = [_mark(*parts) for one in others for parts in ((one.key,), *((one.key, side) for side in sides))]
+        met_N3 = self._met(asked).reshape(-1, 3)
+        met_N3[[one.key == own for one in others]] -= 1
+        all_names, *met_2 = self._met([_ANY, *map(_mark, sides)]).tolist()
+        usual_2 = np.maximum(met_2, 1) / max(1, all_names)
         found_N2 = (met_N3[:, 1:] + _PRIOR * usual_2) / ((met_N3[:, :1] + _PRIOR) * usual_2)
         fits_N: np.ndarray = np.clip(np.log(found_N2), -_MOST, _MOST).sum(axis=1)
         return fits_N
 
-    def _met(self, asked: list[tuple[str, ...]], whole: bool = False) -> np.ndarray:
-        """How often each was met; with `whole`, first how many names there are at all."""
-        marks = np.array([0] * whole + [_mark(*parts) for parts in asked], np.int64)
+    def _met(self, asked: list[int]) -> np.ndarray:
+        """How often each mark was met."""
+        if not len(self._marks):
+            return np.zeros(len(asked), int)
+        marks = np.array(asked, np.int64)
         at = np.minimum(np.searchsorted(self._marks, marks), len(self._marks) - 1)
-        return np.where(self._marks[at] == marks, self._counts[at], 0) if len(self._marks) else np.zeros(len(marks), int)
+        return np.where(self._marks[at] == marks, self._counts[at], 0)

@@ -1,7 +1,7 @@
 """Phrases: the few words right beside a value, and what else the corpus has between them.
 
-Sentences that are little alike as wholes may tell the same fact in the same few words: "the loop of Henle", "erythropoietin
-(EPO)". What stands between the same words on many pages, nearly always the same, is what belongs there.
+Sentences that are little alike as wholes may tell the same fact in the same few words: "the loop of Henle",
+"erythropoietin (EPO)". What stands between the same words on many pages, nearly always the same, belongs there.
 """
 
 import re
@@ -35,7 +35,7 @@ class Spoken:
 
 def key_of(value: Value) -> int:
     """63 bits by which values of one form are compared."""
-    return xxhash.xxh3_64_intdigest(f"{value.kind}/{value.key}") >> 1
+    return _mark(f"{value.kind}/{value.key}")
 
 
 def phrases_of(text: str, value: Value) -> list[int]:
@@ -43,14 +43,14 @@ def phrases_of(text: str, value: Value) -> list[int]:
     either side."""
     before = _TOKEN.findall(text[max(0, value.start - _REACH) : value.start].lower())[-2:]
     after = _TOKEN.findall(text[value.end : value.end + _REACH].lower())[:2]
+    sides = [(before[-1:], after[:1]), (before, after[:1]), (before[-1:], after)]
+    sides += [(before, [])] * (len(before) == 2) + [([], after)] * (len(after) == 2)
     kind = "name" if value.kind == "name" else "number"
-    sides = (before, []), ([], after), (before[-1:], after[:1]), (before, after[:1]), (before[-1:], after)
-    long = (sides[0] if len(before) == 2 else None, sides[1] if len(after) == 2 else None, *sides[2:])
-    found = {
-        xxhash.xxh3_64_intdigest(f"{kind}\0{' '.join(left)}\0{' '.join(right)}") >> 1
-        for left, right in filter(None, long) if left or right
-    }  # fmt: skip
-    return sorted(found)
+    return [_mark(f"{kind}\0{' '.join(left)}\0{' '.join(right)}") for left, right in sides if left or right]
+
+
+def _mark(text: str) -> int:
+    return xxhash.xxh3_64_intdigest(text) >> 1
 
 
 class PhraseWriter:
