@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import signal
@@ -40,6 +41,9 @@ def command(
     port: Annotated[
         int | None, typer.Option(help="Port to listen on, in place of serve.port; 0 takes a free one.")
     ] = None,
+    grpc_port: Annotated[
+        int | None, typer.Option(help="Port for xAI's SDK, which speaks gRPC, in place of serve.grpc_port.")
+    ] = None,
     kv_cache_dtype: Annotated[
         str | None,
         typer.Option(help="auto, int8 or fp8: in what keys and values are kept, in place of serve.kv_cache_dtype."),
@@ -76,7 +80,11 @@ def command(
         changes = [*(changes or ()), f"serve.kv_cache_dtype={kv_cache_dtype}"]
     if enforce_eager:
         changes = [*(changes or ()), "serve.enforce_eager=true"]
+    if grpc_port is not None:
+        changes = [*(changes or ()), f"serve.grpc_port={grpc_port}"]
     table = read_system(system, changes).serve
+    if table.grpc_port is not None:
+        _check_grpc(alone=by is By.TROTH and replicas is None and table.autoscaling is None)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
     adapters = _folders(adapter or [])
@@ -100,7 +108,23 @@ def command(
         if replicas is not None or table.autoscaling:
             _serve_replicas(folder, table, listener, model_id, adapters, keys, replicas, as_json)
         else:
+            if table.grpc_port is not None:
+                table = _with_grpc_port(table, listener)
             _serve(folder, table, listener, model_id, adapters, keys, as_json)
+
+
+def _check_grpc(alone: bool) -> None:
+    if not alone:
+        raise ValueError("serve.grpc_port is for one process of Troth's engine: leave out --replicas and --engine vllm")
+    if importlib.util.find_spec("xai_sdk") is None:
+        raise ValueError("serve.grpc_port needs xAI's messages: pip install 'troth[xai]'")
+
+
+def _with_grpc_port(table: ServeTable, listener: socket.socket) -> ServeTable:
+    """The table with a port that could be had just now on the listener's host: gRPC takes no bound socket."""
+    host = listener.getsockname()[0]
+    with _listen(host, table.grpc_port or 0) as found:
+        return table.model_copy(update={"host": host, "grpc_port": found.getsockname()[1]})
 
 
 def _follow(folder: Path, table: ServeTable, adapters: dict[str, Path]) -> None:
@@ -208,13 +232,18 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _url(host: str, port: int) -> str:
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+    return f"http://{_authority(host, port)}/v1"
+
+
+def _authority(host: str, port: int) -> str:
+    return f"{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _facts(engine: Engine, table: ServeTable, listener: socket.socket, model_id: str) -> dict[str, Any]:
     kind, weight_bytes = engine.weights
     return {
         "url": _url(*listener.getsockname()[:2]),
+        "grpc": None if table.grpc_port is None else _authority(table.host, table.grpc_port),
         "model": model_id,
         "device": str(engine.cache.device),
         "dtype": kind,
@@ -240,6 +269,8 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("address", facts["url"])
+    if facts["grpc"]:
+        table.add_row("gRPC", f"{facts['grpc']}, for xAI's SDK")
     table.add_row("model", f"{facts['model']} on {facts['device']}, {facts['dtype']}")
     if facts["adapters"]:
         table.add_row("adapters", ", ".join(facts["adapters"]))
