@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import os
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from troth.cli.listening import allow_many_connections, authority, listen
 from troth.cli.logs import LogFormat, set_up_logging
 from troth.cli.options import AsJson, Changes, SystemName, print_json, read_system
 from troth.security.keys import Keys
@@ -101,7 +101,7 @@ def command(
                 "--replicas and [serve.autoscaling] are for Troth's engine; vLLM has --data-parallel-size of its own"
             )
         become_vllm(folder, table, address, model_id, api_key or [])
-    listener = _listen(*address)
+    listener = listen(*address)
     with listener:
         keys = Keys(api_key or (), table.api_keys) if api_key or table.api_keys else None
         set_up_logging(log_format)
@@ -123,7 +123,7 @@ def _check_grpc(alone: bool) -> None:
 def _with_grpc_port(table: ServeTable, listener: socket.socket) -> ServeTable:
     """The table with a port that could be had just now on the listener's host: gRPC takes no bound socket."""
     host = listener.getsockname()[0]
-    with _listen(host, table.grpc_port or 0) as found:
+    with listen(host, table.grpc_port or 0) as found:
         return table.model_copy(update={"host": host, "grpc_port": found.getsockname()[1]})
 
 
@@ -169,18 +169,8 @@ def _serve(
         config = uvicorn.Config(
             app, log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=2
         )
-        _allow_many_connections()
+        allow_many_connections()
         DrainingServer(config, drain, table.drain_seconds, thread.stop).run(sockets=[listener])
-
-
-def _allow_many_connections() -> None:
-    """Each is an open file; shells allow few by default, and let a process ask for more."""
-    import resource
-
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # macOS names no limit, but refuses to be asked for that.
-    with contextlib.suppress(ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _serve_replicas(
@@ -211,39 +201,15 @@ def _serve_replicas(
         signal.sigwait(ends)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """A bound socket, before anything slow is done. Raises OSError where the address is wrong or in use."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-    except (OSError, OverflowError) as error:
-        raise OSError(f"cannot listen on {host} port {port}: {error}") from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Connections inherit it. The system would keep megabytes for a client that does not read; streams need little.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**18)
-        listener.bind(address)
-        # Listening finds out about a port that another process listens on.
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        raise OSError(f"cannot listen on {host} port {port}: {error.strerror}") from error
-    return listener
-
-
 def _url(host: str, port: int) -> str:
-    return f"http://{_authority(host, port)}/v1"
-
-
-def _authority(host: str, port: int) -> str:
-    return f"{f'[{host}]' if ':' in host else host}:{port}"
+    return f"http://{authority(host, port)}/v1"
 
 
 def _facts(engine: Engine, table: ServeTable, listener: socket.socket, model_id: str) -> dict[str, Any]:
     kind, weight_bytes = engine.weights
     return {
         "url": _url(*listener.getsockname()[:2]),
-        "grpc": None if table.grpc_port is None else _authority(table.host, table.grpc_port),
+        "grpc": None if table.grpc_port is None else authority(table.host, table.grpc_port),
         "model": model_id,
         "device": str(engine.cache.device),
         "dtype": kind,

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import grpc
 from google.protobuf import empty_pb2
+from grpc.aio import ServicerContext as Context
 from starlette.types import ASGIApp
 from xai_sdk.proto import chat_pb2, deferred_pb2, models_pb2, tokenize_pb2
 
@@ -19,7 +20,6 @@ from troth.serve.api.xai.answers import Chunks, completion, timestamp
 from troth.serve.api.xai.questions import chat_body
 from troth.serve.api.xai.within import Reply, asked
 
-Context = grpc.aio.ServicerContext
 _CHAT = "/v1/chat/completions"
 # By HTTP status, as google.rpc.Code maps them; 410 is live search, which has ended.
 _STATUS = {
@@ -156,6 +156,7 @@ async def _body(request: chat_pb2.GetCompletionsRequest, context: Context) -> di
         return chat_body(request)
     except ApiError as error:
         await context.abort(_STATUS[error.status], str(error))
+        raise AssertionError("abort raises") from error
 
 
 async def _begin(context: Context, reply: Reply) -> None:
@@ -168,6 +169,7 @@ async def _begin(context: Context, reply: Reply) -> None:
 async def _abort(context: Context, status: int, answer: dict[str, Any], reply: Reply) -> NoReturn:
     told = [(name, value) for name in ("x-request-id", "retry-after") if (value := reply.headers.get(name))]
     await context.abort(_STATUS.get(status, grpc.StatusCode.INTERNAL), answer["error"]["message"], tuple(told))
+    raise AssertionError("abort raises")
 
 
 def _language_model(model: dict[str, Any]) -> models_pb2.LanguageModel:
