@@ -48,7 +48,8 @@ def latents_fit(config: ModelConfig) -> bool:
     assert sizes is not None
     whole = sizes.kv_lora_rank % 32 == sizes.qk_rope_head_dim % 16 == (sizes.q_lora_rank or 0) % 16 == 0
     latents = max(sizes.kv_lora_rank, sizes.qk_nope_head_dim) <= _LARGEST_LATENT
-    return whole and latents and sizes.qk_rope_head_dim <= _LARGEST_HEAD and config.num_attention_heads * sizes.v_head_dim % 32 == 0
+    heads = sizes.qk_rope_head_dim <= _LARGEST_HEAD and config.num_attention_heads * sizes.v_head_dim % 32 == 0
+    return whole and latents and heads
 
 
 class CpuRunner:
