@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from troth.model.config import ModelConfig, Yarn
+from troth.model.config import Latent, ModelConfig, Yarn
 from troth.model.decoder import Decoder
 from troth.model.initialise import initialise
 from troth.serve.engine.adapters import Adapters
@@ -248,3 +248,14 @@ def test_a_library_from_other_sources_is_refused(monkeypatch, caplog):
 def test_what_the_library_cannot_run_is_left_to_torch(config):
     assert why_not(config) is None
     assert why_not(config.model_copy(update={"head_dim": 24})) == "heads of 24"
+    odd = Latent(**(LATENT | {"kv_lora_rank": 40}))
+    assert why_not(config.model_copy(update={"latent": odd})) == f"latents of {odd}"
+
+
+@pytest.mark.parametrize(("kept", "runner"), [("auto", CpuRunner), ("int8", TorchRunner)])
+def test_latents_in_8_bit_are_left_to_torch(config, tokenizer, kept, runner):
+    model = network(config, LATENTS["DeepSeek-V2-Lite"])
+    engine = Engine(model, tokenizer, ServeTable(cache_tokens=512, kv_cache_dtype=kept))
+    assert isinstance(engine.runner, runner)
+    request = Request(tuple(range(10, 40)), SamplingParams(temperature=0, max_tokens=4, ignore_eos=True))
+    assert len(engine.generate([request])[0]) == 4
