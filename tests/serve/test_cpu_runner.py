@@ -178,13 +178,15 @@ def test_narrow_weights_give_nearly_the_scores_of_their_rounded_values(config, t
 
 
 @pytest.mark.parametrize("way", [1, 2], ids=["pairs", "widened"])
-def test_both_ways_to_multiply_bfloat16_are_right(config, texts, way, monkeypatch):
+@pytest.mark.parametrize("name", ["native", "DeepSeek-V3"])
+def test_both_ways_to_multiply_bfloat16_are_right(config, texts, name, way, monkeypatch):
     """The library takes what is faster on this processor; this test takes each in turn."""
     monkeypatch.setattr(pack, "load", lambda: SimpleNamespace(troth_pairs_are_faster=lambda: way == 1))
     pack.number_of.cache_clear()
     try:
         assert pack.number_of("bfloat16") == way
-        model = network(config, NETWORKS["native"] | {"num_experts_per_tok": 4, "num_hidden_layers": 1})
+        all_experts = {"num_experts_per_tok": 4, "num_expert_groups": 1, "num_hidden_layers": 1}
+        model = network(config, (NETWORKS | LATENTS)[name] | all_experts)
         found = scores(CpuRunner(model, cache(model, torch.bfloat16), "bfloat16", 900, 2), together(texts))
     finally:
         pack.number_of.cache_clear()
