@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from troth.model.config import ModelConfig, Yarn
+from troth.model.config import Latent, ModelConfig, Yarn
 from troth.model.decoder import Decoder
 from troth.model.initialise import initialise
 from troth.serve.engine.adapters import Adapters
@@ -178,13 +178,15 @@ def test_narrow_weights_give_nearly_the_scores_of_their_rounded_values(config, t
 
 
 @pytest.mark.parametrize("way", [1, 2], ids=["pairs", "widened"])
-def test_both_ways_to_multiply_bfloat16_are_right(config, texts, way, monkeypatch):
+@pytest.mark.parametrize("name", ["native", "DeepSeek-V3"])
+def test_both_ways_to_multiply_bfloat16_are_right(config, texts, name, way, monkeypatch):
     """The library takes what is faster on this processor; this test takes each in turn."""
     monkeypatch.setattr(pack, "load", lambda: SimpleNamespace(troth_pairs_are_faster=lambda: way == 1))
     pack.number_of.cache_clear()
     try:
         assert pack.number_of("bfloat16") == way
-        model = network(config, NETWORKS["native"] | {"num_experts_per_tok": 4, "num_hidden_layers": 1})
+        all_experts = {"num_experts_per_tok": 4, "num_expert_groups": 1, "num_hidden_layers": 1}
+        model = network(config, (NETWORKS | LATENTS)[name] | all_experts)
         found = scores(CpuRunner(model, cache(model, torch.bfloat16), "bfloat16", 900, 2), together(texts))
     finally:
         pack.number_of.cache_clear()
@@ -248,3 +250,14 @@ def test_a_library_from_other_sources_is_refused(monkeypatch, caplog):
 def test_what_the_library_cannot_run_is_left_to_torch(config):
     assert why_not(config) is None
     assert why_not(config.model_copy(update={"head_dim": 24})) == "heads of 24"
+    odd = Latent(**(LATENT | {"kv_lora_rank": 40}))
+    assert why_not(config.model_copy(update={"latent": odd})) == f"latents of {odd}"
+
+
+@pytest.mark.parametrize(("kept", "runner"), [("auto", CpuRunner), ("int8", TorchRunner)])
+def test_latents_in_8_bit_are_left_to_torch(config, tokenizer, kept, runner):
+    model = network(config, LATENTS["DeepSeek-V2-Lite"])
+    engine = Engine(model, tokenizer, ServeTable(cache_tokens=512, kv_cache_dtype=kept))
+    assert isinstance(engine.runner, runner)
+    request = Request(tuple(range(10, 40)), SamplingParams(temperature=0, max_tokens=4, ignore_eos=True))
+    assert len(engine.generate([request])[0]) == 4

@@ -46,10 +46,10 @@ def latents_fit(config: ModelConfig) -> bool:
     """Whether latent attention of these sizes can be run here: the library's vectors divide them."""
     sizes = config.latent
     assert sizes is not None
-    whole = sizes.kv_lora_rank % 32 == sizes.qk_rope_head_dim % 16 == (sizes.q_lora_rank or 0) % 16 == 0
-    latents = max(sizes.kv_lora_rank, sizes.qk_nope_head_dim) <= _LARGEST_LATENT
-    heads = sizes.qk_rope_head_dim <= _LARGEST_HEAD and config.num_attention_heads * sizes.v_head_dim % 32 == 0
-    return whole and latents and heads
+    steps = (sizes.kv_lora_rank, 32), (sizes.qk_rope_head_dim, 16), (sizes.q_lora_rank or 0, 16)
+    whole = all(size % step == 0 for size, step in (*steps, (config.num_attention_heads * sizes.v_head_dim, 32)))
+    small = max(sizes.kv_lora_rank, sizes.qk_nope_head_dim) <= _LARGEST_LATENT
+    return whole and small and sizes.qk_rope_head_dim <= _LARGEST_HEAD
 
 
 class CpuRunner:
@@ -66,9 +66,7 @@ class CpuRunner:
         assert cache.block_size == _BLOCK
         self.config, self.cache, self.kind = config, cache, kind
         self.most_rows = most_rows
-        self._cached = {
-            name: getattr(cache, name) for name in ("keys", "values", "key_scales", "value_scales")
-        }
+        self._cached = {name: getattr(cache, name) for name in ("keys", "values", "key_scales", "value_scales")}
         self._routed = {
             number: layer.mlp for number, layer in enumerate(model.layers.values()) if isinstance(layer.mlp, MoE)
         }
