@@ -130,8 +130,8 @@ def wrong_share(stated: np.ndarray, confirmed: np.ndarray, planted: np.ndarray, 
     return float(np.clip(share * len(stated) / len(confirmed), _RAREST, before))
 
 
-def answered_cases(out: Path, part: int, row: type[W] = Case) -> Iterator[tuple[W, Answers]]:  # type: ignore[assignment]
-    """The cases of a part, or what `row` holds of them, each with what the examiner said to it."""
+def answered_cases(out: Path, part: int, row: type[W]) -> Iterator[tuple[W, Answers]]:
+    """What `row`, such as `Case`, holds of the cases of a part, each with what the examiner said to it."""
     return with_answers(
         Parts(out, "cases").read(part, "cases", row), Parts(out, "answers").read(part, "answers", Answers)
     )
@@ -192,7 +192,7 @@ def calibrate_opinions(out: Path, parts: int, judge: Judge, settings: CurateTabl
 def _labelled(out: Path, parts: int, judge: Judge) -> Iterator[tuple[float, Opinions, bool]]:
     left = _SAMPLE
     for part in range(parts):
-        cases = zip(answered_cases(out, part), opinions_of(out, part), strict=True)
+        cases = zip(answered_cases(out, part, Case), opinions_of(out, part), strict=True)
         for batch in batches(cases, BATCH):
             known = [
                 one for one in batch

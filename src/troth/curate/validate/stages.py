@@ -221,7 +221,7 @@ def verdicts_part(
         own.writer(part, "findings", Finding) as findings,
         own.writer(part, "canaries", Canary) as canaries,
     ):
-        for batch in batches(zip(answered_cases(out, part), opinions_of(out, part), strict=True), BATCH):
+        for batch in batches(zip(answered_cases(out, part, Case), opinions_of(out, part), strict=True), BATCH):
             asked = [answered for answered, _ in batch]
             fair, blind = judge.probabilities(asked)
             for ((case, answers), said), p_C, blind_C in zip(batch, fair, blind, strict=True):
