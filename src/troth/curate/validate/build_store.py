@@ -12,6 +12,8 @@ import numpy as np
 import tantivy
 
 from troth.curate.document import Document
+from troth.curate.validate.company import CompanyWriter
+from troth.curate.validate.phrases import PhraseWriter
 from troth.curate.validate.sentences import sentences
 from troth.curate.validate.store import COLUMNS, PLACES, Speaker, analyzer, know_whitespace, mark, stem_number
 from troth.curate.validate.subjects import SubjectRow, subject_at
@@ -87,6 +89,7 @@ def build_store(documents: Iterable[tuple[Document, int, Sequence[SubjectRow]]],
     shared = np.zeros(PLACES, bool)
     publishers: dict[str, int] = {}
     writer = _index_writer(folder / "index")
+    phrases, company = PhraseWriter(), CompanyWriter()
     for document, tier, subjects in documents:
         who = publishers.setdefault(document.publisher, len(publishers))
         about = document.source, document.sha, document.publisher, document.published, document.ancestors, tier
@@ -98,15 +101,18 @@ def build_store(documents: Iterable[tuple[Document, int, Sequence[SubjectRow]]],
             numbers = array("I", sorted({stem_number(stem) for stem in stems}))
             said.extend({number >> 1 for number in numbers})
             writer.add_document(tantivy.Document(at=columns.count, stem=" ".join(sorted(stems))))
-            columns.add(
-                text, numbers.tobytes(), find_values(text, names), subject_at(subjects, *sentence.bytes), sentence.start
-            )
+            values = find_values(text, names)
+            company.add(text, values)
+            phrases.add(columns.count, text, values, mark(document.source))
+            columns.add(text, numbers.tobytes(), values, subject_at(subjects, *sentence.bytes), sentence.start)
         places, times = np.unique(np.frombuffer(said, np.uint32), return_counts=True)
         counts[places] += times.astype(np.int32)
         before = spoken[places]
         shared[places] |= (before >= 0) & (before != who)
         spoken[places] = who
     columns.close()
+    phrases.write(folder / "phrases.npy")
+    company.write(folder / "company.npy")
     writer.commit()
     writer.wait_merging_threads()
     with np.errstate(divide="ignore"):

@@ -10,17 +10,17 @@ from troth.curate.validate.evidence import Witness
 from troth.curate.validate.values import Value, same
 
 FEATURES = (
-    "stated", "stated_number", "witnessed", "best", "second", "third", "best_number", "second_number",
-    "mutual", "likeness", "subject", "alone", "second_mutual", "second_likeness", "second_subject",
-    "before", "around", "second_around", "agrees", "agrees_number", "second_agrees", "apart", "apart_number",
-    "second_apart", "own", "stated_is_common",
-    "examiner", "examiner_number", "none", "none_number",
+    "stated", "stated_number", "witnessed", "best", "second", "likeness", "mutual", "subject", "phrase", "around",
+    "agrees", "alone", "apart", "own", "fits", "stated_is_common", "examiner", "examiner_number", "none", "none_number",
 )  # fmt: skip
-"""What the judge weighs. best, second and third are the words of as many publishers; what follows describes the first
-two of them; own is what the claim's publisher says of it elsewhere."""
+"""What the judge weighs. best and second are the words of as many publishers; what follows describes the first of them,
+but for phrase, the highest of all witnesses; own is what the claim's publisher says of it elsewhere, fits how well a
+name goes with the words beside it."""
+STRENGTHS = slice(FEATURES.index("best"), FEATURES.index("alone") + 1)
+"""Those that say how strong a candidate's witnesses are."""
 MAX_RIVALS = 6
 CANDIDATES = MAX_RIVALS + 2
-_OWN, _COMMON, _EXAMINER, _NONE = map(FEATURES.index, ("own", "stated_is_common", "examiner", "none"))
+_FITS, _COMMON, _EXAMINER, _NONE = map(FEATURES.index, ("fits", "stated_is_common", "examiner", "none"))
 _TEMPERATURE = 2.0
 """Divides what a small examiner thinks of a candidate, of which it is far too sure."""
 _AGREES, _APART = 4 / 3, 2 / 3
@@ -33,9 +33,11 @@ _SURE = 2.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """A value as it is written, with the witnesses that state it, and how strongly each voice does (see `voices`)."""
+    """A value, as it is written (`text`), with the witnesses that state it, and how strongly each voice does (see
+    `voices`)."""
 
     text: str
+    value: Value
     witnesses: tuple[Witness, ...] = ()
     voices: tuple[tuple[float, Witness], ...] = ()
 
@@ -58,34 +60,31 @@ def candidates(claim: Claim, witnesses: list[Witness], stated: Value | None = No
             group_of[form] = alike
         group_of[form].append(witness)
     rivals = [
-        Candidate(_as_written(claim, group[0].value), tuple(group), tuple(voices(group, publisher))) for group in groups
+        Candidate(_as_written(claim, group[0].value), group[0].value, tuple(group), tuple(voices(group, publisher)))
+        for group in groups
     ]
     rivals.sort(key=lambda rival: -sum(word for word, _ in rival.voices[:_HEARD]))
-    return [Candidate(stated.text, tuple(own), tuple(voices(own, publisher))), *rivals[:MAX_RIVALS]]
+    return [Candidate(stated.text, stated, tuple(own), tuple(voices(own, publisher))), *rivals[:MAX_RIVALS]]
 
 
-def features(found: Sequence[Candidate], numeric: bool, commonness: float, publisher: str) -> np.ndarray:
+def features(
+    found: Sequence[Candidate], fits: np.ndarray, numeric: bool, commonness: float, publisher: str
+) -> np.ndarray:
     """[CANDIDATES, FEATURES]: a row each candidate, zeros for those that are lacking, and last the row of "none of
-    these". `commonness` says how usual a name the stated one is (see `Evidence.commonness`), `publisher`
-    whose claim it is; what the examiner thinks
-    comes later (see `examined`)."""
+    these". `fits` [found] and `commonness`, how usual a name the stated one is, are those of `Evidence`; `publisher`
+    is whose claim it is; what the examiner thinks comes later (see `examined`)."""
     rows = np.zeros((CANDIDATES, len(FEATURES)))
-    for number, candidate in enumerate(found):
-        words = candidate.voices
-        (best, top), (second, next_best), (third, _) = (*words, *[(0.0, None)] * 3)[:3]
-        first = number == 0
-        row = rows[number]
-        row[:8] = first, first and numeric, bool(words), best, second, third, best * numeric, second * numeric
-        if top:
-            row[8:12] = top.mutual, top.likeness, top.subject, top.alone
-            row[15:17] = top.before, top.around
-            row[18:20] = top.agrees, top.agrees * numeric
-            row[21:23] = top.apart, top.apart * numeric
-        if next_best:
-            row[12:15] = next_best.mutual, next_best.likeness, next_best.subject
-            row[17] = next_best.around
-            row[20], row[23] = next_best.agrees, next_best.apart
-        row[_OWN] = max((word for word, one in words if one.sentence.speaker.publisher == publisher), default=0.0)
+    for number, (row, candidate) in enumerate(zip(rows, found, strict=False)):
+        words, first = candidate.voices, number == 0
+        row[:3] = first, first and numeric, bool(words)
+        if words:
+            best, top = words[0]
+            row[3:_FITS] = (
+                best, words[1][0] if len(words) > 1 else 0.0, top.likeness, top.mutual, top.subject,
+                max(witness.phrase for witness in candidate.witnesses), top.around, top.agrees, top.alone, top.apart,
+                max((word for word, one in words if one.sentence.speaker.publisher == publisher), default=0.0),
+            )  # fmt: skip
+    rows[: len(found), _FITS] = fits
     rows[0, _COMMON] = commonness
     rows[-1, _NONE:] = 1.0, numeric
     return rows
@@ -118,6 +117,7 @@ def voices(witnesses: Sequence[Witness], publisher: str) -> list[tuple[float, Wi
         key = f"/{who.source}" if who.publisher == publisher else who.publisher
         word = (witness.likeness + witness.mutual + witness.subject) * witness.alone**0.5
         word *= _AGREES if witness.agrees else _APART if witness.apart else 1.0
+        word += witness.phrase
         if key not in words or word > words[key][0]:
             words[key] = word, witness
     return sorted(words.values(), key=lambda word: -word[0])

@@ -134,7 +134,8 @@ def _case(
         for number, candidate in enumerate(found)
         for word, witness in candidate.voices
     ]
-    x = features(found, value.kind != "name", evidence.commonness(value), document.publisher)
+    fits = evidence.fits(claim, [candidate.value for candidate in found])
+    x = features(found, fits, value.kind != "name", evidence.commonness(value), document.publisher)
     return Case(
         place.occ_id, place.doc_sha, place.source_id, place.byte_start, place.byte_end, place.object_start,
         place.object_end, place.claim_id, role=role, kind=value.kind, publisher=document.publisher,

@@ -3,10 +3,15 @@
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
+from troth.curate.validate.claims import Claim
 from troth.curate.validate.neighbours import Circle, KnownNeighbours, Place, find_neighbours
+from troth.curate.validate.phrases import Spoken, key_of
 from troth.curate.validate.store import Store, Stored
 from troth.curate.validate.values import Value, comparable, find_values, same
 
@@ -22,8 +27,9 @@ class Witness(NamedTuple):
     All from 0 to 1: `likeness` is the cosine of the two sentences without the values; `mutual` is 1 where each is the
     other's nearest among its publisher's sentences; `subject` the share of the claim's three rarest stems that the
     witness has too; `alone` is lower the more values of the sentence might be meant; `agrees` is 1 where the two
-    sentences have another value in common, `apart` 1 where they have none though both hold others. `beside` are the few
-    words before and after the claim's own value.
+    sentences have another value in common, `apart` 1 where they have none though both hold others. `phrase` is the
+    share of pages that state this value between words that are right beside the claim's; `beside` are the few words
+    before and after the claim's own.
     """
 
     sentence: Stored
@@ -34,12 +40,8 @@ class Witness(NamedTuple):
     alone: float
     agrees: float
     apart: float
+    phrase: float
     beside: tuple[tuple[str, ...], tuple[str, ...]]
-
-    @property
-    def before(self) -> float:
-        """1 where the same word comes before the two values."""
-        return float(self.beside[0][-1:] == words_before(self.sentence.text, self.value.start)[-1:])
 
     @property
     def around(self) -> float:
@@ -100,14 +102,12 @@ class Evidence:
         return Surroundings(text, place, about, values, sentences, _same(values, sentences), circle)
 
     def witnesses(self, around: Surroundings, value: Value) -> list[Witness]:
-        """What the neighbours of a sentence state in the place of a value in it: that value, or comparable ones that
-        the sentence does not hold itself.
+        """What the neighbours of a sentence, and those with the same words beside a value, state in its place: that
+        value, or comparable ones that the sentence does not hold itself.
 
         What shares nothing but the value does not count. A sentence that agrees in two other values already tells the
         same fact; what other names it has contradict nothing.
         """
-        if not around.near:
-            return []
         store, text, kind = self.store, around.text, value.kind
         own = store.stem(value.text)
         context = store.stem(f"{text[: value.start]} {text[value.end :]}") - own
@@ -117,11 +117,15 @@ class Evidence:
         others = frozenset(n for n, v in enumerate(around.values) if v.end <= value.start or v.start >= value.end)
         whole, rarest = store.weight(context), store.weight(subject)
         beside = words_before(text, value.start), words_after(text, value.end)
-        bags = around.circle.bags
-        common_H, all_H = store.shared(context, bags).tolist(), bags.whole.tolist()
+        spoken = self._spoken(around, value)
+        there = {hit.at for hit in around.near}
+        more = [store.get(at) for at in spoken.at if at not in there]
+        known = around.near, around.circle.mutual(words) if around.near else [], around.same, around.circle.bags
+        added = more, [0.0] * len(more), _same(around.values, more), store.bags(np.array([hit.at for hit in more], int))
         found: list[Witness] = []
-        for hit, mutual, equal, common, weight in zip(
-            around.near, around.circle.mutual(words), around.same, common_H, all_H, strict=True
+        for hit, mutual, equal, common, weight in chain.from_iterable(
+            zip(hits, mutual_H, same_H, store.shared(context, bags).tolist(), bags.whole.tolist(), strict=True)
+            for hits, mutual_H, same_H, bags in (known, added)
         ):
             if around.about and hit.about and hit.about != around.about:
                 continue
@@ -140,7 +144,7 @@ class Evidence:
                 both = common - store.weight(cut & context)
                 if not both:
                     continue
-                more = any(v.end <= theirs.start or v.start >= theirs.end for v in hit.values)
+                beyond = any(v.end <= theirs.start or v.start >= theirs.end for v in hit.values)
                 found.append(
                     Witness(
                         hit,
@@ -150,11 +154,28 @@ class Evidence:
                         subject=store.weight(subject & hit.stems - cut) / max(1e-9, rarest),
                         alone=1 / len(stated),
                         agrees=float(shared > 0),
-                        apart=float(not shared and bool(others) and more),
+                        apart=float(not shared and bool(others) and beyond),
+                        phrase=spoken.share.get(key_of(theirs), 0.0),
                         beside=beside,
                     )
                 )
         return found
+
+    def _spoken(self, around: Surroundings, value: Value) -> Spoken:
+        def heard(at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            places = self.store.places(at)
+            own, elsewhere = around.place.compared(places)
+            return ~own | elsewhere, places[:, 1]
+
+        return self.store.phrases.elsewhere(around.text, value, heard)
+
+    def fits(self, claim: Claim, values: list[Value]) -> np.ndarray:
+        """How well values fit between the words beside the claim's (see `Company.fits`) [values]; 0 for numbers."""
+        if claim.value.kind != "name":
+            return np.zeros(len(values))
+        sentence = claim.sentence
+        own = self.store.standing(sentence.document.source, sentence.start, claim.value.start)
+        return self.store.company.fits(sentence.text, claim.value, values, own)
 
     def commonness(self, value: Value) -> float:
         """How usual a name is: 0 for the rarest, towards 2 for one that every other sentence has; 0 for numbers."""

@@ -18,6 +18,8 @@ import numpy as np
 import tantivy
 
 from troth.curate.records import short_hash
+from troth.curate.validate.company import Company
+from troth.curate.validate.phrases import Phrases
 from troth.curate.validate.values import Value
 
 PLACES = 1 << 22
@@ -113,6 +115,7 @@ class Store:
         index.reload()
         self._searcher, self._schema = index.searcher(), index.schema
         self._documents = np.load(folder / "documents.npy", mmap_mode="r").view(np.ndarray)
+        self.phrases, self.company = Phrases(folder / "phrases.npy"), Company(folder / "company.npy")
         self._asked = np.zeros(2 * PLACES, bool)
         self.get = lru_cache(_KEPT)(self._get)
         self.rarity = lru_cache(1 << 18)(self._rarity_of)
@@ -185,12 +188,23 @@ class Store:
 
     def number_of(self, text: str, source: str, start: int) -> int | None:
         """The number of a sentence that stands there and says just this; None where the store has none."""
+        at = self.number_at(source, start)
+        return at if at is not None and self.get(at).text == text else None
+
+    def number_at(self, source: str, start: int) -> int | None:
+        """The number of the sentence that begins at a character of a source; None where the store has none."""
         found = int(np.searchsorted(self._documents[:, 0], mark(source)))
         if found == len(self._documents) or self._documents[found, 0] != mark(source):
             return None
         _, first, last = self._documents[found].tolist()
         at = first + int(np.searchsorted(self._numbers[first:last, _START], start))
-        return at if at < last and self.get(at).start == start and self.get(at).text == text else None
+        return at if at < last and self._numbers[at, _START] == start else None
+
+    def standing(self, source: str, start: int, at: int) -> str:
+        """The key of the value that character `at` of the sentence there begins; empty where there is none."""
+        number = self.number_at(source, start)
+        values = self.get(number).values if number is not None else ()
+        return next((value.key for value in values if value.start == at), "")
 
     def places(self, at: np.ndarray | list[int]) -> np.ndarray:
         """Where sentences stand, as numbers [N, 4]: first character, and marks of source, publisher and date."""
