@@ -47,8 +47,8 @@ def latents_fit(config: ModelConfig) -> bool:
     sizes = config.latent
     assert sizes is not None
     whole = sizes.kv_lora_rank % 32 == sizes.qk_rope_head_dim % 16 == (sizes.q_lora_rank or 0) % 16 == 0
-    small = max(sizes.kv_lora_rank, sizes.qk_nope_head_dim) <= _LARGEST_LATENT and sizes.qk_rope_head_dim <= _LARGEST_HEAD
-    return whole and small and config.num_attention_heads * sizes.v_head_dim % 32 == 0
+    latents = max(sizes.kv_lora_rank, sizes.qk_nope_head_dim) <= _LARGEST_LATENT
+    return whole and latents and sizes.qk_rope_head_dim <= _LARGEST_HEAD and config.num_attention_heads * sizes.v_head_dim % 32 == 0
 
 
 class CpuRunner:
@@ -143,7 +143,8 @@ class CpuRunner:
             expert_bias = self._float(layer.mlp.expert_bias)
         sliding = config.layer_type(number) == "sliding_attention"
         return Layer(
-            input_norm=self._norm(layer.input_layernorm), post_attention_norm=self._norm(layer.post_attention_layernorm),
+            input_norm=self._norm(layer.input_layernorm),
+            post_attention_norm=self._norm(layer.post_attention_layernorm),
             pre_mlp_norm=self._norm(layer.pre_mlp_layernorm), post_mlp_norm=self._norm(layer.post_mlp_layernorm),
             o=self.arena.matrix(attention.o_proj.weight, self.kind, attention.o_proj.bias),
             router=router, expert_bias=expert_bias, units=units, routed=routed, others=len(units) - routed,
