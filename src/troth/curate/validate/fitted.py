@@ -130,7 +130,7 @@ def wrong_share(stated: np.ndarray, confirmed: np.ndarray, planted: np.ndarray, 
 
 
 def answered_cases(out: Path, part: int, row: type[W]) -> Iterator[tuple[W, Answers]]:
-    """What `row` holds of the cases of a part, each with what the examiner said to it."""
+    """What `row`, such as `Case`, holds of the cases of a part, each with what the examiner said to it."""
     return with_answers(
         Parts(out, "cases").read(part, "cases", row), Parts(out, "answers").read(part, "answers", Answers)
     )
