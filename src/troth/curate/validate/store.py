@@ -24,8 +24,8 @@ from troth.curate.validate.values import Value
 
 PLACES = 1 << 22
 """Of hashes of stems."""
-_KEPT = 40_000
-"""Sentences that a process keeps unpacked; about 100 MB."""
+_KEPT = 16_000
+"""Sentences that a process keeps unpacked; about 30 MB."""
 
 
 @dataclass(frozen=True)
