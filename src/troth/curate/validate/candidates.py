@@ -16,8 +16,6 @@ FEATURES = (
 """What the judge weighs. best and second are the words of as many publishers; what follows describes the first of them,
 but for phrase, the highest of all witnesses; own is what the claim's publisher says of it elsewhere, fits how well a
 name goes with the words beside it."""
-STRENGTHS = slice(FEATURES.index("best"), FEATURES.index("alone") + 1)
-"""Those that say how strong a candidate's witnesses are."""
 MAX_RIVALS = 6
 CANDIDATES = MAX_RIVALS + 2
 _FITS, _COMMON, _EXAMINER, _NONE = map(FEATURES.index, ("fits", "stated_is_common", "examiner", "none"))

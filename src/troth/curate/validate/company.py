@@ -65,7 +65,8 @@ class Company:
         sides = _sides(text, value)
         asked = [_mark(*parts) for one in others for parts in ((one.key,), *((one.key, side) for side in sides))]
         met_N3 = self._met(asked).reshape(-1, 3)
-        met_N3[[one.key == own for one in others]] -= 1
+        here = np.array([one.key == own for one in others])
+        met_N3[here] = np.maximum(met_N3[here] - 1, 0)
         all_names, *met_2 = self._met([_ANY, *map(_mark, sides)]).tolist()
         usual_2 = np.maximum(met_2, 1) / max(1, all_names)
         found_N2 = (met_N3[:, 1:] + _PRIOR * usual_2) / ((met_N3[:, :1] + _PRIOR) * usual_2)

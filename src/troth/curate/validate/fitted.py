@@ -12,15 +12,16 @@ import numpy as np
 
 from troth.curate.parts import Parts
 from troth.curate.records import short_hash
+from troth.curate.validate.candidates import FEATURES
 from troth.curate.validate.cases import ALIKE, Answers, Case, Role, with_answers
 from troth.curate.validate.judge import Voices, concatenated, fit, posteriors, publisher_errors, softmax
 from troth.curate.validate.opinions import Calibrated, Opinions, calibrated_on, load, save
-from troth.curate.validate.weighed import WEIGHED, Weighed, stacked, voices_of
+from troth.curate.validate.weighed import Weighed, stacked, voices_of
 from troth.system import CurateTable
 
 _ROUNDS = 4
 _RAREST = 0.005
-_SAMPLE = 30_000
+_SAMPLE = 60_000
 """Cases that the judge is fitted on, at most."""
 BATCH = 4096
 
@@ -97,7 +98,7 @@ def judge_cases(out: Path, parts: int, settings: CurateTable) -> Judge:
     share = min(1.0, _SAMPLE / max(1, total))
     stated, planted = _sampled(out, parts, ("stated", "planted"), share, numbers)
     rate = settings.canary_rate
-    theta, error = np.zeros(WEIGHED), np.full(len(publishers), rate)
+    theta, error = np.zeros(len(FEATURES)), np.full(len(publishers), rate)
     if len(stated.x):
         x, mask = stated.x, stated.mask
         x_all, mask_all = np.concatenate([x, planted.x]), np.concatenate([mask, planted.mask])

@@ -42,6 +42,7 @@ def fit(x_NCK: np.ndarray, mask_NC: np.ndarray, true_N: np.ndarray, weight_N: np
         likely = np.log(np.maximum(p_NC[cases, true_N], 1e-300))
         return float(weight_N @ likely - _RIDGE / 2 * theta @ theta), p_NC
 
+    assert np.isfinite(flat).all()
     theta = np.zeros(x_NCK.shape[2])
     value, p_NC = gain(theta)
     for _ in range(_STEPS):

@@ -1,18 +1,13 @@
-"""Cases as arrays, as the judge weighs them: their features, and the products of every two that say how strong the
-witnesses of a candidate are, for what is both alike and said in the same words is surer than either makes it."""
+"""Cases as arrays, as the judge weighs them."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
-from troth.curate.validate.candidates import CANDIDATES, FEATURES, STRENGTHS, examined
+from troth.curate.validate.candidates import CANDIDATES, FEATURES, examined
 from troth.curate.validate.cases import Answers
 from troth.curate.validate.judge import Voices
-
-_ONE, _OTHER = np.triu_indices(STRENGTHS.stop - STRENGTHS.start)
-WEIGHED = len(FEATURES) + len(_ONE)
-"""Features and products, K."""
 
 
 class Weighed(Protocol):
@@ -41,8 +36,8 @@ class Weighed(Protocol):
 
 
 def stacked(answered: Sequence[tuple[Weighed, Answers]]) -> tuple[np.ndarray, np.ndarray]:
-    """The features of cases and their products [N, C, K], with the examiner's opinion where it was asked, and which
-    candidates there are [N, C]; "none of these" always is."""
+    """The features of cases [N, C, K], with the examiner's opinion where it was asked, and which candidates there
+    are [N, C]; "none of these" always is."""
     x_NCK = np.frombuffer(b"".join(case.features for case, _ in answered)).reshape(-1, CANDIDATES, len(FEATURES)).copy()
     for x_CK, (case, answers) in zip(x_NCK, answered, strict=True):
         if answers.log_probs:
@@ -50,8 +45,7 @@ def stacked(answered: Sequence[tuple[Weighed, Answers]]) -> tuple[np.ndarray, np
     there_N = np.array([len(case.texts) for case, _ in answered], int)
     mask_NC = np.arange(CANDIDATES) < there_N[:, None]
     mask_NC[:, -1] = True
-    strong_NCS = x_NCK[..., STRENGTHS]
-    return np.concatenate([x_NCK, strong_NCS[..., _ONE] * strong_NCS[..., _OTHER]], axis=-1), mask_NC
+    return x_NCK, mask_NC
 
 
 def voices_of(cases: Sequence[Weighed], numbers: dict[str, int]) -> Voices:
