@@ -46,9 +46,10 @@ def client(process: ServeProcess) -> Iterator["xai_sdk.Client"]:
 
 def connect(process: ServeProcess, key: str = KEY) -> "xai_sdk.Client":
     """A client that tries no call again."""
-    once = [("grpc.enable_retries", 0)]
+    # Without probes of the connection's speed it takes 64 KiB ahead of its reader, and no more.
+    options = [("grpc.enable_retries", 0), ("grpc.http2.bdp_probe", 0)]
     host = process.facts["grpc"]
-    return xai_sdk.Client(api_key=key, api_host=host, channel_options=once, use_insecure_channel=True, timeout=60)
+    return xai_sdk.Client(api_key=key, api_host=host, channel_options=options, use_insecure_channel=True, timeout=60)
 
 
 def chat(client: "xai_sdk.Client", **settings):
@@ -171,6 +172,17 @@ def test_who_leaves_costs_nothing_and_a_drain_finishes_what_streams(serve_proces
         assert process.process.wait(30) == 0
 
 
-def long_chat(client: "xai_sdk.Client"):
+def test_who_does_not_read_loses_the_answer(serve_process):
+    with serve_process("--grpc-port", "0", "--set", "serve.max_unread=64") as process, connect(process) as client:
+        stream = long_chat(client, logprobs=True, top_logprobs=20).stream()
+        next(stream)
+        wait_until(process.free)
+        with pytest.raises(grpc.RpcError) as lost:
+            list(stream)
+        assert code(lost) == grpc.StatusCode.ABORTED
+        assert "waiting to be read" in lost.value.details()
+
+
+def long_chat(client: "xai_sdk.Client", **settings):
     """The same answer of hundreds of tokens each time."""
-    return chat(client, model="tiny", temperature=0.0, max_tokens=3000)
+    return chat(client, model="tiny", temperature=0.0, max_tokens=3000, **settings)
