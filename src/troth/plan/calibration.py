@@ -34,19 +34,12 @@ class Calibration:
         0.192, 0.3, 0.5, "share a year", "by which it rises: PyTorch 2.2 and 2.5 took faster kernels, 2 and 1.75 times"
     )
     bandwidth: float = _number(0.818, 0.80, 0.1, "share of peak", "memory traffic of products and pointwise work")
-    pointwise: float = _number(1.23, 1.0, 0.3, "passes", "pointwise traffic, in units of the fused count")
     routed: float = _number(2.85, 2.0, 0.5, "passes", "the same of what experts take and give: permuting costs more")
-    torch_pointwise: float = _number(1.07, 1.5, 0.3, "passes", "the same in software of PyTorch's own kernels")
     casts: float = _number(0.903, 1.0, 0.5, "passes", "traffic of casting to 8 and 4 bits")
     link: float = _number(0.727, 0.70, 0.2, "share of peak", "collectives between GPUs of a domain")
     network: float = _number(0.596, 0.75, 0.2, "share of peak", "collectives over the network")
     sent_once: float = _number(0.892, 0.9, 0.15, "share of peak", "the same of experts' traffic by DeepEP's kernels")
-    tensor_exposed: float = _number(0.781, 0.5, 0.4, "share", "tensor-parallel traffic that products do not hide")
     expert_exposed: float = _number(0.403, 0.7, 0.4, "share", "expert traffic that products do not hide")
-    expert_network: float = _number(0.738, 0.7, 0.4, "share", "the same of what goes over the network")
-    expert_overlapped: float = _number(
-        0.311, 0.2, 0.5, "share", "the same of both where it goes on behind another micro-batch"
-    )
     context_exposed: float = _number(0.357, 0.3, 0.5, "share", "context-parallel traffic that products do not hide")
     dense_layer: float = _number(
         0.00159, 1e-3, 0.5, "s", "a host starting the kernels of a layer and micro-batch, both ways"
@@ -64,7 +57,6 @@ class Calibration:
     maturing: float = _number(
         0.156, 0.1, 0.5, "share", "more that products take a year after a GPU is announced; half a year later"
     )
-    attention_maturing: float = _number(0.41, 0.7, 0.5, "share", "the same of the products inside attention")
     step: float = _number(0.0647, 0.03, 0.7, "s", "beginning and ending a step")
     head: float = _number(
         0.664, 0.5, 0.4, "share", "of the head's time that the last stage of a pipeline has more than others"

@@ -60,9 +60,10 @@ def compute_seconds(c: Columns, k: Calibration) -> dict[str, Array]:
 def host_seconds(c: Columns, k: Calibration, gpu: Array) -> Array:
     """Seconds of a micro-batch in which a GPU that has `gpu` seconds of work waits for the host to start it; neither
     hides behind the other entirely."""
-    starts = c.layers / c.pp * k.dense_layer * software(c, k.progress) * (1 + c.recompute / 3)
-    waits = k.moe_layer + k.dropless * c.dropless + k.expert * c.experts / c.ep
+    starts = c.layers / c.pp * k.dense_layer * software(c, k.progress) * (1 + c.recompute / 3) * (1 - c.graphed)
+    waits = k.moe_layer * (1 - c.routed) + k.dropless * c.dropless + k.expert * c.experts / c.ep
     host = (starts + c.moe_layers / c.pp * waits * software(c, k.moe_progress)) * (1 - c.captured)
+    host = host * (1 + c.overlap)  # to overlap micro-batches, their parts are started one after another
     return np.asarray((gpu**2 + host**2) ** 0.5 - gpu)
 
 
@@ -90,7 +91,7 @@ def _scores(c: Columns, k: Calibration) -> Array:
     share = c.ampere * k.ampere_attention + c.hopper * k.hopper_attention + c.blackwell * k.blackwell_attention
     share = share * np.where(c.torch > 0, np.minimum(k.torch_attention / software(c, k.torch_progress), 1), 1)
     work = (3.5 + c.recompute) * 2 * c.t * c.heads / c.tp * c.score_sizes * c.seen
-    return np.asarray(work / (c.wide_peak * c.cooled * share) * _young(c, k.attention_maturing))
+    return np.asarray(work / (c.wide_peak * c.cooled * share))
 
 
 def _pointwise(c: Columns, k: Calibration) -> Array:
@@ -113,6 +114,5 @@ def _permuting(c: Columns, k: Calibration) -> Array:
 
 
 def _moved(c: Columns, k: Calibration, numbers: Array, casts: Array) -> Array:
-    passes = np.where(c.torch > 0, k.torch_pointwise, k.pointwise) * software(c, k.progress)
-    whole = 2 * passes * numbers + 6 * k.casts * casts * (c.bytes < 2)
+    whole = 2 * software(c, k.progress) * numbers + 6 * k.casts * casts * (c.bytes < 2)
     return np.asarray(c.t / c.tp * (1 + c.recompute / 3) * whole)

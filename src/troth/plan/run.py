@@ -23,6 +23,9 @@ WATTS = {"ampere": 400 / 312e12, "hopper": 700 / 989e12, "blackwell": 1200 / 250
 """Power behind each operation a second of the published peak, of the GPU that shares of peaks are for. Others come
 nearer or less near to theirs in proportion: products run at the limit of power."""
 
+GRAPHS = ("none", "routing", "attention", "step")
+"""What may be started as CUDA graphs, each with what stands before it."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -37,8 +40,8 @@ class Run:
     of the busiest rank's experts over the mean. wide_experts: they stay in 16 bits, whatever the precision.
     sends_once: a token goes to another domain once, however many of its experts are there (DeepEP, 2412.19437, section
     3.2.2), and not once for each. overlap: experts' traffic goes on behind products of another micro-batch (DualPipe).
-    captured: a step is one CUDA graph, sizes of what experts get stay on the GPU, and their gates and casts are parts
-    of their products.
+    graphs: what is started as CUDA graphs, one of `GRAPHS`; of a whole `step`, sizes of what experts get stay on the GPU,
+    and their gates and casts are parts of their products.
     oversubscription: the network's bandwidth within a pod of `pod` GPUs over that between pods.
     """
 
@@ -66,7 +69,7 @@ class Run:
     wide_experts: bool = False
     sends_once: bool = False
     overlap: bool = False
-    captured: bool = False
+    graphs: str = "none"
     pod: int = 1_000_000
     oversubscription: float = 1.0
 
@@ -131,8 +134,9 @@ def row_of(run: Run) -> dict[str, float]:
     """What columns have of one run."""
     layout = ("world", "sequences", "length", "micro_batch", "tp", "pp", "vpp", "cp", "ep", "etp", "dp_replicate",
               "sharded", "recompute", "date", "dropless", "imbalance", "wide_experts",
-              "sends_once", "overlap", "captured", "pod", "oversubscription")  # fmt: skip
+              "sends_once", "overlap", "pod", "oversubscription")  # fmt: skip
     row = {name: getattr(run, name) for name in layout}
+    row |= {name: run.graphs in GRAPHS[level:] for level, name in enumerate(("routed", "graphed", "captured"), start=1)}
     row |= {"torch": run.stack in ("torch", "torchtitan"), "titan": run.stack == "torchtitan"}
     return row | {"muon": run.optimizer == "muon"} | _gpu(run.gpu, run.precision) | _network(run.dimensions, run.length)
 
