@@ -35,25 +35,16 @@ class Calibration:
     )
     bandwidth: float = _number(0.818, 0.80, 0.1, "share of peak", "memory traffic of products and pointwise work")
     routed: float = _number(2.85, 2.0, 0.5, "passes", "the same of what experts take and give: permuting costs more")
-    casts: float = _number(0.903, 1.0, 0.5, "passes", "traffic of casting to 8 and 4 bits")
     link: float = _number(0.727, 0.70, 0.2, "share of peak", "collectives between GPUs of a domain")
     network: float = _number(0.596, 0.75, 0.2, "share of peak", "collectives over the network")
     sent_once: float = _number(0.892, 0.9, 0.15, "share of peak", "the same of experts' traffic by DeepEP's kernels")
     expert_exposed: float = _number(0.403, 0.7, 0.4, "share", "expert traffic that products do not hide")
-    context_exposed: float = _number(0.357, 0.3, 0.5, "share", "context-parallel traffic that products do not hide")
     dense_layer: float = _number(
         0.00159, 1e-3, 0.5, "s", "a host starting the kernels of a layer and micro-batch, both ways"
-    )
-    moe_layer: float = _number(
-        0.000946, 1e-3, 0.5, "s", "routing, permuting and their waits in a layer and micro-batch"
-    )
-    dropless: float = _number(
-        0.00185, 2e-3, 0.5, "s", "the same more where experts take all they are sent: sizes come late"
     )
     expert: float = _number(
         0.000231, 0.2e-3, 0.5, "s", "starting the products of an expert of a rank, a layer and micro-batch"
     )
-    moe_progress: float = _number(0.279, 0.5, 0.5, "share a year", "by which software lowers both")
     maturing: float = _number(
         0.156, 0.1, 0.5, "share", "more that products take a year after a GPU is announced; half a year later"
     )

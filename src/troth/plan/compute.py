@@ -61,8 +61,8 @@ def host_seconds(c: Columns, k: Calibration, gpu: Array) -> Array:
     """Seconds of a micro-batch in which a GPU that has `gpu` seconds of work waits for the host to start it; neither
     hides behind the other entirely."""
     starts = c.layers / c.pp * k.dense_layer * software(c, k.progress) * (1 + c.recompute / 3) * (1 - c.graphed)
-    waits = k.moe_layer * (1 - c.routed) + k.dropless * c.dropless + k.expert * c.experts / c.ep
-    host = (starts + c.moe_layers / c.pp * waits * software(c, k.moe_progress)) * (1 - c.captured)
+    waits = c.moe_layers / c.pp * k.expert * c.experts / c.ep * software(c, k.progress)
+    host = (starts + waits) * (1 - c.captured)
     host = host * (1 + c.overlap)  # to overlap micro-batches, their parts are started one after another
     return np.asarray((gpu**2 + host**2) ** 0.5 - gpu)
 
@@ -108,11 +108,11 @@ def _permuting(c: Columns, k: Calibration) -> Array:
     """The same of what experts get and give: tokens permuted and brought together again, gates, casts."""
     copies = c.moe_layers / c.pp * c.topk
     gates = GATE_PASSES * (1 - c.captured) + c.bounds
-    numbers = k.routed * copies * (8 * c.hidden + gates * c.moe_ffn) * software(c, k.moe_progress)
+    numbers = k.routed * copies * (8 * c.hidden + gates * c.moe_ffn) * software(c, k.progress)
     cast = (1 - c.captured) * (1 - c.wide_experts)
     return _moved(c, k, numbers, c.matrices * copies * (c.hidden + c.moe_ffn) * cast)
 
 
 def _moved(c: Columns, k: Calibration, numbers: Array, casts: Array) -> Array:
-    whole = 2 * software(c, k.progress) * numbers + 6 * k.casts * casts * (c.bytes < 2)
+    whole = 2 * software(c, k.progress) * numbers + 6 * casts * (c.bytes < 2)
     return np.asarray(c.t / c.tp * (1 + c.recompute / 3) * whole)

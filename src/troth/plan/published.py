@@ -129,7 +129,6 @@ def _run(row: _Row) -> Run:
         sharded="FSDP" in notes or stack != "fused", optimizer="adamw", precision=precision,
         recompute=_recompute(row["recompute"], stack),
         date=date, stack=stack,
-        dropless=not re.search(r"token[- ]?drop", model + notes),
         graphs=recipe.graphs, overlap=recipe.overlap, sends_once=recipe.sends_once, imbalance=imbalance(notes),
     )  # fmt: skip
 

@@ -23,8 +23,8 @@ WATTS = {"ampere": 400 / 312e12, "hopper": 700 / 989e12, "blackwell": 1200 / 250
 """Power behind each operation a second of the published peak, of the GPU that shares of peaks are for. Others come
 nearer or less near to theirs in proportion: products run at the limit of power."""
 
-GRAPHS = ("none", "routing", "attention", "step")
-"""What may be started as CUDA graphs, each with what stands before it."""
+GRAPHS = ("none", "attention", "step")
+"""What may be started as CUDA graphs."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Run:
 
     recompute: the share of a layer's forward pass that is done again for its gradient, cheapest parts first. date: when
     the software is from, in years. stack: who wrote it, `fused` (Megatron's hand-tuned kernels), `torch` (Troth and
-    others) or `torchtitan`. dropless: whether experts take all the tokens that the router sends; imbalance: the tokens
+    others) or `torchtitan`. imbalance: the tokens
     of the busiest rank's experts over the mean. wide_experts: they stay in 16 bits, whatever the precision.
     sends_once: a token goes to another domain once, however many of its experts are there (DeepEP, 2412.19437, section
     3.2.2), and not once for each. overlap: experts' traffic goes on behind products of another micro-batch (DualPipe).
@@ -64,7 +64,6 @@ class Run:
     recompute: float = 0.0
     date: float = 2026.5
     stack: str = "torch"
-    dropless: bool = True
     imbalance: float = 1.0
     wide_experts: bool = False
     sends_once: bool = False
@@ -133,10 +132,10 @@ def columns(runs: Sequence[Run]) -> Columns:
 def row_of(run: Run) -> dict[str, float]:
     """What columns have of one run."""
     layout = ("world", "sequences", "length", "micro_batch", "tp", "pp", "vpp", "cp", "ep", "etp", "dp_replicate",
-              "sharded", "recompute", "date", "dropless", "imbalance", "wide_experts",
+              "sharded", "recompute", "date", "imbalance", "wide_experts",
               "sends_once", "overlap", "pod", "oversubscription")  # fmt: skip
     row = {name: getattr(run, name) for name in layout}
-    row |= {name: run.graphs in GRAPHS[level:] for level, name in enumerate(("routed", "graphed", "captured"), start=1)}
+    row |= {name: run.graphs in GRAPHS[level:] for level, name in enumerate(("graphed", "captured"), start=1)}
     row |= {"torch": run.stack in ("torch", "torchtitan"), "titan": run.stack == "torchtitan"}
     return row | {"muon": run.optimizer == "muon"} | _gpu(run.gpu, run.precision) | _network(run.dimensions, run.length)
 

@@ -30,7 +30,7 @@ def micro_batch_traffic(c: Columns, k: Calibration, computing: Array) -> tuple[d
         state * (c.tp - 1) / c.tp / np.where(c.tp <= c.domain, link, network) + LINK_LATENCY * (c.tp > 1)
     )
 
-    sent = moe * 4 * again * state / c.tp * software(c, k.moe_progress) * c.imbalance
+    sent = moe * 4 * again * state / c.tp * software(c, k.progress) * c.imbalance
     ranks, nodes = c.ep * c.etp, np.maximum(c.ep * c.etp / c.domain, 1)
     copies = c.topk * np.where(c.torch > 0, c.etp, 1)  # of a token; Megatron brings parts of experts theirs afterwards
     others = np.minimum(ranks, c.domain) - 1
@@ -58,8 +58,8 @@ def micro_batch_traffic(c: Columns, k: Calibration, computing: Array) -> tuple[d
         "expert traffic": np.where(
             c.overlap > 0, np.maximum(near + far - computing, 0), k.expert_exposed * near + far
         ) + calls,
-        "context traffic": k.context_exposed * context,
-        "pipeline traffic": k.context_exposed * pipeline,
+        "context traffic": _beyond(context, computing),
+        "pipeline traffic": _beyond(pipeline, computing),
     }
     return exposed, whole
 
