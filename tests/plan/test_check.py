@@ -20,7 +20,7 @@ PUBLISHED = Path(__file__).parents[3] / "shared" / "planner" / "published.csv"
 
 
 def test_a_fit_finds_what_runs_were_made_with() -> None:
-    true = replace(Calibration(), ampere_bf16=0.7, hopper_bf16=0.7, moe_layer=0.002)
+    true = replace(Calibration(), ampere_bf16=0.7, hopper_bf16=0.7, expert=0.0006)
     runs = [megascale(n) for n in (256, 512, 1024, 3072, 6144)]
     runs += [mixtral(micro_batch=m, ep=e, precision=p) for m in (1, 2) for e in (2, 4, 8) for p in ("bf16", "float8")]
     measured = step_time(columns(runs), true).seconds

@@ -50,7 +50,7 @@ def test_deepseek_v3_on_2048_gpus() -> None:
 
 def test_a_captured_step_waits_for_no_host() -> None:
     run = replace(mixtral(precision="float8"), gpu=gpu_named("gb200"), date=2026.5)
-    plain, captured = (step_time(columns([one]), Calibration()) for one in (run, replace(run, captured=True)))
+    plain, captured = (step_time(columns([one]), Calibration()) for one in (run, replace(run, graphs="step")))
     assert captured.parts["kernel starts"][0] == 0 < plain.parts["kernel starts"][0]
     assert captured.parts["permuting"][0] < plain.parts["permuting"][0]
     assert captured.parts["attention layers"][0] == plain.parts["attention layers"][0]

@@ -42,6 +42,7 @@ class Run:
     3.2.2), and not once for each. overlap: experts' traffic goes on behind products of another micro-batch (DualPipe).
     graphs: what is started as CUDA graphs, one of `GRAPHS`; of a whole `step`, sizes of what experts get stay on the GPU,
     and their gates and casts are parts of their products.
+    ahead: modules of multi-token prediction behind the last layer, of a layer and the head each.
     oversubscription: the network's bandwidth within a pod of `pod` GPUs over that between pods.
     """
 
@@ -69,6 +70,7 @@ class Run:
     sends_once: bool = False
     overlap: bool = False
     graphs: str = "none"
+    ahead: int = 0
     pod: int = 1_000_000
     oversubscription: float = 1.0
 
@@ -86,7 +88,7 @@ class Run:
 class Columns:
     """Runs as arrays, one number a run; what a network or a GPU has is a column too.
 
-    Derived: t, tokens of a micro-batch that the ranks of a tensor-parallel group share; dp; m, micro-batches of a step;
+    Derived: stage_layers, stage_moe, layers of the longest stage and those with experts among them; t, tokens of a micro-batch that the ranks of a tensor-parallel group share; dp; m, micro-batches of a step;
     held and spread, parameters of a rank's part of the network before anything is sharded, and ranks that share each.
     """
 
@@ -94,6 +96,9 @@ class Columns:
         self._values = {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
         c = self._values
         c["t"] = c["micro_batch"] * c["length"] / c["cp"]
+        # A pipeline goes as fast as its last stage, which has the modules of multi-token prediction besides.
+        c["stage_layers"] = c["layers"] / c["pp"] + c["ahead"]
+        c["stage_moe"] = c["moe_layers"] / c["pp"] + c["ahead"] * (c["moe_layers"] > 0)
         c["dp"] = c["world"] / (c["tp"] * c["pp"] * c["cp"])
         c["m"] = c["sequences"] / (c["dp"] * c["micro_batch"])
         c["dense_ranks"] = c["dp"] * c["cp"]
@@ -133,7 +138,7 @@ def row_of(run: Run) -> dict[str, float]:
     """What columns have of one run."""
     layout = ("world", "sequences", "length", "micro_batch", "tp", "pp", "vpp", "cp", "ep", "etp", "dp_replicate",
               "sharded", "recompute", "date", "imbalance", "wide_experts",
-              "sends_once", "overlap", "pod", "oversubscription")  # fmt: skip
+              "sends_once", "overlap", "ahead", "pod", "oversubscription")  # fmt: skip
     row = {name: getattr(run, name) for name in layout}
     row |= {name: run.graphs in GRAPHS[level:] for level, name in enumerate(("graphed", "captured"), start=1)}
     row |= {"torch": run.stack in ("torch", "torchtitan"), "titan": run.stack == "torchtitan"}

@@ -110,7 +110,7 @@ def base_run(system: System, name: str, gpu: Gpu, gpus: int, batch_tokens: int,
     gpu.peak(chosen)
     return Run(
         Dimensions.of(system.model, name), gpu, gpus, batch_tokens // length, length, sharded=True, precision=chosen,
-        optimizer=system.train.optimizer,
+        optimizer=system.train.optimizer, ahead=system.train.mtp_depth if system.train.mtp_weight else 0,
         date=TODAY, imbalance=imbalance, wide_experts=True, pod=pod or gpus, oversubscription=oversubscription or 1.0,
     )  # fmt: skip
 
