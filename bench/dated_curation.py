@@ -3,7 +3,7 @@
     python bench/dated_curation.py [--data ../shared/data] [--set factbook] [--countries 12] [--seed 0] [--show 20]
                                    [--json]
 
-The prose is that of `dated_facts`, with its key; filters are off, so that every value reaches the judges. A value that
+The prose is that of `dated_prose`, with its key; filters are off, so that every value reaches the judges. A value that
 was right at its date may be dated once it is superseded, and must be left alone otherwise; an error, and an old value
 under a new date, should be replaced by what is right.
 """
@@ -17,8 +17,10 @@ from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
-from dated_facts import SETS, Told, alike, houses, render
+from changing_facts import SETS
+from dated_prose import Told, alike, render
 from idle import warn_if_busy
+from publishers import houses
 
 from troth.curate.document import Document
 from troth.curate.parts import Parts

@@ -1,88 +1,10 @@
-"""Attention block by block is attention as its formula reads, in its gradients too, whatever is done to scores."""
+"""Which keys queries see: spans of them for blocks of queries, and the lists of blocks that a GPU's kernel reads."""
 
-import math
-
-import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from troth.model import scores as module
-from troth.model.scores import Scores, Seen, SeenBetween, attention
-
-KINDS = {
-    "plain": {},
-    "softcap": {"softcap": 1.5},
-    "temperature": {"temperature": True},
-    "sinks": {"sinks": True},
-    "all": {"softcap": 0.7, "temperature": True, "sinks": True},
-}
-
-
-def formula(q, k, v, mask, scores):
-    """Head by head, with the whole square of scores."""
-    group = q.shape[1] // k.shape[1]
-    x = scores.scale * q @ k.repeat_interleave(group, 1).mT
-    if scores.softcap:
-        x = scores.softcap * torch.tanh(x / scores.softcap)
-    if scores.temperature is not None:
-        x = x * scores.temperature
-    x = x.masked_fill(~mask, -math.inf).exp()
-    total = x.sum(-1, keepdim=True)
-    if scores.sinks is not None:
-        total = total + scores.sinks.exp()
-    return x / total @ v.repeat_interleave(group, 1)
-
-
-def drawn(seed, batch, kv_heads, group, queries, keys, kind, dtype=torch.float64):
-    """Queries that see a window of keys each, those before their own place, in documents of random lengths."""
-    random = torch.Generator().manual_seed(seed)
-
-    def normal(*shape):
-        return torch.randn(shape, generator=random, dtype=torch.float64).to(dtype)
-
-    heads = kv_heads * group
-    q, k, v = normal(batch, heads, queries, 6), normal(batch, kv_heads, keys, 6), normal(batch, kv_heads, keys, 4)
-    here, there = torch.arange(queries)[:, None] + keys - queries, torch.arange(keys)
-    window = torch.randint(1, keys + 1, (batch, 1, 1, 1), generator=random)
-    cuts = torch.randint(keys, (batch, 1, 1, 1), generator=random)
-    mask = (there <= here) & (here - there < window) & ((there >= cuts) | (here < cuts))
-    options = KINDS[kind]
-    return q, k, v, mask, Scores(
-        scale=0.4, softcap=options.get("softcap"),
-        temperature=normal(batch, 1, queries, 1).exp() if "temperature" in options else None,
-        sinks=normal(1, heads, 1, 1) if "sinks" in options else None,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=15, deadline=None)
-@given(st.integers(0, 99), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 20), st.data())
-def test_blocks_are_the_formula_and_so_are_their_gradients(kind, seed, batch, kv_heads, group, queries, data):
-    keys = data.draw(st.integers(queries, 30))
-    rows = data.draw(st.sampled_from([1, 4, 7, 128]))
-    q, k, v, mask, scores = drawn(seed, batch, kv_heads, group, queries, keys, kind)
-    inputs = [tensor.requires_grad_() for tensor in (q, k, v, scores.sinks) if tensor is not None]
-    expected = formula(q, k, v, mask, scores)
-    weights = torch.randn(expected.shape, dtype=torch.float64)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_ROWS", rows)
-        found = module._Blocks.apply(q, k, v, scores.sinks, Seen(mask), scores)
-        torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
-        gradients = torch.autograd.grad((found * weights).sum(), inputs)
-    for ours, theirs in zip(gradients, torch.autograd.grad((expected * weights).sum(), inputs), strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-11, rtol=0)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_in_bfloat16_it_is_as_exact_as_bfloat16(kind):
-    q, k, v, mask, scores = drawn(0, 2, 2, 2, 300, 300, kind, torch.bfloat16)
-    exact = formula(q.double(), k.double(), v.double(), mask, Scores(
-        scores.scale, scores.softcap, *(None if x is None else x.double() for x in (scores.temperature, scores.sinks))
-    ))  # fmt: skip
-    found = attention(q, k, v, Seen(mask), scores)
-    assert found.dtype == torch.bfloat16
-    assert (found.double() - exact).norm() < 0.01 * exact.norm()
+from troth.model.scores import Seen, SeenBetween
 
 
 def test_what_no_query_of_a_block_sees_is_not_multiplied():
@@ -109,3 +31,37 @@ def test_intervals_are_the_mask_that_they_stand_for(steps, window, queries, rows
         assert not mask[:, block, : span.first].any()
         assert not mask[:, block, span.end :].any()
         assert mask[:, block, span.first : span.first + span.clear].all()
+
+
+@given(st.integers(0, 999), st.integers(1, 700), st.integers(1, 900), st.floats(0, 0.05), st.integers(1, 4))
+def test_a_gpu_reads_every_block_that_holds_a_key_it_needs_and_masks_those_that_hold_another(
+    seed, time, window, cuts, part
+):
+    random = torch.Generator().manual_seed(seed)
+    documents = (torch.rand(2, time, generator=random) < cuts).cumsum(1)
+    queries = torch.arange(time)[:: part]
+    low = torch.searchsorted(documents, documents[:, queries].contiguous()).maximum(queries - window + 1)
+    seen = SeenBetween(low, queries, time)
+    lists = seen.block_mask
+    read = blocks_of(lists.kv_num_blocks, lists.kv_indices)
+    whole = blocks_of(lists.full_kv_num_blocks, lists.full_kv_indices)
+    assert not (read & whole).any()
+    for row, query, key in whole.nonzero().tolist():
+        assert seen.mask[row, 0, 128 * query : 128 * query + 128, 128 * key : 128 * key + 128].all()
+    square = torch.nn.functional.pad(seen.mask[:, 0], (0, -time % 128, 0, -len(queries) % 128))
+    needed = square.unflatten(2, (-1, 128)).unflatten(1, (-1, 128)).any(2).any(-1)
+    assert not (needed & ~read & ~whole).any()
+
+
+def blocks_of(counts, numbers):
+    """[batch, blocks of queries, blocks of keys], set where a list names the block."""
+    named = torch.zeros_like(numbers, dtype=torch.bool)[:, 0]
+    for row, query in torch.cartesian_prod(torch.arange(named.shape[0]), torch.arange(named.shape[1])).tolist():
+        named[row, query, numbers[row, 0, query, : counts[row, 0, query]].long()] = True
+    return named
+
+
+def test_the_lists_are_made_without_looking_at_numbers():
+    """The meta device has none: whatever asks for one fails there, and would wait for a GPU."""
+    low, high = torch.empty(2, 1000, dtype=torch.int64, device="meta"), torch.arange(1000, device="meta")
+    assert SeenBetween(low, high, 1000).block_mask.kv_indices.shape == (2, 1, 8, 8)

@@ -98,13 +98,15 @@ def learn_by_heart(model, tokens):
         if moe.steered:
             moe.expert_bias.uniform_(-0.2, 0.2, generator=generator)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0)
-    for _ in range(60):
+    for _ in range(300):
+        scores = model.logits(model(tokens[None, :-1]))[0]
+        first, second = scores.detach().softmax(-1).topk(2).values.unbind(-1)
+        if (first - second).min() > 0.8:
+            return
         optimizer.zero_grad()
-        cross_entropy(model.logits(model(tokens[None, :-1]))[0], tokens[1:]).backward()
+        cross_entropy(scores, tokens[1:]).backward()
         optimizer.step()
-    with torch.no_grad():
-        first, second = model.logits(model(tokens[None, :-1]))[0].softmax(-1).topk(2).values.unbind(-1)
-    assert (first - second).min() > 0.8
+    raise AssertionError("the text was not learnt")
 
 
 @pytest.mark.parametrize("family", SHAPES)

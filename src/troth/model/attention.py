@@ -9,12 +9,18 @@ from typing import Protocol
 
 import torch
 from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
 
+from troth.model.blocks import block_attention
 from troth.model.config import LayerType, ModelConfig
+from troth.model.flex import flex, flex_can
 from troth.model.norm import RMSNorm
 from troth.model.products import Linear
 from troth.model.rope import Positions, rotate
-from troth.model.scores import Scores, Seen, SeenBetween, attention
+from troth.model.scores import Scores, Seen, SeenBetween
+
+_FEW_QUERIES, _MANY_KEYS = 32, 2048
+"""With fewer queries torch's fused attention is as fast on the CPU; with more keys too, in float32 without gradient."""
 
 
 class Attend(Protocol):
@@ -66,6 +72,32 @@ def packed_attention(
             "sliding_attention": SeenBetween(near_BQ, queries_Q, time),
         },
     )
+
+
+def fused_is_faster(q_BHTd: torch.Tensor) -> bool:
+    """Whether torch's fused attention is faster, where it can do what is asked, than products block by block."""
+    return q_BHTd.device.type != "cpu" or q_BHTd.shape[2] < _FEW_QUERIES
+
+
+def attention(
+    q_BHTd: torch.Tensor, k_BKLd: torch.Tensor, v_BKLe: torch.Tensor, seen: Seen, scores: Scores
+) -> torch.Tensor:
+    """[batch, heads, queries, value size]; each of the K key heads serves H / K heads, one after the other.
+
+    Memory grows with the queries and the keys, not with their product, in the backward pass too.
+    """
+    if flex_can(q_BHTd, v_BKLe, seen):
+        assert isinstance(seen, SeenBetween)
+        return flex(q_BHTd, k_BKLd, v_BKLe, seen, scores)
+    plain = scores.softcap is None and scores.temperature is None and scores.sinks is None
+    learns = torch.is_grad_enabled() and q_BHTd.requires_grad
+    many = k_BKLd.shape[2] > _MANY_KEYS and q_BHTd.dtype != torch.bfloat16 and not learns
+    if plain and (many or fused_is_faster(q_BHTd)):
+        grouped = q_BHTd.shape[1] != k_BKLd.shape[1]
+        return scaled_dot_product_attention(
+            q_BHTd, k_BKLd, v_BKLe, attn_mask=seen.mask, scale=scores.scale, enable_gqa=grouped
+        )
+    return block_attention(q_BHTd, k_BKLd, v_BKLe, seen, scores)
 
 
 class Attention(nn.Module):

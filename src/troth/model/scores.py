@@ -1,25 +1,21 @@
-"""From products of queries and keys to weighted values: softmax attention, plain or with what families add to it.
+"""What attention computes: which keys each query sees, and what becomes of their scores before the softmax.
 
 Scores are bent below a bound (Gemma 2, 2408.00118, section 2, and Grok-1), sharpened with the position (Grok-2), or
-joined by a learned sink (gpt-oss). torch's own fused attention knows none of that, and on the CPU it is slower than
-plain products: there a block of queries at a time is multiplied with the keys that it sees, and again for the gradient
-(the memory of FlashAttention, 2205.14135, with torch's products in place of its kernels).
+joined by a learned sink (gpt-oss). `blocks` and `flex` multiply.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.attention.flex_attention import BlockMask
+from torch.nn.functional import pad
 
-from troth.model.products import widens
-
-_ROWS = 128
-_BLOCK_BYTES = 2**26
-"""Queries of a block, fewer where its scores would take more than so many bytes."""
-_FEW_QUERIES, _MANY_KEYS = 32, 2048
-"""With fewer queries torch's fused attention is as fast on the CPU; with more keys too, in float32 without gradient."""
+_HIDDEN_BYTES = 2**28
+"""Of what hides keys, kept from layer to layer."""
+_FLEX = 128
+"""Queries and keys of a block of `BlockMask`."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +59,10 @@ class Seen:
             return self._hidden[place]
         seen = self.part(queries, first, end)
         hidden = torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, float("-inf"))
-        # Where spans are not known, these are as large as all scores; there they are made for each layer again.
-        if seen.device.type == "cpu":
+        # All layers add the same. But rows whose documents begin apart may need as much as all scores, and so is it
+        # where spans are not known: there they are made for each layer again.
+        kept = sum(other.nbytes for other in self._hidden.values())
+        if seen.device.type == "cpu" and kept + hidden.nbytes <= _HIDDEN_BYTES:
             self._hidden[place] = hidden
         return hidden
 
@@ -110,160 +108,41 @@ class SeenBetween(Seen):
             spans.append(Span(first, most + 1, max(0, least + 1 - first) if first == last else 0))
         return spans
 
+    @cached_property
+    def block_mask(self) -> BlockMask:
+        """The blocks of keys that each block of queries sees, all or some of one; a GPU is not waited for."""
+        low_BQ, high_Q = self.low, self.high
+        rest = -len(high_Q) % _FLEX
+
+        def least_of_blocks(x_BQ: torch.Tensor) -> torch.Tensor:
+            return pad(x_BQ, (0, rest), value=self.keys).unflatten(1, (-1, _FLEX)).amin(2, keepdim=True)
+
+        def most_of_blocks(x_BQ: torch.Tensor) -> torch.Tensor:
+            return pad(x_BQ, (0, rest), value=-1).unflatten(1, (-1, _FLEX)).amax(2, keepdim=True)
+
+        begin_N = torch.arange(0, self.keys, _FLEX, device=low_BQ.device)
+        end_N = begin_N + _FLEX
+        high_1Q = high_Q[None]
+        some = (end_N > least_of_blocks(low_BQ)) & (begin_N <= most_of_blocks(high_1Q))
+        whole = (begin_N >= most_of_blocks(low_BQ)) & (end_N <= least_of_blocks(high_1Q) + 1)
+
+        def sees(row: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+            return (key >= low_BQ[row, query]) & (key <= high_Q[query])
+
+        return BlockMask.from_kv_blocks(
+            *_listed(some & ~whole), *_listed(whole), BLOCK_SIZE=_FLEX, mask_mod=sees,
+            seq_lengths=(len(high_Q), self.keys),
+        )  # fmt: skip
+
+
+def _listed(blocks_BMN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """How many of each row's blocks are set, [batch, 1, M], and their numbers, [batch, 1, M, N], before the others."""
+    order = blocks_BMN.to(torch.int8).argsort(dim=-1, descending=True, stable=True)
+    return blocks_BMN.sum(-1, dtype=torch.int32)[:, None], order.to(torch.int32)[:, None]
+
 
 def _span(mask_BrL: torch.Tensor) -> Span:
     some = mask_BrL.any(0).any(0).nonzero()[:, 0]
     first, end = (int(some[0]), int(some[-1]) + 1) if len(some) else (0, 1)
     hidden = (~mask_BrL[..., first:end].all(0).all(0)).nonzero()[:, 0]
     return Span(first, end, int(hidden[0]) if len(hidden) else end - first)
-
-
-def fused_is_faster(q_BHTd: torch.Tensor) -> bool:
-    """Whether torch's fused attention is faster, where it can do what is asked, than products block by block."""
-    return q_BHTd.device.type != "cpu" or q_BHTd.shape[2] < _FEW_QUERIES
-
-
-def attention(
-    q_BHTd: torch.Tensor, k_BKLd: torch.Tensor, v_BKLe: torch.Tensor, seen: Seen, scores: Scores
-) -> torch.Tensor:
-    """[batch, heads, queries, value size]; each of the K key heads serves H / K heads, one after the other.
-
-    Memory grows with the queries and the keys, not with their product, in the backward pass too.
-    """
-    plain = scores.softcap is None and scores.temperature is None and scores.sinks is None
-    learns = torch.is_grad_enabled() and q_BHTd.requires_grad
-    many = k_BKLd.shape[2] > _MANY_KEYS and q_BHTd.dtype != torch.bfloat16 and not learns
-    if plain and (many or fused_is_faster(q_BHTd)):
-        grouped = q_BHTd.shape[1] != k_BKLd.shape[1]
-        return scaled_dot_product_attention(
-            q_BHTd, k_BKLd, v_BKLe, attn_mask=seen.mask, scale=scores.scale, enable_gqa=grouped
-        )
-    out: torch.Tensor = _Blocks.apply(q_BHTd, k_BKLd, v_BKLe, scores.sinks, seen, scores)
-    return out
-
-
-class _Blocks(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, q_BHTd: torch.Tensor, k_BKLd: torch.Tensor, v_BKLe: torch.Tensor, sinks: torch.Tensor | None,
-        seen: Seen, scores: Scores,
-    ) -> torch.Tensor:  # fmt: skip
-        ctx.save_for_backward(q_BHTd, k_BKLd, v_BKLe)
-        ctx.seen, ctx.scores = seen, scores
-        batch, heads, queries, _ = q_BHTd.shape
-        # Heads of one token beside each other, as the next product wants them.
-        out_BHTe = q_BHTd.new_empty(batch, queries, heads, v_BKLe.shape[-1]).transpose(1, 2)
-        q_BHTd, k_BKLd, v_BKLe = _factors(q_BHTd, k_BKLd, v_BKLe)
-        keys, values = k_BKLd.flatten(0, 1), v_BKLe.flatten(0, 1)
-        for block in _blocks(q_BHTd, k_BKLd.shape[1], seen, scores):
-            weights = block.weights(block.products(keys))
-            block.put(out_BHTe, torch.bmm(weights, block.cut(values)))
-        return out_BHTe
-
-    @staticmethod
-    def backward(ctx: Any, grad_BHTe: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        q_BHTd, k_BKLd, v_BKLe = ctx.saved_tensors
-        dtype, scores = q_BHTd.dtype, ctx.scores
-        grad_q = torch.empty_like(q_BHTd)
-        q_BHTd, k_BKLd, v_BKLe = _factors(q_BHTd, k_BKLd, v_BKLe)
-        keys, values = k_BKLd.flatten(0, 1), v_BKLe.flatten(0, 1)
-        wide = torch.promote_types(dtype, torch.float32)
-        grad_k, grad_v = torch.zeros_like(keys, dtype=wide), torch.zeros_like(values, dtype=wide)
-        grad_sinks = None if scores.sinks is None else torch.zeros_like(scores.sinks)
-        for block in _blocks(q_BHTd, k_BKLd.shape[1], ctx.seen, scores):
-            x = block.products(keys)
-            weights = block.weights(x)
-            grad = block.rows_of(grad_BHTe).to(keys.dtype)
-            block.cut(grad_v).add_(torch.bmm(weights.mT, grad))
-            grad_weights = torch.bmm(grad, block.cut(values).mT)
-            grad_x = block.backward(x, weights, grad_weights, grad_sinks)
-            block.put(grad_q, torch.bmm(grad_x, block.cut(keys)).mul_(scores.scale))
-            block.cut(grad_k).add_(torch.bmm(grad_x.mT, block.scaled))
-        grad_k, grad_v = grad_k.to(dtype).view_as(k_BKLd), grad_v.to(dtype).view_as(v_BKLe)
-        return grad_q, grad_k, grad_v, grad_sinks, None, None
-
-
-def _factors(*parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Queries, keys and values as they are best multiplied here; what is kept for the gradient stays narrow."""
-    return tuple(part.float() for part in parts) if widens(parts[0]) else parts
-
-
-def _blocks(q_BHTd: torch.Tensor, kv_heads: int, seen: Seen, scores: Scores) -> "list[_Block]":
-    batch, heads, queries, _ = q_BHTd.shape
-    fitting = _BLOCK_BYTES // (q_BHTd.itemsize * batch * heads * seen.keys)
-    rows = max(1, min(_ROWS, queries, fitting))
-    return [_Block(q_BHTd, kv_heads, i * rows, rows, span, seen, scores) for i, span in enumerate(seen.spans(rows))]
-
-
-class _Block:
-    """`rows` queries from `start` on, [batch * K, heads / K * rows, ...]: heads of one key lie below each other."""
-
-    def __init__(
-        self, q_BHTd: torch.Tensor, kv_heads: int, start: int, rows: int, span: Span, seen: Seen, scores: Scores
-    ):
-        self.span, self.seen, self.scores, self.kv_heads = span, seen, scores, kv_heads
-        self.place = slice(start, min(start + rows, q_BHTd.shape[2]))
-        self.queries = q_BHTd
-
-    @property
-    def scaled(self) -> torch.Tensor:
-        return self.rows_of(self.queries) * self.scores.scale
-
-    def cut(self, x_NLd: torch.Tensor) -> torch.Tensor:
-        """What of keys or values this block sees."""
-        return x_NLd[:, self.span.first : self.span.end]
-
-    def rows_of(self, x_BHTd: torch.Tensor) -> torch.Tensor:
-        x_BHrd = x_BHTd[:, :, self.place]
-        batch, heads, rows, size = x_BHrd.shape
-        return x_BHrd.reshape(batch * self.kv_heads, heads // self.kv_heads * rows, size)
-
-    def put(self, x_BHTd: torch.Tensor, rows: torch.Tensor) -> None:
-        x_BHrd = x_BHTd[:, :, self.place]
-        x_BHrd.copy_(rows.view(x_BHrd.shape))
-
-    def products(self, keys: torch.Tensor) -> torch.Tensor:
-        """Scores before anything is done to them but scaling."""
-        return torch.bmm(self.scaled, self.cut(keys).mT)
-
-    def weights(self, x: torch.Tensor) -> torch.Tensor:
-        """The softmax over what is seen; without a softcap or temperature, `x` is masked in place."""
-        scores, shape = self.scores, x.shape
-        if scores.softcap is not None:
-            x = scores.softcap * torch.tanh(x / scores.softcap)
-        x_BHrL = self._headed(x)
-        if scores.temperature is not None:
-            x_BHrL = x_BHrL * self._of_rows(scores.temperature).to(x.dtype)
-        first, end, clear = self.span
-        x_BHrL[..., clear:].add_(self.seen.hidden(self.place, first + clear, end, x.dtype))
-        if scores.sinks is None:
-            return torch.softmax(x_BHrL, dim=-1).view(shape)
-        sinks = self._of_rows(scores.sinks).to(x.dtype).expand(*x_BHrL.shape[:-1], 1)
-        return torch.softmax(torch.cat((x_BHrL, sinks), dim=-1), dim=-1)[..., :-1].reshape(shape)
-
-    def backward(
-        self, x: torch.Tensor, weights: torch.Tensor, grad: torch.Tensor, grad_sinks: torch.Tensor | None
-    ) -> torch.Tensor:
-        """The gradient of `products`, given that of the weights; that of the sinks is added to theirs."""
-        scores = self.scores
-        if scores.sinks is None:
-            grad = torch._softmax_backward_data(grad, weights, -1, weights.dtype)
-        else:
-            assert grad_sinks is not None
-            # The sink takes what is left of the weight, and has no value: its score gains what the others' mean loses.
-            mean = (grad * weights).sum(-1, keepdim=True)
-            grad = weights * (grad - mean)
-            of_sinks = self._headed(mean * (weights.sum(-1, keepdim=True) - 1))
-            grad_sinks += of_sinks.sum_to_size(self._of_rows(scores.sinks).shape).sum_to_size(grad_sinks.shape)
-        if scores.temperature is not None:
-            grad = (self._headed(grad) * self._of_rows(scores.temperature).to(grad.dtype)).view_as(grad)
-        if scores.softcap is not None:
-            grad = grad * (1 - torch.tanh(x / scores.softcap).square())
-        return grad
-
-    def _headed(self, x: torch.Tensor) -> torch.Tensor:
-        """[batch * K, heads / K * rows, L] -> [batch, heads, rows, L]."""
-        return x.view(len(self.queries), self.queries.shape[1], -1, x.shape[-1])
-
-    def _of_rows(self, part: torch.Tensor) -> torch.Tensor:
-        return part if part.shape[-2] == 1 else part[..., self.place, :]

@@ -126,7 +126,6 @@ def _worst_moment(c: Columns, at: Place) -> Parts:
     pipelined = (c.pp > 1) & (alone == 0)
     own = at.dense_layers * dense.dense + at.moe_layers * (moe.dense + moe.routed) + own_tables
     gradients = np.where(pipelined, 4 * own, 4 * spread)
-    masks = (1 - c.titan) * at.flying * c.mask_kinds * c.t * c.length * np.where(c.blockwise > 0, 2, 1)
     batch = 24 * c.sequences / c.dp * c.length
     # Of one batch only, the first layer's gradients come last, and those of the tables behind them.
     first = np.where(at.moe_layers > 0, _parameters(c, moe=True), 0) + at.dense_layers * _parameters(c, moe=False)
@@ -141,7 +140,7 @@ def _worst_moment(c: Columns, at: Place) -> Parts:
     staying = pipelined & (c.titan > 0)
     outputs = np.where(staying, at.head * 2 * c.vocab * u * c.m, 0)
     streams = np.where(c.titan > 0, 2 * (2 + 4) * layer + 4 * spread, 0)
-    standing = masks + batch + passing_between + cast + outputs + streams
+    standing = batch + passing_between + cast + outputs + streams
     # Of many chunks torch's schedules keep the next three's together: not the embedding's at the peak.
     near = np.where(c.vpp > NEAR_CHUNKS, at.head, 1)
     root = np.where(alone > 0, 0, 2 * np.where(staying, own, own_tables * near))
@@ -250,7 +249,6 @@ def _layer(c: Columns, *, moe: bool) -> Layer:
     kept = kept + queries * (2 + 2 * c.attention_gate) + 2 * keys * c.cp
     kept = kept + 4 * u * (c.heads + c.qk_norm * (c.heads + c.kv_heads))
     kept = kept + c.rotated * 8 * c.head_dim * c.t
-    kept = kept + np.where((c.blockwise > 0) | (c.titan > 0), 0, 2 * c.t * c.length)
     products = hidden + queries * (1 + c.attention_gate) + 2 * keys + 2 * c.hidden * c.t
     if moe:
         routed = u * c.topk

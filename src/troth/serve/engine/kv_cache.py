@@ -13,9 +13,9 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from troth.model.attention import Attend
+from troth.model.attention import Attend, attention
 from troth.model.config import ModelConfig
-from troth.model.scores import Scores, Seen, attention
+from troth.model.scores import Scores, Seen
 from troth.serve.engine.kv_quantise import STORED, KVCacheDtype, dequantise_rows, quantise_rows
 
 

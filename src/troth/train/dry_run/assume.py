@@ -10,7 +10,7 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import placement_types
 
-from troth.model import scores
+from troth.model import attention, flex, scores
 from troth.train.dry_run.replaced import replaced
 from troth.train.parallel.expert_parallel import AllToAll
 
@@ -25,7 +25,8 @@ def assumed(gpu: bool) -> Iterator[None]:
     ]  # fmt: skip
     if gpu:
         answers += [
-            (scores, "fused_is_faster", lambda q_BHTd: True),
+            (attention, "flex_can", lambda q_BHTd, v_BKLe, seen: isinstance(seen, scores.SeenBetween)),
+            (flex, "_kernel", lambda device: _flex_kernel),
             (nn.functional, "rms_norm", lambda x, shape, weight, eps: _FusedNorm.apply(x, weight)),
             (placement_types, "shard_dim_alltoall", _all_to_all),
         ]
@@ -53,6 +54,34 @@ def _all_to_all(x: torch.Tensor, gather_dim: int, shard_dim: int, mesh: DeviceMe
     received = torch.empty_like(send)
     dist.all_to_all_single(received, send, group=group)
     return received.movedim(0, gather_dim).flatten(gather_dim, gather_dim + 1).contiguous()
+
+
+def _flex_kernel(
+    q_BHTd: torch.Tensor, k_BKLd: torch.Tensor, v_BKLe: torch.Tensor, *_: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    out: tuple[torch.Tensor, torch.Tensor] = _Flex.apply(q_BHTd, k_BKLd, v_BKLe)
+    return out
+
+
+class _Flex(torch.autograd.Function):
+    """A GPU's attention is one kernel, which keeps its input, its result and a sum for each query."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q_BHTd: torch.Tensor, k_BKLd: torch.Tensor, v_BKLe: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        batch, heads, queries, _ = q_BHTd.shape
+        # Laid out as its queries are.
+        out = q_BHTd.new_empty(batch, queries, heads, v_BKLe.shape[-1]).transpose(1, 2)
+        lse = q_BHTd.new_empty(batch, heads, queries, dtype=torch.float32)
+        ctx.save_for_backward(q_BHTd, k_BKLd, v_BKLe, out, lse)
+        return out, lse
+
+    @staticmethod
+    def backward(ctx: Any, *_: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        *factors, _out, lse = ctx.saved_tensors
+        _delta = torch.empty_like(lse)
+        return tuple(torch.empty_like(factor) for factor in factors)
 
 
 class _FusedNorm(torch.autograd.Function):

@@ -41,6 +41,6 @@ def test_facts_that_changed_are_superseded_and_others_left(bench, name, countrie
 
 
 def test_clean_prose_is_left_alone(bench):
-    documents, key = bench.render(bench.factbook(DATA, 8), bench.houses(careless=0.0, stale=0.0))
+    documents, key = bench.render(bench.SETS["factbook"](DATA, 8), bench.houses(careless=0.0, stale=0.0))
     table = bench.measure(documents, key).table
     assert sum(n for (_, found), n in table.items() if found == "refuted") <= 0.002 * len(key)
