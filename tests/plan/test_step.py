@@ -56,6 +56,40 @@ def test_a_captured_step_waits_for_no_host() -> None:
     assert captured.parts["attention layers"][0] == plain.parts["attention layers"][0]
 
 
+def test_overlapped_exchange_hides_as_far_as_there_is_computing() -> None:
+    plain = replace(mixtral(ep=32), dimensions=replace(mixtral().dimensions, experts=32), gpu=gpu_named("gb300"))
+    slow = replace(plain, gpu=replace(plain.gpu, domain=8, network=plain.gpu.network / 100))
+
+    def exchange(run: Run) -> tuple[float, float]:
+        time = step_time(columns([replace(run, overlap=True)]), Calibration())
+        return float(time.parts["expert traffic"][0]), float(time.hidden["expert traffic"][0])
+
+    seen, hidden = exchange(plain)
+    assert seen < hidden / 20  # of a quick one only its calls are left
+    parts = step_time(columns([slow]), Calibration()).parts
+    products = sum(parts[name] for name in ("attention layers", "experts", "head", "attention", "pointwise", "permuting"))
+    seen, hidden = exchange(slow)
+    assert hidden == pytest.approx(products, rel=1e-6)
+    assert seen > 2 * hidden
+
+
+def test_a_token_is_sent_once_to_a_rank_that_has_several_of_its_experts() -> None:
+    run = replace(mixtral(ep=2), dimensions=replace(mixtral().dimensions, experts=8, topk=8))
+    every, once = (step_time(columns([one]), Calibration()) for one in (run, replace(run, sends_once=True)))
+    # 8 experts on two ranks: half of the copies are for the other one, or one of all.
+    sent = [float(time.parts["expert traffic"][0] + time.hidden["expert traffic"][0]) for time in (every, once)]
+    assert sent[0] == pytest.approx(4 * sent[1], rel=0.1)
+
+
+@pytest.mark.parametrize("pp", [1, 8])
+def test_multi_token_prediction_is_a_layer_and_a_head_more_on_the_last_stage(pp: int) -> None:
+    run = mixtral(pp=pp, vpp=1)
+    plain, ahead = (step_time(columns([one]), Calibration()).parts for one in (run, replace(run, ahead=1)))
+    per_stage = run.dimensions.layers / pp
+    assert ahead["experts"][0] == pytest.approx(plain["experts"][0] * (per_stage + 1) / per_stage)
+    assert ahead["head"][0] > 1.9 * plain["head"][0]
+
+
 def test_parts_add_up_and_many_runs_are_as_one() -> None:
     runs = [megascale(1024), mixtral(), mixtral(precision="float8"), mixtral(recompute=1.0, imbalance=1.2)]
     together = step_time(columns(runs), Calibration())

@@ -22,37 +22,37 @@ class Calibration:
 
     ampere_bf16: float = _number(0.839, 0.80, 0.1, "share of peak", "large 16-bit products on A100")
     hopper_bf16: float = _number(0.797, 0.75, 0.1, "share of peak", "large 16-bit products on H100 and H200")
-    hopper_float8: float = _number(0.79, 0.65, 0.15, "share of peak", "large 8-bit products on H100 and H200")
-    blackwell_bf16: float = _number(0.641, 0.75, 0.1, "share of peak", "large 16-bit products on B200 to GB300")
+    hopper_float8: float = _number(0.791, 0.65, 0.15, "share of peak", "large 8-bit products on H100 and H200")
+    blackwell_bf16: float = _number(0.64, 0.75, 0.1, "share of peak", "large 16-bit products on B200 to GB300")
     blackwell_float8: float = _number(0.708, 0.70, 0.15, "share of peak", "large 8-bit products on B200 to GB300")
-    blackwell_float4: float = _number(0.548, 0.55, 0.2, "share of peak", "large 4-bit products on B200 to GB300")
-    ampere_attention: float = _number(0.753, 0.50, 0.15, "share of peak", "the products inside attention on A100")
-    hopper_attention: float = _number(0.453, 0.45, 0.15, "share of peak", "the same on H100 and H200")
-    blackwell_attention: float = _number(0.384, 0.40, 0.15, "share of peak", "the same on B200 to GB300")
-    torch_attention: float = _number(0.738, 0.8, 0.3, "share", "of that in software of PyTorch's own kernels")
+    blackwell_float4: float = _number(0.55, 0.55, 0.2, "share of peak", "large 4-bit products on B200 to GB300")
+    ampere_attention: float = _number(0.754, 0.50, 0.15, "share of peak", "the products inside attention on A100")
+    hopper_attention: float = _number(0.454, 0.45, 0.15, "share of peak", "the same on H100 and H200")
+    blackwell_attention: float = _number(0.381, 0.40, 0.15, "share of peak", "the same on B200 to GB300")
+    torch_attention: float = _number(0.737, 0.8, 0.3, "share", "of that in software of PyTorch's own kernels")
     torch_progress: float = _number(
         0.242, 0.3, 0.5, "share a year", "by which it rises: PyTorch 2.2 and 2.5 took faster kernels, 2 and 1.75 times"
     )
-    bandwidth: float = _number(0.784, 0.80, 0.1, "share of peak", "memory traffic of products and pointwise work")
+    bandwidth: float = _number(0.783, 0.80, 0.1, "share of peak", "memory traffic of products and pointwise work")
     routed: float = _number(3.85, 2.0, 0.5, "passes", "the same of what experts take and give: permuting costs more")
-    link: float = _number(0.845, 0.70, 0.2, "share of peak", "collectives between GPUs of a domain")
+    link: float = _number(0.848, 0.70, 0.2, "share of peak", "collectives between GPUs of a domain")
     network: float = _number(0.761, 0.75, 0.2, "share of peak", "collectives over the network")
-    sent_once: float = _number(0.961, 0.9, 0.15, "share of peak", "the same of experts' traffic by DeepEP's kernels")
-    expert_exposed: float = _number(0.493, 0.7, 0.4, "share", "expert traffic that products do not hide")
+    sent_once: float = _number(0.944, 0.9, 0.15, "share of peak", "the same of experts' traffic by DeepEP's kernels")
+    expert_exposed: float = _number(0.495, 0.7, 0.4, "share", "expert traffic that products do not hide")
     dense_layer: float = _number(
-        0.00236, 1e-3, 0.5, "s", "a host starting the kernels of a layer and micro-batch, both ways"
+        0.00237, 1e-3, 0.5, "s", "a host starting the kernels of a layer and micro-batch, both ways"
     )
     expert: float = _number(
-        0.000299, 0.2e-3, 0.5, "s", "starting the products of an expert of a rank, a layer and micro-batch"
+        0.000298, 0.2e-3, 0.5, "s", "starting the products of an expert of a rank, a layer and micro-batch"
     )
     maturing: float = _number(
-        0.148, 0.1, 0.5, "share", "more that products take a year after a GPU is announced; half a year later"
+        0.147, 0.1, 0.5, "share", "more that products take a year after a GPU is announced; half a year later"
     )
     step: float = _number(0.0703, 0.03, 0.7, "s", "beginning and ending a step")
     head: float = _number(
-        0.764, 0.5, 0.4, "share", "of the head's time that the last stage of a pipeline has more than others"
+        0.78, 0.5, 0.4, "share", "of the head's time that the last stage of a pipeline has more than others"
     )
-    scale: float = _number(0.00215, 0.003, 0.7, "share a doubling", "what ranks wait for the slowest, beyond 8 ranks")
+    scale: float = _number(0.00216, 0.003, 0.7, "share a doubling", "what ranks wait for the slowest, beyond 8 ranks")
     progress: float = _number(0.111, 0.10, 0.5, "share a year", "by which software lowers all that is not products")
 
 

@@ -1,7 +1,7 @@
 """What the software of a published run was and did, where no column of a table says it: from its source, its notes and
 what is documented of its release.
 
-Megatron-Bridge's recipes are those of its releases 0.2 to 0.6 (`scripts/performance`, `perf_recipes`).
+What Megatron-Bridge's recipes do for experts is in `data/recipes.toml`.
 """
 
 import re
@@ -38,7 +38,7 @@ TORCH = ("mosaicml", "prime-rl", "Automodel", "OLMo")
 
 def date_of(source: str, notes: str, gpu: Gpu) -> float:
     """When software is from, in years; a year and a half after its GPU where nothing says it."""
-    patterns = (r"container (\d\d)\.(\d\d)", r"@v(\d\d)\.(\d\d)", r"ngc(\d\d)\.(\d\d)", r"NeMo (\d\d)\.(\d\d)",
+    patterns = (r"container (\d\d)\.(\d\d)(\.\d\d)?", r"@v(\d\d)\.(\d\d)", r"ngc(\d\d)\.(\d\d)", r"NeMo (\d\d)\.(\d\d)",
                 r"_20(\d\d)-?(\d\d)_", r"arXiv (\d\d)(\d\d)\.\d")  # fmt: skip
     for name, date in UNDATED.items():
         if name in source:
@@ -46,7 +46,7 @@ def date_of(source: str, notes: str, gpu: Gpu) -> float:
     for text in (notes, source):
         for pattern in patterns:
             if found := re.search(pattern, text):
-                return _year(found[1], found[2])
+                return _year(*found.groups())
     return gpu.year + 1.5
 
 
@@ -74,14 +74,14 @@ class Recipe:
 
 
 def recipe_of(source: str, notes: str, network: Dimensions, gpu: Gpu, precision: str, date: float) -> Recipe:
-    """By what is documented of Megatron-Bridge's releases; of others' software by the notes, but that recipes for latent
-    attention (DeepSeek, Kimi) take DeepEP since Megatron has it."""
+    """By what is documented of Megatron-Bridge's releases; of others' software by the notes, but that recipes for
+    latent attention (DeepSeek, Kimi) take DeepEP since Megatron has it."""
     if "Megatron-Bridge" in source:
         if not network.experts:
             return Recipe(graphs="step" if gpu.domain > 8 and precision == "float8" and date >= CAPTURED else "none")
         found = [one for one in recipes() if _matches(one, network.name, gpu.name, precision, date)]
         return found[-1]["recipe"] if found else Recipe()
-    once = network.latent is not None and date >= DEEPEP or bool(re.search(r"deepep|hybridep", notes.lower()))
+    once = (network.latent is not None and date >= DEEPEP) or bool(re.search(r"deepep|hybridep", notes.lower()))
     return Recipe(once, bool(re.search(r"1f1b overlap|a2a overlap", notes.lower())))
 
 
@@ -105,9 +105,9 @@ def _matches(recipe: dict[str, Any], network: str, gpu: str, precision: str, dat
     )  # fmt: skip
 
 
-def _year(year: str, month: str) -> float:
-    """The middle of a month, `year` in two digits."""
-    return 2000 + int(year) + (int(month) - 0.5) / 12
+def _year(year: str, month: str, patch: str | None = None) -> float:
+    """The middle of a month, `year` in two digits; a release's patch is a little later."""
+    return 2000 + int(year) + (int(month) - 0.5) / 12 + 0.01 * (patch is not None)
 
 
 def imbalance(notes: str) -> float:

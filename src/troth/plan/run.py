@@ -40,8 +40,8 @@ class Run:
     of the busiest rank's experts over the mean. wide_experts: they stay in 16 bits, whatever the precision.
     sends_once: a token goes to another domain once, however many of its experts are there (DeepEP, 2412.19437, section
     3.2.2), and not once for each. overlap: experts' traffic goes on behind products of another micro-batch (DualPipe).
-    graphs: what is started as CUDA graphs, one of `GRAPHS`; of a whole `step`, sizes of what experts get stay on the GPU,
-    and their gates and casts are parts of their products.
+    graphs: what is started as CUDA graphs, one of `GRAPHS`; of a whole `step`, sizes of what experts get stay on the
+    GPU, and their gates and casts are parts of their products.
     ahead: modules of multi-token prediction behind the last layer, of a layer and the head each.
     oversubscription: the network's bandwidth within a pod of `pod` GPUs over that between pods.
     """
@@ -88,7 +88,8 @@ class Run:
 class Columns:
     """Runs as arrays, one number a run; what a network or a GPU has is a column too.
 
-    Derived: stage_layers, stage_moe, layers of the longest stage and those with experts among them; t, tokens of a micro-batch that the ranks of a tensor-parallel group share; dp; m, micro-batches of a step;
+    Derived: stage_layers, stage_moe, layers of the longest stage and those with experts among them; t, tokens of a
+    micro-batch that the ranks of a tensor-parallel group share; dp; m, micro-batches of a step;
     held and spread, parameters of a rank's part of the network before anything is sharded, and ranks that share each.
     """
 
