@@ -38,7 +38,7 @@ class Calibration:
     link: float = _number(0.848, 0.70, 0.2, "share of peak", "collectives between GPUs of a domain")
     network: float = _number(0.761, 0.75, 0.2, "share of peak", "collectives over the network")
     sent_once: float = _number(0.944, 0.9, 0.15, "share of peak", "the same of experts' traffic by DeepEP's kernels")
-    expert_exposed: float = _number(0.495, 0.7, 0.4, "share", "expert traffic that products do not hide")
+    expert_exposed: float = _number(0.495, 0.7, 0.4, "share", "expert traffic within a domain that nothing hides")
     dense_layer: float = _number(
         0.00237, 1e-3, 0.5, "s", "a host starting the kernels of a layer and micro-batch, both ways"
     )
