@@ -45,7 +45,7 @@ def test_deepseek_v3_on_2048_gpus() -> None:
     once, hidden = replace(plain, sends_once=True), replace(plain, sends_once=True, overlap=True)
     took = [step * 2048 / 3600 / (15360 * 4096) * 1e12 for step in seconds(plain, once, hidden)]
     assert took[0] > took[1] > took[2]
-    assert took[2] == pytest.approx(180_000, rel=0.3)
+    assert took[2] == pytest.approx(180_000, rel=0.1)
 
 
 def test_a_captured_step_waits_for_no_host() -> None:
@@ -57,7 +57,8 @@ def test_a_captured_step_waits_for_no_host() -> None:
 
 
 def test_overlapped_exchange_hides_as_far_as_there_is_computing() -> None:
-    plain = replace(mixtral(ep=32), dimensions=replace(mixtral().dimensions, experts=32), gpu=gpu_named("gb300"))
+    network = replace(mixtral().dimensions, experts=32)
+    plain = replace(mixtral(ep=32, micro_batch=4), dimensions=network, gpu=gpu_named("gb300"))
     slow = replace(plain, gpu=replace(plain.gpu, domain=8, network=plain.gpu.network / 100))
 
     def exchange(run: Run) -> tuple[float, float]:
@@ -65,7 +66,7 @@ def test_overlapped_exchange_hides_as_far_as_there_is_computing() -> None:
         return float(time.parts["expert traffic"][0]), float(time.hidden["expert traffic"][0])
 
     seen, hidden = exchange(plain)
-    assert seen < hidden / 20  # of a quick one only its calls are left
+    assert seen < hidden / 8  # of a quick one only its calls are left
     parts = step_time(columns([slow]), Calibration()).parts
     computing = ("attention layers", "feed-forwards", "experts", "head", "attention", "pointwise", "permuting")
     products = sum(float(parts[name][0]) for name in computing)
@@ -75,7 +76,7 @@ def test_overlapped_exchange_hides_as_far_as_there_is_computing() -> None:
 
 
 def test_a_token_is_sent_once_to_a_rank_that_has_several_of_its_experts() -> None:
-    run = replace(mixtral(ep=2), dimensions=replace(mixtral().dimensions, experts=8, topk=8))
+    run = replace(mixtral(ep=2, micro_batch=4), dimensions=replace(mixtral().dimensions, experts=8, topk=8))
     every, once = (step_time(columns([one]), Calibration()) for one in (run, replace(run, sends_once=True)))
     # 8 experts on two ranks: half of the copies are for the other one, or one of all.
     sent = [float(time.parts["expert traffic"][0] + time.hidden["expert traffic"][0]) for time in (every, once)]

@@ -103,7 +103,8 @@ class TrainingPlan:
 
 
 def base_run(system: System, name: str, gpu: Gpu, gpus: int, batch_tokens: int,
-             imbalance: float = IMBALANCE, pod: int | None = None, oversubscription: float | None = None) -> Run:  # fmt: skip
+             imbalance: float | None = None, pod: int | None = None,
+             oversubscription: float | None = None) -> Run:  # fmt: skip
     """What all layouts of a system's training have in common; with `train.precision` auto a search may choose 8 bits
     instead of 16. Raises ValueError naming what does not fit."""
     length = system.train.sequence_length
@@ -115,7 +116,8 @@ def base_run(system: System, name: str, gpu: Gpu, gpus: int, batch_tokens: int,
     return Run(
         Dimensions.of(system.model, name), gpu, gpus, batch_tokens // length, length, sharded=True, precision=chosen,
         optimizer=system.train.optimizer, ahead=system.train.mtp_depth if system.train.mtp_weight else 0,
-        date=TODAY, imbalance=imbalance, wide_experts=True, pod=pod or gpus, oversubscription=oversubscription or 1.0,
+        date=TODAY, imbalance=imbalance or IMBALANCE, wide_experts=True,
+        pod=pod or gpus, oversubscription=oversubscription or 1.0,
     )  # fmt: skip
 
 
