@@ -186,9 +186,9 @@ def serve_process(folder: Path, tmp_path_factory: pytest.TempPathFactory):
     """Server processes on free ports: `with serve_process("--set", "serve.max_batch=1") as process`."""
 
     @contextlib.contextmanager
-    def run(*arguments: str, **environment: str) -> Iterator[ServeProcess]:
+    def run(*arguments: str, model: Path = folder, **environment: str) -> Iterator[ServeProcess]:
         log = tmp_path_factory.mktemp("serve") / "log"
-        start = [sys.executable, "-c", "from troth.cli.main import main; main()", "serve", str(folder), "--port", "0"]
+        start = [sys.executable, "-c", "from troth.cli.main import main; main()", "serve", str(model), "--port", "0"]
         command = [*start, "--json", "--set", "serve.cache_tokens=8192", *arguments]
         environment = os.environ | environment
         with (

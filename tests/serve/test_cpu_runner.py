@@ -51,6 +51,17 @@ NETWORKS = {
         "feed_forward_scale": 0.5, "head_dim": 80, "num_attention_heads": 6,
     },
 }  # fmt: skip
+LATENT = {"q_lora_rank": 48, "kv_lora_rank": 96, "qk_nope_head_dim": 24, "qk_rope_head_dim": 16, "v_head_dim": 40}
+LATENTS = {
+    "DeepSeek-V3": PLAIN | {
+        "qk_norm": "none", "head_dim": 40, "latent": LATENT, "num_shared_experts": 1, "num_dense_layers": 1,
+        "router_score": "sigmoid", "num_expert_groups": 2, "topk_groups": 1, "route_scale": 2.5,
+        "yarn": Yarn(factor=4, original_max_position_embeddings=64, mscale=1, mscale_all_dim=1),
+    },
+    "DeepSeek-V2-Lite": PLAIN | {
+        "qk_norm": "none", "head_dim": 40, "latent": LATENT | {"q_lora_rank": None}, "num_attention_heads": 8,
+    },
+}  # fmt: skip
 LENGTHS = 300, 5, 33, 520
 BLOCKS = 80
 
@@ -113,7 +124,7 @@ def scores(runner: Runner, steps: Iterator[list[Chunk]]) -> torch.Tensor:
     return torch.cat(found)
 
 
-@pytest.mark.parametrize("changes", NETWORKS.values(), ids=NETWORKS)
+@pytest.mark.parametrize("changes", (NETWORKS | LATENTS).values(), ids=NETWORKS | LATENTS)
 def test_scores_are_those_of_the_decoder(config, texts, changes):
     model = network(config, changes)
     expected = scores(TorchRunner(model, cache(model), Adapters(model, {})), together(texts))
@@ -137,9 +148,11 @@ def test_a_cache_in_8_bit_holds_the_same_as_in_torch(config, texts, changes, kep
     [("float32", "auto"), ("bfloat16", "auto"), ("int8", "auto"), ("int4", "auto"), ("float32", "int8"),
      ("bfloat16", "int8"), ("bfloat16", "fp8")],
 )  # fmt: skip
-@pytest.mark.parametrize("name", ["native", "gpt-oss"])
+@pytest.mark.parametrize("name", ["native", "gpt-oss", "DeepSeek-V3"])
 def test_scores_do_not_depend_on_company_or_cut(config, texts, name, kind, kept):
-    model = network(config, NETWORKS[name])
+    if name in LATENTS and kept != "auto":
+        pytest.skip("latents in 8 bit are left to torch")
+    model = network(config, (NETWORKS | LATENTS)[name])
     dtype = torch.float32 if kind == "float32" else torch.bfloat16
     expected = scores(CpuRunner(model, cache(model, dtype, kept), kind, 900, 2), together(texts))
     alone = CpuRunner(model, cache(model, dtype, kept), kind, 97, 1)

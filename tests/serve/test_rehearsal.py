@@ -1,16 +1,18 @@
 """Schemas tried in a process of their own: what takes XGrammar minutes is refused, and delays nobody."""
 
 import asyncio
+import contextlib
 import json
 import time
 from typing import Any
 
+import httpx
 import openai
 import psutil
 import pytest
 
 from troth.model.tokenizer import Tokenizer
-from troth.serve.engine.rehearsal import Rehearsals
+from troth.serve.engine.rehearsal import MOST_SECONDS, Rehearsals
 from troth.serve.engine.sampling_params import Grammar, Json
 
 
@@ -64,6 +66,29 @@ def test_a_trial_ends_with_whoever_waits_for_it_and_with_its_process(tokenizer: 
             heavy.cancel()
             while at_work() - before:
                 await asyncio.sleep(0.02)
+
+    asyncio.run(run())
+
+
+def test_a_trial_ends_with_the_client_that_waits_for_it(server: str):
+    schema = {"title": "asked by one who leaves"} | GIANT
+    form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "Answer."}], "response_format": form}
+
+    async def run() -> None:
+        before = at_work()
+        async with httpx.AsyncClient(timeout=60) as client, asyncio.timeout(30):
+            asking = asyncio.create_task(client.post(f"{server}/v1/chat/completions", json=body))
+            while not (begun := at_work() - before):
+                await asyncio.sleep(0.02)
+            [trial] = map(psutil.Process, begun)
+            asking.cancel()
+            spent = 0.0
+            with contextlib.suppress(psutil.NoSuchProcess):
+                while trial.is_running():
+                    spent = trial.cpu_times().user
+                    await asyncio.sleep(0.02)
+        assert spent < MOST_SECONDS / 2, "it ended by itself"
 
     asyncio.run(run())
 

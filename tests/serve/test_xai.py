@@ -1,4 +1,4 @@
-"""xAI's REST dialect where it differs from OpenAI's. Its own SDK speaks gRPC and cannot be pointed here."""
+"""xAI's REST dialect where it differs from OpenAI's; its own SDK speaks gRPC, see test_xai_sdk.py."""
 
 import httpx
 import pytest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import importlib.util
 import json
 import os
 import signal
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from troth.cli.listening import allow_many_connections, authority, listen
 from troth.cli.logs import LogFormat, set_up_logging
 from troth.cli.options import AsJson, Changes, SystemName, print_json, read_system
 from troth.security.keys import Keys
@@ -39,6 +40,9 @@ def command(
     host: Annotated[str | None, typer.Option(help="Address to listen on, in place of serve.host.")] = None,
     port: Annotated[
         int | None, typer.Option(help="Port to listen on, in place of serve.port; 0 takes a free one.")
+    ] = None,
+    grpc_port: Annotated[
+        int | None, typer.Option(help="Port for xAI's SDK, which speaks gRPC, in place of serve.grpc_port.")
     ] = None,
     kv_cache_dtype: Annotated[
         str | None,
@@ -76,7 +80,11 @@ def command(
         changes = [*(changes or ()), f"serve.kv_cache_dtype={kv_cache_dtype}"]
     if enforce_eager:
         changes = [*(changes or ()), "serve.enforce_eager=true"]
+    if grpc_port is not None:
+        changes = [*(changes or ()), f"serve.grpc_port={grpc_port}"]
     table = read_system(system, changes).serve
+    if table.grpc_port is not None:
+        _check_grpc(alone=by is By.TROTH and replicas is None and table.autoscaling is None)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
     adapters = _folders(adapter or [])
@@ -93,14 +101,30 @@ def command(
                 "--replicas and [serve.autoscaling] are for Troth's engine; vLLM has --data-parallel-size of its own"
             )
         become_vllm(folder, table, address, model_id, api_key or [])
-    listener = _listen(*address)
+    listener = listen(*address)
     with listener:
         keys = Keys(api_key or (), table.api_keys) if api_key or table.api_keys else None
         set_up_logging(log_format)
         if replicas is not None or table.autoscaling:
             _serve_replicas(folder, table, listener, model_id, adapters, keys, replicas, as_json)
         else:
+            if table.grpc_port is not None:
+                table = _with_grpc_port(table, listener)
             _serve(folder, table, listener, model_id, adapters, keys, as_json)
+
+
+def _check_grpc(alone: bool) -> None:
+    if not alone:
+        raise ValueError("serve.grpc_port is for one process of Troth's engine: leave out --replicas and --engine vllm")
+    if importlib.util.find_spec("xai_sdk") is None:
+        raise ValueError("serve.grpc_port needs xAI's messages: pip install 'troth[xai]'")
+
+
+def _with_grpc_port(table: ServeTable, listener: socket.socket) -> ServeTable:
+    """The table with a port that could be had just now on the listener's host: gRPC takes no bound socket."""
+    host = listener.getsockname()[0]
+    with listen(host, table.grpc_port or 0) as found:
+        return table.model_copy(update={"host": host, "grpc_port": found.getsockname()[1]})
 
 
 def _follow(folder: Path, table: ServeTable, adapters: dict[str, Path]) -> None:
@@ -145,18 +169,8 @@ def _serve(
         config = uvicorn.Config(
             app, log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=2
         )
-        _allow_many_connections()
+        allow_many_connections()
         DrainingServer(config, drain, table.drain_seconds, thread.stop).run(sockets=[listener])
-
-
-def _allow_many_connections() -> None:
-    """Each is an open file; shells allow few by default, and let a process ask for more."""
-    import resource
-
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # macOS names no limit, but refuses to be asked for that.
-    with contextlib.suppress(ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _serve_replicas(
@@ -187,34 +201,15 @@ def _serve_replicas(
         signal.sigwait(ends)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """A bound socket, before anything slow is done. Raises OSError where the address is wrong or in use."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-    except (OSError, OverflowError) as error:
-        raise OSError(f"cannot listen on {host} port {port}: {error}") from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Connections inherit it. The system would keep megabytes for a client that does not read; streams need little.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**18)
-        listener.bind(address)
-        # Listening finds out about a port that another process listens on.
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        raise OSError(f"cannot listen on {host} port {port}: {error.strerror}") from error
-    return listener
-
-
 def _url(host: str, port: int) -> str:
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+    return f"http://{authority(host, port)}/v1"
 
 
 def _facts(engine: Engine, table: ServeTable, listener: socket.socket, model_id: str) -> dict[str, Any]:
     kind, weight_bytes = engine.weights
     return {
         "url": _url(*listener.getsockname()[:2]),
+        "grpc": None if table.grpc_port is None else authority(table.host, table.grpc_port),
         "model": model_id,
         "device": str(engine.cache.device),
         "dtype": kind,
@@ -240,6 +235,8 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("address", facts["url"])
+    if facts["grpc"]:
+        table.add_row("gRPC", f"{facts['grpc']}, for xAI's SDK")
     table.add_row("model", f"{facts['model']} on {facts['device']}, {facts['dtype']}")
     if facts["adapters"]:
         table.add_row("adapters", ", ".join(facts["adapters"]))

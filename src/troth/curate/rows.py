@@ -3,8 +3,9 @@
 import os
 import types
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import fields
-from itertools import pairwise
+from dataclasses import MISSING, fields
+from itertools import pairwise, repeat
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -57,7 +58,7 @@ class RowWriter(Generic[T]):
     def __init__(self, path: Path, row: type[T], *, weigh: Callable[[T], int] = lambda row: 0):
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._partial, self._weigh = path, path.with_name(f"{path.name}.partial"), weigh
-        self._names = [field.name for field in fields(row)]  # type: ignore[arg-type]
+        self._columns = [attrgetter(field.name) for field in fields(row)]  # type: ignore[arg-type]
         self._form = schema(row)
         self._writer = pq.ParquetWriter(self._partial, self._form, compression="zstd")
         self._batch: list[T] = []
@@ -74,8 +75,8 @@ class RowWriter(Generic[T]):
 
     def _flush(self) -> None:
         if self._batch:
-            columns = [[getattr(one, name) for one in self._batch] for name in self._names]
-            arrays = [pa.array(column, kind) for column, kind in zip(columns, self._form.types, strict=True)]
+            columns = zip(self._columns, self._form.types, strict=True)
+            arrays = [pa.array(list(map(column, self._batch)), kind) for column, kind in columns]
             self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._form))
         self._batch, self._size = [], 0
 
@@ -100,10 +101,16 @@ def read_rows(path: Path, row: type[T]) -> Iterator[T]:
 
 def rows_of(file: pq.ParquetFile, row: type[T], groups: list[int] | None = None) -> Iterator[T]:
     """The same for a file that is open, or for some of its row groups."""
-    names = [field.name for field in fields(row) if field.name in file.schema_arrow.names]  # type: ignore[arg-type]
+    wanted, there = fields(row), set(file.schema_arrow.names)  # type: ignore[arg-type]
+    names = [field.name for field in wanted if field.name in there]
     for batch in file.iter_batches(_BATCH_ROWS // 4, row_groups=groups, columns=names):
-        for values in zip(*(_values(batch.column(name)) for name in names), strict=True):
-            yield row(**dict(zip(names, values, strict=True)))
+        yield from map(
+            row,
+            *(
+                _values(batch.column(one.name)) if one.name in there or one.default is MISSING else repeat(one.default)
+                for one in wanted
+            ),
+        )
 
 
 def _values(column: pa.Array) -> list[Any]:

@@ -68,9 +68,11 @@ def main(description: str) -> None:
     }
     match job.how.kind:
         case "local":
-            # What workers need is imported once, in the process that they are forked from.
+            # On Linux workers are forked from this process, which has all they need imported, starts no thread but one
+            # that waits, and holds no locks; elsewhere from a server that imports it again.
+            how = "fork" if sys.platform == "linux" else "forkserver"
             multiprocess.set_forkserver_preload([__name__, getattr(job.work, "func", job.work).__module__])
-            LocalPipelineExecutor(**common, workers=job.workers).run()
+            LocalPipelineExecutor(**common, workers=job.workers, start_method=how).run()
         case "ray":
             _on_ray(job, common)
         case "slurm":

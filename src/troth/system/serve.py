@@ -52,10 +52,12 @@ class ServeTable(Table):
     leaves `max_unread` tokens unread loses its answer. On SIGTERM answers have `drain_seconds` to end. Bodies are read
     up to `max_body_bytes`, uploaded files up to `max_file_bytes`. `api_keys` is a file that `troth key` writes: with it
     only who has a key is answered. `files_dir` is a folder for files and batches, which are not offered without it.
+    With `grpc_port` xAI's SDK, which speaks gRPC, is answered there.
     """
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
+    grpc_port: int | None = Field(default=None, ge=0, le=65535)
     max_batch: int = Field(default=16, gt=0)
     max_step_tokens: int = Field(default=512, gt=0)
     max_step_ms: float = Field(default=30.0, gt=0)

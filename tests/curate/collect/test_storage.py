@@ -1,9 +1,8 @@
-"""Sources elsewhere: HTTP and S3 by real servers on this machine, and any other file system that fsspec has."""
+"""Sources elsewhere: HTTP, S3 and Azure Blob by real servers on this machine, and any other file system of fsspec."""
 
 import threading
-from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import fsspec
 import pytest
@@ -13,7 +12,7 @@ from troth.curate.collect.storage import filesystem
 from troth.curate.document import Document
 from troth.curate.parts import Parts
 
-FILES = {"a.txt": b"A page that says one thing.", "b/c.jsonl": b'{"text": "One."}\n{"text": "Two."}\n'}
+from .object_stores import FILES, Bucket, Container
 
 
 def collected(source: str, out: Path) -> list[tuple[str, str]]:
@@ -73,56 +72,6 @@ def test_http(tmp_path, served):
         plan_collect([f"http://{address}/missing.txt"], tmp_path / "missing")
 
 
-class Bucket(BaseHTTPRequestHandler):
-    """As much of S3 as reading takes: listing, heads and ranges of the bucket `corpus`."""
-
-    def log_message(self, *about):
-        pass
-
-    def answer(self, status: int, body: bytes, kind="application/xml", **headers) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Type": kind, "Content-Length": len(body), **headers}.items():
-            self.send_header(name.replace("_", "-"), str(value))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        url = urlsplit(self.path)
-        _, bucket, *key = unquote(url.path).split("/", 2)
-        query = {name: values[0] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
-        name = key[0] if key else ""
-        if bucket != "corpus" or (name and name not in FILES):
-            self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
-        elif name:
-            data = FILES[name]
-            about = {"ETag": '"abc"', "Last_Modified": "Wed, 01 May 2024 10:00:00 GMT"}
-            if asked := self.headers.get("Range"):
-                start, _, end = asked.removeprefix("bytes=").partition("-")
-                piece = data[int(start) : int(end) + 1]
-                where = f"bytes {start}-{int(start) + len(piece) - 1}/{len(data)}"
-                self.answer(206, piece, "text/plain", Content_Range=where, **about)
-            else:
-                self.answer(200, data, "text/plain", **about)
-        else:
-            self.answer(200, self.listing(query.get("prefix", ""), query.get("delimiter", "")))
-
-    def listing(self, prefix: str, delimiter: str) -> bytes:
-        below = [name for name in FILES if name.startswith(prefix)]
-        folders = {name[: name.index(delimiter, len(prefix)) + 1] for name in below if delimiter in name[len(prefix) :]}
-        files = [name for name in below if not delimiter or delimiter not in name[len(prefix) :]]
-        entries = "".join(
-            f"<Contents><Key>{name}</Key><Size>{len(FILES[name])}</Size><ETag>abc</ETag>"
-            "<LastModified>2024-05-01T10:00:00.000Z</LastModified></Contents>"
-            for name in files
-        )
-        common = "".join(f"<CommonPrefixes><Prefix>{folder}</Prefix></CommonPrefixes>" for folder in folders)
-        return f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}{common}</ListBucketResult>".encode()
-
-
 def test_s3_by_an_endpoint_as_oracle_and_others_offer_it(tmp_path, served, monkeypatch):
     try:
         import s3fs  # noqa: F401
@@ -137,6 +86,17 @@ def test_s3_by_an_endpoint_as_oracle_and_others_offer_it(tmp_path, served, monke
     filesystem.cache_clear()
     assert collected("s3://corpus", tmp_path) == ALL
     filesystem.cache_clear()
+
+
+def test_azure_blob(tmp_path, served):
+    try:
+        import adlfs  # noqa: F401
+    except ImportError:
+        pass
+    else:
+        pytest.skip("fsspec's own client of Azure is installed; its settings are its own")
+    settings = "enable_tls=false&credential_kind=anonymous"
+    assert collected(f"abfs://account@{served(Container)}/corpus?{settings}", tmp_path) == ALL
 
 
 def test_what_cannot_be_reached_is_named(tmp_path):

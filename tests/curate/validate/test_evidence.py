@@ -5,11 +5,12 @@ import pytest
 
 from troth.curate.document import Document
 from troth.curate.validate.build_store import build_store
-from troth.curate.validate.candidates import candidates, voices
+from troth.curate.validate.candidates import candidates
 from troth.curate.validate.claims import find_claims, name_words
-from troth.curate.validate.evidence import Evidence, Place, write_neighbours
+from troth.curate.validate.evidence import Evidence
 from troth.curate.validate.fitted import wrong_share
 from troth.curate.validate.nature import is_checkworthy
+from troth.curate.validate.neighbours import Place, write_neighbours
 from troth.curate.validate.sentences import sentences
 from troth.curate.validate.store import Store
 from troth.curate.validate.subjects import SubjectRow, beside, names_subject, subject_at
@@ -58,7 +59,7 @@ def test_other_pages_of_a_publisher_speak_each_for_itself_but_not_its_older_ones
     claim, found = witnesses(tmp_path, [OURS, THEIRS, *again, older], {})
     stated, rival, *_ = candidates(claim, found)
     assert not stated.witnesses
-    assert sorted(one.sentence.speaker.source for _, one in voices(rival, "A")) == ["b", "c", "d"]
+    assert sorted(one.sentence.speaker.source for _, one in rival.voices) == ["b", "c", "d"]
     assert "530 kilometres" not in [one.value.text for one in found]
 
 
@@ -67,7 +68,8 @@ def test_what_sentences_share_is_summed_exactly_and_a_sentence_is_found_where_it
     size = build_store(((one, 0, []) for one in documents), set(), tmp_path)
     store = Store(tmp_path)
     words = store.stem(SAYS)
-    shared, whole = store.shared(words, np.arange(size))
+    bags = store.bags(np.arange(size))
+    shared, whole = store.shared(words, bags), bags.whole
     every = [store.get(at) for at in range(size)]
     assert shared.tolist() == [store.weight(words & one.stems) for one in every]
     assert whole.tolist() == [store.weight(one.stems) for one in every]

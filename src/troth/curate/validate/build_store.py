@@ -12,6 +12,8 @@ import numpy as np
 import tantivy
 
 from troth.curate.document import Document
+from troth.curate.validate.company import CompanyWriter
+from troth.curate.validate.phrases import PhraseWriter
 from troth.curate.validate.sentences import sentences
 from troth.curate.validate.store import COLUMNS, PLACES, Speaker, analyzer, know_whitespace, mark, stem_number
 from troth.curate.validate.subjects import SubjectRow, subject_at
@@ -41,10 +43,10 @@ class _Columns:
         self._marks = mark(speaker.source), mark(speaker.publisher), mark(speaker.published)
         self._documents.extend((self._marks[0], self.count))
 
-    def add(self, text: str, stems: Iterable[int], values: Iterable[Value], about: str, start: int) -> None:
-        """One more sentence."""
+    def add(self, text: str, stems: bytes, values: Iterable[Value], about: str, start: int) -> None:
+        """One more sentence; `stems` are 32-bit numbers in order."""
         self._numbers.extend(self._write("text", text.encode()))
-        self._numbers.extend(self._write("stems", np.array(sorted(stems), np.uint32).tobytes()))
+        self._numbers.extend(self._write("stems", stems))
         told = [(one.start, one.end, one.text, one.kind, one.key, one.unit) for one in values]
         self._numbers.extend(self._write("values", marshal.dumps(told)))
         self._numbers.extend(self._write("about", about.encode()))
@@ -87,22 +89,30 @@ def build_store(documents: Iterable[tuple[Document, int, Sequence[SubjectRow]]],
     shared = np.zeros(PLACES, bool)
     publishers: dict[str, int] = {}
     writer = _index_writer(folder / "index")
+    phrases, company = PhraseWriter(), CompanyWriter()
     for document, tier, subjects in documents:
         who = publishers.setdefault(document.publisher, len(publishers))
         about = document.source, document.sha, document.publisher, document.published, document.ancestors, tier
         columns.speak(Speaker(*about))
+        said = array("I")
         for sentence in sentences(document):
             text = sentence.text
             stems = frozenset(stem_of.analyze(text))
-            numbers = {stem_number(stem) for stem in stems}
-            places = np.fromiter((one >> 1 for one in numbers), np.int64, len(numbers))
-            counts[places] += 1
-            before = spoken[places]
-            shared[places] |= (before >= 0) & (before != who)
-            spoken[places] = who
+            numbers = array("I", sorted({stem_number(stem) for stem in stems}))
+            said.extend({number >> 1 for number in numbers})
             writer.add_document(tantivy.Document(at=columns.count, stem=" ".join(sorted(stems))))
-            columns.add(text, numbers, find_values(text, names), subject_at(subjects, *sentence.bytes), sentence.start)
+            values = find_values(text, names)
+            company.add(text, values)
+            phrases.add(columns.count, text, values, mark(document.source))
+            columns.add(text, numbers.tobytes(), values, subject_at(subjects, *sentence.bytes), sentence.start)
+        places, times = np.unique(np.frombuffer(said, np.uint32), return_counts=True)
+        counts[places] += times.astype(np.int32)
+        before = spoken[places]
+        shared[places] |= (before >= 0) & (before != who)
+        spoken[places] = who
     columns.close()
+    phrases.write(folder / "phrases.npy")
+    company.write(folder / "company.npy")
     writer.commit()
     writer.wait_merging_threads()
     with np.errstate(divide="ignore"):
@@ -115,8 +125,8 @@ def build_store(documents: Iterable[tuple[Document, int, Sequence[SubjectRow]]],
 def _index_writer(folder: Path) -> Any:
     folder.mkdir(parents=True, exist_ok=True)
     schema = tantivy.SchemaBuilder()
-    schema.add_integer_field("at", stored=True, fast=True)
-    schema.add_text_field("stem", tokenizer_name="whitespace")
+    schema.add_integer_field("at", fast=True)
+    schema.add_text_field("stem", tokenizer_name="whitespace", index_option="freq")
     index = tantivy.Index(schema.build(), path=str(folder))
     know_whitespace(index)
     return index.writer(num_threads=1)

@@ -10,17 +10,17 @@ from troth.curate.validate.evidence import Witness
 from troth.curate.validate.values import Value, same
 
 FEATURES = (
-    "stated", "stated_number", "witnessed", "best", "second", "third", "best_number", "second_number",
-    "mutual", "likeness", "subject", "alone", "second_mutual", "second_likeness", "second_subject",
-    "before", "around", "second_around", "agrees", "agrees_number", "second_agrees", "apart", "apart_number",
-    "second_apart", "own", "stated_is_common",
-    "examiner", "examiner_number", "none", "none_number",
+    "stated", "stated_number", "witnessed", "best", "second", "likeness", "mutual", "subject", "phrase", "around",
+    "agrees", "alone", "apart", "own", "fits", "stated_is_common", "examiner", "examiner_number", "none", "none_number",
 )  # fmt: skip
-"""What the judge weighs. best, second and third are the words of as many publishers; what follows describes the first
-two of them; own is what the claim's publisher says of it elsewhere."""
+"""What the judge weighs. best and second are the words of as many publishers; what follows describes the first of them,
+but for phrase, the highest of all witnesses; own is what the claim's publisher says of it elsewhere, fits how well a
+name goes with the words beside it."""
+STRENGTHS = slice(FEATURES.index("best"), FEATURES.index("alone") + 1)
+"""Those that say how strong a candidate's witnesses are."""
 MAX_RIVALS = 6
 CANDIDATES = MAX_RIVALS + 2
-_OWN, _COMMON, _EXAMINER, _NONE = map(FEATURES.index, ("own", "stated_is_common", "examiner", "none"))
+_FITS, _COMMON, _EXAMINER, _NONE = map(FEATURES.index, ("fits", "stated_is_common", "examiner", "none"))
 _TEMPERATURE = 2.0
 """Divides what a small examiner thinks of a candidate, of which it is far too sure."""
 _AGREES, _APART = 4 / 3, 2 / 3
@@ -33,52 +33,58 @@ _SURE = 2.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """A value with the witnesses that state it, as it is written."""
+    """A value, as it is written (`text`), with the witnesses that state it, and how strongly each voice does (see
+    `voices`)."""
 
     text: str
+    value: Value
     witnesses: tuple[Witness, ...] = ()
+    voices: tuple[tuple[float, Witness], ...] = ()
 
 
 def candidates(claim: Claim, witnesses: list[Witness], stated: Value | None = None) -> list[Candidate]:
     """The stated value and its rivals: the witnesses grouped by the value they state, and of these groups those that
     the strongest voices state. `stated` puts another value into the claim's place, as a planted error does."""
-    stated = stated or claim.value
+    stated, publisher = stated or claim.value, claim.sentence.document.publisher
     own: list[Witness] = []
     groups: list[list[Witness]] = []
+    group_of: dict[tuple[str, str, str], list[Witness]] = {}
     for witness in sorted(witnesses, key=lambda w: -w.likeness):
-        if same(witness.value, stated):
-            own.append(witness)
-        elif group := next((group for group in groups if same(group[0].value, witness.value)), None):
-            group.append(witness)
-        else:
-            groups.append([witness])
-    rivals = [Candidate(_as_written(claim, group[0].value), tuple(group)) for group in groups]
-    rivals.sort(key=lambda rival: -sum(word for word, _ in voices(rival, claim.sentence.document.publisher)[:_HEARD]))
-    return [Candidate(stated.text, tuple(own)), *rivals[:MAX_RIVALS]]
+        value = witness.value
+        form = value.kind, value.key, value.unit
+        if form not in group_of:
+            alike = own if same(value, stated) else next((one for one in groups if same(one[0].value, value)), None)
+            if alike is None:
+                alike = []
+                groups.append(alike)
+            group_of[form] = alike
+        group_of[form].append(witness)
+    rivals = [
+        Candidate(_as_written(claim, group[0].value), group[0].value, tuple(group), tuple(voices(group, publisher)))
+        for group in groups
+    ]
+    rivals.sort(key=lambda rival: -sum(word for word, _ in rival.voices[:_HEARD]))
+    return [Candidate(stated.text, stated, tuple(own), tuple(voices(own, publisher))), *rivals[:MAX_RIVALS]]
 
 
-def features(found: Sequence[Candidate], numeric: bool, commonness: float, publisher: str) -> np.ndarray:
+def features(
+    found: Sequence[Candidate], fits: np.ndarray, numeric: bool, commonness: float, publisher: str
+) -> np.ndarray:
     """[CANDIDATES, FEATURES]: a row each candidate, zeros for those that are lacking, and last the row of "none of
-    these". `commonness` says how usual a name the stated one is (see `Evidence.commonness`), `publisher`
-    whose claim it is; what the examiner thinks
-    comes later (see `examined`)."""
+    these". `fits` [found] and `commonness`, how usual a name the stated one is, are those of `Evidence`; `publisher`
+    is whose claim it is; what the examiner thinks comes later (see `examined`)."""
     rows = np.zeros((CANDIDATES, len(FEATURES)))
-    for number, candidate in enumerate(found):
-        words = voices(candidate, publisher)
-        (best, top), (second, next_best), (third, _) = (*words, *[(0.0, None)] * 3)[:3]
-        first = number == 0
-        row = rows[number]
-        row[:8] = first, first and numeric, bool(words), best, second, third, best * numeric, second * numeric
-        if top:
-            row[8:12] = top.mutual, top.likeness, top.subject, top.alone
-            row[15:17] = top.before, top.around
-            row[18:20] = top.agrees, top.agrees * numeric
-            row[21:23] = top.apart, top.apart * numeric
-        if next_best:
-            row[12:15] = next_best.mutual, next_best.likeness, next_best.subject
-            row[17] = next_best.around
-            row[20], row[23] = next_best.agrees, next_best.apart
-        row[_OWN] = max((word for word, one in words if one.sentence.speaker.publisher == publisher), default=0.0)
+    for number, (row, candidate) in enumerate(zip(rows, found, strict=False)):
+        words, first = candidate.voices, number == 0
+        row[:3] = first, first and numeric, bool(words)
+        if words:
+            best, top = words[0]
+            row[3:_FITS] = (
+                best, words[1][0] if len(words) > 1 else 0.0, top.likeness, top.mutual, top.subject,
+                max(witness.phrase for witness in candidate.witnesses), top.around, top.agrees, top.alone, top.apart,
+                max((word for word, one in words if one.sentence.speaker.publisher == publisher), default=0.0),
+            )  # fmt: skip
+    rows[: len(found), _FITS] = fits
     rows[0, _COMMON] = commonness
     rows[-1, _NONE:] = 1.0, numeric
     return rows
@@ -99,18 +105,19 @@ def examined(rows: np.ndarray, numeric: bool, log_probs: Sequence[float], priors
     return rows
 
 
-def voices(candidate: Candidate, publisher: str) -> list[tuple[float, Witness]]:
-    """How strongly each voice states the candidate, with its closest witness, strongest first.
+def voices(witnesses: Sequence[Witness], publisher: str) -> list[tuple[float, Witness]]:
+    """How strongly each voice states what these witnesses do, with its closest witness, strongest first.
 
     Other publishers have one voice each, and so has each page of the claim's own `publisher`, for a slip of one page is
     none of the others.
     """
     words: dict[str, tuple[float, Witness]] = {}
-    for witness in candidate.witnesses:
+    for witness in witnesses:
         who = witness.sentence.speaker
         key = f"/{who.source}" if who.publisher == publisher else who.publisher
         word = (witness.likeness + witness.mutual + witness.subject) * witness.alone**0.5
         word *= _AGREES if witness.agrees else _APART if witness.apart else 1.0
+        word += witness.phrase
         if key not in words or word > words[key][0]:
             words[key] = word, witness
     return sorted(words.values(), key=lambda word: -word[0])

@@ -7,24 +7,21 @@ which it is measured, with the evidence that a search for the misstated sentence
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from troth.curate.document import Document
 from troth.curate.records import ClaimRow, Nature, OccurrenceRow
 from troth.curate.validate.candidates import (
-    CANDIDATES,
-    FEATURES,
     Candidate,
     candidates,
-    examined,
     features,
     voice,
-    voices,
 )
 from troth.curate.validate.claims import Claim, find_claims
-from troth.curate.validate.evidence import Evidence, Place, Surroundings
+from troth.curate.validate.evidence import Evidence, Surroundings
+from troth.curate.validate.neighbours import Place
 from troth.curate.validate.plant import plant
 from troth.curate.validate.subjects import SubjectRow, names_subject, subject_at
 from troth.curate.validate.values import Value, same
@@ -34,6 +31,7 @@ ALIKE = 0.25
 _POOL = 2_000
 _PLANTED = 20_000
 """Errors planted in a corpus, at most about so many: more would not tell more."""
+C = TypeVar("C")
 Role = Literal["stated", "alone", "planted", "canary"]
 """A claim that others speak of too, one that they do not, and errors planted to fit the judge and to measure it."""
 
@@ -70,17 +68,6 @@ class Case(OccurrenceRow):
     likeness: tuple[float, ...]
     mutual: tuple[float, ...]
     alike: float
-
-    def x(self, log_probs: tuple[float, ...] = (), priors: tuple[float, ...] = ()) -> np.ndarray:
-        """The features [CANDIDATES, FEATURES], with the examiner's opinion where it was asked."""
-        rows = np.frombuffer(self.features).reshape(CANDIDATES, len(FEATURES))
-        return examined(rows, self.kind != "name", log_probs, priors) if log_probs else rows
-
-    def mask(self) -> np.ndarray:
-        """Which candidates there are [CANDIDATES]; "none of these" always is."""
-        there = np.zeros(CANDIDATES, bool)
-        there[: len(self.texts)] = there[-1] = True
-        return there
 
 
 def cases_of(
@@ -145,9 +132,10 @@ def _case(
     words = [
         (number, witness.sentence.speaker.publisher, voice(word), witness)
         for number, candidate in enumerate(found)
-        for word, witness in voices(candidate, document.publisher)
+        for word, witness in candidate.voices
     ]
-    x = features(found, value.kind != "name", evidence.commonness(value), document.publisher)
+    fits = evidence.fits(claim, [candidate.value for candidate in found])
+    x = features(found, fits, value.kind != "name", evidence.commonness(value), document.publisher)
     return Case(
         place.occ_id, place.doc_sha, place.source_id, place.byte_start, place.byte_end, place.object_start,
         place.object_end, place.claim_id, role=role, kind=value.kind, publisher=document.publisher,
@@ -175,7 +163,7 @@ class Answers:
     priors: tuple[float, ...]
 
 
-def with_answers(cases: Iterable[Case], answers: Iterator[Answers]) -> Iterator[tuple[Case, Answers]]:
+def with_answers(cases: Iterable[C], answers: Iterator[Answers]) -> Iterator[tuple[C, Answers]]:
     """Each case with what the examiner said to it; nothing where it was not asked."""
     nothing = Answers((), ())
     for case in cases:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,19 +12,20 @@ import numpy as np
 
 from troth.curate.parts import Parts
 from troth.curate.records import short_hash
-from troth.curate.validate.candidates import CANDIDATES, FEATURES
-from troth.curate.validate.cases import ALIKE, Answers, Case, with_answers
+from troth.curate.validate.cases import ALIKE, Answers, Case, Role, with_answers
 from troth.curate.validate.judge import Voices, concatenated, fit, posteriors, publisher_errors, softmax
 from troth.curate.validate.opinions import Calibrated, Opinions, calibrated_on, load, save
+from troth.curate.validate.weighed import WEIGHED, Weighed, stacked, voices_of
 from troth.system import CurateTable
 
 _ROUNDS = 4
 _RAREST = 0.005
-_SAMPLE = 60_000
+_SAMPLE = 30_000
 """Cases that the judge is fitted on, at most."""
 BATCH = 4096
 
 T = TypeVar("T")
+W = TypeVar("W")
 
 
 @dataclass(frozen=True)
@@ -36,19 +37,19 @@ class Judge:
     error: np.ndarray
     rate: float
 
-    def probabilities(self, answered: list[tuple[Case, Answers]]) -> tuple[np.ndarray, np.ndarray]:
+    def probabilities(self, answered: Sequence[tuple[Weighed, Answers]]) -> tuple[np.ndarray, np.ndarray]:
         """Of the candidates of each case [N, C], and the same without regard to who says it (see `blind`)."""
-        x, mask = _stacked(answered)
+        x, mask = stacked(answered)
         numbers = {publisher: number for number, publisher in enumerate(self.publishers)}
         cases = [case for case, _ in answered]
         speakers = np.array([numbers[case.publisher] for case in cases], int)
         scores = x @ self.theta
-        fair = posteriors(scores, mask, _voices(cases, numbers), speakers, self.error, self.rate)
+        fair = posteriors(scores, mask, voices_of(cases, numbers), speakers, self.error, self.rate)
         return fair, softmax(scores, mask)
 
-    def blind(self, answered: list[tuple[Case, Answers]]) -> np.ndarray:
+    def blind(self, answered: Sequence[tuple[Weighed, Answers]]) -> np.ndarray:
         """The probabilities without regard to who says it, for errors that were planted in the words of others."""
-        x, mask = _stacked(answered)
+        x, mask = stacked(answered)
         return softmax(x @ self.theta, mask)
 
 
@@ -58,6 +59,23 @@ class _Heard:
 
     publisher: str
     voice: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A case as the judge is fitted on it."""
+
+    occ_id: str
+    role: Role
+    kind: str
+    publisher: str
+    true: int
+    texts: tuple[str, ...]
+    features: bytes
+    candidate: tuple[int, ...]
+    voice: tuple[str, ...]
+    word: tuple[float, ...]
+    alike: float
 
 
 def judge_cases(out: Path, parts: int, settings: CurateTable) -> Judge:
@@ -77,9 +95,9 @@ def judge_cases(out: Path, parts: int, settings: CurateTable) -> Judge:
     publishers = sorted(heard)
     numbers = {publisher: number for number, publisher in enumerate(publishers)}
     share = min(1.0, _SAMPLE / max(1, total))
-    stated, planted = (_sampled(out, parts, role, share, numbers) for role in ("stated", "planted"))
+    stated, planted = _sampled(out, parts, ("stated", "planted"), share, numbers)
     rate = settings.canary_rate
-    theta, error = np.zeros(len(FEATURES)), np.full(len(publishers), rate)
+    theta, error = np.zeros(WEIGHED), np.full(len(publishers), rate)
     if len(stated.x):
         x, mask = stated.x, stated.mask
         x_all, mask_all = np.concatenate([x, planted.x]), np.concatenate([mask, planted.mask])
@@ -111,18 +129,11 @@ def wrong_share(stated: np.ndarray, confirmed: np.ndarray, planted: np.ndarray, 
     return float(np.clip(share * len(stated) / len(confirmed), _RAREST, before))
 
 
-def answered_cases(out: Path, part: int) -> Iterator[tuple[Case, Answers]]:
-    """The cases of a part, each with what the examiner said to it."""
+def answered_cases(out: Path, part: int, row: type[W]) -> Iterator[tuple[W, Answers]]:
+    """What `row` holds of the cases of a part, each with what the examiner said to it."""
     return with_answers(
-        Parts(out, "cases").read(part, "cases", Case), Parts(out, "answers").read(part, "answers", Answers)
+        Parts(out, "cases").read(part, "cases", row), Parts(out, "answers").read(part, "answers", Answers)
     )
-
-
-def _stacked(answered: list[tuple[Case, Answers]]) -> tuple[np.ndarray, np.ndarray]:
-    if not answered:
-        return np.zeros((0, CANDIDATES, len(FEATURES))), np.zeros((0, CANDIDATES), bool)
-    x = np.stack([case.x(answers.log_probs, answers.priors) for case, answers in answered])
-    return x, np.stack([case.mask() for case, _ in answered])
 
 
 @dataclass(frozen=True)
@@ -138,13 +149,20 @@ class _Sample:
     alike: np.ndarray
 
 
-def _sampled(out: Path, parts: int, role: str, share: float, numbers: dict[str, int]) -> _Sample:
-    """The cases of a role whose hash falls into a share of all hashes."""
+def _sampled(out: Path, parts: int, roles: Sequence[Role], share: float, numbers: dict[str, int]) -> list[_Sample]:
+    """For each role its cases whose hash falls into a share of all hashes."""
     drawn = (
-        one for part in range(parts) for one in answered_cases(out, part)
-        if one[0].role == role and int(short_hash(one[0].occ_id), 16) < share * 2**64
+        one for part in range(parts) for one in answered_cases(out, part, _Drawn)
+        if one[0].role in roles and int(short_hash(one[0].occ_id), 16) < share * 2**64
     )  # fmt: skip
-    pieces = [_arrays(batch, numbers) for batch in batches(drawn, BATCH)] or [_arrays([], numbers)]
+    pieces: dict[Role, list[_Sample]] = {role: [_arrays([], numbers)] for role in roles}
+    for batch in batches(drawn, BATCH):
+        for role in roles:
+            pieces[role].append(_arrays([one for one in batch if one[0].role == role], numbers))
+    return [_joined(pieces.pop(role)) for role in roles]
+
+
+def _joined(pieces: list[_Sample]) -> _Sample:
     return _Sample(
         np.concatenate([one.x for one in pieces]),
         np.concatenate([one.mask for one in pieces]),
@@ -155,22 +173,11 @@ def _sampled(out: Path, parts: int, role: str, share: float, numbers: dict[str, 
     )
 
 
-def _arrays(answered: list[tuple[Case, Answers]], numbers: dict[str, int]) -> _Sample:
+def _arrays(answered: list[tuple[_Drawn, Answers]], numbers: dict[str, int]) -> _Sample:
     cases = [case for case, _ in answered]
     speaker = np.array([numbers[case.publisher] for case in cases], int)
     true, alike = np.array([case.true for case in cases], int), np.array([case.alike for case in cases], float)
-    return _Sample(*_stacked(answered), true, _voices(cases, numbers), speaker, alike)
-
-
-def _voices(cases: list[Case], numbers: dict[str, int]) -> Voices:
-    several = [
-        Voices(
-            np.zeros(len(case.word), int), np.array(case.candidate, int),
-            np.array([numbers[who] for who in case.voice], int), np.array(case.word, float),
-        )
-        for case in cases
-    ]  # fmt: skip
-    return concatenated(several, [1] * len(several)) if several else Voices(*(np.zeros(0, int) for _ in range(4)))
+    return _Sample(*stacked(answered), true, voices_of(cases, numbers), speaker, alike)
 
 
 def calibrate_opinions(out: Path, parts: int, judge: Judge, settings: CurateTable) -> Calibrated:
@@ -184,7 +191,7 @@ def calibrate_opinions(out: Path, parts: int, judge: Judge, settings: CurateTabl
 def _labelled(out: Path, parts: int, judge: Judge) -> Iterator[tuple[float, Opinions, bool]]:
     left = _SAMPLE
     for part in range(parts):
-        cases = zip(answered_cases(out, part), opinions_of(out, part), strict=True)
+        cases = zip(answered_cases(out, part, Case), opinions_of(out, part), strict=True)
         for batch in batches(cases, BATCH):
             known = [
                 one for one in batch

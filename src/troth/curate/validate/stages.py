@@ -21,9 +21,10 @@ from troth.curate.validate.build_store import build_store
 from troth.curate.validate.canaries import Canary
 from troth.curate.validate.cases import ALIKE, Answers, Case, cases_of, name_pool
 from troth.curate.validate.claims import name_words
-from troth.curate.validate.evidence import Evidence, write_neighbours
+from troth.curate.validate.evidence import Evidence
 from troth.curate.validate.examine import Cloze, Examiner
 from troth.curate.validate.fitted import BATCH, Judge, answered_cases, batches, opinions_of
+from troth.curate.validate.neighbours import write_neighbours
 from troth.curate.validate.opinions import (
     EXACT,
     NOBODY,
@@ -220,7 +221,7 @@ def verdicts_part(
         own.writer(part, "findings", Finding) as findings,
         own.writer(part, "canaries", Canary) as canaries,
     ):
-        for batch in batches(zip(answered_cases(out, part), opinions_of(out, part), strict=True), BATCH):
+        for batch in batches(zip(answered_cases(out, part, Case), opinions_of(out, part), strict=True), BATCH):
             asked = [answered for answered, _ in batch]
             fair, blind = judge.probabilities(asked)
             for ((case, answers), said), p_C, blind_C in zip(batch, fair, blind, strict=True):

@@ -18,12 +18,14 @@ import numpy as np
 import tantivy
 
 from troth.curate.records import short_hash
+from troth.curate.validate.company import Company
+from troth.curate.validate.phrases import Phrases
 from troth.curate.validate.values import Value
 
 PLACES = 1 << 22
 """Of hashes of stems."""
-_KEPT = 40_000
-"""Sentences that a process keeps unpacked; about 100 MB."""
+_KEPT = 16_000
+"""Sentences that a process keeps unpacked; about 30 MB."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +42,26 @@ class Speaker:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A sentence unpacked: `words` are its stems without those of digits, `about` the subject that binds it (see
-    `subjects`)."""
+    """A sentence unpacked: `about` is the subject that binds it (see `subjects`)."""
 
     at: int
     text: str
     start: int
     speaker: Speaker
     stems: frozenset[int]
-    words: frozenset[int]
     values: tuple[Value, ...]
     about: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bags:
+    """The stems of N sentences, one after another: the stems and their rarity [S], where each sentence's begin [N], and
+    each one's summed rarity [N]."""
+
+    stems: np.ndarray
+    rarity: np.ndarray
+    starts: np.ndarray
+    whole: np.ndarray
 
 
 COLUMNS = "text", "stems", "values", "about", "speakers"
@@ -104,11 +115,13 @@ class Store:
         index.reload()
         self._searcher, self._schema = index.searcher(), index.schema
         self._documents = np.load(folder / "documents.npy", mmap_mode="r").view(np.ndarray)
+        self.phrases, self.company = Phrases(folder / "phrases.npy"), Company(folder / "company.npy")
         self._asked = np.zeros(2 * PLACES, bool)
         self.get = lru_cache(_KEPT)(self._get)
         self.rarity = lru_cache(1 << 18)(self._rarity_of)
         self.stem = lru_cache(1 << 13)(self._stem)
         self._terms = lru_cache(16)(self._analyzed)
+        self._term = lru_cache(1 << 14)(self._make_term)
         self._speaker = lru_cache(1 << 10)(self._read_speaker)
 
     def __len__(self) -> int:
@@ -125,23 +138,29 @@ class Store:
         """Summed rarity."""
         return sum(map(self.rarity, stems))
 
-    def shared(self, words: frozenset[int], at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Summed rarity of what some sentences [N] share with these stems [N], and of all their stems [N].
+    def bags(self, at: np.ndarray) -> Bags:
+        """The stems of some sentences [N], which have some."""
+        if not len(at):
+            return Bags(*(np.zeros(0, kind) for kind in (np.uint32, np.float64, np.int64, np.float64)))
+        bounds = self._numbers[at, 2:4] // 4  # of the second column, stems of 4 bytes each
+        stems_S = np.concatenate([self._stems[first:last] for first, last in bounds.tolist()])
+        rarity_S = self._rarity[stems_S >> 1].astype(np.float64)
+        starts_N = np.cumsum(bounds[:, 1] - bounds[:, 0])
+        starts_N[1:], starts_N[0] = starts_N[:-1], 0
+        return Bags(stems_S, rarity_S, starts_N, np.add.reduceat(rarity_S, starts_N))
+
+    def shared(self, words: frozenset[int], bags: Bags) -> np.ndarray:
+        """Summed rarity of what sentences share with these stems [N].
 
         Rarity is float32 and its sums float64, so that they are exact, in whatever order they are made.
         """
-        if not len(at):
-            return np.zeros(0), np.zeros(0)
-        bounds = self._numbers[at, 2:4] // 4  # of the second column, stems of 4 bytes each
-        stems = np.concatenate([self._stems[first:last] for first, last in bounds.tolist()])
-        ends = np.cumsum(bounds[:, 1] - bounds[:, 0])
-        starts = np.concatenate([[0], ends[:-1]])
-        rarity = self._rarity[stems >> 1].astype(np.float64)
+        if not len(bags.starts):
+            return bags.whole
         asked = np.fromiter(words, np.int64, len(words))
         self._asked[asked] = True
-        shared = np.add.reduceat(rarity * self._asked[stems], starts)
+        shared_N = np.add.reduceat(bags.rarity * self._asked[bags.stems], bags.starts)
         self._asked[asked] = False
-        return shared, np.add.reduceat(rarity, starts)
+        return shared_N
 
     def _rarity_of(self, stem: int) -> float:
         return float(self._rarity[stem >> 1])
@@ -153,7 +172,6 @@ class Store:
             for column, first, last in zip(self._columns[:-1], numbers[:8:2], numbers[1:8:2], strict=True)
         )
         found = frozenset(np.frombuffer(stems, np.uint32).tolist())
-        words = frozenset(stem for stem in found if not stem & 1)
         found_values = tuple(Value(*one) for one in marshal.loads(values))
         return Stored(
             at,
@@ -161,7 +179,6 @@ class Store:
             numbers[_START],
             self._speaker(*numbers[8:10]),
             found,
-            words,
             found_values,
             about.decode(),
         )
@@ -171,16 +188,31 @@ class Store:
 
     def number_of(self, text: str, source: str, start: int) -> int | None:
         """The number of a sentence that stands there and says just this; None where the store has none."""
+        at = self.number_at(source, start)
+        return at if at is not None and self.get(at).text == text else None
+
+    def number_at(self, source: str, start: int) -> int | None:
+        """The number of the sentence that begins at a character of a source; None where the store has none."""
         found = int(np.searchsorted(self._documents[:, 0], mark(source)))
         if found == len(self._documents) or self._documents[found, 0] != mark(source):
             return None
         _, first, last = self._documents[found].tolist()
         at = first + int(np.searchsorted(self._numbers[first:last, _START], start))
-        return at if at < last and self.get(at).start == start and self.get(at).text == text else None
+        return at if at < last and self._numbers[at, _START] == start else None
+
+    def standing(self, source: str, start: int, at: int) -> str:
+        """The key of the value that character `at` of the sentence there begins; empty where there is none."""
+        number = self.number_at(source, start)
+        values = self.get(number).values if number is not None else ()
+        return next((value.key for value in values if value.start == at), "")
 
     def places(self, at: np.ndarray | list[int]) -> np.ndarray:
         """Where sentences stand, as numbers [N, 4]: first character, and marks of source, publisher and date."""
         return self._numbers[at, _START:]
+
+    def _make_term(self, stem: str, rarity: float) -> tuple[tantivy.Occur, tantivy.Query]:
+        query = tantivy.Query.term_query(self._schema, "stem", stem)
+        return tantivy.Occur.Should, tantivy.Query.boost_query(query, rarity)
 
     def search(self, text: str, limit: int) -> Sequence[int]:
         """Numbers of the sentences that share most with a text, best first."""
@@ -188,8 +220,7 @@ class Store:
         for stem in self._terms(text):
             rarity = self.rarity(stem_number(stem))
             if rarity > 0:
-                query = tantivy.Query.term_query(self._schema, "stem", stem)
-                terms.append((tantivy.Occur.Should, tantivy.Query.boost_query(query, rarity)))
+                terms.append(self._term(stem, rarity))
         if not terms:
             return []
         # Without a count of all hits the search may pass over what can't be among the best.

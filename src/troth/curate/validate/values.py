@@ -45,7 +45,7 @@ _FUNCTION_WORDS = frozenset(
 _JOINERS = re.compile(r" (?:and|in) ")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Value:
     """`text` at `start:end` of its sentence. Two values of one kind are equal where their keys are; `unit` belongs to
     quantities and is part of the key."""

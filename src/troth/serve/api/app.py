@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
@@ -36,9 +36,7 @@ from troth.serve.api.traces import tracing_from_environment
 from troth.system.serve import ServeTable
 
 
-def create_app(
-    served: Served, table: ServeTable, keys: Keys | None = None, drain: Drain | None = None
-) -> FastAPI:
+def create_app(served: Served, table: ServeTable, keys: Keys | None = None, drain: Drain | None = None) -> FastAPI:
     """An ASGI application that serves one model; /docs describes it.
 
     `keys` are needed of clients where given; once a `drain` has begun, new requests are refused.
@@ -53,7 +51,8 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with served.engine:
             answering = None if runner is None else asyncio.create_task(runner.run())
-            yield
+            async with _grpc_door(app, served, table):
+                yield
             if answering is not None:
                 answering.cancel()
         if tracing is not None:
@@ -122,3 +121,11 @@ def create_app(
         return JSONResponse({"status": status}, 200 if status == "ready" else 503)
 
     return app
+
+
+def _grpc_door(app: FastAPI, served: Served, table: ServeTable) -> AbstractAsyncContextManager[None]:
+    if table.grpc_port is None:
+        return nullcontext()
+    from troth.serve.api.xai.door import grpc_door
+
+    return grpc_door(app, served, table.host, table.grpc_port, table.max_body_bytes)

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from troth.serve.api.answers import answered, submit, usage
+from troth.serve.api.answers import answered, submit, unless_gone, usage
 from troth.serve.api.chat_schema import ChatRequest
 from troth.serve.api.deferred import Deferred
 from troth.serve.api.errors import ApiError
@@ -42,7 +42,7 @@ def chat_router(served: Served, deferred: Deferred) -> APIRouter:
             raise ApiError(410, "search_parameters: live search has ended; offer a tool", "search_parameters")
         if body.deferred:
             return deferred.begin(body)
-        asked = await prompt(served, body.question(), body.limit)
+        asked = await unless_gone(http, prompt(served, body.question(), body.limit))
         requests = [asked.request(body.params(choice), adapter, body.priority) for choice in range(body.n)]
         readings = [asked.reading() for _ in requests]
         stream = submit(served.engine, requests, "messages")

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from troth.serve.api.answers import answered, submit
+from troth.serve.api.answers import answered, submit, unless_gone
 from troth.serve.api.errors import ApiError
 from troth.serve.api.messages_schema import CountRequest, MessageRequest
 from troth.serve.api.question import prompt
@@ -26,7 +26,7 @@ def message_router(served: Served) -> APIRouter:
     @router.post("", response_model=None)
     async def create(body: MessageRequest, http: HttpRequest) -> Response | dict[str, Any]:
         adapter = served.check_model(body.model)
-        asked = await prompt(served, body.question(), body.max_tokens)
+        asked = await unless_gone(http, prompt(served, body.question(), body.max_tokens))
         requests, readings = [asked.request(body.params(), adapter)], [asked.reading()]
         dialect = _MessageEvents(new_id("msg", "_"), adapter or served.model_id, len(asked.ids), readings[0])
         stream = submit(served.engine, requests, "messages")

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from troth.serve.api.answers import answered, submit
+from troth.serve.api.answers import answered, submit, unless_gone
 from troth.serve.api.errors import ApiError
 from troth.serve.api.exchange import current_holder
 from troth.serve.api.question import prompt
@@ -23,7 +23,8 @@ def response_router(served: Served, store: ResponseStore) -> APIRouter:
     @router.post("", response_model=None)
     async def create(body: ResponseRequest, http: HttpRequest) -> Response | dict[str, Any]:
         adapter = served.check_model(body.model)
-        asked = await prompt(served, body.question(_earlier(store, body)), body.max_output_tokens)
+        question = body.question(_earlier(store, body))
+        asked = await unless_gone(http, prompt(served, question, body.max_output_tokens))
         requests, readings = [asked.request(body.params(), adapter)], [asked.reading()]
         response_id = new_id("resp", "_")
         items = [

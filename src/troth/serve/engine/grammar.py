@@ -14,6 +14,7 @@ import torch
 
 from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.sampling_params import Grammar, Json
+from troth.serve.engine.unenforced import unenforced
 
 if TYPE_CHECKING:
     from xgrammar import CompiledGrammar, GrammarCompiler, GrammarMatcher
@@ -150,6 +151,8 @@ def _json(value: Json) -> dict[str, Any]:
             f"{value.name}: the schema has {size:,} characters, {depth} levels deep; "
             f"at most {MOST_CHARACTERS:,} and {MOST_DEPTH} are allowed"
         )
+    if value.strict and (lacking := unenforced(json.loads(value.schema_text))):
+        raise ValueError(f"{value.name}: strict answers cannot be held to {lacking}; leave it or strict out")
     try:
         # Without free white space, because a weak model may otherwise write nothing else.
         found = Compiled.from_json_schema(value.schema_text, any_whitespace=False, strict_mode=value.strict)

@@ -78,9 +78,6 @@ def weigh_passages(
     return Judgement(mean, stance, "", strongest[1])
 
 
-
-
-
 def passages(evidence: Sequence[EvidenceRow]) -> Iterator[tuple[str, float]]:
     """What each document says, its passages joined, with its greatest likeness."""
     spans: dict[str, list[EvidenceRow]] = {}

@@ -72,7 +72,9 @@ french; germany german; spain spanish; italy italian; china chinese; japan japan
 canadian; india indian; australia australian; mexico mexican; ireland irish; scotland scottish; greece greek; egypt
 egyptian; brazil brazilian
 """
-_IRREGULAR = dict(pair.split(":") for pair in _set("""
+_IRREGULAR = dict(
+    pair.split(":")
+    for pair in _set("""
     wrote:write written:write won:win made:make built:build bought:buy got:get led:lead fought:fight
     began:begin begun:begin born:birth died:die dead:die death:die lost:lose sold:sell left:leave grew:grow
     grown:grow fell:fall fallen:fall rose:rise risen:rise sang:sing sung:sing ran:run went:go gone:go gave:give
@@ -82,7 +84,8 @@ _IRREGULAR = dict(pair.split(":") for pair in _set("""
     hidden:hide kept:keep shot:shoot slept:sleep spent:spend stood:stand struck:strike swam:swim threw:throw
     thrown:throw wore:wear worn:wear men:man women:woman children:child feet:foot people:person wives:wife
     lives:life better:good best:good worse:bad worst:bad larger:large largest:large
-"""))
+""")
+)
 _PREFIXES = ("dis", "un", "non", "il", "im", "ir")
 _MONTHS = _set("""
     january february march april may june july august september october november december

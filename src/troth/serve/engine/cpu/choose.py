@@ -32,6 +32,8 @@ def cpu_runner(model: Decoder, cache: KVCache, table: ServeTable, alone: bool) -
     plain: WeightKind = "float32" if weight.dtype == torch.float32 else "bfloat16"
     kind = plain if table.weights == "auto" else table.weights
     reason = why_not(model.config) if weight.device.type == "cpu" else f"the device is {weight.device}"
+    if model.config.latent and cache.kind != "auto":
+        reason = "latents in a cache of 8 bit"
     if not alone:
         reason = "adapters, guesses by the model or several ranks"
     if reason is None and weight.dtype in (torch.float32, torch.bfloat16):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 """That of `native/decoder.h`."""
 _INT, _FLOAT, _POINTER = c_int32, c_float, c_void_p
 
@@ -29,12 +29,21 @@ class Unit(Structure):
     _fields_ = (("gate_up", Matrix), ("down", Matrix))
 
 
+class Latents(Structure):
+    """What a layer of latent attention has besides."""
+
+    _fields_ = (
+        ("queries", Matrix), ("query_norm", _POINTER), ("norm", _POINTER),
+        ("keys", POINTER(Matrix)), ("values", POINTER(Matrix)),
+    )  # fmt: skip
+
+
 class Layer(Structure):
     """A layer of the decoder, with its part of the cache."""
 
     _fields_ = (
         *((f"{name}_norm", _POINTER) for name in ("input", "post_attention", "pre_mlp", "post_mlp")),
-        ("qkv", Matrix), ("o", Matrix),
+        ("latents", Latents), ("qkv", Matrix), ("o", Matrix),
         ("q_norm", _POINTER), ("k_norm", _POINTER), ("sinks", _POINTER),
         ("router", Matrix), ("expert_bias", _POINTER), ("units", POINTER(Unit)),
         *((name, _POINTER) for name in ("keys", "values", "key_scales", "value_scales")),
@@ -49,6 +58,7 @@ class Model(Structure):
         *((name, _INT) for name in ("hidden", "vocabulary", "layers", "heads", "kv_heads", "head_size")),
         *((name, _INT) for name in ("top_k", "groups", "top_groups", "softmax_router", "normalised_gates")),
         *((name, _INT) for name in ("qk_norm", "gated_attention", "activation", "cache_kind", "embedding_kind")),
+        *((name, _INT) for name in ("turned", "value_size", "latent", "own", "query_latent", "unused_too")),
         *((name, _FLOAT) for name in ("eps", "embedding_scale", "attention_scale", "attention_softcap")),
         *((name, _FLOAT) for name in ("temperature_from", "rotary_scale", "router_softcap", "route_scale")),
         *((name, _FLOAT) for name in ("feed_forward_scale", "swiglu_limit", "swiglu_alpha", "unused")),
@@ -99,6 +109,6 @@ def _is_current(library: ctypes.CDLL) -> bool:
     """Whether it is of this version and means the same structures."""
     if not hasattr(library, "troth_version") or library.troth_version() != VERSION:
         return False
-    sizes = (c_int32 * 5)()
+    sizes = (c_int32 * 6)()
     library.troth_sizes(sizes)
-    return list(sizes) == [ctypes.sizeof(one) for one in (Matrix, Unit, Layer, Model, Span)]
+    return list(sizes) == [ctypes.sizeof(one) for one in (Matrix, Unit, Latents, Layer, Model, Span)]

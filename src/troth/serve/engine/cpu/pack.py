@@ -12,6 +12,8 @@ from troth.serve.engine.cpu.library import Matrix, load
 from troth.serve.engine.cpu.quantise import GROUP, quantise
 
 PANEL = 64
+WIDE = 2
+"""The number of bfloat16 that is widened, in `native/matmul.h`."""
 
 WeightKind = Literal["float32", "bfloat16", "int8", "int4"]
 
@@ -23,7 +25,7 @@ def number_of(kind: WeightKind) -> int:
     """The kind's number in `native/matmul.h`; bfloat16 has two, of which one suits this processor."""
     if kind == "bfloat16":
         library = load()
-        return 1 if library is not None and library.troth_pairs_are_faster() else 2
+        return 1 if library is not None and library.troth_pairs_are_faster() else WIDE
     return {"float32": 0, "int8": 3, "int4": 4}[kind]
 
 

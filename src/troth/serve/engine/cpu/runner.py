@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Sequence as Items
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,15 +11,16 @@ from torch import nn
 from troth.model.attention import Attention
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder, DecoderLayer
+from troth.model.latent_attention import LatentAttention
 from troth.model.moe import FeedForward, MoE
 from troth.model.norm import RMSNorm
 from troth.model.rope import rotary_periods
-from troth.serve.engine.cpu.library import Layer, Matrix, Model, Span, Unit, load
-from troth.serve.engine.cpu.pack import Arena, WeightKind, number_of
+from troth.serve.engine.cpu.library import Latents, Layer, Matrix, Model, Span, Unit, load
+from troth.serve.engine.cpu.pack import WIDE, Arena, WeightKind, number_of
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.scheduler import Chunk
 
-_BLOCK, _LARGEST_HEAD, _MOST_EXPERTS, _HALF_PANEL = 16, 256, 1024, 32
+_BLOCK, _LARGEST_HEAD, _LARGEST_LATENT, _MOST_EXPERTS, _HALF_PANEL = 16, 256, 512, 1024, 32
 _QK_NORMS = ("none", "head", "width")
 _NARROW = {"int8": 5, "fp8": 6}
 _NAMES: dict[torch.dtype, WeightKind] = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
@@ -29,14 +31,24 @@ def why_not(config: ModelConfig) -> str | None:
     if load() is None:
         return "no compiled library, or none for this processor (it needs AVX-512 with bfloat16)"
     if config.latent:
-        return "latent attention"
-    if config.head_dim % 16 or config.head_dim > _LARGEST_HEAD:
+        if not latents_fit(config):
+            return f"latents of {config.latent}"
+    elif config.head_dim % 16 or config.head_dim > _LARGEST_HEAD or config.num_attention_heads * config.head_dim % 32:
         return f"heads of {config.head_dim}"
-    if config.hidden_size % 32 or config.num_attention_heads * config.head_dim % 32:
+    if config.hidden_size % 32:
         return f"hidden size {config.hidden_size}"
     if config.num_experts > _MOST_EXPERTS:
         return f"{config.num_experts} experts"
     return None
+
+
+def latents_fit(config: ModelConfig) -> bool:
+    """Whether latent attention of these sizes can be run here: the library's vectors divide them."""
+    sizes = config.latent
+    assert sizes is not None
+    whole = sizes.kv_lora_rank % 32 == sizes.qk_rope_head_dim % 16 == (sizes.q_lora_rank or 0) % 16 == 0
+    latents = max(sizes.kv_lora_rank, sizes.qk_nope_head_dim) <= _LARGEST_LATENT
+    return whole and latents and sizes.qk_rope_head_dim <= _LARGEST_HEAD and config.num_attention_heads * sizes.v_head_dim % 32 == 0
 
 
 class CpuRunner:
@@ -53,7 +65,9 @@ class CpuRunner:
         assert cache.block_size == _BLOCK
         self.config, self.cache, self.kind = config, cache, kind
         self.most_rows = most_rows
-        self._cached = cache.keys, cache.values, cache.key_scales, cache.value_scales
+        self._cached = {
+            name: getattr(cache, name) for name in ("keys", "values", "key_scales", "value_scales")
+        }
         self._routed = {
             number: layer.mlp for number, layer in enumerate(model.layers.values()) if isinstance(layer.mlp, MoE)
         }
@@ -120,13 +134,7 @@ class CpuRunner:
 
     def _layer(self, layer: DecoderLayer, number: int) -> Layer:
         config, attention = self.config, layer.self_attn
-        assert isinstance(attention, Attention)
-        joined = [attention.q_proj, attention.k_proj, attention.v_proj]
-        if attention.gate_proj is not None:
-            joined.append(attention.gate_proj)
-        # The gate has no bias where the others have one.
-        biases = [torch.zeros(len(one.weight)) if one.bias is None else one.bias.float() for one in joined]
-        bias = torch.cat(biases) if config.biases else None
+        assert isinstance(attention, Attention | LatentAttention)
         units, routed = self._units(layer.mlp)
         router, expert_bias = Matrix(), None
         if isinstance(layer.mlp, MoE):
@@ -135,15 +143,44 @@ class CpuRunner:
             expert_bias = self._float(layer.mlp.expert_bias)
         sliding = config.layer_type(number) == "sliding_attention"
         return Layer(
-            self._norm(layer.input_layernorm), self._norm(layer.post_attention_layernorm),
-            self._norm(layer.pre_mlp_layernorm), self._norm(layer.post_mlp_layernorm),
-            self.arena.matrix(torch.cat([one.weight for one in joined]), self.kind, bias),
-            self.arena.matrix(attention.o_proj.weight, self.kind, attention.o_proj.bias),
-            self._norm(attention.q_norm), self._norm(attention.k_norm), self._float(attention.sinks),
-            router, expert_bias, units,
-            *(part[number].data_ptr() if part else None for part in self._cached),
-            routed, len(units) - routed, int(config.uses_rope(number)), config.window if sliding else 0,
+            input_norm=self._norm(layer.input_layernorm),
+            post_attention_norm=self._norm(layer.post_attention_layernorm),
+            pre_mlp_norm=self._norm(layer.pre_mlp_layernorm), post_mlp_norm=self._norm(layer.post_mlp_layernorm),
+            o=self.arena.matrix(attention.o_proj.weight, self.kind, attention.o_proj.bias),
+            router=router, expert_bias=expert_bias, units=units, routed=routed, others=len(units) - routed,
+            rotary=int(config.uses_rope(number)), window=config.window if sliding else 0,
+            **self._attention(attention) if isinstance(attention, Attention) else self._latent_attention(attention),
+            **{name: part[number].data_ptr() for name, part in self._cached.items() if part and part[number].numel()},
         )  # fmt: skip
+
+    def _attention(self, attention: Attention) -> dict[str, Any]:
+        joined = [attention.q_proj, attention.k_proj, attention.v_proj]
+        if attention.gate_proj is not None:
+            joined.append(attention.gate_proj)
+        # The gate has no bias where the others have one.
+        biases = [torch.zeros(len(one.weight)) if one.bias is None else one.bias.float() for one in joined]
+        bias = torch.cat(biases) if self.config.biases else None
+        return {
+            "qkv": self.arena.matrix(torch.cat([one.weight for one in joined]), self.kind, bias),
+            "q_norm": self._norm(attention.q_norm), "k_norm": self._norm(attention.k_norm),
+            "sinks": self._float(attention.sinks),
+        }  # fmt: skip
+
+    def _latent_attention(self, attention: LatentAttention) -> dict[str, Any]:
+        sizes, matrix = attention.latent, self.arena.matrix
+        w_Hxc = attention.kv_b_proj.weight.detach().unflatten(0, (attention.heads, -1))
+        keys_Hnc, values_Hvc = w_Hxc.split((sizes.qk_nope_head_dim, sizes.v_head_dim), dim=1)
+        keys, values = (
+            (Matrix * attention.heads)(*(matrix(weight, self.kind) for weight in weights))
+            for weights in (keys_Hnc.transpose(1, 2), values_Hvc)
+        )
+        latents = Latents(norm=self._norm(attention.kv_a_layernorm), keys=keys, values=values)
+        first = attention.q_proj if sizes.q_lora_rank is None else attention.q_a_proj
+        if sizes.q_lora_rank is not None:
+            latents.queries = matrix(attention.q_b_proj.weight, self.kind)
+            latents.query_norm = self._norm(attention.q_a_layernorm)
+        qkv = torch.cat((first.weight, attention.kv_a_proj_with_mqa.weight))
+        return {"qkv": matrix(qkv, self.kind), "latents": latents}
 
     def _units(self, mlp: MoE | FeedForward) -> "tuple[ctypes.Array[Unit], int]":
         """Routed experts, then what every token goes through, and how many the first are."""
@@ -173,23 +210,27 @@ class CpuRunner:
         )  # fmt: skip
 
     def _whole(self, model: Decoder, layers: "ctypes.Array[Layer]") -> Model:
-        config = self.config
+        config, latent = self.config, self.config.latent
+        kv_heads, key_size, value_size = config.cache_shape
         periods = rotary_periods(config)
         embedding = model.embed_tokens.weight
         embedding_dtype = torch.float32 if self.kind == "float32" else torch.bfloat16
         clamped = config.swiglu_limit is not None
         return Model(
             hidden=config.hidden_size, vocabulary=config.vocab_size, layers=config.num_hidden_layers,
-            heads=config.num_attention_heads, kv_heads=config.num_key_value_heads, head_size=config.head_dim,
+            heads=config.num_attention_heads, kv_heads=kv_heads, head_size=key_size, turned=config.rotary_dim,
+            value_size=latent.v_head_dim if latent else value_size,
+            latent=latent.kv_lora_rank if latent else 0, own=latent.qk_nope_head_dim if latent else 0,
+            query_latent=(latent.q_lora_rank or 0) if latent else 0,
             top_k=config.num_experts_per_tok, groups=config.num_expert_groups, top_groups=config.topk_groups,
             softmax_router=config.router_score == "softmax", normalised_gates=config.norm_topk_prob,
-            qk_norm=_QK_NORMS.index(config.qk_norm), gated_attention=config.attention_gate,
+            qk_norm=_QK_NORMS.index(config.qk_norm), gated_attention=config.attention_gate and not latent,
             activation=2 if clamped else int(config.activation == "gelu_tanh"),
-            cache_kind=_NARROW.get(self.cache.kind) or number_of(_NAMES[self.cache.dtype]),
+            cache_kind=_cache_kind(self.cache),
             embedding_kind=number_of(_NAMES[embedding_dtype]),
             eps=config.rms_norm_eps, embedding_scale=config.hidden_size**0.5 if config.mup_enabled else 1.0,
-            attention_scale=config.attention_scale, attention_softcap=config.attention_softcap or 0,
-            temperature_from=config.attention_temperature_len or 0,
+            attention_scale=config.attention_scale, attention_softcap=0 if latent else config.attention_softcap or 0,
+            temperature_from=0 if latent else config.attention_temperature_len or 0,
             rotary_scale=config.yarn.scale if config.yarn else 1.0,
             router_softcap=config.router_softcap or 0, route_scale=config.route_scale,
             feed_forward_scale=config.feed_forward_scale,
@@ -197,6 +238,13 @@ class CpuRunner:
             periods=self._float(periods), embedding=self.arena.keep(embedding, embedding_dtype),
             final_norm=self._norm(model.norm), head=self.arena.matrix(model.lm_head.weight, self.kind), layer=layers,
         )  # fmt: skip
+
+
+def _cache_kind(cache: KVCache) -> int:
+    """The number of the cache's kind; latents are widened, in which their sums are made as well."""
+    if cache.config.latent and cache.dtype == torch.bfloat16:
+        return WIDE
+    return _NARROW.get(cache.kind) or number_of(_NAMES[cache.dtype])
 
 
 def _interleaved(gate_up_2SX: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@
 #pragma once
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "matmul.h"
 
@@ -95,23 +96,24 @@ template <int KIND, int ROWS, int VECTORS>
         UNROLL for (int v = 0; v < VECTORS; v++) _mm512_store_ps(out[r] + at + 16 * v, sum[r][v]);
 }
 
-template <int KIND, int ROWS> void attend(const Query *queries, const Head &head, const Scoring &scoring) {
-    alignas(64) float scores[ROWS][RUN];
-    alignas(64) char weights[ROWS][RUN * 4];
-    alignas(64) float out[ROWS][MOST_HEAD];
+// What the softmax of each query has seen so far.
+template <int ROWS> struct Running {
     float most[ROWS], total[ROWS], fade[ROWS];
-    int low = queries[0].low, high = queries[0].high;
-    for (int r = 0; r < ROWS; r++) {
-        low = std::min(low, queries[r].low);
-        high = std::max(high, queries[r].high);
-        most[r] = queries[r].sink * LOG2E;
-        total[r] = queries[r].sink > -std::numeric_limits<float>::infinity() ? 1.f : 0.f;
-        std::memset(out[r], 0, sizeof(float) * head.size);
+
+    explicit Running(const Query *queries) {
+        for (int r = 0; r < ROWS; r++) {
+            most[r] = queries[r].sink * LOG2E;
+            total[r] = queries[r].sink > -std::numeric_limits<float>::infinity() ? 1.f : 0.f;
+        }
     }
-    const __m512 lanes = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    for (int run = low / RUN * RUN; run <= high; run += RUN) {
-        int begin = std::max(run, low / BLOCK * BLOCK), end = std::min(run + RUN, high + 1);
-        scores_of<KIND, ROWS>(queries, head, begin, end, scores);
+
+    // Makes the scores of a run weights of its values; what was summed before is to be multiplied with `fade`.
+    template <int KIND>
+    void soften(
+        const Query *queries, const Head &head, const Scoring &scoring, int begin, int end, float (*scores)[RUN],
+        char (*weights)[RUN * 4]
+    ) {
+        const __m512 lanes = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
         const int padded = (end - begin + BLOCK - 1) / BLOCK * BLOCK;
         for (int r = 0; r < ROWS; r++) {
             const Query &query = queries[r];
@@ -148,6 +150,31 @@ template <int KIND, int ROWS> void attend(const Query *queries, const Head &head
             total[r] = total[r] * fade[r] + _mm512_reduce_add_ps(sum);
             most[r] = now;
         }
+    }
+};
+
+// The positions that any of the queries sees.
+inline std::pair<int, int> seen_by(const Query *queries, int rows) {
+    int low = queries[0].low, high = queries[0].high;
+    for (int r = 1; r < rows; r++) {
+        low = std::min(low, queries[r].low);
+        high = std::max(high, queries[r].high);
+    }
+    return {low, high};
+}
+
+template <int KIND, int ROWS> void attend(const Query *queries, const Head &head, const Scoring &scoring) {
+    alignas(64) float scores[ROWS][RUN];
+    alignas(64) char weights[ROWS][RUN * 4];
+    alignas(64) float out[ROWS][MOST_HEAD];
+    for (auto &row : out) std::memset(row, 0, sizeof(float) * head.size);
+    Running<ROWS> softmax(queries);
+    const auto [low, high] = seen_by(queries, ROWS);
+    for (int run = low / RUN * RUN; run <= high; run += RUN) {
+        const int begin = std::max(run, low / BLOCK * BLOCK), end = std::min(run + RUN, high + 1);
+        scores_of<KIND, ROWS>(queries, head, begin, end, scores);
+        softmax.template soften<KIND>(queries, head, scoring, begin, end, scores, weights);
+        const float *fade = softmax.fade;
         int at = 0;
         for (; at + 64 <= head.size; at += 64) weigh<KIND, ROWS, 4>(out, weights, fade, head, begin, end, at);
         if (head.size - at >= 32) weigh<KIND, ROWS, 2>(out, weights, fade, head, begin, end, at), at += 32;
@@ -155,7 +182,7 @@ template <int KIND, int ROWS> void attend(const Query *queries, const Head &head
     }
     UNROLL for (int r = 0; r < ROWS; r++)
         for (int i = 0; i < head.size; i += 16)
-            _mm512_storeu_ps(queries[r].out + i, _mm512_div_ps(_mm512_load_ps(out[r] + i), _mm512_set1_ps(total[r])));
+            _mm512_storeu_ps(queries[r].out + i, _mm512_div_ps(_mm512_load_ps(out[r] + i), _mm512_set1_ps(softmax.total[r])));
 }
 
 template <int KIND> void attend_rows(int rows, const Query *queries, const Head &head, const Scoring &scoring) {

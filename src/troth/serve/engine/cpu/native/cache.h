@@ -1,6 +1,6 @@
 // How the keys and values of one token and head come into their block of the cache, as attention.h reads them.
 #pragma once
-#include "attention.h"
+#include "latent_attention.h"
 
 namespace troth {
 
@@ -8,21 +8,22 @@ constexpr float LEAST_SCALE = 1e-30f;  // of numbers that are all zero
 
 // A head's block of 16 tokens.
 struct CacheBlock {
-    char *keys, *values;
+    char *keys, *values;  // without values where they are the beginning of the keys
     float *key_scales, *value_scales;  // in 8 bit
     int size;
 
     void keep_floats(int lane, const float *k, const float *v) const {
         float *key = reinterpret_cast<float *>(keys) + lane;
         for (int d = 0; d < size; d++) key[d * BLOCK] = k[d];
-        std::memcpy(reinterpret_cast<float *>(values) + lane * size, v, size * 4);
+        if (values) std::memcpy(reinterpret_cast<float *>(values) + lane * size, v, size * 4);
     }
 
     void keep_bf16(int lane, const float *k, const float *v) const {
-        alignas(64) uint16_t narrow[MOST_HEAD];
+        alignas(64) uint16_t narrow[MOST_KEY];
         for (int d = 0; d < size; d += 16) store_bf16(narrow + d, _mm512_loadu_ps(k + d));
         uint32_t *key = reinterpret_cast<uint32_t *>(keys) + lane;
         for (int d = 0; d < size / 2; d++) std::memcpy(key + d * BLOCK, narrow + 2 * d, 4);
+        if (!values) return;
         for (int d = 0; d < size; d += 16) store_bf16(narrow + d, _mm512_loadu_ps(v + d));
         uint16_t *value = reinterpret_cast<uint16_t *>(values) + (lane / 2) * size * 2 + lane % 2;
         for (int d = 0; d < size; d++) value[2 * d] = narrow[d];

@@ -12,7 +12,7 @@
 #include "simd.h"
 
 // Before loops over sums: where GCC does not unroll them early, it keeps the sums in memory and not in registers.
-#define UNROLL _Pragma("GCC unroll 8")
+#define UNROLL _Pragma("GCC unroll 12")
 
 namespace troth {
 
@@ -101,7 +101,8 @@ inline void accumulate(
             continue;
         }
         if constexpr (FETCH == AHEAD_OF)
-            UNROLL for (int v = 0; v < VECTORS; v++) _mm_prefetch(weights[v] + step * (w + AHEAD), _MM_HINT_T0);
+            UNROLL for (size_t line = 0; line < step; line += 64)
+                _mm_prefetch(weights[0] + step * (w + AHEAD) + line, _MM_HINT_T0);
         if constexpr (FETCH == BESIDE) _mm_prefetch(beside + 64 * w, _MM_HINT_T1);
         if constexpr (KIND == WIDE) {
             __m512 part[VECTORS];
@@ -130,20 +131,22 @@ inline void accumulate(
     }
 }
 
-// Not inlined, so that nothing of its surroundings takes registers from it.
-template <int KIND, int ROWS, Fetch FETCH>
+// The outputs of VECTORS of a panel's four vectors. AHEAD_OF asks for all four, for the others are wanted next. Not inlined,
+// so that nothing of its surroundings takes registers from it.
+template <int KIND, int ROWS, int VECTORS, Fetch FETCH>
 [[gnu::noinline]] void float_tile(
     const char *panel, const Rows &x, const int *which, int inputs, float (*out)[PANEL], const char *beside
 ) {
     const int32_t *rows[ROWS];
     UNROLL for (int r = 0; r < ROWS; r++) rows[r] = x.row(which[r]);
-    const char *weights[4] = {panel, panel + 64, panel + 128, panel + 192};
-    __m512 sum[ROWS][4];
+    const char *weights[VECTORS];
+    UNROLL for (int v = 0; v < VECTORS; v++) weights[v] = panel + 64 * v;
+    __m512 sum[ROWS][VECTORS];
     UNROLL for (auto &row : sum)
         UNROLL for (auto &v : row) v = _mm512_setzero_ps();
-    accumulate<KIND, ROWS, 4, FETCH>(sum, rows, weights, 256, inputs / word_inputs(KIND), beside);
+    accumulate<KIND, ROWS, VECTORS, FETCH>(sum, rows, weights, 4 * 64, inputs / word_inputs(KIND), beside);
     UNROLL for (int r = 0; r < ROWS; r++)
-        UNROLL for (int v = 0; v < 4; v++) _mm512_storeu_ps(out[r] + 16 * v, sum[r][v]);
+        UNROLL for (int v = 0; v < VECTORS; v++) _mm512_storeu_ps(out[r] + 16 * v, sum[r][v]);
 }
 
 template <int KIND, int ROWS, Fetch FETCH>
@@ -210,27 +213,40 @@ template <int KIND, int ROWS, Fetch FETCH>
         UNROLL for (int v = 0; v < 4; v++) _mm512_storeu_ps(out[r] + 16 * v, sum[r][v]);
 }
 
-// The `pass`-th use of a panel: at the first it comes from memory, at later ones memory is free to bring the next panel,
+// The `use`-th use of a panel: at the first it comes from memory, at later ones memory is free to bring the next panel,
 // of floats one vector of each word at a time, of whole numbers all.
-template <int KIND, int ROWS>
-inline void tile(
-    int pass, const char *panel, size_t bytes, const Rows &x, const int *which, int inputs, float (*out)[PANEL]
-) {
+template <int KIND, int ROWS, int VECTORS>
+void tile(int use, const char *panel, size_t bytes, int skipped, const Rows &x, const int *which, int inputs, float (*out)[PANEL]) {
     if constexpr (is_float(KIND)) {
-        const char *beside = panel + bytes + size_t(pass - 1) * (inputs / word_inputs(KIND)) * 64;
-        if (pass == 0) float_tile<KIND, ROWS, AHEAD_OF>(panel, x, which, inputs, out, nullptr);
-        else if (pass <= 4) float_tile<KIND, ROWS, BESIDE>(panel, x, which, inputs, out, beside);
-        else float_tile<KIND, ROWS, HERE>(panel, x, which, inputs, out, nullptr);
+        const char *beside = panel + bytes + size_t(use - 1) * (inputs / word_inputs(KIND)) * 64;
+        panel += 64 * skipped;
+        auto *to = reinterpret_cast<float (*)[PANEL]>(out[0] + 16 * skipped);
+        if (use == 0) float_tile<KIND, ROWS, VECTORS, AHEAD_OF>(panel, x, which, inputs, to, nullptr);
+        else if (use <= 4) float_tile<KIND, ROWS, VECTORS, BESIDE>(panel, x, which, inputs, to, beside);
+        else float_tile<KIND, ROWS, VECTORS, HERE>(panel, x, which, inputs, to, nullptr);
     } else {
-        if (pass == 0) integer_tile<KIND, ROWS, AHEAD_OF>(panel, bytes, x, which, inputs, out);
-        else if (pass == 1) integer_tile<KIND, ROWS, BESIDE>(panel, bytes, x, which, inputs, out);
+        if (use == 0) integer_tile<KIND, ROWS, AHEAD_OF>(panel, bytes, x, which, inputs, out);
+        else if (use == 1) integer_tile<KIND, ROWS, BESIDE>(panel, bytes, x, which, inputs, out);
         else integer_tile<KIND, ROWS, HERE>(panel, bytes, x, which, inputs, out);
     }
 }
 
+constexpr int FEW = 6, MANY = 12;
+
+// Up to FEW rows take a panel whole; more take its halves in turn, for a widened vector then serves twice as many rows.
+template <int KIND, int ROWS = is_float(KIND) ? MANY : FEW>
+void tiles(int rows, int use, const char *panel, size_t bytes, const Rows &x, const int *which, int inputs, float (*out)[PANEL]) {
+    if constexpr (ROWS > 1) {
+        if (rows < ROWS) return tiles<KIND, ROWS - 1>(rows, use, panel, bytes, x, which, inputs, out);
+    }
+    if constexpr (ROWS <= FEW) tile<KIND, ROWS, 4>(use, panel, bytes, 0, x, which, inputs, out);
+    else
+        for (int half = 0; half < 2; half++) tile<KIND, ROWS, 2>(2 * use + half, panel, bytes, 2 * half, x, which, inputs, out);
+}
+
 template <int KIND, class Emit>
 void panel_of(const Matrix &w, int panel, const Rows &x, const int *which, int count, Emit emit) {
-    constexpr int MOST = 6;
+    constexpr int MOST = is_float(KIND) ? MANY : FEW;
     alignas(64) float out[MOST][PANEL];
     const char *data = w.panel(panel);
     const size_t bytes = w.panel_bytes();
@@ -238,14 +254,7 @@ void panel_of(const Matrix &w, int panel, const Rows &x, const int *which, int c
     const int passes = (count + MOST - 1) / MOST;
     for (int pass = 0, at = 0, rows; pass < passes; pass++, at += rows) {
         rows = (count - at + passes - pass - 1) / (passes - pass);
-        switch (rows) {
-            case 1: tile<KIND, 1>(pass, data, bytes, x, which + at, w.inputs, out); break;
-            case 2: tile<KIND, 2>(pass, data, bytes, x, which + at, w.inputs, out); break;
-            case 3: tile<KIND, 3>(pass, data, bytes, x, which + at, w.inputs, out); break;
-            case 4: tile<KIND, 4>(pass, data, bytes, x, which + at, w.inputs, out); break;
-            case 5: tile<KIND, 5>(pass, data, bytes, x, which + at, w.inputs, out); break;
-            default: tile<KIND, 6>(pass, data, bytes, x, which + at, w.inputs, out);
-        }
+        tiles<KIND>(rows, pass, data, bytes, x, which + at, w.inputs, out);
         for (int r = 0; r < rows; r++) {
             if (w.bias)
                 UNROLL for (int v = 0; v < 4; v++)

@@ -2,7 +2,7 @@
 // in torch. A step is a row of phases; each phase shares its tasks among the threads, reads each weight that it needs
 // once, and allocates nothing.
 #pragma once
-#include "step_attention.h"
+#include "step_latents.h"
 #include "feed_forward.h"
 
 namespace troth {
@@ -11,7 +11,8 @@ class Decoder {
   public:
     Decoder(const Model &whole, int most, int threads)
         : model(whole), pool(threads), hidden(up_to(model.hidden, PANEL)), h(size_t(most) * hidden * 4),
-          delta(size_t(most) * hidden * 4), normed(most, model.hidden), attention(model, most), units(model, most),
+          delta(size_t(most) * hidden * 4), normed(most, model.hidden), attention(model, most),
+          latents(model, most), units(model, most),
           live(most), wanted_row(most) {}
 
     // Scores of the wanted rows, or, with `states`, their hidden states after the last norm.
@@ -36,14 +37,16 @@ class Decoder {
                     std::memcpy(attention.qkv.floats() + size_t(row) * attention.qkv_width + PANEL * panel, out, PANEL * 4);
                 });
             });
-            pool.run(live_count, [&](int row) { attention.keep(layer, row); });
+            if (model.latent) latents.keep(pool, layer, attention, live_count);
+            else pool.run(live_count, [&](int row) { attention.keep(layer, row); });
             if (last && !wants) return;
             attention.run(pool, layer, last ? wanted_row.data() : nullptr);
             if (last) {
                 std::copy_n(wanted, wants, live.begin());
                 live_count = wants;
             }
-            pool.run(live_count, [&](int i) { attention.join(layer, live[i]); });
+            if (model.latent) latents.join(pool, layer, attention, live.data(), live_count);
+            else pool.run(live_count, [&](int i) { attention.join(layer, live[i]); });
             pool.run(layer.o.panels(), [&](int panel) {
                 multiply(layer.o, panel, attention.joined.rows, live.data(), live_count, [&](int i, const float *out) {
                     std::memcpy(delta.floats() + size_t(live[i]) * hidden + PANEL * panel, out, PANEL * 4);
@@ -112,6 +115,7 @@ class Decoder {
     Buffer h, delta;
     RowsBuffer normed;
     Attention attention;
+    LatentSides latents;
     FeedForward units;
     std::vector<int> live;
     std::vector<char> wanted_row;

@@ -6,6 +6,7 @@
 #include "buffers.h"
 #include "cache.h"
 #include "decoder.h"
+#include "latent_attention.h"
 #include "threads.h"
 
 namespace troth {
@@ -14,8 +15,9 @@ class Attention {
   public:
     Attention(const Model &model, int most)
         : model(model), width(model.heads * model.head_size), qkv_width(up_to(model.layer[0].qkv.outputs, PANEL)),
-          qkv(size_t(most) * qkv_width * 4), joined(most, width), queries(size_t(most) * width * 4),
-          attended(size_t(most) * width * 4), angles(size_t(most) * model.head_size * 4), positions(most) {}
+          out_size(model.latent ? model.latent : model.head_size), qkv(size_t(most) * qkv_width * 4),
+          joined(most, model.heads * model.value_size), queries(size_t(most) * width * 4),
+          attended(size_t(most) * model.heads * out_size * 4), angles(size_t(most) * model.turned * 4), positions(most) {}
 
     void plan(const Span *spans, int count) {
         tiles.clear();
@@ -32,8 +34,8 @@ class Attention {
 
     // The angles of a row's position.
     void turn(int row) {
-        const int half = model.head_size / 2;
-        float *angle = angles.floats() + size_t(row) * model.head_size;
+        const int half = model.turned / 2;
+        float *angle = angles.floats() + size_t(row) * model.turned;
         for (int i = 0; i < half; i++) {
             const float x = float(positions[row]) / model.periods[i];
             angle[i] = std::cos(x) * model.rotary_scale;
@@ -54,26 +56,29 @@ class Attention {
             if (model.qk_norm == HEAD) rms_norm(x, x, i < model.heads ? layer.q_norm : layer.k_norm, size, model.eps);
             if (layer.rotary) rotate(x, angles.floats() + size_t(row) * size, size / 2);
         }
-        const Span *span = span_of(row);
-        const int position = positions[row], lane = position % BLOCK;
-        const size_t block = span->blocks[layer.window > 0][position / BLOCK];
-        for (int head = 0; head < model.kv_heads; head++, k += size, v += size) {
-            const size_t at = block * model.kv_heads + head, bytes = block_bytes();
-            const CacheBlock kept{
-                layer.keys + at * bytes, layer.values + at * bytes, layer.key_scales + at * BLOCK,
-                layer.value_scales + at * BLOCK, size,
-            };
-            switch (model.cache_kind) {
-                case F32: kept.keep_floats(lane, k, v); break;
-                case WIDE_INT8: kept.keep_bytes<WIDE_INT8>(lane, k, v); break;
-                case WIDE_FP8: kept.keep_bytes<WIDE_FP8>(lane, k, v); break;
-                default: kept.keep_bf16(lane, k, v);
-            }
-        }
+        for (int head = 0; head < model.kv_heads; head++, k += size, v += size) store(layer, row, head, k, v);
         float *to = queries.floats() + size_t(row) * width;
         if (rows_are_float(model.cache_kind)) std::memcpy(to, q, width * 4);
         else
             for (int i = 0; i < width; i += 16) store_bf16(reinterpret_cast<uint16_t *>(to) + i, _mm512_loadu_ps(q + i));
+    }
+
+    // Puts a row's key and value of one head into the cache.
+    void store(const Layer &layer, int row, int head, const float *k, const float *v) {
+        const Span *span = span_of(row);
+        const int position = positions[row], lane = position % BLOCK;
+        const size_t block = span->blocks[layer.window > 0][position / BLOCK];
+        const size_t at = block * model.kv_heads + head, bytes = block_bytes();
+        const CacheBlock kept{
+            layer.keys + at * bytes, v ? layer.values + at * bytes : nullptr, layer.key_scales + at * BLOCK,
+            layer.value_scales + at * BLOCK, model.head_size,
+        };
+        switch (model.cache_kind) {
+            case F32: kept.keep_floats(lane, k, v); break;
+            case WIDE_INT8: kept.keep_bytes<WIDE_INT8>(lane, k, v); break;
+            case WIDE_FP8: kept.keep_bytes<WIDE_FP8>(lane, k, v); break;
+            default: kept.keep_bf16(lane, k, v);
+        }
     }
 
     // With `wanted`, which has a mark for each row, of the rows that have one and maybe others.
@@ -142,7 +147,8 @@ class Attention {
                 temperature = std::log2(std::max(float(position), model.temperature_from)) / std::log2(model.temperature_from);
             const int32_t *words = reinterpret_cast<const int32_t *>(queries.floats() + at);
             some[i] = {
-                words + head * size / (rows_are_float(KIND) ? 1 : 2), attended.floats() + at + head * size,
+                words + head * size / (rows_are_float(KIND) ? 1 : 2),
+                attended.floats() + (size_t(row) * model.heads + head) * out_size,
                 layer.window > 0 ? std::max(0, position - layer.window + 1) : 0, position, temperature,
                 layer.sinks ? layer.sinks[head] : -std::numeric_limits<float>::infinity(),
             };
@@ -151,23 +157,26 @@ class Attention {
         if (wanted && !any) return;
         const size_t bytes = block_bytes();
         const Head head{
-            layer.keys + tile.head * bytes, layer.values + tile.head * bytes, layer.key_scales + tile.head * BLOCK,
+            layer.keys + tile.head * bytes, (model.latent ? layer.keys : layer.values) + tile.head * bytes, layer.key_scales + tile.head * BLOCK,
             layer.value_scales + tile.head * BLOCK, model.kv_heads * bytes, size_t(model.kv_heads) * BLOCK,
             tile.span->blocks[layer.window > 0], size, tile.span->count == 1,
         };
-        attend_rows<KIND>(tile.count, some, head, {model.attention_scale, model.attention_softcap});
+        const Scoring scoring{model.attention_scale, model.attention_softcap};
+        if constexpr (KIND == F32 || KIND == WIDE)
+            if (model.latent) return attend_latent_rows<KIND>(tile.count, some, head, model.latent, scoring);
+        attend_rows<KIND>(tile.count, some, head, scoring);
     }
 
     const Model &model;
     const int width;
 
   public:
-    const int qkv_width;
+    const int qkv_width, out_size;
     Buffer qkv;
     RowsBuffer joined;
+    Buffer queries, attended, angles;  // queries of heads in the cache's kind; what heads found, `out_size` numbers each
 
   private:
-    Buffer queries, attended, angles;
     std::vector<int> positions;
     std::vector<Tile> tiles;
 };

@@ -1,0 +1,81 @@
+"""The company that names keep: which words stand right before and after them (Firth 1957).
+
+Names of one kind keep like company: "in", "from" and "of" stand before countries, "by" before people. Whether a name
+fits between two words is read off where it stands elsewhere, so that no list of kinds is needed.
+"""
+
+import re
+from array import array
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from troth.curate.validate.values import Value
+
+_REACH = 32
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+_ANY = 0
+"""Stands for a name, whichever it is."""
+_PRIOR, _MOST = 3.0, 2.0
+"""A name's own company counts as much as the company of all names once it was met this often; no side says more than
+this, in nats."""
+
+
+def _sides(text: str, value: Value) -> tuple[str, str]:
+    """The words right beside a value, marked with their side."""
+    before = _TOKEN.findall(text[max(0, value.start - _REACH) : value.start].lower())
+    after = _TOKEN.findall(text[value.end : value.end + _REACH].lower())
+    return f"<{before[-1] if before else ''}", f">{after[0] if after else ''}"
+
+
+def _mark(*parts: str) -> int:
+    return xxhash.xxh3_64_intdigest("\0".join(parts)) >> 1
+
+
+class CompanyWriter:
+    """Counts the words beside names."""
+
+    def __init__(self) -> None:
+        self._met = array("q")
+
+    def add(self, text: str, values: Iterable[Value]) -> None:
+        """The names among the values of a sentence."""
+        for value in values:
+            if value.kind == "name":
+                left, right = _sides(text, value)
+                told = (value.key,), (left,), (right,), (value.key, left), (value.key, right)
+                self._met.extend((_ANY, *(_mark(*parts) for parts in told)))
+
+    def write(self, path: Path) -> None:
+        """Write how often each was met: marks and counts, int64 [2, M]."""
+        np.save(path, np.stack(np.unique(np.array(self._met, np.int64), return_counts=True)))
+
+
+class Company:
+    """What `CompanyWriter` wrote."""
+
+    def __init__(self, path: Path):
+        self._marks, self._counts = np.load(path, mmap_mode="r").view(np.ndarray)
+
+    def fits(self, text: str, value: Value, others: Sequence[Value], own: str) -> np.ndarray:
+        """How much likelier the words beside a name of a text are next to each of some others than next to any name, in
+        nats [others]; `own` is the key of the name that the corpus has in this very place, which does not count."""
+        sides = _sides(text, value)
+        asked = [_mark(*parts) for one in others for parts in ((one.key,), *((one.key, side) for side in sides))]
+        met_N3 = self._met(asked).reshape(-1, 3)
+        met_N3[[one.key == own for one in others]] -= 1
+        all_names, *met_2 = self._met([_ANY, *map(_mark, sides)]).tolist()
+        usual_2 = np.maximum(met_2, 1) / max(1, all_names)
+        found_N2 = (met_N3[:, 1:] + _PRIOR * usual_2) / ((met_N3[:, :1] + _PRIOR) * usual_2)
+        fits_N: np.ndarray = np.clip(np.log(found_N2), -_MOST, _MOST).sum(axis=1)
+        return fits_N
+
+    def _met(self, asked: list[int]) -> np.ndarray:
+        """How often each mark was met."""
+        if not len(self._marks):
+            return np.zeros(len(asked), int)
+        marks = np.array(asked, np.int64)
+        at = np.minimum(np.searchsorted(self._marks, marks), len(self._marks) - 1)
+        return np.where(self._marks[at] == marks, self._counts[at], 0)

@@ -1,0 +1,112 @@
+"""Phrases: the few words right beside a value, and what else the corpus has between them.
+
+Sentences that are little alike as wholes may tell the same fact in the same few words: "the loop of Henle",
+"erythropoietin (EPO)". What stands between the same words on many pages, nearly always the same, belongs there.
+"""
+
+import re
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from troth.curate.validate.values import Value
+
+_REACH, _MOST = 48, 64
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+_KEYS, _SPOTS = 4, 3
+"""Of each of the likeliest values, so many sentences are shown."""
+Heard = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""From numbers of sentences [N]: which of them may testify, and the marks of their sources."""
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """What stands between the words beside a value elsewhere: `share` of the pages that have each value there, by the
+    value's `key_of`, and the numbers of some sentences (`at`) that do."""
+
+    share: dict[int, float]
+    at: list[int]
+
+
+def key_of(value: Value) -> int:
+    """63 bits by which values of one form are compared."""
+    return _mark(f"{value.kind}/{value.key}")
+
+
+def phrases_of(text: str, value: Value) -> list[int]:
+    """The phrases that a value of a text stands in, as 63 bits each: two words before it, two after, and one or two on
+    either side."""
+    before = _TOKEN.findall(text[max(0, value.start - _REACH) : value.start].lower())[-2:]
+    after = _TOKEN.findall(text[value.end : value.end + _REACH].lower())[:2]
+    sides = [(before[-1:], after[:1]), (before, after[:1]), (before[-1:], after)]
+    sides += [(before, [])] * (len(before) == 2) + [([], after)] * (len(after) == 2)
+    kind = "name" if value.kind == "name" else "number"
+    return [_mark(f"{kind}\0{' '.join(left)}\0{' '.join(right)}") for left, right in sides if left or right]
+
+
+def _mark(text: str) -> int:
+    return xxhash.xxh3_64_intdigest(text) >> 1
+
+
+class PhraseWriter:
+    """Collects where the values of a corpus stand."""
+
+    def __init__(self) -> None:
+        self._rows = array("q")
+
+    def add(self, at: int, text: str, values: Iterable[Value], source: int) -> None:
+        """The values of sentence `at` of a source, given by its mark."""
+        for value in values:
+            key = key_of(value)
+            for phrase in phrases_of(text, value):
+                self._rows.extend((phrase, key, at, source))
+
+    def write(self, path: Path) -> None:
+        """Write what more than one page says, in the order of the phrases: [phrase, key, at] as int64 [3, E]."""
+        rows_4E = np.array(self._rows, np.int64).reshape(-1, 4).T
+        order = np.argsort(rows_4E[0], kind="stable")
+        rows_4E = rows_4E[:, order]
+        starts = np.flatnonzero(np.diff(rows_4E[0], prepend=-1))
+        sizes = np.diff(starts, append=rows_4E.shape[1])
+        several = np.zeros(0, bool)
+        if len(starts):
+            several = np.minimum.reduceat(rows_4E[3], starts) < np.maximum.reduceat(rows_4E[3], starts)
+        np.save(path, rows_4E[:3, np.repeat(several, sizes)])
+
+
+class Phrases:
+    """What `PhraseWriter` wrote."""
+
+    def __init__(self, path: Path):
+        self._phrases, self._keys, self._at = np.load(path, mmap_mode="r").view(np.ndarray)
+
+    def elsewhere(self, text: str, value: Value, heard: Heard) -> Spoken:
+        """What stands in the place of a value of a text."""
+        asked = np.array(phrases_of(text, value), np.int64)
+        first = np.searchsorted(self._phrases, asked)
+        last = np.searchsorted(self._phrases, asked, side="right")
+        share: dict[int, float] = {}
+        spots: dict[int, dict[int, int]] = {}
+        for start, end in zip(first.tolist(), last.tolist(), strict=True):
+            if start == end:
+                continue
+            rows = slice(start, end, max(1, (end - start) // _MOST))
+            at = self._at[rows]
+            allowed, source = heard(at)
+            said = dict(
+                zip(
+                    zip(self._keys[rows][allowed].tolist(), source[allowed].tolist(), strict=True),
+                    at[allowed].tolist(), strict=True,
+                )
+            )  # fmt: skip
+            for key, count in Counter(key for key, _ in said).items():
+                share[key] = max(share.get(key, 0.0), count / (len(said) + 1))
+            for (key, where), number in said.items():
+                spots.setdefault(key, {}).setdefault(where, number)
+        best = sorted(share, key=lambda key: (-share[key], key))[:_KEYS]
+        return Spoken(share, [number for key in best for number in list(spots[key].values())[:_SPOTS]])

@@ -1,0 +1,73 @@
+// Attention over latents (DeepSeek-V2, 2405.04434, section 2.1): one key stands for all heads, and its beginning is the
+// value, so that a token is kept once. The keys' layout has 16 tokens side by side, and so have the sums of weighted
+// values: each lane adds up its tokens, and the lanes are added at the end. Runs are those of attention.h.
+#pragma once
+#include "attention.h"
+
+namespace troth {
+
+constexpr int MOST_LATENT = 512, MOST_KEY = MOST_LATENT + MOST_HEAD;
+
+// sums[row][number of the latent] = fade * what they were, plus the run's weighted latents.
+template <int KIND, int ROWS>
+[[gnu::noinline]] void weigh_latents(
+    float (*sums)[MOST_LATENT][BLOCK], const char (*weights)[RUN * 4], const float *fade, const Head &head, int latent,
+    int begin, int end
+) {
+    constexpr int INPUTS = word_inputs(KIND);
+    const char *keys[RUN / BLOCK];
+    const int blocks = (end - begin + BLOCK - 1) / BLOCK;
+    for (int b = 0; b < blocks; b++) keys[b] = head.keys + size_t(head.blocks[begin / BLOCK + b]) * head.step;
+    const __m512i high = _mm512_set1_epi32(0xffff0000);
+    for (int word = 0; word < latent / INPUTS; word++) {
+        __m512 sum[ROWS][INPUTS];
+        UNROLL for (int r = 0; r < ROWS; r++)
+            UNROLL for (int i = 0; i < INPUTS; i++)
+                sum[r][i] = _mm512_mul_ps(_mm512_load_ps(sums[r][word * INPUTS + i]), _mm512_set1_ps(fade[r]));
+        for (int b = 0; b < blocks; b++) {
+            const __m512i key = _mm512_loadu_si512(keys[b] + 64 * word);
+            __m512 part[INPUTS];
+            if constexpr (INPUTS == 1) part[0] = _mm512_castsi512_ps(key);
+            else {
+                part[0] = _mm512_castsi512_ps(_mm512_slli_epi32(key, 16));
+                part[1] = _mm512_castsi512_ps(_mm512_and_si512(key, high));
+            }
+            UNROLL for (int r = 0; r < ROWS; r++) {
+                const __m512 weight = _mm512_load_ps(reinterpret_cast<const float *>(weights[r]) + b * BLOCK);
+                UNROLL for (int i = 0; i < INPUTS; i++) sum[r][i] = _mm512_fmadd_ps(part[i], weight, sum[r][i]);
+            }
+        }
+        UNROLL for (int r = 0; r < ROWS; r++)
+            UNROLL for (int i = 0; i < INPUTS; i++) _mm512_store_ps(sums[r][word * INPUTS + i], sum[r][i]);
+    }
+}
+
+// Each query's weighted sum of latents, of `latent` numbers; KIND is F32 or WIDE.
+template <int KIND, int ROWS>
+void attend_latents(const Query *queries, const Head &head, int latent, const Scoring &scoring) {
+    alignas(64) thread_local static float sums[TILE][MOST_LATENT][BLOCK];
+    alignas(64) float scores[ROWS][RUN];
+    alignas(64) char weights[ROWS][RUN * 4];
+    for (int r = 0; r < ROWS; r++) std::memset(sums[r], 0, sizeof(float) * BLOCK * latent);
+    Running<ROWS> softmax(queries);
+    const auto [low, high] = seen_by(queries, ROWS);
+    for (int run = low / RUN * RUN; run <= high; run += RUN) {
+        const int begin = std::max(run, low / BLOCK * BLOCK), end = std::min(run + RUN, high + 1);
+        scores_of<KIND, ROWS>(queries, head, begin, end, scores);
+        softmax.template soften<KIND>(queries, head, scoring, begin, end, scores, weights);
+        weigh_latents<KIND, ROWS>(sums, weights, softmax.fade, head, latent, begin, end);
+    }
+    for (int r = 0; r < ROWS; r++)
+        for (int i = 0; i < latent; i++)
+            queries[r].out[i] = _mm512_reduce_add_ps(_mm512_load_ps(sums[r][i])) / softmax.total[r];
+}
+
+template <int KIND, int ROWS = TILE>
+void attend_latent_rows(int rows, const Query *queries, const Head &head, int latent, const Scoring &scoring) {
+    if constexpr (ROWS > 1) {
+        if (rows < ROWS) return attend_latent_rows<KIND, ROWS - 1>(rows, queries, head, latent, scoring);
+    }
+    attend_latents<KIND, ROWS>(queries, head, latent, scoring);
+}
+
+}  // namespace troth
