@@ -20,7 +20,7 @@ PUBLISHED = Path(__file__).parents[3] / "shared" / "planner" / "published.csv"
 
 
 def test_a_fit_finds_what_runs_were_made_with() -> None:
-    true = replace(Calibration(), ampere_bf16=0.7, hopper_bf16=0.7, moe_layer=0.002)
+    true = replace(Calibration(), ampere_bf16=0.7, hopper_bf16=0.7, expert=0.0006)
     runs = [megascale(n) for n in (256, 512, 1024, 3072, 6144)]
     runs += [mixtral(micro_batch=m, ep=e, precision=p) for m in (1, 2) for e in (2, 4, 8) for p in ("bf16", "float8")]
     measured = step_time(columns(runs), true).seconds
@@ -77,7 +77,7 @@ def test_published_runs_are_met(judged: Sequence[Judged]) -> None:
     assert naive is not None
     assert met.count > 500
     assert met.median < min(0.05, naive.median / 2)
-    assert met.within_20 > 0.92
+    assert met.within_20 > 0.93
     assert abs(met.bias) < 0.02
 
 
@@ -85,8 +85,8 @@ def test_mixtures_of_experts_are_met_nearly_as_well_as_dense_networks(judged: Se
     found = errors_by(judged, GROUPS["kind"])
     mixtures, dense = found["mixture of experts"], found["dense"]
     assert mixtures.count > 150
-    assert mixtures.median < min(0.07, 2 * dense.median)
-    assert mixtures.within_20 > 0.85
+    assert mixtures.median < min(0.06, 1.5 * dense.median)
+    assert mixtures.within_20 > 0.87
 
 
 def test_published_memory_is_met(judged: Sequence[Judged]) -> None:

@@ -36,6 +36,10 @@ def cases(small):
         "tensors and experts": (8, [batch(16, 4096), "parallel.tp=2", "parallel.ep=4"]),
         "contexts": (4, [batch(16, 4096), "parallel.cp=4"]),
         "pipeline": (8, [batch(32, 4096), "parallel.pp=4", "parallel.micro_batches=8"]),
+        "tokens ahead": (8, [batch(32, 4096), "parallel.ep=8", "train.mtp_weight=0.1"]),
+        "pipeline, tokens ahead": (8, [
+            batch(32, 4096), "parallel.pp=4", "parallel.micro_batches=8", "train.mtp_weight=0.1",
+        ]),
         "pipeline, tied": (8, [
             batch(32, 4096), "parallel.pp=4", "parallel.micro_batches=8", "model.tie_word_embeddings=true",
         ]),
@@ -62,6 +66,7 @@ def predicted(settings, layout):
         Dimensions.of(settings.model), gpu_named("H100"), p.world, train.sequences, train.sequence_length,
         train.sequences // (p.rows_ranks * p.micro_batches), p.tp, p.pp, p.stages_per_rank, p.cp, p.ep, p.etp,
         p.dp_replicate, sharded=True, optimizer=train.optimizer, recompute=SHARES[train.activation_checkpointing],
+        ahead=train.mtp_depth if train.mtp_weight else 0,
     )  # fmt: skip
     parts = memory_parts(columns([run]))
     return {kind: float(parts[kind][0]) for kind in KINDS if kind != "context"}

@@ -92,10 +92,11 @@ def test_what_software_did_is_read_from_its_release_and_notes(tmp_path: Path) ->
         return row.run
 
     spring, summer = run("container 26.04 NeMo"), run("container 26.06 NeMo")
-    assert (spring.captured, spring.overlap, spring.sends_once) == (False, False, True)
-    assert (summer.captured, summer.overlap) == (True, True)
+    assert (spring.graphs, spring.overlap, spring.sends_once) == ("attention", False, True)
+    assert (summer.graphs, summer.overlap) == ("step", True)
     nodes = {"gpu": "H100-80GB-SXM", "n_gpus": "1024", "pp": "8"}
     assert run("container 25.09 NeMo", **nodes).overlap
+    assert not run("container 26.02 NeMo", **nodes).overlap  # its recipes had taken HybridEP instead
     qwen = {"model": "Qwen3-235B-A22B", "source": "somebody", "vpp": "1"} | nodes
     plain = run("dispatcher A2A", **qwen)
     assert (plain.sends_once, plain.overlap, plain.imbalance) == (False, False, 1.0)

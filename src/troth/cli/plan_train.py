@@ -32,7 +32,9 @@ def plan_train(
         typer.Option("--global-batch-tokens", help="Tokens of a batch (default: the system's).", metavar="NUMBER"),
     ] = None,
     precision: Annotated[str, typer.Option(help="bf16, float8, or auto: the system's, or the faster.")] = "auto",
-    imbalance: Annotated[float, typer.Option(help="Tokens of the busiest experts over the mean.", min=1)] = 1.1,
+    imbalance: Annotated[
+        float | None, typer.Option(help="Tokens of the busiest experts over the mean (default: 1.1).", min=1)
+    ] = None,
     pod: Annotated[
         int | None,
         typer.Option(help="GPUs that reach each other at full bandwidth (default: --cloud's, or all).", min=1),

@@ -20,57 +20,40 @@ class Calibration:
     """Shares are of a machine's published peak or of a quantity that the model computes; what software loses is that
     of `compute.NOW`. Fields may be arrays, a constant's values beside each other."""
 
-    ampere_bf16: float = _number(0.838, 0.80, 0.1, "share of peak", "large 16-bit products on A100")
-    hopper_bf16: float = _number(0.805, 0.75, 0.1, "share of peak", "large 16-bit products on H100 and H200")
-    hopper_float8: float = _number(0.792, 0.65, 0.15, "share of peak", "large 8-bit products on H100 and H200")
-    blackwell_bf16: float = _number(0.641, 0.75, 0.1, "share of peak", "large 16-bit products on B200 to GB300")
-    blackwell_float8: float = _number(0.738, 0.70, 0.15, "share of peak", "large 8-bit products on B200 to GB300")
-    blackwell_float4: float = _number(0.565, 0.55, 0.2, "share of peak", "large 4-bit products on B200 to GB300")
-    ampere_attention: float = _number(0.705, 0.50, 0.15, "share of peak", "the products inside attention on A100")
-    hopper_attention: float = _number(0.483, 0.45, 0.15, "share of peak", "the same on H100 and H200")
-    blackwell_attention: float = _number(0.469, 0.40, 0.15, "share of peak", "the same on B200 to GB300")
-    torch_attention: float = _number(0.753, 0.8, 0.3, "share", "of that in software of PyTorch's own kernels")
+    ampere_bf16: float = _number(0.839, 0.80, 0.1, "share of peak", "large 16-bit products on A100")
+    hopper_bf16: float = _number(0.797, 0.75, 0.1, "share of peak", "large 16-bit products on H100 and H200")
+    hopper_float8: float = _number(0.791, 0.65, 0.15, "share of peak", "large 8-bit products on H100 and H200")
+    blackwell_bf16: float = _number(0.64, 0.75, 0.1, "share of peak", "large 16-bit products on B200 to GB300")
+    blackwell_float8: float = _number(0.708, 0.70, 0.15, "share of peak", "large 8-bit products on B200 to GB300")
+    blackwell_float4: float = _number(0.55, 0.55, 0.2, "share of peak", "large 4-bit products on B200 to GB300")
+    ampere_attention: float = _number(0.754, 0.50, 0.15, "share of peak", "the products inside attention on A100")
+    hopper_attention: float = _number(0.454, 0.45, 0.15, "share of peak", "the same on H100 and H200")
+    blackwell_attention: float = _number(0.381, 0.40, 0.15, "share of peak", "the same on B200 to GB300")
+    torch_attention: float = _number(0.737, 0.8, 0.3, "share", "of that in software of PyTorch's own kernels")
     torch_progress: float = _number(
-        0.192, 0.3, 0.5, "share a year", "by which it rises: PyTorch 2.2 and 2.5 took faster kernels, 2 and 1.75 times"
+        0.242, 0.3, 0.5, "share a year", "by which it rises: PyTorch 2.2 and 2.5 took faster kernels, 2 and 1.75 times"
     )
-    bandwidth: float = _number(0.818, 0.80, 0.1, "share of peak", "memory traffic of products and pointwise work")
-    pointwise: float = _number(1.23, 1.0, 0.3, "passes", "pointwise traffic, in units of the fused count")
-    routed: float = _number(2.85, 2.0, 0.5, "passes", "the same of what experts take and give: permuting costs more")
-    torch_pointwise: float = _number(1.07, 1.5, 0.3, "passes", "the same in software of PyTorch's own kernels")
-    casts: float = _number(0.903, 1.0, 0.5, "passes", "traffic of casting to 8 and 4 bits")
-    link: float = _number(0.727, 0.70, 0.2, "share of peak", "collectives between GPUs of a domain")
-    network: float = _number(0.596, 0.75, 0.2, "share of peak", "collectives over the network")
-    sent_once: float = _number(0.892, 0.9, 0.15, "share of peak", "the same of experts' traffic by DeepEP's kernels")
-    tensor_exposed: float = _number(0.781, 0.5, 0.4, "share", "tensor-parallel traffic that products do not hide")
-    expert_exposed: float = _number(0.403, 0.7, 0.4, "share", "expert traffic that products do not hide")
-    expert_network: float = _number(0.738, 0.7, 0.4, "share", "the same of what goes over the network")
-    expert_overlapped: float = _number(
-        0.311, 0.2, 0.5, "share", "the same of both where it goes on behind another micro-batch"
-    )
-    context_exposed: float = _number(0.357, 0.3, 0.5, "share", "context-parallel traffic that products do not hide")
+    bandwidth: float = _number(0.783, 0.80, 0.1, "share of peak", "memory traffic of products and pointwise work")
+    routed: float = _number(3.85, 2.0, 0.5, "passes", "the same of what experts take and give: permuting costs more")
+    link: float = _number(0.848, 0.70, 0.2, "share of peak", "collectives between GPUs of a domain")
+    network: float = _number(0.761, 0.75, 0.2, "share of peak", "collectives over the network")
+    sent_once: float = _number(0.944, 0.9, 0.15, "share of peak", "the same of experts' traffic by DeepEP's kernels")
+    expert_exposed: float = _number(0.495, 0.7, 0.4, "share", "expert traffic within a domain that nothing hides")
     dense_layer: float = _number(
-        0.00159, 1e-3, 0.5, "s", "a host starting the kernels of a layer and micro-batch, both ways"
-    )
-    moe_layer: float = _number(
-        0.000946, 1e-3, 0.5, "s", "routing, permuting and their waits in a layer and micro-batch"
-    )
-    dropless: float = _number(
-        0.00185, 2e-3, 0.5, "s", "the same more where experts take all they are sent: sizes come late"
+        0.00237, 1e-3, 0.5, "s", "a host starting the kernels of a layer and micro-batch, both ways"
     )
     expert: float = _number(
-        0.000231, 0.2e-3, 0.5, "s", "starting the products of an expert of a rank, a layer and micro-batch"
+        0.000298, 0.2e-3, 0.5, "s", "starting the products of an expert of a rank, a layer and micro-batch"
     )
-    moe_progress: float = _number(0.279, 0.5, 0.5, "share a year", "by which software lowers both")
     maturing: float = _number(
-        0.156, 0.1, 0.5, "share", "more that products take a year after a GPU is announced; half a year later"
+        0.147, 0.1, 0.5, "share", "more that products take a year after a GPU is announced; half a year later"
     )
-    attention_maturing: float = _number(0.41, 0.7, 0.5, "share", "the same of the products inside attention")
-    step: float = _number(0.0647, 0.03, 0.7, "s", "beginning and ending a step")
+    step: float = _number(0.0703, 0.03, 0.7, "s", "beginning and ending a step")
     head: float = _number(
-        0.664, 0.5, 0.4, "share", "of the head's time that the last stage of a pipeline has more than others"
+        0.78, 0.5, 0.4, "share", "of the head's time that the last stage of a pipeline has more than others"
     )
-    scale: float = _number(0.00221, 0.003, 0.7, "share a doubling", "what ranks wait for the slowest, beyond 8 ranks")
-    progress: float = _number(0.112, 0.10, 0.5, "share a year", "by which software lowers all that is not products")
+    scale: float = _number(0.00216, 0.003, 0.7, "share a doubling", "what ranks wait for the slowest, beyond 8 ranks")
+    progress: float = _number(0.111, 0.10, 0.5, "share a year", "by which software lowers all that is not products")
 
 
 NAMES = [constant.name for constant in fields(Calibration)]

@@ -23,8 +23,7 @@ def software(c: Columns, a_year: Array | float) -> Array:
 
 def compute_seconds(c: Columns, k: Calibration) -> dict[str, Array]:
     """Seconds of a micro-batch on one GPU, both ways: its share of the layers, their tokens and their matrices."""
-    layers = c.layers / c.pp
-    moe, dense = c.moe_layers / c.pp, (c.layers - c.moe_layers) / c.pp
+    layers, moe, dense = c.stage_layers, c.stage_moe, c.stage_layers - c.stage_moe
     memory = c.memory_bandwidth * k.bandwidth
     rate = products_rate(c, k)
 
@@ -50,7 +49,7 @@ def compute_seconds(c: Columns, k: Calibration) -> dict[str, Array]:
             rows * c.expert_parameters / c.etp * slow, held, rows * c.matrices * (c.hidden + c.moe_ffn / c.etp), size
         ),
         # A pipeline's last stage has the head and fewer layers, or waits are what `head` says.
-        "head": head * np.where(c.pp > 1, 1 / c.pp + k.head * (1 - 1 / c.pp), 1.0),
+        "head": head * (np.where(c.pp > 1, 1 / c.pp + k.head * (1 - 1 / c.pp), 1.0) + c.ahead),
         "attention": layers * _scores(c, k),
         "pointwise": _pointwise(c, k) / memory,
         "permuting": _permuting(c, k) / memory,
@@ -60,9 +59,10 @@ def compute_seconds(c: Columns, k: Calibration) -> dict[str, Array]:
 def host_seconds(c: Columns, k: Calibration, gpu: Array) -> Array:
     """Seconds of a micro-batch in which a GPU that has `gpu` seconds of work waits for the host to start it; neither
     hides behind the other entirely."""
-    starts = c.layers / c.pp * k.dense_layer * software(c, k.progress) * (1 + c.recompute / 3)
-    waits = k.moe_layer + k.dropless * c.dropless + k.expert * c.experts / c.ep
-    host = (starts + c.moe_layers / c.pp * waits * software(c, k.moe_progress)) * (1 - c.captured)
+    starts = c.stage_layers * k.dense_layer * software(c, k.progress) * (1 + c.recompute / 3) * (1 - c.graphed)
+    waits = c.stage_moe * k.expert * c.experts / c.ep * software(c, k.progress)
+    host = (starts + waits) * (1 - c.captured)
+    host = host * (1 + c.overlap)  # to overlap micro-batches, their parts are started one after another
     return np.asarray((gpu**2 + host**2) ** 0.5 - gpu)
 
 
@@ -90,13 +90,13 @@ def _scores(c: Columns, k: Calibration) -> Array:
     share = c.ampere * k.ampere_attention + c.hopper * k.hopper_attention + c.blackwell * k.blackwell_attention
     share = share * np.where(c.torch > 0, np.minimum(k.torch_attention / software(c, k.torch_progress), 1), 1)
     work = (3.5 + c.recompute) * 2 * c.t * c.heads / c.tp * c.score_sizes * c.seen
-    return np.asarray(work / (c.wide_peak * c.cooled * share) * _young(c, k.attention_maturing))
+    return np.asarray(work / (c.wide_peak * c.cooled * share))
 
 
 def _pointwise(c: Columns, k: Calibration) -> Array:
     """Bytes that norms, residuals, rotations, gates and casts move in a micro-batch, fused where that is usual: reads
     and writes of 16-bit numbers, forward and backward."""
-    layers, moe, dense = c.layers / c.pp, c.moe_layers / c.pp, (c.layers - c.moe_layers) / c.pp
+    layers, moe, dense = c.stage_layers, c.stage_moe, c.stage_layers - c.stage_moe
     numbers = layers * (26 * c.hidden + 4 * c.attention_edges)
     numbers = numbers + (GATE_PASSES + c.bounds) * (dense * c.dense_ffn + moe * c.shared_ffn)
     casts = layers * c.attention_edges + c.matrices * (dense * (c.hidden + c.dense_ffn) + moe * c.shared_ffn)
@@ -105,14 +105,13 @@ def _pointwise(c: Columns, k: Calibration) -> Array:
 
 def _permuting(c: Columns, k: Calibration) -> Array:
     """The same of what experts get and give: tokens permuted and brought together again, gates, casts."""
-    copies = c.moe_layers / c.pp * c.topk
+    copies = c.stage_moe * c.topk
     gates = GATE_PASSES * (1 - c.captured) + c.bounds
-    numbers = k.routed * copies * (8 * c.hidden + gates * c.moe_ffn) * software(c, k.moe_progress)
+    numbers = k.routed * copies * (8 * c.hidden + gates * c.moe_ffn) * software(c, k.progress)
     cast = (1 - c.captured) * (1 - c.wide_experts)
     return _moved(c, k, numbers, c.matrices * copies * (c.hidden + c.moe_ffn) * cast)
 
 
 def _moved(c: Columns, k: Calibration, numbers: Array, casts: Array) -> Array:
-    passes = np.where(c.torch > 0, k.torch_pointwise, k.pointwise) * software(c, k.progress)
-    whole = 2 * passes * numbers + 6 * k.casts * casts * (c.bytes < 2)
+    whole = 2 * software(c, k.progress) * numbers + 6 * casts * (c.bytes < 2)
     return np.asarray(c.t / c.tp * (1 + c.recompute / 3) * whole)

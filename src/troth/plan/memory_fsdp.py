@@ -81,7 +81,7 @@ def _places(c: Columns) -> list[Place]:
         each, over = np.floor(c.layers / stages), c.layers % stages
         longer = (rank > 0) & (rank < c.pp - 1) & (over > 0)
         layers = np.where(longer, np.ceil(c.layers / stages), each) * c.vpp
-        layers = np.where(c.pp > 1, layers, c.layers)
+        layers = np.where(c.pp > 1, layers, c.layers) + c.ahead * (rank == c.pp - 1)
         chunks = np.where(c.vpp > 1, (c.vpp - 1) * c.pp + 2 * (c.pp - rank - 1) + 1, c.pp - rank)
         chunks = np.where(c.pp > 1, np.minimum(chunks, c.m * c.vpp), 1.0)
         dense, flying_dense = np.zeros_like(layers), np.zeros_like(layers)

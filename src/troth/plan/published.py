@@ -12,7 +12,7 @@ from pathlib import Path
 from troth.plan.dimensions import Dimensions, network_named, resized
 from troth.plan.gpus import gpu_named
 from troth.plan.memory_fsdp import CHEAP
-from troth.plan.release import FOLDING, captured, date_of, imbalance, micro_batch, overlaps, sends_once, stack_of
+from troth.plan.release import FOLDING, date_of, imbalance, micro_batch, recipe_of, stack_of
 from troth.plan.run import Run
 
 NEEDED = ("source", "model", "seq", "gpu", "n_gpus", "tp", "pp", "global_batch_sequences", "precision", "notes")
@@ -122,16 +122,14 @@ def _run(row: _Row) -> Run:
         raise Unsaid("the micro-batch does not divide a rank's share")
     stack, date, precision = stack_of(source), date_of(source, notes, gpu), _precision(row["precision"])
     vpp = row.count("vpp") or (2 if "schedule=Interleaved" in notes else 1)
-    whole = captured(source, gpu, precision, date)
-    overlap = whole or overlaps(source, notes, gpu, ep, vpp)
+    recipe = recipe_of(source, notes, dimensions, gpu, precision, date)
     return Run(
         dimensions, gpu, world, sequences, length, int(rows), tp, pp, vpp, cp, ep,
         etp=1 if ep > 1 and date >= FOLDING else tp,
         sharded="FSDP" in notes or stack != "fused", optimizer="adamw", precision=precision,
         recompute=_recompute(row["recompute"], stack),
         date=date, stack=stack,
-        dropless=not re.search(r"token[- ]?drop", model + notes), captured=whole,
-        overlap=overlap, sends_once=sends_once(source, notes, dimensions, date, overlap), imbalance=imbalance(notes),
+        graphs=recipe.graphs, overlap=recipe.overlap, sends_once=recipe.sends_once, imbalance=imbalance(notes),
     )  # fmt: skip
 
 

@@ -1,13 +1,17 @@
 """What the software of a published run was and did, where no column of a table says it: from its source, its notes and
 what is documented of its release.
 
-Megatron-Bridge's recipes are those of its releases 0.2 to 0.6 (`scripts/performance`, `perf_recipes`).
+What Megatron-Bridge's recipes do for experts is in `data/recipes.toml`.
 """
 
 import re
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 from troth.plan.dimensions import Dimensions
-from troth.plan.gpus import Gpu
+from troth.plan.gpus import DATA, Gpu
 
 UNDATED = {
     "mosaicml/llm-foundry": 2023.7, "Megatron-LM HEAD": 2024.6, "Megatron-LM@c230e0d7c2": 2024.8,
@@ -19,11 +23,11 @@ FOLDING = 2025.0
 """Until then Megatron split experts over tensor-parallel ranks too, whatever their own (2504.14960)."""
 
 CAPTURED = 2026.4
-"""Since then Megatron's recipes for 8 bits in racks of Blackwell capture a whole step, fuse what experts do, and
-exchange tokens behind other products (release 0.5 of Megatron-Bridge, container 26.06)."""
+"""Since then Megatron-Bridge's recipes of dense networks for 8 bits in racks of Blackwell capture a whole step (release
+0.5, container 26.06)."""
 
-DEEPEP, HYBRIDEP = 2025.5, 2026.25
-"""Megatron-Core 0.12 with NeMo's recipes of then; container 26.04, of release 0.4 of Megatron-Bridge."""
+DEEPEP = 2025.5
+"""Since then Megatron-Core has DeepEP (0.12, with NeMo's recipes of then)."""
 
 REAL_IMBALANCE = 1.5
 """Tokens of the busiest rank's experts over the mean, where a router may choose."""
@@ -34,7 +38,7 @@ TORCH = ("mosaicml", "prime-rl", "Automodel", "OLMo")
 
 def date_of(source: str, notes: str, gpu: Gpu) -> float:
     """When software is from, in years; a year and a half after its GPU where nothing says it."""
-    patterns = (r"container (\d\d)\.(\d\d)", r"@v(\d\d)\.(\d\d)", r"ngc(\d\d)\.(\d\d)", r"NeMo (\d\d)\.(\d\d)",
+    patterns = (r"container (\d\d)\.(\d\d)(\.\d\d)?", r"@v(\d\d)\.(\d\d)", r"ngc(\d\d)\.(\d\d)", r"NeMo (\d\d)\.(\d\d)",
                 r"_20(\d\d)-?(\d\d)_", r"arXiv (\d\d)(\d\d)\.\d")  # fmt: skip
     for name, date in UNDATED.items():
         if name in source:
@@ -42,7 +46,7 @@ def date_of(source: str, notes: str, gpu: Gpu) -> float:
     for text in (notes, source):
         for pattern in patterns:
             if found := re.search(pattern, text):
-                return 2000 + int(found[1]) + (int(found[2]) - 0.5) / 12
+                return _year(*found.groups())
     return gpu.year + 1.5
 
 
@@ -60,23 +64,50 @@ def stack_of(source: str) -> str:
     return "torch" if any(name in source for name in TORCH) else "fused"
 
 
-def captured(source: str, gpu: Gpu, precision: str, date: float) -> bool:
-    """As in `Run.captured`."""
-    return "Megatron-Bridge" in source and gpu.domain > 8 and precision == "float8" and date >= CAPTURED
+@dataclass(frozen=True)
+class Recipe:
+    """What a release does for experts, as in `Run`."""
+
+    sends_once: bool = False
+    overlap: bool = False
+    graphs: str = "none"
 
 
-def sends_once(source: str, notes: str, network: Dimensions, date: float, overlap: bool) -> bool:
-    """As in `Run.sends_once`: where notes name DeepEP or HybridEP, in recipes for latent attention (DeepSeek, Kimi)
-    since Megatron has it, and since release 0.4 of Megatron-Bridge in all that overlap nothing."""
-    latent = network.latent is not None and date >= DEEPEP
-    later = "Megatron-Bridge" in source and date >= HYBRIDEP and not overlap
-    return latent or later or bool(re.search(r"deepep|hybridep", notes.lower()))
+def recipe_of(source: str, notes: str, network: Dimensions, gpu: Gpu, precision: str, date: float) -> Recipe:
+    """By what is documented of Megatron-Bridge's releases; of others' software by the notes, but that recipes for
+    latent attention (DeepSeek, Kimi) take DeepEP since Megatron has it."""
+    if "Megatron-Bridge" in source:
+        if not network.experts:
+            return Recipe(graphs="step" if gpu.domain > 8 and precision == "float8" and date >= CAPTURED else "none")
+        found = [one for one in recipes() if _matches(one, network.name, gpu.name, precision, date)]
+        return found[-1]["recipe"] if found else Recipe()
+    once = (network.latent is not None and date >= DEEPEP) or bool(re.search(r"deepep|hybridep", notes.lower()))
+    return Recipe(once, bool(re.search(r"1f1b overlap|a2a overlap", notes.lower())))
 
 
-def overlaps(source: str, notes: str, gpu: Gpu, ep: int, vpp: int) -> bool:
-    """As in `Run.overlap`: where notes say so, and in recipes that exchange over the network, with parts of stages."""
-    recipe = "Megatron-Bridge" in source and ep > gpu.domain and vpp > 1
-    return recipe or bool(re.search(r"1f1b overlap|a2a overlap", notes.lower()))
+@cache
+def recipes() -> list[dict[str, Any]]:
+    """Of Megatron-Bridge (`data/recipes.toml`), in the order of the file; `since` in years."""
+    tables = tomllib.loads((DATA / "recipes.toml").read_text(encoding="utf-8"))["recipes"]
+    return [
+        table | {"since": _year(*table["since"].split(".")), "recipe": Recipe(
+            table.get("exchange", "alltoall") != "alltoall", table.get("overlap", False), table.get("graphs", "none")
+        )}
+        for table in tables
+    ]  # fmt: skip
+
+
+def _matches(recipe: dict[str, Any], network: str, gpu: str, precision: str, date: float) -> bool:
+    narrow = precision if precision != "float4" else "float8"
+    return (
+        network in recipe["networks"] and gpu in recipe["gpus"] and date >= recipe["since"]
+        and recipe.get("precision", narrow) == narrow
+    )  # fmt: skip
+
+
+def _year(year: str, month: str, patch: str | None = None) -> float:
+    """The middle of a month, `year` in two digits; a release's patch is a little later."""
+    return 2000 + int(year) + (int(month) - 0.5) / 12 + 0.01 * (patch is not None)
 
 
 def imbalance(notes: str) -> float:

@@ -23,6 +23,9 @@ WATTS = {"ampere": 400 / 312e12, "hopper": 700 / 989e12, "blackwell": 1200 / 250
 """Power behind each operation a second of the published peak, of the GPU that shares of peaks are for. Others come
 nearer or less near to theirs in proportion: products run at the limit of power."""
 
+GRAPHS = ("none", "attention", "step")
+"""What may be started as CUDA graphs."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -33,12 +36,13 @@ class Run:
 
     recompute: the share of a layer's forward pass that is done again for its gradient, cheapest parts first. date: when
     the software is from, in years. stack: who wrote it, `fused` (Megatron's hand-tuned kernels), `torch` (Troth and
-    others) or `torchtitan`. dropless: whether experts take all the tokens that the router sends; imbalance: the tokens
+    others) or `torchtitan`. imbalance: the tokens
     of the busiest rank's experts over the mean. wide_experts: they stay in 16 bits, whatever the precision.
     sends_once: a token goes to another domain once, however many of its experts are there (DeepEP, 2412.19437, section
     3.2.2), and not once for each. overlap: experts' traffic goes on behind products of another micro-batch (DualPipe).
-    captured: a step is one CUDA graph, sizes of what experts get stay on the GPU, and their gates and casts are parts
-    of their products.
+    graphs: what is started as CUDA graphs, one of `GRAPHS`; of a whole `step`, sizes of what experts get stay on the
+    GPU, and their gates and casts are parts of their products.
+    ahead: modules of multi-token prediction behind the last layer, of a layer and the head each.
     oversubscription: the network's bandwidth within a pod of `pod` GPUs over that between pods.
     """
 
@@ -61,12 +65,12 @@ class Run:
     recompute: float = 0.0
     date: float = 2026.5
     stack: str = "torch"
-    dropless: bool = True
     imbalance: float = 1.0
     wide_experts: bool = False
     sends_once: bool = False
     overlap: bool = False
-    captured: bool = False
+    graphs: str = "none"
+    ahead: int = 0
     pod: int = 1_000_000
     oversubscription: float = 1.0
 
@@ -84,7 +88,8 @@ class Run:
 class Columns:
     """Runs as arrays, one number a run; what a network or a GPU has is a column too.
 
-    Derived: t, tokens of a micro-batch that the ranks of a tensor-parallel group share; dp; m, micro-batches of a step;
+    Derived: stage_layers, stage_moe, layers of the longest stage and those with experts among them; t, tokens of a
+    micro-batch that the ranks of a tensor-parallel group share; dp; m, micro-batches of a step;
     held and spread, parameters of a rank's part of the network before anything is sharded, and ranks that share each.
     """
 
@@ -92,6 +97,9 @@ class Columns:
         self._values = {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
         c = self._values
         c["t"] = c["micro_batch"] * c["length"] / c["cp"]
+        # A pipeline goes as fast as its last stage, which has the modules of multi-token prediction besides.
+        c["stage_layers"] = c["layers"] / c["pp"] + c["ahead"]
+        c["stage_moe"] = c["moe_layers"] / c["pp"] + c["ahead"] * (c["moe_layers"] > 0)
         c["dp"] = c["world"] / (c["tp"] * c["pp"] * c["cp"])
         c["m"] = c["sequences"] / (c["dp"] * c["micro_batch"])
         c["dense_ranks"] = c["dp"] * c["cp"]
@@ -130,9 +138,10 @@ def columns(runs: Sequence[Run]) -> Columns:
 def row_of(run: Run) -> dict[str, float]:
     """What columns have of one run."""
     layout = ("world", "sequences", "length", "micro_batch", "tp", "pp", "vpp", "cp", "ep", "etp", "dp_replicate",
-              "sharded", "recompute", "date", "dropless", "imbalance", "wide_experts",
-              "sends_once", "overlap", "captured", "pod", "oversubscription")  # fmt: skip
+              "sharded", "recompute", "date", "imbalance", "wide_experts",
+              "sends_once", "overlap", "ahead", "pod", "oversubscription")  # fmt: skip
     row = {name: getattr(run, name) for name in layout}
+    row |= {name: run.graphs in GRAPHS[level:] for level, name in enumerate(("graphed", "captured"), start=1)}
     row |= {"torch": run.stack in ("torch", "torchtitan"), "titan": run.stack == "torchtitan"}
     return row | {"muon": run.optimizer == "muon"} | _gpu(run.gpu, run.precision) | _network(run.dimensions, run.length)
 

@@ -33,7 +33,7 @@ class StepTime:
 def step_time(c: Columns, k: Calibration) -> StepTime:
     """The time of a step of every run, part by part."""
     parts = compute_seconds(c, k)
-    exposed, whole = micro_batch_traffic(c, k)
+    exposed, whole = micro_batch_traffic(c, k, np.asarray(sum(parts.values())))
     uneven = (parts["experts"] + parts["permuting"]) * (c.imbalance - 1)
     gpu = np.asarray(sum(parts.values()) + sum(exposed.values())) + uneven
     parts |= {"expert imbalance": uneven, "kernel starts": host_seconds(c, k, gpu)} | exposed

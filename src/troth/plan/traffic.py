@@ -18,9 +18,9 @@ PEER_LATENCY = 0.5e-6
 """Seconds more of an all-to-all for each rank that it sends to: a message posted."""
 
 
-def micro_batch_traffic(c: Columns, k: Calibration) -> tuple[dict[str, Array], dict[str, Array]]:
+def micro_batch_traffic(c: Columns, k: Calibration, computing: Array) -> tuple[dict[str, Array], dict[str, Array]]:
     """Seconds of a micro-batch's collectives: those that products do not hide, and all."""
-    layers, moe = c.layers / c.pp, c.moe_layers / c.pp
+    layers, moe = c.stage_layers, c.stage_moe
     again = 1 + c.recompute / 2
     state = 2 * c.t * c.hidden  # bytes of the micro-batch's hidden state
     link, network = c.link_bandwidth * k.link, _network(c, k, c.tp * c.cp * c.ep * c.etp)
@@ -30,10 +30,12 @@ def micro_batch_traffic(c: Columns, k: Calibration) -> tuple[dict[str, Array], d
         state * (c.tp - 1) / c.tp / np.where(c.tp <= c.domain, link, network) + LINK_LATENCY * (c.tp > 1)
     )
 
-    sent = moe * 4 * again * state / c.tp * software(c, k.moe_progress) * c.imbalance
+    sent = moe * 4 * again * state / c.tp * software(c, k.progress) * c.imbalance
     ranks, nodes = c.ep * c.etp, np.maximum(c.ep * c.etp / c.domain, 1)
     copies = c.topk * np.where(c.torch > 0, c.etp, 1)  # of a token; Megatron brings parts of experts theirs afterwards
-    inside = copies * (np.minimum(ranks, c.domain) - 1) / ranks  # those for others of its domain
+    others = np.minimum(ranks, c.domain) - 1
+    distinct = others * (1 - (1 - 1 / ranks) ** np.maximum(c.topk, 1))
+    inside = np.where(c.sends_once > 0, distinct, copies * others / ranks)  # those for others of its domain
     wanting = (nodes - 1) * (1 - (1 - 1 / nodes) ** np.maximum(c.topk, 1))  # other domains that want a token
     within_reach = np.where(c.reach > 0, np.minimum(wanting, c.reach * (nodes - 1) / nodes), wanting)
     outside = np.where(c.sends_once > 0, within_reach, copies * (nodes - 1) / nodes)
@@ -52,12 +54,12 @@ def micro_batch_traffic(c: Columns, k: Calibration) -> tuple[dict[str, Array], d
         "pipeline traffic": pipeline,
     }
     exposed = {
-        "tensor traffic": k.tensor_exposed * software(c, k.progress) * tensor,
+        "tensor traffic": software(c, k.progress) * tensor,
         "expert traffic": np.where(
-            c.overlap > 0, k.expert_overlapped * (near + far), k.expert_exposed * near + k.expert_network * far
+            c.overlap > 0, np.maximum(near + far - computing, 0), k.expert_exposed * near + far
         ) + calls,
-        "context traffic": k.context_exposed * context,
-        "pipeline traffic": k.context_exposed * pipeline,
+        "context traffic": _beyond(context, computing),
+        "pipeline traffic": _beyond(pipeline, computing),
     }
     return exposed, whole
 
