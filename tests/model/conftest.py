@@ -13,6 +13,14 @@ from troth.model.norm import RMSNorm
 from troth.model.tokenizer import Tokenizer
 
 VOCABULARY = 400
+KINDS = {
+    "plain": {},
+    "softcap": {"softcap": 1.5},
+    "temperature": {"temperature": True},
+    "sinks": {"sinks": True},
+    "all": {"softcap": 0.7, "temperature": True, "sinks": True},
+}
+"""What may become of scores, one by one and all at once."""
 
 
 @pytest.fixture(scope="session")

@@ -11,13 +11,7 @@ from troth.model import blocks as module
 from troth.model.attention import attention
 from troth.model.scores import Scores, Seen
 
-KINDS = {
-    "plain": {},
-    "softcap": {"softcap": 1.5},
-    "temperature": {"temperature": True},
-    "sinks": {"sinks": True},
-    "all": {"softcap": 0.7, "temperature": True, "sinks": True},
-}
+from .conftest import KINDS
 
 
 def formula(q, k, v, mask, scores):

@@ -9,13 +9,8 @@ from troth.model.blocks import block_attention
 from troth.model.flex import flex, flex_can
 from troth.model.scores import Scores, SeenBetween
 
-KINDS = {
-    "plain": {},
-    "softcap": {"softcap": 1.5},
-    "temperature": {"temperature": True},
-    "sinks": {"sinks": True},
-    "all": {"softcap": 0.7, "temperature": True, "sinks": True},
-}
+from .conftest import KINDS
+
 TIME, WINDOWS = 700, [5, 140, 1000]
 
 
