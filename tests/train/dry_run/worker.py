@@ -30,7 +30,7 @@ TAKES = 2
 
 
 def peak(model: ModelConfig, train: TrainTable, parallel: ParallelTable) -> int:
-    """Bytes, of everything that torch's allocator gave out but for gloo's copies: it sums all on each rank where a GPU's
+    """Bytes, of everything that torch's allocator gave out but gloo's copies: it sums all on each rank where a GPU's
     kernel scatters sums, and its own threads may give a copy back unseen."""
     layout = lay_out(parallel, model, train, dist.get_world_size())
     mesh = Mesh.over(layout, "cpu")
