@@ -1,14 +1,14 @@
 """Training steps with their optimiser, here and in transformers' Trainer: tokens a second and memory.
 
-    python bench/train.py [--batch 4] [--length 512] [--steps 12] [--json]
+    python bench/train.py [--batch 4] [--length 512] [--steps 12] [--adamw] [--json]
     python bench/train.py --ranks 2 [--batch 4] ...
 
 The network is the Qwen3-MoE of bench/network.py (175 million parameters, 43 million active), trained on the same random
-tokens in bf16: here by `troth.train.trainer` (float32 weights; AdamW
-for all, and Muon for matrices), there by Trainer (AdamW) with float32
-weights under autocast, and once more with all in bf16. Each program runs in a process of its own, and they take their
-steps in turn; the first few are not counted. A row gives the median step, the ratio to the faster of transformers' two
-ways, the share of the matrix rate (see bench/network.py) and the most memory that the process had.
+tokens in bf16: here by `troth.train.trainer` (float32 weights; AdamW for all, and, unless --adamw leaves it out, Muon
+for matrices), there by Trainer (AdamW) with float32 weights under autocast, and once more with all in bf16. Each
+program runs in a process of its own, and they take their steps in turn; the first few are not counted. A row gives the
+median step, the ratio to the faster of transformers' two ways, the share of the matrix rate (see bench/network.py) and
+the most memory that the process had.
 
 With --ranks the same batch is trained by one process with one thread and by so many over gloo, with one thread each, in
 turn, in two layouts: weights shared out (dp_shard), and experts too (ep). Ideal is so many times the one's rate.
@@ -32,6 +32,8 @@ import torch
 from idle import warn_if_busy
 from model import SIZES, mini_sizes, write_weights
 from network import DEVICE, matrix_rate
+from rich.console import Console
+from rich.progress import track
 
 from troth.model.counts import forward_flops
 from troth.model.families.configs import read_config
@@ -42,7 +44,7 @@ from troth.train.job import Job
 from troth.train.parallel.ranks import Ranks, joined
 from troth.train.trainer import train
 
-PROGRAMS = "troth, AdamW", "troth, Muon and AdamW", "Trainer, autocast", "Trainer, all in bf16"
+OURS, PEERS = ("troth, AdamW", "troth, Muon and AdamW"), ("Trainer, autocast", "Trainer, all in bf16")
 UNTIMED = 3
 
 
@@ -52,6 +54,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4, help="sequences of a step")
     parser.add_argument("--length", type=int, default=512, help="tokens of a sequence")
     parser.add_argument("--steps", type=int, default=12, help="timed steps of each program")
+    parser.add_argument("--adamw", action="store_true", help="leave out Muon, whose products take most of its steps")
     parser.add_argument("--ranks", type=int, help="how training scales over so many processes of one thread")
     parser.add_argument("--mini", action="store_true", help="layers of the sizes of the system mini")
     parser.add_argument("--json", action="store_true")
@@ -62,7 +65,8 @@ def main() -> None:
         if options.ranks:
             rows = scaling(Path(folder), options.ranks, options.batch, options.length, options.steps)
         else:
-            rows = run(Path(folder), options.batch, options.length, options.steps)
+            programs = OURS[: 1 if options.adamw else 2] + PEERS
+            rows = run(Path(folder), programs, options.batch, options.length, options.steps)
     if options.json:
         print(json.dumps(rows, indent=2))
         return
@@ -79,26 +83,26 @@ def main() -> None:
         )
 
 
-def run(folder: Path, batch: int, length: int, steps: int) -> list[dict[str, Any]]:
+def run(folder: Path, programs: tuple[str, ...], batch: int, length: int, steps: int) -> list[dict[str, Any]]:
     """A row for each program."""
     processes = multiprocessing.get_context("spawn")
-    pipes, times, limits = {}, {program: [] for program in PROGRAMS}, []
+    pipes, times, limits = {}, {program: [] for program in programs}, []
     memory: dict[str, float] = {}
-    for program in PROGRAMS:
+    for program in programs:
         pipes[program], there = processes.Pipe()
         processes.Process(target=contestant, args=(there, folder, program, batch, length), daemon=True).start()
-    for program in PROGRAMS:  # Each is ready before its first step.
+    for program in programs:  # Each is ready before its first step.
         pipes[program].recv()
-    for step in range(UNTIMED + steps):
+    for step in track(range(UNTIMED + steps), "rounds of steps", console=Console(stderr=True)):
         if step >= UNTIMED:
             limits.append(matrix_rate(torch.bfloat16))
-        for program in PROGRAMS:
+        for program in programs:
             pipes[program].send("go")
             seconds, memory[program] = pipes[program].recv()
             if step >= UNTIMED:
                 times[program].append(seconds)
     medians = {program: statistics.median(measured) for program, measured in times.items()}
-    peer = min(medians[program] for program in PROGRAMS[2:])
+    peer = min(medians[program] for program in PEERS)
     operations, tokens = 3 * sum(forward_flops(read_config(folder), length).values()), batch * length
     return [
         {
