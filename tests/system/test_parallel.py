@@ -38,7 +38,6 @@ def test_dp_shard_takes_what_the_others_leave():
         (4, {"pp": 4, "micro_batches": 2}, "a pipeline needs a multiple of pp=4"),
         (4, {"pp": 4, "micro_batches": 4, "schedule": "Interleaved1F1B"}, "stages_per_rank=1"),
         (1, {"stages_per_rank": 2}, "stages_per_rank=2: without a pipeline (pp=1) it may be 1"),
-        (4, {"pp": 2, "micro_batches": 2, "schedule": "ZBVZeroBubble", "stages_per_rank": 2}, "dp_replicate and cp"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_with_what_would(world, sizes, told):
@@ -50,17 +49,25 @@ def test_experts_with_biases_stay_whole():
     assert "have biases; etp may be 1" in refused(2, biased, tp=2, etp=2)
 
 
+def test_an_embedding_on_both_arms_of_a_v_is_not_shared_out():
+    model = NANO.model.model_copy(update={"tie_word_embeddings": True, "num_hidden_layers": 4})
+    tied = NANO.model_copy(update={"model": model})
+    sizes = {"pp": 2, "micro_batches": 2, "schedule": "ZBVZeroBubble", "stages_per_rank": 2, "dp_shard": 2}
+    assert "InterleavedZeroBubble would do" in refused(4, tied, **sizes)
+
+
 @pytest.mark.parametrize(
     ("train", "sizes", "told"),
     [
         (
-            {"lora": {"rank": 4}}, {"pp": 2, "micro_batches": 2, "schedule": "ZBVZeroBubble", "stages_per_rank": 2},
-            "schedule=ZBVZeroBubble: adapters (train.lora) go with 1F1B",
+            {"activation_checkpointing": "selective"},
+            {"pp": 2, "micro_batches": 2, "schedule": "ZBVZeroBubble", "stages_per_rank": 2},
+            "schedule=ZBVZeroBubble: train.activation_checkpointing may be none or full",
         ),
         ({"objective": "preference"}, {"micro_batches": 6144}, "leaves 1 of the 12288 sequences of a batch to each"),
     ],
 )  # fmt: skip
-def test_fine_tuning_is_refused_where_it_would_not_learn(train, sizes, told):
+def test_what_a_layout_cannot_train_is_refused(train, sizes, told):
     table = FLAGSHIP.train.model_dump() | {"mtp_weight": 0.0, "mtp_decay_weight": None, "batch_ramp": 0.0} | train
     system = FLAGSHIP.model_copy(update={"train": TrainTable(**table)})
     assert told in refused(2, system, **sizes)

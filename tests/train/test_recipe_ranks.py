@@ -95,7 +95,10 @@ def test_dimensions_together_are_as_one_process():
 @pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["InterleavedZeroBubble", "ZBVZeroBubble"])
 def test_zero_bubbles_are_as_one_process(schedule):
-    layout = PIPELINE | {"schedule": schedule, "stages_per_rank": 2}
-    check(2, [(GROWING, layout), (GROWING, layout, TIED)])
-    copies = [layout | {"micro_batches": 4, name: 2} for name in ("dp_replicate", "cp")]
-    check(4, [(train, layout, TIED) for layout in copies for train in ({}, {"sequence_balance": 0.1})])
+    layout = PIPELINE | {"micro_batches": 4, "schedule": schedule, "stages_per_rank": 2}
+    check(2, [(GROWING, layout | {"micro_batches": 8}, model) for model in ({}, TIED)] + [(ADAPTERS, layout)])
+    spread = [layout | sizes for sizes in ({"dp_replicate": 2}, {"dp_shard": 2, "ep": 2}, {"cp": 2}, {"tp": 2})]
+    model = TIED if schedule.startswith("Interleaved") else {}
+    cases = [(train, sizes, model) for sizes in spread for train in ({}, {"sequence_balance": 0.1})]
+    cases += [(ADAPTERS, spread[1]), ({"activation_checkpointing": "full"}, spread[1]), ({}, spread[3], GPT_OSS)]
+    check(4, cases)

@@ -74,17 +74,12 @@ class Layout:
 
     @property
     def spreads(self) -> bool:
-        """Whether a pipeline stage has more than one rank."""
+        """Whether a pipeline stage has more than one rank: FSDP then shares its weights out or sums their gradients."""
         return self.dp_replicate * self.token_ranks > 1
 
     @property
-    def shards(self) -> bool:
-        """Whether FSDP shares the weights of a stage out between its ranks, or sums their gradients."""
-        return self.spreads and not self.halves
-
-    @property
     def halves(self) -> bool:
-        """Whether a pipeline's schedule halves backward passes, which torch 2.13 gets wrong under FSDP."""
+        """Whether a pipeline's schedule halves backward passes: gradients of inputs first, those of weights later."""
         return self.pp > 1 and self.schedule.endswith("ZeroBubble")
 
     @property
@@ -194,16 +189,18 @@ def _pipeline_problems(p: Layout, model: ModelConfig, train: TrainTable) -> Iter
         yield f"stages_per_rank={p.stages_per_rank}: schedule {p.schedule} needs 2 (or more, if interleaved)"
     if p.schedule == "ZBVZeroBubble" and p.stages_per_rank != 2:
         yield f"stages_per_rank={p.stages_per_rank}: schedule ZBVZeroBubble has 2"
-    if p.halves and p.dp_shard * p.tp * p.ep > 1:
-        yield (
-            f"schedule={p.schedule}: ranks of a stage have all its weights; dp_replicate and cp may be more than 1, "
-            "and 1F1B and Interleaved1F1B go with dp_shard, tp and ep too"
-        )
     if p.halves and train.mtp_weight:
         # torch 2.13 halves no backward pass in which an embedding is met twice.
         yield f"schedule={p.schedule}: multi-token prediction (train.mtp_weight) goes with 1F1B and Interleaved1F1B"
-    if p.halves and train.lora is not None:
-        yield f"schedule={p.schedule}: adapters (train.lora) go with 1F1B and Interleaved1F1B"
+    if p.schedule == "ZBVZeroBubble" and p.spreads and model.tie_word_embeddings:
+        # A rank has the first stage and the last, and FSDP shares the matrix out for each.
+        yield (
+            "schedule=ZBVZeroBubble: with several ranks a stage, not where the embedding is the head too "
+            "(model.tie_word_embeddings); InterleavedZeroBubble would do"
+        )
+    if p.halves and train.activation_checkpointing == "selective":
+        # Both halves compute a layer again; torch gives out what was kept of it only once.
+        yield f"schedule={p.schedule}: train.activation_checkpointing may be none or full, not selective"
     if p.micro_batches % p.pp:
         yield f"micro_batches={p.micro_batches}: a pipeline needs a multiple of pp={p.pp}"
     smaller = train.sequences // train.first_sequences

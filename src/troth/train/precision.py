@@ -1,8 +1,7 @@
 """How layers are computed in training: bf16 products from float32 weights where this device is faster at them, and
 activations kept or computed again for the gradient (Chen et al., 1604.06174)."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -74,16 +73,23 @@ def _first_and_again(
 ) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
     """The contexts of a layer's two passes: in the second, what it counts has been counted."""
     first, second = create_selective_checkpoint_contexts(_policy) if selective else (nullcontext(), nullcontext())
+    return first, _Again(layer, second)
 
-    @contextmanager
-    def again() -> Iterator[None]:
-        if isinstance(layer.mlp, MoE):
-            layer.mlp.repeating = True
-        try:
-            with second:
-                yield
-        finally:
-            if isinstance(layer.mlp, MoE):
-                layer.mlp.repeating = False
 
-    return first, again()
+class _Again(AbstractContextManager[None]):
+    """While entered, a layer is computed again; as often as a backward pass that is halved needs it."""
+
+    def __init__(self, layer: DecoderLayer, within: AbstractContextManager[Any]):
+        self.layer, self.within = layer, within
+
+    def __enter__(self) -> None:
+        self._repeat(True)
+        self.within.__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        self.within.__exit__(*raised)
+        self._repeat(False)
+
+    def _repeat(self, repeating: bool) -> None:
+        if isinstance(self.layer.mlp, MoE):
+            self.layer.mlp.repeating = repeating

@@ -15,14 +15,12 @@ def local(x: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Weight:
-    """A parameter by its name in the whole network; `local` shares the memory of what this rank holds of it, and
-    so do as many ranks of its stage as `alike` says. Of one `at_both_ends`, the rank of another stage of the pipeline
-    holds the same."""
+    """A parameter by its name in the whole network; `local` shares the memory of what this rank holds of it.
+    Of one `at_both_ends`, the rank of another stage of the pipeline holds the same."""
 
     name: str
     whole: nn.Parameter
     local: nn.Parameter
-    alike: int = 1
     at_both_ends: bool = False
 
     def like(self, held: torch.Tensor) -> torch.Tensor:
@@ -37,7 +35,7 @@ class Weight:
     @property
     def copies(self) -> int:
         """How many ranks hold the same part."""
-        copies, w = self.alike * (1 + self.at_both_ends), self.whole
+        copies, w = 1 + self.at_both_ends, self.whole
         if isinstance(w, DTensor):
             for size, place in zip(w.device_mesh.shape, w.placements, strict=True):
                 copies *= size if place.is_replicate() else 1
@@ -45,15 +43,15 @@ class Weight:
 
 
 @torch.no_grad()
-def weights_of(parts: Sequence[nn.Module], alike: int = 1, at_both_ends: Collection[str] = ()) -> list[Weight]:
+def weights_of(parts: Sequence[nn.Module], at_both_ends: Collection[str] = ()) -> list[Weight]:
     """All weights that learn of a rank's parts of the network; a matrix with two names comes once.
-    For `alike` and `at_both_ends` see `Weight`."""
+    For `at_both_ends` see `Weight`."""
     found: dict[nn.Parameter, Weight] = {}
     for part in parts:
         for name, parameter in part.named_parameters():
             if parameter.requires_grad and parameter not in found:
                 here = nn.Parameter(local(parameter)) if isinstance(parameter, DTensor) else parameter
-                found[parameter] = Weight(name, parameter, here, alike, name in at_both_ends)
+                found[parameter] = Weight(name, parameter, here, name in at_both_ends)
     return list(found.values())
 
 

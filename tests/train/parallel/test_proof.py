@@ -31,6 +31,7 @@ TOGETHER_ON_FOUR = [
     {"cp": 2, "tp": 2, "ep": 4},
     {"cp": 2, "pp": 2, "micro_batches": 2},
     {"tp": 2, "pp": 2, "micro_batches": 2},
+    {"dp_shard": 2, "ep": 2, "pp": 2, "micro_batches": 4, "schedule": "ZBVZeroBubble", "stages_per_rank": 2},
 ]
 TOGETHER_ON_EIGHT = [
     {"pp": 2, "ep": 2, "dp_shard": 4, "micro_batches": 2},

@@ -40,7 +40,7 @@ class Network:
         if mesh is not None:
             stages = stages_of(mesh.rank("pp"), layout)
             layers = [layout.layers_of(stage, config.num_hidden_layers) for stage in stages]
-        cast_to = dtype if dtype == torch.bfloat16 and not layout.shards else None
+        cast_to = dtype if dtype == torch.bfloat16 and not layout.spreads else None
         call = training_call(cast_to, train.activation_checkpointing)
         share = Share.of(mesh, train.sequence_length, device)
         self.objectives: list[Objective] = []
@@ -68,8 +68,7 @@ class Network:
         self.mtp = self.objectives[-1].mtp
         self.adapted = train.lora is not None
         self.parts: list[Decoder | MTP] = [*self.decoders, *([] if self.mtp is None else [self.mtp])]
-        alike = layout.dp_replicate * layout.token_ranks if layout.halves else 1
-        self.weights = weights_of(self.parts, alike, self._embeddings_at_both_ends(layout))
+        self.weights = weights_of(self.parts, self._embeddings_at_both_ends(layout))
         self.sequence_balance: SequenceBalance | None = None
         if train.sequence_balance:
             self.sequence_balance = SequenceBalance(
