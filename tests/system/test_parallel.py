@@ -44,11 +44,6 @@ def test_what_does_not_fit_is_refused_with_what_would(world, sizes, told):
     assert told in refused(world, **sizes)
 
 
-def test_experts_with_biases_stay_whole():
-    biased = NANO.model_copy(update={"model": NANO.model.model_copy(update={"biases": True})})
-    assert "have biases; etp may be 1" in refused(2, biased, tp=2, etp=2)
-
-
 def test_an_embedding_on_both_arms_of_a_v_is_not_shared_out():
     model = NANO.model.model_copy(update={"tie_word_embeddings": True, "num_hidden_layers": 4})
     tied = NANO.model_copy(update={"model": model})

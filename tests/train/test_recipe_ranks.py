@@ -69,10 +69,8 @@ def test_families_and_adapters_over_two_ranks_are_as_one_process():
 def test_families_and_adapters_over_four_ranks_are_as_one_process(model):
     layouts = [
         {"tp": 2, "pp": 2, "micro_batches": 2}, {"tp": 2, "dp_replicate": 2}, {"tp": 2, "cp": 2, "ep": 2},
-        {"tp": 2, "dp_shard": 2, "ep": 4},
+        {"tp": 2, "dp_shard": 2, "ep": 4}, {"tp": 2, "ep": 2, "etp": 2, "dp_shard": 2},
     ]  # fmt: skip
-    if model is not GPT_OSS:
-        layouts.append({"tp": 2, "ep": 2, "etp": 2, "dp_shard": 2})
     check(4, [(train, layout, model) for train in ({}, ADAPTERS) for layout in layouts])
 
 

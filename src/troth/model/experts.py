@@ -22,7 +22,8 @@ class Experts(nn.Module):
     """All routed experts of a layer in two stacked weights, and by configuration their biases: [experts, 2, size,
     hidden] for gate and up, [experts, hidden, size] for down.
 
-    Where a rank holds some of the experts only, their weights are DTensors and `transport` is set.
+    Where a rank holds some of the experts only, their weights are DTensors and `transport` is set. Where each expert is
+    on several ranks, `parts` of its inner size, their results are to be summed.
     """
 
     def __init__(self, config: ModelConfig):
@@ -34,6 +35,7 @@ class Experts(nn.Module):
         self.gate_up_bias = nn.Parameter(torch.empty(experts, 2, size)) if config.biases else None
         self.down_bias = nn.Parameter(torch.empty(experts, hidden)) if config.biases else None
         self.transport: Transport | None = None
+        self.parts = 1
 
     def forward(self, x_ND: torch.Tensor, gates_Nk: torch.Tensor, chosen_Nk: torch.Tensor) -> torch.Tensor:
         """Each token's gate-weighted sum over its experts, [tokens, hidden]."""
@@ -56,7 +58,10 @@ class Experts(nn.Module):
     def project(self, part: str, x_MI: torch.Tensor, counts_E: torch.Tensor) -> torch.Tensor:
         """Rows, `counts_E` to each expert in order, through `gate_up` (gate's numbers first) or `down`."""
         weight, bias = here(getattr(self, f"{part}_proj")), getattr(self, f"{part}_bias")
-        return product(x_MI, weight.flatten(1, -2), None if bias is None else here(bias).flatten(1), counts_E)
+        bias_EO = None if bias is None else here(bias).flatten(1)
+        if bias_EO is not None and part == "down" and self.parts > 1:
+            bias_EO = bias_EO / self.parts  # All parts have it whole.
+        return product(x_MI, weight.flatten(1, -2), bias_EO, counts_E)
 
 
 def here(weight: torch.Tensor) -> torch.Tensor:

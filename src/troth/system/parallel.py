@@ -129,8 +129,6 @@ def _problems(p: Layout, model: ModelConfig, train: TrainTable) -> Iterator[str]
         yield from _divides("ep", p.ep, {"num_experts": model.num_experts})
         if p.etp not in (1, p.tp):
             yield f"etp={p.etp}: it may be 1 or tp={p.tp}"
-        if p.etp > 1 and model.biases:
-            yield f"etp={p.etp}: experts of a network of model_type {model.model_type} have biases; etp may be 1"
         yield from _divides("etp", p.etp, {"moe_intermediate_size": model.moe_intermediate_size})
         if p.token_ranks % (p.ep * p.etp):
             yield f"ep={p.ep}: ep * etp must divide dp_shard * cp * tp = {p.token_ranks}"

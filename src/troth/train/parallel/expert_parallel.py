@@ -12,8 +12,11 @@ from troth.train.parallel.mesh import Mesh
 
 SIZE = 2
 """The dimension of experts' weights that is their inner size."""
-_PARTED = {"gate_up_proj": SIZE, "down_proj": SIZE, "lora_B_gate_up": SIZE, "lora_A_down": SIZE + 1}
-"""That dimension of what etp parts; the other adapters all parts have whole, and `sums` adds their gradients up."""
+_PARTED = {
+    "gate_up_proj": SIZE, "gate_up_bias": SIZE, "down_proj": SIZE, "lora_B_gate_up": SIZE, "lora_A_down": SIZE + 1,
+}  # fmt: skip
+"""That dimension of what etp parts; the bias behind and other adapters all parts have whole, and `sums` adds their
+gradients up."""
 
 
 def share_out(experts: Experts, mesh: Mesh) -> None:
@@ -27,7 +30,7 @@ def share_out(experts: Experts, mesh: Mesh) -> None:
             over, places = mesh.sparse["ep"], [Shard(0)]
         part = distribute_tensor(weight.detach(), over, places, src_data_rank=None)
         setattr(experts, name, nn.Parameter(part, requires_grad=weight.requires_grad))
-    experts.transport = AllToAll(mesh)
+    experts.transport, experts.parts = AllToAll(mesh), mesh.layout.etp
 
 
 class AllToAll:
