@@ -23,7 +23,7 @@ class Experts(nn.Module):
     hidden] for gate and up, [experts, hidden, size] for down.
 
     Where a rank holds some of the experts only, their weights are DTensors and `transport` is set. Where each expert is
-    on several ranks, `parts` of its inner size, their results are to be summed.
+    on several ranks, `inner_parts` of its size, their results are to be summed.
     """
 
     def __init__(self, config: ModelConfig):
@@ -35,7 +35,7 @@ class Experts(nn.Module):
         self.gate_up_bias = nn.Parameter(torch.empty(experts, 2, size)) if config.biases else None
         self.down_bias = nn.Parameter(torch.empty(experts, hidden)) if config.biases else None
         self.transport: Transport | None = None
-        self.parts = 1
+        self.inner_parts = 1
 
     def forward(self, x_ND: torch.Tensor, gates_Nk: torch.Tensor, chosen_Nk: torch.Tensor) -> torch.Tensor:
         """Each token's gate-weighted sum over its experts, [tokens, hidden]."""
@@ -59,8 +59,8 @@ class Experts(nn.Module):
         """Rows, `counts_E` to each expert in order, through `gate_up` (gate's numbers first) or `down`."""
         weight, bias = here(getattr(self, f"{part}_proj")), getattr(self, f"{part}_bias")
         bias_EO = None if bias is None else here(bias).flatten(1)
-        if bias_EO is not None and part == "down" and self.parts > 1:
-            bias_EO = bias_EO / self.parts  # All parts have it whole.
+        if bias_EO is not None and part == "down" and self.inner_parts > 1:
+            bias_EO = bias_EO / self.inner_parts  # All parts have it whole.
         return product(x_MI, weight.flatten(1, -2), bias_EO, counts_E)
 
 

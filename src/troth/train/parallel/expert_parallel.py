@@ -30,7 +30,7 @@ def share_out(experts: Experts, mesh: Mesh) -> None:
             over, places = mesh.sparse["ep"], [Shard(0)]
         part = distribute_tensor(weight.detach(), over, places, src_data_rank=None)
         setattr(experts, name, nn.Parameter(part, requires_grad=weight.requires_grad))
-    experts.transport, experts.parts = AllToAll(mesh), mesh.layout.etp
+    experts.transport, experts.inner_parts = AllToAll(mesh), mesh.layout.etp
 
 
 class AllToAll:
