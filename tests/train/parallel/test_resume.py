@@ -1,8 +1,12 @@
 """A run over ranks goes on after any end: to the bit over the same layout, and as one process over any other."""
 
+import socket
+from datetime import timedelta
+
 import pytest
 
 from troth.model.families.weights import load_weights
+from troth.train.parallel import ranks
 from troth.train.parallel.ranks import first_host
 
 from .conftest import case, deviation, reports
@@ -53,6 +57,18 @@ def test_a_run_from_a_folder_starts_with_its_weights(
     assert deviation(tmp_path / "run", tmp_path / "alone") < 1e-9
     assert reports(alone.parent)[0]["loss"] < reports(tmp_path / "first")[0]["loss"]
     assert load_weights(tmp_path / "run" / "model").config == small
+
+
+def test_a_rank_whose_launcher_is_gone_does_not_stay(monkeypatch):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    place = {"RANK": 1, "WORLD_SIZE": 2, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    for name, value in (place | {"TORCHELASTIC_USE_AGENT_STORE": True}).items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(ranks, "_STORE_ANSWERS", timedelta(seconds=1))
+    with pytest.raises(ConnectionError, match="rank 1 lost its connection"), ranks.joined("cpu"):
+        pass
 
 
 @pytest.mark.parametrize(

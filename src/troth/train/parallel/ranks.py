@@ -6,12 +6,16 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
+from torch.distributed.constants import default_pg_timeout
 
 _PORT = 29500
+_STORE_ANSWERS = timedelta(minutes=5)
+"""torchrun's store is there before its ranks are: one that does not answer went with it, and so should they."""
 
 T = TypeVar("T")
 
@@ -85,7 +89,10 @@ def joined(device: str | None = None) -> Iterator[Ranks]:
 
 @contextmanager
 def _in_group(device: str) -> Iterator[Ranks]:
-    store, rank, world = next(dist.rendezvous("env://"))
+    launched = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    patience = _STORE_ANSWERS if launched else default_pg_timeout
+    store, rank, world = next(dist.rendezvous("env://", timeout=patience))
+    store.set_timeout(default_pg_timeout)
     # A run that torchrun starts anew may find the store of the last attempt, with addresses of ranks that are gone.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     dist.init_process_group(
