@@ -21,7 +21,7 @@ from troth.curate.integrate.look_up import Row, rows_where, search
 Standing = Literal["current", "contested", "superseded", "unconfirmed", "refuted"]
 _ORDER: tuple[Standing, ...] = "current", "contested", "superseded", "unconfirmed", "refuted"
 _FOUND, _PAGES, _PLACES, _COUNTED = 200, 20, 2000, 10_000
-_NAME_WEIGHT, _ENOUGH, _NEAR_BEST = 2.0, 0.55, 0.75
+_NAME_WEIGHT, _ENOUGH, _NEAR_BEST = 2.0, 2 / 3, 0.75
 _LEAST_MATCH, _KIND_ASKED_FOR, _ECHO, _ALIKE = 0.3, 1.3, 0.4, 0.25
 _QUESTION = frozenset(
     "what which who whom whose when where why how many much long big large old far often is are was were do does did "  # noqa: SIM905
