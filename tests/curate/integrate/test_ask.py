@@ -54,7 +54,10 @@ def test_a_contested_claim_is_told_with_both_sides(curation):
     assert answer.sides == {"the Nile": ["Atlas House"], "the Amazon": ["Guide Press"]}
 
 
-@pytest.mark.parametrize("question", ["Who is the king of Atlantis?", "capital of Peru", "currency of Angola", "what is it?", "", "' or 1=1"])
+@pytest.mark.parametrize(
+    "question",
+    ["Who is the king of Atlantis?", "capital of Peru", "currency of Angola", "what is it?", "", "' or 1=1"],
+)
 def test_what_is_not_known_is_not_answered(curation, question):
     assert ask(curation / "ledger", question) == []
 
