@@ -44,6 +44,12 @@ def test_help_answers_without_torch():
     assert "torch loaded: False" in done.stdout
 
 
+def test_python_m_troth_is_troth():
+    done = subprocess.run([sys.executable, "-m", "troth", "plan", "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "troth plan" in done.stdout
+
+
 def test_every_verb_explains_itself():
     verbs = sorted(file.stem for file in (ROOT / "src/troth/cli").glob("*.py") if "\ndef command(" in file.read_text())
     assert verbs
