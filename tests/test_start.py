@@ -45,7 +45,8 @@ def test_help_answers_without_torch():
 
 
 def test_python_m_troth_is_troth():
-    done = subprocess.run([sys.executable, "-m", "troth", "plan", "--help"], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "troth", "plan", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "troth plan" in done.stdout
 
