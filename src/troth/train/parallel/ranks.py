@@ -15,8 +15,8 @@ from torch.distributed.constants import default_pg_timeout
 
 _PORT = 29500
 _STORE_ANSWERS = timedelta(minutes=5)
-"""torchrun's store is there before its ranks are: one that does not answer went with it, and so should they. torch tries
-again after so long."""
+"""torchrun's store is there before its ranks are: one that does not answer went with it, and so should they. torch
+tries again after so long."""
 
 T = TypeVar("T")
 
