@@ -30,6 +30,7 @@ from troth.curate.integrate.ledger import reject_generation, write_generation
 from troth.curate.integrate.lineage import traced
 from troth.curate.integrate.publish import publish
 from troth.curate.integrate.weight import publisher_weights
+from troth.curate.memory import give_back_freed_memory
 from troth.curate.parts import Parts
 from troth.curate.records import CorrectionRow, Decision, Finding, GenerationRow
 from troth.curate.refine.part import refine_part
@@ -81,6 +82,7 @@ def curate(
     the model of the verifier `entailment`. What is finished is not done again. Raises ValueError where another process
     is at work in `out`, where `out` was begun with other sources or settings, and where a part fails.
     """
+    give_back_freed_memory()
     with held(run.out, "curating into", patience=1.0):
         _claim_folder(run)
         done = run.out / "report.json"

@@ -24,6 +24,7 @@ from datatrove.executor.slurm import SlurmPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 
 from troth.curate.execute import Job, do_part
+from troth.curate.memory import give_back_freed_memory
 
 _POLL = 15.0
 _GARBAGE = 50_000
@@ -45,6 +46,7 @@ class Work(PipelineStep):
         if Path(self.job.cwd).is_dir():
             os.chdir(self.job.cwd)
         gc.set_threshold(_GARBAGE)
+        give_back_freed_memory()
         do_part(self.job.work, self.job.parts, self.job.todo[rank])
         return ()
 

@@ -144,7 +144,6 @@ class Evidence:
                 both = common - store.weight(cut & context)
                 if not both:
                     continue
-                beyond = any(v.end <= theirs.start or v.start >= theirs.end for v in hit.values)
                 found.append(
                     Witness(
                         hit,
@@ -154,7 +153,7 @@ class Evidence:
                         subject=store.weight(subject & hit.stems - cut) / max(1e-9, rarest),
                         alone=1 / len(stated),
                         agrees=float(shared > 0),
-                        apart=float(not shared and bool(others) and beyond),
+                        apart=float(not shared and bool(others) and _has_another(hit.values, theirs)),
                         phrase=spoken.share.get(key_of(theirs), 0.0),
                         beside=beside,
                     )
@@ -197,3 +196,8 @@ def _same(values: list[Value], sentences: list[Stored]) -> list[list[frozenset[i
         return found
 
     return [[same_as(value) for value in sentence.values] for sentence in sentences]
+
+
+def _has_another(values: Iterable[Value], value: Value) -> bool:
+    """Whether one of a sentence's values stands apart from this one."""
+    return any(one.end <= value.start or one.start >= value.end for one in values)

@@ -21,7 +21,9 @@ _DATE = re.compile(
 )
 _YEAR = re.compile(r"\b(?:AD \d{1,4}|\d{1,4} (?:BC|AD|BCE|CE)\b|(?:1\d|20)\d\d\b)")
 _NUMBER = re.compile(
-    rf"(?<![\w.,])\d+(?:,\d{{3}})*(?:\.\d+)?(?![\w%]*\d)|\b(?:{'|'.join(NUMBER_WORDS)})\b", re.IGNORECASE
+    # What a number can begin with first, or all its words are tried at every place.
+    rf"(?=[\dtfsenh])(?:(?<![\w.,])\d+(?:,\d{{3}})*(?:\.\d+)?(?![\w%]*\d)|\b(?:{'|'.join(NUMBER_WORDS)})\b)",
+    re.IGNORECASE,
 )
 _UNIT = re.compile(
     r"(?:[ -](?:million|billion|trillion|thousand)\b)?(?:%|[ -]?(?:per cent|percent)\b|°C|°F|"
@@ -109,8 +111,8 @@ def _same_name(a: str, b: str) -> bool:
 
 def _related(a: str, b: str) -> bool:
     """Single words with one beginning, such as Britain and British."""
-    begin = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-    return begin >= 4 and begin >= max(len(a), len(b)) / 2
+    half = max(4, (max(len(a), len(b)) + 1) // 2)
+    return len(a) >= half <= len(b) and a[:half] == b[:half]
 
 
 def comparable(a: Value, b: Value) -> bool:
