@@ -81,8 +81,10 @@ class Engine:
         self.tables = BlockTables(
             BlockPool(blocks), BlockPool(sliding) if sliding else None, BLOCK_SIZE, model.config.window
         )
-        runner: Runner | None = cpu_runner(model, self.cache, table, alone=not (guesses or adapters or ranks))
         self.adapters = Adapters(model, adapters or {})
+        runner: Runner | None = cpu_runner(model, self.cache, table, self.adapters, alone=not (guesses or ranks))
+        if runner is None:
+            self.adapters.join(model)
         if runner is None and table.deterministic:
             runner = DeterministicRunner(model, self.cache, self.adapters)
         elif runner is None:
@@ -209,6 +211,7 @@ class Engine:
         """Give up the weights as they were loaded, where steps read packed ones."""
         if isinstance(self.runner, CpuRunner):
             self.model.to("meta")
+            self.adapters.release()
 
     @property
     def stats(self) -> EngineStats:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-VERSION = 3
+VERSION = 4
 """That of `native/decoder.h`."""
 _INT, _FLOAT, _POINTER = c_int32, c_float, c_void_p
 
@@ -18,9 +18,15 @@ class Matrix(Structure):
     """A packed weight."""
 
     _fields_ = (
-        ("data", _POINTER), ("bias", _POINTER),
+        ("data", _POINTER), ("bias", _POINTER), ("adapters", _POINTER),
         ("kind", _INT), ("outputs", _INT), ("inputs", _INT), ("unused", _INT),
     )  # fmt: skip
+
+
+class Adapter(Structure):
+    """What a LoRA adapter adds to a weight."""
+
+    _fields_ = (("a", Matrix), ("b", Matrix))
 
 
 class Unit(Structure):
@@ -58,7 +64,7 @@ class Model(Structure):
         *((name, _INT) for name in ("hidden", "vocabulary", "layers", "heads", "kv_heads", "head_size")),
         *((name, _INT) for name in ("top_k", "groups", "top_groups", "softmax_router", "normalised_gates")),
         *((name, _INT) for name in ("qk_norm", "gated_attention", "activation", "cache_kind", "embedding_kind")),
-        *((name, _INT) for name in ("turned", "value_size", "latent", "own", "query_latent", "unused_too")),
+        *((name, _INT) for name in ("turned", "value_size", "latent", "own", "query_latent", "rank")),
         *((name, _FLOAT) for name in ("eps", "embedding_scale", "attention_scale", "attention_softcap")),
         *((name, _FLOAT) for name in ("temperature_from", "rotary_scale", "router_softcap", "route_scale")),
         *((name, _FLOAT) for name in ("feed_forward_scale", "swiglu_limit", "swiglu_alpha", "unused")),
@@ -71,7 +77,7 @@ class Span(Structure):
     """Tokens of one sequence in a step."""
 
     _fields_ = (
-        ("row", _INT), ("count", _INT), ("start", _INT), ("unused", _INT),
+        ("row", _INT), ("count", _INT), ("start", _INT), ("adapter", _INT),
         ("blocks", _POINTER), ("window_blocks", _POINTER),
     )  # fmt: skip
 
@@ -109,6 +115,6 @@ def _is_current(library: ctypes.CDLL) -> bool:
     """Whether it is of this version and means the same structures."""
     if not hasattr(library, "troth_version") or library.troth_version() != VERSION:
         return False
-    sizes = (c_int32 * 6)()
+    sizes = (c_int32 * 7)()
     library.troth_sizes(sizes)
-    return list(sizes) == [ctypes.sizeof(one) for one in (Matrix, Unit, Latents, Layer, Model, Span)]
+    return list(sizes) == [ctypes.sizeof(one) for one in (Matrix, Unit, Latents, Layer, Model, Span, Adapter)]

@@ -15,12 +15,14 @@ from troth.model.latent_attention import LatentAttention
 from troth.model.moe import FeedForward, MoE
 from troth.model.norm import RMSNorm
 from troth.model.rope import rotary_periods
+from troth.serve.engine.adapters import Adapters
+from troth.serve.engine.cpu.adapters import AdapterPack
 from troth.serve.engine.cpu.library import Latents, Layer, Matrix, Model, Span, Unit, load
-from troth.serve.engine.cpu.pack import WIDE, Arena, WeightKind, number_of
+from troth.serve.engine.cpu.pack import WIDE, Arena, WeightKind, interleaved, number_of
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.scheduler import Chunk
 
-_BLOCK, _LARGEST_HEAD, _LARGEST_LATENT, _MOST_EXPERTS, _HALF_PANEL = 16, 256, 512, 1024, 32
+_BLOCK, _LARGEST_HEAD, _LARGEST_LATENT, _MOST_EXPERTS = 16, 256, 512, 1024
 _QK_NORMS = ("none", "head", "width")
 _NARROW = {"int8": 5, "fp8": 6}
 _NAMES: dict[torch.dtype, WeightKind] = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
@@ -55,12 +57,15 @@ def latents_fit(config: ModelConfig) -> bool:
 class CpuRunner:
     """Runs steps of up to `most_rows` tokens on `threads` threads with weights of one kind.
 
-    The cache's memory is used in an order of its own: whoever else reads it finds other numbers. Results do not depend
-    on what else is in a step, nor on how prompts are cut, in any kind of weights. A layer's `observe` is told of the
-    wanted tokens only.
+    `adapters` are those that a chunk may name; they are not joined to the model. The cache's memory is used in an order
+    of its own: whoever else reads it finds other numbers. Results do not depend on what else is in a step, nor on how
+    prompts are cut, in any kind of weights. A layer's `observe` is told of the wanted tokens only.
     """
 
-    def __init__(self, model: Decoder, cache: KVCache, kind: WeightKind, most_rows: int, threads: int):
+    def __init__(
+        self, model: Decoder, cache: KVCache, kind: WeightKind, most_rows: int, threads: int,
+        adapters: Adapters | None = None,
+    ):  # fmt: skip
         config = model.config
         assert why_not(config) is None
         assert cache.block_size == _BLOCK
@@ -71,6 +76,7 @@ class CpuRunner:
             number: layer.mlp for number, layer in enumerate(model.layers.values()) if isinstance(layer.mlp, MoE)
         }
         self.arena = Arena()
+        self._adapters = AdapterPack(self.arena, model, adapters)
         layers = (Layer * config.num_hidden_layers)()
         for number, layer in enumerate(model.layers.values()):
             assert isinstance(layer, DecoderLayer)
@@ -109,6 +115,7 @@ class CpuRunner:
             tables = [np.array(table, dtype=np.int32) for table in (chunk.blocks, chunk.sliding_blocks)]
             held += tables
             span.row, span.count, span.start = len(tokens), chunk.count, chunk.start
+            span.adapter = self._adapters.number(chunk.adapter)
             span.blocks, span.window_blocks = (table.ctypes.data for table in tables)
             tokens += chunk.tokens
         assert len(tokens) <= self.most_rows, f"{len(tokens)} tokens in a step for {self.most_rows}"
@@ -131,6 +138,15 @@ class CpuRunner:
     def _norm(self, norm: nn.Module | None) -> int | None:
         return self._float(norm.weight) if isinstance(norm, RMSNorm) else None
 
+    def _linear(
+        self, *layers: nn.Linear, bias: torch.Tensor | None = None, kind: WeightKind | None = None
+    ) -> Matrix:  # fmt: skip
+        """Layers whose outputs are joined, with their adapters."""
+        kind = kind or self.kind
+        matrix = self.arena.matrix(torch.cat([layer.weight for layer in layers]), kind, bias)
+        matrix.adapters = self._adapters.linear(layers, kind)
+        return matrix
+
     def _layer(self, layer: DecoderLayer, number: int) -> Layer:
         config, attention = self.config, layer.self_attn
         assert isinstance(attention, Attention | LatentAttention)
@@ -138,14 +154,14 @@ class CpuRunner:
         router, expert_bias = Matrix(), None
         if isinstance(layer.mlp, MoE):
             gate = layer.mlp.router.gate
-            router = self.arena.matrix(gate.weight, "float32", gate.bias)
+            router = self._linear(gate, kind="float32", bias=gate.bias)
             expert_bias = self._float(layer.mlp.expert_bias)
         sliding = config.layer_type(number) == "sliding_attention"
         return Layer(
             input_norm=self._norm(layer.input_layernorm),
             post_attention_norm=self._norm(layer.post_attention_layernorm),
             pre_mlp_norm=self._norm(layer.pre_mlp_layernorm), post_mlp_norm=self._norm(layer.post_mlp_layernorm),
-            o=self.arena.matrix(attention.o_proj.weight, self.kind, attention.o_proj.bias),
+            o=self._linear(attention.o_proj, bias=attention.o_proj.bias),
             router=router, expert_bias=expert_bias, units=units, routed=routed, others=len(units) - routed,
             rotary=int(config.uses_rope(number)), window=config.window if sliding else 0,
             **self._attention(attention) if isinstance(attention, Attention) else self._latent_attention(attention),
@@ -160,7 +176,7 @@ class CpuRunner:
         biases = [torch.zeros(len(one.weight)) if one.bias is None else one.bias.float() for one in joined]
         bias = torch.cat(biases) if self.config.biases else None
         return {
-            "qkv": self.arena.matrix(torch.cat([one.weight for one in joined]), self.kind, bias),
+            "qkv": self._linear(*joined, bias=bias),
             "q_norm": self._norm(attention.q_norm), "k_norm": self._norm(attention.k_norm),
             "sinks": self._float(attention.sinks),
         }  # fmt: skip
@@ -176,10 +192,9 @@ class CpuRunner:
         latents = Latents(norm=self._norm(attention.kv_a_layernorm), keys=keys, values=values)
         first = attention.q_proj if sizes.q_lora_rank is None else attention.q_a_proj
         if sizes.q_lora_rank is not None:
-            latents.queries = matrix(attention.q_b_proj.weight, self.kind)
+            latents.queries = self._linear(attention.q_b_proj)
             latents.query_norm = self._norm(attention.q_a_layernorm)
-        qkv = torch.cat((first.weight, attention.kv_a_proj_with_mqa.weight))
-        return {"qkv": matrix(qkv, self.kind), "latents": latents}
+        return {"qkv": self._linear(first, attention.kv_a_proj_with_mqa), "latents": latents}
 
     def _units(self, mlp: MoE | FeedForward) -> "tuple[ctypes.Array[Unit], int]":
         """Routed experts, then what every token goes through, and how many the first are."""
@@ -188,12 +203,18 @@ class CpuRunner:
             experts = mlp.experts
             for number in range(self.config.num_experts):
                 biases = (None if part is None else part[number] for part in (experts.gate_up_bias, experts.down_bias))
-                found.append(self._unit(experts.gate_up_proj[number], experts.down_proj[number], *biases))
+                unit = self._unit(experts.gate_up_proj[number], experts.down_proj[number], *biases)
+                unit.gate_up.adapters = self._adapters.expert(experts, number, "gate_up", self.kind)
+                unit.down.adapters = self._adapters.expert(experts, number, "down", self.kind)
+                found.append(unit)
         routed = len(found)
         other = mlp.shared_experts if isinstance(mlp, MoE) else mlp
         if other is not None:
             gate_up = torch.stack((other.gate_proj.weight, other.up_proj.weight))
-            found.append(self._unit(gate_up, other.down_proj.weight))
+            unit = self._unit(gate_up, other.down_proj.weight)
+            unit.gate_up.adapters = self._adapters.linear((other.gate_proj, other.up_proj), self.kind, meet=True)
+            unit.down.adapters = self._adapters.linear((other.down_proj,), self.kind)
+            found.append(unit)
         return (Unit * len(found))(*found), routed
 
     def _unit(
@@ -202,8 +223,8 @@ class CpuRunner:
     ) -> Unit:  # fmt: skip
         return Unit(
             self.arena.matrix(
-                _interleaved(gate_up_2SD), self.kind,
-                None if gate_up_bias_2S is None else _interleaved(gate_up_bias_2S[..., None])[:, 0],
+                interleaved(gate_up_2SD), self.kind,
+                None if gate_up_bias_2S is None else interleaved(gate_up_bias_2S[..., None])[:, 0],
             ),
             self.arena.matrix(down_DS, self.kind, down_bias_D),
         )  # fmt: skip
@@ -215,6 +236,7 @@ class CpuRunner:
         embedding = model.embed_tokens.weight
         embedding_dtype = torch.float32 if self.kind == "float32" else torch.bfloat16
         clamped = config.swiglu_limit is not None
+        head = self._linear(model.lm_head)
         return Model(
             hidden=config.hidden_size, vocabulary=config.vocab_size, layers=config.num_hidden_layers,
             heads=config.num_attention_heads, kv_heads=kv_heads, head_size=key_size, turned=config.rotary_dim,
@@ -235,7 +257,7 @@ class CpuRunner:
             feed_forward_scale=config.feed_forward_scale,
             swiglu_limit=config.swiglu_limit or 0, swiglu_alpha=config.swiglu_alpha,
             periods=self._float(periods), embedding=self.arena.keep(embedding, embedding_dtype),
-            final_norm=self._norm(model.norm), head=self.arena.matrix(model.lm_head.weight, self.kind), layer=layers,
+            final_norm=self._norm(model.norm), head=head, layer=layers, rank=self._adapters.rank,
         )  # fmt: skip
 
 
@@ -244,9 +266,3 @@ def _cache_kind(cache: KVCache) -> int:
     if cache.config.latent and cache.dtype == torch.bfloat16:
         return WIDE
     return _NARROW.get(cache.kind) or number_of(_NAMES[cache.dtype])
-
-
-def _interleaved(gate_up_2SX: torch.Tensor) -> torch.Tensor:
-    """Gate and up, 32 outputs of the one, then the same 32 of the other, so that they meet in one panel."""
-    padded_2SX = nn.functional.pad(gate_up_2SX.detach(), (0, 0, 0, -gate_up_2SX.shape[1] % _HALF_PANEL))
-    return padded_2SX.unflatten(1, (-1, _HALF_PANEL)).transpose(0, 1).flatten(0, 2)

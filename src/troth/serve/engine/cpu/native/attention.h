@@ -13,7 +13,7 @@
 
 namespace troth {
 
-constexpr int BLOCK = 16, RUN = 256, TILE = 6, MOST_HEAD = 256;
+constexpr int BLOCK = 16, RUN = 256, MOST_HEAD = 256;
 
 struct Scoring {
     float scale, softcap;  // softcap 0: none

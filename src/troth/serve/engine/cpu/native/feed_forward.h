@@ -2,6 +2,7 @@
 #pragma once
 #include <vector>
 
+#include "adapters.h"
 #include "buffers.h"
 #include "decoder.h"
 #include "routing.h"
@@ -12,14 +13,14 @@ namespace troth {
 class FeedForward {
   public:
     FeedForward(const Model &model, int most) : model(model), hidden(up_to(model.hidden, PANEL)) {
-        int units = 0, inner = 0, experts = 0, slots_a_row = 0;
+        int units = 0, inner = 0, experts = 0;
         for (int i = 0; i < model.layers; i++) {
             const Layer &layer = model.layer[i];
             units = std::max(units, layer.routed + layer.others);
-            slots_a_row = std::max(slots_a_row, (layer.routed ? model.top_k : 0) + layer.others);
             experts = std::max(experts, layer.routed);
             for (int u = 0; u < layer.routed + layer.others; u++) inner = std::max(inner, layer.units[u].down.inputs);
         }
+        const int slots_a_row = model.slots_a_row();
         experts_width = up_to(std::max(experts, 1), PANEL);
         routed = RowsBuffer(most, model.hidden);
         router = Buffer(size_t(most) * experts_width * 4);
@@ -33,15 +34,19 @@ class FeedForward {
     }
 
     // `normed` has the rows `live` in the kind of the units' weights, `routed` in float32.
-    void run(Pool &pool, const Layer &layer, const Rows &normed, const int *live, int live_count) {
+    void run(Pool &pool, const Layer &layer, Adapters &adapters, const Rows &normed, const int *live, int live_count) {
         count = live_count;
         const int top = layer.routed ? model.top_k : 0, units = layer.routed + layer.others;
         if (layer.routed) {
             const int panels = layer.router.panels(), parts = (count + TILE - 1) / TILE;
+            pool.run(adapters.parts(layer.router, count), [&](int part) {
+                adapters.shrink(layer.router, part, routed.rows, live, live, live, count);
+            });
             pool.run(panels * parts, [&](int task) {
                 const int part = task / panels, panel = task % panels, first = part * TILE;
                 multiply(layer.router, panel, routed.rows, live + first, std::min(TILE, count - first),
-                         [&](int i, const float *out) {
+                         [&](int i, float *out) {
+                             adapters.add(layer.router, panel, live[first + i], live[first + i], out);
                              std::memcpy(router.floats() + size_t(first + i) * experts_width + PANEL * panel, out, PANEL * 4);
                          });
             });
@@ -69,24 +74,29 @@ class FeedForward {
             }
         for (int u = units; u > 0; u--) starts[u] = starts[u - 1];
         starts[0] = 0;
-        plan(layer, units, [](const Unit &unit) { return unit.gate_up.panels(); });
+        shrink(pool, layer, adapters, &Unit::gate_up, normed, row_of);
+        plan(units, [&](int u) { return layer.units[u].gate_up.panels(); });
         pool.run(int(tasks.size()), [&](int task) {
             const auto [u, panel] = tasks[task];
             const Unit &unit = layer.units[u];
             const int first = starts[u];
             multiply(unit.gate_up, panel, normed, row_of.data() + first, starts[u + 1] - first,
-                     [&](int i, const float *out) {
+                     [&](int i, float *out) {
+                         adapters.add(unit.gate_up, panel, row_of[first + i], slot_of[first + i], out);
                          const __m512 a = activate(_mm512_load_ps(out), _mm512_load_ps(out + 32));
                          const __m512 b = activate(_mm512_load_ps(out + 16), _mm512_load_ps(out + 48));
                          inner_rows.rows.put32(unit.down.kind, slot_of[first + i], 32 * panel, a, b);
                      });
         });
-        plan(layer, units, [](const Unit &unit) { return unit.down.panels(); });
+        shrink(pool, layer, adapters, &Unit::down, inner_rows.rows, slot_of);
+        plan(units, [&](int u) { return layer.units[u].down.panels(); });
         pool.run(int(tasks.size()), [&](int task) {
             const auto [u, panel] = tasks[task];
+            const Unit &unit = layer.units[u];
             const int first = starts[u];
-            multiply(layer.units[u].down, panel, inner_rows.rows, slot_of.data() + first, starts[u + 1] - first,
-                     [&](int i, const float *out) {
+            multiply(unit.down, panel, inner_rows.rows, slot_of.data() + first, starts[u + 1] - first,
+                     [&](int i, float *out) {
+                         adapters.add(unit.down, panel, row_of[first + i], slot_of[first + i], out);
                          std::memcpy(outs.floats() + size_t(slot_of[first + i]) * hidden + PANEL * panel, out, PANEL * 4);
                      });
         });
@@ -114,14 +124,28 @@ class FeedForward {
 
   private:
     struct Task {
-        int unit, panel;
+        int unit, part;
     };
 
-    template <class Panels> void plan(const Layer &layer, int units, Panels panels) {
+    // What adapters make of the rows `which` of x, before the products of the units' `weight`.
+    void shrink(
+        Pool &pool, const Layer &layer, Adapters &adapters, Matrix Unit::*weight, const Rows &x, const std::vector<int> &which
+    ) {
+        const auto count = [&](int u) { return starts[u + 1] - starts[u]; };
+        plan(layer.routed + layer.others, [&](int u) { return adapters.parts(layer.units[u].*weight, count(u)); });
+        pool.run(int(tasks.size()), [&](int task) {
+            const auto [u, part] = tasks[task];
+            const int first = starts[u];
+            adapters.shrink(layer.units[u].*weight, part, x, &which[first], &row_of[first], &slot_of[first], count(u));
+        });
+    }
+
+    // A task for each part of each unit that rows go through.
+    template <class Parts> void plan(int units, Parts parts) {
         tasks.clear();
         for (int u = 0; u < units; u++)
             if (starts[u + 1] > starts[u])
-                for (int panel = 0; panel < panels(layer.units[u]); panel++) tasks.push_back({u, panel});
+                for (int part = 0, count = parts(u); part < count; part++) tasks.push_back({u, part});
     }
 
     __m512 activate(__m512 gate, __m512 up) const {

@@ -49,6 +49,7 @@ int troth_version() { return troth::VERSION; }
 void troth_sizes(int32_t *sizes) {
     sizes[0] = sizeof(troth::Matrix), sizes[1] = sizeof(troth::Unit), sizes[2] = sizeof(troth::Latents);
     sizes[3] = sizeof(troth::Layer), sizes[4] = sizeof(troth::Model), sizes[5] = sizeof(troth::Span);
+    sizes[6] = sizeof(troth::Adapter);
 }
 
 void *troth_open(const troth::Model *model, int most_rows, int threads) {

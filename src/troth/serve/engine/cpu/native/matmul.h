@@ -27,11 +27,15 @@ constexpr int word_bytes(int kind) { return is_byte(kind) ? 1 : 4; }
 constexpr int word_inputs(int kind) { return kind == PAIRS || kind == WIDE ? 2 : 1; }
 
 constexpr int PANEL = 64, GROUP = 32;
+constexpr int TILE = 6;    // rows that are multiplied at a time: their sums stay in registers
 constexpr int AHEAD = 24;  // words of a panel that are asked for before they are needed, where it comes from memory
+
+struct Adapter;
 
 struct Matrix {
     const char *data;  // panels; for INT8 and INT4 each group of inputs is followed by its 64 scales in float16
     const float *bias;  // or null
+    const Adapter *adapters;  // each adapter's part in it by the adapter's number, or null
     int32_t kind, outputs, inputs, unused;
 
     int panels() const { return (outputs + PANEL - 1) / PANEL; }
@@ -230,12 +234,11 @@ inline void tile(
 
 template <int KIND, class Emit>
 void panel_of(const Matrix &w, int panel, const Rows &x, const int *which, int count, Emit emit) {
-    constexpr int MOST = 6;
-    alignas(64) float out[MOST][PANEL];
+    alignas(64) float out[TILE][PANEL];
     const char *data = w.panel(panel);
     const size_t bytes = w.panel_bytes();
     // About as many rows at each use of the panel: the fewer there are, the longer one takes.
-    const int passes = (count + MOST - 1) / MOST;
+    const int passes = (count + TILE - 1) / TILE;
     for (int pass = 0, at = 0, rows; pass < passes; pass++, at += rows) {
         rows = (count - at + passes - pass - 1) / (passes - pass);
         switch (rows) {

@@ -2,8 +2,9 @@
 // in torch. A step is a row of phases; each phase shares its tasks among the threads, reads each weight that it needs
 // once, and allocates nothing.
 #pragma once
-#include "step_latents.h"
+#include "adapters.h"
 #include "feed_forward.h"
+#include "step_latents.h"
 
 namespace troth {
 
@@ -11,7 +12,7 @@ class Decoder {
   public:
     Decoder(const Model &whole, int most, int threads)
         : model(whole), pool(threads), hidden(up_to(model.hidden, PANEL)), h(size_t(most) * hidden * 4),
-          delta(size_t(most) * hidden * 4), normed(most, model.hidden), attention(model, most),
+          delta(size_t(most) * hidden * 4), normed(most, model.hidden), adapters(model, most), attention(model, most),
           latents(model, most), units(model, most),
           live(most), wanted_row(most) {}
 
@@ -23,6 +24,7 @@ class Decoder {
         live_count = rows;
         for (int i = 0; i < rows; i++) live[i] = i, wanted_row[i] = 0;
         for (int i = 0; i < wants; i++) wanted_row[wanted[i]] = 1;
+        adapters.plan(spans, count);
         attention.plan(spans, count);
         pool.run(rows, [&](int row) {
             embed(tokens[row], row);
@@ -32,12 +34,10 @@ class Decoder {
         for (int i = 0; i < model.layers; i++) {
             const Layer &layer = model.layer[i];
             const bool last = i + 1 == model.layers;
-            pool.run(layer.qkv.panels(), [&](int panel) {
-                multiply(layer.qkv, panel, normed.rows, live.data(), live_count, [&](int row, const float *out) {
-                    std::memcpy(attention.qkv.floats() + size_t(row) * attention.qkv_width + PANEL * panel, out, PANEL * 4);
-                });
+            adapters.product(pool, layer.qkv, normed.rows, live.data(), live_count, [&](int row, int panel, const float *out) {
+                std::memcpy(attention.qkv.floats() + size_t(row) * attention.qkv_width + PANEL * panel, out, PANEL * 4);
             });
-            if (model.latent) latents.keep(pool, layer, attention, live_count);
+            if (model.latent) latents.keep(pool, layer, attention, adapters, live_count);
             else pool.run(live_count, [&](int row) { attention.keep(layer, row); });
             if (last && !wants) return;
             attention.run(pool, layer, last ? wanted_row.data() : nullptr);
@@ -47,10 +47,9 @@ class Decoder {
             }
             if (model.latent) latents.join(pool, layer, attention, live.data(), live_count);
             else pool.run(live_count, [&](int i) { attention.join(layer, live[i]); });
-            pool.run(layer.o.panels(), [&](int panel) {
-                multiply(layer.o, panel, attention.joined.rows, live.data(), live_count, [&](int i, const float *out) {
-                    std::memcpy(delta.floats() + size_t(live[i]) * hidden + PANEL * panel, out, PANEL * 4);
-                });
+            const Rows &joined = attention.joined.rows;
+            adapters.product(pool, layer.o, joined, live.data(), live_count, [&](int i, int panel, const float *out) {
+                std::memcpy(delta.floats() + size_t(live[i]) * hidden + PANEL * panel, out, PANEL * 4);
             });
             pool.run(live_count, [&](int i) {
                 int row = live[i];
@@ -58,7 +57,7 @@ class Decoder {
                 normalise(row, layer.pre_mlp_norm, layer.units[0].gate_up.kind, normed.rows);
                 if (layer.routed) normalise(row, layer.pre_mlp_norm, F32, units.routed.rows);
             });
-            units.run(pool, layer, normed.rows, live.data(), live_count);
+            units.run(pool, layer, adapters, normed.rows, live.data(), live_count);
             for (int w = 0; experts && layer.routed && w < wants; w++) {
                 const size_t to = (size_t(i) * wants + w) * model.top_k;
                 units.report(last ? w : wanted[w], experts + to, shares + to);
@@ -75,11 +74,9 @@ class Decoder {
             });
         }
         if (states) return;
-        pool.run(model.head.panels(), [&](int panel) {
+        adapters.product(pool, model.head, normed.rows, live.data(), live_count, [&](int i, int panel, const float *out) {
             const int size = std::min(PANEL, model.vocabulary - PANEL * panel);
-            multiply(model.head, panel, normed.rows, live.data(), live_count, [&](int i, const float *out) {
-                std::memcpy(logits + size_t(i) * model.vocabulary + PANEL * panel, out, size * 4);
-            });
+            std::memcpy(logits + size_t(i) * model.vocabulary + PANEL * panel, out, size * 4);
         });
     }
 
@@ -114,6 +111,7 @@ class Decoder {
     int live_count = 0;
     Buffer h, delta;
     RowsBuffer normed;
+    Adapters adapters;
     Attention attention;
     LatentSides latents;
     FeedForward units;
