@@ -65,6 +65,10 @@ class Adapters:
             if name in names
         }
 
+    def keep(self, rows: torch.Tensor) -> None:
+        """Say that only these rows of the pass go on, to the head."""
+        self.masks = {name: mask_N1[rows] for name, mask_N1 in self.masks.items()}
+
 
 class AdaptedLinear(nn.Module):
     """A linear layer and what adapters add to it, by their names."""

@@ -19,8 +19,8 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 class AdapterPack:
     """Packs what adapters add to a decoder's weights; `rank` is the widest, in whole panels, of what is packed.
 
-    A reads the rows that the weight reads, so it is of the weight's kind, or in 8 bit where that has 4. B is in float32,
-    or in bfloat16 where the weight is narrower.
+    A reads the rows that the weight reads, so it is of the weight's kind, or in 8 bit where that has 4. B is in
+    float32, or in bfloat16 where the weight is narrower.
     """
 
     def __init__(self, arena: Arena, model: Decoder, adapters: Adapters | None):
@@ -34,8 +34,8 @@ class AdapterPack:
         return -1 if name is None else self._names.index(name)
 
     def linear(self, layers: Sequence[nn.Linear], kind: WeightKind, meet: bool = False) -> int | None:
-        """Address of what adapters add to layers whose outputs are joined, or, two of them, `meet` in panels; None where
-        no adapter adds anything."""
+        """Address of what adapters add to layers whose outputs are joined, or, two of them, `meet` in panels; None
+        where no adapter adds anything."""
         if not any(layer in self._parts for layer in layers):
             return None
         return self._pack([[self._linear(layer, name) for layer in layers] for name in self._names], kind, meet)
