@@ -3,6 +3,7 @@
 import ctypes
 import importlib.machinery
 import logging
+import os
 from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_void_p
 from functools import cache
 from pathlib import Path
@@ -86,6 +87,8 @@ class Span(Structure):
 def load() -> ctypes.CDLL | None:
     """The library; None where it was not built (no C++ compiler at installation), was built from other sources (the log
     says so), or this processor cannot run it."""
+    if os.environ.get("TROTH_KERNELS") == "none":
+        return None
     folder = Path(__file__).parent
     built = [folder / f"_kernels{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES]
     path = next((path for path in built if path.exists()), None)
