@@ -12,6 +12,8 @@ log = logging.getLogger(__name__)
 
 VERSION = 4
 """That of `native/decoder.h`."""
+KERNELS = "avx512", "avx2"
+"""Kinds of processors, the best first."""
 _INT, _FLOAT, _POINTER = c_int32, c_float, c_void_p
 
 
@@ -85,14 +87,23 @@ class Span(Structure):
 
 @cache
 def load() -> ctypes.CDLL | None:
-    """The library; None where it was not built (no C++ compiler at installation), was built from other sources (the log
-    says so), or this processor cannot run it."""
-    if os.environ.get("TROTH_KERNELS") == "none":
-        return None
-    folder = Path(__file__).parent
-    built = [folder / f"_kernels{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES]
-    path = next((path for path in built if path.exists()), None)
-    return None if path is None else opened(path)
+    """The library, the first of `KERNELS` that this processor can run, or the one that the environment variable
+    TROTH_KERNELS names ("none": none); None where it was not built (no C++ compiler at installation), was built from
+    other sources (the log says so), or cannot be run.
+
+    Raises ValueError where TROTH_KERNELS names nothing of these.
+    """
+    wanted = os.environ.get("TROTH_KERNELS")
+    if wanted not in (None, "none", *KERNELS):
+        raise ValueError(f"TROTH_KERNELS={wanted!r}: {', '.join(KERNELS)} and none are known")
+    paths = (built(name) for name in KERNELS if wanted in (None, name))
+    return next((library for path in paths if path and (library := opened(path))), None)
+
+
+def built(name: str) -> Path | None:
+    """The library's file for one of `KERNELS`, if it was built."""
+    places = (Path(__file__).parent / f"_kernels_{name}{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES)
+    return next((path for path in places if path.exists()), None)
 
 
 def opened(path: Path) -> ctypes.CDLL | None:

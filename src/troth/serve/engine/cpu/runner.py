@@ -31,7 +31,7 @@ _NAMES: dict[torch.dtype, WeightKind] = {torch.float32: "float32", torch.bfloat1
 def why_not(config: ModelConfig) -> str | None:
     """Why a network cannot be run here and needs the decoder in torch; None where it can."""
     if load() is None:
-        return "no compiled library, or none for this processor (it needs AVX-512 with bfloat16)"
+        return "no compiled library, or none for this processor (it needs AVX2 and FMA)"
     if config.latent:
         if not latents_fit(config):
             return f"latents of {config.latent}"

@@ -83,8 +83,8 @@ class FeedForward {
             multiply(unit.gate_up, panel, normed, row_of.data() + first, starts[u + 1] - first,
                      [&](int i, float *out) {
                          adapters.add(unit.gate_up, panel, row_of[first + i], slot_of[first + i], out);
-                         const __m512 a = activate(_mm512_load_ps(out), _mm512_load_ps(out + 32));
-                         const __m512 b = activate(_mm512_load_ps(out + 16), _mm512_load_ps(out + 48));
+                         const Floats a = activate(load(out), load(out + 32));
+                         const Floats b = activate(load(out + 16), load(out + 48));
                          inner_rows.rows.put32(unit.down.kind, slot_of[first + i], 32 * panel, a, b);
                      });
         });
@@ -148,22 +148,20 @@ class FeedForward {
                 for (int part = 0, count = parts(u); part < count; part++) tasks.push_back({u, part});
     }
 
-    __m512 activate(__m512 gate, __m512 up) const {
+    Floats activate(Floats gate, Floats up) const {
         if (model.activation == CLAMPED) {
-            const __m512 limit = _mm512_set1_ps(model.swiglu_limit), one = _mm512_set1_ps(1.f);
-            gate = _mm512_min_ps(gate, limit);
-            up = _mm512_max_ps(_mm512_min_ps(up, limit), _mm512_sub_ps(_mm512_setzero_ps(), limit));
-            return _mm512_mul_ps(_mm512_mul_ps(gate, sigmoid(_mm512_mul_ps(gate, _mm512_set1_ps(model.swiglu_alpha)))),
-                                 _mm512_add_ps(up, one));
+            const Floats limit = broadcast(model.swiglu_limit), one = broadcast(1.f);
+            gate = min(gate, limit);
+            up = max(min(up, limit), zeros() - limit);
+            return gate * sigmoid(gate * broadcast(model.swiglu_alpha)) * (up + one);
         }
         if (model.activation == GELU_TANH) {
-            const __m512 cube = _mm512_mul_ps(_mm512_mul_ps(gate, gate), gate);
-            const __m512 x = _mm512_fmadd_ps(cube, _mm512_set1_ps(0.044715f), gate);
-            const __m512 bent = tanh(_mm512_mul_ps(x, _mm512_set1_ps(0.79788456080286535588f)));
-            gate = _mm512_mul_ps(_mm512_mul_ps(gate, _mm512_set1_ps(0.5f)), _mm512_add_ps(bent, _mm512_set1_ps(1.f)));
-            return _mm512_mul_ps(gate, up);
+            const Floats cube = gate * gate * gate;
+            const Floats x = fma(cube, broadcast(0.044715f), gate);
+            const Floats bent = tanh(x * broadcast(0.79788456080286535588f));
+            return gate * broadcast(0.5f) * (bent + broadcast(1.f)) * up;
         }
-        return _mm512_mul_ps(_mm512_mul_ps(gate, sigmoid(gate)), up);
+        return gate * sigmoid(gate) * up;
     }
 
     const Model &model;

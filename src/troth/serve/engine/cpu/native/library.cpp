@@ -6,6 +6,7 @@
 namespace troth {
 namespace {
 
+#ifdef __AVX512BF16__
 // The shortest of many runs each, so that other programs change nothing.
 bool pairs_are_faster() {
     const __m512 one = _mm512_set1_ps(1.f);
@@ -28,17 +29,25 @@ bool pairs_are_faster() {
     return pairs < 2 * shortest([&](__m512 x) { return _mm512_fmadd_ps(one, one, x); });
 }
 
+bool supported() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") &&
+           __builtin_cpu_supports("avx512bf16");
+}
+#else
+bool pairs_are_faster() { return false; }
+
+// What has these has the conversions of float16 too.
+bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+#endif
+
 }  // namespace
 }  // namespace troth
 
 extern "C" {
 
 // Whether this processor has what the products are made of.
-int troth_supported() {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") &&
-           __builtin_cpu_supports("avx512bf16");
-}
+int troth_supported() { return troth::supported(); }
 
 // Whether bfloat16 products are best done in PAIRS: whether one of them takes less than twice a float32 product's time.
 int troth_pairs_are_faster() { return troth::pairs_are_faster(); }

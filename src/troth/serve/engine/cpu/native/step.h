@@ -83,12 +83,12 @@ class Decoder {
   private:
     void embed(int token, int row) {
         float *to = h.floats() + size_t(row) * hidden;
-        const __m512 scale = _mm512_set1_ps(model.embedding_scale);
+        const Floats scale = broadcast(model.embedding_scale);
         const char *from = model.embedding + size_t(token) * model.hidden * (model.embedding_kind == F32 ? 4 : 2);
         for (int i = 0; i < model.hidden; i += 16) {
-            __m512 x = model.embedding_kind == F32 ? _mm512_loadu_ps(reinterpret_cast<const float *>(from) + i)
+            Floats x = model.embedding_kind == F32 ? load(reinterpret_cast<const float *>(from) + i)
                                                    : load_bf16(reinterpret_cast<const uint16_t *>(from) + i);
-            _mm512_storeu_ps(to + i, _mm512_mul_ps(x, scale));
+            store(to + i, x * scale);
         }
     }
 

@@ -60,7 +60,7 @@ class Attention {
         float *to = queries.floats() + size_t(row) * width;
         if (rows_are_float(model.cache_kind)) std::memcpy(to, q, width * 4);
         else
-            for (int i = 0; i < width; i += 16) store_bf16(reinterpret_cast<uint16_t *>(to) + i, _mm512_loadu_ps(q + i));
+            for (int i = 0; i < width; i += 16) store_bf16(reinterpret_cast<uint16_t *>(to) + i, load(q + i));
     }
 
     // Puts a row's key and value of one head into the cache.
@@ -100,7 +100,7 @@ class Attention {
         if (model.gated_attention) {
             const float *gate = qkv.floats() + size_t(row) * qkv_width + width + 2 * model.kv_heads * model.head_size;
             for (int i = 0; i < width; i += 16)
-                _mm512_storeu_ps(x + i, _mm512_mul_ps(_mm512_loadu_ps(x + i), sigmoid(_mm512_loadu_ps(gate + i))));
+                troth::store(x + i, load(x + i) * sigmoid(load(gate + i)));
         }
         joined.rows.put(layer.o.kind, row, x, width);
     }
