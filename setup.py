@@ -1,6 +1,5 @@
-"""A step of the decoder in C++, called through ctypes: one source, built for two kinds of processor, of which
-`troth.serve.engine.cpu.library` takes the one that suits. Optional: where neither can be built, the decoder runs in torch.
-All else is in pyproject.toml."""
+"""A step of the decoder in C++, called through ctypes: one source, built for two kinds of processor; `library.py`
+there takes the one that suits. Optional: where neither can be built, the decoder runs in torch. All else is in pyproject.toml."""
 
 from glob import glob
 

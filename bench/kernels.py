@@ -5,9 +5,9 @@ without LoRA adapters.
                             [--threads 2] [--json]
 
 The network is the random Qwen3-MoE of bench/model.py: 175 million parameters, 43 million active. `adapted` texts have
-adapters of this rank of attention and all experts, each second one another. Decode are 16 tokens of each text of a batch
-behind prompts of 128 tokens, prefill one prompt of 512; whole engine steps, scheduling and sampling included. Each round
-runs every engine once, in turn; a row gives the median of the rounds. `none` is torch.
+adapters of this rank of attention and all experts, two adapters in turn. Decode are 16 tokens of each text of a batch
+behind prompts of 128 tokens, prefill one prompt of 512; whole engine steps, scheduling and sampling included. Each
+round runs every engine once, in turn; a row gives the median of the rounds. `none` is torch.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def write_adapters(folder: Path, beside: Path, rank: int) -> None:
 
 
 def run(folder: Path, kind: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The rows of one kind of weights. Each engine has a process of its own, which is told its kernels by the environment."""
+    """The rows of one kind of weights. Each engine has a process of its own, whose environment names its kernels."""
     works = [f"prefill {PROMPT}", *(f"decode {batch}" for batch in options.batches)]
     works += [f"{work} adapted" for work in works]
     processes = multiprocessing.get_context("spawn")
@@ -112,27 +112,31 @@ def serve(pipe: Any, folder: Path, kind: str, kernels: str, threads: int) -> Non
         params = SamplingParams(temperature=0, max_tokens=tokens, ignore_eos=True)
         engine.add(Request(tuple(prompt.tolist()), params, adapter=adapter))
 
-    pipe.send("ready")
-    while True:
-        name, number, *adapted = pipe.recv().split()
-        batch, length = (1, int(number)) if name == "prefill" else (int(number), BEHIND)
-        if name == "prefill":
-            engine.generate([])
-        for row in range(batch):
-            add(length, 1 if name == "prefill" else 4 * OUTPUT, ADAPTERS[row % 2] if adapted else None)
+    def prefill(length: int, adapters: list[str | None]) -> float:
+        add(length, 1, adapters[0])
         start = time.perf_counter()
-        while name == "prefill" and engine.has_work:
+        while engine.has_work:
             engine.step()
-        if name == "prefill":
-            pipe.send(length / (time.perf_counter() - start))
-            continue
+        return length / (time.perf_counter() - start)
+
+    def decode(batch: int, adapters: list[str | None]) -> float:
+        for row in range(batch):
+            add(BEHIND, 4 * OUTPUT, adapters[row % 2])
         while engine.scheduler.waiting or any(sequence.pending > 1 for sequence in engine.scheduler.running):
             engine.step()
         start = time.perf_counter()
         tokens = sum(len(engine.step()) for _ in range(OUTPUT))
-        pipe.send(tokens / (time.perf_counter() - start))
+        seconds = time.perf_counter() - start
         for sequence in list(engine.scheduler.running):
             engine.cancel(sequence.request.id)
+        return tokens / seconds
+
+    prefill(PROMPT, [None])
+    pipe.send("ready")
+    while True:
+        name, number, *adapted = pipe.recv().split()
+        speed = prefill if name == "prefill" else decode
+        pipe.send(speed(int(number), [adapter if adapted else None for adapter in ADAPTERS]))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from troth.model.decoder import Decoder
 from troth.model.experts import Experts
 from troth.model.lora import adapt
 from troth.serve.engine.adapters import Adapters
-from troth.serve.engine.cpu.library import load
 from troth.serve.engine.cpu.runner import CpuRunner
 from troth.serve.engine.engine import Engine
 from troth.serve.engine.packed_weights import pack_weights
@@ -27,7 +26,7 @@ from troth.train.lora import adapters as adapter_parameters
 
 from .test_cpu_runner import LATENTS, LENGTHS, NETWORKS, Text, cache, network, scores, texts, together  # noqa: F401
 
-pytestmark = pytest.mark.skipif(load() is None, reason="the library is not built, or this processor cannot run it")
+pytestmark = pytest.mark.usefixtures("kernels")
 
 NAMES = "all", None, "queries", "experts"
 """Whose each text is."""

@@ -125,7 +125,8 @@ template <int KIND, int ROWS, Fetch FETCH>
             UNROLL for (int r = 0; r < ROWS; r++)
                 UNROLL for (int c = 0; c < COLUMNS; c++)
                     whole[r][c] = broadcast_word(-OFFSET * x.sums[size_t(which[r]) * x.groups + g]);
-            for (int w = 0; w < (KIND == INT8 ? 8 : 4); w++) {
+            // Unrolled, it would need more registers than there are.
+            _Pragma("GCC unroll 1") for (int w = 0; w < (KIND == INT8 ? 8 : 4); w++) {
                 Ints column[COLUMNS];
                 UNROLL for (int c = 0; c < COLUMNS; c++) {
                     const char *at = panel + 256 * w + 64 * (first + c);
@@ -134,13 +135,15 @@ template <int KIND, int ROWS, Fetch FETCH>
                     column[c] = load_words(at);
                 }
                 UNROLL for (int r = 0; r < ROWS; r++) {
-                    const int32_t *words = x.row(which[r]) + g * 8 + w;
-                    UNROLL for (int c = 0; c < COLUMNS; c++) {
-                        if constexpr (KIND == INT8) whole[r][c] = add_bytes(whole[r][c], column[c], broadcast_word(words[0]));
-                        else {  // the first 16 inputs of the group, then the others
-                            whole[r][c] = add_bytes(whole[r][c], low_halves(column[c]), broadcast_word(words[0]));
-                            whole[r][c] = add_bytes(whole[r][c], high_halves(column[c]), broadcast_word(words[4]));
-                        }
+                    const Ints word = broadcast_word(x.row(which[r])[g * 8 + w]);
+                    if constexpr (KIND == INT8) {
+                        UNROLL for (int c = 0; c < COLUMNS; c++) whole[r][c] = add_bytes(whole[r][c], column[c], word);
+                    } else {  // the first 16 inputs of the group, then the others
+                        const Ints later = broadcast_word(x.row(which[r])[g * 8 + w + 4]);
+                        UNROLL for (int c = 0; c < COLUMNS; c++)
+                            whole[r][c] = add_small_bytes(whole[r][c], low_halves(column[c]), word);
+                        UNROLL for (int c = 0; c < COLUMNS; c++)
+                            whole[r][c] = add_small_bytes(whole[r][c], high_halves(column[c]), later);
                     }
                 }
             }

@@ -122,6 +122,14 @@ inline __m256i add_bytes(__m256i sum, __m256i x, __m256i y) {
 
 inline Ints add_bytes(Ints sum, Ints x, Ints y) { return {add_bytes(sum.a, x.a, y.a), add_bytes(sum.b, x.b, y.b)}; }
 
+inline __m256i add_small_bytes(__m256i sum, __m256i x, __m256i y) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(x, y), _mm256_set1_epi16(1)));
+}
+
+inline Ints add_small_bytes(Ints sum, Ints x, Ints y) {
+    return {add_small_bytes(sum.a, x.a, y.a), add_small_bytes(sum.b, x.b, y.b)};
+}
+
 inline Floats load_half(const void *x) {
     return {_mm256_cvtph_ps(load_128(x)), _mm256_cvtph_ps(load_128(static_cast<const char *>(x) + 16))};
 }

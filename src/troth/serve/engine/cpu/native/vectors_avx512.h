@@ -54,6 +54,8 @@ inline Ints high_halves(Ints x) { return _mm512_and_si512(_mm512_srli_epi16(x, 4
 // sum + the products of words of two bfloat16; of words of four bytes, those of x without a sign.
 inline Floats add_pairs(Floats sum, Ints x, Ints y) { return _mm512_dpbf16_ps(sum, (__m512bh)x, (__m512bh)y); }
 inline Ints add_bytes(Ints sum, Ints x, Ints y) { return _mm512_dpbusd_epi32(sum, x, y); }
+// The same where x's bytes are less than 16.
+inline Ints add_small_bytes(Ints sum, Ints x, Ints y) { return add_bytes(sum, x, y); }
 
 inline Floats load_half(const void *x) { return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i *>(x))); }
 
