@@ -44,22 +44,27 @@ class Adapters {
         }
     }
 
-    // Adds to a panel of outputs of one of the step's rows what its adapter adds, from what its slot keeps.
-    void add(const Matrix &w, int panel, int row, int slot, float *out) const {
-        if (!w.adapters || adapter_of[row] < 0) return;
-        const Matrix &b = w.adapters[adapter_of[row]].b;
-        if (!b.outputs) return;
-        multiply(b, panel, narrow.rows, &slot, 1, [&](int, const float *more) { troth::add(out, more, 1.f, PANEL); });
+    // For `multiply`: adds to a panel of outputs what the adapters add. The i-th row of the product is the step's rows[i],
+    // and its product with A is in slots[i].
+    auto added(const Matrix &w, int panel, const int *rows, const int *slots) const {
+        return [=, this, &w](int at, int count, float (*out)[PANEL]) {
+            if (!w.adapters || present.empty()) return;
+            for (int first = 0, end; first < count; first = end) {
+                const int adapter = adapter_of[rows[at + first]];
+                for (end = first + 1; end < count && adapter_of[rows[at + end]] == adapter;) end++;
+                if (adapter < 0 || !w.adapters[adapter].b.outputs) continue;
+                multiply(w.adapters[adapter].b, panel, narrow.rows, slots + at + first, end - first,
+                         [&](int i, const float *more) { add(out[first + i], more, 1.f, PANEL); });
+            }
+        };
     }
 
     // A weight's products with x's rows, which are the step's: emit(i, panel, 64 floats).
     template <class Emit> void product(Pool &pool, const Matrix &w, const Rows &x, const int *rows, int count, Emit emit) {
         pool.run(parts(w, count), [&](int part) { shrink(w, part, x, rows, rows, rows, count); });
         pool.run(w.panels(), [&](int panel) {
-            multiply(w, panel, x, rows, count, [&](int i, float *out) {
-                add(w, panel, rows[i], rows[i], out);
-                emit(i, panel, out);
-            });
+            multiply(w, panel, x, rows, count, added(w, panel, rows, rows),
+                     [&](int i, const float *out) { emit(i, panel, out); });
         });
     }
 

@@ -45,8 +45,7 @@ class FeedForward {
             pool.run(panels * parts, [&](int task) {
                 const int part = task / panels, panel = task % panels, first = part * TILE;
                 multiply(layer.router, panel, routed.rows, live + first, std::min(TILE, count - first),
-                         [&](int i, float *out) {
-                             adapters.add(layer.router, panel, live[first + i], live[first + i], out);
+                         adapters.added(layer.router, panel, live + first, live + first), [&](int i, const float *out) {
                              std::memcpy(router.floats() + size_t(first + i) * experts_width + PANEL * panel, out, PANEL * 4);
                          });
             });
@@ -80,12 +79,12 @@ class FeedForward {
             const auto [u, panel] = tasks[task];
             const Unit &unit = layer.units[u];
             const int first = starts[u];
-            multiply(unit.gate_up, panel, normed, row_of.data() + first, starts[u + 1] - first,
-                     [&](int i, float *out) {
-                         adapters.add(unit.gate_up, panel, row_of[first + i], slot_of[first + i], out);
+            const int *rows = &row_of[first], *slots = &slot_of[first];
+            multiply(unit.gate_up, panel, normed, rows, starts[u + 1] - first,
+                     adapters.added(unit.gate_up, panel, rows, slots), [&](int i, const float *out) {
                          const Floats a = activate(load(out), load(out + 32));
                          const Floats b = activate(load(out + 16), load(out + 48));
-                         inner_rows.rows.put32(unit.down.kind, slot_of[first + i], 32 * panel, a, b);
+                         inner_rows.rows.put32(unit.down.kind, slots[i], 32 * panel, a, b);
                      });
         });
         shrink(pool, layer, adapters, &Unit::down, inner_rows.rows, slot_of);
@@ -94,10 +93,10 @@ class FeedForward {
             const auto [u, panel] = tasks[task];
             const Unit &unit = layer.units[u];
             const int first = starts[u];
-            multiply(unit.down, panel, inner_rows.rows, slot_of.data() + first, starts[u + 1] - first,
-                     [&](int i, float *out) {
-                         adapters.add(unit.down, panel, row_of[first + i], slot_of[first + i], out);
-                         std::memcpy(outs.floats() + size_t(slot_of[first + i]) * hidden + PANEL * panel, out, PANEL * 4);
+            const int *rows = &row_of[first], *slots = &slot_of[first];
+            multiply(unit.down, panel, inner_rows.rows, slots, starts[u + 1] - first,
+                     adapters.added(unit.down, panel, rows, slots), [&](int i, const float *out) {
+                         std::memcpy(outs.floats() + size_t(slots[i]) * hidden + PANEL * panel, out, PANEL * 4);
                      });
         });
     }
