@@ -1,5 +1,7 @@
-"""A step of the decoder in C++, called through ctypes: one source, built for two kinds of processor; `library.py`
-there takes the one that suits. Optional: where neither can be built, the decoder runs in torch. All else is in pyproject.toml."""
+"""A step of the decoder in C++, called through ctypes: one source, built for two kinds of processor.
+
+Optional: where neither can be built, the decoder runs in torch. The rest is in pyproject.toml.
+"""
 
 from glob import glob
 

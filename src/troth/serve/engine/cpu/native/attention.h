@@ -74,7 +74,8 @@ template <int KIND, int ROWS>
 
 template <int KIND, int ROWS, int VECTORS>
 [[gnu::noinline]] void weigh(
-    float (*out)[MOST_HEAD], const char (*weights)[RUN * 4], const float *fade, const Head &head, int begin, int end, int at
+    float (*out)[MOST_HEAD], const char (*weights)[RUN * 4], const float *fade, const Head &head, int begin, int end,
+    int at
 ) {
     constexpr int WORD = word_bytes(KIND), WORDS = BLOCK / word_inputs(KIND);
     Floats sum[ROWS][VECTORS];

@@ -46,7 +46,8 @@ class FeedForward {
                 const int part = task / panels, panel = task % panels, first = part * TILE;
                 multiply(layer.router, panel, routed.rows, live + first, std::min(TILE, count - first),
                          adapters.added(layer.router, panel, live + first, live + first), [&](int i, const float *out) {
-                             std::memcpy(router.floats() + size_t(first + i) * experts_width + PANEL * panel, out, PANEL * 4);
+                             float *row = router.floats() + size_t(first + i) * experts_width;
+                             std::memcpy(row + PANEL * panel, out, PANEL * 4);
                          });
             });
             pool.run(parts, [&](int part) {
@@ -128,7 +129,8 @@ class FeedForward {
 
     // What adapters make of the rows `which` of x, before the products of the units' `weight`.
     void shrink(
-        Pool &pool, const Layer &layer, Adapters &adapters, Matrix Unit::*weight, const Rows &x, const std::vector<int> &which
+        Pool &pool, const Layer &layer, Adapters &adapters, Matrix Unit::*weight, const Rows &x,
+        const std::vector<int> &which
     ) {
         const auto count = [&](int u) { return starts[u + 1] - starts[u]; };
         plan(layer.routed + layer.others, [&](int u) { return adapters.parts(layer.units[u].*weight, count(u)); });

@@ -21,7 +21,8 @@ bool pairs_are_faster() {
                     x = product(x);
                     asm volatile("" : "+v"(x));
                 }
-            best = std::min(best, std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start));
+            const auto took = std::chrono::steady_clock::now() - start;
+            best = std::min(best, std::chrono::duration_cast<std::chrono::nanoseconds>(took));
         }
         return best;
     };
@@ -30,9 +31,9 @@ bool pairs_are_faster() {
 }
 
 bool supported() {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") &&
-           __builtin_cpu_supports("avx512bf16");
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
 }
 #else
 bool pairs_are_faster() { return false; }
@@ -70,8 +71,8 @@ void troth_close(void *decoder) { delete static_cast<troth::Decoder *>(decoder);
 // Scores [wants, vocabulary] of the wanted rows; or, where `states` is not null, their states [wants, hidden]. Where
 // `experts` is not null, also the experts of the wanted rows and their gates, both [layers, wants, top_k].
 void troth_step(
-    void *decoder, const int32_t *tokens, int rows, const troth::Span *spans, int count, const int32_t *wanted, int wants,
-    float *logits, float *states, int32_t *experts, float *gates
+    void *decoder, const int32_t *tokens, int rows, const troth::Span *spans, int count, const int32_t *wanted,
+    int wants, float *logits, float *states, int32_t *experts, float *gates
 ) {
     static_cast<troth::Decoder *>(decoder)->step(
         tokens, rows, spans, count, wanted, wants, logits, states, experts, gates

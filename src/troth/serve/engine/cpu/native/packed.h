@@ -1,6 +1,6 @@
-// Packed weights and rows of activations. A weight [outputs, inputs] lies in panels of 64 outputs; a panel is one run of
-// memory that is read once from front to back, four vectors at a time, each with one word of 16 outputs. A word is 4
-// bytes: one float32, two bfloat16 or four 8-bit numbers.
+// Packed weights and rows of activations. A weight [outputs, inputs] lies in panels of 64 outputs; a panel is one run
+// of memory that is read once from front to back, four vectors at a time, each with one word of 16 outputs. A word is
+// 4 bytes: one float32, two bfloat16 or four 8-bit numbers.
 #pragma once
 #include "simd.h"
 

@@ -34,9 +34,10 @@ class Decoder {
         for (int i = 0; i < model.layers; i++) {
             const Layer &layer = model.layer[i];
             const bool last = i + 1 == model.layers;
-            adapters.product(pool, layer.qkv, normed.rows, live.data(), live_count, [&](int row, int panel, const float *out) {
+            const auto keep = [&](int row, int panel, const float *out) {
                 std::memcpy(attention.qkv.floats() + size_t(row) * attention.qkv_width + PANEL * panel, out, PANEL * 4);
-            });
+            };
+            adapters.product(pool, layer.qkv, normed.rows, live.data(), live_count, keep);
             if (model.latent) latents.keep(pool, layer, attention, adapters, live_count);
             else pool.run(live_count, [&](int row) { attention.keep(layer, row); });
             if (last && !wants) return;
@@ -68,16 +69,17 @@ class Decoder {
                 units.combine(layer, i, delta.floats() + size_t(live[i]) * hidden);
                 advance(live[i], layer.post_mlp_norm);
                 if (last && states)
-                    rms_norm(states + size_t(i) * model.hidden, h.floats() + size_t(live[i]) * hidden, norm, model.hidden,
-                             model.eps);
+                    rms_norm(states + size_t(i) * model.hidden, h.floats() + size_t(live[i]) * hidden, norm,
+                             model.hidden, model.eps);
                 else normalise(live[i], norm, kind, normed.rows);
             });
         }
         if (states) return;
-        adapters.product(pool, model.head, normed.rows, live.data(), live_count, [&](int i, int panel, const float *out) {
+        const auto keep = [&](int i, int panel, const float *out) {
             const int size = std::min(PANEL, model.vocabulary - PANEL * panel);
             std::memcpy(logits + size_t(i) * model.vocabulary + PANEL * panel, out, size * 4);
-        });
+        };
+        adapters.product(pool, model.head, normed.rows, live.data(), live_count, keep);
     }
 
   private:

@@ -144,7 +144,8 @@ class Attention {
             const size_t at = size_t(row) * width;
             float temperature = 1;
             if (model.temperature_from > 0)
-                temperature = std::log2(std::max(float(position), model.temperature_from)) / std::log2(model.temperature_from);
+                temperature = std::log2(std::max(float(position), model.temperature_from)) /
+                              std::log2(model.temperature_from);
             const int32_t *words = reinterpret_cast<const int32_t *>(queries.floats() + at);
             some[i] = {
                 words + head * size / (rows_are_float(KIND) ? 1 : 2),
@@ -157,9 +158,9 @@ class Attention {
         if (wanted && !any) return;
         const size_t bytes = block_bytes();
         const Head head{
-            layer.keys + tile.head * bytes, (model.latent ? layer.keys : layer.values) + tile.head * bytes, layer.key_scales + tile.head * BLOCK,
-            layer.value_scales + tile.head * BLOCK, model.kv_heads * bytes, size_t(model.kv_heads) * BLOCK,
-            tile.span->blocks[layer.window > 0], size, tile.span->count == 1,
+            layer.keys + tile.head * bytes, (model.latent ? layer.keys : layer.values) + tile.head * bytes,
+            layer.key_scales + tile.head * BLOCK, layer.value_scales + tile.head * BLOCK, model.kv_heads * bytes,
+            size_t(model.kv_heads) * BLOCK, tile.span->blocks[layer.window > 0], size, tile.span->count == 1,
         };
         const Scoring scoring{model.attention_scale, model.attention_softcap};
         if constexpr (KIND == F32 || KIND == WIDE)

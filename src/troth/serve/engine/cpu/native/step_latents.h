@@ -78,9 +78,10 @@ class LatentSides {
             narrow.rows.put(latents.queries.kind, row, x.data(), latents.queries.inputs);
         });
         for (int row = 0; row < rows; row++) places[row] = row;
-        adapters.product(pool, latents.queries, narrow.rows, places.data(), rows, [&](int row, int panel, const float *part) {
+        const auto keep = [&](int row, int panel, const float *part) {
             std::memcpy(wide.floats() + size_t(row) * wide_stride() + PANEL * panel, part, PANEL * 4);
-        });
+        };
+        adapters.product(pool, latents.queries, narrow.rows, places.data(), rows, keep);
     }
 
     // Products of each head's own weight with its part of the rows `live`, or of the first `count`: emit(row and head,

@@ -52,7 +52,8 @@ inline void accumulate_at_once(
             asm volatile("" ::: "memory");
             UNROLL for (int v = 0; v < VECTORS; v++) part[v] = second_halves(load_words(weights[v] + step * w));
             UNROLL for (int r = 0; r < ROWS; r++)
-                UNROLL for (int v = 0; v < VECTORS; v++) sum[r][v] = fma(part[v], number(rows[r][2 * w + 1]), sum[r][v]);
+                UNROLL for (int v = 0; v < VECTORS; v++)
+                    sum[r][v] = fma(part[v], number(rows[r][2 * w + 1]), sum[r][v]);
         } else {
             Ints column[VECTORS];
             UNROLL for (int v = 0; v < VECTORS; v++) column[v] = load_words(weights[v] + step * w);
@@ -72,8 +73,9 @@ inline void accumulate(
     const char *beside = nullptr
 ) {
     constexpr int COLUMNS = std::min(VECTORS, columns_at_once(ROWS));
-    if constexpr (COLUMNS == VECTORS) accumulate_at_once<KIND, ROWS, VECTORS, FETCH>(sum, rows, weights, step, words, beside);
-    else
+    if constexpr (COLUMNS == VECTORS) {
+        accumulate_at_once<KIND, ROWS, VECTORS, FETCH>(sum, rows, weights, step, words, beside);
+    } else {
         for (int first = 0; first < words; first += STRETCH) {
             const int some = std::min(STRETCH, words - first);
             const int32_t *some_rows[ROWS];
@@ -84,13 +86,15 @@ inline void accumulate(
                 UNROLL for (int c = 0; c < COLUMNS; c++) columns[c] = weights[v + c] + step * first;
                 UNROLL for (int r = 0; r < ROWS; r++)
                     UNROLL for (int c = 0; c < COLUMNS; c++) some_sums[r][c] = sum[r][v + c];
-                if (FETCH == BESIDE && v > 0)
-                    accumulate_at_once<KIND, ROWS, COLUMNS, HERE>(some_sums, some_rows, columns, step, some, nullptr);
-                else accumulate_at_once<KIND, ROWS, COLUMNS, FETCH>(some_sums, some_rows, columns, step, some, beside + 64 * first);
+                const char *next = FETCH == BESIDE ? beside + 64 * first : nullptr;
+                if (FETCH == BESIDE && v > 0)  // the first columns have asked for it
+                    accumulate_at_once<KIND, ROWS, COLUMNS, HERE>(some_sums, some_rows, columns, step, some, next);
+                else accumulate_at_once<KIND, ROWS, COLUMNS, FETCH>(some_sums, some_rows, columns, step, some, next);
                 UNROLL for (int r = 0; r < ROWS; r++)
                     UNROLL for (int c = 0; c < COLUMNS; c++) sum[r][v + c] = some_sums[r][c];
             }
         }
+    }
 }
 
 // Not inlined, so that nothing of its surroundings takes registers from it.
@@ -161,8 +165,8 @@ template <int KIND, int ROWS, Fetch FETCH>
         UNROLL for (int v = 0; v < 4; v++) store(out[r] + 16 * v, sum[r][v]);
 }
 
-// The `pass`-th use of a panel: at the first it comes from memory, at later ones memory is free to bring the next panel,
-// of floats one vector of each word at a time, of whole numbers all.
+// The `pass`-th use of a panel: at the first it comes from memory, at later ones memory is free to bring the next
+// panel, of floats one vector of each word at a time, of whole numbers all.
 template <int KIND, int ROWS>
 inline void tile(
     int pass, const char *panel, size_t bytes, const Rows &x, const int *which, int inputs, float (*out)[PANEL]

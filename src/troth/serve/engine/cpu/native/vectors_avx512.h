@@ -75,8 +75,9 @@ inline Floats load_int8(const char *x) {
 }
 
 inline Floats load_fp8_over_256(const char *x) {
-    const __m256i wide = _mm256_slli_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i *>(x))), 7);
-    return _mm512_cvtph_ps(_mm256_and_si256(wide, _mm256_set1_epi16(int16_t(0xbfff))));
+    const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i *>(x)));
+    const __m256i half = _mm256_slli_epi16(wide, 7);
+    return _mm512_cvtph_ps(_mm256_and_si256(half, _mm256_set1_epi16(int16_t(0xbfff))));
 }
 
 inline void store_int8(char *to, Ints x) {
