@@ -11,16 +11,16 @@ import torch
 from troth.model.decoder import Decoder
 from troth.model.families.configs import read_config
 from troth.model.families.weights import load_weights
-from troth.model.mtp import MTP, load_mtp
+from troth.model.mtp import MTP, MTPModule, load_mtp
 from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.adapters import Adapters
 from troth.serve.engine.block_pool import BlockPool
 from troth.serve.engine.block_tables import BlockTables, sliding_blocks
 from troth.serve.engine.cpu.choose import cpu_runner, stored_dtype
-from troth.serve.engine.cpu.runner import CpuRunner
+from troth.serve.engine.cpu.runner import CpuModule, CpuRunner
 from troth.serve.engine.decode_graphs import DecodeGraphs, can_hold
 from troth.serve.engine.deterministic import DeterministicRunner
-from troth.serve.engine.drafts import Drafter, LookupDrafter, MTPDrafter, guess
+from troth.serve.engine.drafts import Drafter, LookupDrafter, Module, MTPDrafter, TorchModule, guess
 from troth.serve.engine.drawing import Drawing
 from troth.serve.engine.ends import configured_ends, default_ends
 from troth.serve.engine.grammar import Grammars
@@ -82,7 +82,7 @@ class Engine:
             BlockPool(blocks), BlockPool(sliding) if sliding else None, BLOCK_SIZE, model.config.window
         )
         self.adapters = Adapters(model, adapters or {})
-        runner: Runner | None = cpu_runner(model, self.cache, table, self.adapters, alone=not (guesses or ranks))
+        runner: Runner | None = cpu_runner(model, self.cache, table, self.adapters, guesses, alone=ranks is None)
         if runner is None:
             self.adapters.join(model)
         if runner is None and table.deterministic:
@@ -97,8 +97,14 @@ class Engine:
         if table.speculate == "ngram":
             self.drafter = LookupDrafter(table.draft_tokens)
         elif mtp is not None and guesses:
-            assert isinstance(runner, TorchRunner | DeterministicRunner)
-            self.drafter = MTPDrafter(model, mtp, self.cache, runner, tokenizer.vocab_size)
+            first = next(iter(mtp.layers.values()))
+            assert isinstance(first, MTPModule)
+            if isinstance(runner, CpuRunner):
+                module: Module = CpuModule(runner, first)
+            else:
+                module = TorchModule(model, first, self.cache)
+            assert isinstance(runner, CpuRunner | TorchRunner | DeterministicRunner)
+            self.drafter = MTPDrafter(module, runner, tokenizer.vocab_size)
         self.pooler: Pooler = (
             runner if isinstance(runner, CpuRunner | TorchRunner) else TorchRunner(model, self.cache, self.adapters)
         )
@@ -197,7 +203,7 @@ class Engine:
     def weights(self) -> tuple[str, int]:
         """The kind of the weights that steps read, and their bytes."""
         if isinstance(self.runner, CpuRunner):
-            return self.runner.kind, self.runner.arena.bytes
+            return self.runner.kind, self.runner.weights.arena.bytes
         tensors = (*self.model.parameters(), *self.model.buffers())
         kind = packed_kind(self.model) or str(self.cache.dtype).removeprefix("torch.")
         return kind, sum(tensor.nbytes for tensor in tensors)

@@ -27,10 +27,10 @@ def stored_dtype(config: ModelConfig, dtype: str, table: ServeTable, device: str
 
 
 def cpu_runner(
-    model: Decoder, cache: KVCache, table: ServeTable, adapters: Adapters, alone: bool
+    model: Decoder, cache: KVCache, table: ServeTable, adapters: Adapters, keeps_states: bool, alone: bool
 ) -> CpuRunner | None:  # fmt: skip
-    """The library's runner; None where it cannot run the network, or not `alone`: with guesses of the model's own
-    or other ranks. The decoder's weights are then packed where 8 or 4 bit are asked for."""
+    """The library's runner; None where it cannot run the network, or not `alone`: with other ranks. The decoder's
+    weights are then packed where 8 or 4 bit are asked for."""
     weight = model.embed_tokens.weight
     plain: WeightKind = "float32" if weight.dtype == torch.float32 else "bfloat16"
     kind = plain if table.weights == "auto" else table.weights
@@ -38,10 +38,11 @@ def cpu_runner(
     if model.config.latent and cache.kind != "auto":
         reason = "latents in a cache of 8 bit"
     if not alone:
-        reason = "guesses by the model or several ranks"
+        reason = "several ranks"
     if reason is None and weight.dtype in (torch.float32, torch.bfloat16):
         most_rows = table.max_step_tokens + table.max_batch * (1 + table.draft_tokens)
-        return CpuRunner(model, cache, kind, most_rows, table.threads or len(os.sched_getaffinity(0)), adapters)
+        threads = table.threads or len(os.sched_getaffinity(0))
+        return CpuRunner(model, cache, kind, most_rows, threads, adapters, keeps_states)
     if kind in ("int8", "int4"):
         log.warning("%s weights are widened to %s for each product, which takes time: %s", kind, plain, reason)
         pack_weights(model, kind)

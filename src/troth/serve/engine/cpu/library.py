@@ -73,6 +73,7 @@ class Model(Structure):
         *((name, _FLOAT) for name in ("feed_forward_scale", "swiglu_limit", "swiglu_alpha", "unused")),
         ("periods", _POINTER), ("embedding", _POINTER), ("final_norm", _POINTER),
         ("head", Matrix), ("layer", POINTER(Layer)),
+        ("join", Matrix), ("state_norm", _POINTER), ("embedding_norm", _POINTER),
     )  # fmt: skip
 
 
@@ -120,7 +121,8 @@ def opened(path: Path) -> ctypes.CDLL | None:
     library.troth_close.argtypes = [c_void_p]
     library.troth_step.restype = None
     library.troth_step.argtypes = [
-        c_void_p, c_void_p, c_int, POINTER(Span), c_int, c_void_p, c_int, c_void_p, c_void_p, c_void_p, c_void_p,
+        c_void_p, c_void_p, c_int, c_void_p, POINTER(Span), c_int, c_void_p, c_int,
+        c_void_p, c_void_p, c_void_p, c_void_p,
     ]  # fmt: skip
     return library
 

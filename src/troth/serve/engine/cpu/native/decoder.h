@@ -60,6 +60,9 @@ struct Model {
     const float *final_norm;
     Matrix head;
     const Layer *layer;
+    // Of a module that guesses (multi-token prediction): what joins a state and the embedding of the token behind it.
+    Matrix join;  // no outputs elsewhere
+    const float *state_norm, *embedding_norm;
 
     // Of units that a row goes through, at most.
     int slots_a_row() const {

@@ -68,14 +68,15 @@ void *troth_open(const troth::Model *model, int most_rows, int threads) {
 
 void troth_close(void *decoder) { delete static_cast<troth::Decoder *>(decoder); }
 
-// Scores [wants, vocabulary] of the wanted rows; or, where `states` is not null, their states [wants, hidden]. Where
-// `experts` is not null, also the experts of the wanted rows and their gates, both [layers, wants, top_k].
+// Scores [wants, vocabulary] of the wanted rows, where `logits` is not null; states [rows, hidden] of all rows, where
+// `states` is not null; the experts of the wanted rows and their gates, both [layers, wants, top_k], where `experts` is
+// not null. `given` are the states [rows, hidden] that a module of multi-token prediction goes on from, else null.
 void troth_step(
-    void *decoder, const int32_t *tokens, int rows, const troth::Span *spans, int count, const int32_t *wanted,
+    void *decoder, const int32_t *tokens, int rows, const float *given, const troth::Span *spans, int count, const int32_t *wanted,
     int wants, float *logits, float *states, int32_t *experts, float *gates
 ) {
     static_cast<troth::Decoder *>(decoder)->step(
-        tokens, rows, spans, count, wanted, wants, logits, states, experts, gates
+        tokens, rows, given, spans, count, wanted, wants, logits, states, experts, gates
     );
 }
 }
