@@ -72,8 +72,8 @@ void troth_close(void *decoder) { delete static_cast<troth::Decoder *>(decoder);
 // `states` is not null; the experts of the wanted rows and their gates, both [layers, wants, top_k], where `experts` is
 // not null. `given` are the states [rows, hidden] that a module of multi-token prediction goes on from, else null.
 void troth_step(
-    void *decoder, const int32_t *tokens, int rows, const float *given, const troth::Span *spans, int count, const int32_t *wanted,
-    int wants, float *logits, float *states, int32_t *experts, float *gates
+    void *decoder, const int32_t *tokens, int rows, const float *given, const troth::Span *spans, int count,
+    const int32_t *wanted, int wants, float *logits, float *states, int32_t *experts, float *gates
 ) {
     static_cast<troth::Decoder *>(decoder)->step(
         tokens, rows, given, spans, count, wanted, wants, logits, states, experts, gates

@@ -19,8 +19,8 @@ class Decoder {
     // Scores of the wanted rows, where `logits` is not null; of all rows the hidden states after the last norm, where
     // `states` is not null. A module is given the states that came before, one for each token.
     void step(
-        const int32_t *tokens, int rows, const float *given, const Span *spans, int count, const int32_t *wanted, int wants,
-        float *logits, float *states, int32_t *experts, float *shares
+        const int32_t *tokens, int rows, const float *given, const Span *spans, int count, const int32_t *wanted,
+        int wants, float *logits, float *states, int32_t *experts, float *shares
     ) {
         live_count = rows;
         for (int i = 0; i < rows; i++) live[i] = i, wanted_row[i] = 0;
