@@ -11,16 +11,16 @@ import torch
 from troth.model.decoder import Decoder
 from troth.model.families.configs import read_config
 from troth.model.families.weights import load_weights
-from troth.model.mtp import MTP, MTPModule, load_mtp
+from troth.model.mtp import MTP, load_mtp
 from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.adapters import Adapters
 from troth.serve.engine.block_pool import BlockPool
 from troth.serve.engine.block_tables import BlockTables, sliding_blocks
-from troth.serve.engine.cpu.choose import cpu_runner, stored_dtype
-from troth.serve.engine.cpu.runner import CpuModule, CpuRunner
+from troth.serve.engine.cpu.choose import cpu_runner, first_module, stored_dtype
+from troth.serve.engine.cpu.runner import CpuRunner
 from troth.serve.engine.decode_graphs import DecodeGraphs, can_hold
 from troth.serve.engine.deterministic import DeterministicRunner
-from troth.serve.engine.drafts import Drafter, LookupDrafter, Module, MTPDrafter, TorchModule, guess
+from troth.serve.engine.drafts import Drafter, LookupDrafter, MTPDrafter, guess
 from troth.serve.engine.drawing import Drawing
 from troth.serve.engine.ends import configured_ends, default_ends
 from troth.serve.engine.grammar import Grammars
@@ -97,14 +97,8 @@ class Engine:
         if table.speculate == "ngram":
             self.drafter = LookupDrafter(table.draft_tokens)
         elif mtp is not None and guesses:
-            first = next(iter(mtp.layers.values()))
-            assert isinstance(first, MTPModule)
-            if isinstance(runner, CpuRunner):
-                module: Module = CpuModule(runner, first)
-            else:
-                module = TorchModule(model, first, self.cache)
             assert isinstance(runner, CpuRunner | TorchRunner | DeterministicRunner)
-            self.drafter = MTPDrafter(module, runner, tokenizer.vocab_size)
+            self.drafter = MTPDrafter(first_module(mtp, runner, model, self.cache), runner, tokenizer.vocab_size)
         self.pooler: Pooler = (
             runner if isinstance(runner, CpuRunner | TorchRunner) else TorchRunner(model, self.cache, self.adapters)
         )

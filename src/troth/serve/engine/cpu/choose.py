@@ -7,9 +7,11 @@ import torch
 
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
+from troth.model.mtp import MTP, MTPModule
 from troth.serve.engine.adapters import Adapters
 from troth.serve.engine.cpu.pack import WeightKind
-from troth.serve.engine.cpu.runner import CpuRunner, why_not
+from troth.serve.engine.cpu.runner import CpuModule, CpuRunner, why_not
+from troth.serve.engine.drafts import Module, TorchModule
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.packed_weights import pack_weights
 from troth.system.serve import ServeTable
@@ -47,3 +49,10 @@ def cpu_runner(
         log.warning("%s weights are widened to %s for each product, which takes time: %s", kind, plain, reason)
         pack_weights(model, kind)
     return None
+
+
+def first_module(mtp: MTP, runner: object, model: Decoder, cache: KVCache) -> Module:
+    """The module that guesses one token, where the runner is."""
+    module = next(iter(mtp.layers.values()))
+    assert isinstance(module, MTPModule)
+    return CpuModule(runner, module) if isinstance(runner, CpuRunner) else TorchModule(model, module, cache)
