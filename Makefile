@@ -50,7 +50,7 @@ clean: ## Remove caches and build leftovers; the environment (.venv) and what yo
 
 # torch is installed first, alone and by its exact version: pip then takes the build that this machine or TORCH_INDEX
 # offers (2.13.0+cpu, 2.13.0+cu130), which counts as later than the plain one.
-.venv/.troth: .venv/pyvenv.cfg pyproject.toml constraints.txt $(NATIVE)
+.venv/.troth: .venv/pyvenv.cfg pyproject.toml setup.py constraints.txt $(NATIVE)
 	@echo "Installing $(TORCH) into .venv (the largest download, once)"
 	@$(PIP) "$(TORCH)" $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)")
 	@echo "Installing Troth and what it stands on into .venv"

@@ -78,7 +78,7 @@ def test_named_systems_load(name: str) -> None:
 @pytest.mark.slow
 def test_the_wheel_has_all_files(tmp_path: Path) -> None:
     """Built with the setuptools that is installed, from a copy, so that nothing is fetched and nothing is left here."""
-    patterns = ["pyproject.toml", "README.md", "LICENSE", "src"]
+    patterns = ["pyproject.toml", "setup.py", "README.md", "LICENSE", "src"]
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns],
         cwd=ROOT, capture_output=True, text=True, check=True,

@@ -30,6 +30,8 @@ from troth.model.norm import RMSNorm
 from troth.model.tokenizer import Tokenizer
 from troth.serve.api.app import create_app
 from troth.serve.api.served import Served
+from troth.serve.engine.cpu.library import KERNELS, load
+from troth.serve.engine.cpu.pack import number_of
 from troth.serve.engine.engine import Engine
 from troth.serve.engine.thread import EngineThread
 from troth.system.serve import ServeTable
@@ -41,6 +43,30 @@ PROVERBS = (
     "where there is smoke there is fire, and a rolling stone gathers no moss. Ein Unglück kommt selten allein. "
     "Practice makes perfect, haste makes waste, and many hands make light work. Écoute et répète. "
 )
+
+
+@pytest.fixture
+def choose_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Has the compiled library for one kind of processor used from then on; skips where it cannot be."""
+
+    def forget() -> None:
+        load.cache_clear()
+        number_of.cache_clear()
+
+    def choose(name: str) -> None:
+        monkeypatch.setenv("TROTH_KERNELS", name)
+        forget()
+        if load() is None:
+            pytest.skip(f"the library for {name} is not built, or this processor cannot run it")
+
+    yield choose
+    forget()
+
+
+@pytest.fixture(params=KERNELS)
+def kernels(request: pytest.FixtureRequest, choose_kernels: Callable[[str], None]) -> None:
+    """The compiled library for each kind of processor."""
+    choose_kernels(request.param)
 
 
 @pytest.fixture(scope="session")
@@ -140,9 +166,7 @@ def run_server(make_engine: Callable[..., Engine], folder: Path) -> Callable[...
         table = ServeTable(**changes)
         thread = EngineThread(engine, table.max_batch, table.max_waiting, table.max_ttft, table.max_unread)
         template = ChatTemplate.from_folder(model, engine.tokenizer)
-        served = Served(
-            thread, engine.tokenizer, template, model.name, engine.context, adapters=engine.adapters.names
-        )
+        served = Served(thread, engine.tokenizer, template, model.name, engine.context, adapters=engine.adapters.names)
         app = create_app(served, table)
         listener = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(app, log_level="warning", timeout_keep_alive=75, timeout_graceful_shutdown=1)

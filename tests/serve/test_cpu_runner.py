@@ -1,4 +1,4 @@
-"""A step in C++ gives the decoder's scores, for every kind of network and weights, alone and in any company."""
+"""A step in C++ gives the decoder's scores, for every kind of processor, network and weights, in any company."""
 
 import _ctypes
 import random
@@ -28,7 +28,7 @@ from troth.serve.engine.sampling_params import SamplingParams
 from troth.serve.engine.scheduler import Chunk
 from troth.system.serve import ServeTable
 
-pytestmark = pytest.mark.skipif(load() is None, reason="the library is not built, or this processor lacks AVX-512")
+pytestmark = pytest.mark.usefixtures("kernels")
 
 PLAIN = {
     "attention_gate": False, "post_norms": False, "num_dense_layers": 0, "num_shared_experts": 0,

@@ -18,7 +18,7 @@ from troth.model.lora import LoRAExperts, LoRALinear
 
 
 class Adapters:
-    """Adapters by name, read from PEFT folders; the parts of `model` that any of them adapts are replaced.
+    """Adapters of a decoder by name, read from PEFT folders; `parts` are what each adapts, by the part's place.
 
     `masks` [rows, 1] say which rows are whose, for adapters that have any. Raises ValueError naming the folder's file,
     setting or tensor that is wrong, or a part that cannot be adapted while serving.
@@ -29,7 +29,7 @@ class Adapters:
         self.masks: dict[str, torch.Tensor] = {}
         weight = model.embed_tokens.weight
         self._like = weight.device, weight.dtype
-        parts: dict[str, dict[str, LoRALinear | LoRAExperts]] = {}
+        self.parts: dict[str, dict[str, LoRALinear | LoRAExperts]] = {}
         for name, folder in folders.items():
             with torch.device("meta"):
                 skeleton = Decoder(model.config)
@@ -41,10 +41,19 @@ class Adapters:
                 for key, parameter in part.named_parameters():
                     if key.startswith("lora_"):
                         parameter.data = parameter.data.to(*self._like)
-                parts.setdefault(place, {})[name] = part
-        for place, adapted in parts.items():
+                self.parts.setdefault(place, {})[name] = part
+
+    def join(self, model: Decoder) -> None:
+        """Replace the parts of the decoder that any adapter adapts."""
+        for place, adapted in self.parts.items():
             kind = AdaptedExperts if isinstance(model.get_submodule(place), Experts) else AdaptedLinear
             model.set_submodule(place, kind(model.get_submodule(place), adapted, self))  # type: ignore[arg-type]
+
+    def release(self) -> None:
+        """Give up the adapters' weights, where steps read packed ones."""
+        for adapted in self.parts.values():
+            for part in adapted.values():
+                part.to("meta")
 
     def rows(self, names: Iterable[str | None]) -> None:
         """Say for each row of the pass that follows whose it is, None for the model itself."""
@@ -55,6 +64,10 @@ class Adapters:
             for name in self.names
             if name in names
         }
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Say that only these rows of the pass go on, to the head."""
+        self.masks = {name: mask_N1[rows] for name, mask_N1 in self.masks.items()}
 
 
 class AdaptedLinear(nn.Module):

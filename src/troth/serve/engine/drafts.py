@@ -7,13 +7,14 @@ drafts, and a draft stands while it is the token drawn: the text is the same as 
 
 from collections.abc import Sequence as Items
 from dataclasses import replace
+from itertools import accumulate
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import torch
 
 from troth.model.decoder import Decoder
-from troth.model.mtp import MTP
+from troth.model.mtp import MTPModule
 from troth.model.rope import Positions
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.scheduler import Chunk
@@ -58,32 +59,49 @@ class LookupDrafter:
         return [] if found is None else tokens[found : found + self.count]
 
 
-class MTPDrafter:
-    """The first module of multi-token prediction: told the token that was drawn, it guesses the one after it.
+class Module(Protocol):
+    """The first module of multi-token prediction: told the token that was drawn, it guesses the one after it."""
 
-    Its layer has keys and values of its own, the cache's layer behind the decoder's last. The last ones of a shared
-    block may come from another continuation: that may spoil a guess, never a text.
-    """
+    def scores(self, states_TD: torch.Tensor, chunks: Items[Chunk], told: list[int], last: list[int]) -> torch.Tensor:
+        """Scores over the vocabulary, [last, vocabulary], behind the tokens at the places `last` of the chunks', which
+        have these states and are each `told` the token behind them."""
+        ...
 
-    def __init__(self, model: Decoder, mtp: MTP, cache: KVCache, runner: KeepsStates, vocab_size: int):
-        self.model, self.cache, self.runner, self.vocab_size = model, cache, runner, vocab_size
-        self.module = next(iter(mtp.layers.values()))
 
-    def draft(self, chunks: Items[Chunk], places: list[int]) -> list[list[int]]:
-        """Everything is told the token behind it, of a prompt too, so that the layer knows all that came before."""
-        config, device = self.model.config, self.cache.device
-        told = [token for c in chunks for token in c.sequence.tokens[c.start + 1 : c.start + c.count + 1]]
+class TorchModule:
+    """The module as it is, on any device."""
+
+    def __init__(self, model: Decoder, module: MTPModule, cache: KVCache):
+        self.model, self.module, self.cache = model, module, cache
+
+    def scores(self, states_TD: torch.Tensor, chunks: Items[Chunk], told: list[int], last: list[int]) -> torch.Tensor:
+        device = self.cache.device
         positions = [position for c in chunks for position in range(c.start, c.start + c.count)]
         told_1T, positions_1T = (torch.tensor([part], device=device) for part in (told, positions))
         # As the decoder's own embedding but for its scale, which the norm behind it takes away.
         embedded_1TD = self.model.embed_tokens(told_1T)
         h_1TD = self.module(
-            self.runner.states_TD[None, places], embedded_1TD, Positions.of(positions_1T, config),
-            self.cache.attend(chunks),
-        )  # fmt: skip
-        last = torch.tensor([c.count for c in chunks], device=device).cumsum(0) - 1
-        logits_CV = self.model.logits(h_1TD[0, last])[:, : self.vocab_size]
-        return [[token] for token in logits_CV.argmax(-1).tolist()]
+            states_TD[None], embedded_1TD, Positions.of(positions_1T, self.model.config), self.cache.attend(chunks)
+        )
+        return self.model.logits(h_1TD[0, last])
+
+
+class MTPDrafter:
+    """Has a module guess.
+
+    Its layer has keys and values of its own, the cache's layer behind the decoder's last. The last ones of a shared
+    block may come from another continuation: that may spoil a guess, never a text.
+    """
+
+    def __init__(self, module: Module, runner: KeepsStates, vocab_size: int):
+        self.module, self.runner, self.vocab_size = module, runner, vocab_size
+
+    def draft(self, chunks: Items[Chunk], places: list[int]) -> list[list[int]]:
+        """Everything is told the token behind it, of a prompt too, so that the layer knows all that came before."""
+        told = [token for c in chunks for token in c.sequence.tokens[c.start + 1 : c.start + c.count + 1]]
+        last = [end - 1 for end in accumulate(c.count for c in chunks)]
+        logits_CV = self.module.scores(self.runner.states_TD[places], chunks, told, last)
+        return [[token] for token in logits_CV[:, : self.vocab_size].argmax(-1).tolist()]
 
 
 def guess(drafter: Drafter, chunks: list[Chunk], right: list[int], finished: list[str]) -> None:

@@ -16,7 +16,7 @@ from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.adapters import Adapters
 from troth.serve.engine.block_pool import BlockPool
 from troth.serve.engine.block_tables import BlockTables, sliding_blocks
-from troth.serve.engine.cpu.choose import cpu_runner, stored_dtype
+from troth.serve.engine.cpu.choose import cpu_runner, first_module, stored_dtype
 from troth.serve.engine.cpu.runner import CpuRunner
 from troth.serve.engine.decode_graphs import DecodeGraphs, can_hold
 from troth.serve.engine.deterministic import DeterministicRunner
@@ -81,8 +81,10 @@ class Engine:
         self.tables = BlockTables(
             BlockPool(blocks), BlockPool(sliding) if sliding else None, BLOCK_SIZE, model.config.window
         )
-        runner: Runner | None = cpu_runner(model, self.cache, table, alone=not (guesses or adapters or ranks))
         self.adapters = Adapters(model, adapters or {})
+        runner: Runner | None = cpu_runner(model, self.cache, table, self.adapters, guesses, alone=ranks is None)
+        if runner is None:
+            self.adapters.join(model)
         if runner is None and table.deterministic:
             runner = DeterministicRunner(model, self.cache, self.adapters)
         elif runner is None:
@@ -95,8 +97,8 @@ class Engine:
         if table.speculate == "ngram":
             self.drafter = LookupDrafter(table.draft_tokens)
         elif mtp is not None and guesses:
-            assert isinstance(runner, TorchRunner | DeterministicRunner)
-            self.drafter = MTPDrafter(model, mtp, self.cache, runner, tokenizer.vocab_size)
+            assert isinstance(runner, CpuRunner | TorchRunner | DeterministicRunner)
+            self.drafter = MTPDrafter(first_module(mtp, runner, model, self.cache), runner, tokenizer.vocab_size)
         self.pooler: Pooler = (
             runner if isinstance(runner, CpuRunner | TorchRunner) else TorchRunner(model, self.cache, self.adapters)
         )
@@ -195,7 +197,7 @@ class Engine:
     def weights(self) -> tuple[str, int]:
         """The kind of the weights that steps read, and their bytes."""
         if isinstance(self.runner, CpuRunner):
-            return self.runner.kind, self.runner.arena.bytes
+            return self.runner.kind, self.runner.weights.arena.bytes
         tensors = (*self.model.parameters(), *self.model.buffers())
         kind = packed_kind(self.model) or str(self.cache.dtype).removeprefix("torch.")
         return kind, sum(tensor.nbytes for tensor in tensors)
@@ -209,6 +211,7 @@ class Engine:
         """Give up the weights as they were loaded, where steps read packed ones."""
         if isinstance(self.runner, CpuRunner):
             self.model.to("meta")
+            self.adapters.release()
 
     @property
     def stats(self) -> EngineStats:

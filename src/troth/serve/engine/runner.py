@@ -68,4 +68,7 @@ class TorchRunner:
         if wanted_W is not None and not (self.keeps_states or self.adapters.masks):
             return self.model(tokens_1T, attend, positions_1T, wanted_W=wanted_W)[0]
         self.states_TD = self.model(tokens_1T, attend, positions_1T)[0]
-        return self.states_TD if wanted_W is None else self.states_TD[wanted_W]
+        if wanted_W is None:
+            return self.states_TD
+        self.adapters.keep(wanted_W)
+        return self.states_TD[wanted_W]

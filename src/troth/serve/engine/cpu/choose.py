@@ -7,8 +7,11 @@ import torch
 
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
+from troth.model.mtp import MTP, MTPModule
+from troth.serve.engine.adapters import Adapters
 from troth.serve.engine.cpu.pack import WeightKind
-from troth.serve.engine.cpu.runner import CpuRunner, why_not
+from troth.serve.engine.cpu.runner import CpuModule, CpuRunner, why_not
+from troth.serve.engine.drafts import Module, TorchModule
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.packed_weights import pack_weights
 from troth.system.serve import ServeTable
@@ -25,9 +28,11 @@ def stored_dtype(config: ModelConfig, dtype: str, table: ServeTable, device: str
     return torch.bfloat16
 
 
-def cpu_runner(model: Decoder, cache: KVCache, table: ServeTable, alone: bool) -> CpuRunner | None:
-    """The library's runner; None where it cannot run the network, or not `alone`: with adapters, guesses of the model's
-    own or other ranks. The decoder's weights are then packed where 8 or 4 bit are asked for."""
+def cpu_runner(
+    model: Decoder, cache: KVCache, table: ServeTable, adapters: Adapters, keeps_states: bool, alone: bool
+) -> CpuRunner | None:  # fmt: skip
+    """The library's runner; None where it cannot run the network, or not `alone`: with other ranks. The decoder's
+    weights are then packed where 8 or 4 bit are asked for."""
     weight = model.embed_tokens.weight
     plain: WeightKind = "float32" if weight.dtype == torch.float32 else "bfloat16"
     kind = plain if table.weights == "auto" else table.weights
@@ -35,11 +40,19 @@ def cpu_runner(model: Decoder, cache: KVCache, table: ServeTable, alone: bool) -
     if model.config.latent and cache.kind != "auto":
         reason = "latents in a cache of 8 bit"
     if not alone:
-        reason = "adapters, guesses by the model or several ranks"
+        reason = "several ranks"
     if reason is None and weight.dtype in (torch.float32, torch.bfloat16):
         most_rows = table.max_step_tokens + table.max_batch * (1 + table.draft_tokens)
-        return CpuRunner(model, cache, kind, most_rows, table.threads or len(os.sched_getaffinity(0)))
+        threads = table.threads or len(os.sched_getaffinity(0))
+        return CpuRunner(model, cache, kind, most_rows, threads, adapters, keeps_states)
     if kind in ("int8", "int4"):
         log.warning("%s weights are widened to %s for each product, which takes time: %s", kind, plain, reason)
         pack_weights(model, kind)
     return None
+
+
+def first_module(mtp: MTP, runner: object, model: Decoder, cache: KVCache) -> Module:
+    """The module that guesses one token, where the runner is."""
+    module = next(iter(mtp.layers.values()))
+    assert isinstance(module, MTPModule)
+    return CpuModule(runner, module) if isinstance(runner, CpuRunner) else TorchModule(model, module, cache)

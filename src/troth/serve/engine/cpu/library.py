@@ -3,14 +3,17 @@
 import ctypes
 import importlib.machinery
 import logging
+import os
 from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_void_p
 from functools import cache
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-VERSION = 3
+VERSION = 4
 """That of `native/decoder.h`."""
+KERNELS = "avx512", "avx2"
+"""Kinds of processors, the best first."""
 _INT, _FLOAT, _POINTER = c_int32, c_float, c_void_p
 
 
@@ -18,9 +21,15 @@ class Matrix(Structure):
     """A packed weight."""
 
     _fields_ = (
-        ("data", _POINTER), ("bias", _POINTER),
+        ("data", _POINTER), ("bias", _POINTER), ("adapters", _POINTER),
         ("kind", _INT), ("outputs", _INT), ("inputs", _INT), ("unused", _INT),
     )  # fmt: skip
+
+
+class Adapter(Structure):
+    """What a LoRA adapter adds to a weight."""
+
+    _fields_ = (("a", Matrix), ("b", Matrix))
 
 
 class Unit(Structure):
@@ -58,12 +67,13 @@ class Model(Structure):
         *((name, _INT) for name in ("hidden", "vocabulary", "layers", "heads", "kv_heads", "head_size")),
         *((name, _INT) for name in ("top_k", "groups", "top_groups", "softmax_router", "normalised_gates")),
         *((name, _INT) for name in ("qk_norm", "gated_attention", "activation", "cache_kind", "embedding_kind")),
-        *((name, _INT) for name in ("turned", "value_size", "latent", "own", "query_latent", "unused_too")),
+        *((name, _INT) for name in ("turned", "value_size", "latent", "own", "query_latent", "rank")),
         *((name, _FLOAT) for name in ("eps", "embedding_scale", "attention_scale", "attention_softcap")),
         *((name, _FLOAT) for name in ("temperature_from", "rotary_scale", "router_softcap", "route_scale")),
         *((name, _FLOAT) for name in ("feed_forward_scale", "swiglu_limit", "swiglu_alpha", "unused")),
         ("periods", _POINTER), ("embedding", _POINTER), ("final_norm", _POINTER),
         ("head", Matrix), ("layer", POINTER(Layer)),
+        ("join", Matrix), ("state_norm", _POINTER), ("embedding_norm", _POINTER),
     )  # fmt: skip
 
 
@@ -71,19 +81,30 @@ class Span(Structure):
     """Tokens of one sequence in a step."""
 
     _fields_ = (
-        ("row", _INT), ("count", _INT), ("start", _INT), ("unused", _INT),
+        ("row", _INT), ("count", _INT), ("start", _INT), ("adapter", _INT),
         ("blocks", _POINTER), ("window_blocks", _POINTER),
     )  # fmt: skip
 
 
 @cache
 def load() -> ctypes.CDLL | None:
-    """The library; None where it was not built (no C++ compiler at installation), was built from other sources (the log
-    says so), or this processor cannot run it."""
-    folder = Path(__file__).parent
-    built = [folder / f"_kernels{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES]
-    path = next((path for path in built if path.exists()), None)
-    return None if path is None else opened(path)
+    """The library, the first of `KERNELS` that this processor can run, or the one that the environment variable
+    TROTH_KERNELS names ("none": none); None where it was not built (no C++ compiler at installation), was built from
+    other sources (the log says so), or cannot be run.
+
+    Raises ValueError where TROTH_KERNELS names nothing of these.
+    """
+    wanted = os.environ.get("TROTH_KERNELS")
+    if wanted not in (None, "none", *KERNELS):
+        raise ValueError(f"TROTH_KERNELS={wanted!r}: {', '.join(KERNELS)} and none are known")
+    paths = (built(name) for name in KERNELS if wanted in (None, name))
+    return next((library for path in paths if path and (library := opened(path))), None)
+
+
+def built(name: str) -> Path | None:
+    """The library's file for one of `KERNELS`, if it was built."""
+    places = (Path(__file__).parent / f"_kernels_{name}{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES)
+    return next((path for path in places if path.exists()), None)
 
 
 def opened(path: Path) -> ctypes.CDLL | None:
@@ -100,7 +121,8 @@ def opened(path: Path) -> ctypes.CDLL | None:
     library.troth_close.argtypes = [c_void_p]
     library.troth_step.restype = None
     library.troth_step.argtypes = [
-        c_void_p, c_void_p, c_int, POINTER(Span), c_int, c_void_p, c_int, c_void_p, c_void_p, c_void_p, c_void_p,
+        c_void_p, c_void_p, c_int, c_void_p, POINTER(Span), c_int, c_void_p, c_int,
+        c_void_p, c_void_p, c_void_p, c_void_p,
     ]  # fmt: skip
     return library
 
@@ -109,6 +131,6 @@ def _is_current(library: ctypes.CDLL) -> bool:
     """Whether it is of this version and means the same structures."""
     if not hasattr(library, "troth_version") or library.troth_version() != VERSION:
         return False
-    sizes = (c_int32 * 6)()
+    sizes = (c_int32 * 7)()
     library.troth_sizes(sizes)
-    return list(sizes) == [ctypes.sizeof(one) for one in (Matrix, Unit, Latents, Layer, Model, Span)]
+    return list(sizes) == [ctypes.sizeof(one) for one in (Matrix, Unit, Latents, Layer, Model, Span, Adapter)]

@@ -1,8 +1,9 @@
 """Weights in the order in which `native/matmul.h` reads them: panels of 64 outputs, word by word of their inputs."""
 
+import ctypes
 import mmap
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from troth.serve.engine.cpu.library import Matrix, load
 from troth.serve.engine.cpu.quantise import GROUP, quantise
 
 PANEL = 64
+_HALF = PANEL // 2
 WIDE = 2
 """The number of bfloat16 that is widened, in `native/matmul.h`."""
 
@@ -58,6 +60,12 @@ class Arena:
         part[: data.nbytes].copy_(data.view(-1).view(torch.uint8))
         return part.data_ptr()
 
+    def structures(self, array: "ctypes.Array[Any]") -> int:
+        """Address of a copy of structures."""
+        part = self.take(ctypes.sizeof(array))
+        ctypes.memmove(part.data_ptr(), array, ctypes.sizeof(array))
+        return part.data_ptr()
+
     def matrix(self, weight_OI: torch.Tensor, kind: WeightKind, bias_O: torch.Tensor | None = None) -> Matrix:
         """A packed copy of a weight; outputs are padded to a panel and inputs to a group, with zeros."""
         outputs, inputs = weight_OI.shape
@@ -66,7 +74,13 @@ class Arena:
         part = self.take(packed.nbytes)
         part[: packed.nbytes].copy_(packed.view(-1).view(torch.uint8))
         bias = None if bias_O is None else self.keep(pad(bias_O.detach().float(), (0, -outputs % PANEL)), torch.float32)
-        return Matrix(part.data_ptr(), bias, number_of(kind), outputs, weight_OI.shape[1], 0)
+        return Matrix(part.data_ptr(), bias, None, number_of(kind), outputs, weight_OI.shape[1], 0)
+
+
+def interleaved(gate_up_2SX: torch.Tensor) -> torch.Tensor:
+    """Gate and up, 32 outputs of the one, then the same 32 of the other, so that they meet in one panel."""
+    padded_2SX = pad(gate_up_2SX.detach(), (0, 0, 0, -gate_up_2SX.shape[1] % _HALF))
+    return padded_2SX.unflatten(1, (-1, _HALF)).transpose(0, 1).flatten(0, 2)
 
 
 def _pack_float32(weight_OI: torch.Tensor) -> torch.Tensor:

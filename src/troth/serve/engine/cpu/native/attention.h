@@ -13,7 +13,7 @@
 
 namespace troth {
 
-constexpr int BLOCK = 16, RUN = 256, TILE = 6, MOST_HEAD = 256;
+constexpr int BLOCK = 16, RUN = 256, MOST_HEAD = 256;
 
 struct Scoring {
     float scale, softcap;  // softcap 0: none
@@ -42,8 +42,8 @@ struct Head {
         for (int at = 0; at < bytes; at += 64) _mm_prefetch(from + at, _MM_HINT_T0);
     }
 
-    __m512 scales(const float *part, int position) const {
-        return _mm512_loadu_ps(part + size_t(blocks[position / BLOCK]) * scale_step);
+    Floats scales(const float *part, int position) const {
+        return load(part + size_t(blocks[position / BLOCK]) * scale_step);
     }
 };
 
@@ -63,24 +63,25 @@ template <int KIND, int ROWS>
             if (block + 4 <= last) head.fetch(head.keys, block + 4, words * VECTOR);
             if (block <= last) head.fetch(head.values, block, words * VECTOR);
         }
-        __m512 sum[ROWS][4];
+        Floats sum[ROWS][4];
         UNROLL for (auto &row : sum)
-            UNROLL for (auto &v : row) v = _mm512_setzero_ps();
+            UNROLL for (auto &v : row) v = zeros();
         accumulate<KIND, ROWS, 4>(sum, rows, blocks, VECTOR, words);
         UNROLL for (int r = 0; r < ROWS; r++)
-            UNROLL for (int b = 0; b < 4; b++) _mm512_store_ps(scores[r] + (at - begin) + 16 * b, sum[r][b]);
+            UNROLL for (int b = 0; b < 4; b++) store(scores[r] + (at - begin) + 16 * b, sum[r][b]);
     }
 }
 
 template <int KIND, int ROWS, int VECTORS>
 [[gnu::noinline]] void weigh(
-    float (*out)[MOST_HEAD], const char (*weights)[RUN * 4], const float *fade, const Head &head, int begin, int end, int at
+    float (*out)[MOST_HEAD], const char (*weights)[RUN * 4], const float *fade, const Head &head, int begin, int end,
+    int at
 ) {
     constexpr int WORD = word_bytes(KIND), WORDS = BLOCK / word_inputs(KIND);
-    __m512 sum[ROWS][VECTORS];
+    Floats sum[ROWS][VECTORS];
     UNROLL for (int r = 0; r < ROWS; r++)
         UNROLL for (int v = 0; v < VECTORS; v++)
-            sum[r][v] = _mm512_mul_ps(_mm512_load_ps(out[r] + at + 16 * v), _mm512_set1_ps(fade[r]));
+            sum[r][v] = load(out[r] + at + 16 * v) * broadcast(fade[r]);
     for (int block = begin / BLOCK; block * BLOCK < end; block++) {
         const char *base = head.values + size_t(head.blocks[block]) * head.step + WORD * at;
         const char *columns[VECTORS];
@@ -93,7 +94,7 @@ template <int KIND, int ROWS, int VECTORS>
         accumulate<KIND, ROWS, VECTORS>(sum, rows, columns, size_t(head.size) * WORD, WORDS);
     }
     UNROLL for (int r = 0; r < ROWS; r++)
-        UNROLL for (int v = 0; v < VECTORS; v++) _mm512_store_ps(out[r] + at + 16 * v, sum[r][v]);
+        UNROLL for (int v = 0; v < VECTORS; v++) store(out[r] + at + 16 * v, sum[r][v]);
 }
 
 // What the softmax of each query has seen so far.
@@ -113,41 +114,39 @@ template <int ROWS> struct Running {
         const Query *queries, const Head &head, const Scoring &scoring, int begin, int end, float (*scores)[RUN],
         char (*weights)[RUN * 4]
     ) {
-        const __m512 lanes = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        const Floats lanes = counted(), nothing = broadcast(-std::numeric_limits<float>::infinity());
         const int padded = (end - begin + BLOCK - 1) / BLOCK * BLOCK;
         for (int r = 0; r < ROWS; r++) {
             const Query &query = queries[r];
-            __m512 first = _mm512_set1_ps(float(query.low - begin)), last = _mm512_set1_ps(float(query.high - begin));
-            __m512 highest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+            Floats first = broadcast(float(query.low - begin)), last = broadcast(float(query.high - begin));
+            Floats highest = nothing;
             for (int i = 0; i < padded; i += 16) {
-                __m512 x = _mm512_mul_ps(_mm512_load_ps(scores[r] + i), _mm512_set1_ps(scoring.scale));
-                if constexpr (is_byte(KIND)) x = _mm512_mul_ps(x, head.scales(head.key_scales, begin + i));
+                Floats x = load(scores[r] + i) * broadcast(scoring.scale);
+                if constexpr (is_byte(KIND)) x = x * head.scales(head.key_scales, begin + i);
                 if (scoring.softcap > 0) {
-                    __m512 cap = _mm512_set1_ps(scoring.softcap);
-                    x = _mm512_mul_ps(cap, tanh(_mm512_div_ps(x, cap)));
+                    Floats cap = broadcast(scoring.softcap);
+                    x = cap * tanh(x / cap);
                 }
-                x = _mm512_mul_ps(x, _mm512_set1_ps(query.temperature * LOG2E));
-                __m512 at = _mm512_add_ps(lanes, _mm512_set1_ps(float(i)));
-                __mmask16 seen = _mm512_cmp_ps_mask(at, first, _CMP_GE_OQ) & _mm512_cmp_ps_mask(at, last, _CMP_LE_OQ);
-                x = _mm512_mask_mov_ps(_mm512_set1_ps(-std::numeric_limits<float>::infinity()), seen, x);
-                _mm512_store_ps(scores[r] + i, x);
-                highest = _mm512_max_ps(highest, x);
+                x = x * broadcast(query.temperature * LOG2E);
+                const Floats at = lanes + broadcast(float(i));
+                x = choose(both(at_least(at, first), at_least(last, at)), x, nothing);
+                store(scores[r] + i, x);
+                highest = max(highest, x);
             }
-            float now = std::max(most[r], _mm512_reduce_max_ps(highest));
+            float now = std::max(most[r], largest_of(highest));
             // Where nothing was seen yet there is nothing to fade, and -inf - -inf would be no number.
-            bool nothing = now == -std::numeric_limits<float>::infinity();
-            fade[r] = nothing ? 1.f : exp2f(most[r] - now);
-            __m512 base = _mm512_set1_ps(nothing ? 0.f : now), sum = _mm512_setzero_ps();
+            const bool none = now == -std::numeric_limits<float>::infinity();
+            fade[r] = none ? 1.f : exp2f(most[r] - now);
+            Floats base = broadcast(none ? 0.f : now), sum = zeros();
             for (int i = 0; i < padded; i += 16) {
-                __m512 x = _mm512_load_ps(scores[r] + i);
-                __mmask16 seen = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-std::numeric_limits<float>::infinity()), _CMP_GT_OQ);
-                __m512 p = _mm512_maskz_mov_ps(seen, exp2(_mm512_sub_ps(x, base)));
-                sum = _mm512_add_ps(sum, p);
-                if constexpr (is_byte(KIND)) p = _mm512_mul_ps(p, head.scales(head.value_scales, begin + i));
-                if constexpr (rows_are_float(KIND)) _mm512_store_ps(reinterpret_cast<float *>(weights[r]) + i, p);
+                const Floats x = load(scores[r] + i);
+                Floats p = choose(above(x, nothing), exp2(x - base), zeros());
+                sum = sum + p;
+                if constexpr (is_byte(KIND)) p = p * head.scales(head.value_scales, begin + i);
+                if constexpr (rows_are_float(KIND)) store(reinterpret_cast<float *>(weights[r]) + i, p);
                 else store_bf16(reinterpret_cast<uint16_t *>(weights[r]) + i, p);
             }
-            total[r] = total[r] * fade[r] + _mm512_reduce_add_ps(sum);
+            total[r] = total[r] * fade[r] + sum_of(sum);
             most[r] = now;
         }
     }
@@ -182,7 +181,7 @@ template <int KIND, int ROWS> void attend(const Query *queries, const Head &head
     }
     UNROLL for (int r = 0; r < ROWS; r++)
         for (int i = 0; i < head.size; i += 16)
-            _mm512_storeu_ps(queries[r].out + i, _mm512_div_ps(_mm512_load_ps(out[r] + i), _mm512_set1_ps(softmax.total[r])));
+            store(queries[r].out + i, load(out[r] + i) / broadcast(softmax.total[r]));
 }
 
 template <int KIND> void attend_rows(int rows, const Query *queries, const Head &head, const Scoring &scoring) {

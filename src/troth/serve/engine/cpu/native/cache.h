@@ -20,11 +20,11 @@ struct CacheBlock {
 
     void keep_bf16(int lane, const float *k, const float *v) const {
         alignas(64) uint16_t narrow[MOST_KEY];
-        for (int d = 0; d < size; d += 16) store_bf16(narrow + d, _mm512_loadu_ps(k + d));
+        for (int d = 0; d < size; d += 16) store_bf16(narrow + d, load(k + d));
         uint32_t *key = reinterpret_cast<uint32_t *>(keys) + lane;
         for (int d = 0; d < size / 2; d++) std::memcpy(key + d * BLOCK, narrow + 2 * d, 4);
         if (!values) return;
-        for (int d = 0; d < size; d += 16) store_bf16(narrow + d, _mm512_loadu_ps(v + d));
+        for (int d = 0; d < size; d += 16) store_bf16(narrow + d, load(v + d));
         uint16_t *value = reinterpret_cast<uint16_t *>(values) + (lane / 2) * size * 2 + lane % 2;
         for (int d = 0; d < size; d++) value[2 * d] = narrow[d];
     }
@@ -39,12 +39,13 @@ struct CacheBlock {
   private:
     // The factor that attention multiplies the numbers with.
     template <int KIND> float quantise(char *to, const float *x) const {
-        __m512 most = _mm512_setzero_ps();
-        for (int d = 0; d < size; d += 16) most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_loadu_ps(x + d)));
-        const float scale = std::max(_mm512_reduce_max_ps(most) / (KIND == WIDE_INT8 ? 127.f : 448.f), LEAST_SCALE);
+        Floats most = zeros();
+        for (int d = 0; d < size; d += 16) most = max(most, abs(load(x + d)));
+        const float scale = std::max(largest_of(most) / (KIND == WIDE_INT8 ? 127.f : 448.f), LEAST_SCALE);
         for (int d = 0; d < size; d += 16) {
-            const __m512 scaled = _mm512_div_ps(_mm512_loadu_ps(x + d), _mm512_set1_ps(scale));
-            _mm_storeu_si128(reinterpret_cast<__m128i *>(to + d), (KIND == WIDE_INT8 ? to_int8 : to_fp8)(scaled));
+            const Floats scaled = load(x + d) / broadcast(scale);
+            if constexpr (KIND == WIDE_INT8) store_int8(to + d, to_ints(scaled));
+            else store_fp8(to + d, scaled);
         }
         return KIND == WIDE_INT8 ? scale : 256.f * scale;
     }

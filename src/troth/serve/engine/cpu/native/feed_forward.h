@@ -2,6 +2,7 @@
 #pragma once
 #include <vector>
 
+#include "adapters.h"
 #include "buffers.h"
 #include "decoder.h"
 #include "routing.h"
@@ -12,14 +13,14 @@ namespace troth {
 class FeedForward {
   public:
     FeedForward(const Model &model, int most) : model(model), hidden(up_to(model.hidden, PANEL)) {
-        int units = 0, inner = 0, experts = 0, slots_a_row = 0;
+        int units = 0, inner = 0, experts = 0;
         for (int i = 0; i < model.layers; i++) {
             const Layer &layer = model.layer[i];
             units = std::max(units, layer.routed + layer.others);
-            slots_a_row = std::max(slots_a_row, (layer.routed ? model.top_k : 0) + layer.others);
             experts = std::max(experts, layer.routed);
             for (int u = 0; u < layer.routed + layer.others; u++) inner = std::max(inner, layer.units[u].down.inputs);
         }
+        const int slots_a_row = model.slots_a_row();
         experts_width = up_to(std::max(experts, 1), PANEL);
         routed = RowsBuffer(most, model.hidden);
         router = Buffer(size_t(most) * experts_width * 4);
@@ -33,16 +34,20 @@ class FeedForward {
     }
 
     // `normed` has the rows `live` in the kind of the units' weights, `routed` in float32.
-    void run(Pool &pool, const Layer &layer, const Rows &normed, const int *live, int live_count) {
+    void run(Pool &pool, const Layer &layer, Adapters &adapters, const Rows &normed, const int *live, int live_count) {
         count = live_count;
         const int top = layer.routed ? model.top_k : 0, units = layer.routed + layer.others;
         if (layer.routed) {
             const int panels = layer.router.panels(), parts = (count + TILE - 1) / TILE;
+            pool.run(adapters.parts(layer.router, count), [&](int part) {
+                adapters.shrink(layer.router, part, routed.rows, live, live, live, count);
+            });
             pool.run(panels * parts, [&](int task) {
                 const int part = task / panels, panel = task % panels, first = part * TILE;
                 multiply(layer.router, panel, routed.rows, live + first, std::min(TILE, count - first),
-                         [&](int i, const float *out) {
-                             std::memcpy(router.floats() + size_t(first + i) * experts_width + PANEL * panel, out, PANEL * 4);
+                         adapters.added(layer.router, panel, live + first, live + first), [&](int i, const float *out) {
+                             float *row = router.floats() + size_t(first + i) * experts_width;
+                             std::memcpy(row + PANEL * panel, out, PANEL * 4);
                          });
             });
             pool.run(parts, [&](int part) {
@@ -69,25 +74,30 @@ class FeedForward {
             }
         for (int u = units; u > 0; u--) starts[u] = starts[u - 1];
         starts[0] = 0;
-        plan(layer, units, [](const Unit &unit) { return unit.gate_up.panels(); });
+        shrink(pool, layer, adapters, &Unit::gate_up, normed, row_of);
+        plan(units, [&](int u) { return layer.units[u].gate_up.panels(); });
         pool.run(int(tasks.size()), [&](int task) {
             const auto [u, panel] = tasks[task];
             const Unit &unit = layer.units[u];
             const int first = starts[u];
-            multiply(unit.gate_up, panel, normed, row_of.data() + first, starts[u + 1] - first,
-                     [&](int i, const float *out) {
-                         const __m512 a = activate(_mm512_load_ps(out), _mm512_load_ps(out + 32));
-                         const __m512 b = activate(_mm512_load_ps(out + 16), _mm512_load_ps(out + 48));
-                         inner_rows.rows.put32(unit.down.kind, slot_of[first + i], 32 * panel, a, b);
+            const int *rows = &row_of[first], *slots = &slot_of[first];
+            multiply(unit.gate_up, panel, normed, rows, starts[u + 1] - first,
+                     adapters.added(unit.gate_up, panel, rows, slots), [&](int i, const float *out) {
+                         const Floats a = activate(load(out), load(out + 32));
+                         const Floats b = activate(load(out + 16), load(out + 48));
+                         inner_rows.rows.put32(unit.down.kind, slots[i], 32 * panel, a, b);
                      });
         });
-        plan(layer, units, [](const Unit &unit) { return unit.down.panels(); });
+        shrink(pool, layer, adapters, &Unit::down, inner_rows.rows, slot_of);
+        plan(units, [&](int u) { return layer.units[u].down.panels(); });
         pool.run(int(tasks.size()), [&](int task) {
             const auto [u, panel] = tasks[task];
+            const Unit &unit = layer.units[u];
             const int first = starts[u];
-            multiply(layer.units[u].down, panel, inner_rows.rows, slot_of.data() + first, starts[u + 1] - first,
-                     [&](int i, const float *out) {
-                         std::memcpy(outs.floats() + size_t(slot_of[first + i]) * hidden + PANEL * panel, out, PANEL * 4);
+            const int *rows = &row_of[first], *slots = &slot_of[first];
+            multiply(unit.down, panel, inner_rows.rows, slots, starts[u + 1] - first,
+                     adapters.added(unit.down, panel, rows, slots), [&](int i, const float *out) {
+                         std::memcpy(outs.floats() + size_t(slots[i]) * hidden + PANEL * panel, out, PANEL * 4);
                      });
         });
     }
@@ -114,32 +124,45 @@ class FeedForward {
 
   private:
     struct Task {
-        int unit, panel;
+        int unit, part;
     };
 
-    template <class Panels> void plan(const Layer &layer, int units, Panels panels) {
+    // What adapters make of the rows `which` of x, before the products of the units' `weight`.
+    void shrink(
+        Pool &pool, const Layer &layer, Adapters &adapters, Matrix Unit::*weight, const Rows &x,
+        const std::vector<int> &which
+    ) {
+        const auto count = [&](int u) { return starts[u + 1] - starts[u]; };
+        plan(layer.routed + layer.others, [&](int u) { return adapters.parts(layer.units[u].*weight, count(u)); });
+        pool.run(int(tasks.size()), [&](int task) {
+            const auto [u, part] = tasks[task];
+            const int first = starts[u];
+            adapters.shrink(layer.units[u].*weight, part, x, &which[first], &row_of[first], &slot_of[first], count(u));
+        });
+    }
+
+    // A task for each part of each unit that rows go through.
+    template <class Parts> void plan(int units, Parts parts) {
         tasks.clear();
         for (int u = 0; u < units; u++)
             if (starts[u + 1] > starts[u])
-                for (int panel = 0; panel < panels(layer.units[u]); panel++) tasks.push_back({u, panel});
+                for (int part = 0, count = parts(u); part < count; part++) tasks.push_back({u, part});
     }
 
-    __m512 activate(__m512 gate, __m512 up) const {
+    Floats activate(Floats gate, Floats up) const {
         if (model.activation == CLAMPED) {
-            const __m512 limit = _mm512_set1_ps(model.swiglu_limit), one = _mm512_set1_ps(1.f);
-            gate = _mm512_min_ps(gate, limit);
-            up = _mm512_max_ps(_mm512_min_ps(up, limit), _mm512_sub_ps(_mm512_setzero_ps(), limit));
-            return _mm512_mul_ps(_mm512_mul_ps(gate, sigmoid(_mm512_mul_ps(gate, _mm512_set1_ps(model.swiglu_alpha)))),
-                                 _mm512_add_ps(up, one));
+            const Floats limit = broadcast(model.swiglu_limit), one = broadcast(1.f);
+            gate = min(gate, limit);
+            up = max(min(up, limit), zeros() - limit);
+            return gate * sigmoid(gate * broadcast(model.swiglu_alpha)) * (up + one);
         }
         if (model.activation == GELU_TANH) {
-            const __m512 cube = _mm512_mul_ps(_mm512_mul_ps(gate, gate), gate);
-            const __m512 x = _mm512_fmadd_ps(cube, _mm512_set1_ps(0.044715f), gate);
-            const __m512 bent = tanh(_mm512_mul_ps(x, _mm512_set1_ps(0.79788456080286535588f)));
-            gate = _mm512_mul_ps(_mm512_mul_ps(gate, _mm512_set1_ps(0.5f)), _mm512_add_ps(bent, _mm512_set1_ps(1.f)));
-            return _mm512_mul_ps(gate, up);
+            const Floats cube = gate * gate * gate;
+            const Floats x = fma(cube, broadcast(0.044715f), gate);
+            const Floats bent = tanh(x * broadcast(0.79788456080286535588f));
+            return gate * broadcast(0.5f) * (bent + broadcast(1.f)) * up;
         }
-        return _mm512_mul_ps(_mm512_mul_ps(gate, sigmoid(gate)), up);
+        return gate * sigmoid(gate) * up;
     }
 
     const Model &model;

@@ -18,27 +18,26 @@ template <int KIND, int ROWS>
     const char *keys[RUN / BLOCK];
     const int blocks = (end - begin + BLOCK - 1) / BLOCK;
     for (int b = 0; b < blocks; b++) keys[b] = head.keys + size_t(head.blocks[begin / BLOCK + b]) * head.step;
-    const __m512i high = _mm512_set1_epi32(0xffff0000);
     for (int word = 0; word < latent / INPUTS; word++) {
-        __m512 sum[ROWS][INPUTS];
+        Floats sum[ROWS][INPUTS];
         UNROLL for (int r = 0; r < ROWS; r++)
             UNROLL for (int i = 0; i < INPUTS; i++)
-                sum[r][i] = _mm512_mul_ps(_mm512_load_ps(sums[r][word * INPUTS + i]), _mm512_set1_ps(fade[r]));
+                sum[r][i] = load(sums[r][word * INPUTS + i]) * broadcast(fade[r]);
         for (int b = 0; b < blocks; b++) {
-            const __m512i key = _mm512_loadu_si512(keys[b] + 64 * word);
-            __m512 part[INPUTS];
-            if constexpr (INPUTS == 1) part[0] = _mm512_castsi512_ps(key);
+            const Ints key = load_words(keys[b] + 64 * word);
+            Floats part[INPUTS];
+            if constexpr (INPUTS == 1) part[0] = as_floats(key);
             else {
-                part[0] = _mm512_castsi512_ps(_mm512_slli_epi32(key, 16));
-                part[1] = _mm512_castsi512_ps(_mm512_and_si512(key, high));
+                part[0] = first_halves(key);
+                part[1] = second_halves(key);
             }
             UNROLL for (int r = 0; r < ROWS; r++) {
-                const __m512 weight = _mm512_load_ps(reinterpret_cast<const float *>(weights[r]) + b * BLOCK);
-                UNROLL for (int i = 0; i < INPUTS; i++) sum[r][i] = _mm512_fmadd_ps(part[i], weight, sum[r][i]);
+                const Floats weight = load(reinterpret_cast<const float *>(weights[r]) + b * BLOCK);
+                UNROLL for (int i = 0; i < INPUTS; i++) sum[r][i] = fma(part[i], weight, sum[r][i]);
             }
         }
         UNROLL for (int r = 0; r < ROWS; r++)
-            UNROLL for (int i = 0; i < INPUTS; i++) _mm512_store_ps(sums[r][word * INPUTS + i], sum[r][i]);
+            UNROLL for (int i = 0; i < INPUTS; i++) store(sums[r][word * INPUTS + i], sum[r][i]);
     }
 }
 
@@ -59,7 +58,7 @@ void attend_latents(const Query *queries, const Head &head, int latent, const Sc
     }
     for (int r = 0; r < ROWS; r++)
         for (int i = 0; i < latent; i++)
-            queries[r].out[i] = _mm512_reduce_add_ps(_mm512_load_ps(sums[r][i])) / softmax.total[r];
+            queries[r].out[i] = sum_of(load(sums[r][i])) / softmax.total[r];
 }
 
 template <int KIND, int ROWS = TILE>

@@ -6,6 +6,7 @@
 namespace troth {
 namespace {
 
+#ifdef __AVX512BF16__
 // The shortest of many runs each, so that other programs change nothing.
 bool pairs_are_faster() {
     const __m512 one = _mm512_set1_ps(1.f);
@@ -20,7 +21,8 @@ bool pairs_are_faster() {
                     x = product(x);
                     asm volatile("" : "+v"(x));
                 }
-            best = std::min(best, std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start));
+            const auto took = std::chrono::steady_clock::now() - start;
+            best = std::min(best, std::chrono::duration_cast<std::chrono::nanoseconds>(took));
         }
         return best;
     };
@@ -28,17 +30,25 @@ bool pairs_are_faster() {
     return pairs < 2 * shortest([&](__m512 x) { return _mm512_fmadd_ps(one, one, x); });
 }
 
+bool supported() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+}
+#else
+bool pairs_are_faster() { return false; }
+
+// What has these has the conversions of float16 too.
+bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+#endif
+
 }  // namespace
 }  // namespace troth
 
 extern "C" {
 
 // Whether this processor has what the products are made of.
-int troth_supported() {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") &&
-           __builtin_cpu_supports("avx512bf16");
-}
+int troth_supported() { return troth::supported(); }
 
 // Whether bfloat16 products are best done in PAIRS: whether one of them takes less than twice a float32 product's time.
 int troth_pairs_are_faster() { return troth::pairs_are_faster(); }
@@ -49,6 +59,7 @@ int troth_version() { return troth::VERSION; }
 void troth_sizes(int32_t *sizes) {
     sizes[0] = sizeof(troth::Matrix), sizes[1] = sizeof(troth::Unit), sizes[2] = sizeof(troth::Latents);
     sizes[3] = sizeof(troth::Layer), sizes[4] = sizeof(troth::Model), sizes[5] = sizeof(troth::Span);
+    sizes[6] = sizeof(troth::Adapter);
 }
 
 void *troth_open(const troth::Model *model, int most_rows, int threads) {
@@ -57,14 +68,15 @@ void *troth_open(const troth::Model *model, int most_rows, int threads) {
 
 void troth_close(void *decoder) { delete static_cast<troth::Decoder *>(decoder); }
 
-// Scores [wants, vocabulary] of the wanted rows; or, where `states` is not null, their states [wants, hidden]. Where
-// `experts` is not null, also the experts of the wanted rows and their gates, both [layers, wants, top_k].
+// Scores [wants, vocabulary] of the wanted rows, where `logits` is not null; states [rows, hidden] of all rows, where
+// `states` is not null; the experts of the wanted rows and their gates, both [layers, wants, top_k], where `experts` is
+// not null. `given` are the states [rows, hidden] that a module of multi-token prediction goes on from, else null.
 void troth_step(
-    void *decoder, const int32_t *tokens, int rows, const troth::Span *spans, int count, const int32_t *wanted, int wants,
-    float *logits, float *states, int32_t *experts, float *gates
+    void *decoder, const int32_t *tokens, int rows, const float *given, const troth::Span *spans, int count,
+    const int32_t *wanted, int wants, float *logits, float *states, int32_t *experts, float *gates
 ) {
     static_cast<troth::Decoder *>(decoder)->step(
-        tokens, rows, spans, count, wanted, wants, logits, states, experts, gates
+        tokens, rows, given, spans, count, wanted, wants, logits, states, experts, gates
     );
 }
 }

@@ -51,7 +51,8 @@ inline void route(const Model &model, const float *bias, float *scores, int expe
     largest(preferred, experts, model.top_k, chosen);
     float sum = 0;
     for (int j = 0; j < model.top_k; j++) sum += gates[j] = scores[chosen[j]];
-    for (int j = 0; j < model.top_k; j++) gates[j] *= (model.normalised_gates ? 1.f / (sum + 1e-20f) : 1.f) * model.route_scale;
+    const float factor = (model.normalised_gates ? 1.f / (sum + 1e-20f) : 1.f) * model.route_scale;
+    for (int j = 0; j < model.top_k; j++) gates[j] *= factor;
 }
 
 }  // namespace troth

@@ -60,7 +60,7 @@ class Attention {
         float *to = queries.floats() + size_t(row) * width;
         if (rows_are_float(model.cache_kind)) std::memcpy(to, q, width * 4);
         else
-            for (int i = 0; i < width; i += 16) store_bf16(reinterpret_cast<uint16_t *>(to) + i, _mm512_loadu_ps(q + i));
+            for (int i = 0; i < width; i += 16) store_bf16(reinterpret_cast<uint16_t *>(to) + i, load(q + i));
     }
 
     // Puts a row's key and value of one head into the cache.
@@ -100,7 +100,7 @@ class Attention {
         if (model.gated_attention) {
             const float *gate = qkv.floats() + size_t(row) * qkv_width + width + 2 * model.kv_heads * model.head_size;
             for (int i = 0; i < width; i += 16)
-                _mm512_storeu_ps(x + i, _mm512_mul_ps(_mm512_loadu_ps(x + i), sigmoid(_mm512_loadu_ps(gate + i))));
+                troth::store(x + i, load(x + i) * sigmoid(load(gate + i)));
         }
         joined.rows.put(layer.o.kind, row, x, width);
     }
@@ -144,7 +144,8 @@ class Attention {
             const size_t at = size_t(row) * width;
             float temperature = 1;
             if (model.temperature_from > 0)
-                temperature = std::log2(std::max(float(position), model.temperature_from)) / std::log2(model.temperature_from);
+                temperature = std::log2(std::max(float(position), model.temperature_from)) /
+                              std::log2(model.temperature_from);
             const int32_t *words = reinterpret_cast<const int32_t *>(queries.floats() + at);
             some[i] = {
                 words + head * size / (rows_are_float(KIND) ? 1 : 2),
@@ -157,9 +158,9 @@ class Attention {
         if (wanted && !any) return;
         const size_t bytes = block_bytes();
         const Head head{
-            layer.keys + tile.head * bytes, (model.latent ? layer.keys : layer.values) + tile.head * bytes, layer.key_scales + tile.head * BLOCK,
-            layer.value_scales + tile.head * BLOCK, model.kv_heads * bytes, size_t(model.kv_heads) * BLOCK,
-            tile.span->blocks[layer.window > 0], size, tile.span->count == 1,
+            layer.keys + tile.head * bytes, (model.latent ? layer.keys : layer.values) + tile.head * bytes,
+            layer.key_scales + tile.head * BLOCK, layer.value_scales + tile.head * BLOCK, model.kv_heads * bytes,
+            size_t(model.kv_heads) * BLOCK, tile.span->blocks[layer.window > 0], size, tile.span->count == 1,
         };
         const Scoring scoring{model.attention_scale, model.attention_softcap};
         if constexpr (KIND == F32 || KIND == WIDE)

@@ -1,6 +1,7 @@
 // What latent attention does before and after its scores: queries into the space of the latents that the cache keeps, and
 // weighted sums of latents into what the heads put out (`model/latent_attention.py` says the same in torch).
 #pragma once
+#include "adapters.h"
 #include "step_attention.h"
 
 namespace troth {
@@ -21,11 +22,11 @@ class LatentSides {
     }
 
     // From what `qkv` gave for rows 0 to `rows` - 1: their latents and keys into the cache, and their queries.
-    void keep(Pool &pool, const Layer &layer, Attention &attention, int rows) {
+    void keep(Pool &pool, const Layer &layer, Attention &attention, Adapters &adapters, int rows) {
         const Latents &latents = layer.latents;
         const int first = model.query_latent ? model.query_latent : model.heads * query;
         const auto given = [&](int row) { return attention.qkv.floats() + size_t(row) * attention.qkv_width; };
-        if (model.query_latent) expand(pool, latents, given, rows);
+        if (model.query_latent) expand(pool, latents, adapters, given, rows);
         pool.run(rows, [&](int row) {
             const float *angle = attention.angles.floats() + size_t(row) * model.turned;
             const float *q = model.query_latent ? wide.floats() + size_t(row) * wide_stride() : given(row);
@@ -69,7 +70,7 @@ class LatentSides {
     int wide_stride() const { return up_to(model.heads * query, PANEL); }
 
     // Queries of all heads from their latents.
-    template <class Given> void expand(Pool &pool, const Latents &latents, Given given, int rows) {
+    template <class Given> void expand(Pool &pool, const Latents &latents, Adapters &adapters, Given given, int rows) {
         pool.run(rows, [&](int row) {
             alignas(64) thread_local static std::vector<float> x;
             x.assign(latents.queries.inputs, 0.f);
@@ -77,11 +78,10 @@ class LatentSides {
             narrow.rows.put(latents.queries.kind, row, x.data(), latents.queries.inputs);
         });
         for (int row = 0; row < rows; row++) places[row] = row;
-        pool.run(latents.queries.panels(), [&](int panel) {
-            multiply(latents.queries, panel, narrow.rows, places.data(), rows, [&](int row, const float *part) {
-                std::memcpy(wide.floats() + size_t(row) * wide_stride() + PANEL * panel, part, PANEL * 4);
-            });
-        });
+        const auto keep = [&](int row, int panel, const float *part) {
+            std::memcpy(wide.floats() + size_t(row) * wide_stride() + PANEL * panel, part, PANEL * 4);
+        };
+        adapters.product(pool, latents.queries, narrow.rows, places.data(), rows, keep);
     }
 
     // Products of each head's own weight with its part of the rows `live`, or of the first `count`: emit(row and head,

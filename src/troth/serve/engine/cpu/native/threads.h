@@ -69,7 +69,8 @@ class Pool {
             const int count = phase.count.load(std::memory_order_relaxed), first = int(now & 0xffffffff);
             if (first >= count) return false;
             const int end = first + (count - first + parts - 1) / parts;
-            if (!ticket.compare_exchange_weak(now, (now & ~0xffffffffull) | uint64_t(end), std::memory_order_acquire)) continue;
+            const uint64_t next = (now & ~0xffffffffull) | uint64_t(end);
+            if (!ticket.compare_exchange_weak(now, next, std::memory_order_acquire)) continue;
             for (int i = first; i < end; i++) task(context, i);
             done.fetch_add(end - first, std::memory_order_release);
             return true;

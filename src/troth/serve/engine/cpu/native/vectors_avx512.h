@@ -1,0 +1,100 @@
+// Sixteen numbers of 32 bit in one register of AVX-512. `vectors_avx2.h` says the same in two of AVX2; with both, one
+// source gives a library for either kind of processor, and the same results but for bfloat16 in pairs.
+#pragma once
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+namespace troth {
+
+using Floats = __m512;
+using Ints = __m512i;  // whole numbers, or words of weights
+using Mask = __mmask16;
+
+// Of 16 outputs, whose sums stay in registers when this many rows are multiplied at once.
+constexpr int columns_at_once(int) { return 4; }
+
+inline Floats zeros() { return _mm512_setzero_ps(); }
+inline Floats broadcast(float x) { return _mm512_set1_ps(x); }
+inline Floats counted() { return _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15); }
+inline Floats load(const float *x) { return _mm512_loadu_ps(x); }
+inline void store(float *to, Floats x) { _mm512_storeu_ps(to, x); }
+
+// x * y + z, rounded once.
+inline Floats fma(Floats x, Floats y, Floats z) { return _mm512_fmadd_ps(x, y, z); }
+inline Floats max(Floats x, Floats y) { return _mm512_max_ps(x, y); }
+inline Floats min(Floats x, Floats y) { return _mm512_min_ps(x, y); }
+inline Floats abs(Floats x) { return _mm512_abs_ps(x); }
+inline Floats round(Floats x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+// x * 2^whole, of whole numbers from -150 on.
+inline Floats scale(Floats x, Floats whole) { return _mm512_scalef_ps(x, whole); }
+inline float sum_of(Floats x) { return _mm512_reduce_add_ps(x); }
+inline float largest_of(Floats x) { return _mm512_reduce_max_ps(x); }
+
+inline Mask at_least(Floats x, Floats y) { return _mm512_cmp_ps_mask(x, y, _CMP_GE_OQ); }
+inline Mask above(Floats x, Floats y) { return _mm512_cmp_ps_mask(x, y, _CMP_GT_OQ); }
+inline Mask both(Mask x, Mask y) { return x & y; }
+inline Floats choose(Mask which, Floats yes, Floats no) { return _mm512_mask_mov_ps(no, which, yes); }
+
+inline Ints broadcast_word(int32_t x) { return _mm512_set1_epi32(x); }
+inline Ints load_words(const void *x) { return _mm512_loadu_si512(x); }
+inline Floats as_floats(Ints x) { return _mm512_castsi512_ps(x); }
+inline Floats to_floats(Ints x) { return _mm512_cvtepi32_ps(x); }
+inline Ints to_ints(Floats x) { return _mm512_cvtps_epi32(x); }  // the nearest, of two the even one
+inline Ints plus(Ints x, Ints y) { return _mm512_add_epi32(x, y); }
+inline int sum_of(Ints x) { return _mm512_reduce_add_epi32(x); }
+
+// Of words that hold two bfloat16, the first and the second; of bytes that hold two numbers of 4 bit likewise.
+inline Floats first_halves(Ints x) { return as_floats(_mm512_slli_epi32(x, 16)); }
+inline Floats second_halves(Ints x) { return as_floats(_mm512_and_si512(x, _mm512_set1_epi32(0xffff0000))); }
+inline Ints low_halves(Ints x) { return _mm512_and_si512(x, _mm512_set1_epi8(15)); }
+inline Ints high_halves(Ints x) { return _mm512_and_si512(_mm512_srli_epi16(x, 4), _mm512_set1_epi8(15)); }
+
+// sum + the products of words of two bfloat16; of words of four bytes, those of x without a sign.
+inline Floats add_pairs(Floats sum, Ints x, Ints y) { return _mm512_dpbf16_ps(sum, (__m512bh)x, (__m512bh)y); }
+inline Ints add_bytes(Ints sum, Ints x, Ints y) { return _mm512_dpbusd_epi32(sum, x, y); }
+// The same where x's bytes are less than 16.
+inline Ints add_small_bytes(Ints sum, Ints x, Ints y) { return add_bytes(sum, x, y); }
+
+inline Floats load_half(const void *x) { return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i *>(x))); }
+
+inline Floats load_bf16(const uint16_t *x) {
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(x)));
+    return as_floats(_mm512_slli_epi32(wide, 16));
+}
+
+inline void store_bf16(uint16_t *to, Floats x) {
+    const __m256bh y = _mm512_cvtneps_pbh(x);
+    std::memcpy(to, &y, 32);
+}
+
+// Sixteen 8-bit numbers: whole ones, or floats in e4m3 (2209.05433), which float16 holds but for a factor of 256.
+inline Floats load_int8(const char *x) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(x))));
+}
+
+inline Floats load_fp8_over_256(const char *x) {
+    const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i *>(x)));
+    const __m256i half = _mm256_slli_epi16(wide, 7);
+    return _mm512_cvtph_ps(_mm256_and_si256(half, _mm256_set1_epi16(int16_t(0xbfff))));
+}
+
+inline void store_int8(char *to, Ints x) {
+    _mm_storeu_si128(reinterpret_cast<__m128i *>(to), _mm512_cvtsepi32_epi8(x));
+}
+
+// Of numbers up to 448 without their signs, to the nearest, of two the even one.
+inline void store_fp8(char *to, Floats x) {
+    const __m512i bits = _mm512_castps_si512(_mm512_abs_ps(x));
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 20), _mm512_set1_epi32(1));
+    const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7ffff)));
+    __m512i y = _mm512_sub_epi32(_mm512_srli_epi32(rounded, 20), _mm512_set1_epi32((127 - 7) << 3));
+    const __mmask16 small = _mm512_cmp_ps_mask(_mm512_abs_ps(x), _mm512_set1_ps(0x1p-6f), _CMP_LT_OQ);
+    y = _mm512_mask_cvtps_epi32(y, small, _mm512_mul_ps(_mm512_abs_ps(x), _mm512_set1_ps(512.f)));
+    y = _mm512_min_epi32(y, _mm512_set1_epi32(0x7e));
+    const __m512i sign = _mm512_and_si512(_mm512_srli_epi32(_mm512_castps_si512(x), 24), _mm512_set1_epi32(0x80));
+    _mm_storeu_si128(reinterpret_cast<__m128i *>(to), _mm512_cvtepi32_epi8(_mm512_or_si512(y, sign)));
+}
+
+}  // namespace troth

@@ -1,0 +1,50 @@
+"""Which compiled library is used, and that those for other processors give the same numbers."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from troth.model.config import ModelConfig
+from troth.serve.engine.cpu.library import KERNELS, load
+from troth.serve.engine.cpu.pack import WIDE, number_of
+from troth.serve.engine.cpu.runner import CpuRunner, why_not
+from troth.serve.engine.kv_quantise import KVCacheDtype
+
+from .test_cpu_runner import IN_8_BIT, LATENTS, NETWORKS, WHOLE, Text, cache, network, scores, texts, together  # noqa: F401
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "kept"),
+    [(name, *kinds) for name in ("native", "Grok", "gpt-oss") for kinds in WHOLE + IN_8_BIT]
+    + [("DeepSeek-V3", *kinds) for kinds in WHOLE],
+)
+def test_every_processor_gives_the_same_scores(
+    config: ModelConfig, texts: list[Text], name: str, kind: str, kept: KVCacheDtype,  # noqa: F811
+    choose_kernels: Callable[[str], None],
+):  # fmt: skip
+    """Bit by bit, where bfloat16 is widened: sums are in one order on all of them."""
+    model = network(config, (NETWORKS | LATENTS)[name])
+    dtype = torch.float32 if kind == "float32" else torch.bfloat16
+    found = []
+    for kernels in KERNELS:
+        choose_kernels(kernels)
+        if number_of("bfloat16") != WIDE and dtype == torch.bfloat16:
+            pytest.skip("this processor multiplies bfloat16 in pairs")
+        found.append(scores(CpuRunner(model, cache(model, dtype, kept), kind, 900, 2), together(texts)))
+    assert torch.equal(*found)
+
+
+def test_the_environment_chooses_the_library(config: ModelConfig, choose_kernels, monkeypatch: pytest.MonkeyPatch):
+    choose_kernels("avx2")
+    assert Path(load()._name).name.startswith("_kernels_avx2.")
+    assert number_of("bfloat16") == WIDE, "widened: AVX2 has no products of bfloat16"
+    monkeypatch.setenv("TROTH_KERNELS", "none")
+    load.cache_clear()
+    assert load() is None
+    assert why_not(config).startswith("no compiled library")
+    monkeypatch.setenv("TROTH_KERNELS", "neon")
+    load.cache_clear()
+    with pytest.raises(ValueError, match="TROTH_KERNELS='neon': avx512, avx2 and none are known"):
+        load()
