@@ -30,7 +30,7 @@ def compute_seconds(c: Columns, k: Calibration) -> dict[str, Array]:
     def products(work: Array, weights: Array, edges: Array, size: Array = c.bytes) -> Array:
         """work: multiplications a token; weights: parameters in memory, read once a pass; edges: numbers that a token
         brings and takes, of `size` bytes."""
-        return np.asarray((3 + c.recompute) * (2 * c.t * work / rate + (weights + c.t * edges) * size / memory))
+        return np.asarray((3 + c.products_again) * (2 * c.t * work / rate + (weights + c.t * edges) * size / memory))
 
     attention = c.attention_parameters / c.tp
     feed_forward = c.matrices * c.hidden * c.dense_ffn / c.tp
@@ -59,7 +59,7 @@ def compute_seconds(c: Columns, k: Calibration) -> dict[str, Array]:
 def host_seconds(c: Columns, k: Calibration, gpu: Array) -> Array:
     """Seconds of a micro-batch in which a GPU that has `gpu` seconds of work waits for the host to start it; neither
     hides behind the other entirely."""
-    starts = c.stage_layers * k.dense_layer * software(c, k.progress) * (1 + c.recompute / 3) * (1 - c.graphed)
+    starts = c.stage_layers * k.dense_layer * software(c, k.progress) * (1 + c.products_again / 3) * (1 - c.graphed)
     waits = c.stage_moe * k.expert * c.experts / c.ep * software(c, k.progress)
     host = (starts + waits) * (1 - c.captured)
     host = host * (1 + c.overlap)  # to overlap micro-batches, their parts are started one after another
@@ -89,7 +89,7 @@ def _scores(c: Columns, k: Calibration) -> Array:
     """Seconds of a layer's products of queries, keys and values; backward they take two and a half times as long."""
     share = c.ampere * k.ampere_attention + c.hopper * k.hopper_attention + c.blackwell * k.blackwell_attention
     share = share * np.where(c.torch > 0, np.minimum(k.torch_attention / software(c, k.torch_progress), 1), 1)
-    work = (3.5 + c.recompute) * 2 * c.t * c.heads / c.tp * c.score_sizes * c.seen
+    work = (3.5 + c.products_again) * 2 * c.t * c.heads / c.tp * c.score_sizes * c.seen
     return np.asarray(work / (c.wide_peak * c.cooled * share))
 
 
@@ -114,4 +114,4 @@ def _permuting(c: Columns, k: Calibration) -> Array:
 
 def _moved(c: Columns, k: Calibration, numbers: Array, casts: Array) -> Array:
     whole = 2 * software(c, k.progress) * numbers + 6 * casts * (c.bytes < 2)
-    return np.asarray(c.t / c.tp * (1 + c.recompute / 3) * whole)
+    return np.asarray(c.t / c.tp * (1 + c.pointwise_again / 3) * whole)

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from troth.model.config import ModelConfig
 from troth.plan.calibration import Calibration
 from troth.plan.memory import memory_bytes
-from troth.plan.memory_fsdp import CHEAP
-from troth.plan.run import Array, Columns, Run, row_of
+from troth.plan.run import CHEAP, Array, Columns, Run, row_of
 from troth.plan.step import step_time
 from troth.system.parallel import ParallelTable, lay_out
 from troth.system.train import TrainTable

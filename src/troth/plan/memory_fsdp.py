@@ -9,10 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from troth.plan.run import Array, Columns
-
-CHEAP = 0.1
-"""Share of a layer's forward pass that selective checkpointing does again: all but products."""
+from troth.plan.run import CHEAP, Array, Columns
 
 CHUNK_BYTES, LEAST_ROWS = 2**26, 128
 """Of the scores over the vocabulary that are there at a time (`train.loss`)."""

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from troth.plan.dimensions import Dimensions, network_named, resized
 from troth.plan.gpus import gpu_named
-from troth.plan.memory_fsdp import CHEAP
 from troth.plan.release import FOLDING, date_of, imbalance, micro_batch, recipe_of, stack_of
-from troth.plan.run import Run
+from troth.plan.run import CHEAP, Run
 
 NEEDED = ("source", "model", "seq", "gpu", "n_gpus", "tp", "pp", "global_batch_sequences", "precision", "notes")
 """Columns that a table must have."""

@@ -23,6 +23,9 @@ WATTS = {"ampere": 400 / 312e12, "hopper": 700 / 989e12, "blackwell": 1200 / 250
 """Power behind each operation a second of the published peak, of the GPU that shares of peaks are for. Others come
 nearer or less near to theirs in proportion: products run at the limit of power."""
 
+CHEAP = 0.1
+"""Share of a layer's forward pass that selective checkpointing does again: all but products."""
+
 GRAPHS = ("none", "attention", "step")
 """What may be started as CUDA graphs."""
 
@@ -90,6 +93,7 @@ class Columns:
 
     Derived: stage_layers, stage_moe, layers of the longest stage and those with experts among them; t, tokens of a
     micro-batch that the ranks of a tensor-parallel group share; dp; m, micro-batches of a step;
+    pointwise_again and products_again, shares of the forward pass's pointwise work and products that are done again;
     held and spread, parameters of a rank's part of the network before anything is sharded, and ranks that share each.
     """
 
@@ -102,6 +106,8 @@ class Columns:
         c["stage_moe"] = c["moe_layers"] / c["pp"] + c["ahead"] * (c["moe_layers"] > 0)
         c["dp"] = c["world"] / (c["tp"] * c["pp"] * c["cp"])
         c["m"] = c["sequences"] / (c["dp"] * c["micro_batch"])
+        c["pointwise_again"] = np.minimum(c["recompute"] / CHEAP, 1)
+        c["products_again"] = np.maximum(c["recompute"] - CHEAP, 0) / (1 - CHEAP)
         c["dense_ranks"] = c["dp"] * c["cp"]
         c["expert_ranks"] = np.maximum(c["dp"] * c["cp"] * c["tp"] / (c["ep"] * c["etp"]), 1)
         c["dense_held"] = (c["body_parameters"] + c["table_parameters"]) / (c["pp"] * c["tp"])
@@ -124,9 +130,7 @@ class Columns:
 
     def with_recompute(self, share: Array) -> "Columns":
         """The same runs that do other shares of the forward pass again."""
-        other = object.__new__(Columns)
-        other._values = self._values | {"recompute": share}
-        return other
+        return Columns(self._values | {"recompute": share})
 
 
 def columns(runs: Sequence[Run]) -> Columns:
