@@ -100,18 +100,14 @@ def _pointwise(c: Columns, k: Calibration) -> Array:
     numbers = layers * (26 * c.hidden + 4 * c.attention_edges)
     numbers = numbers + (GATE_PASSES + c.bounds) * (dense * c.dense_ffn + moe * c.shared_ffn)
     casts = layers * c.attention_edges + c.matrices * (dense * (c.hidden + c.dense_ffn) + moe * c.shared_ffn)
-    return _moved(c, k, numbers, casts)
+    moved = 2 * software(c, k.progress) * numbers * (1 + c.pointwise_again / 3)
+    return np.asarray(c.t / c.tp * (moved + 6 * casts * (c.bytes < 2) * (1 + c.products_again / 3)))
 
 
 def _permuting(c: Columns, k: Calibration) -> Array:
     """The same of what experts get and give: tokens permuted and brought together again, gates, casts."""
-    copies = c.stage_moe * c.topk
-    gates = GATE_PASSES * (1 - c.captured) + c.bounds
-    numbers = k.routed * copies * (8 * c.hidden + gates * c.moe_ffn) * software(c, k.progress)
-    cast = (1 - c.captured) * (1 - c.wide_experts)
-    return _moved(c, k, numbers, c.matrices * copies * (c.hidden + c.moe_ffn) * cast)
-
-
-def _moved(c: Columns, k: Calibration, numbers: Array, casts: Array) -> Array:
-    whole = 2 * software(c, k.progress) * numbers + 6 * casts * (c.bytes < 2)
-    return np.asarray(c.t / c.tp * (1 + c.pointwise_again / 3) * whole)
+    copies = c.stage_moe * c.topk * c.t / c.tp
+    gates = (GATE_PASSES * (1 - c.captured) + c.bounds) * c.moe_ffn * (1 + c.pointwise_again / 3)
+    moved = 2 * k.routed * software(c, k.progress) * (8 * c.hidden * (1 + c.products_again / 3) + gates)
+    cast = 6 * (1 - c.captured) * (1 - c.wide_experts) * (c.bytes < 2) * (1 + c.products_again / 3)
+    return np.asarray(copies * (moved + cast * c.matrices * (c.hidden + c.moe_ffn)))
