@@ -12,6 +12,9 @@ NOW = 2026.0
 TILE = 128
 """Rows that a GPU multiplies at a time: of an expert's last ones half are empty in the mean."""
 
+GRADIENT_BYTES = 4.0
+"""Of a weight's gradient that a micro-batch reads and writes, 16 bits of it."""
+
 GATE_PASSES = 10
 """Times that a feed-forward's inner numbers are read or written by its gate, both ways."""
 
@@ -30,7 +33,9 @@ def compute_seconds(c: Columns, k: Calibration) -> dict[str, Array]:
     def products(work: Array, weights: Array, edges: Array, size: Array = c.bytes) -> Array:
         """work: multiplications a token; weights: parameters in memory, read once a pass; edges: numbers that a token
         brings and takes, of `size` bytes."""
-        return np.asarray((3 + c.products_again) * (2 * c.t * work / rate + (weights + c.t * edges) * size / memory))
+        passes = 3 + c.products_again
+        moved = passes * (weights + c.t * edges) * size + weights * (GRADIENT_BYTES - size)
+        return np.asarray(passes * 2 * c.t * work / rate + moved / memory)
 
     attention = c.attention_parameters / c.tp
     feed_forward = c.matrices * c.hidden * c.dense_ffn / c.tp
