@@ -106,7 +106,7 @@ def _pointwise(c: Columns, k: Calibration) -> Array:
     numbers = numbers + (GATE_PASSES + c.bounds) * (dense * c.dense_ffn + moe * c.shared_ffn)
     casts = layers * c.attention_edges + c.matrices * (dense * (c.hidden + c.dense_ffn) + moe * c.shared_ffn)
     moved = 2 * software(c, k.progress) * numbers * (1 + c.pointwise_again / 3)
-    return np.asarray(c.t / c.tp * (moved + 6 * casts * (c.bytes < 2) * (1 + c.products_again / 3)))
+    return np.asarray(c.t / c.tp * (moved + (7 * c.hopper + 4 * c.blackwell) * casts * (c.bytes < 2) * (1 + c.products_again / 3)))
 
 
 def _permuting(c: Columns, k: Calibration) -> Array:
@@ -114,5 +114,5 @@ def _permuting(c: Columns, k: Calibration) -> Array:
     copies = c.stage_moe * c.topk * c.t / c.tp
     gates = (GATE_PASSES * (1 - c.captured) + c.bounds) * c.moe_ffn * (1 + c.pointwise_again / 3)
     moved = 2 * k.routed * software(c, k.progress) * (8 * c.hidden * (1 + c.products_again / 3) + gates)
-    cast = 6 * (1 - c.captured) * (1 - c.wide_experts) * (c.bytes < 2) * (1 + c.products_again / 3)
+    cast = (7 * c.hopper + 4 * c.blackwell) * (1 - c.captured) * (1 - c.wide_experts) * (c.bytes < 2) * (1 + c.products_again / 3)
     return np.asarray(copies * (moved + cast * c.matrices * (c.hidden + c.moe_ffn)))
