@@ -46,19 +46,20 @@ def compute_seconds(c: Columns, k: Calibration) -> dict[str, Array]:
     slow = np.where(c.wide_experts > 0, rate / wide_rate(c, k), 1) * (1 + TILE / 2 / np.maximum(of_each, 1))
     size = np.where(c.wide_experts > 0, np.maximum(c.bytes, 2), c.bytes)
     head = 6 * c.t * c.hidden * c.vocab / c.tp / wide_rate(c, k) + 16 * c.t * c.vocab / c.tp / memory
-    return {
+    parts = {
         "attention layers": layers * products(attention, attention, c.attention_edges / c.tp),
         "feed-forwards": dense * products(feed_forward, feed_forward, c.matrices * (c.hidden + c.dense_ffn) / c.tp)
         + moe * products(shared, shared, c.matrices * (c.hidden + c.shared_ffn) / c.tp * (c.shared_ffn > 0)),
         "experts": moe * products(
             rows * c.expert_parameters / c.etp * slow, held, rows * c.matrices * (c.hidden + c.moe_ffn / c.etp), size
         ),
-        # A pipeline's last stage has the head and fewer layers, or waits are what `head` says.
-        "head": head * (np.where(c.pp > 1, 1 / c.pp + k.head * (1 - 1 / c.pp), 1.0) + c.ahead),
         "attention": layers * _scores(c, k),
         "pointwise": _pointwise(c, k) / memory,
         "permuting": _permuting(c, k) / memory,
     }  # fmt: skip
+    # A pipeline's last stage has the head, and some of the layers fewer by which the others are longer than the mean.
+    layer = np.asarray(sum(parts.values())) / layers
+    return parts | {"head": np.maximum(head * (1 + c.ahead) - c.spared * layer, 0)}
 
 
 def host_seconds(c: Columns, k: Calibration, gpu: Array) -> Array:

@@ -72,6 +72,7 @@ class Recipe:
     overlap: bool = False
     graphs: str = "none"
     again: str = ""
+    ahead: int = 0
 
 
 def recipe_of(source: str, notes: str, network: Dimensions, gpu: Gpu, precision: str, date: float) -> Recipe:

@@ -26,6 +26,7 @@ nearer or less near to theirs in proportion: products run at the limit of power.
 CHEAP = 0.1
 """Share of a layer's forward pass that selective checkpointing does again: all but products."""
 
+SHARE = 0.5
 GRAPHS = ("none", "attention", "step")
 """What may be started as CUDA graphs."""
 
@@ -101,9 +102,12 @@ class Columns:
         self._values = {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
         c = self._values
         c["t"] = c["micro_batch"] * c["length"] / c["cp"]
-        # A pipeline goes as fast as its last stage, which has the modules of multi-token prediction besides.
-        c["stage_layers"] = c["layers"] / c["pp"] + c["ahead"]
-        c["stage_moe"] = c["moe_layers"] / c["pp"] + c["ahead"] * (c["moe_layers"] > 0)
+        # A pipeline goes as fast as its longest stage; modules of multi-token prediction are layers of the last.
+        every, turns = c["layers"] + c["ahead"], np.where(c["pp"] > 1, c["vpp"], 1)
+        c["stage_layers"] = np.ceil(every / (c["pp"] * turns)) * turns
+        moe = c["moe_layers"] + c["ahead"] * (c["moe_layers"] > 0)
+        c["stage_moe"] = c["stage_layers"] * moe / every
+        c["spared"] = (c["stage_layers"] * c["pp"] - every) * SHARE
         c["dp"] = c["world"] / (c["tp"] * c["pp"] * c["cp"])
         c["m"] = c["sequences"] / (c["dp"] * c["micro_batch"])
         c["pointwise_again"] = np.minimum(c["recompute"] / CHEAP, 1)
