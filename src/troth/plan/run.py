@@ -26,7 +26,6 @@ nearer or less near to theirs in proportion: products run at the limit of power.
 CHEAP = 0.1
 """Share of a layer's forward pass that selective checkpointing does again: all but products."""
 
-SHARE = 0.5
 GRAPHS = ("none", "attention", "step")
 """What may be started as CUDA graphs."""
 
@@ -107,7 +106,7 @@ class Columns:
         c["stage_layers"] = np.ceil(every / (c["pp"] * turns)) * turns
         moe = c["moe_layers"] + c["ahead"] * (c["moe_layers"] > 0)
         c["stage_moe"] = c["stage_layers"] * moe / every
-        c["spared"] = (c["stage_layers"] * c["pp"] - every) * SHARE
+        c["spared"] = (c["stage_layers"] * c["pp"] - every) * np.where(c["ahead"] > 0, 1, 0.5)
         c["dp"] = c["world"] / (c["tp"] * c["pp"] * c["cp"])
         c["m"] = c["sequences"] / (c["dp"] * c["micro_batch"])
         c["pointwise_again"] = np.minimum(c["recompute"] / CHEAP, 1)
