@@ -15,6 +15,9 @@ TILE = 128
 GRADIENT_BYTES = 4.0
 """Of a weight's gradient that a micro-batch reads and writes, 16 bits of it."""
 
+EXPONENTIAL = 128
+"""Multiplications and additions that a score's exponential is worth, besides those of its products."""
+
 GATE_PASSES = 10
 """Times that a feed-forward's inner numbers are read or written by its gate, both ways."""
 
@@ -95,7 +98,8 @@ def _scores(c: Columns, k: Calibration) -> Array:
     """Seconds of a layer's products of queries, keys and values; backward they take two and a half times as long."""
     share = c.ampere * k.ampere_attention + c.hopper * k.hopper_attention + c.blackwell * k.blackwell_attention
     share = share * np.where(c.torch > 0, np.minimum(k.torch_attention / software(c, k.torch_progress), 1), 1)
-    work = (3.5 + c.products_again) * 2 * c.t * c.heads / c.tp * c.score_sizes * c.seen
+    sizes = (c.score_sizes + EXPONENTIAL / c.exponentials) * 2 / 3
+    work = (3.5 + c.products_again) * 2 * c.t * c.heads / c.tp * sizes * c.seen
     return np.asarray(work / (c.wide_peak * c.cooled * share))
 
 

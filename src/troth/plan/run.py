@@ -159,7 +159,8 @@ def _gpu(gpu: Gpu, precision: str) -> dict[str, float]:
     row = {
         "peak": gpu.peak(used), "wide_peak": gpu.peak("bf16"), "bytes": BYTES[used], "since": gpu.year + 1,
         "memory_bandwidth": gpu.memory_bandwidth, "link_bandwidth": gpu.link_bandwidth, "network": gpu.network,
-        "domain": gpu.domain, "gpu_memory": gpu.memory, "cooled": gpu.power / gpu.peak("bf16") / WATTS[generation],
+        "domain": gpu.domain, "gpu_memory": gpu.memory, "exponentials": gpu.exponentials,
+        "cooled": gpu.power / gpu.peak("bf16") / WATTS[generation],
     }  # fmt: skip
     return row | {name: name == generation for name in WATTS}
 
@@ -173,8 +174,7 @@ def _network(d: Dimensions, length: int) -> dict[str, float]:
     latent = d.latent
     return row | {
         "attention_edges": sum(inputs + outputs for inputs, outputs in d.attention_products),
-        # A score takes an exponential besides its products, worth about 64 of their multiplications and additions.
-        "score_sizes": (d.head_dim + d.value_dim + 128) * 2 / 3,
+        "score_sizes": d.head_dim + d.value_dim,
         "seen": d.seen(length),
         "key_sizes": latent.kv_lora_rank if latent else d.kv_heads * (d.head_dim + d.value_dim),
         # Passes over a gate's numbers for biases and bounds, which no fused kernel has.
