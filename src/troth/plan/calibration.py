@@ -49,9 +49,6 @@ class Calibration:
         0.147, 0.1, 0.5, "share", "more that products take a year after a GPU is announced; half a year later"
     )
     step: float = _number(0.0703, 0.03, 0.7, "s", "beginning and ending a step")
-    head: float = _number(
-        0.78, 0.5, 0.4, "share", "of the head's time that the last stage of a pipeline has more than others"
-    )
     scale: float = _number(0.00216, 0.003, 0.7, "share a doubling", "what ranks wait for the slowest, beyond 8 ranks")
     progress: float = _number(0.111, 0.10, 0.5, "share a year", "by which software lowers all that is not products")
 

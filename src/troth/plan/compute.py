@@ -111,7 +111,7 @@ def _pointwise(c: Columns, k: Calibration) -> Array:
     numbers = numbers + (GATE_PASSES + c.bounds) * (dense * c.dense_ffn + moe * c.shared_ffn)
     casts = layers * c.attention_edges + c.matrices * (dense * (c.hidden + c.dense_ffn) + moe * c.shared_ffn)
     moved = 2 * software(c, k.progress) * numbers * (1 + c.pointwise_again / 3)
-    return np.asarray(c.t / c.tp * (moved + (7 * c.hopper + 4 * c.blackwell) * casts * (c.bytes < 2) * (1 + c.products_again / 3)))
+    return np.asarray(c.t / c.tp * (moved + _cast_bytes(c) * casts))
 
 
 def _permuting(c: Columns, k: Calibration) -> Array:
@@ -119,5 +119,12 @@ def _permuting(c: Columns, k: Calibration) -> Array:
     copies = c.stage_moe * c.topk * c.t / c.tp
     gates = (GATE_PASSES * (1 - c.captured) + c.bounds) * c.moe_ffn * (1 + c.pointwise_again / 3)
     moved = 2 * k.routed * software(c, k.progress) * (8 * c.hidden * (1 + c.products_again / 3) + gates)
-    cast = (7 * c.hopper + 4 * c.blackwell) * (1 - c.captured) * (1 - c.wide_experts) * (c.bytes < 2) * (1 + c.products_again / 3)
-    return np.asarray(copies * (moved + cast * c.matrices * (c.hidden + c.moe_ffn)))
+    casts = c.matrices * (c.hidden + c.moe_ffn) * (1 - c.captured) * (1 - c.wide_experts)
+    return np.asarray(copies * (moved + _cast_bytes(c) * casts))
+
+
+def _cast_bytes(c: Columns) -> Array:
+    """Bytes that move for each number that is cast to 8 or 4 bits, which products need in rows and in columns. With a
+    scale for its tensor it is read for the scale, read and written, and read and written once more to be transposed;
+    with scales of blocks it is read once and written in both orders."""
+    return np.asarray((7 * c.hopper + 4 * c.blackwell) * (c.bytes < 2) * (1 + c.products_again / 3))

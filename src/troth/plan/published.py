@@ -124,14 +124,13 @@ def _run(row: _Row) -> tuple[Run, bool]:
     vpp = row.count("vpp") or (2 if "schedule=Interleaved" in notes else 1)
     recipe = recipe_of(source, notes, dimensions, gpu, precision, date)
     again = row["recompute"] or recipe.again
-    ahead = 1 if dimensions.name.startswith("DeepSeek-V3") and "Bridge" in source else 0
     run = Run(
         dimensions, gpu, world, sequences, length, int(rows), tp, pp, vpp, cp, ep,
         etp=1 if ep > 1 and date >= FOLDING else tp,
         sharded="FSDP" in notes or stack != "fused", optimizer="adamw", precision=precision,
         recompute=_recompute(again, stack),
         date=date, stack=stack,
-        graphs=recipe.graphs, overlap=recipe.overlap, sends_once=recipe.sends_once, imbalance=imbalance(notes), ahead=ahead,
+        graphs=recipe.graphs, overlap=recipe.overlap, sends_once=recipe.sends_once, imbalance=imbalance(notes), ahead=recipe.ahead,
     )  # fmt: skip
     return run, bool(again)
 

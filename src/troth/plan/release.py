@@ -102,8 +102,9 @@ def recipes() -> list[dict[str, Any]]:
         }}
         for table in file["recipes"]
     ]  # fmt: skip
-    again = [table | {"does": {"again": table["again"]}} for table in file["checkpointing"]]
-    return [table | {"since": _year(*table["since"].split("."))} for table in exchanges + again]
+    besides = [table | {"does": {name: table[name] for name in ("again", "ahead") if name in table}}
+               for table in file["besides"]]  # fmt: skip
+    return [table | {"since": _year(*table["since"].split("."))} for table in exchanges + besides]
 
 
 def _matches(recipe: dict[str, Any], network: str, gpu: str, precision: str, date: float) -> bool:
