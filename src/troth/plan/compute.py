@@ -120,7 +120,10 @@ def _permuting(c: Columns, k: Calibration) -> Array:
     gates = (GATE_PASSES * (1 - c.captured) + c.bounds) * c.moe_ffn * (1 + c.pointwise_again / 3)
     moved = 2 * k.routed * software(c, k.progress) * (8 * c.hidden * (1 + c.products_again / 3) + gates)
     casts = c.matrices * (c.hidden + c.moe_ffn) * (1 - c.captured) * (1 - c.wide_experts)
-    return np.asarray(copies * (moved + _cast_bytes(c) * casts))
+    # Products in 8 bits want rows in groups of 16 or 32: what is exchanged is copied once more to be padded and back,
+    # both ways, but by kernels that send once, which do so on the way.
+    padded = 16 * c.hidden * (1 - c.sends_once) * (1 - c.captured) * (1 - c.wide_experts) * (c.bytes < 2)
+    return np.asarray(copies * (moved + padded + _cast_bytes(c) * casts))
 
 
 def _cast_bytes(c: Columns) -> Array:
