@@ -66,7 +66,8 @@ def rules_of(model: ModelConfig, train: TrainTable) -> Rules:
 def best_layouts(run: Run, rules: Rules, count: int, calibration: Calibration, room: float = 0.95,
                  fixed: dict[str, int] | None = None) -> Layouts:  # fmt: skip
     """The `count` fastest layouts of up to `run.world` GPUs that fit into `room` of a GPU's memory, in whichever of the
-    rules' precisions. What `run` says of a layout does not matter; fixed: sizes that are given, by names of `Run`.
+    rules' precisions, each with as little recomputation as fits. What `run` says of a layout does not matter; fixed:
+    sizes that are given, by names of `Run`.
 
     Raises ValueError where nothing fits, saying what the smallest layout would need.
     """
@@ -81,6 +82,7 @@ def best_layouts(run: Run, rules: Rules, count: int, calibration: Calibration, r
     table, layouts = _columns(kinds, sizes), len(sizes["tp"])
     seconds = step_time(table, calibration).seconds
     found: list[Run] = []
+    seen: set[Run] = set()
     times: list[float] = []
     first, smallest = "", np.inf
     order = np.argsort(seconds, kind="stable")
@@ -93,9 +95,12 @@ def best_layouts(run: Run, rules: Rules, count: int, calibration: Calibration, r
             kind, at = divmod(int(i), layouts)
             numbers: dict[str, Any] = {name: int(values[at]) for name, values in sizes.items() if name != "recompute"}
             chosen = replace(kinds[kind], **numbers, recompute=float(sizes["recompute"][at]))
+            if (alike := replace(chosen, recompute=0.0)) in seen:  # it fits without doing as much again
+                continue
             if problem := rules.problem(chosen):
                 first = first or problem
                 continue
+            seen.add(alike)
             found.append(chosen)
             times.append(float(seconds[i]))
             if len(found) == count:

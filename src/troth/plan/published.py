@@ -130,7 +130,8 @@ def _run(row: _Row) -> tuple[Run, bool]:
         sharded="FSDP" in notes or stack != "fused", optimizer="adamw", precision=precision,
         recompute=_recompute(again, stack),
         date=date, stack=stack,
-        graphs=recipe.graphs, overlap=recipe.overlap, sends_once=recipe.sends_once, imbalance=imbalance(notes), ahead=recipe.ahead,
+        graphs=recipe.graphs, overlap=recipe.overlap, sends_once=recipe.sends_once, imbalance=imbalance(notes),
+        ahead=recipe.ahead,
     )  # fmt: skip
     return run, bool(again)
 

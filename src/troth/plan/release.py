@@ -66,7 +66,7 @@ def stack_of(source: str) -> str:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a release does for experts, as in `Run`; again: what is computed twice, in a row's words, "" if not known."""
+    """What a release does, as in `Run`; again: what is computed twice, in a row's words, "" if not known."""
 
     sends_once: bool = False
     overlap: bool = False

@@ -91,8 +91,9 @@ class Run:
 class Columns:
     """Runs as arrays, one number a run; what a network or a GPU has is a column too.
 
-    Derived: stage_layers, stage_moe, layers of the longest stage and those with experts among them; t, tokens of a
-    micro-batch that the ranks of a tensor-parallel group share; dp; m, micro-batches of a step;
+    Derived: stage_layers, stage_moe, layers of a pipeline's rank that has most and those with experts among them;
+    spared, how many fewer the last rank has; t, tokens of a micro-batch that the ranks of a tensor-parallel group
+    share; dp; m, micro-batches of a step;
     pointwise_again and products_again, shares of the forward pass's pointwise work and products that are done again;
     held and spread, parameters of a rank's part of the network before anything is sharded, and ranks that share each.
     """
@@ -101,7 +102,8 @@ class Columns:
         self._values = {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
         c = self._values
         c["t"] = c["micro_batch"] * c["length"] / c["cp"]
-        # A pipeline goes as fast as its longest stage; modules of multi-token prediction are layers of the last.
+        # A pipeline goes as fast as its longest stage, of whole layers. What is left over makes the first stage, which
+        # has the embedding, and the last one shorter; where the last has modules of multi-token prediction, it alone.
         every, turns = c["layers"] + c["ahead"], np.where(c["pp"] > 1, c["vpp"], 1)
         c["stage_layers"] = np.ceil(every / (c["pp"] * turns)) * turns
         moe = c["moe_layers"] + c["ahead"] * (c["moe_layers"] > 0)
