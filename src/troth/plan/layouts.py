@@ -173,7 +173,9 @@ def _rest(run: Run, tp: int, pp: int, cp: int, ep: int, dp: int, fixed: dict[str
     local, d = run.sequences // dp, run.dimensions
     copies = [n for n in (1, 4, 16, 64, 256, 1024)
               if dp % n == 0 and dp // n * cp * tp % ep == 0 and (run.sharded or n == 1)]
-    stages = [n for n in (1, 2, 4, 8) if pp > 1 and pp * n <= d.layers] or [1]
+    # Stages of equal length where there are such: longer ones set the pace.
+    stages = _divisors(d.layers // pp, 8) if d.layers % pp == 0 else [n for n in (1, 2, 4, 8) if pp * n <= d.layers]
+    stages = stages if pp > 1 else [1]
     rows = [n for n in (1, 2, 4, 8, 16) if local % n == 0 and (pp == 1 or local // n % pp == 0)]
     chosen = [[fixed[name]] if name in fixed else values
               for name, values in (("dp_replicate", copies), ("vpp", stages), ("micro_batch", rows))]  # fmt: skip
