@@ -102,13 +102,18 @@ class Columns:
         self._values = {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
         c = self._values
         c["t"] = c["micro_batch"] * c["length"] / c["cp"]
-        # A pipeline goes as fast as its longest stage, of whole layers. What is left over makes the first stage, which
-        # has the embedding, and the last one shorter; where the last has modules of multi-token prediction, it alone.
-        every, turns = c["layers"] + c["ahead"], np.where(c["pp"] > 1, c["vpp"], 1)
-        c["stage_layers"] = np.ceil(every / (c["pp"] * turns)) * turns
+        # A pipeline goes as fast as its longest rank. Chunks are of whole layers; those that do not come out even are
+        # missing on the first rank, which has the embedding, and on the last. Recipes for multi-token prediction, whose
+        # modules are on the last, leave all of them out there; Troth's own trainer does not.
+        turns = np.where(c["pp"] > 1, c["vpp"], 1)
+        longest = np.ceil(c["layers"] / (c["pp"] * turns)) * turns
+        missing = longest * c["pp"] - c["layers"]
+        fewer = np.where((c["ahead"] > 0) & (c["torch"] == 0), missing, np.minimum(missing / 2, turns))
+        last = np.maximum(longest - fewer, 0) + c["ahead"]
+        c["stage_layers"] = np.maximum(longest, last)
+        c["spared"] = c["stage_layers"] - last
         moe = c["moe_layers"] + c["ahead"] * (c["moe_layers"] > 0)
-        c["stage_moe"] = c["stage_layers"] * moe / every
-        c["spared"] = (c["stage_layers"] * c["pp"] - every) * np.where(c["ahead"] > 0, 1, 0.5)
+        c["stage_moe"] = c["stage_layers"] * moe / (c["layers"] + c["ahead"])
         c["dp"] = c["world"] / (c["tp"] * c["pp"] * c["cp"])
         c["m"] = c["sequences"] / (c["dp"] * c["micro_batch"])
         c["pointwise_again"] = np.minimum(c["recompute"] / CHEAP, 1)
