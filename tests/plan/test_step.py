@@ -37,8 +37,8 @@ def test_llama_3_405b_on_16384_gpus() -> None:
 
 def test_deepseek_v3_on_2048_gpus() -> None:
     # 2412.19437, table 1: 180,000 H800 hours for 1e12 tokens, none of it in the table of published runs. It predicts a
-    # second token (2.2) and computes norms and gates twice (3.2.3). DualPipe's bubble is half of 1F1B's, as if a rank had
-    # two parts; its exchange of tokens in 8 bits is not modelled. Its routing is real, as `troth plan train` assumes it.
+    # second token (2.2) and computes norms and gates twice (3.2.3). DualPipe's bubble is half of 1F1B's, as if a rank
+    # had two parts; its exchange of tokens in 8 bits is not modelled. Routing is real, as `troth plan train` assumes.
     network = network_named("DeepSeek-V3 671B")
     assert network is not None
     plain = Run(network, gpu_named("h800"), 2048, 15360, 4096, pp=16, vpp=2, ep=64, stack="fused", date=2024.9,

@@ -13,7 +13,7 @@ TILE = 128
 """Rows that a GPU multiplies at a time: of an expert's last ones half are empty in the mean."""
 
 GRADIENT_BYTES = 4.0
-"""Of a weight's gradient that a micro-batch reads and writes, 16 bits of it."""
+"""Of a weight's gradient, 16 bits that a micro-batch reads and writes: what benchmarks set."""
 
 EXPONENTIAL = 128
 """Multiplications and additions that a score's exponential is worth, besides those of its products."""
@@ -34,10 +34,10 @@ def compute_seconds(c: Columns, k: Calibration) -> dict[str, Array]:
     rate = products_rate(c, k)
 
     def products(work: Array, weights: Array, edges: Array, size: Array = c.bytes) -> Array:
-        """work: multiplications a token; weights: parameters in memory, read once a pass; edges: numbers that a token
-        brings and takes, of `size` bytes."""
+        """work: multiplications a token; weights: parameters in memory, read in every pass but the one that adds up
+        their gradients; edges: numbers that a token brings and takes, of `size` bytes."""
         passes = 3 + c.products_again
-        moved = passes * (weights + c.t * edges) * size + weights * (GRADIENT_BYTES - size)
+        moved = weights * ((passes - 1) * size + GRADIENT_BYTES) + passes * c.t * edges * size
         return np.asarray(passes * 2 * c.t * work / rate + moved / memory)
 
     attention = c.attention_parameters / c.tp
