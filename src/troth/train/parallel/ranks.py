@@ -3,10 +3,11 @@
 import logging
 import os
 import re
+import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import torch
@@ -14,9 +15,8 @@ import torch.distributed as dist
 from torch.distributed.constants import default_pg_timeout
 
 _PORT = 29500
-_STORE_ANSWERS = timedelta(minutes=5)
-"""torchrun's store is there before its ranks are: one that does not answer went with it, and so should they. torch
-tries again after so long."""
+_STORE_ANSWERS = 60.0
+"""Seconds. torchrun's store is there before its ranks are: one that does not answer is gone, and so should they be."""
 
 T = TypeVar("T")
 
@@ -90,10 +90,9 @@ def joined(device: str | None = None) -> Iterator[Ranks]:
 
 @contextmanager
 def _in_group(device: str) -> Iterator[Ranks]:
-    launched = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    patience = _STORE_ANSWERS if launched else default_pg_timeout
-    store, rank, world = next(dist.rendezvous("env://", timeout=patience))
-    store.set_timeout(default_pg_timeout)
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        _find_store(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+    store, rank, world = next(dist.rendezvous("env://", timeout=default_pg_timeout))
     # A run that torchrun starts anew may find the store of the last attempt, with addresses of ranks that are gone.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     dist.init_process_group(
@@ -104,6 +103,23 @@ def _in_group(device: str) -> Iterator[Ranks]:
         yield Ranks(dist.get_rank(), dist.get_world_size(), device)
     finally:
         dist.destroy_process_group()
+
+
+def _find_store(host: str, port: int) -> None:
+    """Raises ConnectionError after a minute without a store. torch's own search lasts half an hour, and begins anew."""
+    last = time.monotonic() + _STORE_ANSWERS
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=_STORE_ANSWERS).close()
+        except OSError as error:
+            if time.monotonic() > last:
+                raise ConnectionError(
+                    f"rank {os.environ['RANK']} finds no torchrun at {host}:{port} ({error}): it ended before its "
+                    "ranks met; the same command goes on from the last checkpoint"
+                ) from error
+            time.sleep(1)
+        else:
+            return
 
 
 def _is_of_network(error: RuntimeError) -> bool:
