@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from troth.plan.published import NEEDED, Published, read_published
-from troth.plan.run import Run
+from troth.plan.run import CHEAP, Run
 
 
 def read(folder: Path, **cells: str) -> Published:
@@ -94,6 +94,11 @@ def test_what_software_did_is_read_from_its_release_and_notes(tmp_path: Path) ->
     spring, summer = run("container 26.04 NeMo"), run("container 26.06 NeMo")
     assert (spring.graphs, spring.overlap, spring.sends_once) == ("attention", False, True)
     assert (summer.graphs, summer.overlap) == ("step", True)
+    assert (summer.ahead, summer.recompute) == (1, 0.0)
+    gpt = {"model": "GPT OSS 120B", "n_gpus": "64", "pp": "1", "vpp": "1"}
+    assert run("container 26.06 NeMo", **gpt).graphs == "step"
+    assert run("container 26.06.01 NeMo", **gpt).graphs == "attention"  # it had lost what is fused
+    assert run("container 26.04 NeMo", **gpt | {"precision": "bf16"}).recompute == CHEAP
     nodes = {"gpu": "H100-80GB-SXM", "n_gpus": "1024", "pp": "8"}
     assert run("container 25.09 NeMo", **nodes).overlap
     assert not run("container 26.02 NeMo", **nodes).overlap  # its recipes had taken HybridEP instead

@@ -89,6 +89,11 @@ def test_the_flagships_own_layout_is_no_better_than_what_is_found(flagship: Trai
     assert flagship.best.seconds <= step_time(columns([run]), Calibration()).seconds[0]
 
 
+def test_a_layout_is_listed_once_with_as_little_recomputation_as_fits(flagship: TrainingPlan) -> None:
+    runs = [replace(one.run, recompute=0.0) for one in flagship.candidates]
+    assert len(set(runs)) == len(runs)
+
+
 def test_given_sizes_are_kept_and_what_fits_nowhere_is_told() -> None:
     assert all(one.run.tp == 4 for one in planned("grok-1", 512, tp=4).candidates)
     with pytest.raises(ValueError, match=r"fits into no layout of up to 8 GPUs h100: the smallest holds \d+ GB a GPU"):

@@ -12,6 +12,12 @@ NOW = 2026.0
 TILE = 128
 """Rows that a GPU multiplies at a time: of an expert's last ones half are empty in the mean."""
 
+GRADIENT_BYTES = 4.0
+"""Of a weight's gradient, 16 bits that a micro-batch reads and writes: what benchmarks set."""
+
+EXPONENTIAL = 128
+"""Multiplications and additions that a score's exponential is worth, besides those of its products."""
+
 GATE_PASSES = 10
 """Times that a feed-forward's inner numbers are read or written by its gate, both ways."""
 
@@ -28,9 +34,11 @@ def compute_seconds(c: Columns, k: Calibration) -> dict[str, Array]:
     rate = products_rate(c, k)
 
     def products(work: Array, weights: Array, edges: Array, size: Array = c.bytes) -> Array:
-        """work: multiplications a token; weights: parameters in memory, read once a pass; edges: numbers that a token
-        brings and takes, of `size` bytes."""
-        return np.asarray((3 + c.recompute) * (2 * c.t * work / rate + (weights + c.t * edges) * size / memory))
+        """work: multiplications a token; weights: parameters in memory, read in every pass but the one that adds up
+        their gradients; edges: numbers that a token brings and takes, of `size` bytes."""
+        passes = 3 + c.products_again
+        moved = weights * ((passes - 1) * size + GRADIENT_BYTES) + passes * c.t * edges * size
+        return np.asarray(passes * 2 * c.t * work / rate + moved / memory)
 
     attention = c.attention_parameters / c.tp
     feed_forward = c.matrices * c.hidden * c.dense_ffn / c.tp
@@ -41,25 +49,26 @@ def compute_seconds(c: Columns, k: Calibration) -> dict[str, Array]:
     slow = np.where(c.wide_experts > 0, rate / wide_rate(c, k), 1) * (1 + TILE / 2 / np.maximum(of_each, 1))
     size = np.where(c.wide_experts > 0, np.maximum(c.bytes, 2), c.bytes)
     head = 6 * c.t * c.hidden * c.vocab / c.tp / wide_rate(c, k) + 16 * c.t * c.vocab / c.tp / memory
-    return {
+    parts = {
         "attention layers": layers * products(attention, attention, c.attention_edges / c.tp),
         "feed-forwards": dense * products(feed_forward, feed_forward, c.matrices * (c.hidden + c.dense_ffn) / c.tp)
         + moe * products(shared, shared, c.matrices * (c.hidden + c.shared_ffn) / c.tp * (c.shared_ffn > 0)),
         "experts": moe * products(
             rows * c.expert_parameters / c.etp * slow, held, rows * c.matrices * (c.hidden + c.moe_ffn / c.etp), size
         ),
-        # A pipeline's last stage has the head and fewer layers, or waits are what `head` says.
-        "head": head * (np.where(c.pp > 1, 1 / c.pp + k.head * (1 - 1 / c.pp), 1.0) + c.ahead),
         "attention": layers * _scores(c, k),
         "pointwise": _pointwise(c, k) / memory,
         "permuting": _permuting(c, k) / memory,
     }  # fmt: skip
+    # A pipeline's last stage has the head, and some of the layers fewer by which the others are longer than the mean.
+    layer = np.asarray(sum(parts.values())) / layers
+    return parts | {"head": np.maximum(head * (1 + c.ahead) - c.spared * layer, 0)}
 
 
 def host_seconds(c: Columns, k: Calibration, gpu: Array) -> Array:
     """Seconds of a micro-batch in which a GPU that has `gpu` seconds of work waits for the host to start it; neither
     hides behind the other entirely."""
-    starts = c.stage_layers * k.dense_layer * software(c, k.progress) * (1 + c.recompute / 3) * (1 - c.graphed)
+    starts = c.stage_layers * k.dense_layer * software(c, k.progress) * (1 + c.products_again / 3) * (1 - c.graphed)
     waits = c.stage_moe * k.expert * c.experts / c.ep * software(c, k.progress)
     host = (starts + waits) * (1 - c.captured)
     host = host * (1 + c.overlap)  # to overlap micro-batches, their parts are started one after another
@@ -89,7 +98,8 @@ def _scores(c: Columns, k: Calibration) -> Array:
     """Seconds of a layer's products of queries, keys and values; backward they take two and a half times as long."""
     share = c.ampere * k.ampere_attention + c.hopper * k.hopper_attention + c.blackwell * k.blackwell_attention
     share = share * np.where(c.torch > 0, np.minimum(k.torch_attention / software(c, k.torch_progress), 1), 1)
-    work = (3.5 + c.recompute) * 2 * c.t * c.heads / c.tp * c.score_sizes * c.seen
+    sizes = (c.score_sizes + EXPONENTIAL / c.exponentials) * 2 / 3
+    work = (3.5 + c.products_again) * 2 * c.t * c.heads / c.tp * sizes * c.seen
     return np.asarray(work / (c.wide_peak * c.cooled * share))
 
 
@@ -100,18 +110,24 @@ def _pointwise(c: Columns, k: Calibration) -> Array:
     numbers = layers * (26 * c.hidden + 4 * c.attention_edges)
     numbers = numbers + (GATE_PASSES + c.bounds) * (dense * c.dense_ffn + moe * c.shared_ffn)
     casts = layers * c.attention_edges + c.matrices * (dense * (c.hidden + c.dense_ffn) + moe * c.shared_ffn)
-    return _moved(c, k, numbers, casts)
+    moved = 2 * software(c, k.progress) * numbers * (1 + c.pointwise_again / 3)
+    return np.asarray(c.t / c.tp * (moved + _cast_bytes(c) * casts))
 
 
 def _permuting(c: Columns, k: Calibration) -> Array:
     """The same of what experts get and give: tokens permuted and brought together again, gates, casts."""
-    copies = c.stage_moe * c.topk
-    gates = GATE_PASSES * (1 - c.captured) + c.bounds
-    numbers = k.routed * copies * (8 * c.hidden + gates * c.moe_ffn) * software(c, k.progress)
-    cast = (1 - c.captured) * (1 - c.wide_experts)
-    return _moved(c, k, numbers, c.matrices * copies * (c.hidden + c.moe_ffn) * cast)
+    copies = c.stage_moe * c.topk * c.t / c.tp
+    gates = (GATE_PASSES * (1 - c.captured) + c.bounds) * c.moe_ffn * (1 + c.pointwise_again / 3)
+    moved = 2 * k.routed * software(c, k.progress) * (8 * c.hidden * (1 + c.products_again / 3) + gates)
+    casts = c.matrices * (c.hidden + c.moe_ffn) * (1 - c.captured) * (1 - c.wide_experts)
+    # Products in 8 bits want rows in groups of 16 or 32: what is exchanged is copied once more to be padded and back,
+    # both ways, but by kernels that send once, which do so on the way.
+    padded = 16 * c.hidden * (1 - c.sends_once) * (1 - c.captured) * (1 - c.wide_experts) * (c.bytes < 2)
+    return np.asarray(copies * (moved + padded + _cast_bytes(c) * casts))
 
 
-def _moved(c: Columns, k: Calibration, numbers: Array, casts: Array) -> Array:
-    whole = 2 * software(c, k.progress) * numbers + 6 * casts * (c.bytes < 2)
-    return np.asarray(c.t / c.tp * (1 + c.recompute / 3) * whole)
+def _cast_bytes(c: Columns) -> Array:
+    """Bytes that move for each number that is cast to 8 or 4 bits, which products need in rows and in columns. With a
+    scale for its tensor it is read for the scale, read and written, and read and written once more to be transposed;
+    with scales of blocks it is read once and written in both orders."""
+    return np.asarray((7 * c.hopper + 4 * c.blackwell) * (c.bytes < 2) * (1 + c.products_again / 3))

@@ -16,7 +16,7 @@ class Gpu:
 
     peaks: operations a second of dense products by their precision (float32, bf16, float8, float4). domain: GPUs that
     reach each other without the network, at `link_bandwidth` bytes a second in each direction; network: bytes a second
-    of each GPU and direction to all others.
+    of each GPU and direction to all others; exponentials: that it computes a second, over others of its generation.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Gpu:
     network: float
     power: float
     source: str
+    exponentials: float = 1.0
 
     def peak(self, precision: str) -> float:
         """Operations a second. Raises ValueError where the GPU has no such products."""
@@ -69,4 +70,5 @@ def _read(name: str, table: dict[str, Any]) -> Gpu:
         network=table["network"] * 1e9 / 8,
         power=table["power"],
         source=table["source"],
+        exponentials=table.get("exponentials", 1.0),
     )

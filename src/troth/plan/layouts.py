@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from troth.model.config import ModelConfig
 from troth.plan.calibration import Calibration
 from troth.plan.memory import memory_bytes
-from troth.plan.memory_fsdp import CHEAP
-from troth.plan.run import Array, Columns, Run, row_of
+from troth.plan.run import CHEAP, Array, Columns, Run, row_of
 from troth.plan.step import step_time
 from troth.system.parallel import ParallelTable, lay_out
 from troth.system.train import TrainTable
@@ -67,7 +66,8 @@ def rules_of(model: ModelConfig, train: TrainTable) -> Rules:
 def best_layouts(run: Run, rules: Rules, count: int, calibration: Calibration, room: float = 0.95,
                  fixed: dict[str, int] | None = None) -> Layouts:  # fmt: skip
     """The `count` fastest layouts of up to `run.world` GPUs that fit into `room` of a GPU's memory, in whichever of the
-    rules' precisions. What `run` says of a layout does not matter; fixed: sizes that are given, by names of `Run`.
+    rules' precisions, each with as little recomputation as fits. What `run` says of a layout does not matter; fixed:
+    sizes that are given, by names of `Run`.
 
     Raises ValueError where nothing fits, saying what the smallest layout would need.
     """
@@ -82,6 +82,7 @@ def best_layouts(run: Run, rules: Rules, count: int, calibration: Calibration, r
     table, layouts = _columns(kinds, sizes), len(sizes["tp"])
     seconds = step_time(table, calibration).seconds
     found: list[Run] = []
+    seen: set[Run] = set()
     times: list[float] = []
     first, smallest = "", np.inf
     order = np.argsort(seconds, kind="stable")
@@ -94,9 +95,12 @@ def best_layouts(run: Run, rules: Rules, count: int, calibration: Calibration, r
             kind, at = divmod(int(i), layouts)
             numbers: dict[str, Any] = {name: int(values[at]) for name, values in sizes.items() if name != "recompute"}
             chosen = replace(kinds[kind], **numbers, recompute=float(sizes["recompute"][at]))
+            if (alike := replace(chosen, recompute=0.0)) in seen:  # it fits without doing as much again
+                continue
             if problem := rules.problem(chosen):
                 first = first or problem
                 continue
+            seen.add(alike)
             found.append(chosen)
             times.append(float(seconds[i]))
             if len(found) == count:
@@ -169,7 +173,9 @@ def _rest(run: Run, tp: int, pp: int, cp: int, ep: int, dp: int, fixed: dict[str
     local, d = run.sequences // dp, run.dimensions
     copies = [n for n in (1, 4, 16, 64, 256, 1024)
               if dp % n == 0 and dp // n * cp * tp % ep == 0 and (run.sharded or n == 1)]
-    stages = [n for n in (1, 2, 4, 8) if pp > 1 and pp * n <= d.layers] or [1]
+    # Stages of equal length where there are such: longer ones set the pace.
+    stages = _divisors(d.layers // pp, 8) if d.layers % pp == 0 else [n for n in (1, 2, 4, 8) if pp * n <= d.layers]
+    stages = stages if pp > 1 else [1]
     rows = [n for n in (1, 2, 4, 8, 16) if local % n == 0 and (pp == 1 or local // n % pp == 0)]
     chosen = [[fixed[name]] if name in fixed else values
               for name, values in (("dp_replicate", copies), ("vpp", stages), ("micro_batch", rows))]  # fmt: skip

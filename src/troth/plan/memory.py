@@ -7,8 +7,8 @@ Activations are counted as they are kept for the gradient with flash attention a
 
 import numpy as np
 
-from troth.plan.memory_fsdp import CHEAP, fsdp_parts
-from troth.plan.run import Array, Columns
+from troth.plan.memory_fsdp import fsdp_parts
+from troth.plan.run import CHEAP, Array, Columns
 
 KINDS = ("weights", "gathered", "gradients", "optimizer", "activations", "logits", "buffers", "context")
 """gathered: weights that FSDP has brought together for a layer; context: what is no tensor's."""

@@ -9,10 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from troth.plan.run import Array, Columns
-
-CHEAP = 0.1
-"""Share of a layer's forward pass that selective checkpointing does again: all but products."""
+from troth.plan.run import CHEAP, Array, Columns
 
 CHUNK_BYTES, LEAST_ROWS = 2**26, 128
 """Of the scores over the vocabulary that are there at a time (`train.loss`)."""
@@ -246,7 +243,8 @@ def _layer(c: Columns, *, moe: bool) -> Layer:
     normed = hidden * (2 + 2 * c.post_norms) + c.qk_norm * (queries + keys)
     kept = normed * np.where(alone, 2, 1)
     kept = kept + np.where(tp, gathered, hidden)
-    kept = kept + queries * (2 + 2 * c.attention_gate) + 2 * keys * c.cp
+    # torchtitan repeats keys and values for all heads before ranks of `cp` gather them.
+    kept = kept + queries * (2 + 2 * c.attention_gate) + 2 * np.where(c.titan > 0, queries, keys) * c.cp
     kept = kept + 4 * u * (c.heads + c.qk_norm * (c.heads + c.kv_heads))
     kept = kept + c.rotated * 8 * c.head_dim * c.t
     products = hidden + queries * (1 + c.attention_gate) + 2 * keys + 2 * c.hidden * c.t

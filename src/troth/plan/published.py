@@ -11,9 +11,8 @@ from pathlib import Path
 
 from troth.plan.dimensions import Dimensions, network_named, resized
 from troth.plan.gpus import gpu_named
-from troth.plan.memory_fsdp import CHEAP
 from troth.plan.release import FOLDING, date_of, imbalance, micro_batch, recipe_of, stack_of
-from troth.plan.run import Run
+from troth.plan.run import CHEAP, Run
 
 NEEDED = ("source", "model", "seq", "gpu", "n_gpus", "tp", "pp", "global_batch_sequences", "precision", "notes")
 """Columns that a table must have."""
@@ -86,16 +85,17 @@ def read_published(path: Path) -> list[Published]:
 def _read(row: _Row, line: int) -> Published:
     published = Published(row["source"], row["model"], line)
     try:
-        run = _run(row)
+        run, recompute_said = _run(row)
         seconds = _seconds(row, run)
     except Unsaid as error:
         return replace(published, reason=str(error))
     memory = re.search(r"peak_mem_GiB=([\d.]+)", row["notes"])
     peak = float(memory[1]) * 2**30 if memory else None
-    return replace(published, run=run, seconds=seconds, memory=peak, recompute_said=bool(row["recompute"]))
+    return replace(published, run=run, seconds=seconds, memory=peak, recompute_said=recompute_said)
 
 
-def _run(row: _Row) -> Run:
+def _run(row: _Row) -> tuple[Run, bool]:
+    """The run, and whether it is known what it does again."""
     notes, source, model = row["notes"], row["source"], row["model"].lower()
     if "from memory, verify" in notes:
         raise Unsaid("a lead, given from memory")
@@ -123,14 +123,17 @@ def _run(row: _Row) -> Run:
     stack, date, precision = stack_of(source), date_of(source, notes, gpu), _precision(row["precision"])
     vpp = row.count("vpp") or (2 if "schedule=Interleaved" in notes else 1)
     recipe = recipe_of(source, notes, dimensions, gpu, precision, date)
-    return Run(
+    again = row["recompute"] or recipe.again
+    run = Run(
         dimensions, gpu, world, sequences, length, int(rows), tp, pp, vpp, cp, ep,
         etp=1 if ep > 1 and date >= FOLDING else tp,
         sharded="FSDP" in notes or stack != "fused", optimizer="adamw", precision=precision,
-        recompute=_recompute(row["recompute"], stack),
+        recompute=_recompute(again, stack),
         date=date, stack=stack,
         graphs=recipe.graphs, overlap=recipe.overlap, sends_once=recipe.sends_once, imbalance=imbalance(notes),
+        ahead=recipe.ahead,
     )  # fmt: skip
+    return run, bool(again)
 
 
 def _dimensions(row: _Row) -> Dimensions:
@@ -166,8 +169,9 @@ def _precision(text: str) -> str:
 
 
 def _recompute(text: str, stack: str) -> float:
-    """The share of a forward pass. What is selected costs little, but in torchtitan it is all that is not listed."""
-    if stack == "torchtitan" and text.startswith("selective"):
+    """The share of a forward pass. What is selected costs little where it is attention's scores, which no kernel keeps;
+    norms and gates are what is cheap, and in torchtitan all that is not listed."""
+    if (stack == "torchtitan" and text.startswith("selective")) or re.search(r"norm\b", text):
         return CHEAP
     return float(text.startswith(("full", "yes", "Recompute")))
 

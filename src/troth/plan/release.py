@@ -6,7 +6,7 @@ What Megatron-Bridge's recipes do for experts is in `data/recipes.toml`.
 
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -66,11 +66,13 @@ def stack_of(source: str) -> str:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a release does for experts, as in `Run`."""
+    """What a release does, as in `Run`; again: what is computed twice, in a row's words, "" if not known."""
 
     sends_once: bool = False
     overlap: bool = False
     graphs: str = "none"
+    again: str = ""
+    ahead: int = 0
 
 
 def recipe_of(source: str, notes: str, network: Dimensions, gpu: Gpu, precision: str, date: float) -> Recipe:
@@ -79,22 +81,30 @@ def recipe_of(source: str, notes: str, network: Dimensions, gpu: Gpu, precision:
     if "Megatron-Bridge" in source:
         if not network.experts:
             return Recipe(graphs="step" if gpu.domain > 8 and precision == "float8" and date >= CAPTURED else "none")
-        found = [one for one in recipes() if _matches(one, network.name, gpu.name, precision, date)]
-        return found[-1]["recipe"] if found else Recipe()
+        found = Recipe()
+        for one in recipes():
+            if _matches(one, network.name, gpu.name, precision, date):
+                found = replace(found, **one["does"])
+        return found
     once = (network.latent is not None and date >= DEEPEP) or bool(re.search(r"deepep|hybridep", notes.lower()))
     return Recipe(once, bool(re.search(r"1f1b overlap|a2a overlap", notes.lower())))
 
 
 @cache
 def recipes() -> list[dict[str, Any]]:
-    """Of Megatron-Bridge (`data/recipes.toml`), in the order of the file; `since` in years."""
-    tables = tomllib.loads((DATA / "recipes.toml").read_text(encoding="utf-8"))["recipes"]
-    return [
-        table | {"since": _year(*table["since"].split(".")), "recipe": Recipe(
-            table.get("exchange", "alltoall") != "alltoall", table.get("overlap", False), table.get("graphs", "none")
-        )}
-        for table in tables
+    """Of Megatron-Bridge (`data/recipes.toml`), in the order of the file: `does`, fields of a `Recipe`; `since` in
+    years."""
+    file = tomllib.loads((DATA / "recipes.toml").read_text(encoding="utf-8"))
+    exchanges = [
+        table | {"does": {
+            "sends_once": table.get("exchange", "alltoall") != "alltoall", "overlap": table.get("overlap", False),
+            "graphs": table.get("graphs", "none"),
+        }}
+        for table in file["recipes"]
     ]  # fmt: skip
+    besides = [table | {"does": {name: table[name] for name in ("again", "ahead") if name in table}}
+               for table in file["besides"]]  # fmt: skip
+    return [table | {"since": _year(*table["since"].split("."))} for table in exchanges + besides]
 
 
 def _matches(recipe: dict[str, Any], network: str, gpu: str, precision: str, date: float) -> bool:

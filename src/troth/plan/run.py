@@ -23,6 +23,9 @@ WATTS = {"ampere": 400 / 312e12, "hopper": 700 / 989e12, "blackwell": 1200 / 250
 """Power behind each operation a second of the published peak, of the GPU that shares of peaks are for. Others come
 nearer or less near to theirs in proportion: products run at the limit of power."""
 
+CHEAP = 0.1
+"""Share of a layer's forward pass that selective checkpointing does again: all but products."""
+
 GRAPHS = ("none", "attention", "step")
 """What may be started as CUDA graphs."""
 
@@ -88,8 +91,10 @@ class Run:
 class Columns:
     """Runs as arrays, one number a run; what a network or a GPU has is a column too.
 
-    Derived: stage_layers, stage_moe, layers of the longest stage and those with experts among them; t, tokens of a
-    micro-batch that the ranks of a tensor-parallel group share; dp; m, micro-batches of a step;
+    Derived: stage_layers, stage_moe, layers of a pipeline's rank that has most and those with experts among them;
+    spared, how many fewer the last rank has; t, tokens of a micro-batch that the ranks of a tensor-parallel group
+    share; dp; m, micro-batches of a step;
+    pointwise_again and products_again, shares of the forward pass's pointwise work and products that are done again;
     held and spread, parameters of a rank's part of the network before anything is sharded, and ranks that share each.
     """
 
@@ -97,11 +102,22 @@ class Columns:
         self._values = {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
         c = self._values
         c["t"] = c["micro_batch"] * c["length"] / c["cp"]
-        # A pipeline goes as fast as its last stage, which has the modules of multi-token prediction besides.
-        c["stage_layers"] = c["layers"] / c["pp"] + c["ahead"]
-        c["stage_moe"] = c["moe_layers"] / c["pp"] + c["ahead"] * (c["moe_layers"] > 0)
+        # A pipeline goes as fast as its longest rank. Chunks are of whole layers; those that do not come out even are
+        # missing on the first rank, which has the embedding, and on the last. Recipes for multi-token prediction, whose
+        # modules are on the last, leave all of them out there; Troth's own trainer does not.
+        turns = np.where(c["pp"] > 1, c["vpp"], 1)
+        longest = np.ceil(c["layers"] / (c["pp"] * turns)) * turns
+        missing = longest * c["pp"] - c["layers"]
+        fewer = np.where((c["ahead"] > 0) & (c["torch"] == 0), missing, np.minimum(missing / 2, turns))
+        last = np.maximum(longest - fewer, 0) + c["ahead"]
+        c["stage_layers"] = np.maximum(longest, last)
+        c["spared"] = c["stage_layers"] - last
+        moe = c["moe_layers"] + c["ahead"] * (c["moe_layers"] > 0)
+        c["stage_moe"] = c["stage_layers"] * moe / (c["layers"] + c["ahead"])
         c["dp"] = c["world"] / (c["tp"] * c["pp"] * c["cp"])
         c["m"] = c["sequences"] / (c["dp"] * c["micro_batch"])
+        c["pointwise_again"] = np.minimum(c["recompute"] / CHEAP, 1)
+        c["products_again"] = np.maximum(c["recompute"] - CHEAP, 0) / (1 - CHEAP)
         c["dense_ranks"] = c["dp"] * c["cp"]
         c["expert_ranks"] = np.maximum(c["dp"] * c["cp"] * c["tp"] / (c["ep"] * c["etp"]), 1)
         c["dense_held"] = (c["body_parameters"] + c["table_parameters"]) / (c["pp"] * c["tp"])
@@ -124,9 +140,7 @@ class Columns:
 
     def with_recompute(self, share: Array) -> "Columns":
         """The same runs that do other shares of the forward pass again."""
-        other = object.__new__(Columns)
-        other._values = self._values | {"recompute": share}
-        return other
+        return Columns(self._values | {"recompute": share})
 
 
 def columns(runs: Sequence[Run]) -> Columns:
@@ -152,7 +166,8 @@ def _gpu(gpu: Gpu, precision: str) -> dict[str, float]:
     row = {
         "peak": gpu.peak(used), "wide_peak": gpu.peak("bf16"), "bytes": BYTES[used], "since": gpu.year + 1,
         "memory_bandwidth": gpu.memory_bandwidth, "link_bandwidth": gpu.link_bandwidth, "network": gpu.network,
-        "domain": gpu.domain, "gpu_memory": gpu.memory, "cooled": gpu.power / gpu.peak("bf16") / WATTS[generation],
+        "domain": gpu.domain, "gpu_memory": gpu.memory, "exponentials": gpu.exponentials,
+        "cooled": gpu.power / gpu.peak("bf16") / WATTS[generation],
     }  # fmt: skip
     return row | {name: name == generation for name in WATTS}
 
@@ -166,8 +181,7 @@ def _network(d: Dimensions, length: int) -> dict[str, float]:
     latent = d.latent
     return row | {
         "attention_edges": sum(inputs + outputs for inputs, outputs in d.attention_products),
-        # A score takes an exponential besides its products, worth about 64 of their multiplications and additions.
-        "score_sizes": (d.head_dim + d.value_dim + 128) * 2 / 3,
+        "score_sizes": d.head_dim + d.value_dim,
         "seen": d.seen(length),
         "key_sizes": latent.kv_lora_rank if latent else d.kv_heads * (d.head_dim + d.value_dim),
         # Passes over a gate's numbers for biases and bounds, which no fused kernel has.

@@ -21,7 +21,7 @@ PEER_LATENCY = 0.5e-6
 def micro_batch_traffic(c: Columns, k: Calibration, computing: Array) -> tuple[dict[str, Array], dict[str, Array]]:
     """Seconds of a micro-batch's collectives: those that products do not hide, and all."""
     layers, moe = c.stage_layers, c.stage_moe
-    again = 1 + c.recompute / 2
+    again = 1 + c.products_again / 2
     state = 2 * c.t * c.hidden  # bytes of the micro-batch's hidden state
     link, network = c.link_bandwidth * k.link, _network(c, k, c.tp * c.cp * c.ep * c.etp)
 

@@ -37,3 +37,17 @@ def test_a_page_is_whole_at_all_widths_and_in_both_themes(
             assert len(browser.get_screenshot_as_png()) > 10_000
     assert len(grounds) == 2, "a ground for each theme"
     assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("kind", ["training", "fleet"])
+def test_letters_of_charts_are_large_enough_on_a_phone(
+    browser: webdriver.Chrome, kind: str, request: pytest.FixtureRequest
+) -> None:
+    for width in (400, 1200):
+        look(browser, request.getfixturevalue(kind), width, "light")
+        sizes = browser.execute_script(
+            "return [...document.querySelectorAll('svg:not(.pipeline) text')].map(text => {"
+            " const shown = text.getScreenCTM();"
+            " return parseFloat(getComputedStyle(text).fontSize) * Math.hypot(shown.a, shown.b) })"
+        )
+        assert min(sizes) >= 12, "pixels"

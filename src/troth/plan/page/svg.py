@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 380, 240
-LEFT, RIGHT, TOP, BOTTOM = 58, 16, 14, 40
+WIDTH, HEIGHT = 310, 220
+LEFT, RIGHT, TOP, BOTTOM = 62, 16, 14, 40
 """Of a chart with axes, in units that are pixels on a narrow screen."""
 
 
@@ -114,7 +114,7 @@ def points(series: Sequence[Series], guides: Sequence[Series], x: Axis, y: Axis,
 def strips(rows: Sequence[Series], x: Axis, band: tuple[float, float], label: str, names: int = 124) -> str:
     """A row of points for each series along one axis, its name `names` wide at the left and a tick at its median;
     `band` is shaded."""
-    height, across = 22, names + 256 - RIGHT
+    height, across = 22, names + 216 - RIGHT
     bottom = height * len(rows)
 
     def at(value: float) -> float:
@@ -192,7 +192,7 @@ def _chart(drawn: str, x: Axis, y: Axis, label: str) -> str:
     names = (
         f'<text class="name" x="{(WIDTH + LEFT - RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">'
         f"{escape(x.name)}</text>"
-        f'<text class="name" transform="translate(12 {middle}) rotate(-90)" text-anchor="middle">'
+        f'<text class="name" transform="translate(9 {middle}) rotate(-90)" text-anchor="middle">'
         f"{escape(y.name)}</text>"
     )
     return _svg("".join(grid) + names + drawn, WIDTH, HEIGHT, label)
