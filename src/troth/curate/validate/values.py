@@ -101,12 +101,17 @@ def _is_measure(unit: str) -> bool:
     return bool(_MEASURE.search(unit))
 
 
-@lru_cache(1 << 18)
 def _same_name(a: str, b: str) -> bool:
-    first, second = a.split(), b.split()
-    if set(first) <= set(second) or set(second) <= set(first):
+    (first, ours), (second, theirs) = _words(a), _words(b)
+    if ours <= theirs or theirs <= ours:
         return True
     return len(first) == len(second) and all(x == y or _related(x, y) for x, y in zip(first, second, strict=True))
+
+
+@lru_cache(1 << 14)
+def _words(name: str) -> tuple[list[str], frozenset[str]]:
+    words = name.split()
+    return words, frozenset(words)
 
 
 def _related(a: str, b: str) -> bool:
