@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-_BATCH_ROWS, _BATCH_BYTES = 4096, 8 << 20
+_BATCH_ROWS, _BATCH_BYTES = 1024, 2 << 20
 _SCALARS: dict[Any, pa.DataType] = {
     str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), bytes: pa.binary(),
 }  # fmt: skip
@@ -103,7 +103,7 @@ def rows_of(file: pq.ParquetFile, row: type[T], groups: list[int] | None = None)
     """The same for a file that is open, or for some of its row groups."""
     wanted, there = fields(row), set(file.schema_arrow.names)  # type: ignore[arg-type]
     names = [field.name for field in wanted if field.name in there]
-    for batch in file.iter_batches(_BATCH_ROWS // 4, row_groups=groups, columns=names):
+    for batch in file.iter_batches(_BATCH_ROWS, row_groups=groups, columns=names):
         yield from map(
             row,
             *(
