@@ -74,7 +74,7 @@ def top_level_imports(code: str) -> set[str]:
 def test_packages_import_what_they_may() -> None:
     # In a process of its own, for it switches off the logs of all that is loaded.
     lint = Path(sys.executable).with_name("lint-imports"), "--config", ROOT / "pyproject.toml", "--no-cache"
-    found = subprocess.run(lint, cwd=ROOT, capture_output=True, text=True)
+    found = subprocess.run(lint, check=False, cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 0, found.stdout + found.stderr
 
 
