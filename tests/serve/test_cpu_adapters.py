@@ -24,7 +24,7 @@ from troth.serve.engine.scheduler import Chunk
 from troth.system.serve import ServeTable
 from troth.train.lora import adapters as adapter_parameters
 
-from .test_cpu_runner import LATENTS, LENGTHS, NETWORKS, Text, cache, network, scores, texts, together  # noqa: F401
+from .test_cpu_runner import LATENTS, NETWORKS, Text, cache, network, one_by_one, scores, texts, together  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -90,13 +90,7 @@ def test_scores_do_not_depend_on_company_or_cut(
     dtype = torch.float32 if kind == "float32" else torch.bfloat16
     expected = scores(CpuRunner(model, cache(model, dtype), kind, 900, 2, adapters), together(adapted_texts))
     alone = CpuRunner(model, cache(model, dtype), kind, 97, 1, adapters)
-    found = []
-    for text, length in zip(adapted_texts, LENGTHS, strict=True):
-        for start in range(0, length, 97):
-            count = min(97, length - start)
-            last = alone.run([Chunk(text, start, count, 1)], [count - 1])
-        found.append(torch.cat([last, *(alone.run([Chunk(text, length + more, 1, 1)], [0]) for more in range(2))]))
-    assert torch.equal(torch.stack(found, 1).flatten(0, 1), expected)
+    assert torch.equal(one_by_one(alone, adapted_texts), expected)
 
 
 @pytest.mark.parametrize(("kind", "near"), [("bfloat16", 0.02), ("int8", 0.06), ("int4", 0.06)])

@@ -124,6 +124,17 @@ def scores(runner: Runner, steps: Iterator[list[Chunk]]) -> torch.Tensor:
     return torch.cat(found)
 
 
+def one_by_one(runner, texts):
+    """The same scores of a runner that has one text in a step, and at most 97 tokens of it."""
+    found = []
+    for text, length in zip(texts, LENGTHS, strict=True):
+        for start in range(0, length, 97):
+            count = min(97, length - start)
+            last = runner.run([Chunk(text, start, count, 1)], [count - 1])
+        found.append(torch.cat([last, *(runner.run([Chunk(text, length + more, 1, 1)], [0]) for more in range(2))]))
+    return torch.stack(found, 1).flatten(0, 1)
+
+
 @pytest.mark.parametrize("changes", (NETWORKS | LATENTS).values(), ids=NETWORKS | LATENTS)
 def test_scores_are_those_of_the_decoder(config, texts, changes):
     model = network(config, changes)
@@ -158,13 +169,7 @@ def test_scores_do_not_depend_on_company_or_cut(config, texts, name, kind, kept)
     dtype = torch.float32 if kind == "float32" else torch.bfloat16
     expected = scores(CpuRunner(model, cache(model, dtype, kept), kind, 900, 2), together(texts))
     alone = CpuRunner(model, cache(model, dtype, kept), kind, 97, 1)
-    found = []
-    for text, length in zip(texts, LENGTHS, strict=True):
-        for start in range(0, length, 97):
-            count = min(97, length - start)
-            last = alone.run([Chunk(text, start, count, 1)], [count - 1])
-        found.append(torch.cat([last, *(alone.run([Chunk(text, length + more, 1, 1)], [0]) for more in range(2))]))
-    assert torch.equal(torch.stack(found, 1).flatten(0, 1), expected)
+    assert torch.equal(one_by_one(alone, texts), expected)
 
 
 @pytest.mark.parametrize(("kind", "near"), [("bfloat16", 0.02), ("int8", 0.06), ("int4", 0.06)])
