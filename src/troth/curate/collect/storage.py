@@ -83,8 +83,9 @@ def list_files(source: str) -> Iterator[File]:
             yield from _below(fs, root.rstrip("/") or "/", "", "")
         else:
             yield _file(fs.info(root), root, PurePosixPath(root).name, "")
-    except FileNotFoundError:
-        raise ValueError(f"{source}: no such file or folder") from None
+    except FileNotFoundError as error:  # fsspec's for HTTP, too, where no server answers
+        why = f"cannot be read ({error.__cause__})" if error.__cause__ else "no such file or folder"
+        raise ValueError(f"{source}: {why}") from None
     except ValueError:
         raise
     except Exception as error:  # each file system has errors of its own

@@ -84,7 +84,7 @@ def analyzer() -> tantivy.TextAnalyzer:
     return builder.filter(tantivy.Filter.stopword("english")).filter(tantivy.Filter.stemmer("english")).build()
 
 
-@lru_cache(1 << 18)
+@lru_cache(1 << 16)
 def stem_number(stem: str) -> int:
     """23 bits: a hash, and in the last bit whether the stem is all digits."""
     return (zlib.crc32(stem.encode()) % PLACES) << 1 | stem.isdigit()
@@ -118,7 +118,7 @@ class Store:
         self.company = Company(folder / "company", self._maps)
         self._asked = np.zeros(2 * PLACES, bool)
         self.get = lru_cache(_KEPT)(self._get)
-        self.rarity = lru_cache(1 << 18)(self._rarity_of)
+        self.rarity = lru_cache(1 << 16)(self._rarity_of)
         self.stem = lru_cache(1 << 13)(self._stem)
         self._terms = lru_cache(16)(self._analyzed)
         self._term = lru_cache(1 << 14)(self._make_term)

@@ -1,6 +1,7 @@
 """Publishers that tell like things of many subjects, year after year, in wordings that the code has never seen."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -194,6 +195,17 @@ def test_undated_pages_are_judged_too():
     ]  # fmt: skip
     verdicts = judge_documents(undated, seed=0)[1]
     assert {v.time for v in verdicts} == {"undated"}
+
+
+def test_of_one_date_nothing_has_changed_whoever_comes_last():
+    """Four publishers on the same day: what the last one says otherwise is a mistake and no news."""
+    one_day = [
+        replace(d, published="2022") for d in corpus({("D", 2022, at): {"n": f"{at + 1},111,222"} for at in (1, 4)})
+        if "/2022/" in d.source
+    ]  # fmt: skip
+    verdicts = judge_documents(one_day, seed=0)[1]
+    assert {v.time for v in verdicts} == {"current"}
+    assert {v.statement.text for v in verdicts if v.stance == "refuted"} == {"2,111,222", "5,111,222"}
 
 
 @pytest.mark.parametrize(
