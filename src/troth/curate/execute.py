@@ -5,7 +5,6 @@ no process but the one that started the run has to survive. Workers run below a 
 (`supervise.py`), which ends with all of them as soon as this process does.
 """
 
-import gc
 import os
 import pickle
 import platform
@@ -22,6 +21,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Literal
 
+from troth.curate.memory import sweep
 from troth.curate.parts import Parts
 from troth.curate.progress import Progress
 
@@ -103,7 +103,7 @@ def do_part(work: Callable[[int], None], parts: Parts, part: int) -> None:
             told = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             line = " ".join(told.split()) or type(error).__name__
             parts.file(part, "error", "txt").write_text(f"{line}\n\n{traceback.format_exc()}", errors="replace")
-    gc.collect()  # what a part held in cycles, such as caches of an object's own methods, would stay beneath the next
+    sweep()
 
 
 @contextmanager
