@@ -218,7 +218,7 @@ def test_an_engine_answers_the_same_in_8_bit_on_either_path(config, tokenizer, m
     texts = []
     for available in (True, False):
         if not available:
-            monkeypatch.setattr("troth.serve.engine.cpu.choose.why_not", lambda _: "switched off")
+            monkeypatch.setattr("troth.serve.engine.computing.why_not", lambda _: "switched off")
         model = network(config, {"num_experts_per_tok": 4})
         engine = Engine(model, tokenizer, ServeTable(cache_tokens=512, weights="int8"))
         assert isinstance(engine.runner, CpuRunner) is available
@@ -232,7 +232,7 @@ def test_experts_and_embeddings_are_those_of_the_decoder(config, tokenizer, monk
     experts, embeddings = [], []
     for available in (True, False):
         if not available:
-            monkeypatch.setattr("troth.serve.engine.cpu.choose.why_not", lambda _: "switched off")
+            monkeypatch.setattr("troth.serve.engine.computing.why_not", lambda _: "switched off")
         engine = Engine(network(config, {}), tokenizer, ServeTable(cache_tokens=512, max_step_tokens=24))
         found, pooled = engine.generate([Request(prompt, greedy), Request(prompt, pooled=True)])
         experts.append([token.experts for output in found for token in output.tokens])
