@@ -6,12 +6,13 @@ serving is rendered for training too: there each answer stands behind the very p
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+from troth.model.library_encoding import Behind
 from troth.model.tokenizer import CHAT_TEMPLATE, Tokenizer, read_chat_template
 
 # A code point that Unicode reserves for a program's own use and forbids in text.
@@ -45,7 +46,8 @@ class ChatTemplate:
     """
 
     def __init__(self, source: str, tokenizer: Tokenizer, variables: dict[str, Any] | None = None):
-        """Raises ValueError where `source` is not a Jinja template."""
+        """`variables` are what the template calls by name, such as `bos_token`; where not given, as the tokenizer's
+        own files name them. Raises ValueError where `source` is not a Jinja template."""
         from jinja2 import TemplateError
         from jinja2.ext import loopcontrols
         from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -59,7 +61,7 @@ class ChatTemplate:
             raise ValueError(f"the chat template is not valid: {error}") from error
         self.source = source
         self._tokenizer = tokenizer
-        self._variables = variables or {}
+        self._variables = _named_tokens(tokenizer.settings) if variables is None else variables
         spellings = sorted((text for text in tokenizer.special if len(text) > 1), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, spellings)) or "(?!)")
 
@@ -132,10 +134,12 @@ class ChatTemplate:
         return [self._example(parts) for parts in found]
 
     def _example(self, parts: list[tuple[str, bool]]) -> Example:
-        encoded = [(self._ids(text), answer) for text, answer in parts]
-        return Example(
-            [i for ids, _ in encoded for i in ids], [answer for ids, answer in encoded for _ in range(len(ids))]
-        )
+        ids: list[int] = []
+        answers: list[bool] = []
+        for text, answer in parts:
+            ids += self._ids(text, ids[-1:])
+            answers += [answer] * (len(ids) - len(answers))
+        return Example(ids, answers)
 
     def _until_its_end(self, answer: str) -> str:
         """An answer without the white space behind its last special token, which nobody asks the model for."""
@@ -160,17 +164,21 @@ class ChatTemplate:
             for message in messages
         ]
 
-    def _ids(self, text: str) -> list[int]:
+    def _ids(self, text: str, before: Sequence[int] = ()) -> list[int]:
+        """Token ids of rendered text; `before` is the token that it stands behind."""
         ids: list[int] = []
         end = 0
+        behind: Behind = "nothing"
+        if before:
+            behind = "token" if before[-1] in self._tokenizer.special.values() else "text"
         for match in self._special.finditer(text):
-            ids += self._plain(text[end : match.start()])
+            ids += self._plain(text[end : match.start()], behind)
             ids.append(self._tokenizer.special[match[0]])
-            end = match.end()
-        return ids + self._plain(text[end:])
+            end, behind = match.end(), "token"
+        return ids + self._plain(text[end:], behind)
 
-    def _plain(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text.replace(_BREAK, ""))
+    def _plain(self, text: str, behind: Behind) -> list[int]:
+        return self._tokenizer.encode(text.replace(_BREAK, ""), behind)
 
     def _guard(self, value: Any) -> Any:
         """`_break` of all strings in lists and objects but plain words, which templates compare with words of theirs:

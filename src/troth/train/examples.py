@@ -57,9 +57,9 @@ def tokenise_preferences(
                         raise ValueError(f"{place}: {told}; leave one turn of the assistant behind the prompt")
                     yield found[0]
             else:
-                before = [tokenizer.end_of_text, *tokenizer.encode(pair.prompt)]
+                before = [tokenizer.end_of_text, *tokenizer.encode(pair.prompt, behind="token")]
                 for text in (pair.chosen, pair.rejected):
-                    after = [*tokenizer.encode(text), tokenizer.end_of_text]
+                    after = [*tokenizer.encode(text, behind="text"), tokenizer.end_of_text]
                     yield Example(before + after, [False] * len(before) + [True] * len(after))
 
     counts = _write(examples(), tokenizer, folder)

@@ -54,7 +54,9 @@ def finish(job: Job, run: Path, network: Network) -> None:
             del expected["lm_head.weight"]
         tensors = learned(network.decoders[0], expected)
     ahead = learned(network.mtp, mtp.state_dict()) if job.train.mtp_weight else None
-    export(job.model, tensors, job.tokenizer, run / "model", chat_template=job.chat_template, mtp=ahead)
+    export(
+        job.model, tensors, job.tokenizer, run / "model", chat_template=job.chat_template, mtp=ahead, start=job.start
+    )
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from troth.model.library_encoding import LibraryEncoding
 from troth.model.tokenizer import Tokenizer, read_chat_template, to_json
 
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5
@@ -18,9 +19,14 @@ _NAMED = {
 def vocabulary(folder: Path, rows: int) -> dict[str, Any]:
     """The keys `tokenizer.*` for an embedding of so many rows; those that no token has are named and marked unused.
 
-    Raises ValueError where the folder's tokenizer is not one that Troth reads, or has more tokens than there are rows.
+    Raises ValueError where the folder's tokenizer splits text in another way than Troth's, or has more tokens than
+    there are rows.
     """
     tokenizer = Tokenizer.load(folder)
+    if isinstance(tokenizer.encoding, LibraryEncoding):
+        raise ValueError(
+            f"{folder / 'tokenizer.json'}: --gguf writes byte-level tokenizers that split text as Troth's and Qwen's do"
+        )
     if tokenizer.vocab_size > rows:
         raise ValueError(f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model only {rows}")
     model = to_json(tokenizer)["model"]
