@@ -13,8 +13,9 @@ from troth.model.ends import trained_ends
 from troth.model.tokenizer import Tokenizer, read_chat_template
 
 PIECES = [
-    "the ", "def ", "\n\n", "  ", "     ", "don't", "I'LL", "1984", "x_1 = [", "Unglück", "東京", "🙂", "\t", "e\u0301", "▁",
-    "<s>", "</s>", "<|endoftext|>", "<|im_end|>", "<think>", "<｜User｜>", "<|padding|>", "<unk>", "<0x41>", "\ufdd0",
+    "the ", "def ", "\n\n", "  ", "     ", "don't", "I'LL", "1984", "x_1 = [", "Unglück", "東京", "🙂", "\t", "e\u0301",
+    "▁", "<s>", "</s>", "<|endoftext|>", "<|im_end|>", "<think>", "<｜User｜>", "<|padding|>", "<unk>", "<0x41>",
+    "\ufdd0",
 ]  # fmt: skip
 TEXTS = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=3))).map("".join)
 CHATS = [["What is 2 + 2?", " It is 4. "], ["Hi", "Hello", "  東京?\n", "Yes"]]
@@ -29,7 +30,7 @@ def both(published):
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(TEXTS)
-def test_ids_are_those_of_transformers(both, text):
+def test_ids_are_those_of_transformers(published, both, text):
     ours, theirs = both
     ids = theirs.encode(text, add_special_tokens=False)
     assert ours.encode_special(text) == ids
@@ -38,8 +39,9 @@ def test_ids_are_those_of_transformers(both, text):
     if not any(spelling in text for spelling in ours.special):
         assert plain == ids
     assert ours.encode_batch([text, "other"])[0] == ours.encode_to_numpy(text).tolist() == plain
-    # SentencePiece's begins with a space that transformers takes away.
-    assert ours.decode(ids).removeprefix(" ") == theirs.decode(ids).removeprefix(" ")
+    # SentencePiece puts a space before a text, which only transformers takes away again.
+    decoded = ours.decode(ids)
+    assert theirs.decode(ids) == (decoded.removeprefix(" ") if published[0] == "mixtral" else decoded)
     assert b"".join(ours.decode_bytes([i]) for i in ids) == ours.decode_bytes(ids)
 
 

@@ -148,6 +148,19 @@ def test_a_killed_process_is_continued_as_at_once(at_once, run_training, recipe,
     assert outcome(tmp_path) == outcome(at_once)
 
 
+def test_checkpoints_may_lie_in_object_storage(at_once, run_training, recipe, tmp_path):
+    settings = recipe(checkpoints=f"memory://bucket/{tmp_path.name}")
+    with pytest.raises(Killed):
+        run_training(tmp_path, settings, stop_at(8))
+    assert not (tmp_path / "checkpoints").exists()
+    with pytest.raises(ValueError, match=r"was started with train\.checkpoints='memory://bucket/"):
+        run_training(tmp_path, recipe())
+    seen = []
+    run_training(tmp_path, settings, seen.append)
+    assert seen[0].step == 7
+    assert outcome(tmp_path) == outcome(at_once)
+
+
 def test_a_checkpoint_that_was_not_finished_is_ignored(at_once, run_training, recipe, tmp_path):
     with pytest.raises(Killed):
         run_training(tmp_path, recipe(), stop_at(8))

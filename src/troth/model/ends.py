@@ -36,7 +36,7 @@ def trained_ends(tokenizer: Tokenizer, template: str, start: Path | None) -> lis
 
 
 def _end_of_turn(template: str, tokenizer: Tokenizer) -> int | None:
-    """The special token that ends what the assistant says; None where there is none, or a template writes no answers."""
+    """The special token that ends what the assistant says; None where there is none or no answers are written."""
     messages = [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]
     try:
         (example,) = ChatTemplate(template, tokenizer).examples(messages, [1])

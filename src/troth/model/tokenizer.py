@@ -1,5 +1,5 @@
-"""Byte-level BPE: trained by rustbpe, run by tiktoken, shared as a Hugging Face tokenizer.json; and whatever else such a
-file describes, run by `library_encoding`.
+"""Byte-level BPE: trained by rustbpe, run by tiktoken, shared as a Hugging Face tokenizer.json; and what else such a
+file may describe, run by `library_encoding`.
 
 The pre-tokenizer pattern is Qwen2's (one digit a token), which llama.cpp, vLLM and transformers know.
 """
@@ -33,16 +33,17 @@ that are tuned on conversations bring a template of their own."""
 _FILE, _SETTINGS = "tokenizer.json", "tokenizer_config.json"
 _FILES = _FILE, _SETTINGS, "special_tokens_map.json", "added_tokens.json"
 _PAD = "<|pad|>"
-_ENDS = END_OF_TEXT, "<|end_of_text|>", "<｜end▁of▁sentence｜>", "</s>"
+_ENDS = END_OF_TEXT, "<|end_of_text|>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "</s>"
 """Tokens behind which the families' tokenizers begin another document."""
 
 
 class Tokenizer:
-    """Text to token ids and back. `special` are the ids of special tokens by their spelling, of which those in `visible`
-    are part of what a reader sees, such as <think>; `ranks` those of all others by their bytes. Ours are numbered behind
-    the others. `files` are those of the folder that it was read from, by name.
+    """Text to token ids and back. `special` are the ids of special tokens by their spelling, of which those in
+    `visible` are part of what a reader sees, such as <think>; `ranks` are those of all others by their bytes. `files`
+    are those of the folder that it was read from, by name.
 
-    With `nfc`, text is composed (Unicode's NFC) before it is split, as Qwen's is.
+    Built from ranks, special tokens are numbered behind all others. With `nfc`, text is composed (Unicode's NFC) before
+    it is split, as Qwen's is.
     """
 
     encoding: "tiktoken.Encoding | LibraryEncoding"
@@ -200,7 +201,7 @@ def _end_of_text(special: Mapping[str, int], settings: dict[str, Any]) -> int:
     """The token between documents: one of those that are known for it, before one that may end a turn only."""
     eos = settings.get("eos_token")
     eos = eos.get("content") if isinstance(eos, dict) else eos
-    for text in (*_ENDS, eos):
+    for text in (*_ENDS, str(eos)):
         if text in special:
             return special[text]
     raise ValueError(f"no added token ends a text: neither one of {', '.join(_ENDS)} nor {_SETTINGS}'s eos_token")

@@ -68,6 +68,11 @@ def _filled(table: type[BaseModel], recorded: dict[str, Any], where: str) -> dic
         raise ValueError(f"{where}.{key}: this version of Troth does not take it ({first['msg']})") from error
 
 
+def checkpoints_of(run: Path, train: TrainTable) -> str:
+    """The folder or URL of a run's checkpoints."""
+    return train.checkpoints or str(run / "checkpoints")
+
+
 def add_to_history(run: Path, record: dict[str, Any], step: int) -> None:
     """Record that the run goes on from `step` now, by whom; code and environment if they are not as they were last."""
     history = record.setdefault("history", [])
