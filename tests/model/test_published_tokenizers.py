@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from troth.model.chat_template import ChatTemplate
-from troth.model.ends import trained_ends
 from troth.model.tokenizer import Tokenizer, read_chat_template
+from troth.train.export import trained_ends
 
 PIECES = [
     "the ", "def ", "\n\n", "  ", "     ", "don't", "I'LL", "1984", "x_1 = [", "Unglück", "東京", "🙂", "\t", "e\u0301",

@@ -133,6 +133,15 @@ class ChatTemplate:
             told = prompt + answer
         return [self._example(parts) for parts in found]
 
+    @property
+    def end_of_turn(self) -> int | None:
+        """The special token that ends what the assistant says; None where there is none or no answers are written."""
+        try:
+            (example,) = self.examples([{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}], [1])
+        except ValueError:
+            return None
+        return example.ids[-1] if example.ids[-1] in self._tokenizer.special.values() else None
+
     def _example(self, parts: list[tuple[str, bool]]) -> Example:
         ids: list[int] = []
         answers: list[bool] = []
