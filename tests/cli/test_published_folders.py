@@ -122,6 +122,15 @@ def test_a_published_folder_is_tuned_on_chats_and_read_again(release, tune):
     assert theirs.generation_config.temperature == 0.6
 
 
+def test_blanks_want_tokens_for_them(release, tmp_path, run_here):
+    file = tmp_path / "documents.jsonl"
+    file.write_text('{"text": "All that glitters is not gold."}\n')
+    done = run_here("train", file, "--from", release[1], "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert "train.fill_in_middle: the tokenizer has no <|fim_prefix|> for blanks; set it to 0" in done.stderr
+    assert not (tmp_path / "run" / "shards").exists()
+
+
 def test_documents_go_on_from_a_published_folder(release, tune):
     _, folder = release
     trained = tune([{"text": f"Once there were {i} bears, " * 20} for i in range(9)])
