@@ -144,6 +144,10 @@ def published_tokenizer(kind: dict[str, Any], size: int = 420) -> Any:
         )
         data = json.loads(built.to_str())
         data["added_tokens"] = data["added_tokens"][: len(first)]
+        # As SentencePiece's are converted: every way to merge a token, in the order of these.
+        vocab = {token: i for token, i in data["model"]["vocab"].items() if token not in alphabet}
+        parts = [(token[:k], token[k:]) for token in sorted(vocab, key=vocab.__getitem__) for k in range(1, len(token))]
+        data["model"]["merges"] = [pair for pair in parts if pair[0] in vocab and pair[1] in vocab]
         built = Tokenizer.from_str(json.dumps(data))
         built.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
         return built

@@ -20,7 +20,8 @@ _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _SPACE = "▁"
 """SentencePiece's spelling of one."""
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-_STEPS = "normalizers", "pretokenizers", "decoders"
+_INNER = "normalizers", "pretokenizers", "decoders"
+_PLACES = "normalizer", "pre_tokenizer", "decoder"
 
 
 class LibraryEncoding:
@@ -44,7 +45,7 @@ class LibraryEncoding:
         self._bytes = [bytes_of.get(i, b"") for i in range(self.n_vocab)]
         special = set(self.special.values())
         self.ranks = {token: i for i, token in bytes_of.items() if i not in special}
-        self._prefix_once = any(part.get("prepend_scheme") == "first" for part in _parts(data))
+        self._prefix_once = any(step.get("prepend_scheme") == "first" for step in steps_of(data, *_PLACES))
         plain = _without_special(data, self.special)
         self._with_special, self._plain, self._bare = (
             _library(version) for version in (data, plain, _without_prefix(plain))
@@ -89,18 +90,19 @@ def _library(data: dict[str, Any]) -> Any:
         raise ValueError(str(error)) from error
 
 
-def _parts(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every step before and behind the model, those of sequences one by one."""
-    waiting = [data.get(name) for name in ("normalizer", "pre_tokenizer", "decoder")]
+def steps_of(data: dict[str, Any], *places: str) -> list[dict[str, Any]]:
+    """The steps of a tokenizer.json at places such as `pre_tokenizer`, those of sequences one by one."""
+    found, waiting = [], [data.get(place) for place in places]
     while waiting:
-        if part := waiting.pop():
-            yield part
-            waiting += [inner for name in _STEPS for inner in part.get(name, [])]
+        if step := waiting.pop(0):
+            found.append(step)
+            waiting += [inner for name in _INNER for inner in step.get(name, [])]
+    return found
 
 
 def _bytes_of(data: dict[str, Any]) -> Iterator[tuple[int, bytes]]:
     """Ids of the model's tokens and of white space that was added, with the bytes of each."""
-    byte_level = any(part["type"] == "ByteLevel" for part in _parts(data))
+    byte_level = any(step["type"] == "ByteLevel" for step in steps_of(data, *_PLACES))
     if not byte_level and not data["model"].get("byte_fallback"):
         raise ValueError("it is neither byte-level nor falls back on bytes")
     to_byte = {char: byte for byte, char in byte_chars().items()}
@@ -129,14 +131,14 @@ def _without_special(data: dict[str, Any], special: dict[str, int]) -> dict[str,
 def _without_prefix(data: dict[str, Any]) -> dict[str, Any]:
     """The same without the space that some put before a text."""
     changed: dict[str, Any] = json.loads(json.dumps(data))
-    for part in list(_parts(changed)):
-        if part["type"] == "Prepend":
-            part |= {"type": "Sequence", "normalizers": []}
-            part.pop("prepend")
-        if "prepend_scheme" in part:
-            part["prepend_scheme"] = "never"
-        if "add_prefix_space" in part:
-            part["add_prefix_space"] = False
+    for step in steps_of(changed, *_PLACES):
+        if step["type"] == "Prepend":
+            step |= {"type": "Sequence", "normalizers": []}
+            step.pop("prepend")
+        if "prepend_scheme" in step:
+            step["prepend_scheme"] = "never"
+        if "add_prefix_space" in step:
+            step["add_prefix_space"] = False
     return changed
 
 
