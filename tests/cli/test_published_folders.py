@@ -129,6 +129,9 @@ def test_blanks_want_tokens_for_them(release, tmp_path, run_here):
     assert done.returncode == 2
     assert "train.fill_in_middle: the tokenizer has no <|fim_prefix|> for blanks; set it to 0" in done.stderr
     assert not (tmp_path / "run" / "shards").exists()
+    done = run_here("evaluate", release[1], "--key", file)
+    assert done.returncode == 2
+    assert "the tokenizer has no <|fim_prefix|>" in done.stderr
 
 
 def test_documents_go_on_from_a_published_folder(release, tune):

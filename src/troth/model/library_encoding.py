@@ -47,9 +47,9 @@ class LibraryEncoding:
         self.ranks = {token: i for i, token in bytes_of.items() if i not in special}
         self._prefix_once = any(step.get("prepend_scheme") == "first" for step in steps_of(data, *_PLACES))
         plain = _without_special(data, self.special)
-        self._with_special, self._plain, self._bare = (
-            _library(version) for version in (data, plain, _without_prefix(plain))
-        )
+        bare = _without_prefix(plain)
+        self._with_special, self._plain = _library(data), _library(plain)
+        self._bare = self._plain if bare == plain else _library(bare)
 
     def encode_ordinary(self, text: str, behind: Behind = "nothing") -> list[int]:
         """Ids of plain text. Where a tokenizer puts a space before a text, it does not where that goes on from other
