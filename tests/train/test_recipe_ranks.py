@@ -34,10 +34,12 @@ FAMILIES = [GPT_OSS, OLMOE, DEEPSEEK]
 ADAPTERS = {"lora": {"rank": 4, "alpha": 8}}
 
 
-def check(world, cases):
-    job = json.dumps(
-        [{"train": train, "parallel": parallel, "model": dict(*model)} for train, parallel, *model in cases]
-    )
+def check(world, cases, poisoned=None):
+    """`poisoned` is a step at which the last rank's gradients are no numbers."""
+    job = json.dumps([
+        {"train": train, "parallel": parallel, "model": dict(*model), "poisoned": poisoned}
+        for train, parallel, *model in cases
+    ])  # fmt: skip
     command = [sys.executable, FORKED, str(world), WORKER, job]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-5000:]
@@ -54,6 +56,17 @@ def test_tensor_parallel_families_and_adapters_are_as_one_process():
     """Sinks and biases; norms of queries over all heads; adapters that some ranks have a part of."""
     cases = [({}, GPT_OSS), ({}, OLMOE), (ADAPTERS, GPT_OSS), (ADAPTERS, {})]
     check(2, [(train, {"tp": 2}, model) for train, model in cases])
+
+
+def test_what_is_no_number_on_one_rank_is_left_out_on_all():
+    """Weights, optimisers and the experts' biases stay as they are, and what follows is as where one process left the
+    step out."""
+    check(2, [({}, {"dp_shard": 2, "ep": 2}), ({}, PIPELINE)], poisoned=2)
+
+
+@pytest.mark.slow
+def test_so_it_is_over_further_dimensions():
+    check(2, [(LOSSES, layout) for layout in ({"tp": 2}, {"cp": 2}, {"dp_replicate": 2}, PIPELINE)], poisoned=2)
 
 
 @pytest.mark.slow
