@@ -41,6 +41,9 @@ class TensorFolder:
                     raise ValueError(f"{path}: tensor {lost[0]} is missing, though {_INDEX} places it there")
         else:
             path = folder / _WHOLE
+            if not path.exists():
+                found = ", ".join(sorted(file.name for file in folder.glob("*.safetensors"))[:3]) or "no safetensors"
+                raise ValueError(f"{path}: no such file, nor {_INDEX} beside it; in the folder: {found}")
             self.place = dict.fromkeys(self._file(path).keys(), path)
 
     def check(self, shapes: Mapping[str, torch.Size], unused: str | None = None) -> None:
