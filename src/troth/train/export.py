@@ -19,7 +19,7 @@ from troth.model.tokenizer import CHAT_TEMPLATE, Tokenizer
 
 def export(
     config: ModelConfig, tensors: Iterable[tuple[str, torch.Tensor]], tokenizer: Tokenizer, folder: Path,
-    dtype: str = "float32", chat_template: str = CHAT_TEMPLATE,
+    dtype: str, chat_template: str = CHAT_TEMPLATE,
     mtp: Iterable[tuple[str, torch.Tensor]] | None = None, start: Path | None = None,
 ) -> None:  # fmt: skip
     """Write a network's tensors, its config and tokenizer, and those of an `MTP` where there is one; the folder appears

@@ -56,7 +56,7 @@ def finish(job: Job, run: Path, network: Network) -> None:
         tensors = learned(network.decoders[0], expected)
     ahead = learned(network.mtp, mtp.state_dict()) if job.train.mtp_weight else None
     export(
-        job.model, tensors, job.tokenizer, run / "model", chat_template=job.chat_template, mtp=ahead, start=job.start
+        job.model, tensors, job.tokenizer, run / "model", job.train.export_dtype, job.chat_template, ahead, job.start
     )
 
 

@@ -13,7 +13,7 @@ from troth.model.config import ModelConfig
 from troth.system import System, TrainTable
 from troth.train.environment import code_version, environment
 
-_FREE = {"checkpoint_every", "keep_checkpoints", "log_every", "hang_seconds", "end_hanging"}
+_FREE = {"export_dtype", "checkpoint_every", "keep_checkpoints", "log_every", "hang_seconds", "end_hanging"}
 
 
 def open_run(
