@@ -65,6 +65,16 @@ def test_chats_to_learn_are_written_as_in_transformers(published, both, chat):
     assert chat[-1].strip() in ours.decode(told)
 
 
+def test_what_a_template_would_leave_out_is_named(published, both):
+    """These know text only; what was called or thought would be learned as nothing."""
+    template = ChatTemplate.from_folder(published[1], both[0])
+    call = {"type": "function", "function": {"name": "get_weather", "arguments": {"city": "Quito"}}}
+    for more, told in (({"tool_calls": [call]}, "call of get_weather"), ({"reasoning_content": "Hm.\n"}, "reasoning")):
+        messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello", **more}]
+        with pytest.raises(ValueError, match=f"the chat template does not write the {told} of message 2"):
+            template.examples(messages, [1])
+
+
 def test_files_stay_as_they_were(published, both, tmp_path):
     ours, theirs = both
     again = pickle.loads(pickle.dumps(ours))

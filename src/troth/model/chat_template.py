@@ -6,7 +6,7 @@ serving is rendered for training too: there each answer stands behind the very p
 
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -107,8 +107,8 @@ class ChatTemplate:
         Each stands behind exactly the tokens that `encode` gives for the messages before it, and ends with the token
         that ends its turn. Answers share an example for as long as each prompt goes on from the answer before; where a
         template writes past turns in another way than they were answered, such as without their reasoning, another
-        example begins. Raises ValueError where the template refuses the messages, or does not begin a written answer
-        as it begins one that is asked for.
+        example begins. Raises ValueError where the template refuses the messages, does not begin a written answer as it
+        begins one that is asked for, or leaves out calls or reasoning of an answer.
         """
         safe, given = self._safe(messages), self._guard({"tools": tools or None} | variables)
         found: list[list[tuple[str, bool]]] = []
@@ -126,6 +126,11 @@ class ChatTemplate:
             answer = self._until_its_end(whole[len(prompt) :])
             if not answer.strip():
                 raise ValueError(f"the chat template writes nothing of message {place + 1}")
+            for lost in _lost(safe[place], answer.replace(_BREAK, "")):
+                raise ValueError(
+                    f"the chat template does not write the {lost} of message {place + 1}; leave that out, or put a "
+                    "chat_template.jinja that does into the model's folder"
+                )
             if not found or not prompt.startswith(told):
                 found.append([])
                 told = ""
@@ -206,6 +211,16 @@ class ChatTemplate:
             content = self._special.sub(lambda match: match[0][0] + _BREAK + match[0][1:], content)
         # Breaks at both ends, inside white space that a template may trim, keep it from completing a spelling.
         return re.sub(r"\S(?:.*\S)?", lambda match: _BREAK + match[0] + _BREAK, content, count=1, flags=re.DOTALL)
+
+
+def _lost(message: dict[str, Any], answer: str) -> Iterator[str]:
+    """What of a message beside its content, of which there may be none, is not in the answer as it is written."""
+    reasoning = (message.get("reasoning_content") or "").replace(_BREAK, "").strip()
+    if reasoning.partition("\n")[0] not in answer:
+        yield "reasoning"
+    for call in message.get("tool_calls") or []:
+        if (name := call["function"]["name"].replace(_BREAK, "")) not in answer:
+            yield f"call of {name}"
 
 
 def _refuse(message: str) -> NoReturn:
