@@ -9,6 +9,7 @@ from time import perf_counter
 import torch
 
 from troth.model.decoder import Decoder
+from troth.model.ends import configured_ends, default_ends
 from troth.model.families.configs import read_config
 from troth.model.families.weights import load_weights
 from troth.model.mtp import MTP, load_mtp
@@ -20,7 +21,6 @@ from troth.serve.engine.computing import drafter_for, pooler_for, runner_for, st
 from troth.serve.engine.cpu.runner import CpuRunner
 from troth.serve.engine.drafts import guess
 from troth.serve.engine.drawing import Drawing
-from troth.serve.engine.ends import configured_ends, default_ends
 from troth.serve.engine.grammar import Grammars
 from troth.serve.engine.guide import Guide
 from troth.serve.engine.kv_cache import KVCache
@@ -110,7 +110,7 @@ class Engine:
         dtype = dtype or stored_dtype(config, stated.get("dtype") or stated.get("torch_dtype"), table, device)
         tokenizer = Tokenizer.load(folder)
         model = load_weights(folder, dtype, device)
-        ends = default_ends(tokenizer) | configured_ends(folder)
+        ends = {*default_ends(tokenizer), *configured_ends(folder)}
         mtp = load_mtp(folder, dtype, device) if table.speculate == "mtp" else None
         return cls(model, tokenizer, table, ends, mtp, adapters, ranks)
 
