@@ -5,7 +5,7 @@ without LoRA adapters.
                             [--threads 2] [--json]
 
 The network is the random Qwen3-MoE of bench/model.py: 175 million parameters, 43 million active. `adapted` texts have
-adapters of this rank of attention and all experts, two adapters in turn. Decode are 16 tokens of each text of a batch
+adapters of this rank of attention and all experts, two adapters in turn. Decode are 32 tokens of each text of a batch
 behind prompts of 128 tokens, prefill one prompt of 512; whole engine steps, scheduling and sampling included. Each
 round runs every engine once, in turn; a row gives the median of the rounds. `none` is torch.
 """
@@ -16,16 +16,16 @@ import multiprocessing
 import os
 import statistics
 import tempfile
-import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import steps
 import torch
 from idle import warn_if_busy
 from model import SIZES, write_model
 
-PROMPT, BEHIND, OUTPUT = 512, 128, 16
+PROMPT = 512
 ADAPTERS = "first", "second"
 
 
@@ -86,6 +86,8 @@ def run(folder: Path, kind: str, options: argparse.Namespace) -> list[dict[str, 
             for kernels, pipe in pipes.items():
                 pipe.send(work)
                 found[work, kernels].append(pipe.recv())
+    for pipe in pipes.values():
+        pipe.send(None)
     return [
         {"kind": kind, "work": work, "kernels": kernels, "tokens_per_second": statistics.median(found[work, kernels])}
         for work in works
@@ -96,47 +98,18 @@ def run(folder: Path, kind: str, options: argparse.Namespace) -> list[dict[str, 
 def serve(pipe: Any, folder: Path, kind: str, kernels: str, threads: int) -> None:
     """An engine that does the work that it is told."""
     from troth.serve.engine.cpu.runner import CpuRunner
-    from troth.serve.engine.engine import Engine
-    from troth.serve.engine.request import Request
-    from troth.serve.engine.sampling_params import SamplingParams
-    from troth.system import ServeTable
 
-    torch.set_num_threads(threads if kernels == "none" else 1)  # The library has threads of its own.
-    table = ServeTable(max_step_ms=1e6, cache_tokens=16_384, weights=kind, threads=threads)
-    engine = Engine.from_folder(folder, table, adapters={name: folder.parent / name for name in ADAPTERS})
+    folders = {name: folder.parent / name for name in ADAPTERS}
+    engine = steps.start(folder, kind, threads, 32, folders, library=kernels != "none")
     assert isinstance(engine.runner, CpuRunner) is (kernels != "none"), f"{kernels} is not what this machine runs"
-    random = torch.Generator().manual_seed(0)
-
-    def add(length: int, tokens: int, adapter: str | None) -> None:
-        prompt = torch.randint(0, 1_900, (length,), generator=random)
-        params = SamplingParams(temperature=0, max_tokens=tokens, ignore_eos=True)
-        engine.add(Request(tuple(prompt.tolist()), params, adapter=adapter))
-
-    def prefill(length: int, adapters: list[str | None]) -> float:
-        add(length, 1, adapters[0])
-        start = time.perf_counter()
-        while engine.has_work:
-            engine.step()
-        return length / (time.perf_counter() - start)
-
-    def decode(batch: int, adapters: list[str | None]) -> float:
-        for row in range(batch):
-            add(BEHIND, 4 * OUTPUT, adapters[row % 2])
-        while engine.scheduler.waiting or any(sequence.pending > 1 for sequence in engine.scheduler.running):
-            engine.step()
-        start = time.perf_counter()
-        tokens = sum(len(engine.step()) for _ in range(OUTPUT))
-        seconds = time.perf_counter() - start
-        for sequence in list(engine.scheduler.running):
-            engine.cancel(sequence.request.id)
-        return tokens / seconds
-
-    prefill(PROMPT, [None])
+    steps.prefill(engine, PROMPT)
     pipe.send("ready")
-    while True:
-        name, number, *adapted = pipe.recv().split()
-        speed = prefill if name == "prefill" else decode
-        pipe.send(speed(int(number), [adapter if adapted else None for adapter in ADAPTERS]))
+    while (work := pipe.recv()) is not None:
+        name, number, *adapted = work.split()
+        if name == "prefill":
+            pipe.send(steps.prefill(engine, int(number), ADAPTERS[0] if adapted else None))
+        else:
+            pipe.send(steps.decode(engine, int(number), ADAPTERS if adapted else (None,)))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ import argparse
 import json
 import statistics
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
@@ -29,7 +28,8 @@ import numpy as np
 import torch
 from idle import warn_if_busy
 from model import SIZES, write_model
-from serve import BEHIND, OUTPUT, PROMPTS, matrix_rate, read_bandwidth
+from serve import PROMPTS, matrix_rate, read_bandwidth
+from steps import BEHIND, OUTPUT, decode, prefill, start
 
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
@@ -41,9 +41,7 @@ from troth.plan.gpus import Gpu
 from troth.plan.serving.published import predict, published, ratio
 from troth.plan.serving.roofline import FITTED, Efficiency, Roofline, Shape
 from troth.serve.engine.engine import Engine
-from troth.serve.engine.request import Request
-from troth.serve.engine.sampling_params import SamplingParams
-from troth.system import ServeTable, load_system
+from troth.system import load_system
 
 KINDS = {"bfloat16": "bf16", "int8": "int8", "int4": "int4"}
 MANY = 16
@@ -154,13 +152,6 @@ def write_native(folder: Path, config: ModelConfig) -> None:
     tokenizer.save(folder)
 
 
-def start(folder: Path, kind: str, threads: int, most: int) -> Engine:
-    """An engine that gives prompts all the time they want."""
-    torch.set_num_threads(1)  # The library has threads of its own.
-    table = ServeTable(max_batch=most, max_step_ms=1e6, cache_tokens=16_384, weights=kind, threads=threads)
-    return Engine.from_folder(folder, table)
-
-
 def works(engine: Engine, roofline: Roofline, batches: list[int]) -> Iterator[tuple[str, Any, float]]:
     """What is measured, how, and the tokens a second that are predicted."""
     for length in PROMPTS:
@@ -170,34 +161,6 @@ def works(engine: Engine, roofline: Roofline, batches: list[int]) -> Iterator[tu
     for batch in batches:
         seconds = float(roofline.step(batch, BEHIND + OUTPUT // 2).seconds)
         yield f"decode {batch}", partial(decode, engine, batch), batch / seconds
-
-
-def request(length: int, tokens: int) -> Request:
-    prompt = torch.randint(0, 256, (length,)).tolist()
-    return Request(tuple(prompt), SamplingParams(temperature=0, max_tokens=tokens, ignore_eos=True))
-
-
-def prefill(engine: Engine, length: int) -> float:
-    """Tokens a second of one prompt."""
-    engine.add(request(length, 1))
-    start = time.perf_counter()
-    while engine.has_work:
-        engine.step()
-    return length / (time.perf_counter() - start)
-
-
-def decode(engine: Engine, batch: int) -> float:
-    """Tokens a second of sequences that all decode."""
-    for _ in range(batch):
-        engine.add(request(BEHIND, 4 * OUTPUT))
-    while engine.scheduler.waiting or any(sequence.pending > 1 for sequence in engine.scheduler.running):
-        engine.step()
-    start = time.perf_counter()
-    tokens = sum(len(engine.step()) for _ in range(OUTPUT))
-    seconds = time.perf_counter() - start
-    for sequence in list(engine.scheduler.running):
-        engine.cancel(sequence.request.id)
-    return tokens / seconds
 
 
 def show_published(efficiency: Efficiency) -> None:

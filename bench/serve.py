@@ -29,15 +29,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import steps
 import torch
 from idle import warn_if_busy
 from model import SIZES, write_model
 from serve_http import TROTH
+from steps import BEHIND, OUTPUT
 
 from troth.model.counts import count_parameters, kv_cache_bytes
 from troth.model.families.configs import read_config
 
-PROMPTS, OUTPUT, BEHIND = (128, 512), 32, 128
+PROMPTS = 128, 512
 BITS = {"bfloat16": 16, "int8": 8.5, "int4": 4.5, "float32": 32}
 GGUF = {"bfloat16": "bf16", "int8": "q8_0"}
 
@@ -151,43 +153,14 @@ def timed(times: int, work: Any) -> Iterator[float]:
 
 
 def serve_troth(pipe: Any, folder: Path, kind: str, threads: int, most: int) -> None:
-    """Steps of the engine, at its defaults but for the batch, and prompts go as fast as they can before it decodes."""
-    from troth.serve.engine.engine import Engine
-    from troth.serve.engine.request import Request
-    from troth.serve.engine.sampling_params import SamplingParams
-    from troth.system import ServeTable
-
-    torch.set_num_threads(1)  # The library has threads of its own.
-    table = ServeTable(max_batch=most, max_step_ms=1e6, cache_tokens=16_384, weights=kind, threads=threads)
-    engine = Engine.from_folder(folder, table)
-    generator = torch.Generator().manual_seed(0)
-
-    def request(length: int, tokens: int) -> Request:
-        prompt = torch.randint(0, 1_900, (length,), generator=generator)
-        return Request(tuple(prompt.tolist()), SamplingParams(temperature=0, max_tokens=tokens, ignore_eos=True))
+    """Steps of the engine; of each prompt length the second is timed."""
+    engine = steps.start(folder, kind, threads, most)
 
     def prefill(length: int) -> float:
-        engine.generate([request(length, 1)])
-        engine.add(request(length, 1))
-        start = time.perf_counter()
-        while engine.has_work:
-            engine.step()
-        return length / (time.perf_counter() - start)
+        steps.prefill(engine, length)
+        return steps.prefill(engine, length)
 
-    def decode(batch: int) -> float:
-        for _ in range(batch):
-            engine.add(request(BEHIND, 4 * OUTPUT))
-        while engine.scheduler.waiting or any(sequence.pending > 1 for sequence in engine.scheduler.running):
-            engine.step()
-        start = time.perf_counter()
-        tokens = sum(len(engine.step()) for _ in range(OUTPUT))
-        seconds = time.perf_counter() - start
-        assert tokens == batch * OUTPUT, "a sequence ended within the measurement"
-        for sequence in list(engine.scheduler.running):
-            engine.cancel(sequence.request.id)
-        return tokens / seconds
-
-    answer(pipe, prefill, decode)
+    answer(pipe, prefill, partial(steps.decode, engine))
 
 
 def serve_transformers(pipe: Any, folder: Path, kind: str, threads: int, most: int) -> None:

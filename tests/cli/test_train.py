@@ -126,6 +126,11 @@ def test_evaluate_asks_the_questions_of_a_key(trained, run_here, tmp_path):
     assert sum(told["experts"]["documents"]) == pytest.approx(1)
 
 
+def test_a_run_folder_at_a_url_is_refused(parquet, refused):
+    told = refused("train", parquet, "--out", "s3://bucket/run", *SETTINGS)
+    assert "--out s3:/bucket/run: a run folder is on a disk; checkpoints may go to a URL (train.checkpoints)" in told
+
+
 def test_a_tokenizer_of_ones_own(trained, parquet, refused, tmp_path):
     _, out = trained
     told = refused("train", parquet, "--out", tmp_path / "small", "--tokenizer", tmp_path, *SETTINGS)

@@ -185,18 +185,21 @@ def test_reasoning_is_turned_off_in_training_as_in_serving(tokenizer):
     assert sum(example.answer) == len(tokenizer.encode("Hi")) + 1
 
 
-@pytest.mark.parametrize("source", [conversation_template(), FORGETFUL, MARKED], ids=["ours", "forgetful", "marked"])
-def test_answers_stand_behind_what_they_are_asked_by(tokenizer, source):
+@pytest.mark.parametrize(
+    ("source", "chat"), [(conversation_template(), CHAT), (FORGETFUL, CHAT), (MARKED, PLAIN)],
+    ids=["ours", "forgetful", "marked"],
+)  # fmt: skip
+def test_answers_stand_behind_what_they_are_asked_by(tokenizer, source, chat):
     template = ChatTemplate(source, tokenizer)
-    places = [i for i, message in enumerate(CHAT) if message["role"] == "assistant"]
-    examples = template.examples(CHAT, places, TOOLS)
+    places = [i for i, message in enumerate(chat) if message["role"] == "assistant"]
+    examples = template.examples(chat, places, TOOLS)
     prompts = []
     for ids, answer in ((found.ids, found.answer) for found in examples):
         starts = [i for i in range(1, len(ids)) if answer[i] and not answer[i - 1]]
         prompts += [ids[:start] for start in starts]
         lasts = [i for i in range(len(ids)) if answer[i] and (i + 1 == len(ids) or not answer[i + 1])]
         assert {ids[i] for i in lasts} == {tokenizer.special["<|end|>"]}
-    assert prompts == [template.encode(CHAT[:place], TOOLS) for place in places]
+    assert prompts == [template.encode(chat[:place], TOOLS) for place in places]
 
 
 def test_answers_share_an_example_until_the_template_writes_them_anew(tokenizer):

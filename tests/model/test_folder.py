@@ -81,6 +81,14 @@ def test_what_is_wrong_with_shards_is_named(sharded):
         load_weights(folder)
 
 
+def test_shards_without_their_index_are_told_of(sharded):
+    _, folder = sharded
+    (folder / "model.safetensors.index.json").unlink()
+    told = f"{folder / 'model.safetensors'}: no such file, nor model.safetensors.index.json beside it; in the folder: "
+    with pytest.raises(ValueError, match=re.escape(f"{told}model-00001-of-")):
+        load_weights(folder)
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": "../../etc/passwd"}}', '{"weight_map": {"a": 1}}'],

@@ -16,7 +16,7 @@ from troth.model.families.grok_1 import GROK
 from troth.model.families.weights import save_weights
 from troth.model.gguf.architectures import ARCHITECTURES
 from troth.model.gguf.export import export_gguf
-from troth.model.tokenizer import CHAT_TEMPLATE
+from troth.model.tokenizer import CHAT_TEMPLATE, Tokenizer
 
 OTHERS = {"num_dense_layers": 0, "intermediate_size": 16, "sliding_window": None} | PRE_NORM
 SHAPES = {
@@ -213,6 +213,36 @@ def test_the_tokenizer_is_in_the_file(make_folder, tokenizer, tmp_path):
     }  # fmt: skip
     for name, text in marks.items():
         assert field(reader, f"tokenizer.ggml.{name}_token_id") == tokenizer.special[text], name
+
+
+def test_the_tokenizers_of_families_are_in_the_file(published, shape, random_network, tmp_path):
+    """Those that llama.cpp's own ways of splitting fit; SentencePiece's, Mixtral's, has scores in place of merges."""
+    family, words = published[0], Tokenizer.load(published[1])
+    config = shape(vocab_size=words.vocab_size + 3)
+    save_weights(random_network(config), to_hf_config(config, "float32", words.end_of_text), tmp_path)
+    words.save(tmp_path)
+    if family in ("gpt_oss", "deepseek_v3"):
+        with pytest.raises(ValueError, match=re.escape(f"{tmp_path / 'tokenizer.json'}: splits text as llama.cpp's")):
+            export_gguf(tmp_path, tmp_path / "model.gguf")
+        return
+    export_gguf(tmp_path, tmp_path / "model.gguf")
+    reader = gguf.GGUFReader(tmp_path / "model.gguf")
+    tokens, types = field(reader, "tokenizer.ggml.tokens"), field(reader, "tokenizer.ggml.token_type")
+    for text, i in words.special.items():
+        assert (tokens[i], types[i]) == (text, 2 if text == "<unk>" else 4 if text in words.visible else 3)
+    assert (tokens[-1], types[-1]) == (f"<unused {words.vocab_size + 2}>", 5)
+    kind = {"mixtral": "llama", "olmoe": "gpt2", "qwen3_moe": "gpt2"}[family]
+    assert field(reader, "tokenizer.ggml.model") == kind
+    assert field(reader, "tokenizer.ggml.add_bos_token") == (family == "mixtral")
+    if family == "mixtral":
+        assert types[tokens.index("<0x0A>")] == 6
+        assert field(reader, "tokenizer.ggml.bos_token_id") == words.special["<s>"]
+        scores = dict(zip(tokens, field(reader, "tokenizer.ggml.scores"), strict=True))
+        merges = ["".join(parts) for parts in json.loads(words.files["tokenizer.json"])["model"]["merges"]]
+        assert scores[merges[0]] == 0 > scores[merges[-1]]
+    else:
+        assert field(reader, "tokenizer.ggml.pre") == {"olmoe": "gpt-2", "qwen3_moe": "qwen2"}[family]
+        assert types[tokens.index("e")] == 1
 
 
 def test_ends_that_the_configuration_names_come_first(make_folder, tokenizer, tmp_path):

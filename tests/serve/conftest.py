@@ -36,6 +36,8 @@ from troth.serve.engine.engine import Engine
 from troth.serve.engine.thread import EngineThread
 from troth.system.serve import ServeTable
 
+from .steps import Text, random_texts
+
 VOCABULARY = 400
 POSITIONS = 4096
 PROVERBS = (
@@ -67,6 +69,11 @@ def choose_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], 
 def kernels(request: pytest.FixtureRequest, choose_kernels: Callable[[str], None]) -> None:
     """The compiled library for each kind of processor."""
     choose_kernels(request.param)
+
+
+@pytest.fixture
+def texts() -> list[Text]:
+    return random_texts()
 
 
 @pytest.fixture(scope="session")

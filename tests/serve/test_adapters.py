@@ -62,7 +62,7 @@ def test_each_request_gets_what_its_adapter_alone_gives(
     folder: Path, folders: dict[str, Path], changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ):
     """In torch; `test_cpu_adapters.py` compares the compiled library with it."""
-    monkeypatch.setattr("troth.serve.engine.cpu.choose.why_not", lambda _: "switched off")
+    monkeypatch.setattr("troth.serve.engine.computing.why_not", lambda _: "switched off")
     expected = {}
     for name in (None, *folders):
         model = load_weights(folder, torch.float32, "cpu")

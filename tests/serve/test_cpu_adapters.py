@@ -24,7 +24,7 @@ from troth.serve.engine.scheduler import Chunk
 from troth.system.serve import ServeTable
 from troth.train.lora import adapters as adapter_parameters
 
-from .test_cpu_runner import LATENTS, NETWORKS, Text, cache, network, one_by_one, scores, texts, together  # noqa: F401
+from .steps import LATENTS, NETWORKS, Text, cache, network, one_by_one, scores, together
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -53,7 +53,7 @@ def random_adapters(model: Decoder, folder: Path) -> Adapters:
 
 
 @pytest.fixture
-def adapted_texts(texts: list[Text]) -> list[Text]:  # noqa: F811
+def adapted_texts(texts: list[Text]) -> list[Text]:
     return [replace(text, request=Request((0,), adapter=name)) for text, name in zip(texts, NAMES, strict=True)]
 
 

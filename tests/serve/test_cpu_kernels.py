@@ -12,7 +12,7 @@ from troth.serve.engine.cpu.pack import WIDE, number_of
 from troth.serve.engine.cpu.runner import CpuRunner, why_not
 from troth.serve.engine.kv_quantise import KVCacheDtype
 
-from .test_cpu_runner import IN_8_BIT, LATENTS, NETWORKS, WHOLE, Text, cache, network, scores, texts, together  # noqa: F401
+from .steps import IN_8_BIT, LATENTS, NETWORKS, WHOLE, Text, cache, network, scores, together
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from .test_cpu_runner import IN_8_BIT, LATENTS, NETWORKS, WHOLE, Text, cache, ne
     + [("DeepSeek-V3", *kinds) for kinds in WHOLE],
 )
 def test_every_processor_gives_the_same_scores(
-    config: ModelConfig, texts: list[Text], name: str, kind: str, kept: KVCacheDtype,  # noqa: F811
+    config: ModelConfig, texts: list[Text], name: str, kind: str, kept: KVCacheDtype,
     choose_kernels: Callable[[str], None],
 ):  # fmt: skip
     """Bit by bit, where bfloat16 is widened: sums are in one order on all of them."""

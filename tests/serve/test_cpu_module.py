@@ -12,14 +12,14 @@ from troth.serve.engine.drafts import TorchModule
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.runner import TorchRunner
 
-from .test_cpu_runner import BLOCKS, LATENTS, LENGTHS, NETWORKS, Text, network, texts, together  # noqa: F401
+from .steps import BLOCKS, LATENTS, LENGTHS, NETWORKS, Text, network, together
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
 
 @pytest.mark.parametrize("name", ["native", "Grok", "DeepSeek-V3"])
 @torch.inference_mode()
-def test_scores_are_those_of_the_module(config: ModelConfig, texts: list[Text], name: str):  # noqa: F811
+def test_scores_are_those_of_the_module(config: ModelConfig, texts: list[Text], name: str):
     model = network(config, (NETWORKS | LATENTS)[name] | {"logit_softcap": None, "logit_scale": 1.0})
     mtp = initialise(MTP(model.config, 1), 3).eval()
     for moe in mtp.moe_layers():  # routers begin at zero, and which of equal experts are first is nobody's promise

@@ -61,7 +61,7 @@ def test_texts_are_those_without_drafts(
     """In a cache so small that requests give way to each other, and with prompts in small chunks."""
     plain, _ = serve(with_mtp, params)
     if speculate == "mtp in torch":
-        monkeypatch.setattr("troth.serve.engine.cpu.choose.why_not", lambda _: "switched off")
+        monkeypatch.setattr("troth.serve.engine.computing.why_not", lambda _: "switched off")
     drafted, engine = serve(with_mtp, params, speculate=speculate.split()[0], cache_tokens=208, max_step_tokens=9)
     assert list(texts(drafted)) == list(texts(plain))
     assert 0 <= engine.stats.accepted <= engine.stats.drafted

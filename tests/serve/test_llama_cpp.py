@@ -4,6 +4,7 @@ Runs where the package llama-cpp-python is installed.
 """
 
 import random
+import unicodedata
 
 import numpy as np
 import pytest
@@ -166,6 +167,33 @@ def test_a_text_has_the_same_tokens(pairs, tokenize, text):
 def test_special_tokens_are_the_same(pairs, tokenize, text):
     assert tokenize(text, special=True) == pairs.encode_special(text)
     assert tokenize(text) == pairs.encode(text)
+
+
+@pytest.fixture(scope="module")
+def published_both(published, tmp_path_factory):
+    """A tokenizer as a family publishes it, here and in llama.cpp; None of those whose way of splitting is refused."""
+    words = Tokenizer.load(published[1])
+    shape = {"vocab_size": words.vocab_size + 2, "hidden_size": 32, "num_hidden_layers": 1}
+    folder = tmp_path_factory.mktemp("published") / "model"
+    save(initialise(Decoder(ModelConfig(**(SMALL | shape))), 0), words, folder)
+    if published[0] in ("gpt_oss", "deepseek_v3"):
+        with pytest.raises(ValueError, match=r"splits text as llama\.cpp's 'qwen2' and 'gpt-2' do not"):
+            export_gguf(folder, folder / "model.gguf")
+        return None
+    export_gguf(folder, folder / "model.gguf")
+    return words, llama(folder / "model.gguf", vocab_only=True)
+
+
+@given(TEXTS)
+def test_a_text_has_the_same_tokens_as_its_family_has(published_both, text):
+    if published_both is None or "\0" in text:
+        return
+    words, theirs = published_both
+    # llama.cpp composes no letters.
+    text = unicodedata.normalize("NFC", text)
+    assert theirs.tokenize(text.encode(), add_bos=False, special=False) == words.encode(text)
+    begun = theirs.tokenize(text.encode(), add_bos=True, special=False)
+    assert begun == [words.special[mark] for mark in ("<s>",) if mark in words.special] + words.encode(text)
 
 
 def test_a_conversation_begins_and_ends_as_it_should(tokenizer, folder, tmp_path):

@@ -61,7 +61,7 @@ def test_scores_are_those_of_the_rounded_weights(config: ModelConfig, changes: d
 def test_an_engine_without_the_library_keeps_them_packed(
     config: ModelConfig, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, kind: Any, bits: float
 ):
-    monkeypatch.setattr("troth.serve.engine.cpu.choose.why_not", lambda _: "switched off")
+    monkeypatch.setattr("troth.serve.engine.computing.why_not", lambda _: "switched off")
     model = random_network(config, WHOLE, torch.bfloat16)
     kept = sum(p.numel() for name, p in model.named_parameters() if p.dim() > 1 and "router" not in name)
     kept -= model.embed_tokens.weight.numel()

@@ -51,6 +51,14 @@ def tell_experts_apart(network):
             local(weight).copy_(whole)
 
 
+def poison(network, loss):
+    """A fault of this rank, after which its gradients are no numbers."""
+    for weight in network.weights:
+        if weight.whole.grad is not None:
+            local(weight.whole.grad).fill_(np.nan)
+    return loss
+
+
 def losses_and_norms(case, world):
     train = TrainTable(
         steps=STEPS, batch_tokens=ROWS * TIME, sequence_length=TIME, z_loss=1e-4, balance_rate=1e-2,
@@ -64,12 +72,21 @@ def losses_and_norms(case, world):
     optimizers = build_optimizers(network.weights, 0.02, 0.01, 0.1, torch.float64)
     optimizers[0].round_bytes = 1 if world > 1 else 2**25  # Muon in as many rounds as there can be.
     found = []
+    forward_backward = network.forward_backward
     for number in range(STEPS):
+        bad = number == case["poisoned"]
+        if bad and world > 1 and dist.get_rank() == world - 1:
+            network.forward_backward = lambda *batch: poison(network, forward_backward(*batch))
         read = rows_of(number, train)
         each = len(read) // layout.rows_ranks
         first = read.start + each * (mesh.rows_rank if mesh else 0)
-        outcome = step(network, optimizers, rows(range(first, first + each)), 1.0, train)
-        found.append((outcome.loss, outcome.norm, *outcome.figures.values()))
+        batch = rows(range(first, first + each))
+        judge = (lambda _, norm: norm < np.inf) if world > 1 or not bad else (lambda *_: False)
+        outcome = step(network, optimizers, batch, 1.0, train, judge)
+        assert outcome.updated != bad
+        network.forward_backward = forward_backward
+        if not bad:
+            found.append((outcome.loss, outcome.norm, *outcome.figures.values()))
     if mesh is not None:
         compare_ends(network, mesh)
     return found
@@ -92,7 +109,7 @@ def main(job):
     alone = {}
     with joined("cpu") as ranks:
         for case in job:
-            recipe = json.dumps([case["train"], case["model"]])
+            recipe = json.dumps([case["train"], case["model"], case["poisoned"]])
             if recipe not in alone:
                 alone[recipe] = losses_and_norms(case, 1)
             np.testing.assert_allclose(

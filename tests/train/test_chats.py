@@ -151,7 +151,7 @@ def test_what_the_template_refuses_is_named_by_file_and_line(tmp_path, tokenizer
     with pytest.raises(ValueError, match="no tokenised examples"):
         Examples(tmp_path / "out")
     (tmp_path / "a.jsonl").write_text("\n")
-    with pytest.raises(ValueError, match="hold nothing to learn"):
+    with pytest.raises(ValueError, match="nothing to learn in it"):
         tokenise_chats([str(tmp_path / "a.jsonl")], refusing, tokenizer, tmp_path / "out")
 
 

@@ -35,9 +35,11 @@ ADAPTERS = {"lora": {"rank": 4, "alpha": 8}}
 
 
 def check(world, cases):
-    job = json.dumps(
-        [{"train": train, "parallel": parallel, "model": dict(*model)} for train, parallel, *model in cases]
-    )
+    """Each case is a recipe, a layout and what the network has of its own, and, with a fourth part, a step at which the
+    last rank's gradients are no numbers."""
+    names = "train", "parallel", "model", "poisoned"
+    defaults = {"model": {}, "poisoned": None}
+    job = json.dumps([defaults | dict(zip(names, case, strict=False)) for case in cases])
     command = [sys.executable, FORKED, str(world), WORKER, job]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-5000:]
@@ -47,13 +49,25 @@ def test_each_dimension_alone_is_as_one_process():
     cases = [(LOSSES, {name: 2}) for name in ("dp_shard", "cp", "tp", "ep")]
     cases += [(AGAIN, {"cp": 2, "micro_batches": 2}), (GROWING, {"dp_shard": 2}), (GROWING, PIPELINE)]
     cases += [(LOSSES, PIPELINE, TIED), ({}, {"dp_shard": 2}, TIED)]
-    check(2, cases)
+    check(2, [*cases, *poisoned({"dp_shard": 2, "ep": 2}, PIPELINE)])
+
+
+def poisoned(*layouts):
+    """What is no number on one rank is left out on all: weights, optimisers and the experts' biases stay, and what
+    follows is as where one process left the step out."""
+    return [(LOSSES, layout, {}, 2) for layout in layouts]
 
 
 def test_tensor_parallel_families_and_adapters_are_as_one_process():
     """Sinks and biases; norms of queries over all heads; adapters that some ranks have a part of."""
     cases = [({}, GPT_OSS), ({}, OLMOE), (ADAPTERS, GPT_OSS), (ADAPTERS, {})]
     check(2, [(train, {"tp": 2}, model) for train, model in cases])
+
+
+@pytest.mark.slow
+def test_what_is_no_number_on_one_rank_is_left_out_on_all():
+    check(2, poisoned({"tp": 2}, {"cp": 2}, {"dp_replicate": 2}))
+    check(4, poisoned({"pp": 2, "dp_shard": 2, "ep": 2, "micro_batches": 2}))
 
 
 @pytest.mark.slow

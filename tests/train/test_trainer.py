@@ -148,6 +148,30 @@ def test_a_killed_process_is_continued_as_at_once(at_once, run_training, recipe,
     assert outcome(tmp_path) == outcome(at_once)
 
 
+def test_the_model_may_be_written_in_bfloat16(at_once, run_training, recipe, tmp_path):
+    run_training(tmp_path, recipe(export_dtype="bfloat16"))
+    whole, rounded = (load_weights(run / "model").state_dict() for run in (at_once, tmp_path))
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["dtype"] == "bfloat16"
+    for name, tensor in whole.items():
+        kept = tensor if name.endswith("expert_bias") else tensor.bfloat16().float()
+        assert torch.equal(rounded[name], kept), name
+    size, half = ((run / "model" / "model.safetensors").stat().st_size for run in (at_once, tmp_path))
+    assert half < 0.6 * size
+
+
+def test_checkpoints_may_lie_in_object_storage(at_once, run_training, recipe, tmp_path):
+    settings = recipe(checkpoints=f"memory://bucket/{tmp_path.name}")
+    with pytest.raises(Killed):
+        run_training(tmp_path, settings, stop_at(8))
+    assert not (tmp_path / "checkpoints").exists()
+    with pytest.raises(ValueError, match=r"was started with train\.checkpoints='memory://bucket/"):
+        run_training(tmp_path, recipe())
+    seen = []
+    run_training(tmp_path, settings, seen.append)
+    assert seen[0].step == 7
+    assert outcome(tmp_path) == outcome(at_once)
+
+
 def test_a_checkpoint_that_was_not_finished_is_ignored(at_once, run_training, recipe, tmp_path):
     with pytest.raises(Killed):
         run_training(tmp_path, recipe(), stop_at(8))

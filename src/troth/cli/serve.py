@@ -67,7 +67,7 @@ def command(
         str | None,
         typer.Option(
             help="Serve by several processes under Ray Serve, as many as the load needs; in place of the numbers of "
-            "[serve.autoscaling].",
+            "serve.autoscaling.",
             metavar="MIN:MAX",
         ),
     ] = None,

@@ -3,6 +3,7 @@ Slurm or Ray start."""
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from troth.system import System
     from troth.train.job import Job
     from troth.train.parallel.ranks import Ranks
+
+_URL = re.compile(r"[a-z0-9+]{2,}:/")
+"""How a URL begins once it has become a path."""
 
 
 def command(
@@ -74,6 +78,8 @@ def command(
         return
     if not documents or out is None:
         raise ValueError("train: documents and --out DIR are needed, but for a --dry-run")
+    if _URL.match(str(out)):
+        raise ValueError(f"--out {out}: a run folder is on a disk; checkpoints may go to a URL (train.checkpoints)")
     if shards_only and settings.train.objective != "documents":
         raise ValueError(f"--shards-only: documents become shards; train.objective is {settings.train.objective!r}")
     from troth.cli.output import console, quiet_progress, say
@@ -201,7 +207,11 @@ def _tuning(files: list[str], settings: System, own: Path, out: Path, start: Pat
 
 
 def _fits(words: Tokenizer, own: Path, settings: System) -> None:
-    """Raises ValueError where the tokenizer has more tokens than the network."""
+    """Raises ValueError where the tokenizer has more tokens than the network, or none for blanks that are wanted."""
+    from troth.train.blanks import check_marks
+
+    if settings.train.fill_in_middle and settings.train.objective == "documents":
+        check_marks(words)
     if words.vocab_size > (room := settings.model.vocab_size):
         raise ValueError(f"{own}: {words.vocab_size} tokens do not fit model.vocab_size={room}")
 

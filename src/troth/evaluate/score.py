@@ -15,6 +15,7 @@ from troth.model.scores import Seen
 from troth.model.tokenizer import Tokenizer
 
 _BATCH_TOKENS, _ROW_OPTIONS = 8192, 32
+_MARKS = "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|end|>"
 
 
 def _branch_attention(config: ModelConfig, branch_BT: torch.Tensor, position_BT: torch.Tensor) -> MaskedAttention:
@@ -42,10 +43,12 @@ class Scorer:
     """A model and its tokenizer, asked for log-probabilities."""
 
     def __init__(self, model: Decoder, tokenizer: Tokenizer):
+        """Raises ValueError naming a special token that the tokenizer lacks for blanks."""
         self.model = model.eval()
         self.tokenizer = tokenizer
-        self._marks = [tokenizer.special[f"<|fim_{part}|>"] for part in ("prefix", "suffix", "middle")]
-        self._end = tokenizer.special["<|end|>"]
+        if lost := [mark for mark in _MARKS if mark not in tokenizer.special]:
+            raise ValueError(f"the tokenizer has no {lost[0]}: only models of Troth's own tokenizer fill blanks")
+        *self._marks, self._end = (tokenizer.special[mark] for mark in _MARKS)
 
     def fill(self, blanks: Sequence[tuple[str, str, Sequence[str]]]) -> list[list[float]]:
         """For each (prefix, suffix, options) the log-probability, in nats, of every option as the whole middle."""

@@ -6,12 +6,13 @@ serving is rendered for training too: there each answer stands behind the very p
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+from troth.model.library_encoding import Behind
 from troth.model.tokenizer import CHAT_TEMPLATE, Tokenizer, read_chat_template
 
 # A code point that Unicode reserves for a program's own use and forbids in text.
@@ -45,7 +46,8 @@ class ChatTemplate:
     """
 
     def __init__(self, source: str, tokenizer: Tokenizer, variables: dict[str, Any] | None = None):
-        """Raises ValueError where `source` is not a Jinja template."""
+        """`variables` are what the template calls by name, such as `bos_token`; where not given, as the tokenizer's
+        own files name them. Raises ValueError where `source` is not a Jinja template."""
         from jinja2 import TemplateError
         from jinja2.ext import loopcontrols
         from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -59,7 +61,7 @@ class ChatTemplate:
             raise ValueError(f"the chat template is not valid: {error}") from error
         self.source = source
         self._tokenizer = tokenizer
-        self._variables = variables or {}
+        self._variables = _named_tokens(tokenizer.settings) if variables is None else variables
         spellings = sorted((text for text in tokenizer.special if len(text) > 1), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, spellings)) or "(?!)")
 
@@ -105,8 +107,8 @@ class ChatTemplate:
         Each stands behind exactly the tokens that `encode` gives for the messages before it, and ends with the token
         that ends its turn. Answers share an example for as long as each prompt goes on from the answer before; where a
         template writes past turns in another way than they were answered, such as without their reasoning, another
-        example begins. Raises ValueError where the template refuses the messages, or does not begin a written answer
-        as it begins one that is asked for.
+        example begins. Raises ValueError where the template refuses the messages, does not begin a written answer as it
+        begins one that is asked for, or leaves out calls or reasoning of an answer.
         """
         safe, given = self._safe(messages), self._guard({"tools": tools or None} | variables)
         found: list[list[tuple[str, bool]]] = []
@@ -124,6 +126,11 @@ class ChatTemplate:
             answer = self._until_its_end(whole[len(prompt) :])
             if not answer.strip():
                 raise ValueError(f"the chat template writes nothing of message {place + 1}")
+            for lost in _lost(safe[place], answer.replace(_BREAK, "")):
+                raise ValueError(
+                    f"the chat template does not write the {lost} of message {place + 1}; leave that out, or put a "
+                    "chat_template.jinja that does into the model's folder"
+                )
             if not found or not prompt.startswith(told):
                 found.append([])
                 told = ""
@@ -131,11 +138,22 @@ class ChatTemplate:
             told = prompt + answer
         return [self._example(parts) for parts in found]
 
+    @property
+    def end_of_turn(self) -> int | None:
+        """The special token that ends what the assistant says; None where there is none or no answers are written."""
+        try:
+            (example,) = self.examples([{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}], [1])
+        except ValueError:
+            return None
+        return example.ids[-1] if example.ids[-1] in self._tokenizer.special.values() else None
+
     def _example(self, parts: list[tuple[str, bool]]) -> Example:
-        encoded = [(self._ids(text), answer) for text, answer in parts]
-        return Example(
-            [i for ids, _ in encoded for i in ids], [answer for ids, answer in encoded for _ in range(len(ids))]
-        )
+        ids: list[int] = []
+        answers: list[bool] = []
+        for text, answer in parts:
+            ids += self._ids(text, ids[-1:])
+            answers += [answer] * (len(ids) - len(answers))
+        return Example(ids, answers)
 
     def _until_its_end(self, answer: str) -> str:
         """An answer without the white space behind its last special token, which nobody asks the model for."""
@@ -160,17 +178,21 @@ class ChatTemplate:
             for message in messages
         ]
 
-    def _ids(self, text: str) -> list[int]:
+    def _ids(self, text: str, before: Sequence[int] = ()) -> list[int]:
+        """Token ids of rendered text; `before` is the token that it stands behind."""
         ids: list[int] = []
         end = 0
+        behind: Behind = "nothing"
+        if before:
+            behind = "token" if before[-1] in self._tokenizer.special.values() else "text"
         for match in self._special.finditer(text):
-            ids += self._plain(text[end : match.start()])
+            ids += self._plain(text[end : match.start()], behind)
             ids.append(self._tokenizer.special[match[0]])
-            end = match.end()
-        return ids + self._plain(text[end:])
+            end, behind = match.end(), "token"
+        return ids + self._plain(text[end:], behind)
 
-    def _plain(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text.replace(_BREAK, ""))
+    def _plain(self, text: str, behind: Behind) -> list[int]:
+        return self._tokenizer.encode(text.replace(_BREAK, ""), behind)
 
     def _guard(self, value: Any) -> Any:
         """`_break` of all strings in lists and objects but plain words, which templates compare with words of theirs:
@@ -189,6 +211,16 @@ class ChatTemplate:
             content = self._special.sub(lambda match: match[0][0] + _BREAK + match[0][1:], content)
         # Breaks at both ends, inside white space that a template may trim, keep it from completing a spelling.
         return re.sub(r"\S(?:.*\S)?", lambda match: _BREAK + match[0] + _BREAK, content, count=1, flags=re.DOTALL)
+
+
+def _lost(message: dict[str, Any], answer: str) -> Iterator[str]:
+    """What of a message beside its content, of which there may be none, is not in the answer as it is written."""
+    reasoning = (message.get("reasoning_content") or "").replace(_BREAK, "").strip()
+    if reasoning.partition("\n")[0] not in answer:
+        yield "reasoning"
+    for call in message.get("tool_calls") or []:
+        if (name := call["function"]["name"].replace(_BREAK, "")) not in answer:
+            yield f"call of {name}"
 
 
 def _refuse(message: str) -> NoReturn:

@@ -1,13 +1,22 @@
-"""Byte-level BPE: trained by rustbpe, run by tiktoken, shared as a Hugging Face tokenizer.json.
+"""Byte-level BPE: trained by rustbpe, run by tiktoken, shared as a Hugging Face tokenizer.json; and what else such a
+file may describe, run by `library_encoding`.
 
 The pre-tokenizer pattern is Qwen2's (one digit a token), which llama.cpp, vLLM and transformers know.
 """
 
-import functools
 import json
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from troth.model.byte_chars import byte_chars
+from troth.model.library_encoding import Behind, LibraryEncoding
+
+if TYPE_CHECKING:
+    import tiktoken
 
 PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -21,25 +30,57 @@ SPECIAL = (
 CHAT_TEMPLATE = "<|endoftext|><|fim_prefix|> {{ messages[-1]['content'] }}<|fim_suffix|>.<|fim_middle|>"
 """How a model that was trained on documents alone is asked: the answer fills the blank behind the last message. Models
 that are tuned on conversations bring a template of their own."""
+_FILE, _SETTINGS = "tokenizer.json", "tokenizer_config.json"
+_FILES = _FILE, _SETTINGS, "special_tokens_map.json", "added_tokens.json"
+_PAD = "<|pad|>"
+_ENDS = END_OF_TEXT, "<|end_of_text|>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "</s>"
+"""Tokens behind which the families' tokenizers begin another document."""
 
 
 class Tokenizer:
-    """Text to token ids and back. Ordinary ids come first, special ones after them, of which those in `visible` are
-    part of what a reader sees, such as <think>."""
+    """Text to token ids and back. `special` are the ids of special tokens by their spelling, of which those in
+    `visible` are part of what a reader sees, such as <think>; `ranks` are those of all others by their bytes. `files`
+    are those of the folder that it was read from, by name.
 
-    def __init__(self, ranks: dict[bytes, int], special: Iterable[str] = SPECIAL, visible: Iterable[str] = ()):
+    Built from ranks, special tokens are numbered behind all others. With `nfc`, text is composed (Unicode's NFC) before
+    it is split, as Qwen's is.
+    """
+
+    encoding: "tiktoken.Encoding | LibraryEncoding"
+
+    def __init__(
+        self, ranks: dict[bytes, int], special: Iterable[str] = SPECIAL, visible: Iterable[str] = (),
+        files: Mapping[str, str] | None = None, nfc: bool = False,
+    ):  # fmt: skip
         import tiktoken
 
         self.ranks = ranks
         self.special = {text: len(ranks) + i for i, text in enumerate(special)}
         self.visible = frozenset(visible)
+        self.files, self.nfc = dict(files or {}), nfc
         self.encoding = tiktoken.Encoding("troth", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=self.special)
         self.end_of_text = self.special[END_OF_TEXT]
 
+    @classmethod
+    def of_library(cls, files: Mapping[str, str]) -> "Tokenizer":
+        """Any tokenizer.json, with the folder's other files. Raises ValueError where it cannot be run, or has no token
+        that ends a text."""
+        self = cls.__new__(cls)
+        self.encoding = encoding = LibraryEncoding(files[_FILE])
+        self.ranks, self.special, self.visible = encoding.ranks, encoding.special, encoding.visible
+        self.files, self.nfc = dict(files), False
+        self.end_of_text = _end_of_text(encoding.special, json.loads(files.get(_SETTINGS, "{}")))
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if isinstance(self.encoding, LibraryEncoding):
+            return Tokenizer.of_library, (self.files,)
+        return Tokenizer, (self.ranks, list(self.special), self.visible, self.files, self.nfc)
+
     @property
     def vocab_size(self) -> int:
-        """Ordinary and special tokens together."""
-        return len(self.ranks) + len(self.special)
+        """Ordinary and special tokens together, and ids between them that none has."""
+        return self.encoding.n_vocab
 
     @classmethod
     def train(cls, texts: Iterator[str], vocab_size: int) -> "Tokenizer":
@@ -60,17 +101,35 @@ class Tokenizer:
             raise ValueError(f"model.vocab_size={vocab_size}: the texts give only {len(ranks) + len(SPECIAL)} tokens")
         return cls(ranks)
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of plain text; the spelling of a special token in it is text like any other."""
-        return self.encoding.encode_ordinary(text)
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What tokenizer_config.json says, of the folder that it was read from or as `save` writes it."""
+        return dict(json.loads(self.files[_SETTINGS])) if _SETTINGS in self.files else _settings(self)
+
+    def encode(self, text: str, behind: Behind = "nothing") -> list[int]:
+        """Ids of plain text; the spelling of a special token in it is text like any other. What it stands `behind`
+        matters to tokenizers that put a space before a text."""
+        if isinstance(self.encoding, LibraryEncoding):
+            return self.encoding.encode_ordinary(text, behind)
+        return self.encoding.encode_ordinary(self._composed(text))
 
     def encode_special(self, text: str) -> list[int]:
         """Ids of a rendered prompt, in which special tokens count as such."""
-        return self.encoding.encode(text, allowed_special="all")
+        return self.encoding.encode(self._composed(text), allowed_special="all")
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         """`encode` of many texts, on all cores."""
-        return self.encoding.encode_ordinary_batch(texts)
+        return self.encoding.encode_ordinary_batch([self._composed(text) for text in texts])
+
+    def encode_to_numpy(self, text: str) -> np.ndarray:
+        """`encode` without a Python object a token, as uint32."""
+        try:
+            return self.encoding.encode_to_numpy(self._composed(text), disallowed_special=())
+        except UnicodeEncodeError:  # Half of a surrogate pair, which `encode` mends.
+            return np.array(self.encode(text), dtype=np.uint32)
+
+    def _composed(self, text: str) -> str:
+        return unicodedata.normalize("NFC", text) if self.nfc else text
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids; bytes that are no UTF-8 become the replacement character."""
@@ -81,39 +140,80 @@ class Tokenizer:
         return self.encoding.decode_bytes(list(ids))
 
     def save(self, folder: Path, chat_template: str = CHAT_TEMPLATE) -> None:
-        """Write tokenizer.json and tokenizer_config.json, with the chat template, into `folder`."""
-        (folder / "tokenizer.json").write_text(json.dumps(to_json(self), ensure_ascii=False), encoding="utf-8")
-        settings = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "eos_token": END_OF_TEXT,
-            "pad_token": "<|pad|>",
-            "clean_up_tokenization_spaces": False,
-            "chat_template": chat_template,
-        }
-        (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
+        """Write tokenizer.json and tokenizer_config.json, with the chat template, into `folder`; what was read from a
+        folder stays as it was but for the template."""
+        written = self.files | {_FILE: tokenizer_json(self)}
+        written[_SETTINGS] = json.dumps(self.settings | {"chat_template": chat_template}, indent=2)
+        for name, text in written.items():
+            (folder / name).write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
-        """Read a folder that `save` wrote, or one of the same kind, such as Qwen's.
+        """Read a folder that `save` wrote, or one that was published with a BPE tokenizer.json.
 
-        Raises ValueError naming the file where it is absent, is no byte-level BPE, splits text by another pattern, or
-        numbers its tokens in another order: it would be read as something else than it is.
+        Raises ValueError naming the file where it is absent, or is none that can be run.
         """
-        path = Path(folder) / "tokenizer.json"
+        path = Path(folder) / _FILE
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            to_byte = {char: byte for byte, char in _byte_chars().items()}
-            ranks = {bytes(to_byte[char] for char in token): rank for token, rank in data["model"]["vocab"].items()}
-            added = sorted(data["added_tokens"], key=lambda entry: entry["id"])
-            steps = data["pre_tokenizer"].get("pretokenizers", [data["pre_tokenizer"]])
-            if [step["pattern"]["Regex"] for step in steps if step["type"] == "Split"] != [PATTERN]:
-                raise ValueError("its pre_tokenizer is not the one that Troth and Qwen use")
-            if [*sorted(ranks.values()), *(entry["id"] for entry in added)] != list(range(len(ranks) + len(added))):
-                raise ValueError("ids do not run from ordinary tokens to special ones without a gap")
-            shown = [entry["content"] for entry in added if not entry.get("special", True)]
-            return cls(ranks, [entry["content"] for entry in added], shown)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: not a byte-level BPE tokenizer ({error!r})") from error
+            files = {name: text for name in _FILES if (text := _text(Path(folder) / name)) is not None}
+            data = json.loads(files[_FILE])
+            return cls._ours(data, files) or cls.of_library(files)
+        except KeyError as error:
+            lost = "no such file" if error.args == (_FILE,) else f"{error} is missing in it"
+            raise ValueError(f"{path}: not a BPE tokenizer ({lost})") from error
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}: not a BPE tokenizer ({error})") from error
+
+    @classmethod
+    def _ours(cls, data: dict[str, Any], files: Mapping[str, str]) -> "Tokenizer | None":
+        """The tokenizer where it is byte-level, splits as ours and is numbered as ours, such as Qwen's; else None."""
+        to_byte = {char: byte for byte, char in byte_chars().items()}
+        vocab, added = data["model"]["vocab"], sorted(data["added_tokens"], key=lambda entry: entry["id"])
+        splitter, normalizer = data["pre_tokenizer"] or {}, data.get("normalizer")
+        patterns = [
+            step["pattern"].get("Regex")
+            for step in splitter.get("pretokenizers", [splitter])
+            if step.get("type") == "Split"
+        ]
+        if (
+            patterns != [PATTERN]
+            or normalizer not in (None, {"type": "NFC"})
+            or not all(char in to_byte for token in vocab for char in token)
+            or [*sorted(vocab.values()), *(entry["id"] for entry in added)] != list(range(len(vocab) + len(added)))
+            or END_OF_TEXT not in {entry["content"] for entry in added}
+        ):
+            return None
+        ranks = {bytes(to_byte[char] for char in token): rank for token, rank in vocab.items()}
+        shown = [entry["content"] for entry in added if not entry.get("special", True)]
+        return cls(ranks, [entry["content"] for entry in added], shown, files, nfc=normalizer is not None)
+
+
+def tokenizer_json(tokenizer: Tokenizer) -> str:
+    """What tokenizer.json holds: as it was read, or as the `tokenizers` library would write it."""
+    return tokenizer.files.get(_FILE) or json.dumps(to_json(tokenizer), ensure_ascii=False)
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+def _end_of_text(special: Mapping[str, int], settings: dict[str, Any]) -> int:
+    """The token between documents: one of those that are known for it, before one that may end a turn only."""
+    eos = settings.get("eos_token")
+    eos = eos.get("content") if isinstance(eos, dict) else eos
+    for text in (*_ENDS, str(eos)):
+        if text in special:
+            return special[text]
+    raise ValueError(f"no added token ends a text: neither one of {', '.join(_ENDS)} nor {_SETTINGS}'s eos_token")
+
+
+def _settings(tokenizer: Tokenizer) -> dict[str, Any]:
+    """What tokenizer_config.json says of a tokenizer that came without one."""
+    end = next(text for text, i in tokenizer.special.items() if i == tokenizer.end_of_text)
+    pad = {"pad_token": _PAD} if _PAD in tokenizer.special else {}
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": end, **pad, "clean_up_tokenization_spaces": False
+    }  # fmt: skip
 
 
 def read_chat_template(folder: Path) -> tuple[str | None, dict[str, Any]]:
@@ -131,15 +231,6 @@ def read_chat_template(folder: Path) -> tuple[str | None, dict[str, Any]]:
     return source, settings
 
 
-@functools.cache
-def _byte_chars() -> dict[int, str]:
-    """The printable character that stands for each byte in byte-level BPE files (GPT-2's table)."""
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    table = {byte: chr(byte) for byte in plain}
-    others = (byte for byte in range(256) if byte not in table)
-    return table | {byte: chr(256 + i) for i, byte in enumerate(others)}
-
-
 def _merges(ranks: dict[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
     """The two parts that each token was merged from, in order: the split that BPE with lower ranks only ends at."""
     for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
@@ -154,7 +245,7 @@ def _merges(ranks: dict[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
 
 def to_json(tokenizer: Tokenizer) -> dict[str, Any]:
     """The tokenizer as the `tokenizers` library writes it."""
-    chars = _byte_chars()
+    chars = byte_chars()
 
     def spell(token: bytes) -> str:
         return "".join(chars[byte] for byte in token)
@@ -170,7 +261,7 @@ def to_json(tokenizer: Tokenizer) -> dict[str, Any]:
             {"id": i, "content": text, **flags, "special": text not in tokenizer.visible}
             for text, i in tokenizer.special.items()
         ],
-        "normalizer": None,
+        "normalizer": {"type": "NFC"} if tokenizer.nfc else None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
         "post_processor": None,
         "decoder": byte_level | {"use_regex": True},

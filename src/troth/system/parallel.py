@@ -131,7 +131,9 @@ def _problems(p: Layout, model: ModelConfig, train: TrainTable) -> Iterator[str]
             yield f"etp={p.etp}: it may be 1 or tp={p.tp}"
         yield from _divides("etp", p.etp, {"moe_intermediate_size": model.moe_intermediate_size})
         if p.token_ranks % (p.ep * p.etp):
-            yield f"ep={p.ep}: ep * etp must divide dp_shard * cp * tp = {p.token_ranks}"
+            fitting = [n for n in range(1, model.num_experts + 1) if p.token_ranks % (n * p.etp) == 0]
+            may = ", ".join(str(n) for n in fitting if model.num_experts % n == 0)
+            yield f"ep={p.ep}: ep * etp must divide dp_shard * cp * tp = {p.token_ranks}; it may be {may or 'none'}"
     held = p.expert_shard
     if model.num_experts // p.ep < held and model.moe_intermediate_size // p.etp % held:
         yield (
@@ -146,12 +148,14 @@ def _problems(p: Layout, model: ModelConfig, train: TrainTable) -> Iterator[str]
     if train.sequences % rows:
         yield (
             f"micro_batches={p.micro_batches}: {p.readers} * micro_batches = {rows} does not divide the "
-            f"{train.sequences} sequences of a batch (train.batch_tokens / train.sequence_length)"
+            f"{train.sequences} sequences of a batch (train.batch_tokens / train.sequence_length); train.batch_tokens "
+            f"may be any multiple of {rows * train.sequence_length}"
         )
     if train.first_sequences % p.rows_ranks:
         yield (
             f"dp_shard={p.dp_shard}: {p.readers} = {p.rows_ranks} does not divide the "
-            f"{train.first_sequences} sequences of the first batch (train.batch_ramp_start / train.sequence_length)"
+            f"{train.first_sequences} sequences of the first batch (train.batch_ramp_start / train.sequence_length); "
+            f"train.batch_ramp_start may be any multiple of {p.rows_ranks * train.sequence_length}"
         )
     if train.objective == "preference" and train.sequences // rows % 2:
         yield (

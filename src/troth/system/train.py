@@ -39,10 +39,11 @@ class TrainTable(Table):
     `activation_checkpointing` a layer keeps its input only and is computed again for its gradient; with selective, it
     keeps the results of products too. With `precision` float8 the products of attention, dense feed-forwards and shared
     experts are in 8 bits, where the device has such, and all others in bf16. In `float64`, which is for proofs, weights
-    are of that dtype too. `on_spike` says
-    what happens where the loss or the gradient jumps or is no number: this update is left out, the run goes back to its
-    last checkpoint and leaves out the data, or it ends. A rank that has not moved for `hang_seconds` is named and, with
-    `end_hanging`, ended, so that torchrun starts anew."""
+    are of that dtype too. The finished model is written in `export_dtype`. `checkpoints` is the folder or URL
+    (s3://bucket/run) that they go to, in place of the run folder's own. `on_spike` says what happens where the loss or
+    the gradient jumps or is no number: this update is left out, the run goes back to its last checkpoint and leaves out
+    the data, or it ends. A rank that has not moved for `hang_seconds` is named and, with `end_hanging`, ended, so that
+    torchrun starts anew."""
 
     steps: int = Field(gt=0)
     epochs: float | None = Field(default=None, gt=0)
@@ -71,7 +72,9 @@ class TrainTable(Table):
     mtp_depth: int = Field(default=1, gt=0)
     fill_in_middle: float = Field(default=0.0, ge=0, le=1)
     precision: Literal["auto", "float32", "bf16", "float8", "float64"] = "auto"
+    export_dtype: Literal["float32", "bfloat16"] = "float32"
     activation_checkpointing: Literal["none", "selective", "full"] = "none"
+    checkpoints: str | None = Field(default=None, min_length=1)
     checkpoint_every: int = Field(default=200, gt=0)
     keep_checkpoints: int = Field(default=2, gt=0)
     log_every: int = Field(default=10, gt=0)

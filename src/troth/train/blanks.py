@@ -13,6 +13,7 @@ import numpy as np
 
 from troth.model.tokenizer import Tokenizer
 
+_MARKS = "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|end|>"
 _SALIENT, _NUMBER = 0.8, 0.6
 _THINNED, _MOST_LOST = 0.5, 0.6
 """The share of sentences that lose words, and the largest share of its words that one loses."""
@@ -22,13 +23,19 @@ _WORDS = re.compile(rb"S?D+(?:OD+)*|[SWC]C*|O")
 """A word in the kinds of its tokens."""
 
 
+def check_marks(tokenizer: Tokenizer) -> None:
+    """Raise ValueError naming a special token that a tokenizer lacks for blanks."""
+    if lost := [mark for mark in _MARKS if mark not in tokenizer.special]:
+        raise ValueError(f"train.fill_in_middle: the tokenizer has no {lost[0]} for blanks; set it to 0")
+
+
 class Blanks:
     """Knows of each token whether it begins a word, is a digit, is a name's beginning, or ends a sentence."""
 
     def __init__(self, tokenizer: Tokenizer):
-        self.prefix, self.suffix, self.middle, self.end = (
-            tokenizer.special[f"<|{name}|>"] for name in ("fim_prefix", "fim_suffix", "fim_middle", "end")
-        )
+        """Raises ValueError naming a special token that the tokenizer lacks for them."""
+        check_marks(tokenizer)
+        self.prefix, self.suffix, self.middle, self.end = (tokenizer.special[mark] for mark in _MARKS)
         self.end_of_text = tokenizer.end_of_text
         self.kind = np.full(tokenizer.vocab_size, _OTHER, dtype=np.uint8)
         self.capital: set[int] = set()

@@ -31,7 +31,7 @@ def tokenise_chats(
             chats += 1
             yield from _rendered(place, chat, template)
 
-    counts = _write(examples(), tokenizer, folder)
+    counts = _write(examples(), tokenizer, folder, sources)
     return {"chats": chats} | counts
 
 
@@ -57,12 +57,12 @@ def tokenise_preferences(
                         raise ValueError(f"{place}: {told}; leave one turn of the assistant behind the prompt")
                     yield found[0]
             else:
-                before = [tokenizer.end_of_text, *tokenizer.encode(pair.prompt)]
+                before = [tokenizer.end_of_text, *tokenizer.encode(pair.prompt, behind="token")]
                 for text in (pair.chosen, pair.rejected):
-                    after = [*tokenizer.encode(text), tokenizer.end_of_text]
+                    after = [*tokenizer.encode(text, behind="text"), tokenizer.end_of_text]
                     yield Example(before + after, [False] * len(before) + [True] * len(after))
 
-    counts = _write(examples(), tokenizer, folder)
+    counts = _write(examples(), tokenizer, folder, sources)
     return {"pairs": pairs} | counts
 
 
@@ -73,7 +73,9 @@ def _rendered(place: str, chat: Chat, template: ChatTemplate) -> list[Example]:
         raise ValueError(f"{place}: {error}") from error
 
 
-def _write(examples: Iterable[Example], tokenizer: Tokenizer, folder: Path) -> dict[str, int]:
+def _write(
+    examples: Iterable[Example], tokenizer: Tokenizer, folder: Path, sources: Sequence[str]
+) -> dict[str, int]:  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     index = folder / "examples.json"
     index.unlink(missing_ok=True)
@@ -87,7 +89,7 @@ def _write(examples: Iterable[Example], tokenizer: Tokenizer, folder: Path) -> d
             ends.append(total)
             firsts.append(example.answer.index(True))
     if not ends:
-        raise ValueError("the files hold nothing to learn")
+        raise ValueError(f"{', '.join(sources)}: nothing to learn in it")
     np.array(ends, dtype=np.int64).tofile(folder / "ends")
     np.array(firsts, dtype=np.int64).tofile(folder / "firsts")
     counts = {"examples": len(ends), "tokens": total, "answer_tokens": answers}

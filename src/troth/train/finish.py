@@ -20,6 +20,7 @@ from troth.train.job import Job
 from troth.train.lora import adapters, lora_names, merged
 from troth.train.parallel.network import Network
 from troth.train.parallel.start import folder_tensors
+from troth.train.run import checkpoints_of
 from troth.train.state import saved_tensors
 
 _Tensors = Iterable[tuple[str, torch.Tensor]]
@@ -29,14 +30,14 @@ _Tensors = Iterable[tuple[str, torch.Tensor]]
 def finish(job: Job, run: Path, network: Network) -> None:
     """Write `run/model`, and `run/adapters` where adapters were learned. What other ranks have of the network is read
     from the last checkpoint."""
-    checkpoint = run / "checkpoints" / f"step-{job.train.steps:09d}"
+    at = checkpoints_of(run, job.train)
     with torch.device("meta"):
         decoder, mtp = Decoder(job.model), MTP(job.model, job.train.mtp_depth)
 
     def learned(part: Decoder | MTP | None, expected: dict[str, torch.Tensor]) -> _Tensors:
         """The tensors of these names: of this process's network, or what all ranks saved."""
         if network.mesh is not None:
-            return saved_tensors(checkpoint, expected.items())
+            return saved_tensors(at, job.train.steps, expected.items())
         assert part is not None
         return ((name, tensor) for name, tensor in part.state_dict().items() if name in expected)
 
@@ -54,7 +55,9 @@ def finish(job: Job, run: Path, network: Network) -> None:
             del expected["lm_head.weight"]
         tensors = learned(network.decoders[0], expected)
     ahead = learned(network.mtp, mtp.state_dict()) if job.train.mtp_weight else None
-    export(job.model, tensors, job.tokenizer, run / "model", chat_template=job.chat_template, mtp=ahead)
+    export(
+        job.model, tensors, job.tokenizer, run / "model", job.train.export_dtype, job.chat_template, ahead, job.start
+    )
 
 
 @torch.no_grad()
@@ -79,7 +82,7 @@ def export_adapters(run: Path, folder: Path, say: Callable[[str], None]) -> int:
     with torch.device("meta"):
         decoder = Decoder(model)
     own = _adapt(decoder, train.lora)
-    checkpoints = Checkpoints(run / "checkpoints", keep=train.keep_checkpoints)
+    checkpoints = Checkpoints(checkpoints_of(run, train), keep=train.keep_checkpoints)
     try:
         step = checkpoints.load({f"model.{name}": tensor.detach() for name, tensor in own.items()}, say)
     finally:

@@ -1,10 +1,9 @@
 """Token shards that are there already, here or at an fsspec URL, and the tokenizer that they were written with."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from troth.model.tokenizer import Tokenizer, to_json
+from troth.model.tokenizer import Tokenizer, tokenizer_json
 
 INDEX, TOKENIZER = "shards.json", "tokenizer.json"
 
@@ -22,7 +21,7 @@ def find_shards(sources: Sequence[str]) -> str | None:
 
 def keep_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     """Write it beside the shards that it made."""
-    (folder / TOKENIZER).write_text(json.dumps(to_json(tokenizer), ensure_ascii=False), encoding="utf-8")
+    (folder / TOKENIZER).write_text(tokenizer_json(tokenizer), encoding="utf-8")
 
 
 def bring_tokenizer(shards: str, own: Path) -> Tokenizer:

@@ -13,7 +13,7 @@ from troth.model.config import ModelConfig
 from troth.system import System, TrainTable
 from troth.train.environment import code_version, environment
 
-_FREE = {"checkpoint_every", "keep_checkpoints", "log_every", "hang_seconds", "end_hanging"}
+_FREE = {"export_dtype", "checkpoint_every", "keep_checkpoints", "log_every", "hang_seconds", "end_hanging"}
 
 
 def open_run(
@@ -66,6 +66,11 @@ def _filled(table: type[BaseModel], recorded: dict[str, Any], where: str) -> dic
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"{where}.{key}: this version of Troth does not take it ({first['msg']})") from error
+
+
+def checkpoints_of(run: Path, train: TrainTable) -> str:
+    """The folder or URL of a run's checkpoints."""
+    return train.checkpoints or str(run / "checkpoints")
 
 
 def add_to_history(run: Path, record: dict[str, Any], step: int) -> None:

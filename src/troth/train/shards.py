@@ -191,20 +191,12 @@ def _encode(tokenizer: Tokenizer, chunk: list[tuple[str, str, float]]) -> list[_
     found: dict[str, tuple[list[np.ndarray], list[float]]] = {}
     for collection, text, weight in chunk:
         ids, weights = found.setdefault(collection, ([], []))
-        ids += [begin, _ids(tokenizer, text)]
+        ids += [begin, tokenizer.encode_to_numpy(text)]
         weights.append(weight)
     return [
         (name, np.concatenate(ids), [1 + len(own) for own in ids[1::2]], weights)
         for name, (ids, weights) in found.items()
     ]
-
-
-def _ids(tokenizer: Tokenizer, text: str) -> np.ndarray:
-    """`Tokenizer.encode` without a Python object a token."""
-    try:
-        return tokenizer.encoding.encode_to_numpy(text, disallowed_special=())
-    except UnicodeEncodeError:  # Half of a surrogate pair, which `encode` mends.
-        return np.array(tokenizer.encode(text), dtype=np.uint32)
 
 
 class ShardWriter:

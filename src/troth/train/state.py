@@ -2,11 +2,12 @@
 
 import warnings
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import torch
 import torch.distributed.checkpoint as dcp
 
+from troth.train.checkpoints.distcp import Reader, folder_of
+from troth.train.checkpoints.store import Store
 from troth.train.parallel.network import Network
 
 
@@ -39,13 +40,14 @@ def after_loading(optimizers: list[torch.optim.Optimizer], state: dict[str, torc
 
 
 def saved_tensors(
-    checkpoint: Path, expected: Iterable[tuple[str, torch.Tensor]]
+    checkpoints: str, step: int, expected: Iterable[tuple[str, torch.Tensor]]
 ) -> Iterator[tuple[str, torch.Tensor]]:  # fmt: skip
-    """What a checkpoint has of the network under these names, in the shapes and types of these tensors, which may be on
-    the meta device; one after another: the whole need not fit into memory."""
+    """What the checkpoint of a step, below a folder or URL, has of the network under these names, in the shapes and
+    types of these tensors, which may be on the meta device; one after another: the whole need not fit into memory."""
+    reader = Reader(Store(checkpoints), folder_of(step))
     for name, like in expected:
         tensor = torch.empty_like(like, device="cpu")
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-            dcp.load({f"model.{name}": tensor}, checkpoint_id=checkpoint, no_dist=True)
+            dcp.load({f"model.{name}": tensor}, storage_reader=reader, no_dist=True)
         yield name, tensor

@@ -32,7 +32,7 @@ from troth.train.precision import DTYPES, choose_precision
 from troth.train.preference import Preferences, Referenced
 from troth.train.prefetch import Prefetch
 from troth.train.reference import reference_log_probs
-from troth.train.run import add_to_history, open_run, save_record
+from troth.train.run import add_to_history, checkpoints_of, open_run, save_record
 from troth.train.schedule import learning_rate_share, mtp_weight, rows_before, rows_of
 from troth.train.state import after_loading, training_state
 from troth.train.step import step as one_step
@@ -84,7 +84,7 @@ class Training:
         self.state = training_state(self.network, self.optimizers) | {"spikes": self.guard.stored}
         self._fill()
         self.rows = self._rows(record)
-        self.checkpoints = Checkpoints(run / "checkpoints", train.keep_checkpoints)
+        self.checkpoints = Checkpoints(checkpoints_of(run, train), train.keep_checkpoints)
         self.done = self._load()
         if ranks.first:
             add_to_history(run, record, self.done)

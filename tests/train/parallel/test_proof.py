@@ -99,10 +99,13 @@ def test_dimensions_together_on_eight_ranks_are_as_one_process(alone, over_ranks
 
 
 @pytest.mark.slow
-def test_in_float32_too(alone, over_ranks, small, proof, tmp_path):
+@pytest.mark.parametrize(
+    ("world", "layouts"), [(2, ALONE_ON_TWO[:6]), (4, TOGETHER_ON_FOUR[:6]), (8, TOGETHER_ON_EIGHT[:1])]
+)
+def test_in_float32_too(alone, over_ranks, small, proof, tmp_path, world, layouts):
     """With grouped products, and rounding that differs with the order of sums."""
     gentle = proof(precision="float32", muon_lr=0.004, adam_lr=5e-4)
-    check(2, ALONE_ON_TWO[:6], gentle, 1e-4, alone, over_ranks, small, tmp_path)
+    check(world, layouts, gentle, 1e-4, alone, over_ranks, small, tmp_path)
 
 
 @pytest.mark.slow

@@ -27,10 +27,12 @@ def test_stopped_and_continued_over_ranks_is_the_same_to_the_bit(over_ranks, sma
     settings = proof(checkpoint_every=3, steps=10, precision="float32")
     layout = {"dp_replicate": 1, "ep": 2}
     whole = case(tmp_path / "whole", small, settings, layout)
-    over_ranks(2, [whole, case(tmp_path / "stopped", small, settings, layout, killed_at=8)], fails=True)
+    elsewhere = settings.model_copy(update={"checkpoints": f"file://{tmp_path}/bucket"})
+    over_ranks(2, [whole, case(tmp_path / "stopped", small, elsewhere, layout, killed_at=8)], fails=True)
     assert (tmp_path / "whole" / "model").exists()
     assert not (tmp_path / "stopped" / "model").exists()
-    over_ranks(2, [case(tmp_path / "stopped", small, settings, layout)])
+    over_ranks(2, [case(tmp_path / "stopped", small, elsewhere, layout)])
+    assert not (tmp_path / "stopped" / "checkpoints").exists()
     assert reports(tmp_path / "stopped") == reports(tmp_path / "whole")
     ours, theirs = ((tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("stopped", "whole"))
     assert ours == theirs

@@ -15,5 +15,9 @@ FAMILY = Family(
         "router_score": "sigmoid", "norm_topk_prob": True, "qk_norm": "head", "attention_gate": True,
         "post_norms": True, "rope_layers": "sliding",
     },
+    required={
+        "hidden_act": "silu", "attention_bias": False, "score_func": "sigmoid", "route_norm": True, "n_group": 1,
+        "topk_group": 1,
+    },
     write=layer_types,
 )  # fmt: skip

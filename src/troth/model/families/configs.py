@@ -18,7 +18,7 @@ FAMILIES: dict[str, Family] = {
 _DEFAULTS = {name: field.default for name, field in ModelConfig.model_fields.items() if not field.is_required()}
 
 
-def to_hf_config(config: ModelConfig, dtype: str, eos_token_id: int) -> dict[str, Any]:
+def to_hf_config(config: ModelConfig, dtype: str, eos_token_id: int | list[int]) -> dict[str, Any]:
     """The config.json of `config`. Raises ValueError naming a field whose value the family cannot express."""
     family = FAMILIES[config.model_type]
     # What a family neither writes nor fixes it cannot express: only the default is its.

@@ -5,7 +5,7 @@ more; writing holds one shard.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from troth.model.families.family import FP8_BLOCK
 from troth.model.families.quantised import from_fp8, from_mxfp4
 
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_SIDES = "", "_scale_inv", "_blocks", "_scales"
+"""What a tensor may be called besides its name: numbers in 8 or 4 bits, and what they are scaled by."""
 SHARD_BYTES = 5 * 10**9
 """The size that transformers splits at."""
 
@@ -39,15 +41,26 @@ class TensorFolder:
                     raise ValueError(f"{path}: tensor {lost[0]} is missing, though {_INDEX} places it there")
         else:
             path = folder / _WHOLE
+            if not path.exists():
+                found = ", ".join(sorted(file.name for file in folder.glob("*.safetensors"))[:3]) or "no safetensors"
+                raise ValueError(f"{path}: no such file, nor {_INDEX} beside it; in the folder: {found}")
             self.place = dict.fromkeys(self._file(path).keys(), path)
+
+    def check(self, shapes: Mapping[str, torch.Size], unused: str | None = None) -> None:
+        """Raise ValueError naming a tensor that is missing, or left over though its name does not begin with `unused`,
+        before any is read."""
+        left = dict(self.place)
+        for name, shape in shapes.items():
+            found = [name + side for side in _SIDES if name + side in left]
+            if not found:
+                raise self._missing(name, shape)
+            for part in found:
+                del left[part]
+        _refuse_left(left, unused)
 
     def fill(self, targets: Iterable[tuple[str, torch.Tensor, torch.Size]], unused: str | None = None) -> None:
         """`read` them all; nothing may be left in the folder but tensors whose names begin with `unused`."""
-        left = self.read(targets)
-        left = {name: path for name, path in left.items() if unused is None or not name.startswith(unused)}
-        if left:
-            name = min(left)
-            raise ValueError(f"{left[name]}: unexpected tensor {name}")
+        _refuse_left(self.read(targets), unused)
 
     def read(self, targets: Iterable[tuple[str, torch.Tensor, torch.Size]]) -> dict[str, Path]:
         """Copy the tensor of each name and shape into its target, cast to the target's dtype, whose shape may split
@@ -84,8 +97,7 @@ class TensorFolder:
         """Read one tensor, checked to be of a shape, and cross it off what is left."""
         path = left.pop(name, None)
         if path is None:
-            where = next(iter(self.place.values()), _WHOLE)
-            raise ValueError(f"{where}: tensor {name} is missing; expected one of shape {list(shape)}")
+            raise self._missing(name, shape)
         try:
             value: torch.Tensor = self._file(path).get_tensor(name)
         except SafetensorError as error:
@@ -94,6 +106,10 @@ class TensorFolder:
             raise ValueError(f"{path}: tensor {name} has shape {list(value.shape)}, expected {list(shape)}")
         return value
 
+    def _missing(self, name: str, shape: torch.Size) -> ValueError:
+        where = next(iter(self.place.values()), _WHOLE)
+        return ValueError(f"{where}: tensor {name} is missing; expected one of shape {list(shape)}")
+
     def _file(self, path: Path) -> Any:
         if path not in self._open:
             try:
@@ -101,6 +117,12 @@ class TensorFolder:
             except (OSError, SafetensorError) as error:
                 raise ValueError(f"{path}: {error}") from error
         return self._open[path]
+
+
+def _refuse_left(left: Mapping[str, Path], unused: str | None) -> None:
+    extra = [name for name in left if unused is None or not name.startswith(unused)]
+    if extra:
+        raise ValueError(f"{left[min(extra)]}: unexpected tensor {min(extra)}")
 
 
 def write_tensors(folder: Path, tensors: Iterable[tuple[str, torch.Tensor]], shard_bytes: int = SHARD_BYTES) -> None:

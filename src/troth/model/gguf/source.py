@@ -10,9 +10,6 @@ from troth.model.families.configs import FAMILIES
 from troth.model.families.folder import TensorFolder
 from troth.model.families.weights import Stored, stored_tensors
 
-_SIDES = "", "_scale_inv", "_blocks", "_scales"
-"""What a folder's tensor may be called besides its name: numbers in 8 or 4 bits, and what they are scaled by."""
-
 
 class Source:
     """`shapes` has the shape of each tensor by its name, in the network's order.
@@ -36,7 +33,8 @@ class Source:
                 left -= parts[-1].tensor.numel()
             self._parts[name] = parts
         self._folder = TensorFolder(folder)
-        self._check(FAMILIES[config.model_type].unused(config))
+        shapes = {part.name: part.shape for parts in self._parts.values() for part in parts}
+        self._folder.check(shapes, FAMILIES[config.model_type].unused(config))
         self._last: tuple[str, torch.Tensor] | None = None
 
     def read(self, name: str, dtype: torch.dtype) -> torch.Tensor:
@@ -51,16 +49,3 @@ class Source:
             )
             self._last = name, whole
         return self._last[1]
-
-    def _check(self, unused: str | None) -> None:
-        left = dict(self._folder.place)
-        for part in (part for parts in self._parts.values() for part in parts):
-            found = [part.name + side for side in _SIDES if part.name + side in left]
-            if not found:
-                where = next(iter(self._folder.place.values()))
-                raise ValueError(f"{where}: tensor {part.name} is missing; expected one of shape {list(part.shape)}")
-            for name in found:
-                del left[name]
-        for name in sorted(left):
-            if unused is None or not name.startswith(unused):
-                raise ValueError(f"{left[name]}: unexpected tensor {name}")

@@ -9,6 +9,7 @@ from time import perf_counter
 import torch
 
 from troth.model.decoder import Decoder
+from troth.model.ends import configured_ends, default_ends
 from troth.model.families.configs import read_config
 from troth.model.families.weights import load_weights
 from troth.model.mtp import MTP, load_mtp
@@ -16,13 +17,10 @@ from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.adapters import Adapters
 from troth.serve.engine.block_pool import BlockPool
 from troth.serve.engine.block_tables import BlockTables, sliding_blocks
-from troth.serve.engine.cpu.choose import cpu_runner, first_module, stored_dtype
+from troth.serve.engine.computing import drafter_for, pooler_for, runner_for, stored_dtype
 from troth.serve.engine.cpu.runner import CpuRunner
-from troth.serve.engine.decode_graphs import DecodeGraphs, can_hold
-from troth.serve.engine.deterministic import DeterministicRunner
-from troth.serve.engine.drafts import Drafter, LookupDrafter, MTPDrafter, guess
+from troth.serve.engine.drafts import guess
 from troth.serve.engine.drawing import Drawing
-from troth.serve.engine.ends import configured_ends, default_ends
 from troth.serve.engine.grammar import Grammars
 from troth.serve.engine.guide import Guide
 from troth.serve.engine.kv_cache import KVCache
@@ -32,7 +30,7 @@ from troth.serve.engine.ranks import LeadingRunner, Ranks, split
 from troth.serve.engine.rehearsal import Rehearsals
 from troth.serve.engine.request import EngineStats, Output, Request
 from troth.serve.engine.routing import first_choices
-from troth.serve.engine.runner import Pooler, Runner, TorchRunner
+from troth.serve.engine.runner import Runner
 from troth.serve.engine.sampling_params import SamplingParams
 from troth.serve.engine.scheduler import Chunk, Scheduler
 from troth.serve.engine.sequence import Sequence
@@ -82,26 +80,10 @@ class Engine:
             BlockPool(blocks), BlockPool(sliding) if sliding else None, BLOCK_SIZE, model.config.window
         )
         self.adapters = Adapters(model, adapters or {})
-        runner: Runner | None = cpu_runner(model, self.cache, table, self.adapters, guesses, alone=ranks is None)
-        if runner is None:
-            self.adapters.join(model)
-        if runner is None and table.deterministic:
-            runner = DeterministicRunner(model, self.cache, self.adapters)
-        elif runner is None:
-            graphs = None
-            if can_hold(model, self.cache) and not (table.enforce_eager or guesses or adapters or ranks):
-                graphs = DecodeGraphs(model, self.cache, table.max_batch, -(-self.context // BLOCK_SIZE))
-            runner = TorchRunner(model, self.cache, self.adapters, guesses, graphs)
-        self.runner = runner if ranks is None or ranks.rank else LeadingRunner(runner)
-        self.drafter: Drafter | None = None
-        if table.speculate == "ngram":
-            self.drafter = LookupDrafter(table.draft_tokens)
-        elif mtp is not None and guesses:
-            assert isinstance(runner, CpuRunner | TorchRunner | DeterministicRunner)
-            self.drafter = MTPDrafter(first_module(mtp, runner, model, self.cache), runner, tokenizer.vocab_size)
-        self.pooler: Pooler = (
-            runner if isinstance(runner, CpuRunner | TorchRunner) else TorchRunner(model, self.cache, self.adapters)
-        )
+        runner = runner_for(model, self.cache, table, self.adapters, self.context, alone=ranks is None)
+        self.runner: Runner = runner if ranks is None or ranks.rank else LeadingRunner(runner)
+        self.pooler = pooler_for(runner)
+        self.drafter = drafter_for(runner, model, self.cache, table, mtp, tokenizer.vocab_size)
         self.scheduler = Scheduler(self.tables, table.max_batch, table.max_step_tokens, Pace(table.max_step_ms / 1000))
         self._sequences: dict[str, Sequence] = {}
         self._prefilled_tokens = 0
@@ -128,7 +110,7 @@ class Engine:
         dtype = dtype or stored_dtype(config, stated.get("dtype") or stated.get("torch_dtype"), table, device)
         tokenizer = Tokenizer.load(folder)
         model = load_weights(folder, dtype, device)
-        ends = default_ends(tokenizer) | configured_ends(folder)
+        ends = {*default_ends(tokenizer), *configured_ends(folder)}
         mtp = load_mtp(folder, dtype, device) if table.speculate == "mtp" else None
         return cls(model, tokenizer, table, ends, mtp, adapters, ranks)
 

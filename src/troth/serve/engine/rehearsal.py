@@ -37,7 +37,7 @@ class Rehearsals:
     """Trials of grammars for one tokenizer; the process that makes them starts with the first."""
 
     def __init__(self, tokenizer: Tokenizer, end_tokens: Iterable[int]):
-        self._known = tokenizer.ranks, list(tokenizer.special), tokenizer.visible, sorted(end_tokens)
+        self._known = tokenizer, sorted(end_tokens)
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket
         self._refused: OrderedDict[Grammar, str] = OrderedDict()
@@ -106,8 +106,8 @@ def _end(process: "subprocess.Popen[bytes]", control: socket.socket) -> None:
 
 def _serve(control: socket.socket) -> None:
     """Fork for each connection that comes over `control`, until its other end is closed."""
-    ranks, special, visible, ends = pickle.load(sys.stdin.buffer)
-    grammars = Grammars(Tokenizer(ranks, special, visible), ends)
+    tokenizer, ends = pickle.load(sys.stdin.buffer)
+    grammars = Grammars(tokenizer, ends)
     grammars.warm()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while found := socket.recv_fds(control, 1, 1)[1]:

@@ -23,15 +23,13 @@ def start_from(folder: Path, network: Network) -> None:
 
     Raises ValueError naming the first key in which the shapes differ, or the tensor that is missing or left over.
     """
-    config = network.decoders[0].config
-    for key, value in read_config(folder).model_dump().items():
-        if value != (ours := getattr(config, key)) and key not in ("max_position_embeddings", "yarn"):
+    config, theirs = network.decoders[0].config, read_config(folder)
+    for key in type(config).model_fields:
+        value, ours = getattr(theirs, key), getattr(config, key)
+        if value != ours and key not in ("max_position_embeddings", "yarn"):
             raise ValueError(f"{folder}: has {key}={value!r}, and the system's model has {ours!r}")
     files = TensorFolder(folder)
-    unused = FAMILIES[config.model_type].unused(config)
-    left = set(files.place) - set(stored_shapes(config))
-    if extra := sorted(name for name in left if unused is None or not name.startswith(unused)):
-        raise ValueError(f"{files.place[extra[0]]}: unexpected tensor {extra[0]}")
+    files.check(stored_shapes(config), FAMILIES[config.model_type].unused(config))
     for decoder in network.decoders:
         for name, tensor in decoder.state_dict().items():
             if ".lora_" in name or (config.tie_word_embeddings and name == "lm_head.weight"):

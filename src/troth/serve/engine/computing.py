@@ -1,0 +1,84 @@
+"""Who computes an engine's steps, and guesses between them: by the model, the machine and the settings."""
+
+import logging
+import os
+
+import torch
+
+from troth.model.config import ModelConfig
+from troth.model.decoder import Decoder
+from troth.model.mtp import MTP, MTPModule
+from troth.serve.engine.adapters import Adapters
+from troth.serve.engine.cpu.pack import WeightKind
+from troth.serve.engine.cpu.runner import CpuModule, CpuRunner, why_not
+from troth.serve.engine.decode_graphs import DecodeGraphs, can_hold
+from troth.serve.engine.deterministic import DeterministicRunner
+from troth.serve.engine.drafts import Drafter, LookupDrafter, MTPDrafter, TorchModule
+from troth.serve.engine.kv_cache import KVCache
+from troth.serve.engine.packed_weights import pack_weights
+from troth.serve.engine.runner import Pooler, TorchRunner
+from troth.system.serve import ServeTable
+
+log = logging.getLogger(__name__)
+
+
+def stored_dtype(config: ModelConfig, dtype: str, table: ServeTable, device: str) -> torch.dtype:
+    """In what a folder's weights, which it has in `dtype`, are loaded."""
+    if table.weights != "auto":
+        return torch.float32 if table.weights == "float32" else torch.bfloat16
+    if device == "cpu" and (dtype != "bfloat16" or why_not(config) is not None):
+        return torch.float32
+    return torch.bfloat16
+
+
+def runner_for(
+    model: Decoder, cache: KVCache, table: ServeTable, adapters: Adapters, context: int, alone: bool
+) -> CpuRunner | TorchRunner | DeterministicRunner:
+    """The library's runner where it can run the network, `alone`: without other ranks; else one of torch, for whose
+    sake the decoder gets the adapters, and packed weights where 8 or 4 bit are asked for."""
+    weight = model.embed_tokens.weight
+    plain: WeightKind = "float32" if weight.dtype == torch.float32 else "bfloat16"
+    kind = plain if table.weights == "auto" else table.weights
+    guesses = table.speculate == "mtp"
+    reason = why_not(model.config) if weight.device.type == "cpu" else f"the device is {weight.device}"
+    if model.config.latent and cache.kind != "auto":
+        reason = "latents in a cache of 8 bit"
+    if not alone:
+        reason = "several ranks"
+    if reason is None and weight.dtype in (torch.float32, torch.bfloat16):
+        most_rows = table.max_step_tokens + table.max_batch * (1 + table.draft_tokens)
+        threads = table.threads or len(os.sched_getaffinity(0))
+        return CpuRunner(model, cache, kind, most_rows, threads, adapters, keeps_states=guesses)
+    if kind in ("int8", "int4"):
+        log.warning("%s weights are widened to %s for each product, which takes time: %s", kind, plain, reason)
+        pack_weights(model, kind)
+    adapters.join(model)
+    if table.deterministic:
+        return DeterministicRunner(model, cache, adapters)
+    graphs = None
+    if can_hold(model, cache) and alone and not (table.enforce_eager or guesses or adapters.names):
+        graphs = DecodeGraphs(model, cache, table.max_batch, -(-context // cache.block_size))
+    return TorchRunner(model, cache, adapters, guesses, graphs)
+
+
+def pooler_for(runner: CpuRunner | TorchRunner | DeterministicRunner) -> Pooler:
+    """Who computes hidden states: the runner itself, where it can."""
+    if isinstance(runner, DeterministicRunner):
+        return TorchRunner(runner.model, runner.cache, runner.adapters)
+    return runner
+
+
+def drafter_for(
+    runner: CpuRunner | TorchRunner | DeterministicRunner, model: Decoder, cache: KVCache, table: ServeTable,
+    mtp: MTP | None, vocab_size: int,
+) -> Drafter | None:  # fmt: skip
+    """Who guesses tokens, of the first `vocab_size`; the first of `mtp`'s modules works where the runner does."""
+    if table.speculate == "ngram":
+        return LookupDrafter(table.draft_tokens)
+    if table.speculate != "mtp":
+        return None
+    assert mtp is not None
+    module = next(iter(mtp.layers.values()))
+    assert isinstance(module, MTPModule)
+    first = CpuModule(runner, module) if isinstance(runner, CpuRunner) else TorchModule(model, module, cache)
+    return MTPDrafter(first, runner, vocab_size)
