@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from troth.curate.document import Document
-from troth.curate.validate.slots import judge_documents, publisher_statements, survey
+from troth.curate.validate.slots import frames, judge_documents, publisher_statements, survey
 
 LANDS = (
     "Arvenia", "Boscora", "Celdane", "Dorvik", "Estmark", "Fallonia", "Gressa", "Hallund", "Ibrenia", "Jorvala",
@@ -162,6 +162,11 @@ def test_nothing_right_is_refuted(verdicts):
 def test_the_order_of_documents_does_not_matter(verdicts):
     again = judge_documents(corpus(WRONG)[::-1], seed=0)[1]
     assert sorted(map(repr, again)) == sorted(map(repr, verdicts))
+
+
+def test_wordings_are_the_same_however_many_branches_are_walked_at_once(verdicts, monkeypatch):
+    monkeypatch.setattr(frames, "_TOGETHER", 20)
+    assert list(map(repr, judge_documents(corpus(WRONG), seed=0)[1])) == list(map(repr, verdicts))
 
 
 def test_a_single_publisher_is_not_contradicted_but_its_own_editions_date_what_it_said():
