@@ -137,7 +137,7 @@ def test_a_finished_curation_is_not_done_again(outcome):
 def test_a_folder_of_other_settings_is_refused(outcome):
     out, _, _ = outcome
     other = SHORT.model_copy(update={"act_above": 0.4})
-    with pytest.raises(ValueError, match="was begun with other settings"):
+    with pytest.raises(ValueError, match=rf"other curate.act_above \({SHORT.act_above}, now 0.4\); curate elsewhere"):
         curate(Curation((str(out.parent / "raw.parquet"),), out, other))
 
 

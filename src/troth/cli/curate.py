@@ -57,6 +57,8 @@ def command(
         print_json(report)
     else:
         console.print(curation_report(report))
-        console.print(f"Curated documents: {out / 'documents'}\nLedger: {out / 'ledger'}", soft_wrap=True)
+        if report["accepted"]:
+            console.print(f"Curated documents: {out / 'documents'}", soft_wrap=True)
+        console.print(f"Ledger: {out / 'ledger'}", soft_wrap=True)
     if not report["accepted"]:
         raise ValueError(f"{out}: not integrated: {report['reason']}")

@@ -54,6 +54,8 @@ def curation_report(report: dict[str, Any]) -> Table:
     if asked := report["endpoint"]:
         table.add_section()
         table.add_row("endpoint: requests, from the cache", f"{asked['requests']:,}, {asked['cached']:,}")
+        if asked["unanswered"]:
+            table.add_row("  claims without a usable answer", f"{asked['unanswered']:,}")
         tokens = f"{asked['tokens_in']:,}, {asked['tokens_out']:,}"
         table.add_row("  tokens in and out, cost", f"{tokens}, {asked['cost']:.2f}")
     return table

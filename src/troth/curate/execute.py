@@ -21,6 +21,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Literal
 
+from troth.curate.memory import sweep
 from troth.curate.parts import Parts
 from troth.curate.progress import Progress
 
@@ -102,6 +103,7 @@ def do_part(work: Callable[[int], None], parts: Parts, part: int) -> None:
             told = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             line = " ".join(told.split()) or type(error).__name__
             parts.file(part, "error", "txt").write_text(f"{line}\n\n{traceback.format_exc()}", errors="replace")
+    sweep()
 
 
 @contextmanager

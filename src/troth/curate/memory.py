@@ -6,7 +6,10 @@ the heap. Arrow's own allocator keeps what it once had, so the package asks for 
 """
 
 import ctypes
+import gc
 import sys
+from functools import cache
+from typing import Any
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGE = 512 << 10
@@ -14,9 +17,21 @@ _LARGE = 512 << 10
 
 def give_back_freed_memory() -> None:
     """Fix glibc's thresholds; does nothing under another C library."""
-    if not sys.platform.startswith("linux"):
-        return
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
+    if libc := _glibc():
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
         libc.mallopt(_M_TRIM_THRESHOLD, _LARGE)
+
+
+def sweep() -> None:
+    """Free what a part of a stage left behind in cycles, such as caches of an object's own methods, and give the kernel
+    what lies free between other blocks."""
+    gc.collect()
+    if libc := _glibc():
+        libc.malloc_trim(0)
+
+
+@cache
+def _glibc() -> Any:
+    """The C library, where it is glibc."""
+    libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+    return libc if hasattr(libc, "malloc_trim") and hasattr(libc, "mallopt") else None

@@ -110,9 +110,15 @@ def _claim_folder(run: Curation) -> None:
     known = json.loads(path.read_text())
     for key, value in own.items():
         if known.get(key) != value:
-            raise ValueError(
-                f"{run.out}: was begun with other {key} ({known.get(key)!r}, now {value!r}); curate into another folder"
-            )
+            raise ValueError(f"{run.out}: was begun with other {_other(key, known.get(key), value)}; curate elsewhere")
+
+
+def _other(key: str, was: Any, now: Any) -> str:
+    """What is other than it was, of settings only those that are."""
+    if not (isinstance(was, dict) and isinstance(now, dict)):
+        return f"{key} ({was!r}, now {now!r})"
+    names = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
+    return ", ".join(f"curate.{name} ({was.get(name)!r}, now {now.get(name)!r})" for name in names)
 
 
 def _stage(

@@ -78,6 +78,18 @@ def test_a_warc_that_is_cut_keeps_the_pages_before(pack, cut):
         assert "cut: " in cut_off.reason
 
 
+@pytest.mark.parametrize("pack", [gzip, bz2, lzma])
+def test_a_packed_file_that_is_cut_keeps_the_lines_before(pack):
+    lines = [f'{{"text": "Line {number} and {zlib.crc32(str(number).encode())}."}}\n' for number in range(60_000)]
+    packed = pack.compress("".join(lines).encode())
+    suffix = {gzip: "gz", bz2: "bz2", lzma: "xz"}[pack]
+    *kept, last = read(packed[: len(packed) // 2], f"lines.jsonl.{suffix}")
+    assert all(isinstance(one, Document) for one in kept)
+    assert len(kept) > 5_000
+    assert isinstance(last, Rejected)
+    assert "ended before" in last.reason
+
+
 def page(title: str, text: str, ns: int = 0, more: str = "") -> str:
     return (
         f"<page><title>{title}</title><ns>{ns}</ns><id>7</id>{more}<revision><id>8</id>"

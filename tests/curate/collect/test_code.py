@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from troth.curate.collect import collect
-from troth.curate.collect.licences import is_licence_file, licence_of
+from troth.curate.collect.licences import is_licence_file, licence_of, notice
 from troth.system import DataTable
 
 MIT = "MIT License\n\nPermission is hereby granted, free of charge, to any person obtaining a copy of this software"
@@ -74,3 +74,27 @@ def test_licences_are_known_by_their_words(text, name):
 def test_names_of_licence_files():
     assert all(map(is_licence_file, ["LICENSE", "LICENCE.md", "COPYING.txt", "UNLICENSE", "license.rst"]))
     assert not any(map(is_licence_file, ["licences.py", "LICENSE.pdf", "relicense.md"]))
+
+
+GNU = """{0}This program is free software; you can redistribute it and/or modify it
+{0}under the terms of the GNU {1}General Public License as published by the
+{0}Free Software Foundation; either version {2} of the License, or (at your
+{0}option) any later version.
+"""
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (f"/*\n{GNU.format(' * ', '', '2')} */\nint main(void);\n", "GPL-2.0-or-later"),
+        ("#!/bin/sh\n" + GNU.format("# ", "Affero ", "3"), "AGPL-3.0-or-later"),
+        (GNU.format("// ", "Lesser ", "2.1") + "package x;\n", "LGPL-2.1-or-later"),
+        ("/* under the terms of the GNU General Public License version 2 as\n * published */\n", "GPL-2.0-only"),
+        ("# Licensed under the Apache License,\n# Version 2.0 (the License);\nx = 1\n", "Apache-2.0"),
+        ('"""Tells an MIT License from others."""\n', ""),
+        ('import re\nKNOWN = "MIT License"\n', ""),
+        ("# A sorting program.\nx = 1\n", ""),
+    ],
+)
+def test_a_notice_at_the_head_of_a_program_names_its_licence(head, name):
+    assert notice(head) == name

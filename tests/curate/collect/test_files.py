@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from datetime import datetime
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 from fpdf import FPDF
 from hypothesis import given
 from hypothesis import strategies as st
+from pypdf import PdfWriter
 
 from troth.curate.collect import collect
 from troth.curate.collect.encoding import decode
@@ -178,6 +180,33 @@ def test_broken_files_are_set_aside_and_the_rest_goes_on(tmp_path):
     assert "UTF-8" in reasons["binary.txt"]
     assert reasons["empty.md"] == "no text"
     assert ".png" in reasons["photo.png"]
+
+
+def test_names_that_cannot_be_opened_are_set_aside(tmp_path):
+    (tmp_path / "good.txt").write_text("A page that can be read.")
+    (tmp_path / "round.txt").symlink_to("round.txt")
+    (tmp_path / "above").symlink_to("..")
+    Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.txt")).write_text("A name in Latin-1.")
+    found = collect(DataTable(sources=[str(tmp_path)]))
+    assert [one.source for one in found.documents] == ["good.txt"]
+    reasons = {one.source: one.reason for one in found.rejected}
+    assert reasons.keys() == {"round.txt", "caf\\xe9.txt"}
+    assert "symbolic links" in reasons["round.txt"]
+    assert "not UTF-8" in reasons["caf\\xe9.txt"]
+
+
+def test_what_keeps_a_pdf_from_being_read_is_said(tmp_path):
+    scanned = FPDF()
+    scanned.add_page()
+    scanned.rect(10, 10, 50, 50)
+    scanned.output(str(tmp_path / "scan.pdf"))
+    locked = PdfWriter(tmp_path / "scan.pdf")
+    locked.encrypt("secret")
+    locked.write(tmp_path / "locked.pdf")
+    _, (rejected,) = read_files(tmp_path / "scan.pdf")
+    assert "OCR" in rejected.reason
+    _, (rejected,) = read_files(tmp_path / "locked.pdf")
+    assert "password" in rejected.reason
 
 
 def test_folders_are_read_in_sorted_order_with_relative_sources(tmp_path):

@@ -31,8 +31,8 @@ def witnesses(folder, documents: list[Document], subjects: dict[str, str]):
     }
     size = build_store(((one, 0, rows[one.source]) for one in documents), set(), folder / "store")
     store = Store(folder / "store")
-    write_neighbours(store, 0, size, 8, folder / "near.npy")
-    evidence = Evidence(store, [folder / "near.npy"], 8)
+    write_neighbours(store, 0, size, 8, folder / "near.bin")
+    evidence = Evidence(store, [folder / "near.bin"], 8)
     first = documents[0]
     claim = next(one for one in find_claims(first, set()) if one.value.kind == "quantity")
     place = Place(first.source, claim.sentence.start, first.publisher, first.published)

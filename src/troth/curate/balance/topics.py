@@ -16,6 +16,7 @@ BITS = 12
 MOST = 16
 """Topics at most."""
 _NAME_WORDS = 4
+_TOGETHER = 256
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,12 @@ def fit_topics(heads: Sequence[str], seed: int) -> Topics:
     rarity = np.zeros(1 << BITS, np.float32)
     if not heads:
         return Topics(np.zeros((0, 1 << BITS), np.float32), (), rarity)
-    counts = np.stack([_counts(Words(head)) for head in heads])
-    rarity = np.log(len(heads) / np.maximum(1, (counts > 0).sum(axis=0))).astype(np.float32)
-    rows = unit(counts * rarity)
+    rows = np.empty((len(heads), 1 << BITS), np.float32)
+    for row, head in zip(rows, heads, strict=True):
+        row[:] = _counts(Words(head))
+    rarity = np.log(len(heads) / np.maximum(1, np.count_nonzero(rows, axis=0))).astype(np.float32)
+    for first in range(0, len(rows), _TOGETHER):  # for 4,000 texts rows are 64 MB, of which there is no copy
+        rows[first : first + _TOGETHER] = unit(rows[first : first + _TOGETHER] * rarity)
     centres = k_means(rows, max(1, min(MOST, len(heads) // 40)), seed)
     nearest = np.argmax(rows @ centres.T, axis=1)
     names = tuple(

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from troth.curate.collect.encoding import decode
-from troth.curate.collect.licences import spdx
+from troth.curate.collect.licences import notice
 from troth.curate.collect.reader import Origin, document, read_whole
 from troth.curate.document import Document
 
@@ -38,7 +38,7 @@ _WIDEST, _WIDE_ON_AVERAGE = 5000, 250
 
 
 def read_code(stream: BinaryIO, origin: Origin) -> Iterator[Document]:
-    """One document a file, of kind `code`; an SPDX line in its head names its licence.
+    """One document a file, of kind `code`; an SPDX line or a notice in its head names its licence.
 
     Raises ValueError for what nobody wrote here: files below a folder of other people's code, generated ones, ones
     squeezed into few lines, and ones above 1 MB.
@@ -54,6 +54,6 @@ def read_code(stream: BinaryIO, origin: Origin) -> Iterator[Document]:
     lines = text.split("\n")
     if ".min." in path.name or max(map(len, lines)) > _WIDEST or len(text) > _WIDE_ON_AVERAGE * len(lines):
         raise ValueError("minified code or data: its lines are too long for a person to have written them")
-    about = {"title": path.name, "licence": spdx(head)}
+    about = {"title": path.name, "licence": notice(head)}
     language = LANGUAGES[path.suffix.lower()]
     yield document(text, origin, about, kind="code", language=language, encoding=encoding)

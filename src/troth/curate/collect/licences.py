@@ -27,6 +27,14 @@ _WORDINGS = [
     ("MIT", r"Permission is hereby granted, free of charge|\bMIT License\b"),
 ]  # fmt: skip
 _KNOWN = [(name, re.compile(wording, re.IGNORECASE)) for name, wording in _WORDINGS]
+_COMMENT = re.compile(r"\A\s*(?:/\*.*?\*/\s*|(?:#|//|--|;|%|!)[^\n]*(?:\n\s*|\Z))*", re.DOTALL)
+_MARKS = re.compile(r"(?:^|(?<=\s))[#/*;%!-]+(?=\s|$)")
+_GNU = re.compile(
+    r"GNU (?P<kind>Affero |Lesser |Library )?General Public License\b.{0,120}?\bversion (?P<v>\d(?:\.\d)?)"
+    r"(?P<later>.{0,60}?\bany later\b)?",
+    re.IGNORECASE,
+)
+_GNU_NAMES = {"": "GPL", "affero": "AGPL", "lesser": "LGPL", "library": "LGPL"}
 _LICENCE_FILE = re.compile(r"(?:un)?licen[cs]e|copying", re.IGNORECASE)
 
 
@@ -34,6 +42,19 @@ def spdx(text: str) -> str:
     """What the first `SPDX-License-Identifier:` line says, or empty."""
     found = _SPDX.search(text)
     return found[1] if found else ""
+
+
+def notice(head: str) -> str:
+    """The SPDX identifier of the licence that the comment at the head of a program names, or empty."""
+    if named := spdx(head):
+        return named
+    comment = _COMMENT.match(head)
+    told = " ".join(_MARKS.sub(" ", comment[0] if comment else "").split())
+    if found := _GNU.search(told):
+        name = _GNU_NAMES[(found["kind"] or "").strip().lower()]
+        version = found["v"] if "." in found["v"] else f"{found['v']}.0"
+        return f"{name}-{version}-{'or-later' if found['later'] else 'only'}"
+    return licence_of(told)
 
 
 def is_licence_file(name: str) -> bool:

@@ -56,13 +56,11 @@ def read_item(item: Item) -> Iterator[tuple[Source | None, Document | Rejected]]
         if item.version and (int(info.get("size") or 0), version(info)) != (item.size, item.version):
             raise ValueError(f"{item.source} changed since the collection was begun; curate anew")
         stream = open(item.path, "rb", buffering=0) if is_local else fs.open(item.path, "rb")  # noqa: SIM115
-    except FileNotFoundError as error:
-        if item.version:
+    except OSError as error:
+        if item.version and isinstance(error, FileNotFoundError):
             raise ValueError(f"{item.source} is gone since the collection was begun; curate anew") from error
-        yield None, Rejected(item.source, str(error))
-        return
-    except PermissionError as error:
-        if not is_local:
+        is_broken = not item.version or isinstance(error, PermissionError)  # what has no version is a link to nowhere
+        if not (is_local and is_broken):
             raise
         yield None, Rejected(item.source, str(error))
         return

@@ -1,6 +1,7 @@
 """PDF to paragraphs, by pypdf."""
 
 import io
+import logging
 import math
 import re
 from collections import Counter
@@ -20,7 +21,9 @@ def read_pdf(stream: BinaryIO, origin: Origin) -> Iterator[Document]:
     Raises ValueError for a broken file, one that needs a password, and one that holds only pictures of text.
     """
     from pypdf import PdfReader
+    from pypdf.errors import FileNotDecryptedError
 
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it warns without naming the file; what fails is raised
     try:
         pdf = PdfReader(io.BytesIO(read_whole(stream, _LARGEST)))
         pages = [clean(page.extract_text()).split("\n") for page in pdf.pages]
@@ -30,9 +33,14 @@ def read_pdf(stream: BinaryIO, origin: Origin) -> Iterator[Document]:
             "publisher": str(entries.get("/Author") or ""),
             "published": str(entries.get("/CreationDate") or ""),
         }
+    except FileNotDecryptedError as error:
+        raise ValueError("the PDF needs a password; save it without one") from error
     except Exception as error:  # pypdf lets what a malformed file provokes through: KeyError, TypeError, zlib.error
         raise ValueError(f"broken PDF: {type(error).__name__}: {error}") from error
-    yield document(unwrap("\n".join(_body(pages))), origin, about)
+    text = unwrap("\n".join(_body(pages)))
+    if not text.strip():
+        raise ValueError("no text in the PDF, only pictures; run text recognition (OCR) over it first")
+    yield document(text, origin, about)
 
 
 def _body(pages: list[list[str]]) -> Iterator[str]:

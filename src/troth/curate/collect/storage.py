@@ -83,8 +83,9 @@ def list_files(source: str) -> Iterator[File]:
             yield from _below(fs, root.rstrip("/") or "/", "", "")
         else:
             yield _file(fs.info(root), root, PurePosixPath(root).name, "")
-    except FileNotFoundError:
-        raise ValueError(f"{source}: no such file or folder") from None
+    except FileNotFoundError as error:  # fsspec's for HTTP, too, where no server answers
+        why = f"cannot be read ({error.__cause__})" if error.__cause__ else "no such file or folder"
+        raise ValueError(f"{source}: {why}") from None
     except ValueError:
         raise
     except Exception as error:  # each file system has errors of its own
@@ -98,6 +99,8 @@ def _below(fs: Any, folder: str, under: str, licence: str) -> Iterator[File]:
         if not name or name.startswith(".") or info["name"].rstrip("/") == folder.rstrip("/"):
             continue
         info = _followed(fs, info)
+        if (shown := _printable(name)) != name:
+            name, info = shown, _nowhere(f"{_printable(info['name'])} (its name is not UTF-8)")
         if info["type"] in ("file", "directory"):
             # Folders sort as if a slash stood behind them, which gives the order of whole paths.
             entries[f"{name}/" if info["type"] == "directory" else name] = info
@@ -116,8 +119,18 @@ def _followed(fs: Any, info: dict[str, Any]) -> dict[str, Any]:
     try:
         found: dict[str, Any] = fs.info(info["name"])
     except OSError:
-        return {"name": info["name"], "type": "file", "size": 0}
+        return _nowhere(info["name"])
     return found
+
+
+def _nowhere(path: str) -> dict[str, Any]:
+    """A file that will be set aside, for it cannot be opened."""
+    return {"name": path, "type": "file", "size": 0}
+
+
+def _printable(name: str) -> str:
+    """A name as text, bytes that are no UTF-8 escaped."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _licence(fs: Any, entries: dict[str, Any]) -> str:
@@ -185,6 +198,30 @@ class Source(io.RawIOBase):
         return len(data)
 
 
+class _Pieces(io.RawIOBase):
+    """What an unpacker has ready, so that all that comes before the cut of a truncated file is read."""
+
+    def __init__(self, packed: Any):
+        self._packed = packed
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return bool(self._packed.seekable())
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return int(self._packed.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._packed.tell())
+
+    def readinto(self, buffer: Any) -> int:
+        data: bytes = self._packed.read1(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
 def line_slice(stream: Any, start: int, end: int) -> Source:
     """Of an open file, the lines that begin in the bytes from `start` to before `end`. In UTF-16, where a line's end is
     no byte, the first slice is all of the file."""
@@ -217,7 +254,7 @@ def unpacked(source: Source, name: str) -> Iterator[io.BufferedReader]:
     suffix = PurePosixPath(name).suffix.lower()
     if suffix in _OPENERS:
         with _OPENERS[suffix](plain, "rb") as inner:
-            yield io.BufferedReader(inner, _BUFFER)
+            yield io.BufferedReader(_Pieces(inner), _BUFFER)
     elif suffix == ".zst":
         import pyarrow as pa
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from troth.curate.duplicates.buckets import Buckets, groups
+from troth.curate.buckets import Buckets, groups
 from troth.curate.duplicates.prints import KINDS, PERMUTATIONS, read_prints
 from troth.curate.filter.words import Hashes
 from troth.curate.parts import Parts

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from troth.curate.buckets import Buckets, groups
 from troth.curate.document import Document
-from troth.curate.duplicates.buckets import Buckets, groups
 from troth.curate.duplicates.candidates import Numbers, within
 from troth.curate.duplicates.prints import read_prints, read_spans
 from troth.curate.duplicates.sentences import SPAN, sentences

@@ -14,8 +14,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from troth.curate.buckets import BUCKET_BYTES
 from troth.curate.document import Document
-from troth.curate.duplicates.buckets import BUCKET_BYTES
 from troth.curate.duplicates.candidates import Numbers, equal_texts, like_texts
 from troth.curate.duplicates.prints import read_prints
 from troth.curate.duplicates.repeats import cut_repeats, repeated_sentences

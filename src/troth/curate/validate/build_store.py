@@ -15,7 +15,7 @@ from troth.curate.document import Document
 from troth.curate.validate.company import CompanyWriter
 from troth.curate.validate.phrases import PhraseWriter
 from troth.curate.validate.sentences import sentences
-from troth.curate.validate.store import COLUMNS, PLACES, Speaker, analyzer, know_whitespace, mark, stem_number
+from troth.curate.validate.store import PLACES, Speaker, analyzer, know_whitespace, mark, stem_number
 from troth.curate.validate.subjects import SubjectRow, subject_at
 from troth.curate.validate.values import Value, find_values
 
@@ -23,15 +23,16 @@ _FLUSH = 1 << 16
 
 
 class _Columns:
-    """The files of a store, appended to. `numbers` has for each sentence where its piece of each column begins and
-    ends, its first character in its document, and the marks of the document's source, publisher and date."""
+    """The files of a store, appended to: of each sentence where it stands (its first character in its document, and the
+    marks of the document's source, publisher and date), its stems, and what it says."""
 
     def __init__(self, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._files = {name: (folder / f"{name}.bin").open("wb") for name in (*COLUMNS, "numbers")}
-        self._sizes = dict.fromkeys(COLUMNS, 0)
-        self._numbers = array("q")
+        self._files = {name: (folder / f"{name}.bin").open("wb") for name in ("places", "stems", "said", "ends")}
+        self._speakers = (folder / "speakers.bin").open("wb")
+        self._places, self._ends = array("q"), array("q", (0, 0))
+        self._said = self._stems = 0
         self._speaker = (0, 0)
         self._marks = (0, 0, 0)
         self._documents = array("q")
@@ -39,39 +40,35 @@ class _Columns:
 
     def speak(self, speaker: Speaker) -> None:
         """The document of the sentences that follow."""
-        self._speaker = self._write("speakers", marshal.dumps(astuple(speaker)))
+        start = self._speaker[1]
+        self._speaker = start, start + self._speakers.write(marshal.dumps(astuple(speaker)))
         self._marks = mark(speaker.source), mark(speaker.publisher), mark(speaker.published)
         self._documents.extend((self._marks[0], self.count))
 
-    def add(self, text: str, stems: bytes, values: Iterable[Value], about: str, start: int) -> None:
+    def add(self, text: str, stems: "array[int]", values: Iterable[Value], about: str, start: int) -> None:
         """One more sentence; `stems` are 32-bit numbers in order."""
-        self._numbers.extend(self._write("text", text.encode()))
-        self._numbers.extend(self._write("stems", stems))
         told = [(one.start, one.end, one.text, one.kind, one.key, one.unit) for one in values]
-        self._numbers.extend(self._write("values", marshal.dumps(told)))
-        self._numbers.extend(self._write("about", about.encode()))
-        self._numbers.extend((*self._speaker, start, *self._marks))
+        self._said += self._files["said"].write(marshal.dumps((text, told, about, self._speaker)))
+        stems.tofile(self._files["stems"])
+        self._stems += len(stems)
+        self._places.extend((start, *self._marks))
+        self._ends.extend((self._said, self._stems))
         self.count += 1
-        if len(self._numbers) > _FLUSH:
+        if len(self._places) > _FLUSH:
             self._flush()
 
-    def _write(self, name: str, data: bytes) -> tuple[int, int]:
-        start = self._sizes[name]
-        self._files[name].write(data)
-        self._sizes[name] += len(data)
-        return start, self._sizes[name]
-
     def _flush(self) -> None:
-        self._numbers.tofile(self._files["numbers"])
-        del self._numbers[:]
+        for name, numbers in (("places", self._places), ("ends", self._ends)):
+            numbers.tofile(self._files[name])
+            del numbers[:]
 
     def close(self) -> None:
         """Write what is left, and by the mark of each document's source where its sentences begin and end."""
         self._flush()
         marks_D, first_D = np.array(self._documents, np.int64).reshape(-1, 2).T
         documents_D3 = np.stack([marks_D, first_D, np.append(first_D, self.count)[1:]], axis=1)
-        np.save(self._folder / "documents.npy", documents_D3[np.argsort(marks_D, kind="stable")])
-        for file in self._files.values():
+        documents_D3[np.argsort(marks_D, kind="stable")].tofile(self._folder / "documents.bin")
+        for file in (*self._files.values(), self._speakers):
             file.close()
 
 
@@ -89,7 +86,7 @@ def build_store(documents: Iterable[tuple[Document, int, Sequence[SubjectRow]]],
     shared = np.zeros(PLACES, bool)
     publishers: dict[str, int] = {}
     writer = _index_writer(folder / "index")
-    phrases, company = PhraseWriter(), CompanyWriter()
+    phrases, company = PhraseWriter(folder / "phrases"), CompanyWriter(folder / "company")
     for document, tier, subjects in documents:
         who = publishers.setdefault(document.publisher, len(publishers))
         about = document.source, document.sha, document.publisher, document.published, document.ancestors, tier
@@ -104,20 +101,20 @@ def build_store(documents: Iterable[tuple[Document, int, Sequence[SubjectRow]]],
             values = find_values(text, names)
             company.add(text, values)
             phrases.add(columns.count, text, values, mark(document.source))
-            columns.add(text, numbers.tobytes(), values, subject_at(subjects, *sentence.bytes), sentence.start)
+            columns.add(text, numbers, values, subject_at(subjects, *sentence.bytes), sentence.start)
         places, times = np.unique(np.frombuffer(said, np.uint32), return_counts=True)
         counts[places] += times.astype(np.int32)
         before = spoken[places]
         shared[places] |= (before >= 0) & (before != who)
         spoken[places] = who
     columns.close()
-    phrases.write(folder / "phrases.npy")
-    company.write(folder / "company.npy")
+    phrases.close()
+    company.close()
     writer.commit()
     writer.wait_merging_threads()
     with np.errstate(divide="ignore"):
         rarity = np.where(shared, np.log(max(1, columns.count) / np.maximum(counts, 1)) ** 2, 0.0)
-    np.save(folder / "rarity.npy", rarity.astype(np.float32))
+    rarity.astype(np.float32).tofile(folder / "rarity.bin")
     (folder / "about.json").write_text(json.dumps({"publishers": sorted(publishers), "names": sorted(names)}))
     return columns.count
 

@@ -12,10 +12,15 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+from troth.curate.buckets import BUCKET_BYTES, Buckets, in_order
+from troth.curate.validate.mapped import Maps
+from troth.curate.validate.phrases import BUCKETS
 from troth.curate.validate.values import Value
 
 _REACH = 32
 _TOKEN = re.compile(r"\w+|[^\w\s]")
+_TOGETHER = 1 << 18
+_COUNTED = np.dtype([("mark", "<i8"), ("count", "<i8")])
 _ANY = 0
 """Stands for a name, whichever it is."""
 _PRIOR, _MOST = 3.0, 2.0
@@ -37,7 +42,9 @@ def _mark(*parts: str) -> int:
 class CompanyWriter:
     """Counts the words beside names."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._buckets = Buckets(folder / "met", _COUNTED, BUCKETS * BUCKET_BYTES)
         self._met = array("q")
 
     def add(self, text: str, values: Iterable[Value]) -> None:
@@ -47,17 +54,32 @@ class CompanyWriter:
                 left, right = _sides(text, value)
                 told = (value.key,), (left,), (right,), (value.key, left), (value.key, right)
                 self._met.extend((_ANY, *(_mark(*parts) for parts in told)))
+        if len(self._met) > _TOGETHER:
+            self._flush()
 
-    def write(self, path: Path) -> None:
-        """Write how often each was met: marks and counts, int64 [2, M]."""
-        np.save(path, np.stack(np.unique(np.array(self._met, np.int64), return_counts=True)))
+    def _flush(self) -> None:
+        marks, counts = np.unique(np.array(self._met, np.int64), return_counts=True)
+        del self._met[:]
+        met = np.empty(len(marks), _COUNTED)
+        met["mark"], met["count"] = marks, counts
+        self._buckets.add(met, in_order(marks, self._buckets.count))
+
+    def close(self) -> None:
+        """Write how often each was met, a file each for the marks in their order and the counts."""
+        self._flush()
+        with (self._folder / "mark.bin").open("wb") as marks, (self._folder / "count.bin").open("wb") as counts:
+            for met in self._buckets.read():
+                met = met[np.argsort(met["mark"], kind="stable")]
+                starts = np.flatnonzero(np.diff(met["mark"], prepend=-1))
+                met["mark"][starts].tofile(marks)
+                np.add.reduceat(met["count"], starts).tofile(counts)
 
 
 class Company:
     """What `CompanyWriter` wrote."""
 
-    def __init__(self, path: Path):
-        self._marks, self._counts = np.load(path, mmap_mode="r").view(np.ndarray)
+    def __init__(self, folder: Path, maps: Maps):
+        self._marks, self._counts = (maps.array(folder / f"{name}.bin", np.int64) for name in ("mark", "count"))
 
     def fits(self, text: str, value: Value, others: Sequence[Value], own: str) -> np.ndarray:
         """How much likelier the words beside a name of a text are next to each of some others than next to any name, in

@@ -83,7 +83,7 @@ def _shared(ours: Sequence[str], theirs: Sequence[str]) -> float:
 class Evidence:
     """A store and the neighbours of its sentences, searched for what bears on a claim."""
 
-    def __init__(self, store: Store, neighbours: Iterable[Path], limit: int):
+    def __init__(self, store: Store, neighbours: Sequence[Path], limit: int):
         self.store = store
         self._known = KnownNeighbours(neighbours, limit)
 

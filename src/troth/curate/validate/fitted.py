@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -96,21 +96,19 @@ def judge_cases(out: Path, parts: int, settings: CurateTable) -> Judge:
     publishers = sorted(heard)
     numbers = {publisher: number for number, publisher in enumerate(publishers)}
     share = min(1.0, _SAMPLE / max(1, total))
-    stated, planted = _sampled(out, parts, ("stated", "planted"), share, numbers)
+    drawn, count = _sampled(out, parts, share, numbers)
     rate = settings.canary_rate
     theta, error = np.zeros(len(FEATURES)), np.full(len(publishers), rate)
-    if len(stated.x):
-        x, mask = stated.x, stated.mask
-        x_all, mask_all = np.concatenate([x, planted.x]), np.concatenate([mask, planted.mask])
-        true = np.concatenate([np.zeros(len(x), int), planted.true])
-        trusted = np.ones(len(x))
-        confirmed = stated.alike >= ALIKE
+    if count:
+        x, mask, x_planted, mask_planted = drawn.x[:count], drawn.mask[:count], drawn.x[count:], drawn.mask[count:]
+        trusted = np.ones(count)
+        confirmed = drawn.alike[:count] >= ALIKE
         for _ in range(_ROUNDS):
-            weight = np.concatenate([(1 - rate) * trusted, np.full(len(planted.x), rate)])
-            theta = fit(x_all, mask_all, true, weight)
-            error = publisher_errors(x @ theta, mask, stated.voices, stated.speaker, len(publishers), rate)
-            trusted = posteriors(x @ theta, mask, stated.voices, stated.speaker, error, rate)[:, 0]
-            blind, blind_wrong = softmax(x @ theta, mask)[:, 0], softmax(planted.x @ theta, planted.mask)[:, 0]
+            weight = np.concatenate([(1 - rate) * trusted, np.full(len(x_planted), rate)])
+            theta = fit(drawn.x, drawn.mask, drawn.true, weight)
+            error = publisher_errors(x @ theta, mask, drawn.voices, drawn.speaker[:count], len(publishers), rate)
+            trusted = posteriors(x @ theta, mask, drawn.voices, drawn.speaker[:count], error, rate)[:, 0]
+            blind, blind_wrong = softmax(x @ theta, mask)[:, 0], softmax(x_planted @ theta, mask_planted)[:, 0]
             rate = wrong_share(trusted, blind[confirmed], blind_wrong, rate)
     found = {"theta": theta.tolist(), "publishers": publishers, "error": error.tolist(), "rate": rate}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,8 +137,9 @@ def answered_cases(out: Path, part: int, row: type[W]) -> Iterator[tuple[W, Answ
 
 @dataclass(frozen=True)
 class _Sample:
-    """Cases as arrays: features [N, C, K], which candidates there are [N, C] and which one is true [N], who states
-    what, the number of the publisher that makes the claim [N], and how alike the closest confirmation is [N]."""
+    """Cases as arrays: features [N, C, K], which candidates there are [N, C] and which one is true [N], who states what
+    in those that are stated, the number of the publisher that makes the claim [N], and how alike the closest
+    confirmation is [N]."""
 
     x: np.ndarray
     mask: np.ndarray
@@ -150,34 +149,50 @@ class _Sample:
     alike: np.ndarray
 
 
-def _sampled(out: Path, parts: int, roles: Sequence[Role], share: float, numbers: dict[str, int]) -> list[_Sample]:
-    """For each role its cases whose hash falls into a share of all hashes."""
+def _sampled(out: Path, parts: int, share: float, numbers: dict[str, int]) -> tuple[_Sample, int]:
+    """The stated cases whose hash falls into a share of all hashes, behind them such planted ones, and how many are
+    stated."""
+    roles: tuple[Role, ...] = ("stated", "planted")
     drawn = (
         one for part in range(parts) for one in answered_cases(out, part, _Drawn)
         if one[0].role in roles and int(short_hash(one[0].occ_id), 16) < share * 2**64
     )  # fmt: skip
     pieces: dict[Role, list[_Sample]] = {role: [_arrays([], numbers)] for role in roles}
+    features: dict[Role, list[np.ndarray]] = {role: [] for role in roles}
     for batch in batches(drawn, BATCH):
         for role in roles:
-            pieces[role].append(_arrays([one for one in batch if one[0].role == role], numbers))
-    return [_joined(pieces.pop(role)) for role in roles]
-
-
-def _joined(pieces: list[_Sample]) -> _Sample:
+            found = _arrays([one for one in batch if one[0].role == role], numbers)
+            features[role].append(found.x)
+            pieces[role].append(replace(found, x=found.x[:0].copy()))
+    stated, both = pieces["stated"], [*pieces["stated"], *pieces["planted"]]
+    sizes = [len(one.true) for one in stated]
     return _Sample(
-        np.concatenate([one.x for one in pieces]),
-        np.concatenate([one.mask for one in pieces]),
-        np.concatenate([one.true for one in pieces]),
-        concatenated([one.voices for one in pieces], [len(one.x) for one in pieces]),
-        np.concatenate([one.speaker for one in pieces]),
-        np.concatenate([one.alike for one in pieces]),
-    )
+        _poured([*features.pop("stated"), *features.pop("planted")], both[0].x.shape[1:]),
+        np.concatenate([one.mask for one in both]),
+        np.concatenate([one.true for one in both]),
+        concatenated([one.voices for one in stated], sizes),
+        np.concatenate([one.speaker for one in both]),
+        np.concatenate([one.alike for one in both]),
+    ), sum(sizes)
+
+
+def _poured(pieces: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Pieces [.., *shape] as one array; each goes when it was copied, for all of them are large."""
+    whole = np.empty((sum(map(len, pieces)), *shape))
+    last = len(whole)
+    while pieces:
+        piece = pieces.pop()
+        whole[last - len(piece) : last] = piece
+        last -= len(piece)
+    return whole
 
 
 def _arrays(answered: list[tuple[_Drawn, Answers]], numbers: dict[str, int]) -> _Sample:
     cases = [case for case, _ in answered]
     speaker = np.array([numbers[case.publisher] for case in cases], int)
-    true, alike = np.array([case.true for case in cases], int), np.array([case.alike for case in cases], float)
+    # What is stated is taken for true.
+    true = np.array([case.true if case.role == "planted" else 0 for case in cases], int)
+    alike = np.array([case.alike for case in cases], float)
     return _Sample(*stacked(answered), true, voices_of(cases, numbers), speaker, alike)
 
 

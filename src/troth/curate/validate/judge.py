@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _RIDGE, _STEPS, _SMALLEST = 0.1, 50, 1e-6
+_TOGETHER = 1 << 14
 _PRIOR_ROUNDS, _PRIOR_STRENGTH, _FEWEST_ERRORS, _MOST_ERRORS = 6, 40.0, 0.001, 0.6
 
 
@@ -33,7 +34,6 @@ def fit(x_NCK: np.ndarray, mask_NC: np.ndarray, true_N: np.ndarray, weight_N: np
 
     `mask_NC` says which candidates there are, `true_N` which one is true, `weight_N` how much a case counts.
     """
-    flat = x_NCK.reshape(-1, x_NCK.shape[2])
     cases = np.arange(len(x_NCK))
     true_NK = x_NCK[cases, true_N]
 
@@ -42,14 +42,14 @@ def fit(x_NCK: np.ndarray, mask_NC: np.ndarray, true_N: np.ndarray, weight_N: np
         likely = np.log(np.maximum(p_NC[cases, true_N], 1e-300))
         return float(weight_N @ likely - _RIDGE / 2 * theta @ theta), p_NC
 
-    assert np.isfinite(flat).all()
+    assert np.isfinite(x_NCK).all()
     theta = np.zeros(x_NCK.shape[2])
     value, p_NC = gain(theta)
     for _ in range(_STEPS):
         mean_NK = np.einsum("nc,nck->nk", p_NC, x_NCK)
         gradient = weight_N @ (true_NK - mean_NK) - _RIDGE * theta
-        counted = (p_NC * weight_N[:, None]).reshape(-1, 1)
-        hessian = flat.T @ (flat * counted) - mean_NK.T @ (mean_NK * weight_N[:, None]) + _RIDGE * np.eye(len(theta))
+        squares = _squares(x_NCK, p_NC * weight_N[:, None])
+        hessian = squares - mean_NK.T @ (mean_NK * weight_N[:, None]) + _RIDGE * np.eye(len(theta))
         step = np.linalg.solve(hessian, gradient)
         while True:
             after, p_NC = gain(theta + step)
@@ -60,6 +60,16 @@ def fit(x_NCK: np.ndarray, mask_NC: np.ndarray, true_N: np.ndarray, weight_N: np
         if np.abs(step).max() < _SMALLEST:
             break
     return theta
+
+
+def _squares(x_NCK: np.ndarray, weight_NC: np.ndarray) -> np.ndarray:
+    """The weighted sum of products of features [K, K], of some cases at a time, since all weighted ones would take as
+    much memory as the features."""
+    found = np.zeros((x_NCK.shape[2], x_NCK.shape[2]))
+    for first in range(0, len(x_NCK), _TOGETHER):
+        x = x_NCK[first : first + _TOGETHER].reshape(-1, x_NCK.shape[2])
+        found += x.T @ (x * weight_NC[first : first + _TOGETHER].reshape(-1, 1))
+    return found
 
 
 def publisher_errors(

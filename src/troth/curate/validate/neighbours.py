@@ -4,17 +4,21 @@ How much two sentences have in common is the summed rarity of the stems they sha
 nearest ones found once, so that whether two are each other's nearest costs a look, not a search.
 """
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 
+from troth.curate.validate.mapped import Pieces
 from troth.curate.validate.store import Bags, Store, mark
 
 _FAR = 16
 _NOBODY = -1
+_TOGETHER = 1 << 10
+NEAR = np.dtype([("at", "<i8"), ("closeness", "<f8")])
 
 
 @dataclass(frozen=True)
@@ -69,44 +73,47 @@ def spread(whole: np.ndarray) -> np.ndarray:
 
 
 def write_neighbours(store: Store, first: int, last: int, limit: int, path: Path) -> None:
-    """The neighbours of the store's sentences `first` to `last`, as an array [sentences, limit + limit // 2] of (at,
-    closeness): those of other publishers and then its own publisher's, nearest first, each filled up with nobody."""
-    rows = np.full((last - first, limit + limit // 2), _NOBODY, [("at", "<i8"), ("closeness", "<f8")])
-    at_rows, close_rows = rows["at"], rows["closeness"]
-    for row, at in enumerate(range(first, last)):
-        said = store.get(at)
-        place = Place(said.speaker.source, said.start, said.speaker.publisher, said.speaker.published)
-        for start, near in zip((0, limit), find_neighbours(store, said.text, place, limit), strict=True):
-            at_rows[row, start : start + len(near.at)] = near.at
-            close_rows[row, start : start + len(near.at)] = near.closeness
+    """The neighbours of the store's sentences `first` to `last`, as rows [limit + limit // 2] of (at, closeness): those
+    of other publishers and then its own publisher's, nearest first, each filled up with nobody."""
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
-        np.save(file, rows)
+        for start in range(first, last, _TOGETHER):
+            rows = np.full((min(last - start, _TOGETHER), limit + limit // 2), _NOBODY, NEAR)
+            for row, at in zip(rows, range(start, last), strict=False):
+                said = store.get(at)
+                place = Place(said.speaker.source, said.start, said.speaker.publisher, said.speaker.published)
+                for begin, near in zip((0, limit), find_neighbours(store, said.text, place, limit), strict=True):
+                    row["at"][begin : begin + len(near.at)] = near.at
+                    row["closeness"][begin : begin + len(near.at)] = near.closeness
+            rows.tofile(file)
+            store.let_go()
     partial.rename(path)
 
 
 class KnownNeighbours:
-    """What `write_neighbours` wrote of all sentences of a store, mapped into memory."""
+    """What `write_neighbours` wrote of all sentences of a store, row by row as it is asked for."""
 
-    def __init__(self, files: Iterable[Path], limit: int):
+    def __init__(self, files: Sequence[Path], limit: int):
         self.limit = limit
-        self._near = [np.load(path, mmap_mode="r").view(np.ndarray) for path in files]
-        self._starts = list(accumulate((len(rows) for rows in self._near), initial=0))
+        self._width = limit + limit // 2
+        self._size = self._width * NEAR.itemsize
+        self._near = [Pieces(path) for path in files]
+        self._starts = list(accumulate((path.stat().st_size // self._size for path in files), initial=0))
 
     def of(self, at: int) -> list[int]:
         """The neighbours of one sentence."""
-        row = self.rows(np.array([at]))[0]["at"]
+        row = self.rows([at])[0]["at"]
         found: list[int] = row[row != _NOBODY].tolist()
         return found
 
-    def rows(self, at: np.ndarray) -> np.ndarray:
+    def rows(self, at: Sequence[int]) -> np.ndarray:
         """The rows of some sentences [N, limit + limit // 2]."""
-        part_N = np.searchsorted(self._starts, at, side="right") - 1
-        rows = np.empty((len(at), self.limit + self.limit // 2), self._near[0].dtype)
-        for part in set(part_N.tolist()):
-            of_part = part_N == part
-            rows[of_part] = self._near[part][at[of_part] - self._starts[part]]
-        return rows
+        return np.frombuffer(b"".join(map(self._row, at)), NEAR).reshape(-1, self._width)
+
+    def _row(self, at: int) -> bytes:
+        part = bisect_right(self._starts, at) - 1
+        start = (at - self._starts[part]) * self._size
+        return self._near[part].read(start, start + self._size)
 
 
 class Circle:
@@ -123,7 +130,7 @@ class Circle:
         self._same_HH = publisher_H[:, None] == publisher_H
         self._earlier_HH = np.tri(len(near), k=-1, dtype=bool) & self._same_HH
         publisher = mark(place.publisher)
-        rows_HN = known.rows(at_H)
+        rows_HN = known.rows(near)
         there_HN = rows_HN["at"] != _NOBODY
         own_H = publisher_H == publisher
         there_HN[own_H, : known.limit] = there_HN[~own_H, known.limit :] = False

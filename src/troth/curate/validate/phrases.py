@@ -8,18 +8,25 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import xxhash
 
+from troth.curate.buckets import BUCKET_BYTES, Buckets, in_order
+from troth.curate.validate.mapped import Maps
 from troth.curate.validate.values import Value
 
 _REACH, _MOST = 48, 64
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _KEYS, _SPOTS = 4, 3
 """Of each of the likeliest values, so many sentences are shown."""
+_COLUMNS = "phrase", "key", "at"
+_ROW = np.dtype([("phrase", "<i8"), ("key", "<i8"), ("at", "<i8"), ("source", "<i8")])
+BUCKETS, _TOGETHER = 64, 1 << 18
+"""Of the rows of a corpus; numbers that wait to be put there."""
 Heard = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """From numbers of sentences [N]: which of them may testify, and the marks of their sources."""
 
@@ -56,7 +63,9 @@ def _mark(text: str) -> int:
 class PhraseWriter:
     """Collects where the values of a corpus stand."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._buckets = Buckets(folder / "rows", _ROW, BUCKETS * BUCKET_BYTES)
         self._rows = array("q")
 
     def add(self, at: int, text: str, values: Iterable[Value], source: int) -> None:
@@ -65,25 +74,34 @@ class PhraseWriter:
             key = key_of(value)
             for phrase in phrases_of(text, value):
                 self._rows.extend((phrase, key, at, source))
+        if len(self._rows) > _TOGETHER:
+            self._flush()
 
-    def write(self, path: Path) -> None:
-        """Write what more than one page says, in the order of the phrases: [phrase, key, at] as int64 [3, E]."""
-        rows_4E = np.array(self._rows, np.int64).reshape(-1, 4).T
-        order = np.argsort(rows_4E[0], kind="stable")
-        rows_4E = rows_4E[:, order]
-        starts = np.flatnonzero(np.diff(rows_4E[0], prepend=-1))
-        sizes = np.diff(starts, append=rows_4E.shape[1])
-        several = np.zeros(0, bool)
-        if len(starts):
-            several = np.minimum.reduceat(rows_4E[3], starts) < np.maximum.reduceat(rows_4E[3], starts)
-        np.save(path, rows_4E[:3, np.repeat(several, sizes)])
+    def _flush(self) -> None:
+        rows = np.array(self._rows, np.int64).view(_ROW)
+        del self._rows[:]
+        self._buckets.add(rows, in_order(rows["phrase"], self._buckets.count))
+
+    def close(self) -> None:
+        """Write what more than one page says, in the order of the phrases, a file each for phrase, key and sentence."""
+        self._flush()
+        with ExitStack() as stack:
+            files = [stack.enter_context((self._folder / f"{name}.bin").open("wb")) for name in _COLUMNS]
+            for rows in self._buckets.read():
+                rows = rows[np.argsort(rows["phrase"], kind="stable")]
+                starts = np.flatnonzero(np.diff(rows["phrase"], prepend=-1))
+                source = rows["source"]
+                several = np.minimum.reduceat(source, starts) < np.maximum.reduceat(source, starts)
+                kept = rows[np.repeat(several, np.diff(starts, append=len(rows)))]
+                for name, file in zip(_COLUMNS, files, strict=True):
+                    kept[name].tofile(file)
 
 
 class Phrases:
     """What `PhraseWriter` wrote."""
 
-    def __init__(self, path: Path):
-        self._phrases, self._keys, self._at = np.load(path, mmap_mode="r").view(np.ndarray)
+    def __init__(self, folder: Path, maps: Maps):
+        self._phrases, self._keys, self._at = (maps.array(folder / f"{name}.bin", np.int64) for name in _COLUMNS)
 
     def elsewhere(self, text: str, value: Value, heard: Heard) -> Spoken:
         """What stands in the place of a value of a text."""

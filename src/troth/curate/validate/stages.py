@@ -108,7 +108,7 @@ def neighbours_part(part: int, parts: int, out: Path, settings: CurateTable) -> 
     own, store = Parts(out, "neighbours"), _store(out)
     own.folder.mkdir(parents=True, exist_ok=True)
     first, last = len(store) * part // parts, len(store) * (part + 1) // parts
-    write_neighbours(store, first, last, settings.evidence_top_k, own.file(part, "near", "npy"))
+    write_neighbours(store, first, last, settings.evidence_top_k, own.file(part, "near", "bin"))
     own.finish(part)
 
 
@@ -124,7 +124,7 @@ def _store(out: Path) -> Store:
 def cases_part(part: int, parts: int, out: Path, settings: CurateTable, seed: int) -> None:
     """The claims of one part of the documents, where they stand, and their cases."""
     own, near = Parts(out, "cases"), Parts(out, "neighbours")
-    files = [near.file(number, "near", "npy") for number in range(parts)]
+    files = [near.file(number, "near", "bin") for number in range(parts)]
     evidence = Evidence(_store(out), files, settings.evidence_top_k)
     collections = set(json.loads((Parts(out, "index").folder / "collections.json").read_text()))
     random = np.random.default_rng((seed, part))
@@ -148,6 +148,7 @@ def cases_part(part: int, parts: int, out: Path, settings: CurateTable, seed: in
             if _is_judged(document, collections):
                 for case in cases_of(document, subjects, evidence, pool, random, seen):
                     cases.add(case)
+                evidence.store.let_go()
     own.finish(part)
 
 
@@ -182,6 +183,7 @@ def opinions_part(part: int, out: Path, settings: CurateTable, classifier: Class
             said = iter(ask(verifiers, [question_of(case, rows) for case, rows in zip(asked, shown, strict=True)]))
             for case in cases:
                 rows.add(next(said) if case.role != "planted" else NOBODY)
+            store.let_go()
     own.write(part, "spent", Spent, [one.spent for one in verifiers if isinstance(one, EndpointJudge)])
     own.finish(part)
 
@@ -249,4 +251,5 @@ def verdicts_part(
                     verdicts.add(opinion)
                 for opinion in said.rows(case, calibrated, seen, generation):
                     verdicts.add(opinion)
+            store.let_go()
     own.finish(part)

@@ -1,6 +1,7 @@
 """All sentences that may testify, in flat files on disk: their words, stems and values, found by number or by search.
 
-Columns are appended while the corpus streams past and mapped into memory afterwards: a process holds what it touches.
+`places.bin` and `stems.bin` are what sentences are compared by, `said.bin` what they say; `ends.bin` tells where each
+one's pieces of the latter two begin and end.
 A stem is a number of 23 bits, a hash and whether it is all digits; collisions are rare enough (2^22 places for some
 10^5 stems) to count as noise. tantivy finds the sentences that share rare stems.
 """
@@ -11,6 +12,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import tantivy
 
 from troth.curate.records import short_hash
 from troth.curate.validate.company import Company
+from troth.curate.validate.mapped import Maps, Pieces
 from troth.curate.validate.phrases import Phrases
 from troth.curate.validate.values import Value
 
@@ -64,9 +67,8 @@ class Bags:
     whole: np.ndarray
 
 
-COLUMNS = "text", "stems", "values", "about", "speakers"
-"""Pieces of sentences, a file each; `numbers.bin` says where they begin and end (see `build_store`)."""
-_START, _SOURCE, _PUBLISHER, _PUBLISHED = range(2 * len(COLUMNS), 2 * len(COLUMNS) + 4)
+_START = 0
+"""Which column of a place is the first character."""
 
 
 @lru_cache(1 << 12)
@@ -82,7 +84,7 @@ def analyzer() -> tantivy.TextAnalyzer:
     return builder.filter(tantivy.Filter.stopword("english")).filter(tantivy.Filter.stemmer("english")).build()
 
 
-@lru_cache(1 << 18)
+@lru_cache(1 << 16)
 def stem_number(stem: str) -> int:
     """23 bits: a hash, and in the last bit whether the stem is all digits."""
     return (zlib.crc32(stem.encode()) % PLACES) << 1 | stem.isdigit()
@@ -93,19 +95,16 @@ def know_whitespace(index: tantivy.Index) -> None:
     index.register_tokenizer("whitespace", tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).build())
 
 
-def _mapped(path: Path) -> np.ndarray:
-    # A plain view, since a memmap makes a new object of its own kind for every slice.
-    return np.memmap(path, np.uint8, "r").view(np.ndarray) if path.stat().st_size else np.zeros(0, np.uint8)
-
-
 class Store:
-    """A finished store, read."""
+    """A finished store, read: a process maps what it searches by, and reads what sentences say as it needs them."""
 
     def __init__(self, folder: Path):
-        self._columns = [_mapped(folder / f"{name}.bin") for name in COLUMNS]
-        self._numbers = _mapped(folder / "numbers.bin").view(np.int64).reshape(-1, _PUBLISHED + 1)
-        self._stems = self._columns[COLUMNS.index("stems")].view(np.uint32)
-        self._rarity = np.load(folder / "rarity.npy", mmap_mode="r").view(np.ndarray)
+        self._maps = Maps()
+        self._places = self._maps.array(folder / "places.bin", np.int64).reshape(-1, 4)
+        self._ends = self._maps.array(folder / "ends.bin", np.int64).reshape(-1, 2)
+        self._stems = self._maps.array(folder / "stems.bin", np.uint32)
+        self._said, self._speakers = Pieces(folder / "said.bin"), Pieces(folder / "speakers.bin")
+        self._rarity = Maps().array(folder / "rarity.bin", np.float32)
         about = json.loads((folder / "about.json").read_text())
         self.publishers: list[str] = about["publishers"]
         self.names = frozenset(about["names"])
@@ -114,18 +113,23 @@ class Store:
         know_whitespace(index)
         index.reload()
         self._searcher, self._schema = index.searcher(), index.schema
-        self._documents = np.load(folder / "documents.npy", mmap_mode="r").view(np.ndarray)
-        self.phrases, self.company = Phrases(folder / "phrases.npy"), Company(folder / "company.npy")
+        self._documents = self._maps.array(folder / "documents.bin", np.int64).reshape(-1, 3)
+        self.phrases = Phrases(folder / "phrases", self._maps)
+        self.company = Company(folder / "company", self._maps)
         self._asked = np.zeros(2 * PLACES, bool)
         self.get = lru_cache(_KEPT)(self._get)
-        self.rarity = lru_cache(1 << 18)(self._rarity_of)
+        self.rarity = lru_cache(1 << 16)(self._rarity_of)
         self.stem = lru_cache(1 << 13)(self._stem)
         self._terms = lru_cache(16)(self._analyzed)
         self._term = lru_cache(1 << 14)(self._make_term)
         self._speaker = lru_cache(1 << 10)(self._read_speaker)
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._places)
+
+    def let_go(self) -> None:
+        """Hold nothing of the files that grow with the corpus until it is looked at again."""
+        self._maps.let_go()
 
     def _stem(self, text: str) -> frozenset[int]:
         """The stems of any text."""
@@ -142,10 +146,11 @@ class Store:
         """The stems of some sentences [N], which have some."""
         if not len(at):
             return Bags(*(np.zeros(0, kind) for kind in (np.uint32, np.float64, np.int64, np.float64)))
-        bounds = self._numbers[at, 2:4] // 4  # of the second column, stems of 4 bytes each
-        stems_S = np.concatenate([self._stems[first:last] for first, last in bounds.tolist()])
+        first_N, last_N = self._ends[at, 1], self._ends[at + 1, 1]
+        pairs = zip(first_N.tolist(), last_N.tolist(), strict=True)
+        stems_S = np.concatenate([self._stems[first:last] for first, last in pairs])
         rarity_S = self._rarity[stems_S >> 1].astype(np.float64)
-        starts_N = np.cumsum(bounds[:, 1] - bounds[:, 0])
+        starts_N = np.cumsum(last_N - first_N)
         starts_N[1:], starts_N[0] = starts_N[:-1], 0
         return Bags(stems_S, rarity_S, starts_N, np.add.reduceat(rarity_S, starts_N))
 
@@ -166,25 +171,14 @@ class Store:
         return float(self._rarity[stem >> 1])
 
     def _get(self, at: int) -> Stored:
-        numbers = self._numbers[at].tolist()
-        text, stems, values, about = (
-            column[first:last].tobytes()
-            for column, first, last in zip(self._columns[:-1], numbers[:8:2], numbers[1:8:2], strict=True)
-        )
-        found = frozenset(np.frombuffer(stems, np.uint32).tolist())
-        found_values = tuple(Value(*one) for one in marshal.loads(values))
-        return Stored(
-            at,
-            text.decode(),
-            numbers[_START],
-            self._speaker(*numbers[8:10]),
-            found,
-            found_values,
-            about.decode(),
-        )
+        (said, stems), (said_end, stems_end) = self._ends[at : at + 2].tolist()
+        text, values, about, speaker = marshal.loads(self._said.read(said, said_end))
+        found = frozenset(self._stems[stems:stems_end].tolist())
+        start = int(self._places[at, _START])
+        return Stored(at, text, start, self._speaker(*speaker), found, tuple(starmap(Value, values)), about)
 
     def _read_speaker(self, first: int, last: int) -> Speaker:
-        return Speaker(*marshal.loads(self._columns[-1][first:last].tobytes()))
+        return Speaker(*marshal.loads(self._speakers.read(first, last)))
 
     def number_of(self, text: str, source: str, start: int) -> int | None:
         """The number of a sentence that stands there and says just this; None where the store has none."""
@@ -197,8 +191,8 @@ class Store:
         if found == len(self._documents) or self._documents[found, 0] != mark(source):
             return None
         _, first, last = self._documents[found].tolist()
-        at = first + int(np.searchsorted(self._numbers[first:last, _START], start))
-        return at if at < last and self._numbers[at, _START] == start else None
+        at = first + int(np.searchsorted(self._places[first:last, _START], start))
+        return at if at < last and self._places[at, _START] == start else None
 
     def standing(self, source: str, start: int, at: int) -> str:
         """The key of the value that character `at` of the sentence there begins; empty where there is none."""
@@ -208,7 +202,7 @@ class Store:
 
     def places(self, at: np.ndarray | list[int]) -> np.ndarray:
         """Where sentences stand, as numbers [N, 4]: first character, and marks of source, publisher and date."""
-        return self._numbers[at, _START:]
+        return self._places[at]
 
     def _make_term(self, stem: str, rarity: float) -> tuple[tantivy.Occur, tantivy.Query]:
         query = tantivy.Query.term_query(self._schema, "stem", stem)

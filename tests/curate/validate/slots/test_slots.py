@@ -1,11 +1,12 @@
 """Publishers that tell like things of many subjects, year after year, in wordings that the code has never seen."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from troth.curate.document import Document
-from troth.curate.validate.slots import judge_documents, publisher_statements, survey
+from troth.curate.validate.slots import frames, judge_documents, publisher_statements, survey
 
 LANDS = (
     "Arvenia", "Boscora", "Celdane", "Dorvik", "Estmark", "Fallonia", "Gressa", "Hallund", "Ibrenia", "Jorvala",
@@ -163,6 +164,11 @@ def test_the_order_of_documents_does_not_matter(verdicts):
     assert sorted(map(repr, again)) == sorted(map(repr, verdicts))
 
 
+def test_wordings_are_the_same_however_many_branches_are_walked_at_once(verdicts, monkeypatch):
+    monkeypatch.setattr(frames, "_TOGETHER", 20)
+    assert list(map(repr, judge_documents(corpus(WRONG), seed=0)[1])) == list(map(repr, verdicts))
+
+
 def test_a_single_publisher_is_not_contradicted_but_its_own_editions_date_what_it_said():
     alone = [document for document in corpus() if document.publisher == "A"]
     verdicts = judge_documents(alone, seed=0)[1]
@@ -194,6 +200,17 @@ def test_undated_pages_are_judged_too():
     ]  # fmt: skip
     verdicts = judge_documents(undated, seed=0)[1]
     assert {v.time for v in verdicts} == {"undated"}
+
+
+def test_of_one_date_nothing_has_changed_whoever_comes_last():
+    """Four publishers on the same day: what the last one says otherwise is a mistake and no news."""
+    one_day = [
+        replace(d, published="2022") for d in corpus({("D", 2022, at): {"n": f"{at + 1},111,222"} for at in (1, 4)})
+        if "/2022/" in d.source
+    ]  # fmt: skip
+    verdicts = judge_documents(one_day, seed=0)[1]
+    assert {v.time for v in verdicts} == {"current"}
+    assert {v.statement.text for v in verdicts if v.stance == "refuted"} == {"2,111,222", "5,111,222"}
 
 
 @pytest.mark.parametrize(

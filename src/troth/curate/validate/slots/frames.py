@@ -7,7 +7,7 @@ a value.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,8 @@ GAP = "*"
 
 MIN_PAGES = 3
 _LONGEST = 40
+_TOGETHER = 1 << 18
+"""Tokens of branches that are walked at once."""
 _RARE = 0.3
 _CLASSES = SLOTS | {SUBJECT}
 _ALONE, _SURE, _MANY, _ABOUT = 1.15, 0.9, 99, 1.1
@@ -40,15 +42,17 @@ def place(lines: Sequence[Line], pages: Sequence[str]) -> list[Placed | None]:
 
     `pages` name the page that each sentence belongs to, with its edition.
     """
-    forms = [tuple(token.form for token in line.tokens[:_LONGEST]) for line in lines]
-    ahead = _walk(forms, pages)
-    behind = _walk([form[::-1] for form in forms], pages)
+    forms = [line.forms[:_LONGEST] for line in lines]
+    names: dict[str, int] = {}
+    page = np.fromiter((names.setdefault(one, len(names)) for one in pages), np.int64, len(pages))
+    ahead, behind = (_walk(forms, page, step) for step in (1, -1))
     heads: dict[tuple[str, ...], list[int]] = {}
     tails: dict[tuple[str, ...], list[int]] = {}
-    for at, (form, (size, seen_ahead), (back, seen_behind)) in enumerate(zip(forms, ahead, behind, strict=True)):
+    walked = zip(forms, *(column.tolist() for column in (*ahead, *behind)), strict=True)
+    for at, (form, size, seen_ahead, back, seen_behind) in enumerate(walked):
         head, tail = form[:size], form[len(form) - back :]
         front, end = _weight(head), _weight(tail)
-        if len(lines[at].tokens) > _LONGEST or max(front, end) < 1:
+        if len(lines[at].forms) > _LONGEST or max(front, end) < 1:
             continue
         as_usual = seen_ahead <= _ABOUT * seen_behind and seen_behind <= _ABOUT * seen_ahead
         if end < 1 or (front >= 1 and (front >= end if as_usual else seen_ahead > seen_behind)):
@@ -161,10 +165,47 @@ def _fixed_slots(forms: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def _walk(forms: list[tuple[str, ...]], pages: Sequence[str]) -> list[tuple[int, int]]:
-    """How many tokens from the start belong to each sentence's wording, and how many pages have it."""
+def _walk(forms: list[tuple[str, ...]], page: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """How many tokens from the start (`step` 1) or the end (-1) belong to each sentence's wording, and how many pages
+    have it [sentences].
+
+    Below a first token the tree's branches do not bear on each other, nor below the second where the first says
+    nothing, so that some are walked at a time.
+    """
+    firsts: dict[str, int] = {}
+    first = np.fromiter((firsts.setdefault(form[::step][0], len(firsts)) for form in forms), np.int64, len(forms))
+    pages = int(page.max()) + 1 if len(page) else 0
+    begun = np.bincount(np.unique(first * pages + page) // max(1, pages))[first]
+    branches: dict[tuple[str, ...], list[int]] = {}
+    for at, form in enumerate(forms):
+        if begun[at] >= MIN_PAGES:
+            form = form[::step]
+            branches.setdefault(form[: 1 if _weight(form[:1]) >= 1 else 2], []).append(at)
+    sizes, seen = np.zeros(len(forms), np.int64), np.zeros(len(forms), np.int64)
+    for together in _together(branches.values(), forms):
+        some = [forms[at][::step] for at in together]
+        sizes[together], seen[together] = _walk_some(some, page[together], begun[together])
+    return sizes, seen
+
+
+def _together(branches: Iterable[list[int]], forms: list[tuple[str, ...]]) -> Iterator[list[int]]:
+    """Branches, as the numbers of their sentences, until these have enough tokens."""
+    some: list[int] = []
+    tokens = 0
+    for branch in branches:
+        some += branch
+        tokens += sum(len(forms[at]) for at in branch)
+        if tokens > _TOGETHER:
+            yield some
+            some, tokens = [], 0
+    if some:
+        yield some
+
+
+def _walk_some(forms: list[tuple[str, ...]], page: np.ndarray, begun: np.ndarray) -> tuple[list[int], list[int]]:
+    """What `_walk` gives, of some branches; `begun` is how many pages have a sentence's first token [sentences]."""
     sizes = np.fromiter((len(form) for form in forms), np.int64, len(forms))
-    total = int(sizes.sum())
+    total, pages = int(sizes.sum()), int(page.max()) + 1
     nodes = np.empty(total, np.int64)
     at = 0
     for form in forms:
@@ -173,34 +214,34 @@ def _walk(forms: list[tuple[str, ...]], pages: Sequence[str]) -> list[tuple[int,
             node = hash((node, token))
             nodes[at] = node
             at += 1
-    owner = np.repeat(np.arange(len(forms)), sizes)
     _, ids, counts = np.unique(nodes, return_inverse=True, return_counts=True)
-    names: dict[str, int] = {}
-    page = np.fromiter((names.setdefault(one, len(names)) for one in pages), np.int64, len(pages))
-    on_page = ids * len(names) + page[owner]
+    on_page = ids * pages + np.repeat(page, sizes)
     pairs, first, passing = np.unique(on_page, return_index=True, return_counts=True)
-    most = np.bincount(pairs // len(names), minlength=len(counts))
+    most = np.bincount(pairs // pages, minlength=len(counts))
     # How many sentences of a page go as far as the token before, on the pages that have a node.
     before = np.searchsorted(pairs, on_page[np.maximum(first - 1, 0)])
     starts = np.zeros(total, bool)
     starts[np.cumsum(sizes)[:-1]] = True
     starts[:1] = True
     rivals = np.where(starts[first], _MANY, passing[before])
-    crowd = np.bincount(pairs // len(names), weights=rivals, minlength=len(counts)) / most
-    walked, start = [], 0
-    for form, size in zip(forms, sizes, strict=True):
+    crowd = np.bincount(pairs // pages, weights=rivals, minlength=len(counts)) / most
+    gone: list[int] = []
+    seen: list[int] = []
+    start = 0
+    for form, size, pages_begun in zip(forms, sizes.tolist(), begun.tolist(), strict=True):
         path = ids[start : start + size]
         start += size
-        k = 0
+        k = 1  # as enough pages have the first token
         while k < size:
             child = path[k]
             if most[child] < MIN_PAGES:
                 break
-            if k and crowd[child] <= _ALONE and counts[child] < _SURE * counts[path[k - 1]] and _weight(form[:k]) >= 1:
+            if crowd[child] <= _ALONE and counts[child] < _SURE * counts[path[k - 1]] and _weight(form[:k]) >= 1:
                 break
             k += 1
-        walked.append((k, int(most[path[k - 1]]) if k else 0))
-    return walked
+        gone.append(k)
+        seen.append(int(most[path[k - 1]]) if k > 1 else pages_begun)
+    return gone, seen
 
 
 def _shared(rests: list[tuple[str, ...]]) -> tuple[str, ...]:

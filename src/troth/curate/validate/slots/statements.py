@@ -73,8 +73,10 @@ class _Instance:
     slots: tuple[tuple[int, int], ...]
 
     def span(self, slot: int) -> tuple[int, int]:
-        first, last = self.slots[slot]
-        return self.line.tokens[first].start, self.line.tokens[last - 1].end
+        return self.line.span(*self.slots[slot])
+
+    def form(self, slot: int) -> str:
+        return self.line.forms[self.slots[slot][0]]
 
     def text(self, slot: int) -> str:
         start, end = self.span(slot)
@@ -111,7 +113,7 @@ def _frames(documents: Sequence[Document], survey: Survey) -> dict[tuple[str, ..
 def _pages(document: Document, page: str, section: Sequence[Line], subjects: Subjects) -> list[str]:
     """The page that each sentence belongs to: its section; or, where a section goes through many subjects in the same
     wording, all that the edition says of the sentence's subject."""
-    forms = [tuple(token.form for token in line.tokens) for line in section]
+    forms = [line.forms for line in section]
     if len(section) < _LIST or len(section) < _LIST_LIKE * min(
         len({form[:_EDGE] for form in forms}), len({form[-_EDGE:] for form in forms})
     ):
@@ -121,7 +123,8 @@ def _pages(document: Document, page: str, section: Sequence[Line], subjects: Sub
 
 def _first_name(document: Document, line: Line, subjects: Subjects) -> str:
     """The first name in a sentence that a page is about, else the first name."""
-    names = [plain_title(document.text[t.start : t.end]) for t in line.tokens if t.form in (NAME, SUBJECT)]
+    spans = (line.span(at, at + 1) for at, form in enumerate(line.forms) if form in (NAME, SUBJECT))
+    names = [plain_title(document.text[start:end]) for start, end in spans]
     return next((name for name in names if name in subjects), names[0] if names else "")
 
 
@@ -199,11 +202,11 @@ def _constant(told: list[_Instance], slot: int) -> bool:
 
 
 def _is_year(told: list[_Instance], slot: int) -> bool:
-    return all(one.line.tokens[one.slots[slot][0]].form == YEAR for one in told)
+    return all(one.form(slot) == YEAR for one in told)
 
 
 def _is_name(told: list[_Instance], slot: int) -> bool:
-    return all(one.line.tokens[one.slots[slot][0]].form == NAME for one in told)
+    return all(one.form(slot) == NAME for one in told)
 
 
 def _stamps(told: list[_Instance], slot: int) -> bool:

@@ -139,7 +139,8 @@ def _settle(
     slots: Sequence[Slot], batch: "_Batch", beliefs: Beliefs, shares: np.ndarray, truths: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     rates = np.stack([beliefs.changes.get(slots[i].relation, _AT_FIRST) for i in batch.members])
-    truth, switches = _smooth(batch, shares, np.take_along_axis(rates, batch.apart_BT, 1))
+    moves = np.where(batch.later_BT, np.take_along_axis(rates, batch.apart_BT, 1), 0.0)
+    truth, switches = _smooth(batch, shares, moves)
     for b, i in enumerate(batch.members):
         t, k = slots[i].agrees_TK.shape
         truths[i] = truth[b, :t, :k]
@@ -148,13 +149,15 @@ def _settle(
 
 @dataclass(frozen=True)
 class _Batch:
-    """Slots of like size, padded: B slots of T statements and K values."""
+    """Slots of like size, padded: B slots of T statements and K values. Only from a statement to a `later` one can a
+    value change: of one date, their order says nothing."""
 
     members: list[int]
     agrees_BTK: np.ndarray
     seen_BT: np.ndarray
     who_BT: np.ndarray
     apart_BT: np.ndarray
+    later_BT: np.ndarray
     here_BT: np.ndarray
     valid_BK: np.ndarray
     weight_BT: np.ndarray
@@ -204,7 +207,7 @@ def _batches(slots: Sequence[Slot], publishers: list[str], voice: dict[str, str]
             gap[b, 1:t] = np.diff(slot.days) / _YEAR
             seen[b, :t] = slot.seen_T
             weight[b, :t] = _weights(slot, voice)
-        yield _Batch(members, agrees, seen, who.astype(int), np.digitize(gap, _APART), here, valid, weight)
+        yield _Batch(members, agrees, seen, who.astype(int), np.digitize(gap, _APART), gap > 0, here, valid, weight)
 
 
 def _round_up(n: int) -> int:
@@ -226,7 +229,7 @@ def _round(
         np.add.at(told, batch.who_BT[batch.here_BT], kinds[batch.here_BT])
         for b, i in enumerate(batch.members):
             total = changed[slots[i].relation]
-            steps = batch.here_BT[b, 1:]
+            steps = batch.here_BT[b, 1:] & batch.later_BT[b, 1:]
             np.add.at(total[0], batch.apart_BT[b, 1:][steps], switches[b, 1:][steps])
             np.add.at(total[1], batch.apart_BT[b, 1:][steps], 1.0)
     told += _PRIOR * (told.sum(0) + 1) / (told.sum() + 3)

@@ -5,6 +5,8 @@ templates: He et al. 2017, Drain).
 """
 
 import re
+import sys
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -96,12 +98,18 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A sentence of a document: characters `start:end`, its tokens, and the heading under which it stands."""
+    """A sentence of a document: characters `start:end`, the heading under which it stands, and its tokens: their forms,
+    and where each begins and ends, one after another. A publisher's sentences are all held, so these are kept small."""
 
     start: int
     end: int
     heading: str
-    tokens: tuple[Token, ...]
+    forms: tuple[str, ...]
+    bounds: "array[int]"
+
+    def span(self, first: int, last: int) -> tuple[int, int]:
+        """Where the tokens from `first` to before `last` begin and end."""
+        return self.bounds[2 * first], self.bounds[2 * last - 1]
 
 
 def lines(document: Document, titles: Sequence[str], subjects: Subjects, words: Words) -> Iterator[Line]:
@@ -118,7 +126,9 @@ def lines(document: Document, titles: Sequence[str], subjects: Subjects, words: 
             continue
         tokens = tuple(tokenize(document.text, start, end, about, subjects, words))
         if tokens:
-            yield Line(start, end, heading, tokens)
+            forms = tuple(sys.intern(token.form) for token in tokens)
+            bounds = array("I", [at for token in tokens for at in (token.start, token.end)])
+            yield Line(start, end, heading, forms, bounds)
 
 
 def headings(document: Document) -> set[str]:

@@ -6,8 +6,8 @@ how these fare.
 """
 
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +23,8 @@ from troth.curate.validate.slots.timeline import Beliefs, Slot, believe, build_s
 _PLANTED, _LEAST = 1000, 30
 _RAREST, _DIGITS = 1e-3, 4
 _AT_ONE_TIME = 400
+_TEXT = 4 << 20
+"""Characters of publishers that are read at once, where one has not more."""
 _SETTLED = 0.05
 """What is right or wrong this surely is not contested, whoever says otherwise."""
 
@@ -65,18 +67,41 @@ class Learned:
 
 
 def judge_documents(
-    documents: Sequence[Document], seed: int, act_above: float = 0.5
+    documents: Iterable[Document], seed: int, act_above: float = 0.5
 ) -> tuple[Learned, list[TimedVerdict]]:
-    """Judge what documents state in wordings that come back, all in memory. A statement is refuted where it is wrong
-    with a probability above `act_above`."""
+    """Judge what documents state in wordings that come back. A statement is refuted where it is wrong with a
+    probability above `act_above`.
+
+    `documents` are gone through several times; in memory are those of one publisher, or of several small ones, and all
+    that is stated.
+    """
     known = survey(documents)
-    by_publisher: dict[str, list[Document]] = defaultdict(list)
-    for document in documents:
-        by_publisher[document.publisher].append(document)
-    statements = [one for name in sorted(by_publisher) for one in publisher_statements(by_publisher[name], known)]
+    statements: list[Statement] = []
+    for together in _together(documents):
+        by_publisher: dict[str, list[Document]] = {name: [] for name in together}
+        for document in documents:
+            if document.publisher in by_publisher:
+                by_publisher[document.publisher].append(document)
+        while by_publisher:
+            name = min(by_publisher)
+            statements += publisher_statements(by_publisher.pop(name), known)
     slots = build_slots(statements, link(statements))
     learned = learn(slots, seed, act_above)
     return learned, list(judge_slots(slots, learned, act_above))
+
+
+def _together(documents: Iterable[Document]) -> Iterator[list[str]]:
+    """All publishers, in order, so many at a time that their texts are not large."""
+    sizes: Counter[str] = Counter()
+    for document in documents:
+        sizes[document.publisher] += len(document.text)
+    together: list[str] = []
+    for name in sorted(sizes):
+        if together and sum(sizes[one] for one in together) + sizes[name] > _TEXT:
+            yield together
+            together = []
+        together.append(name)
+    yield together
 
 
 def learn(slots: Sequence[Slot], seed: int, act_above: float = 0.5) -> Learned:
