@@ -170,13 +170,17 @@ class ChatTemplate:
             raise ValueError(f"the chat template refuses the messages: {error}") from error
 
     def _safe(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [
+        safe = [
             {
                 key: self._break(value) if isinstance(value, str) and key not in _NOT_PROSE else self._guard(value)
                 for key, value in message.items()
             }
             for message in messages
         ]
+        for message in safe:
+            if "reasoning_content" in message:
+                message.setdefault("thinking", message["reasoning_content"])  # gpt-oss's name for it
+        return safe
 
     def _ids(self, text: str, before: Sequence[int] = ()) -> list[int]:
         """Token ids of rendered text; `before` is the token that it stands behind."""
