@@ -70,6 +70,8 @@ def test_http(tmp_path, served):
     assert collected(f"http://{address}/", tmp_path / "folder") == ALL
     with pytest.raises(ValueError, match=r"missing\.txt: no such file or folder"):
         plan_collect([f"http://{address}/missing.txt"], tmp_path / "missing")
+    with pytest.raises(ValueError, match="cannot be reached"):
+        collected("http://127.0.0.1:9/a.txt", tmp_path / "nobody")
 
 
 def test_s3_by_an_endpoint_as_oracle_and_others_offer_it(tmp_path, served, monkeypatch):

@@ -84,7 +84,8 @@ def list_files(source: str) -> Iterator[File]:
         else:
             yield _file(fs.info(root), root, PurePosixPath(root).name, "")
     except FileNotFoundError as error:  # fsspec's for HTTP, too, where no server answers
-        why = f"cannot be read ({error.__cause__})" if error.__cause__ else "no such file or folder"
+        is_silent = isinstance(error.__cause__, OSError)
+        why = f"cannot be reached ({error.__cause__})" if is_silent else "no such file or folder"
         raise ValueError(f"{source}: {why}") from None
     except ValueError:
         raise
