@@ -90,6 +90,17 @@ def test_a_plan_holds_when_a_run_goes_on_and_changes_are_named(tmp_path):
     assert not Parts(out, "collect").is_done(0)
 
 
+def test_results_that_lie_in_their_source_are_not_read(tmp_path):
+    (tmp_path / "notes.txt").write_text("The bridge opened in 1931, and a train crossed it on the same day.")
+    plan = plan_collect([str(tmp_path)], tmp_path / "out")
+    collect_part(0, tmp_path / "out")
+    assert plan_collect([str(tmp_path)], tmp_path / "out") == plan
+    assert plan.files == 1
+    (tmp_path / "run/raw").mkdir(parents=True)
+    (tmp_path / "run/raw/notes.txt").write_text("A source may lie where the results go.")
+    assert plan_collect([str(tmp_path / "run/raw")], tmp_path / "run").files == 1
+
+
 def test_files_of_the_same_name_in_two_sources(tmp_path):
     one, two, three = (write(tmp_path / name, [f"{name}.txt", "x/page.txt"]) for name in ("one", "two", "three"))
     (three / "x" / "page.txt").unlink()

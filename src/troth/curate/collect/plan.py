@@ -63,15 +63,15 @@ def plan_collect(
 ) -> Plan:  # fmt: skip
     """Write the plan of a run into `out`, or check that the one there still holds, and return its sizes.
 
-    Sources are paths, fsspec URLs, `library` and `python`; one given twice counts once. Where two hold files of the
-    same name, the sources of the later one begin with its path. `licence` and `publisher` hold for documents that name
-    none; without a `publisher` each folder of a source counts as one, and so does each file that lies in none. Raises
-    ValueError for a source that does not exist or is one file of an unknown kind, and where the sources are not those,
-    or not as they were, when `out` was begun.
+    Sources are paths, fsspec URLs, `library` and `python`; one given twice counts once, and what lies in `out` not at
+    all. Where two hold files of the same name, the sources of the later one begin with its path. `licence` and
+    `publisher` hold for documents that name none; without a `publisher` each folder of a source counts as one, and so
+    does each file that lies in none. Raises ValueError for a source that does not exist or is one file of an unknown
+    kind, and where the sources are not those, or not as they were, when `out` was begun.
     """
     path = _path(out)
     with ExitStack() as stack:
-        whole = _items(list(dict.fromkeys(sources)), path.parent, stack, python_bytes)
+        whole = _items(list(dict.fromkeys(sources)), out, path.parent, stack, python_bytes)
         items = _dealt((one for item in whole for one in _sliced(item, part_bytes)), part_bytes)
         given = (
             replace(item, licence=licence or item.licence, publisher=publisher or item.publisher) for item in items
@@ -94,14 +94,14 @@ def _path(out: Path) -> Path:
     return Parts(out, "collect").folder / "plan.parquet"
 
 
-def _items(sources: list[str], folder: Path, stack: ExitStack, python_bytes: int) -> Iterator[Item]:
+def _items(sources: list[str], out: Path, folder: Path, stack: ExitStack, python_bytes: int) -> Iterator[Item]:
     """Files of all sources, part 0. Lists of more than one source lie on disk until their names were compared."""
     folders = {name: str(library_pages()) if name == "library" else name for name in sources if name != PYTHON}
     if len(folders) > 1:
         lists = {name: folder / f"list-{number}.parquet" for number, name in enumerate(folders)}
         for name, file in lists.items():
             stack.callback(file.unlink, missing_ok=True)
-            write_rows(file, File, _files(folders[name]))
+            write_rows(file, File, _files(folders[name], out))
         doubled = _doubled([(one.name for one in read_rows(file, File)) for file in lists.values()])
     else:
         lists, doubled = {}, set()
@@ -112,7 +112,7 @@ def _items(sources: list[str], folder: Path, stack: ExitStack, python_bytes: int
             continue
         collection = "library" if name == "library" else "documents"
         prefix = f"{name.rstrip('/')}/" if order.index(name) in doubled else ""
-        files: Iterable[File] = read_rows(lists[name], File) if lists else _files(folders[name])
+        files: Iterable[File] = read_rows(lists[name], File) if lists else _files(folders[name], out)
         for one in files:
             yield Item(
                 0, folders[name], one.path, f"{prefix}{one.name}", collection, one.size, one.version, one.modified,
@@ -126,8 +126,12 @@ def _publisher(name: str) -> str:
     return folder if below else folder.partition(".")[0] or folder
 
 
-def _files(source: str) -> Iterator[File]:
+def _files(source: str, out: Path) -> Iterator[File]:
+    given = f"{Path(source).absolute()}/"
+    own = tuple(place for place in (f"{out.absolute()}/", f"{out.resolve()}/") if not given.startswith(place))
     for file in list_files(source):
+        if file.path.startswith(own):
+            continue  # a run's own results, where they lie in the folder that it reads
         if file.path.rstrip("/").endswith(source.rstrip("/")) and "/" not in file.name and not form(file.name):
             raise ValueError(f"{source}: cannot read this kind of file; known are {known_forms()}")
         yield file
