@@ -12,10 +12,9 @@ from troth.model.attention import MaskedAttention
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
 from troth.model.scores import Seen
-from troth.model.tokenizer import Tokenizer
+from troth.model.tokenizer import BLANK_MARKS, Tokenizer
 
 _BATCH_TOKENS, _ROW_OPTIONS = 8192, 32
-_MARKS = "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|end|>"
 
 
 def _branch_attention(config: ModelConfig, branch_BT: torch.Tensor, position_BT: torch.Tensor) -> MaskedAttention:
@@ -46,9 +45,9 @@ class Scorer:
         """Raises ValueError naming a special token that the tokenizer lacks for blanks."""
         self.model = model.eval()
         self.tokenizer = tokenizer
-        if lost := [mark for mark in _MARKS if mark not in tokenizer.special]:
+        if lost := [mark for mark in BLANK_MARKS if mark not in tokenizer.special]:
             raise ValueError(f"the tokenizer has no {lost[0]}: only models of Troth's own tokenizer fill blanks")
-        *self._marks, self._end = (tokenizer.special[mark] for mark in _MARKS)
+        *self._marks, self._end = (tokenizer.special[mark] for mark in BLANK_MARKS)
 
     def fill(self, blanks: Sequence[tuple[str, str, Sequence[str]]]) -> list[list[float]]:
         """For each (prefix, suffix, options) the log-probability, in nats, of every option as the whole middle."""

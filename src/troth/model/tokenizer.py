@@ -27,6 +27,8 @@ SPECIAL = (
     "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>",
 )  # fmt: skip
 
+BLANK_MARKS = "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|end|>"
+"""Before what precedes a blank, what follows it and what fills it, and behind that."""
 CHAT_TEMPLATE = "<|endoftext|><|fim_prefix|> {{ messages[-1]['content'] }}<|fim_suffix|>.<|fim_middle|>"
 """How a model that was trained on documents alone is asked: the answer fills the blank behind the last message. Models
 that are tuned on conversations bring a template of their own."""

@@ -11,9 +11,8 @@ import re
 
 import numpy as np
 
-from troth.model.tokenizer import Tokenizer
+from troth.model.tokenizer import BLANK_MARKS, Tokenizer
 
-_MARKS = "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|end|>"
 _SALIENT, _NUMBER = 0.8, 0.6
 _THINNED, _MOST_LOST = 0.5, 0.6
 """The share of sentences that lose words, and the largest share of its words that one loses."""
@@ -25,7 +24,7 @@ _WORDS = re.compile(rb"S?D+(?:OD+)*|[SWC]C*|O")
 
 def check_marks(tokenizer: Tokenizer) -> None:
     """Raise ValueError naming a special token that a tokenizer lacks for blanks."""
-    if lost := [mark for mark in _MARKS if mark not in tokenizer.special]:
+    if lost := [mark for mark in BLANK_MARKS if mark not in tokenizer.special]:
         raise ValueError(f"train.fill_in_middle: the tokenizer has no {lost[0]} for blanks; set it to 0")
 
 
@@ -35,7 +34,7 @@ class Blanks:
     def __init__(self, tokenizer: Tokenizer):
         """Raises ValueError naming a special token that the tokenizer lacks for them."""
         check_marks(tokenizer)
-        self.prefix, self.suffix, self.middle, self.end = (tokenizer.special[mark] for mark in _MARKS)
+        self.prefix, self.suffix, self.middle, self.end = (tokenizer.special[mark] for mark in BLANK_MARKS)
         self.end_of_text = tokenizer.end_of_text
         self.kind = np.full(tokenizer.vocab_size, _OTHER, dtype=np.uint8)
         self.capital: set[int] = set()
