@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,9 @@ FLAGS = {
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
 }  # fmt: skip
+# Ports that HAProxy binds beside the one of the server; another is taken where a program holds the usual one already,
+# such as a second server of replicas or an exporter of metrics.
+PORTS = {"RAY_SERVE_HAPROXY_METRICS_PORT": 9101, "RAY_SERVE_HAPROXY_STATS_PORT": 8404}
 NAME = "troth"
 # A conversation's replica, or the next one on the ring while that one's batch is full.
 ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
@@ -44,6 +48,17 @@ def spanned(text: str, table: AutoscalingTable | None) -> AutoscalingTable:
     return AutoscalingTable(**rest | {"min_replicas": least, "max_replicas": most})
 
 
+def free_port(usual: int) -> int:
+    """This port, or any other where it is taken on this machine."""
+    for port in (usual, 0):
+        # As HAProxy binds: what only waits for its last packets does not hold a port.
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("", port))
+            return int(probe.getsockname()[1])
+    raise ValueError("no port is free on this machine")
+
+
 @contextlib.contextmanager
 def running(
     folder: Path, table: ServeTable, model_id: str, adapters: dict[str, Path], keys: Keys | None,
@@ -53,7 +68,7 @@ def running(
 
     Raises ValueError where Ray Serve is not installed.
     """
-    for name, value in FLAGS.items():
+    for name, value in (FLAGS | {name: str(free_port(port)) for name, port in PORTS.items()}).items():
         os.environ.setdefault(name, value)
     try:
         import ray
