@@ -40,7 +40,15 @@ class Duplicate:
 def run(
     documents: list[Document], near_duplicate: float, parts: int = 1, repeated_in: int = 0
 ) -> tuple[list[Document], list[Decision]]:
-    """Documents that passed the filters, dealt out to parts, through the stage."""
+    """Documents that passed the filters, dealt out to parts, through the stage: what stays, and why the rest goes."""
+    kept, _, decisions = through(documents, near_duplicate, parts, repeated_in)
+    return kept, decisions
+
+
+def through(
+    documents: list[Document], near_duplicate: float, parts: int = 1, repeated_in: int = 0
+) -> tuple[list[Document], list[Document], list[Decision]]:
+    """What stays, what testifies still, and decisions."""
     settings = CurateTable(near_duplicate=near_duplicate, repeated_in=repeated_in)
     with tempfile.TemporaryDirectory() as folder:
         filtered = Parts(Path(folder), "filter")
@@ -50,12 +58,13 @@ def run(
                 for one in documents[part::parts]:
                     prints.add(one, Words(one.text))
         find_duplicates(range(parts), Path(folder), settings)
-        kept, decisions = [], []
+        kept, repeats, decisions = [], [], []
         for part in range(parts):
             duplicates_part(part, Path(folder), settings)
             kept += Parts(Path(folder), "duplicates").read(part, "documents", Document)
+            repeats += Parts(Path(folder), "duplicates").read(part, "repeats", Document)
             decisions += Parts(Path(folder), "duplicates").read(part, "decisions", Decision)
-    return kept, decisions
+    return kept, repeats, decisions
 
 
 def drop_duplicates(documents: list[Document], near_duplicate: float) -> tuple[list[Document], list[Duplicate]]:
@@ -207,6 +216,21 @@ def test_a_publisher_may_say_again_what_still_holds():
     kept, decisions = run(documents, 0.5, repeated_in=2)
     assert [SAID in one.text for one in kept] == [True, True, False]
     assert [one.subject for one in decisions] == ["other"]
+
+
+def test_what_another_publisher_or_edition_said_first_is_kept_as_testimony():
+    """With the headings above it; what one publisher says twice on a day is not."""
+    first = replace(document("first", [*article(1), SAID], "2015"), publisher="A")
+    later = replace(document("later", ["# Office hours", SAID, "# News", *article(2)], "2016"), publisher="B")
+    twice = replace(document("twice", ["# Again", SAID, *article(3)], "2015"), publisher="A")
+    mirror = replace(first, source="mirror", publisher="C", published="2017")
+    edition = replace(first, source="edition", published="2018")
+    reload = replace(first, source="reload")
+    kept, repeats, _ = through([first, later, twice, mirror, edition, reload], 0.9, repeated_in=2)
+    assert [one.source for one in kept] == ["first", "later", "twice"]
+    assert [(one.source, one.publisher, one.text) for one in repeats] == [
+        ("later", "B", f"# Office hours\n\n{SAID}"), ("mirror", "C", first.text), ("edition", "A", first.text),
+    ]  # fmt: skip
 
 
 def test_two_sentences_in_common_are_none():

@@ -2,12 +2,14 @@
 C4 (Raffel et al. 2020, section 2.2).
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from troth.curate.buckets import Buckets, groups
 from troth.curate.document import Document
@@ -22,23 +24,28 @@ from troth.system import CurateTable
 _SAID = np.dtype([
     ("hash", "<u8"), ("date", "<u4"), ("text", "<u8"), ("number", "<i8"), ("at", "<u4"), ("publisher", "<u8"),
 ])  # fmt: skip
+_NOTHING = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, bool)
+_HEADING = re.compile(r"^#.*$", re.MULTILINE)
 RULE = "repeated_sentences"
 
 
 @dataclass(frozen=True)
 class Cuts:
-    """Documents and the sentences that they lose, shape [n], sorted by document and sentence."""
+    """Documents, the sentences that they lose, and whether another publisher said them first, shape [n], sorted by
+    document and sentence."""
 
     numbers: Numbers
     at: Numbers
+    others: npt.NDArray[np.bool_]
 
-    def of(self, part: int) -> Iterator[tuple[int, tuple[int, ...]]]:
-        """Rows of a part and the numbers of sentences."""
+    def of(self, part: int) -> Iterator[tuple[int, tuple[int, ...], tuple[int, ...]]]:
+        """Rows of a part, the numbers of sentences, and those of them that another publisher said first."""
         first, last = np.searchsorted(self.numbers, [part << 32, (part + 1) << 32])
-        rows, at = self.numbers[first:last] & 0xFFFFFFFF, self.at[first:last]
+        rows, at, others = self.numbers[first:last] & 0xFFFFFFFF, self.at[first:last], self.others[first:last]
         edges = np.flatnonzero(np.diff(rows, prepend=-1, append=-1)).tolist()
         for start, end in pairwise(edges):
-            yield int(rows[start]), tuple(at[start:end].tolist())
+            lost = at[start:end]
+            yield int(rows[start]), tuple(lost.tolist()), tuple(lost[others[start:end]].tolist())
 
 
 def repeated_sentences(parts: Parts, numbers: Sequence[int], gone: Numbers, repeated_in: int, work: Path) -> Cuts:
@@ -46,7 +53,7 @@ def repeated_sentences(parts: Parts, numbers: Sequence[int], gone: Numbers, repe
     them. Documents that are `gone` (sorted) do not count; the first is the one published first. What the first one's
     publisher says again at another date stays: it tells that the thing still holds."""
     if not repeated_in:
-        return Cuts(np.zeros(0, np.int64), np.zeros(0, np.int64))
+        return Cuts(*_NOTHING)
     size = sum(parts.file(part, "sentences", "bin").stat().st_size for part in numbers) * 2
     buckets = Buckets(work / "sentences", _SAID, size)
     for part in numbers:
@@ -61,7 +68,7 @@ def repeated_sentences(parts: Parts, numbers: Sequence[int], gone: Numbers, repe
             said["date"], said["text"] = prints["date"][rows], prints["high"][rows]
             said["publisher"] = prints["publisher"][rows]
             buckets.add(said, said["hash"])
-    lost: list[tuple[Numbers, Numbers]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+    lost = [_NOTHING]
     for bucket in buckets.read():
         bucket = bucket[np.lexsort((bucket["at"], bucket["number"], bucket["text"], bucket["date"], bucket["hash"]))]
         for start, end in groups(bucket["hash"]):
@@ -70,10 +77,11 @@ def repeated_sentences(parts: Parts, numbers: Sequence[int], gone: Numbers, repe
                 again = said[said["number"] != said["number"][0]]
                 edition = (again["publisher"] == said["publisher"][0]) & (again["publisher"] != 0)
                 again = again[~edition | (again["date"] == said["date"][0])]
-                lost.append((again["number"], again["at"].astype(np.int64)))
-    documents, at = (np.concatenate([pair[side] for pair in lost]) for side in (0, 1))
+                others = again["publisher"] != said["publisher"][0]
+                lost.append((again["number"], again["at"].astype(np.int64), others))
+    documents, at, others = (np.concatenate(column) for column in zip(*lost, strict=True))
     order = np.lexsort((at, documents))
-    return Cuts(documents[order], at[order])
+    return Cuts(documents[order], at[order], others[order])
 
 
 def cut_repeats(
@@ -96,6 +104,17 @@ def cut_repeats(
         share = 1 - len(left) / len(text)
         return None, [*decisions, _decision(document, "dropped", share, 1.0, left)]
     return replace(document, text=left), decisions
+
+
+def only_repeats(document: Document, starts: Sequence[int]) -> Document:
+    """The sentences of a document of which three in a row begin at `starts`, with the headings above them."""
+    found = sentences(Words(document.text))
+    text, pieces, at = document.text, [], 0
+    for first, last in _runs(starts):
+        start, end = int(found.starts[first]), int(found.ends[last - 1])
+        pieces += [*_HEADING.findall(text, at, start), text[start:end]]
+        at = end
+    return replace(document, text="\n\n".join(pieces))
 
 
 def _runs(starts: Sequence[int]) -> Iterator[tuple[int, int]]:

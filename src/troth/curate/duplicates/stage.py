@@ -18,7 +18,7 @@ from troth.curate.buckets import BUCKET_BYTES
 from troth.curate.document import Document
 from troth.curate.duplicates.candidates import Numbers, equal_texts, like_texts
 from troth.curate.duplicates.prints import read_prints
-from troth.curate.duplicates.repeats import cut_repeats, repeated_sentences
+from troth.curate.duplicates.repeats import cut_repeats, only_repeats, repeated_sentences
 from troth.curate.duplicates.resolve import Repeat, Suspect, resolve
 from troth.curate.parts import Parts
 from troth.curate.progress import Counter
@@ -34,20 +34,28 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Copy:
-    """The document in `row` of its part repeats the document `of` (a source); `kind` is `exact` or `near`."""
+    """The document in `row` of its part repeats the document `of` (a source), which `publisher` published at a date;
+    `kind` is `exact` or `near`."""
 
     row: int
     of: str
+    publisher: str
+    published: str
     score: float
     kind: str
 
 
 @dataclass(frozen=True)
 class Cut:
-    """The sentences of the document in `row` that others said before: the numbers `at` of the first of three."""
+    """The sentences of the document in `row` that documents said before: the numbers `at` of the first of three, and
+    those of them that another publisher said first."""
 
     row: int
     at: tuple[int, ...]
+    others: tuple[int, ...]
+
+
+_UNCUT = Cut(0, (), ())
 
 
 def find_duplicates(numbers: Sequence[int], out: Path, settings: CurateTable) -> None:
@@ -73,28 +81,31 @@ def find_duplicates(numbers: Sequence[int], out: Path, settings: CurateTable) ->
             for number in group[1:]
         ]
     gone = np.sort(np.array([repeat.number for repeat, _ in repeats], np.int64))
-    sources = _sources(parts, np.unique(np.array([repeat.of for repeat, _ in repeats], np.int64)))
+    first = np.unique(np.array([repeat.of for repeat, _ in repeats], np.int64))
+    names = {number: (one.source, one.publisher, one.published) for number, one in _rows(parts, first, _Name)}
     by_part: dict[int, list[Copy]] = {}
     for repeat, kind in repeats:
-        copy = Copy(repeat.number & 0xFFFFFFFF, sources[repeat.of], repeat.score, kind)
+        copy = Copy(repeat.number & 0xFFFFFFFF, *names[repeat.of], repeat.score, kind)
         by_part.setdefault(repeat.number >> 32, []).append(copy)
     cuts = repeated_sentences(parts, numbers, gone, settings.repeated_in, work)
     for part in numbers:
         found.write(part, "copies", Copy, sorted(by_part.get(part, []), key=lambda one: one.row))
-        found.write(part, "cuts", Cut, (Cut(row, at) for row, at in cuts.of(part)))
+        found.write(part, "cuts", Cut, (Cut(*cut) for cut in cuts.of(part)))
     shutil.rmtree(work, ignore_errors=True)
     found.finish(0)
 
 
 def duplicates_part(part: int, out: Path, settings: CurateTable) -> None:
-    """Write `documents` and `decisions` of a part, after `find_duplicates`; once done, do nothing."""
+    """Write `documents` and `decisions` of a part, after `find_duplicates`, and `repeats`: what goes because another
+    publisher, or an earlier edition, said it, for it testifies still. Once done, do nothing."""
     parts, found = Parts(out, STAGE), Parts(out, FOUND)
     if parts.is_done(part):
         return
     copies = {copy.row: copy for copy in found.read(part, "copies", Copy)}
-    cuts = {cut.row: cut.at for cut in found.read(part, "cuts", Cut)}
+    cuts = {cut.row: cut for cut in found.read(part, "cuts", Cut)}
     with (
         parts.writer(part, "documents", Document) as documents,
+        parts.writer(part, "repeats", Document) as repeats,
         parts.writer(part, "decisions", Decision) as decisions,
         Counter(parts, part) as counter,
     ):
@@ -107,12 +118,17 @@ def duplicates_part(part: int, out: Path, settings: CurateTable) -> None:
                     STAGE, document.source, "dropped", rule, copy.score, limit,
                     "" if copy.kind == "exact" else document.text, copy.of,
                 ))  # fmt: skip
+                if (copy.publisher, copy.published) != (document.publisher, document.published):
+                    repeats.add(document)
                 continue
-            left, made = cut_repeats(document, cuts.get(row, ()), settings)
+            cut = cuts.get(row, _UNCUT)
+            left, made = cut_repeats(document, cut.at, settings)
             for decision in made:
                 decisions.add(decision)
             if left:
                 documents.add(left)
+            if cut.others:
+                repeats.add(only_repeats(document, cut.others) if left else document)
     parts.finish(part)
 
 
@@ -127,6 +143,7 @@ def _led(parts: Parts, same: list[Numbers]) -> list[Numbers]:
 @dataclass(frozen=True)
 class _Name:
     source: str
+    publisher: str
     published: str
 
 
@@ -135,10 +152,6 @@ def _about(parts: Parts, wanted: Numbers) -> dict[int, tuple[bool, str, str, int
         number: (not name.published, name.published, name.source, number)
         for number, name in _rows(parts, wanted, _Name)
     }
-
-
-def _sources(parts: Parts, wanted: Numbers) -> dict[int, str]:
-    return {number: name.source for number, name in _rows(parts, wanted, _Name)}
 
 
 def _rows(parts: Parts, wanted: Numbers, form: type[T]) -> Iterator[tuple[int, T]]:

@@ -74,6 +74,14 @@ def judged_documents(out: Path, parts: int) -> Iterator[Document]:
     return (document for document in cleaned_documents(out, range(parts)) if _is_judged(document, collections))
 
 
+def repeating_documents(out: Path, parts: int) -> Iterator[Document]:
+    """What went from the documents because another publisher or an earlier edition said it: not judged, and no training
+    text."""
+    collections, before = judged_collections(out, parts), Parts(out, "duplicates")
+    repeats = chain.from_iterable(before.read(part, "repeats", Document) for part in range(parts))
+    return (document for document in repeats if _is_judged(document, collections))
+
+
 def cleaned_documents(out: Path, parts: Iterable[int]) -> Iterator[Document]:
     """What the filters and duplicates left of some parts."""
     before = Parts(out, "duplicates")

@@ -12,7 +12,7 @@ from troth.curate.parts import Parts
 from troth.curate.records import ClaimRow, EvidenceRow, Finding, OccurrenceRow, VerdictRow, short_hash
 from troth.curate.validate.slots import Statement, TimedVerdict, judge_documents
 from troth.curate.validate.slots.readings import agree, read
-from troth.curate.validate.stages import cleaned_documents, judged_documents
+from troth.curate.validate.stages import cleaned_documents, judged_documents, repeating_documents
 from troth.curate.validate.statement import claim_row
 from troth.curate.validate.subjects import SubjectRow
 from troth.system import CurateTable
@@ -23,6 +23,8 @@ _VERSION = "1"
 _MOST_BYTES = 512 << 20
 _SHOWN = 8
 """Witnesses that go into the ledger, at most."""
+_Text = tuple[str, str]
+"""A source and which text of it: what stayed of a document, or what went because another publisher said it first."""
 
 
 def timelines(
@@ -33,18 +35,28 @@ def timelines(
     if own.is_done(0) and all(own.is_done(part) for part in range(parts)):
         return
     by_source: dict[str, list[TimedVerdict]] = {}
-    texts: dict[str, bytes] = {}
+    texts: dict[_Text, bytes] = {}
     collections = sorted({document.collection for document in judged_documents(out, parts)})
     for collection in collections:
-        documents = [one for one in judged_documents(out, parts) if one.collection == collection]
-        documents = [one for one in documents if all(past < generation for past in one.ancestors)]
-        if sum(len(one.text) for one in documents) > _MOST_BYTES:
+        documents, repeats = (
+            [
+                one for one in some
+                if one.collection == collection and all(past < generation for past in one.ancestors)
+            ]
+            for some in (judged_documents(out, parts), repeating_documents(out, parts))
+        )  # fmt: skip
+        told = [*documents, *repeats]
+        if sum(len(one.text) for one in told) > _MOST_BYTES:
             say(f"{collection}: more than {_MOST_BYTES >> 20} MB, so no timelines are made of it")
             continue
-        _, verdicts = judge_documents(documents, seed, settings.act_above)
+        mirrors = {one.publisher for one in repeats} - {one.publisher for one in documents}
+        _, verdicts = judge_documents(told, seed, settings.act_above, mirrors)
+        judged, stated = {(one.source, one.sha) for one in documents}, set()
         for verdict in verdicts:
-            by_source.setdefault(verdict.statement.source, []).append(verdict)
-        texts |= {one.source: one.text.encode() for one in documents if one.source in by_source}
+            stated.add(place := (verdict.statement.source, verdict.statement.doc_sha))
+            if place in judged:
+                by_source.setdefault(verdict.statement.source, []).append(verdict)
+        texts |= {(one.source, one.sha): one.text.encode() for one in told if (one.source, one.sha) in stated}
     for part in range(parts):
         if not own.is_done(part):
             _write(own, part, cleaned_documents(out, [part]), by_source, texts, generation)
@@ -52,7 +64,7 @@ def timelines(
 
 def _write(
     own: Parts, part: int, documents: Iterable[Document], by_source: dict[str, list[TimedVerdict]],
-    texts: dict[str, bytes], generation: int,
+    texts: dict["_Text", bytes], generation: int,
 ) -> None:  # fmt: skip
     known: set[str] = set()
     with (
@@ -71,12 +83,13 @@ def _write(
                 places.add(place)
                 about = f"{verdict.statement.subject} {verdict.statement.year}".strip().lower()
                 subjects.add(SubjectRow(document.source, place.byte_start, place.byte_end, about))
-                findings.add(_finding(place, verdict, texts[document.source]))
+                findings.add(_finding(place, verdict, texts[document.source, document.sha]))
                 if claim.claim_id in known:
                     continue
                 known.add(claim.claim_id)
                 claims.add(claim)
-                rows = [_evidence(claim.claim_id, verdict, one, texts[one.source]) for one in _closest(verdict)]
+                shown = ((one, texts[one.source, one.doc_sha]) for one in _closest(verdict))
+                rows = [_evidence(claim.claim_id, verdict, one, text) for one, text in shown]
                 for row in rows:
                     evidence.add(row)
                 verdicts.add(

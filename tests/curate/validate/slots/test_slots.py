@@ -193,6 +193,38 @@ def test_copies_have_one_voice():
     assert {v.stance for v in wrong} == {"refuted"}
 
 
+def in_the_same_words(wrong: dict[tuple[str, int, int], str]) -> list[Document]:
+    """Four publishers of A's pages; `wrong` names another sea in what a publisher says of a land in a year."""
+    return [
+        replace(page, source=f"{who}/{page.source}", publisher=who)
+        for who in ("Almanac", "Gazetteer", "Handbook", "Yearbook")
+        for page in corpus({("A", year, land): {"s": sea} for (by, year, land), sea in wrong.items() if by == who})
+        if page.publisher == "A"
+    ]  # fmt: skip
+
+
+def test_who_makes_mistakes_of_his_own_copies_nobody():
+    """The same words for the same facts, as forms that are filled in: the mistakes tell who looked for himself."""
+    seas = ("Salt Marsh", "Quiet Ocean", "Lake Perin", "Bay of Owls", "Cold Strait", "Low Lagoon")
+    wrong = {
+        (who, YEARS[place % 5], place // 5): f"{who} {name}"
+        for n, who in enumerate(("Almanac", "Gazetteer", "Handbook", "Yearbook")) for at, name in enumerate(seas)
+        for place in [2 * (6 * n + at)]
+    }  # fmt: skip
+    learned, verdicts = judge_documents(in_the_same_words(wrong), seed=0)
+    assert len(set(learned.beliefs.voices.values())) == 4
+    refuted = [(v.statement.text, v.answer) for v in verdicts if v.stance == "refuted"]
+    assert sorted(told for told, _ in refuted) == sorted(wrong.values())
+    assert {answer for _, answer in refuted} <= {sea(land) for land in range(len(LANDS))}
+
+
+def test_who_shares_the_mistakes_of_another_copies_them():
+    mistakes = {(2015, 1): "Salt Marsh", (2016, 4): "Quiet Ocean", (2018, 7): "Lake Perin", (2022, 2): "Bay of Owls"}
+    wrong = {(who, *place): name for place, name in mistakes.items() for who in ("Handbook", "Yearbook")}
+    voices = judge_documents(in_the_same_words(wrong), seed=0)[0].beliefs.voices
+    assert voices["Handbook"] == voices["Yearbook"]
+
+
 def test_undated_pages_are_judged_too():
     undated = [
         Document(d.source, "documents", d.text, title=d.title, publisher=d.publisher)

@@ -8,17 +8,15 @@ et al. 2009). Publishers that copy each other have one voice.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 
-from troth.curate.validate.slots.readings import Reading, agree, finer
-from troth.curate.validate.slots.relations import day
-from troth.curate.validate.slots.statements import Relation, Statement
+from troth.curate.validate.slots.readings import Reading
+from troth.curate.validate.slots.slot import Slot
+from troth.curate.validate.slots.voices import voices
 
-_MOST_STATES, _MOST_STATEMENTS = 24, 256
 _OTHER_VALUES = 50.0
 _ROUNDS = 8
 _YEAR = 365.25
@@ -26,23 +24,9 @@ _FLOOR = 1e-12
 _UNKNOWN = (0.9, 0.04, 0.06)
 """What is thought of a publisher at first."""
 _PRIOR, _RARELY = 10.0, 0.002
-_FEW, _SAME = 5, 0.6
 _APART = np.array([0.02, 0.12, 0.35, 0.8, 1.6])
 _AT_FIRST = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.3])
 """Years between two statements that are told apart, and how likely a change is at first, before anything is known."""
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One fact: its statements by date, the different values that they give, which statement gives which [T, K], and
-    which repeats an earlier one."""
-
-    relation: int
-    statements: tuple[Statement, ...]
-    days: np.ndarray
-    values: tuple[Reading, ...]
-    agrees_TK: np.ndarray
-    seen_T: np.ndarray
 
 
 @dataclass
@@ -55,70 +39,14 @@ class Beliefs:
     voices: dict[str, str]
 
 
-def build_slots(statements: Sequence[Statement], relations: dict[Relation, int]) -> list[Slot]:
-    """Group statements by relation, subject and year."""
-    groups: dict[tuple[int, str, str], list[Statement]] = defaultdict(list)
-    for statement in statements:
-        groups[relations[statement.relation], statement.subject, statement.year].append(statement)
-    return [make_slot(key[0], groups[key]) for key in sorted(groups)]
-
-
-def make_slot(relation: int, told: Sequence[Statement]) -> Slot:
-    """A slot of the statements given; undated ones stand in the middle of the others."""
-    dated = [when for one in told if (when := day(one.published)) is not None]
-    middle = sorted(dated)[len(dated) // 2] if dated else 0
-    times = [middle if (when := day(one.published)) is None else when for one in told]
-    order = sorted(range(len(told)), key=lambda i: (times[i], told[i].source, told[i].start))[:_MOST_STATEMENTS]
-    ordered = [told[i] for i in order]
-    values = different([one.reading for one in ordered])
-    table = {one.reading: [agree(one.reading, value) for value in values] for one in ordered}
-    agrees = np.array([table[one.reading] for one in ordered], bool)
-    seen = _repeats([one.reading for one in ordered])
-    return Slot(relation, tuple(ordered), np.array([times[i] for i in order], float), tuple(values), agrees, seen)
-
-
-def _repeats(readings: Sequence[Reading]) -> np.ndarray:
-    """Which readings were stated before, at least as closely."""
-    before: dict[Reading, bool] = {}
-    repeats = np.zeros(len(readings), bool)
-    for i, reading in enumerate(readings):
-        if reading not in before:
-            before[reading] = any(agree(reading, other) and not finer(reading, other) for other in before)
-            repeats[i] = before[reading]
-        else:
-            repeats[i] = True
-    return repeats
-
-
-def different(readings: Sequence[Reading]) -> list[Reading]:
-    """The different values among readings; of those that agree the one that says most."""
-    counts: dict[Reading, int] = defaultdict(int)
-    for reading in readings:
-        counts[reading] += 1
-    values: list[Reading] = []
-    for reading in sorted(counts, key=lambda r: (r.number if r.numeric else -len(r.words), r.words)):
-        covering = [i for i, value in enumerate(values) if agree(reading, value)]
-        if not covering:
-            values.append(reading)
-        elif all(finer(reading, values[i]) for i in covering):
-            values[covering[0]] = reading
-            for i in reversed(covering[1:]):
-                del values[i]
-    for value in list(values):
-        covered = [reading for reading in counts if reading != value and agree(reading, value)]
-        values += [one for one in covered if one not in values and not all(agree(one, other) for other in covered)]
-    values += [reading for reading in counts if not any(agree(reading, value) for value in values)]
-    return sorted(values, key=lambda value: -counts[value])[:_MOST_STATES]
-
-
-def believe(slots: Sequence[Slot]) -> tuple[Beliefs, list[np.ndarray]]:
+def believe(slots: Sequence[Slot], mirrors: Container[str] = ()) -> tuple[Beliefs, list[np.ndarray]]:
     """The beliefs that explain all slots best, and for each slot how likely each value was true at each statement [T,
     K]."""
     if not slots:
         return Beliefs({}, {}, {}), []
     publishers = sorted({one.publisher for slot in slots for one in slot.statements})
     beliefs = Beliefs(dict.fromkeys(publishers, _UNKNOWN), {slot.relation: _AT_FIRST for slot in slots}, {})
-    beliefs.voices = copies([one for slot in slots for one in slot.statements])
+    beliefs.voices = voices(slots, mirrors)
     batches = list(_batches(slots, publishers, beliefs.voices))
     for _ in range(_ROUNDS):
         beliefs, truths = _round(slots, batches, beliefs, publishers)
@@ -161,19 +89,6 @@ class _Batch:
     here_BT: np.ndarray
     valid_BK: np.ndarray
     weight_BT: np.ndarray
-
-
-def copies(statements: Sequence[Statement]) -> dict[str, str]:
-    """The voice of each publisher: those that say mostly the same in the same words have one."""
-    told: dict[str, set[int]] = defaultdict(set)
-    for one in statements:
-        told[one.publisher].add(hash((one.frame, one.slot, one.subject, one.year, one.text)))
-    voice = {publisher: publisher for publisher in told}
-    for a, b in combinations(sorted(told), 2):
-        if len(told[a] & told[b]) >= max(_FEW, _SAME * min(len(told[a]), len(told[b]))):
-            old, new = voice[b], voice[a]
-            voice = {publisher: new if one == old else one for publisher, one in voice.items()}
-    return voice
 
 
 def _weights(slot: Slot, voice: dict[str, str]) -> np.ndarray:

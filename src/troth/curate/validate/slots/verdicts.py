@@ -7,7 +7,7 @@ how these fare.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,9 +16,10 @@ from troth.curate.document import Document
 from troth.curate.records import Nature, Stance, Time
 from troth.curate.validate.slots.readings import Reading, agree, read
 from troth.curate.validate.slots.relations import link
+from troth.curate.validate.slots.slot import Slot, build_slots, make_slot
 from troth.curate.validate.slots.statements import Statement, publisher_statements
 from troth.curate.validate.slots.survey import survey
-from troth.curate.validate.slots.timeline import Beliefs, Slot, believe, build_slots, make_slot, reconsider
+from troth.curate.validate.slots.timeline import Beliefs, believe, reconsider
 
 _PLANTED, _LEAST = 1000, 30
 _RAREST, _DIGITS = 1e-3, 4
@@ -67,10 +68,10 @@ class Learned:
 
 
 def judge_documents(
-    documents: Iterable[Document], seed: int, act_above: float = 0.5
+    documents: Iterable[Document], seed: int, act_above: float = 0.5, mirrors: Container[str] = ()
 ) -> tuple[Learned, list[TimedVerdict]]:
     """Judge what documents state in wordings that come back. A statement is refuted where it is wrong with a
-    probability above `act_above`.
+    probability above `act_above`. `mirrors` are publishers known to publish nothing but what others did before.
 
     `documents` are gone through several times; in memory are those of one publisher, or of several small ones, and all
     that is stated.
@@ -86,7 +87,7 @@ def judge_documents(
             name = min(by_publisher)
             statements += publisher_statements(by_publisher.pop(name), known)
     slots = build_slots(statements, link(statements))
-    learned = learn(slots, seed, act_above)
+    learned = learn(slots, seed, act_above, mirrors)
     return learned, list(judge_slots(slots, learned, act_above))
 
 
@@ -104,9 +105,9 @@ def _together(documents: Iterable[Document]) -> Iterator[list[str]]:
     yield together
 
 
-def learn(slots: Sequence[Slot], seed: int, act_above: float = 0.5) -> Learned:
+def learn(slots: Sequence[Slot], seed: int, act_above: float = 0.5, mirrors: Container[str] = ()) -> Learned:
     """Learn from slots whom to believe and how far; some thousands of slots are enough."""
-    beliefs, truths = believe(slots)
+    beliefs, truths = believe(slots, mirrors)
     planted = list(_planted(slots, beliefs, np.random.default_rng(seed)))
     anew = reconsider([slot for slot, _, _ in planted], beliefs)
     misstated = [(slot, truth, at) for (slot, at, _), truth in zip(planted, anew, strict=True)]
@@ -239,7 +240,8 @@ def _verdicts(
         refuted = bool(others) and _refuted(slot, truth_TK, at, scale, act_above)
         helped = any(agree(one.reading, told[i].reading) and right[i] > 0.5 for i in others)
         disputed = _SETTLED < p < 1 - _SETTLED and _contested(slot, at, voices)
-        superseded = is_old or (right[at] > 0.5 and not still)
+        newer = not agree(one.reading, told[last].reading)
+        superseded = is_old or (right[at] > 0.5 and not still and newer)
         times: Time = "undated" if not one.published else "superseded" if superseded else "current"
         start, end = _validity(held_TT[:, at] > 0.5, told, at)
         yield TimedVerdict(
