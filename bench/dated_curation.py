@@ -1,18 +1,22 @@
 """What a whole curation does to dated prose whose truth is known: the edits of all judges together, value by value.
 
-    python bench/dated_curation.py [--data ../shared/data] [--set factbook] [--countries 12] [--seed 0] [--show 20]
-                                   [--json]
+    python bench/dated_curation.py [--data ../shared/data] [--set factbook] [--countries 12] [--seed 0] [--one-wording]
+                                   [--filters] [--show 20] [--json]
 
-The prose is that of `dated_prose`, with its key; filters are off, so that every value reaches the judges. A value that
+The prose is that of `dated_prose`, with its key; `--one-wording` has all four publishers write the same pages in the
+same words. Filters are off, so that every value reaches the judges, unless `--filters` leaves them as they are by
+default: then values that went with their sentence count as kept. A value that
 was right at its date may be dated once it is superseded, and must be left alone otherwise; an error, and an old value
 under a new date, should be replaced by what is right.
 """
 
 import argparse
 import json
+import re
 import tempfile
 from bisect import bisect_right
 from collections import Counter
+from dataclasses import replace
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
@@ -20,7 +24,7 @@ from typing import Any
 from changing_facts import SETS
 from dated_prose import Told, alike, render
 from idle import warn_if_busy
-from publishers import houses
+from publishers import MERIDIAN, houses
 
 from troth.curate.document import Document
 from troth.curate.parts import Parts
@@ -35,12 +39,35 @@ UNFILTERED = CurateTable(
 )  # fmt: skip
 
 
-def edits(documents: list[Document], folder: Path) -> tuple[dict[str, Any], list[CorrectionRow]]:
-    """The report of a curation of documents that no filter touches, and the edits it made."""
+def edits(
+    documents: list[Document], folder: Path, settings: CurateTable
+) -> tuple[dict[str, Any], list[CorrectionRow]]:
+    """The report of a curation of documents, and the edits it made, by where they stand in the documents as given."""
     write_rows(folder / "raw.parquet", Document, documents)
-    report = curate(Curation((str(folder / "raw.parquet"),), folder / "out", UNFILTERED))
-    refined = Parts(folder / "out", "refine")
-    return report, [row for part in parts_of(refined) for row in refined.read(part, "corrections", CorrectionRow)]
+    report = curate(Curation((str(folder / "raw.parquet"),), folder / "out", settings))
+    refined, cleaned = Parts(folder / "out", "refine"), Parts(folder / "out", "duplicates")
+    made = [row for part in parts_of(refined) for row in refined.read(part, "corrections", CorrectionRow)]
+    given = {one.source: one.text.encode() for one in documents}
+    left = {
+        one.source: one.text.encode() for part in parts_of(cleaned) for one in cleaned.read(part, "documents", Document)
+    }
+    return report, [placed(row, given[row.source_id], left[row.source_id]) for row in made]
+
+
+def placed(row: CorrectionRow, given: bytes, left: bytes) -> CorrectionRow:
+    """An edit by where its sentence stood before filters cut others: there, where most around it is the same."""
+    old, before, after = row.old.encode(), left[: row.byte_start], left[row.byte_end :]
+
+    def alike_around(start: int) -> int:
+        return max(_in_common(given[:start][::-1], before[::-1]), _in_common(given[start + len(old) :], after))
+
+    start = max((found.start() for found in re.finditer(re.escape(old), given)), key=alike_around)
+    return replace(row, byte_start=start, byte_end=start + len(old))
+
+
+def _in_common(a: bytes, b: bytes) -> int:
+    """How many bytes are the same before the first that is not."""
+    return next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def parts_of(stage: Parts) -> list[int]:
@@ -95,16 +122,22 @@ def main() -> None:
     parser.add_argument("--countries", type=int, default=12)
     parser.add_argument("--cases", nargs="+", default=list(cases), choices=list(cases))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--one-wording", action="store_true", help="all publishers write the same pages")
+    parser.add_argument("--filters", action="store_true", help="filters and duplicates as they are by default")
     parser.add_argument("--show", type=int, default=0, help="edits of right values to print, at most")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     warn_if_busy()
     facts = SETS[options.set](options.data, options.countries)
+    settings = CurateTable(max_false_alarms=1.0, max_viewpoint_loss=1.0, workers=1) if options.filters else UNFILTERED
     results: dict[str, dict[str, Any]] = {}
     for name in options.cases:
-        documents, key = render(facts, cases[name], options.seed)
+        publishers = cases[name]
+        if options.one_wording:
+            publishers = [replace(one, wordings=MERIDIAN, layout="country", rounds=False) for one in publishers]
+        documents, key = render(facts, publishers, options.seed)
         with tempfile.TemporaryDirectory() as folder:
-            report, made = edits(documents, Path(folder))
+            report, made = edits(documents, Path(folder), settings)
         found = Edits(made)
         told = [(one, row, fate(one, row)) for one in key for row in [found.at(one.source, one.start, one.end)]]
         table = Counter(f"{one.label}: {what}" for one, _, what in told)

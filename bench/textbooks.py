@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from dated_curation import Edits, edits, parts_of
+from dated_curation import UNFILTERED, Edits, edits, parts_of
 from idle import warn_if_busy
 
 from troth.curate.collect.part import collect_part
@@ -172,9 +172,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in ("clean", "planted"):
             (Path(folder) / name).mkdir()
-        _, clean = edits(documents, Path(folder) / "clean")
+        _, clean = edits(documents, Path(folder) / "clean", UNFILTERED)
         told_alike = confirmed(Path(folder) / "clean/out")
-        _, made = edits(misstated, Path(folder) / "planted")
+        _, made = edits(misstated, Path(folder) / "planted", UNFILTERED)
     found = Edits(made)
     fate = {one: row for one in planted if (row := found.at(one.source, one.start, one.end))}
     hits = {row.occ_id for row in fate.values()}

@@ -20,6 +20,7 @@ from troth.curate.parts import Parts
 from troth.curate.pipeline import Curation, curate
 from troth.curate.records import ClaimRow, Finding
 from troth.curate.rows import read_rows, write_rows
+from troth.curate.validate import timelines
 from troth.system import CurateTable, load_system
 from troth.system.curate import EndpointTable
 from troth.system.lock import held
@@ -162,6 +163,36 @@ def test_an_old_value_that_newer_pages_contradict_is_dated(tmp_path):
     assert {one: after[one] for one in "de"} == {one.source: one.text for one in towers[:2]}
 
 
+def test_publishers_that_fill_in_the_same_form_contradict_each_other_though_most_of_it_is_cut_as_repeated(tmp_path):
+    """Of what all say in the same words the first one keeps it; what the others lose still speaks for them."""
+    lands = ("Arvenia", "Boscora", "Celdane", "Dorvik", "Estmark", "Fallonia", "Gressa", "Hallund", "Ibrenia", "Jorva")
+    houses = ("Almanac", "Gazetteer", "Handbook", "Yearbook")
+    pages, wrong = [], {}
+    for at, land in enumerate(lands):
+        for year in (2015, 2017, 2019):
+            for n, house in enumerate(houses):
+                facts = {"sea": 3100 + 170 * at, "rail": 412 + 37 * at, "height": 1205 + 91 * at, "held": 48 + 3 * at}
+                if (at + year // 2 + n) % 7 == 0:
+                    facts["rail"] += 1000 * (n + 1)
+                    wrong[f"{house}/{year}/{land}"] = facts["rail"]
+                text = (
+                    f"The coast of {land} is {facts['sea']} kilometres long, and most people live by it. "
+                    f"The highest mountain of {land} rises to {facts['height']} metres above the sea. "
+                    f"The council that meets in its capital has {facts['held']} members from all districts. "
+                    f"Its railways run over {facts['rail']} kilometres from the harbours to the hills."
+                )
+                page = Document(f"{house}/{year}/{land}", "documents", text, title=land, publisher=house)
+                pages.append(replace(page, published=f"{year}-0{n + 1}-01"))
+    report, left = curated(tmp_path, pages, settings=CurateTable(rules="none", min_words=5, workers=1))
+    assert report["duplicates"] > 20
+    assert any(len(left[page.source]) < len(page.text) / 2 for page in pages if page.source in left)
+    mended = [source for source, told in wrong.items() if source in left and str(told) not in left[source]]
+    assert len(wrong) == 15
+    assert len(mended) >= 14
+    right = [page for page in pages if page.source in left and page.source not in wrong]
+    assert all(left[page.source] in page.text for page in right)
+
+
 def test_the_examiner_sees_the_judged_documents_and_is_asked_about_every_case(tmp_path):
     made = []
 
@@ -205,7 +236,8 @@ def test_one_fact_that_two_publishers_share_is_enough_to_judge(tmp_path):
         assert {one.stance for one in found if claims[one.claim_id].object == "1931"} == {"supported"}
 
 
-def test_a_run_of_too_many_false_alarms_is_not_integrated(tmp_path):
+def test_a_run_of_too_many_false_alarms_is_not_integrated(tmp_path, monkeypatch):
+    monkeypatch.setattr(timelines, "_MOST_BYTES", 0)  # too large a collection for them, who would overrule the alarms
     strict = SHORT.model_copy(update={"act_above": 0.001, "max_false_alarms": 0.0})
     report, after = curated(tmp_path, corpus({"Norway": "Bergen", "Japan": "Kyoto"}), settings=strict)
     assert not report["accepted"]

@@ -12,10 +12,10 @@ from troth.curate.records import ClaimRow, CorrectionRow, Decision, Finding
 from troth.curate.refine.apply import apply
 from troth.curate.refine.forms import REPHRASE, questions, rephrased
 from troth.curate.refine.policy import POLICY, corrections
+from troth.curate.validate.precedence import with_timelines
 from troth.curate.validate.stages import verifiers_home
 from troth.curate.validate.statement import claim_row
 from troth.curate.validate.subjects import beside
-from troth.curate.validate.timelines import with_timelines
 from troth.curate.validate.verifiers.endpoint import EndpointJudge
 from troth.system import CurateTable
 

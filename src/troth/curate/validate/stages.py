@@ -33,6 +33,7 @@ from troth.curate.validate.opinions import (
     ask,
     question_of,
 )
+from troth.curate.validate.precedence import overlaps, spoken_of
 from troth.curate.validate.store import Store
 from troth.curate.validate.subjects import SubjectRow, beside
 from troth.curate.validate.verdicts import evidence_rows, finding, verdict_of, verdict_rows
@@ -225,6 +226,10 @@ def verdicts_part(
     """Verdicts, evidence, findings and canaries of one part."""
     own, store = Parts(out, "validate"), _store(out)
     known: set[str] = set()
+    supported: dict[str, list[Finding]] = {}
+    for one in Parts(out, "timelines").read(part, "findings", Finding):
+        if one.stance == "supported":
+            supported.setdefault(one.source_id, []).append(one)
     with (
         own.writer(part, "evidence", EvidenceRow) as evidence,
         own.writer(part, "verdicts", VerdictRow) as verdicts,
@@ -244,7 +249,8 @@ def verdicts_part(
                     canaries.add(Canary(case.claim_id, case.planted, verdict.stance == "refuted", mended))
                     continue
                 if case.alike >= ALIKE:
-                    canaries.add(Canary(case.claim_id, "", verdict.stance == "refuted", False))
+                    overruled = overlaps(case, spoken_of(supported.get(case.source_id, ())))
+                    canaries.add(Canary(case.claim_id, "", verdict.stance == "refuted" and not overruled, False))
                 if case.role == "alone" and not said.verifier:
                     continue
                 findings.add(finding(case, verdict, answers, said, store))

@@ -4,7 +4,7 @@ It looks at a whole collection at once and holds its text in memory, so very lar
 """
 
 from collections.abc import Callable, Iterable
-from itertools import chain, groupby
+from itertools import groupby
 from pathlib import Path
 
 from troth.curate.document import Document
@@ -167,16 +167,3 @@ def _evidence(claim_id: str, verdict: TimedVerdict, told: Statement, text: bytes
         told.published, 0, (), text[told.line_start : told.line_end].decode(), told.text,
         "supported" if supports else "refuted", 1.0,
     )  # fmt: skip
-
-
-def with_timelines(findings: Iterable[Finding], timed: list[Finding]) -> list[Finding]:
-    """The findings in a document, those of timelines in place of others about the same value, and in place of all about
-    the same sentence where two publishers stand behind it, for whoever confirms what it says of its subject confirms
-    the subject."""
-    timed = [one for one in timed if one.stance != "not_enough_evidence"]
-    spans = [(one.object_start, one.object_end) for one in timed]
-    spans += [(one.byte_start, one.byte_end) for one in timed if one.agreed_by or one.stance == "refuted"]
-    rest = (
-        one for one in findings if not any(one.object_start < end and start < one.object_end for start, end in spans)
-    )
-    return list(chain(rest, timed))
