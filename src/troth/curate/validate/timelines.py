@@ -64,7 +64,7 @@ def timelines(
 
 def _write(
     own: Parts, part: int, documents: Iterable[Document], by_source: dict[str, list[TimedVerdict]],
-    texts: dict["_Text", bytes], generation: int,
+    texts: dict[_Text, bytes], generation: int,
 ) -> None:  # fmt: skip
     known: set[str] = set()
     with (
