@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from troth.curate.validate.calibrate import Combination, calibrate, combine, ece
+from troth.curate.validate.opinions import Opinions, calibrated_on, cross_fitted
 
 
 def overconfident(count, seed=0):
@@ -71,3 +72,18 @@ def test_no_opinion_at_all_is_named():
     with pytest.raises(ValueError, match="no labelled claim"):
         combine([{}, {}], [True, False])
     assert Combination({"a": 1.0}, 0.0).probability({"b": 0.9}) == 0.5
+
+
+def test_a_claim_is_measured_by_what_others_taught():
+    random = np.random.default_rng(0)
+    true = random.random(400) < 0.5
+    scores = np.clip(true * 0.4 + random.normal(0.3, 0.3, 400), 0, 1)
+    said = [Opinions(("lexical",), ("",), ("",), (score,), ("supported",), ("",), ("",)) for score in scores.tolist()]
+    labelled = [(f"claim {n}", 0.5, *one) for n, one in enumerate(zip(said, true.tolist(), strict=True))]
+    found = cross_fitted(labelled, rate=0.1)
+    for half in found.halves:
+        without = [rest for claim_id, *rest in labelled if found.blind_to(claim_id) is half]
+        taught = [rest for claim_id, *rest in labelled if found.blind_to(claim_id) is not half]
+        assert min(len(without), len(taught)) > 150
+        assert half == calibrated_on([(p, said, t) for p, said, t in taught], 0.1)
+    assert found.whole.reports["lexical"].claims == 400

@@ -15,7 +15,7 @@ from troth.curate.records import short_hash
 from troth.curate.validate.candidates import FEATURES
 from troth.curate.validate.cases import ALIKE, Answers, Case, Role, with_answers
 from troth.curate.validate.judge import Voices, concatenated, fit, posteriors, publisher_errors, softmax
-from troth.curate.validate.opinions import Calibrated, Opinions, calibrated_on, load, save
+from troth.curate.validate.opinions import CrossFitted, Opinions, cross_fitted, load, save
 from troth.curate.validate.weighed import Weighed, stacked, voices_of
 from troth.system import CurateTable
 
@@ -196,15 +196,15 @@ def _arrays(answered: list[tuple[_Drawn, Answers]], numbers: dict[str, int]) -> 
     return _Sample(*stacked(answered), true, voices_of(cases, numbers), speaker, alike)
 
 
-def calibrate_opinions(out: Path, parts: int, judge: Judge, settings: CurateTable) -> Calibrated:
+def calibrate_opinions(out: Path, parts: int, judge: Judge, settings: CurateTable) -> CrossFitted:
     """Fit what verifiers are worth to canaries and to claims that others confirm, or read what was fitted."""
     path = Parts(out, "judge").folder / "calibration.json"
     if not path.exists():
-        save(path, calibrated_on(_labelled(out, parts, judge), settings.canary_rate))
+        save(path, cross_fitted(_labelled(out, parts, judge), settings.canary_rate))
     return load(path)
 
 
-def _labelled(out: Path, parts: int, judge: Judge) -> Iterator[tuple[float, Opinions, bool]]:
+def _labelled(out: Path, parts: int, judge: Judge) -> Iterator[tuple[str, float, Opinions, bool]]:
     left = _SAMPLE
     for part in range(parts):
         cases = zip(answered_cases(out, part, Case), opinions_of(out, part), strict=True)
@@ -216,7 +216,7 @@ def _labelled(out: Path, parts: int, judge: Judge) -> Iterator[tuple[float, Opin
             left -= len(known)
             p_NC = judge.blind([answered for answered, _ in known])
             for ((case, _), said), p_C in zip(known, p_NC, strict=True):
-                yield float(p_C[0]), said, case.role == "stated"
+                yield case.claim_id, float(p_C[0]), said, case.role == "stated"
 
 
 def opinions_of(out: Path, part: int) -> Iterator[Opinions]:

@@ -1,18 +1,19 @@
 """Opinions: what verifiers besides the agreement of sources say of each case, and all of them as one probability.
 
 What a check can compute is certain: where it refutes, nothing outweighs it. The others are calibrated on the run's own
-canaries, claims whose truth is known, and count as much as they proved to be worth there.
+canaries, claims whose truth is known, and count as much as they proved to be worth there. What the canaries then tell
+of all judges together is measured by halves, each judged by what the other half taught.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
-from troth.curate.records import ClaimRow, EvidenceRow, Stance, VerdictRow
+from troth.curate.records import ClaimRow, EvidenceRow, Stance, VerdictRow, short_hash
 from troth.curate.validate.calibrate import Calibration, CalibrationReport, Combination, calibrate, combine, logit
 from troth.curate.validate.cases import Case
 from troth.curate.validate.statement import BLANK
@@ -112,11 +113,10 @@ class Calibrated:
         return agreement if agreement is not None else max(checked, default=float("nan"))
 
 
-def calibrated_on(labelled: Iterable[tuple[float, Opinions, bool]], rate: float) -> Calibrated:
+def calibrated_on(known: Sequence[tuple[float, Opinions, bool]], rate: float) -> Calibrated:
     """Fit to labelled claims: the agreement's probability, the opinions, and whether the claim is true. `rate` is the
     share of wrong claims that is expected, whatever their share among the labelled ones. A verifier that says too
     little of them to be calibrated does not count."""
-    known = list(labelled)
     raws: dict[str, list[tuple[float, bool]]] = {}
     for _, opinions, true in known:
         for name, found in opinions.judgements():
@@ -141,21 +141,54 @@ def calibrated_on(labelled: Iterable[tuple[float, Opinions, bool]], rate: float)
     return Calibrated(each, Combination(together.weights, together.prior + shift), reports)
 
 
-def save(path: Path, found: Calibrated) -> None:
+@dataclass(frozen=True)
+class CrossFitted:
+    """What was fitted to all labelled claims, and to either half of them."""
+
+    whole: Calibrated
+    halves: tuple[Calibrated, Calibrated]
+
+    def blind_to(self, claim_id: str) -> Calibrated:
+        """What was fitted without this claim: how it fares by this is a measure of the whole."""
+        return self.halves[1 - _half(claim_id)]
+
+
+def cross_fitted(labelled: Iterable[tuple[str, float, Opinions, bool]], rate: float) -> CrossFitted:
+    """Fit to labelled claims (see `calibrated_on`), each with its `claim_id` before the rest."""
+    known = list(labelled)
+    first, second = (
+        calibrated_on([(p, said, true) for claim_id, p, said, true in known if _half(claim_id) == half], rate)
+        for half in (0, 1)
+    )
+    return CrossFitted(calibrated_on([(p, said, true) for _, p, said, true in known], rate), (first, second))
+
+
+def _half(claim_id: str) -> int:
+    return int(short_hash("half", claim_id), 16) & 1
+
+
+def save(path: Path, found: CrossFitted) -> None:
     """Write what was fitted, as JSON."""
-    data = {
-        "verifiers": {name: asdict(one) for name, one in found.each.items()},
-        "together": asdict(found.together) if found.together else None,
-        "reports": {name: asdict(one) for name, one in found.reports.items()},
-    }
+    data = [
+        {
+            "verifiers": {name: asdict(one) for name, one in fitted.each.items()},
+            "together": asdict(fitted.together) if fitted.together else None,
+            "reports": {name: asdict(one) for name, one in fitted.reports.items()},
+        }
+        for fitted in (found.whole, *found.halves)
+    ]
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(data, indent=2))
     partial.replace(path)
 
 
-def load(path: Path) -> Calibrated:
+def load(path: Path) -> CrossFitted:
     """What `save` wrote."""
-    data = json.loads(path.read_text())
+    whole, first, second = map(_loaded, json.loads(path.read_text()))
+    return CrossFitted(whole, (first, second))
+
+
+def _loaded(data: dict[str, Any]) -> Calibrated:
     each = {
         name: Calibration(one["slope"], one["offset"], tuple(one["scores"]), tuple(one["probabilities"]))
         for name, one in data["verifiers"].items()

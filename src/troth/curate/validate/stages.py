@@ -28,7 +28,7 @@ from troth.curate.validate.neighbours import write_neighbours
 from troth.curate.validate.opinions import (
     EXACT,
     NOBODY,
-    Calibrated,
+    CrossFitted,
     Opinions,
     ask,
     question_of,
@@ -221,7 +221,7 @@ def verifiers_home(out: Path) -> Path:
 
 
 def verdicts_part(
-    part: int, out: Path, settings: CurateTable, judge: Judge, calibrated: Calibrated, generation: int
+    part: int, out: Path, settings: CurateTable, judge: Judge, calibrated: CrossFitted, generation: int
 ) -> None:
     """Verdicts, evidence, findings and canaries of one part."""
     own, store = Parts(out, "validate"), _store(out)
@@ -243,14 +243,15 @@ def verdicts_part(
                 if case.role == "planted":
                     continue
                 p_C = p_C if case.role == "stated" else blind_C
-                verdict = verdict_of(case, p_C, said, calibrated, settings.act_above)
+                measured = verdict_of(case, p_C, said, calibrated.blind_to(case.claim_id), settings.act_above)
                 if case.role == "canary":
-                    mended = bool(case.true) and verdict.answer == case.texts[case.true]
-                    canaries.add(Canary(case.claim_id, case.planted, verdict.stance == "refuted", mended))
+                    mended = bool(case.true) and measured.answer == case.texts[case.true]
+                    canaries.add(Canary(case.claim_id, case.planted, measured.stance == "refuted", mended))
                     continue
                 if case.alike >= ALIKE:
                     overruled = overlaps(case, spoken_of(supported.get(case.source_id, ())))
-                    canaries.add(Canary(case.claim_id, "", verdict.stance == "refuted" and not overruled, False))
+                    canaries.add(Canary(case.claim_id, "", measured.stance == "refuted" and not overruled, False))
+                verdict = verdict_of(case, p_C, said, calibrated.whole, settings.act_above)
                 if case.role == "alone" and not said.verifier:
                     continue
                 findings.add(finding(case, verdict, answers, said, store))
@@ -263,7 +264,7 @@ def verdicts_part(
                 seen = short_hash(*sorted(row.ev_id for row in rows))
                 for opinion in verdict_rows(case, p_C, verdict, answers, seen, generation):
                     verdicts.add(opinion)
-                for opinion in said.rows(case, calibrated, seen, generation):
+                for opinion in said.rows(case, calibrated.whole, seen, generation):
                     verdicts.add(opinion)
             store.let_go()
     own.finish(part)

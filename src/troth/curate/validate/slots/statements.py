@@ -6,7 +6,7 @@ along with the editions' dates is a date stamp and says nothing. What is left in
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,8 @@ from troth.curate.validate.slots.survey import Survey, subject_of
 from troth.curate.validate.slots.tokens import NAME, SUBJECT, YEAR, Line, Subjects, lines, plain_title
 
 _NEARLY, _LIST, _LIST_LIKE, _EDGE = 0.93, 6, 2, 4
+_TEXT = 4 << 20
+"""Characters of publishers that are read at once, where one has not more."""
 Relation = tuple[str, str, int]
 """A publisher, its wording, and the number of the slot."""
 
@@ -81,6 +83,35 @@ class _Instance:
     def text(self, slot: int) -> str:
         start, end = self.span(slot)
         return self.page.document.text[start:end]
+
+
+def all_statements(documents: Iterable[Document], survey: Survey) -> list[Statement]:
+    """What all publishers state in wordings that they repeat, each in its own. `documents` are gone through several
+    times; in memory are those of one publisher, or of several small ones, and all that is stated."""
+    statements: list[Statement] = []
+    for together in _together(documents):
+        by_publisher: dict[str, list[Document]] = {name: [] for name in together}
+        for document in documents:
+            if document.publisher in by_publisher:
+                by_publisher[document.publisher].append(document)
+        while by_publisher:
+            name = min(by_publisher)
+            statements += publisher_statements(by_publisher.pop(name), survey)
+    return statements
+
+
+def _together(documents: Iterable[Document]) -> Iterator[list[str]]:
+    """All publishers, in order, so many at a time that their texts are not large."""
+    sizes: Counter[str] = Counter()
+    for document in documents:
+        sizes[document.publisher] += len(document.text)
+    together: list[str] = []
+    for name in sorted(sizes):
+        if together and sum(sizes[one] for one in together) + sizes[name] > _TEXT:
+            yield together
+            together = []
+        together.append(name)
+    yield together
 
 
 def publisher_statements(documents: Iterable[Document], survey: Survey) -> list[Statement]:

@@ -6,7 +6,7 @@ how these fare.
 """
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,15 +17,13 @@ from troth.curate.records import Nature, Stance, Time
 from troth.curate.validate.slots.readings import Reading, agree, read
 from troth.curate.validate.slots.relations import link
 from troth.curate.validate.slots.slot import Slot, build_slots, make_slot
-from troth.curate.validate.slots.statements import Statement, publisher_statements
+from troth.curate.validate.slots.statements import Statement, all_statements
 from troth.curate.validate.slots.survey import survey
 from troth.curate.validate.slots.timeline import Beliefs, believe, reconsider
 
 _PLANTED, _LEAST = 1000, 30
 _RAREST, _DIGITS = 1e-3, 4
 _AT_ONE_TIME = 400
-_TEXT = 4 << 20
-"""Characters of publishers that are read at once, where one has not more."""
 _SETTLED = 0.05
 """What is right or wrong this surely is not contested, whoever says otherwise."""
 
@@ -35,10 +33,10 @@ class TimedVerdict:
     """The judgement of one statement.
 
     `p` is the probability that it was right at its date; `answer` the credible value then, as a witness writes it,
-    where that is another, and `now` today's. `valid_from` and `valid_to` are the dates of the first statement by
-    which the value held and of the first by which it no longer did. `note` tells an old value under a new date
-    (`stale`) and a value in whose place several publishers see another at the same time (`contested`). Witnesses are
-    the statements of the slot by other publishers.
+    where that is another, and `now` today's, where it is known and another. `valid_from` and `valid_to` are the dates
+    of the first statement by which the value held and of the first by which it no longer did. `note` tells an old value
+    under a new date (`stale`) and a value in whose place several publishers see another at the same time (`contested`).
+    Witnesses are the statements of the slot by other publishers.
     """
 
     statement: Statement
@@ -73,36 +71,12 @@ def judge_documents(
     """Judge what documents state in wordings that come back. A statement is refuted where it is wrong with a
     probability above `act_above`. `mirrors` are publishers known to publish nothing but what others did before.
 
-    `documents` are gone through several times; in memory are those of one publisher, or of several small ones, and all
-    that is stated.
+    `documents` are gone through several times.
     """
-    known = survey(documents)
-    statements: list[Statement] = []
-    for together in _together(documents):
-        by_publisher: dict[str, list[Document]] = {name: [] for name in together}
-        for document in documents:
-            if document.publisher in by_publisher:
-                by_publisher[document.publisher].append(document)
-        while by_publisher:
-            name = min(by_publisher)
-            statements += publisher_statements(by_publisher.pop(name), known)
+    statements = all_statements(documents, survey(documents))
     slots = build_slots(statements, link(statements))
     learned = learn(slots, seed, act_above, mirrors)
     return learned, list(judge_slots(slots, learned, act_above))
-
-
-def _together(documents: Iterable[Document]) -> Iterator[list[str]]:
-    """All publishers, in order, so many at a time that their texts are not large."""
-    sizes: Counter[str] = Counter()
-    for document in documents:
-        sizes[document.publisher] += len(document.text)
-    together: list[str] = []
-    for name in sorted(sizes):
-        if together and sum(sizes[one] for one in together) + sizes[name] > _TEXT:
-            yield together
-            together = []
-        together.append(name)
-    yield together
 
 
 def learn(slots: Sequence[Slot], seed: int, act_above: float = 0.5, mirrors: Container[str] = ()) -> Learned:
@@ -240,8 +214,8 @@ def _verdicts(
         refuted = bool(others) and _refuted(slot, truth_TK, at, scale, act_above)
         helped = any(agree(one.reading, told[i].reading) and right[i] > 0.5 for i in others)
         disputed = _SETTLED < p < 1 - _SETTLED and _contested(slot, at, voices)
-        newer = not agree(one.reading, told[last].reading)
-        superseded = is_old or (right[at] > 0.5 and not still and newer)
+        superseded = is_old or (right[at] > 0.5 and not still)
+        newer = superseded and not agree(one.reading, told[last].reading)
         times: Time = "undated" if not one.published else "superseded" if superseded else "current"
         start, end = _validity(held_TT[:, at] > 0.5, told, at)
         yield TimedVerdict(
@@ -251,7 +225,7 @@ def _verdicts(
             nature="contested" if disputed else "fact",
             p=p,
             answer=_written(slot, int(np.argmax(truth_TK[at])), at, right) if refuted else "",
-            now=told[last].text if superseded else "",
+            now=told[last].text if newer else "",
             valid_from=start,
             valid_to=end,
             note="stale" if is_old else "",
