@@ -5,7 +5,7 @@ Index and judge look at the whole corpus, as a stream or at a sample of bounded 
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -36,7 +36,7 @@ from troth.curate.validate.opinions import (
 from troth.curate.validate.precedence import overlaps, spoken_of
 from troth.curate.validate.store import Store
 from troth.curate.validate.subjects import SubjectRow, beside
-from troth.curate.validate.verdicts import evidence_rows, finding, verdict_of, verdict_rows
+from troth.curate.validate.verdicts import Verdict, evidence_rows, finding, verdict_of, verdict_rows
 from troth.curate.validate.verifiers.build import build_verifiers
 from troth.curate.validate.verifiers.contradictions import contradictions
 from troth.curate.validate.verifiers.endpoint import EndpointJudge, Spent
@@ -243,14 +243,12 @@ def verdicts_part(
                 if case.role == "planted":
                     continue
                 p_C = p_C if case.role == "stated" else blind_C
-                measured = verdict_of(case, p_C, said, calibrated.blind_to(case.claim_id), settings.act_above)
+                if case.role == "canary" or case.alike >= ALIKE:
+                    blind_to_it = calibrated.blind_to(case.claim_id)
+                    measured = verdict_of(case, p_C, said, blind_to_it, settings.act_above)
+                    canaries.add(_canary(case, measured, supported.get(case.source_id, ())))
                 if case.role == "canary":
-                    mended = bool(case.true) and measured.answer == case.texts[case.true]
-                    canaries.add(Canary(case.claim_id, case.planted, measured.stance == "refuted", mended))
                     continue
-                if case.alike >= ALIKE:
-                    overruled = overlaps(case, spoken_of(supported.get(case.source_id, ())))
-                    canaries.add(Canary(case.claim_id, "", measured.stance == "refuted" and not overruled, False))
                 verdict = verdict_of(case, p_C, said, calibrated.whole, settings.act_above)
                 if case.role == "alone" and not said.verifier:
                     continue
@@ -268,3 +266,12 @@ def verdicts_part(
                     verdicts.add(opinion)
             store.let_go()
     own.finish(part)
+
+
+def _canary(case: Case, measured: Verdict, supported: Sequence[Finding]) -> Canary:
+    """How a claim whose truth is known fared; on what a timeline supports, nothing else has a say."""
+    refuted = measured.stance == "refuted"
+    if case.role == "canary":
+        mended = bool(case.true) and measured.answer == case.texts[case.true]
+        return Canary(case.claim_id, case.planted, refuted, mended)
+    return Canary(case.claim_id, "", refuted and not overlaps(case, spoken_of(supported)), False)
