@@ -2,6 +2,10 @@
 
 Many processors multiply bf16 slower than float32: all without instructions for it, and some that have them. There the
 factors are widened, an expert at a time, and the result is rounded once; in memory everything stays bf16.
+
+Where bf16 is the faster one, oneDNN compiles a program for each shape that it meets and keeps a thousand of them. How
+many rows go to an expert is new in every step, and compiling took a quarter of it: experts' products here have one of
+a few heights.
 """
 
 import math
@@ -11,10 +15,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import grouped_mm
+from torch.nn.functional import grouped_mm, pad
 
 _FEW_ROWS = 64
 """With fewer, a product takes as long as reading its weight does, and widening would only add to that."""
+_LEAST_ROWS = 16
+"""To which the rows of an expert's product are rounded up; those of more than 512 to a 32nd of the next power of 2."""
 _CLEARLY = 1.25
 """How much faster float32 has to be, so that noise in the timing decides nothing."""
 
@@ -44,8 +50,12 @@ def float32_over_bf16(device: str) -> float:
 
 def widens(x: torch.Tensor) -> bool:
     """Whether products with `x` [..., rows, size] are better done in float32."""
-    plain = type(x) in (torch.Tensor, nn.Parameter) and x.device.type == "cpu" and x.dtype == torch.bfloat16
-    return plain and x.numel() >= _FEW_ROWS * x.shape[-1] and float32_over_bf16("cpu") > _CLEARLY
+    return _bf16_on_cpu(x) and x.numel() >= _FEW_ROWS * x.shape[-1] and float32_over_bf16("cpu") > _CLEARLY
+
+
+def _bf16_on_cpu(x: torch.Tensor) -> bool:
+    """Whether `x` holds such numbers itself, and neither fakes them nor shares them out over ranks."""
+    return type(x) in (torch.Tensor, nn.Parameter) and x.device.type == "cpu" and x.dtype == torch.bfloat16
 
 
 class Linear(nn.Linear):
@@ -72,6 +82,9 @@ def grouped(x_MI: torch.Tensor, w_EOI: torch.Tensor, counts_E: torch.Tensor) -> 
         return torch.cat([row @ weight.T for row, weight in zip(rows, w_EOI, strict=True)])
     if widens(x_MI):
         y_MO: torch.Tensor = _Widened.apply(x_MI, w_EOI, counts_E.tolist())
+        return y_MO
+    if _bf16_on_cpu(x_MI):
+        y_MO = _FewShapes.apply(x_MI, w_EOI, counts_E.tolist())
         return y_MO
     return grouped_mm(x_MI, w_EOI.mT, offs=counts_E.cumsum(0).int())
 
@@ -104,3 +117,50 @@ class _Widened(torch.autograd.Function):
             if to_w is not None:
                 to_w[expert] = grad.T @ x_MI[rows].float()
         return to_x, to_w, None
+
+
+class _FewShapes(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_MI: torch.Tensor, w_EOI: torch.Tensor, counts: list[int]) -> torch.Tensor:
+        ctx.save_for_backward(x_MI, w_EOI)
+        ctx.windows = _windows(counts)
+        return _times(x_MI, w_EOI.mT, ctx.windows)
+
+    @staticmethod
+    def backward(ctx: Any, grad_MO: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
+        x_MI, w_EOI = ctx.saved_tensors
+        grad_MO = grad_MO.contiguous()
+        to_x = _times(grad_MO, w_EOI, ctx.windows) if ctx.needs_input_grad[0] else None
+        to_w = torch.zeros_like(w_EOI) if ctx.needs_input_grad[1] else None
+        if to_w is not None:
+            for expert, start, count, height in ctx.windows:
+                # What is another's counts nothing, for the gradients beside it are zero.
+                grad = pad(grad_MO[start : start + count], (0, 0, 0, height - count))
+                torch.mm(grad.T, _window(x_MI, start, height), out=to_w[expert])
+        return to_x, to_w, None
+
+
+def _windows(counts: list[int]) -> list[tuple[int, int, int, int]]:
+    """Of each expert that has rows: which it is, its first row, how many it has, and how many its product takes."""
+    windows, start = [], 0
+    for expert, count in enumerate(counts):
+        step = max(_LEAST_ROWS, 1 << (count - 1).bit_length() >> 5)
+        if count:
+            windows.append((expert, start, count, -(-count // step) * step))
+        start += count
+    return windows
+
+
+def _times(x_MI: torch.Tensor, w_EIO: torch.Tensor, windows: list[tuple[int, int, int, int]]) -> torch.Tensor:
+    """Each expert's rows times its matrix. What a product makes of rows of the next expert, that one's then replaces."""
+    end = max((start + height for _, start, _, height in windows), default=0)
+    y_MO = x_MI.new_empty(end, w_EIO.shape[-1])
+    for expert, start, _, height in windows:
+        torch.mm(_window(x_MI, start, height), w_EIO[expert], out=y_MO[start : start + height])
+    return y_MO[: len(x_MI)]
+
+
+def _window(x_MI: torch.Tensor, start: int, height: int) -> torch.Tensor:
+    """So many rows from `start` on; past the end they are zero."""
+    x = x_MI[start : start + height]
+    return x if len(x) == height else pad(x, (0, 0, 0, height - len(x)))
