@@ -123,20 +123,15 @@ class _FewShapes(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_MI: torch.Tensor, w_EOI: torch.Tensor, counts: list[int]) -> torch.Tensor:
         ctx.save_for_backward(x_MI, w_EOI)
-        ctx.windows = _windows(counts)
-        return _times(x_MI, w_EOI.mT, ctx.windows)
+        ctx.counts = counts
+        return rows_times(x_MI, w_EOI.mT, counts)
 
     @staticmethod
     def backward(ctx: Any, grad_MO: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
         x_MI, w_EOI = ctx.saved_tensors
         grad_MO = grad_MO.contiguous()
-        to_x = _times(grad_MO, w_EOI, ctx.windows) if ctx.needs_input_grad[0] else None
-        to_w = torch.zeros_like(w_EOI) if ctx.needs_input_grad[1] else None
-        if to_w is not None:
-            for expert, start, count, height in ctx.windows:
-                # What is another's counts nothing, for the gradients beside it are zero.
-                grad = pad(grad_MO[start : start + count], (0, 0, 0, height - count))
-                torch.mm(grad.T, _window(x_MI, start, height), out=to_w[expert])
+        to_x = rows_times(grad_MO, w_EOI, ctx.counts) if ctx.needs_input_grad[0] else None
+        to_w = _to_weights(grad_MO, x_MI, ctx.counts) if ctx.needs_input_grad[1] else None
         return to_x, to_w, None
 
 
@@ -151,13 +146,35 @@ def _windows(counts: list[int]) -> list[tuple[int, int, int, int]]:
     return windows
 
 
-def _times(x_MI: torch.Tensor, w_EIO: torch.Tensor, windows: list[tuple[int, int, int, int]]) -> torch.Tensor:
-    """Each expert's rows times its matrix. What a product makes of rows of the next expert, that one's then replaces."""
+@torch.library.custom_op("troth::rows_times", mutates_args=())
+def rows_times(x_MI: torch.Tensor, w_EIO: torch.Tensor, counts: list[int]) -> torch.Tensor:
+    """Each expert's rows times its matrix; one operation, so that selective recomputation can keep its result.
+
+    What a product makes of rows of the next expert, that one's own then replaces.
+    """
+    windows = _windows(counts)
     end = max((start + height for _, start, _, height in windows), default=0)
     y_MO = x_MI.new_empty(end, w_EIO.shape[-1])
     for expert, start, _, height in windows:
         torch.mm(_window(x_MI, start, height), w_EIO[expert], out=y_MO[start : start + height])
     return y_MO[: len(x_MI)]
+
+
+def _to_weights(grad_MO: torch.Tensor, x_MI: torch.Tensor, counts: list[int]) -> torch.Tensor:
+    """The gradient of each expert's matrix, [experts, out, in]."""
+    to_w_EOI = x_MI.new_empty(len(counts), grad_MO.shape[1], x_MI.shape[1])
+    for expert, count in enumerate(counts):
+        if not count:
+            to_w_EOI[expert] = 0
+    narrow_grad = grad_MO.shape[1] < x_MI.shape[1]
+    for expert, start, count, height in _windows(counts):
+        # Rows that are another's meet zeros in the other factor: the one that is less to copy.
+        grad, x = (
+            pad(part[start : start + count], (0, 0, 0, height - count)) if padded else _window(part, start, height)
+            for part, padded in ((grad_MO, narrow_grad), (x_MI, not narrow_grad))
+        )
+        torch.mm(grad.T, x, out=to_w_EOI[expert])
+    return to_w_EOI
 
 
 def _window(x_MI: torch.Tensor, start: int, height: int) -> torch.Tensor:

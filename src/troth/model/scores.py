@@ -14,6 +14,8 @@ from torch.nn.functional import pad
 
 _HIDDEN_BYTES = 2**28
 """Of what hides keys, kept from layer to layer."""
+_ALIGNED = 32
+"""Of how many keys the first that are clear to all are a multiple."""
 _FLEX = 128
 """Queries and keys of a block of `BlockMask`."""
 
@@ -105,7 +107,9 @@ class SeenBetween(Seen):
         ]
         spans = []
         for first, last, least, most in torch.stack(borders).tolist():
-            spans.append(Span(first, most + 1, max(0, least + 1 - first) if first == last else 0))
+            clear = max(0, least + 1 - first) if first == last else 0
+            # Adding to columns that begin at such a place is thrice as fast.
+            spans.append(Span(first, most + 1, clear // _ALIGNED * _ALIGNED))
         return spans
 
     @cached_property

@@ -60,7 +60,10 @@ def training_call(cast_to: torch.dtype | None, recompute: str) -> Call:
     return call
 
 
-_KEPT = {torch.ops.aten.mm.default, torch.ops.aten._grouped_mm.default, torch.ops.aten._scaled_mm.default}
+_KEPT = {
+    torch.ops.aten.mm.default, torch.ops.aten._grouped_mm.default, torch.ops.aten._scaled_mm.default,
+    torch.ops.troth.rows_times.default,
+}  # fmt: skip
 """What selective recomputation does not do twice: products are dear, and their results no larger than others."""
 
 
