@@ -6,9 +6,9 @@ The network is a Qwen3-MoE of 175 million parameters, 43 million active (`model.
 once, in turn; a row gives the median, and the ratio to the faster of transformers' two ways, as they are. Prompts are
 taken by the plain forward pass and, on a CPU, by the serving engine too. (With the allocator told to keep freed memory,
 as Troth's trainer does, transformers is faster too: the rows of "memory kept".) Every timed call follows an untimed
-one. `of the limit` are the operations of the network's
-products, forward and twice that backward, in the time, over the rate of a product of 2048 x 2048 matrices (8192 on a
-CUDA device) in that dtype in the same run. With --mini, layers have the sizes of the system `mini`.
+one, on other tokens, as in training: how many go to each expert is new each time. `of the limit` are the operations of
+the network's products, forward and twice that backward, in the time, over the rate of a product of 2048 x 2048 matrices
+(8192 on a CUDA device) in that dtype in the same run. With --mini, layers have the sizes of the system `mini`.
 """
 
 import argparse
@@ -124,7 +124,11 @@ def contestant(pipe: Any, folder: Path, program: str, dtype_name: str, shape: tu
     if program == OURS or "kept" in program:
         keep_freed_memory()
     dtype, generator = getattr(torch, dtype_name), torch.Generator().manual_seed(1)
-    tokens = torch.randint(TOKENS - 100, (shape[0], shape[1] + 1), generator=generator).to(DEVICE)
+
+    def draw() -> torch.Tensor:
+        return torch.randint(TOKENS - 100, (shape[0], shape[1] + 1), generator=generator).to(DEVICE)
+
+    first = draw()
     train, prefill = PROGRAM_OF.get(program, theirs)(folder, dtype, program)
     while True:
         try:
@@ -132,11 +136,11 @@ def contestant(pipe: Any, folder: Path, program: str, dtype_name: str, shape: tu
         except EOFError:
             return
         if work == "scores":
-            pipe.send(prefill(tokens).tolist())
+            pipe.send(prefill(first).tolist())
         elif work == "matrix_rate":
             pipe.send(matrix_rate(dtype))
         else:
-            pipe.send(seconds(partial(train if work == "train" else prefill, tokens)))
+            pipe.send(seconds(partial(train if work == "train" else prefill, draw())))
 
 
 def ours(folder: Path, dtype: torch.dtype, program: str) -> tuple[Work, Work]:

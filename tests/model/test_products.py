@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from troth.model import products
 from troth.train.loss import next_token_loss
+from troth.train.precision import training_call
 
 COUNTS = torch.tensor([70, 0, 1, 129])
 
@@ -82,3 +85,52 @@ def test_a_network_in_bf16_learns_the_same_either_way(monkeypatch, shape, random
     (loss, grad), (loss_wide, grad_wide) = found
     assert loss == pytest.approx(loss_wide, rel=5e-3)
     assert torch.cosine_similarity(grad, grad_wide, dim=0) > 0.98
+
+
+def test_products_of_experts_have_few_heights():
+    heights = {height for count in range(1, 4097) for *_, height in products._windows([count])}
+    assert len(heights) == 80
+    for count in range(1, 4097):
+        [(_, start, own, height)] = products._windows([count])
+        assert start == 0
+        assert own == count <= height < max(count + products._LEAST_ROWS, count * 1.07)
+
+
+@settings(max_examples=50, deadline=None)
+@given(counts=st.lists(st.integers(0, 40), min_size=1, max_size=6).filter(any), seed=st.integers(0, 99))
+def test_each_expert_takes_its_own_rows_alone(counts, seed):
+    """Products overhang, into the next expert's rows and past the end."""
+    x, w = random(sum(counts), 8, seed=seed), random(len(counts), 24, 8, seed=seed + 1)
+    ours = products._FewShapes.apply(x, w, counts)
+    found = [ours, *gradients(ours, x, w)]
+    rows, weights = x.detach().double().requires_grad_(), w.detach().double().requires_grad_()
+    exact = products.grouped(rows, weights, torch.tensor(counts))
+    for part, right in zip(found, [exact, *gradients(exact, rows, weights)], strict=True):
+        close(part, right)
+
+
+@pytest.mark.parametrize(("out", "within"), [(24, 8), (8, 24)])
+def test_the_rows_beside_an_experts_own_do_not_reach_its_gradient(out, within):
+    """Whichever of the two factors is the smaller one, and filled up."""
+    counts = [3, 20]
+    x, w = random(23, within), random(2, out, within, seed=1)
+    whole = gradients(products._FewShapes.apply(x, w, counts), w)[0][0]
+    alone = torch.autograd.grad(
+        products._FewShapes.apply(x[:3], w[:1], [3]), w, random(23, out, seed=9, requires_grad=False)[:3]
+    )[0][0]
+    close(whole, alone)
+
+
+def test_selective_recomputation_does_no_product_of_experts_twice(monkeypatch, shape, random_network):
+    monkeypatch.setattr(products, "float32_over_bf16", lambda device: 0.5)
+    model = random_network(shape(moe_intermediate_size=32)).bfloat16().train()
+    tokens = torch.randint(400, (4, 64), generator=torch.Generator().manual_seed(1))
+    windows, counted = products._windows, []
+    monkeypatch.setattr(products, "_windows", lambda counts: counted.append(counts) or windows(counts))
+    done = []
+    for recompute in ("none", "selective", "full"):
+        counted.clear()
+        model(tokens, call=training_call(None, recompute)).sum().backward()
+        done.append(len(counted))
+    products_of_layers = 2 * sum(1 for _ in model.moe_layers())
+    assert done == [3 * products_of_layers, 3 * products_of_layers, 4 * products_of_layers]

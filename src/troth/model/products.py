@@ -80,11 +80,9 @@ def grouped(x_MI: torch.Tensor, w_EOI: torch.Tensor, counts_E: torch.Tensor) -> 
     if x_MI.dtype == torch.float64:
         rows = x_MI.split(counts_E.tolist())
         return torch.cat([row @ weight.T for row, weight in zip(rows, w_EOI, strict=True)])
-    if widens(x_MI):
-        y_MO: torch.Tensor = _Widened.apply(x_MI, w_EOI, counts_E.tolist())
-        return y_MO
     if _bf16_on_cpu(x_MI):
-        y_MO = _FewShapes.apply(x_MI, w_EOI, counts_E.tolist())
+        way = _Widened if widens(x_MI) else _FewShapes
+        y_MO: torch.Tensor = way.apply(x_MI, w_EOI, counts_E.tolist())
         return y_MO
     return grouped_mm(x_MI, w_EOI.mT, offs=counts_E.cumsum(0).int())
 
