@@ -1,6 +1,6 @@
-"""A step of the decoder in C++, called through ctypes: one source, built for two kinds of processor.
+"""A step of the decoder in C++, called through ctypes: one source, built for three kinds of processor.
 
-Optional: where neither can be built, the decoder runs in torch. The rest is in pyproject.toml.
+Optional: where none can be built, the decoder runs in torch. The rest is in pyproject.toml.
 """
 
 from glob import glob
@@ -22,6 +22,6 @@ setup(
             language="c++",
             optional=True,
         )
-        for name, flags in (("avx512", AVX512), ("avx2", AVX2))
+        for name, flags in (("avx512", AVX512), ("avx_vnni", [*AVX2, "-mavxvnni"]), ("avx2", AVX2))
     ]
 )

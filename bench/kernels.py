@@ -1,8 +1,8 @@
 """Steps of the engine in the compiled library, for each kind of processor that it is built for, and in torch; with and
 without LoRA adapters.
 
-    python bench/kernels.py [--kernels avx512 avx2 none] [--kinds bfloat16] [--batches 1 8] [--rank 16] [--rounds 3]
-                            [--threads 2] [--json]
+    python bench/kernels.py [--kernels avx512 avx_vnni avx2 none] [--kinds bfloat16] [--batches 1 8] [--rank 16]
+                            [--rounds 3] [--threads 2] [--json]
 
 The network is the random Qwen3-MoE of bench/model.py: 175 million parameters, 43 million active. `adapted` texts have
 adapters of this rank of attention and all experts, two adapters in turn. Decode are 32 tokens of each text of a batch
@@ -32,7 +32,7 @@ ADAPTERS = "first", "second"
 def main() -> None:
     """Run, print a table, or JSON with --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kernels", nargs="+", default=["avx512", "avx2", "none"])
+    parser.add_argument("--kernels", nargs="+", default=["avx512", "avx_vnni", "avx2", "none"])
     parser.add_argument("--kinds", nargs="+", default=["bfloat16"], choices=["float32", "bfloat16", "int8", "int4"])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--rank", type=int, default=16)

@@ -1,6 +1,7 @@
 """Which compiled library is used, and that those for other processors give the same numbers."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -29,11 +30,13 @@ def test_every_processor_gives_the_same_scores(
     dtype = torch.float32 if kind == "float32" else torch.bfloat16
     found = []
     for kernels in KERNELS:
-        choose_kernels(kernels)
-        if number_of("bfloat16") != WIDE and dtype == torch.bfloat16:
-            pytest.skip("this processor multiplies bfloat16 in pairs")
-        found.append(scores(CpuRunner(model, cache(model, dtype, kept), kind, 900, 2), together(texts)))
-    assert torch.equal(*found)
+        with suppress(pytest.skip.Exception):
+            choose_kernels(kernels)
+            if dtype == torch.float32 or number_of("bfloat16") == WIDE:
+                found.append(scores(CpuRunner(model, cache(model, dtype, kept), kind, 900, 2), together(texts)))
+    if len(found) < 2:
+        pytest.skip("this processor runs one library of these, or multiplies bfloat16 in pairs")
+    assert all(torch.equal(found[0], other) for other in found[1:])
 
 
 def test_the_environment_chooses_the_library(config: ModelConfig, choose_kernels, monkeypatch: pytest.MonkeyPatch):
@@ -46,5 +49,5 @@ def test_the_environment_chooses_the_library(config: ModelConfig, choose_kernels
     assert why_not(config).startswith("no compiled library")
     monkeypatch.setenv("TROTH_KERNELS", "neon")
     load.cache_clear()
-    with pytest.raises(ValueError, match="TROTH_KERNELS='neon': avx512, avx2 and none are known"):
+    with pytest.raises(ValueError, match="TROTH_KERNELS='neon': avx512, avx_vnni, avx2 and none are known"):
         load()

@@ -10,7 +10,7 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import placement_types
 
-from troth.model import attention, flex, scores
+from troth.model import attention, flex, norm, scores
 from troth.train.dry_run.replaced import replaced
 from troth.train.parallel.expert_parallel import AllToAll
 
@@ -27,6 +27,7 @@ def assumed(gpu: bool) -> Iterator[None]:
         answers += [
             (attention, "flex_can", lambda q_BHTd, v_BKLe, seen: isinstance(seen, scores.SeenBetween)),
             (flex, "_kernel", lambda device: _flex_kernel),
+            (norm, "_by_hand", lambda x, weight: False),
             (nn.functional, "rms_norm", lambda x, shape, weight, eps: _FusedNorm.apply(x, weight)),
             (placement_types, "shard_dim_alltoall", _all_to_all),
         ]
@@ -85,8 +86,7 @@ class _Flex(torch.autograd.Function):
 
 
 class _FusedNorm(torch.autograd.Function):
-    """A GPU's norm is one kernel, which keeps its input and a factor for each row; on a CPU it is many, which keep
-    several tensors in float32."""
+    """A GPU's norm is one kernel, which keeps its input and a factor for each row, and makes nothing else."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 VERSION = 4
 """That of `native/decoder.h`."""
-KERNELS = "avx512", "avx2"
+KERNELS = "avx512", "avx_vnni", "avx2"
 """Kinds of processors, the best first."""
 _INT, _FLOAT, _POINTER = c_int32, c_float, c_void_p
 

@@ -39,7 +39,12 @@ bool supported() {
 bool pairs_are_faster() { return false; }
 
 // What has these has the conversions of float16 too.
-bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool supported() {
+#ifdef __AVXVNNI__
+    if (!__builtin_cpu_supports("avxvnni")) return false;
+#endif
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
 #endif
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Sixteen numbers of 32 bit in two registers of AVX2: what `vectors_avx512.h` says, operation by operation, and in sums
-// over the sixteen in the same order.
+// Sixteen numbers of 32 bit in two registers of AVX2, with products of bytes (AVX-VNNI) or without: what
+// `vectors_avx512.h` says, operation by operation, and in sums over the sixteen in the same order.
 #pragma once
 #include <immintrin.h>
 
@@ -121,6 +121,10 @@ inline Floats add_pairs(Floats sum, Ints x, Ints y) {
     return fma(second_halves(x), second_halves(y), fma(first_halves(x), first_halves(y), sum));
 }
 
+#ifdef __AVXVNNI__
+inline __m256i add_bytes(__m256i sum, __m256i x, __m256i y) { return _mm256_dpbusd_avx_epi32(sum, x, y); }
+inline __m256i add_small_bytes(__m256i sum, __m256i x, __m256i y) { return add_bytes(sum, x, y); }
+#else
 // In 16 bits, the even bytes and the odd ones: products of bytes would not fit into the sums that AVX2 has for them.
 inline __m256i add_bytes(__m256i sum, __m256i x, __m256i y) {
     const __m256i even = _mm256_and_si256(x, _mm256_set1_epi16(255)), odd = _mm256_srli_epi16(x, 8);
@@ -128,11 +132,12 @@ inline __m256i add_bytes(__m256i sum, __m256i x, __m256i y) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(odd, _mm256_srai_epi16(y, 8)));
 }
 
-inline Ints add_bytes(Ints sum, Ints x, Ints y) { return {add_bytes(sum.a, x.a, y.a), add_bytes(sum.b, x.b, y.b)}; }
-
 inline __m256i add_small_bytes(__m256i sum, __m256i x, __m256i y) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(x, y), _mm256_set1_epi16(1)));
 }
+#endif
+
+inline Ints add_bytes(Ints sum, Ints x, Ints y) { return {add_bytes(sum.a, x.a, y.a), add_bytes(sum.b, x.b, y.b)}; }
 
 inline Ints add_small_bytes(Ints sum, Ints x, Ints y) {
     return {add_small_bytes(sum.a, x.a, y.a), add_small_bytes(sum.b, x.b, y.b)};
