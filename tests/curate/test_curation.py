@@ -142,6 +142,19 @@ def test_a_folder_of_other_settings_is_refused(outcome):
         curate(Curation((str(out.parent / "raw.parquet"),), out, other))
 
 
+def test_what_another_version_left_half_done_is_refused_and_what_it_finished_is_not(outcome, tmp_path):
+    out, report, _ = outcome
+    for name in ("run.json", "report.json"):
+        (tmp_path / name).write_text((out / name).read_text())
+    written = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(written | {"tables": 1}))
+    again = Curation((str(out.parent / "raw.parquet"),), tmp_path, SHORT)
+    assert curate(again) == report
+    (tmp_path / "report.json").unlink()
+    with pytest.raises(ValueError, match="begun by another version of Troth and not finished; curate elsewhere"):
+        curate(again)
+
+
 def test_a_second_run_at_once_is_refused_and_names_the_first(tmp_path):
     busy = r"process \d+ on .* is curating into"
     with held(tmp_path / "out", "curating into"), pytest.raises(ValueError, match=busy):

@@ -57,6 +57,8 @@ from troth.system.lock import held
 
 _PART_BYTES = 16 << 20
 """Bytes of sources that a part holds; what a stage keeps of one part has to fit in memory for every worker."""
+_TABLES = 2
+"""Which tables stages leave to those after them: another number where a half-done run cannot be gone on with."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def curate(
 
     `examiner` makes, from the documents whose claims are judged, the model that cross-examines them; `classifier` is
     the model of the verifier `entailment`. What is finished is not done again. Raises ValueError where another process
-    is at work in `out`, where `out` was begun with other sources or settings, and where a part fails.
+    is at work in `out`, where `out` was begun with other sources or settings, or by a version whose half-done work this
+    one cannot read, and where a part fails.
     """
     give_back_freed_memory()
     with held(run.out, "curating into", patience=1.0):
@@ -105,12 +108,14 @@ def _claim_folder(run: Curation) -> None:
     }
     path = run.out / "run.json"
     if not path.exists():
-        _save(path, own)
+        _save(path, own | {"tables": _TABLES})
         return
     known = json.loads(path.read_text())
     for key, value in own.items():
         if known.get(key) != value:
             raise ValueError(f"{run.out}: was begun with other {_other(key, known.get(key), value)}; curate elsewhere")
+    if known.get("tables") != _TABLES and not (run.out / "report.json").exists():
+        raise ValueError(f"{run.out}: was begun by another version of Troth and not finished; curate elsewhere")
 
 
 def _other(key: str, was: Any, now: Any) -> str:
