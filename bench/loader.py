@@ -71,7 +71,7 @@ def main() -> None:
 def write_collections(folder: Path, tokens: int) -> None:
     """Shards of random documents."""
     random = np.random.default_rng(0)
-    writer = ShardWriter(folder, VOCABULARY)
+    writer = ShardWriter(folder, VOCABULARY, BYTES.end_of_text)
     for name in WEIGHTS:
         left = tokens // len(WEIGHTS)
         while left > 0:

@@ -109,6 +109,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "special": ["<｜User｜>", "<｜Assistant｜>"],
         "shown": ["<think>", "</think>"],
         "marks": {"bos_token": "<｜begin▁of▁sentence｜>", "eos_token": "<｜end▁of▁sentence｜>"},
+        "settings": {"add_bos_token": True, "add_eos_token": False},
         "template": "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}<｜User｜>{{ m.content }}{% else %}"
         "<｜Assistant｜>{{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
         "{% if add_generation_prompt %}<｜Assistant｜>{% endif %}",
@@ -180,6 +181,8 @@ def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     fast.chat_template = kind["template"]
     folder = tmp_path_factory.mktemp(request.param)
     fast.save_pretrained(folder)
+    settings = folder / "tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | kind.get("settings", {})))
     return request.param, folder
 
 

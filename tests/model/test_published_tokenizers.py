@@ -45,6 +45,21 @@ def test_ids_are_those_of_transformers(published, both, text):
     assert b"".join(ours.decode_bytes([i]) for i in ids) == ours.decode_bytes(ids)
 
 
+BEGINS = {"mixtral": "<s>", "deepseek_v3": "<｜begin▁of▁sentence｜>"}
+
+
+def test_a_prompt_begins_as_in_transformers(published, both):
+    """By the template of tokenizer.json; documents of those without begin with an end."""
+    ours, theirs = both
+    mark = BEGINS.get(published[0])
+    if published[0] == "deepseek_v3":  # by `add_bos_token`, which version 5 does not read any more
+        assert ours.encode_prompt("A text") == [theirs.bos_token_id, *theirs("A text")["input_ids"]]
+    else:
+        assert ours.encode_prompt("A text") == theirs("A text")["input_ids"]
+    assert ours.begin == (None if mark is None else ours.special[mark])
+    assert ours.begin_of_text == (ours.end_of_text if mark is None else ours.begin)
+
+
 def test_half_a_surrogate_pair_is_no_character(both):
     ours, _ = both
     assert ours.decode(ours.encode("a\ud800b")).strip() == "a\ufffdb"

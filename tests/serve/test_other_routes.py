@@ -4,6 +4,7 @@ import base64
 import struct
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,12 +12,13 @@ import openai
 import pytest
 import torch
 
+from troth.model.config import ModelConfig
 from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.engine import Engine
 from troth.serve.engine.request import Request
 from troth.serve.engine.sampling_params import SamplingParams
 
-from .conftest import wait_until
+from .conftest import save_random_model, wait_until
 
 HELLO = [{"role": "user", "content": "Where there is smoke?"}]
 
@@ -109,6 +111,30 @@ def test_tokens_of_texts_and_conversations(server: str, tokenizer: Tokenizer):
     assert post("/tokenize", prompt="x", messages=HELLO).status_code == 400
     assert post("/tokenize", messages=["hello"]).status_code == 400
     assert post("/detokenize", tokens=[-1]).json()["error"]["param"] == "tokens"
+
+
+@pytest.mark.parametrize("published", ["mixtral"], indirect=True)
+def test_texts_stand_behind_the_token_that_their_model_expects(
+    published: tuple[str, Path], config: ModelConfig, run_server: Callable[..., AbstractContextManager[str]],
+    tmp_path: Path,
+):  # fmt: skip
+    words = Tokenizer.load(published[1])
+    shape = config.model_copy(update={"vocab_size": words.vocab_size})
+    with run_server(save_random_model(tmp_path / "mixtral", shape, words)) as url:
+
+        def post(path: str, **body: Any) -> dict[str, Any]:
+            found: dict[str, Any] = httpx.post(f"{url}{path}", json={"model": "mixtral"} | body).json()
+            return found
+
+        text = "A bird in the hand"
+        plain = words.encode(text)
+        assert post("/tokenize", prompt=text)["tokens"] == [words.special["<s>"], *plain]
+        assert post("/tokenize", prompt=text, add_special_tokens=False)["tokens"] == plain
+        for prompt, count in ((text, len(plain) + 1), (plain, len(plain)), ([text, text], 2 * len(plain) + 2)):
+            answer = post("/v1/completions", prompt=prompt, max_tokens=1)
+            assert answer["usage"]["prompt_tokens"] == count
+        assert post("/v1/embeddings", input=text)["usage"]["prompt_tokens"] == len(plain) + 1
+
 
 
 def test_a_deferred_answer_is_fetched_later(run_server: Callable[..., AbstractContextManager[str]]):

@@ -1,10 +1,13 @@
 """Which tokens a row holds: decided by seed and row alone, each token once an epoch, each collection by its share."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from troth.model.tokenizer import Tokenizer
 from troth.system import Stage
 from troth.train.batches import Batch, Batches
 from troth.train.shards import ShardWriter, open_shards, write_shards
@@ -89,6 +92,24 @@ def test_every_token_is_read_once_an_epoch(tokenizer, tmp_path_factory, texts, t
         assert sorted(pieces) == sorted(documents)
 
 
+@pytest.mark.parametrize("published", ["mixtral"], indirect=True)
+def test_documents_begin_and_end_with_the_marks_that_their_tokenizer_was_published_with(published, tmp_path):
+    words = Tokenizer.load(published[1])
+    begin, end = words.special["<s>"], words.special["</s>"]
+    write_shards([("all", "One text."), ("all", "Another.")], words, tmp_path)
+    shards = open_shards(tmp_path)
+    batch = Batches(shards, {}, words, time=shards["all"].size - 1, fill_in_middle=0, seed=0).rows(0, 1)
+    starts = [place for place, token in enumerate(batch.inputs[0]) if token == begin]
+    assert len(starts) == 2
+    assert batch.targets[0][-1] == batch.targets[0][starts[1] - 2] == end, "where texts end is learned"
+    assert batch.targets[0][starts[1] - 1] == -100
+    assert np.array_equal(batch.documents[0], np.cumsum(batch.inputs[0] == begin))
+    told = json.loads((tmp_path / "shards.json").read_text())
+    assert told.pop("begin") == begin
+    (tmp_path / "shards.json").write_text(json.dumps(told))
+    assert Batches(open_shards(tmp_path), {}, words, time=8, fill_in_middle=0, seed=0).begin == end, "as before"
+
+
 def test_every_epoch_has_its_own_order(tokenizer, tmp_path):
     write_shards((("all", str(number)) for number in range(10, 60)), tokenizer, tmp_path)
     batches = Batches(open_shards(tmp_path), {}, tokenizer, time=149, fill_in_middle=0, seed=0)
@@ -140,7 +161,7 @@ def test_every_token_is_read_once_an_epoch_of_many_files(tokenizer, tmp_path_fac
     """Files are shuffled, and the documents of every few; none is lost between them."""
     folder = tmp_path_factory.mktemp("shards")
     random = np.random.default_rng(seed)
-    writer = ShardWriter(folder, tokenizer.vocab_size, file_bytes=64)
+    writer = ShardWriter(folder, tokenizer.vocab_size, tokenizer.end_of_text, file_bytes=64)
     for number in range(documents):
         ids = np.array([tokenizer.end_of_text, *random.integers(0, 256, number % 13)])
         writer.add("all", ids, [len(ids)], [1.0])

@@ -36,7 +36,7 @@ class EntailmentModel:
         """The tokens of a pair."""
         room = self.model.decoder.config.max_position_embeddings
         end = self.tokenizer.encode(f"\n{claim}")[: room - 1]
-        return [self.tokenizer.end_of_text, *self.tokenizer.encode(passage)[: room - 1 - len(end)], *end]
+        return [self.tokenizer.begin_of_text, *self.tokenizer.encode(passage)[: room - 1 - len(end)], *end]
 
     @torch.no_grad()
     def classify(self, pairs: Sequence[tuple[str, str]]) -> list[Mapping[str, float]]:

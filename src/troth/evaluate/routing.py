@@ -19,7 +19,7 @@ def expert_shares(model: Decoder, tokenizer: Tokenizer, texts: Mapping[str, Sequ
             moe.observe = _counter(row)
         try:
             for text in members:
-                ids = [tokenizer.end_of_text, *tokenizer.encode(text)[:255]]
+                ids = [tokenizer.begin_of_text, *tokenizer.encode(text)[:255]]
                 model(torch.tensor([ids]))
         finally:
             for moe in layers:

@@ -75,7 +75,7 @@ class Scorer:
         space = " " if not bare or bare != prefix else ""
         before, after, middle = self._marks
         encode = self.tokenizer.encode
-        head = [self.tokenizer.end_of_text, before, *encode(start), after, *encode(suffix), middle]
+        head = [self.tokenizer.begin_of_text, before, *encode(start), after, *encode(suffix), middle]
         return _Row(head, [[*encode(space + option), self._end] for option in options])
 
     @torch.no_grad()
@@ -121,7 +121,7 @@ def bits_per_byte(model: Decoder, tokenizer: Tokenizer, texts: Sequence[str], wi
     """Mean cost of texts, not all empty, in bits for each of their UTF-8 bytes, in windows of `window` tokens."""
     bits = size = 0.0
     for text in texts:
-        ids = [tokenizer.end_of_text, *tokenizer.encode(text)]
+        ids = [tokenizer.begin_of_text, *tokenizer.encode(text)]
         size += len(text.encode())
         for start in range(0, len(ids) - 1, window):
             part = torch.tensor(ids[start : start + window + 1])

@@ -7,6 +7,7 @@ The pre-tokenizer pattern is Qwen2's (one digit a token), which llama.cpp, vLLM 
 import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,24 @@ class Tokenizer:
             return Tokenizer.of_library, (self.files,)
         return Tokenizer, (self.ranks, list(self.special), self.visible, self.files, self.nfc)
 
+    @cached_property
+    def begin(self) -> int | None:
+        """The token that is set before a text, where the tokenizer was published so that one is; else None.
+
+        The template of tokenizer.json says so, or, without one, `add_bos_token`, which transformers heeded up to
+        version 4 (DeepSeek-V3).
+        """
+        text = _template_begin(json.loads(self.files.get(_FILE, "{}")))
+        if text is None and self.settings.get("add_bos_token"):
+            bos = self.settings.get("bos_token")
+            text = bos.get("content") if isinstance(bos, dict) else bos
+        return self.special.get(str(text))
+
+    @property
+    def begin_of_text(self) -> int:
+        """What a document begins with: `begin`, or, as many tokenizers have none, the end of the text before."""
+        return self.end_of_text if self.begin is None else self.begin
+
     @property
     def vocab_size(self) -> int:
         """Ordinary and special tokens together, and ids between them that none has."""
@@ -114,6 +133,10 @@ class Tokenizer:
         if isinstance(self.encoding, LibraryEncoding):
             return self.encoding.encode_ordinary(text, behind)
         return self.encoding.encode_ordinary(self._composed(text))
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """`encode` of a text that a model goes on from, behind the token that belongs before it, if one does."""
+        return [*([] if self.begin is None else [self.begin]), *self.encode(text)]
 
     def encode_special(self, text: str) -> list[int]:
         """Ids of a rendered prompt, in which special tokens count as such."""
@@ -207,6 +230,16 @@ def _end_of_text(special: Mapping[str, int], settings: dict[str, Any]) -> int:
         if text in special:
             return special[text]
     raise ValueError(f"no added token ends a text: neither one of {', '.join(_ENDS)} nor {_SETTINGS}'s eos_token")
+
+
+def _template_begin(data: dict[str, Any]) -> str | None:
+    """The special token that the post-processor of a tokenizer.json sets before a text."""
+    whole = data.get("post_processor") or {}
+    for step in whole.get("processors", [whole]):
+        if step.get("type") == "TemplateProcessing":
+            first: dict[str, Any] = (step.get("single") or [{}])[0]
+            return first.get("SpecialToken", {}).get("id")
+    return None
 
 
 def _settings(tokenizer: Tokenizer) -> dict[str, Any]:

@@ -49,7 +49,8 @@ class Batches:
         self.mixture = Mixture(sizes, weights, stages, rows)
         self.streams = {name: Stream(collections[name], seed) for name in self.mixture.names}
         self.time, self.seed, self.fill_in_middle = time, seed, fill_in_middle
-        self.end_of_text = tokenizer.end_of_text
+        told = {collection.begin for collection in collections.values()} - {None}
+        self.begin = told.pop() if told else tokenizer.end_of_text
         self.blanks = Blanks(tokenizer) if fill_in_middle else None
 
     def rows(self, first: int, last: int) -> Batch:
@@ -57,7 +58,7 @@ class Batches:
         tokens = np.empty((last - first, self.time + 1), dtype=np.int64)
         for row, out in enumerate(tokens, start=first):
             self._fill(row, out)
-        begins = tokens == self.end_of_text
+        begins = tokens == self.begin
         targets = np.where(begins[:, 1:], -100, tokens[:, 1:])
         return Batch(tokens[:, :-1], targets, np.cumsum(begins[:, :-1], axis=1))
 

@@ -39,7 +39,7 @@ def tokenise_preferences(
     sources: Sequence[str], template: ChatTemplate, tokenizer: Tokenizer, folder: Path
 ) -> dict[str, int]:
     """Tokenise the preferences of files, folders and URLs into `folder`; return the numbers of `pairs`, `examples`,
-    `tokens` and `answer_tokens`. Text begins and ends with the end-of-text token, as documents do.
+    `tokens` and `answer_tokens`. Text begins as documents do and ends with the end-of-text token.
 
     Raises ValueError naming file and line or row where a preference is not in form or the template refuses it.
     """
@@ -57,7 +57,7 @@ def tokenise_preferences(
                         raise ValueError(f"{place}: {told}; leave one turn of the assistant behind the prompt")
                     yield found[0]
             else:
-                before = [tokenizer.end_of_text, *tokenizer.encode(pair.prompt, behind="token")]
+                before = [tokenizer.begin_of_text, *tokenizer.encode(pair.prompt, behind="token")]
                 for text in (pair.chosen, pair.rejected):
                     after = [*tokenizer.encode(text, behind="text"), tokenizer.end_of_text]
                     yield Example(before + after, [False] * len(before) + [True] * len(after))

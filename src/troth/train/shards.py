@@ -70,6 +70,8 @@ class Collection:
     divisor: int
     files: tuple[ShardFile, ...]
     store: Store
+    begin: int | None = None
+    """The token that documents begin with; None where shards do not say so, which then is the end-of-text token."""
 
     @property
     def size(self) -> int:
@@ -110,7 +112,7 @@ def open_shards(folder: str | Path, cache: Path | None = None, cache_bytes: int 
                 index = json.load(file)
         else:
             index = json.loads((Path(folder) / "shards.json").read_text())
-        dtype = np.dtype(index["dtype"])
+        dtype, begin = np.dtype(index["dtype"]), index.get("begin")
         listed = {
             name: (entry["divisor"], tuple(ShardFile(**file) for file in entry["files"]))
             for name, entry in index["collections"].items()
@@ -128,7 +130,7 @@ def open_shards(folder: str | Path, cache: Path | None = None, cache_bytes: int 
                 f"{cache}: a cache of {cache_bytes:,} bytes is too small for {folder}; it needs {needed:,}"
             )
         store = Cache(place, cache, cache_bytes)
-    return {name: Collection(name, dtype, divisor, files, store) for name, (divisor, files) in listed.items()}
+    return {name: Collection(name, dtype, divisor, files, store, begin) for name, (divisor, files) in listed.items()}
 
 
 def write_shards(
@@ -138,12 +140,13 @@ def write_shards(
     """Tokenise (collection, text, weight) into `folder`, the tokenizer beside; return the tokens of each collection.
 
     The weight, 1 where there is none, says how often a document is read next to the others of its collection. Every
-    document begins with the end-of-text token, so that the first real token has something to follow. Documents are
+    document begins with `Tokenizer.begin_of_text`, so that the first real token has something to follow, and ends with
+    the end-of-text token where that is another. Documents are
     taken as a stream and never held; all cores work, and what comes out does not depend on how many there are.
     `report` hears the documents and tokens so far. Files of more than `file_bytes` of tokens are begun for a document
     that is longer only. Raises ValueError where there is no document.
     """
-    writer = ShardWriter(folder, tokenizer.vocab_size, file_bytes)
+    writer = ShardWriter(folder, tokenizer.vocab_size, tokenizer.begin_of_text, file_bytes)
     threads = os.cpu_count() or 1
     waiting: deque[Future[list[_Piece]]] = deque()
     done = tokens = 0
@@ -187,34 +190,36 @@ def _chunks(documents: Iterable[tuple[str, str] | tuple[str, str, float]]) -> It
 
 
 def _encode(tokenizer: Tokenizer, chunk: list[tuple[str, str, float]]) -> list[_Piece]:
-    begin = np.array([tokenizer.end_of_text], dtype=np.uint32)
+    begin = np.array([tokenizer.begin_of_text], dtype=np.uint32)
+    end = np.array([] if tokenizer.begin is None else [tokenizer.end_of_text], dtype=np.uint32)
     found: dict[str, tuple[list[np.ndarray], list[float]]] = {}
     for collection, text, weight in chunk:
         ids, weights = found.setdefault(collection, ([], []))
-        ids += [begin, tokenizer.encode_to_numpy(text)]
+        ids += [begin, tokenizer.encode_to_numpy(text), end]
         weights.append(weight)
     return [
-        (name, np.concatenate(ids), [1 + len(own) for own in ids[1::2]], weights)
+        (name, np.concatenate(ids), [1 + len(own) + len(end) for own in ids[1::3]], weights)
         for name, (ids, weights) in found.items()
     ]
 
 
 class ShardWriter:
-    """Writes token shards piece by piece; `close` makes the folder a finished one. What stood there goes."""
+    """Writes token shards piece by piece, of documents that start with the token `begin`; `close` makes the folder a
+    finished one. What stood there goes."""
 
-    def __init__(self, folder: Path, vocab_size: int, file_bytes: int = FILE_BYTES):
+    def __init__(self, folder: Path, vocab_size: int, begin: int, file_bytes: int = FILE_BYTES):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "shards.json").unlink(missing_ok=True)
         for old in folder.glob("*.tokens"):
             old.unlink()
-        self.folder, self.file_bytes = folder, file_bytes
+        self.folder, self.begin, self.file_bytes = folder, begin, file_bytes
         self.dtype = np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
         self.open: dict[str, GrowingFile] = {}
         self.files: dict[str, list[ShardFile]] = {}
         self.divisors: dict[str, int] = {}
 
     def add(self, collection: str, tokens: np.ndarray, lengths: list[int], weights: list[float]) -> None:
-        """Append documents that lie one after another in `tokens`, each begun by the end-of-text token."""
+        """Append documents that lie one after another in `tokens`."""
         tokens = tokens.astype(self.dtype)
         file = self.open.get(collection)
         if file is not None and file.tokens * self.dtype.itemsize + tokens.nbytes > self.file_bytes:
@@ -241,7 +246,8 @@ class ShardWriter:
             for name, files in sorted(self.files.items())
         }
         partial = self.folder / "shards.json.partial"
-        partial.write_text(json.dumps({"dtype": self.dtype.name, "collections": collections}, indent=1))
+        index = {"dtype": self.dtype.name, "begin": self.begin, "collections": collections}
+        partial.write_text(json.dumps(index, indent=1))
         os.replace(partial, self.folder / "shards.json")
         return {name: sum(file.tokens for file in files) for name, files in sorted(self.files.items())}
 

@@ -43,7 +43,7 @@ def vocabulary(folder: Path, rows: int) -> dict[str, Any]:
     else:
         found |= _by_scores(data, steps, types)
     template, settings = read_chat_template(folder)
-    found |= {"tokenizer.ggml.add_bos_token": _begins(data), "tokenizer.ggml.add_eos_token": False}
+    found |= {"tokenizer.ggml.add_bos_token": tokenizer.begin is not None, "tokenizer.ggml.add_eos_token": False}
     found |= {f"tokenizer.ggml.{name}_token_id": token for name, token in _marks(folder, tokenizer, settings).items()}
     if template is not None:
         found["tokenizer.chat_template"] = template
@@ -82,12 +82,6 @@ def _by_scores(data: dict[str, Any], steps: list[dict[str, Any]], types: list[in
         types[model["vocab"][unknown]] = _UNKNOWN
         found["tokenizer.ggml.unknown_token_id"] = model["vocab"][unknown]
     return found
-
-
-def _begins(data: dict[str, Any]) -> bool:
-    """Whether a text is begun by a token that the tokenizer sets before it."""
-    template = (data.get("post_processor") or {}).get("single") or [{}]
-    return "SpecialToken" in template[0]
 
 
 def _marks(folder: Path, tokenizer: Tokenizer, settings: dict[str, Any]) -> dict[str, int]:

@@ -103,11 +103,12 @@ def _prompts(body: CompletionRequest, tokenizer: Tokenizer) -> list[list[int]]:
         if any(text not in tokenizer.special for text in _FIM):
             raise ApiError(400, "suffix: this model has no tokens to fill in the middle", "suffix", "invalid_value")
         before, after, middle = (tokenizer.special[text] for text in _FIM)
-        return [[before, *tokenizer.encode(prompt), after, *tokenizer.encode(body.suffix), middle]]
+        begin = tokenizer.encode_prompt("")
+        return [[*begin, before, *tokenizer.encode(prompt), after, *tokenizer.encode(body.suffix), middle]]
     if isinstance(prompt, str):
-        return [tokenizer.encode(prompt)]
+        return [tokenizer.encode_prompt(prompt)]
     if not prompt:
         raise ApiError(400, "prompt: the list is empty", "prompt", "invalid_value")
     if isinstance(prompt[0], int):
         return [prompt]
-    return [tokenizer.encode(item) if isinstance(item, str) else item for item in prompt]
+    return [tokenizer.encode_prompt(item) if isinstance(item, str) else item for item in prompt]

@@ -80,10 +80,10 @@ def _inputs(body: EmbeddingRequest, served: Served) -> list[list[int]]:
     if not given:
         raise ApiError(400, "input is empty", "input", "invalid_value")
     if isinstance(given, str):
-        return [served.tokenizer.encode(given)]
+        return [served.tokenizer.encode_prompt(given)]
     if isinstance(given[0], int):
         return [given]
-    return [served.tokenizer.encode(item) if isinstance(item, str) else item for item in given]
+    return [served.tokenizer.encode_prompt(item) if isinstance(item, str) else item for item in given]
 
 
 async def _gather(stream: Stream) -> dict[str, Output]:

@@ -53,13 +53,16 @@ class DetokenizeAnswer(BaseModel):
 
 
 def tokenize_router(served: Served) -> APIRouter:
-    """Both routes over one model. `add_special_tokens` changes nothing: these tokenizers add none to a text."""
+    """Both routes over one model. With `add_special_tokens` a text stands behind the token that its tokenizer sets
+    before one, if it does."""
     router = APIRouter()
 
     @router.post("/tokenize", response_model_exclude_none=True)
     async def tokenize(body: TokenizeRequest) -> TokenizeAnswer:
         served.check_model(body.model)
-        tokens = _conversation(served, body) if body.prompt is None else served.tokenizer.encode(body.prompt)
+        words = served.tokenizer
+        encode = words.encode_prompt if body.add_special_tokens else words.encode
+        tokens = _conversation(served, body) if body.prompt is None else encode(body.prompt)
         texts = [served.token_texts.text(token) for token in tokens] if body.return_token_strs else None
         return TokenizeAnswer(count=len(tokens), max_model_len=served.context, tokens=tokens, token_strs=texts)
 
