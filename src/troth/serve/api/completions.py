@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from troth.model.tokenizer import Tokenizer
+from troth.model.tokenizer import BLANK_MARKS, Tokenizer
 from troth.serve.api.answers import answered, submit, usage
 from troth.serve.api.errors import ApiError
 from troth.serve.api.logprobs import TokenTexts, completion_logprobs
@@ -19,7 +19,7 @@ from troth.serve.api.schema import CompletionRequest
 from troth.serve.api.served import Served, new_id
 from troth.serve.engine.request import Output, Request
 
-_FIM = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
+_FILL_IN = BLANK_MARKS[:3]
 
 
 def completion_router(served: Served) -> APIRouter:
@@ -100,9 +100,9 @@ def _prompts(body: CompletionRequest, tokenizer: Tokenizer) -> list[list[int]]:
     if body.suffix is not None:
         if not isinstance(prompt, str):
             raise ApiError(400, "suffix: the prompt must be one text", "suffix", "invalid_value")
-        if any(text not in tokenizer.special for text in _FIM):
+        if any(text not in tokenizer.special for text in _FILL_IN):
             raise ApiError(400, "suffix: this model has no tokens to fill in the middle", "suffix", "invalid_value")
-        before, after, middle = (tokenizer.special[text] for text in _FIM)
+        before, after, middle = (tokenizer.special[text] for text in _FILL_IN)
         begin = tokenizer.encode_prompt("")
         return [[*begin, before, *tokenizer.encode(prompt), after, *tokenizer.encode(body.suffix), middle]]
     if isinstance(prompt, str):
