@@ -18,8 +18,7 @@ from .steps import IN_8_BIT, LATENTS, NETWORKS, WHOLE, Text, cache, network, sco
 
 @pytest.mark.parametrize(
     ("name", "kind", "kept"),
-    [(name, *kinds) for name in ("native", "Grok", "gpt-oss") for kinds in WHOLE + IN_8_BIT]
-    + [("DeepSeek-V3", *kinds) for kinds in WHOLE],
+    [(name, *kinds) for name in ("native", "Grok", "gpt-oss", "DeepSeek-V3") for kinds in WHOLE + IN_8_BIT],
 )
 def test_every_processor_gives_the_same_scores(
     config: ModelConfig, texts: list[Text], name: str, kind: str, kept: KVCacheDtype,

@@ -41,8 +41,6 @@ def runner_for(
     kind = plain if table.weights == "auto" else table.weights
     guesses = table.speculate == "mtp"
     reason = why_not(model.config) if weight.device.type == "cpu" else f"the device is {weight.device}"
-    if model.config.latent and cache.kind != "auto":
-        reason = "latents in a cache of 8 bit"
     if not alone:
         reason = "several ranks"
     if reason is None and weight.dtype in (torch.float32, torch.bfloat16):

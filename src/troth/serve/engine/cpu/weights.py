@@ -180,6 +180,6 @@ class PackedDecoder:
 
 def _cache_kind(cache: KVCache) -> int:
     """The number of the cache's kind; latents are widened, in which their sums are made as well."""
-    if cache.config.latent and cache.dtype == torch.bfloat16:
+    if cache.config.latent and cache.kind == "auto" and cache.dtype == torch.bfloat16:
         return WIDE
     return _NARROW.get(cache.kind) or number_of(_NAMES[cache.dtype])

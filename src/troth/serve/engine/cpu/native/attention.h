@@ -109,7 +109,7 @@ template <int ROWS> struct Running {
     }
 
     // Makes the scores of a run weights of its values; what was summed before is to be multiplied with `fade`.
-    template <int KIND>
+    template <int KIND, bool SCALES = is_byte(KIND)>
     void soften(
         const Query *queries, const Head &head, const Scoring &scoring, int begin, int end, float (*scores)[RUN],
         char (*weights)[RUN * 4]
@@ -122,7 +122,7 @@ template <int ROWS> struct Running {
             Floats highest = nothing;
             for (int i = 0; i < padded; i += 16) {
                 Floats x = load(scores[r] + i) * broadcast(scoring.scale);
-                if constexpr (is_byte(KIND)) x = x * head.scales(head.key_scales, begin + i);
+                if constexpr (SCALES) x = x * head.scales(head.key_scales, begin + i);
                 if (scoring.softcap > 0) {
                     Floats cap = broadcast(scoring.softcap);
                     x = cap * tanh(x / cap);

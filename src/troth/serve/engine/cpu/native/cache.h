@@ -9,8 +9,8 @@ constexpr float LEAST_SCALE = 1e-30f;  // of numbers that are all zero
 // A head's block of 16 tokens.
 struct CacheBlock {
     char *keys, *values;  // without values where they are the beginning of the keys
-    float *key_scales, *value_scales;  // in 8 bit
-    int size;
+    float *key_scales, *value_scales;  // in 8 bit; a latent key's 16 are followed by those of its turned part
+    int size, latent;                  // of a key, and of the latent that it begins with or 0
 
     void keep_floats(int lane, const float *k, const float *v) const {
         float *key = reinterpret_cast<float *>(keys) + lane;
@@ -30,15 +30,17 @@ struct CacheBlock {
     }
 
     template <int KIND> void keep_bytes(int lane, const float *k, const float *v) const {
-        alignas(64) char narrow[MOST_HEAD];
-        key_scales[lane] = quantise<KIND>(narrow, k);
+        alignas(64) char narrow[MOST_KEY];
+        const int first = latent ? latent : size;
+        key_scales[lane] = quantise<KIND>(narrow, k, first);
+        if (latent) key_scales[BLOCK + lane] = quantise<KIND>(narrow + first, k + first, size - first);
         for (int d = 0; d < size; d++) keys[d * BLOCK + lane] = narrow[d];
-        value_scales[lane] = quantise<KIND>(values + lane * size, v);
+        if (values) value_scales[lane] = quantise<KIND>(values + lane * size, v, size);
     }
 
   private:
     // The factor that attention multiplies the numbers with.
-    template <int KIND> float quantise(char *to, const float *x) const {
+    template <int KIND> static float quantise(char *to, const float *x, int size) {
         Floats most = zeros();
         for (int d = 0; d < size; d += 16) most = max(most, abs(load(x + d)));
         const float scale = std::max(largest_of(most) / (KIND == WIDE_INT8 ? 127.f : 448.f), LEAST_SCALE);

@@ -14,7 +14,7 @@ template <int KIND, int ROWS>
     float (*sums)[MOST_LATENT][BLOCK], const char (*weights)[RUN * 4], const float *fade, const Head &head, int latent,
     int begin, int end
 ) {
-    constexpr int INPUTS = word_inputs(KIND);
+    constexpr int INPUTS = word_inputs(KIND), VECTOR = 16 * word_bytes(KIND);
     const char *keys[RUN / BLOCK];
     const int blocks = (end - begin + BLOCK - 1) / BLOCK;
     for (int b = 0; b < blocks; b++) keys[b] = head.keys + size_t(head.blocks[begin / BLOCK + b]) * head.step;
@@ -24,12 +24,14 @@ template <int KIND, int ROWS>
             UNROLL for (int i = 0; i < INPUTS; i++)
                 sum[r][i] = load(sums[r][word * INPUTS + i]) * broadcast(fade[r]);
         for (int b = 0; b < blocks; b++) {
-            const Ints key = load_words(keys[b] + 64 * word);
+            const char *key = keys[b] + VECTOR * word;
             Floats part[INPUTS];
-            if constexpr (INPUTS == 1) part[0] = as_floats(key);
+            if constexpr (KIND == WIDE_INT8) part[0] = load_int8(key);
+            else if constexpr (KIND == WIDE_FP8) part[0] = load_fp8_over_256(key);
+            else if constexpr (KIND == F32) part[0] = as_floats(load_words(key));
             else {
-                part[0] = first_halves(key);
-                part[1] = second_halves(key);
+                part[0] = first_halves(load_words(key));
+                part[1] = second_halves(load_words(key));
             }
             UNROLL for (int r = 0; r < ROWS; r++) {
                 const Floats weight = load(reinterpret_cast<const float *>(weights[r]) + b * BLOCK);
@@ -41,7 +43,30 @@ template <int KIND, int ROWS>
     }
 }
 
-// Each query's weighted sum of latents, of `latent` numbers; KIND is F32 or WIDE.
+// Scores of keys in 8 bit, whose latents and turned parts have scales of their own.
+template <int KIND, int ROWS>
+void scores_of_parts(const Query *queries, const Head &head, int latent, int begin, int end, float (*scores)[RUN]) {
+    Head first = head, turned = head;
+    first.size = latent;
+    turned.size = head.size - latent;
+    turned.keys += latent * BLOCK;
+    turned.cold = false;
+    Query later[ROWS];
+    for (int r = 0; r < ROWS; r++) {
+        later[r] = queries[r];
+        later[r].words += latent;
+    }
+    alignas(64) float more[ROWS][RUN];
+    scores_of<KIND, ROWS>(queries, first, begin, end, scores);
+    scores_of<KIND, ROWS>(later, turned, begin, end, more);
+    for (int r = 0; r < ROWS; r++)
+        for (int i = 0; i < end - begin; i += BLOCK) {
+            const Floats own = load(scores[r] + i) * head.scales(head.key_scales, begin + i);
+            store(scores[r] + i, fma(load(more[r] + i), head.scales(head.key_scales + BLOCK, begin + i), own));
+        }
+}
+
+// Each query's weighted sum of latents, of `latent` numbers; KIND is none of PAIRS.
 template <int KIND, int ROWS>
 void attend_latents(const Query *queries, const Head &head, int latent, const Scoring &scoring) {
     alignas(64) thread_local static float sums[TILE][MOST_LATENT][BLOCK];
@@ -52,8 +77,9 @@ void attend_latents(const Query *queries, const Head &head, int latent, const Sc
     const auto [low, high] = seen_by(queries, ROWS);
     for (int run = low / RUN * RUN; run <= high; run += RUN) {
         const int begin = std::max(run, low / BLOCK * BLOCK), end = std::min(run + RUN, high + 1);
-        scores_of<KIND, ROWS>(queries, head, begin, end, scores);
-        softmax.template soften<KIND>(queries, head, scoring, begin, end, scores, weights);
+        if constexpr (is_byte(KIND)) scores_of_parts<KIND, ROWS>(queries, head, latent, begin, end, scores);
+        else scores_of<KIND, ROWS>(queries, head, begin, end, scores);
+        softmax.template soften<KIND, false>(queries, head, scoring, begin, end, scores, weights);
         weigh_latents<KIND, ROWS>(sums, weights, softmax.fade, head, latent, begin, end);
     }
     for (int r = 0; r < ROWS; r++)

@@ -70,8 +70,8 @@ class Attention {
         const size_t block = span->blocks[layer.window > 0][position / BLOCK];
         const size_t at = block * model.kv_heads + head, bytes = block_bytes();
         const CacheBlock kept{
-            layer.keys + at * bytes, v ? layer.values + at * bytes : nullptr, layer.key_scales + at * BLOCK,
-            layer.value_scales + at * BLOCK, model.head_size,
+            layer.keys + at * bytes, v ? layer.values + at * bytes : nullptr, layer.key_scales + at * key_scales(),
+            layer.value_scales + at * BLOCK, model.head_size, model.latent,
         };
         switch (model.cache_kind) {
             case F32: kept.keep_floats(lane, k, v); break;
@@ -116,6 +116,9 @@ class Attention {
         return size_t(model.head_size / word_inputs(model.cache_kind)) * word_bytes(model.cache_kind) * BLOCK;
     }
 
+    // Of a block of a head's keys in 8 bit.
+    int key_scales() const { return model.latent ? 2 * BLOCK : BLOCK; }
+
     static void rotate(float *x, const float *angle, int half) {
         for (int i = 0; i < half; i++) {
             const float a = x[i], b = x[half + i];
@@ -159,11 +162,12 @@ class Attention {
         const size_t bytes = block_bytes();
         const Head head{
             layer.keys + tile.head * bytes, (model.latent ? layer.keys : layer.values) + tile.head * bytes,
-            layer.key_scales + tile.head * BLOCK, layer.value_scales + tile.head * BLOCK, model.kv_heads * bytes,
-            size_t(model.kv_heads) * BLOCK, tile.span->blocks[layer.window > 0], size, tile.span->count == 1,
+            layer.key_scales + tile.head * key_scales(),
+            (model.latent ? layer.key_scales : layer.value_scales) + tile.head * key_scales(), model.kv_heads * bytes,
+            size_t(model.kv_heads) * key_scales(), tile.span->blocks[layer.window > 0], size, tile.span->count == 1,
         };
         const Scoring scoring{model.attention_scale, model.attention_softcap};
-        if constexpr (KIND == F32 || KIND == WIDE)
+        if constexpr (KIND != PAIRS)
             if (model.latent) return attend_latent_rows<KIND>(tile.count, some, head, model.latent, scoring);
         attend_rows<KIND>(tile.count, some, head, scoring);
     }
