@@ -4,6 +4,8 @@ of FlashAttention (2205.14135), with torch's products in place of its kernels.
 torch's own fused attention bends no scores and knows no sinks, and on the CPU it is slower than plain products.
 """
 
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -70,11 +72,12 @@ def _factors(*parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return tuple(part.float() for part in parts) if widens(parts[0]) else parts
 
 
-def _blocks(q_BHTd: torch.Tensor, kv_heads: int, seen: Seen, scores: Scores) -> "list[_Block]":
+def _blocks(q_BHTd: torch.Tensor, kv_heads: int, seen: Seen, scores: Scores) -> "Iterator[_Block]":
     batch, heads, queries, _ = q_BHTd.shape
     fitting = _BLOCK_BYTES // (q_BHTd.itemsize * batch * heads * seen.keys)
     rows = max(1, min(_ROWS, queries, fitting))
-    return [_Block(q_BHTd, kv_heads, i * rows, rows, span, seen, scores) for i, span in enumerate(seen.spans(rows))]
+    for i, span in enumerate(seen.spans(rows)):
+        yield _Block(q_BHTd, kv_heads, i * rows, rows, span, seen, scores)
 
 
 class _Block:
@@ -87,7 +90,7 @@ class _Block:
         self.place = slice(start, min(start + rows, q_BHTd.shape[2]))
         self.queries = q_BHTd
 
-    @property
+    @cached_property
     def scaled(self) -> torch.Tensor:
         return self.rows_of(self.queries) * self.scores.scale
 

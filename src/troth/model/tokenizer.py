@@ -1,7 +1,5 @@
 """Byte-level BPE: trained by rustbpe, run by tiktoken, shared as a Hugging Face tokenizer.json; and what else such a
 file may describe, run by `library_encoding`.
-
-The pre-tokenizer pattern is Qwen2's (one digit a token), which llama.cpp, vLLM and transformers know.
 """
 
 import json
@@ -15,13 +13,11 @@ import numpy as np
 
 from troth.model.byte_chars import byte_chars
 from troth.model.library_encoding import Behind, LibraryEncoding
+from troth.model.tokenizer_json import PATTERN, template_begin, to_json
 
 if TYPE_CHECKING:
     import tiktoken
 
-PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 END_OF_TEXT = "<|endoftext|>"
 SPECIAL = (
     END_OF_TEXT, "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>",
@@ -87,7 +83,7 @@ class Tokenizer:
         The template of tokenizer.json says so, or, without one, `add_bos_token`, which transformers heeded up to
         version 4 (DeepSeek-V3).
         """
-        text = _template_begin(json.loads(self.files.get(_FILE, "{}")))
+        text = template_begin(json.loads(self.files.get(_FILE, "{}")))
         if text is None and self.settings.get("add_bos_token"):
             bos = self.settings.get("bos_token")
             text = bos.get("content") if isinstance(bos, dict) else bos
@@ -215,7 +211,9 @@ class Tokenizer:
 
 def tokenizer_json(tokenizer: Tokenizer) -> str:
     """What tokenizer.json holds: as it was read, or as the `tokenizers` library would write it."""
-    return tokenizer.files.get(_FILE) or json.dumps(to_json(tokenizer), ensure_ascii=False)
+    return tokenizer.files.get(_FILE) or json.dumps(
+        to_json(tokenizer.ranks, tokenizer.special, tokenizer.visible, nfc=tokenizer.nfc), ensure_ascii=False
+    )
 
 
 def _text(path: Path) -> str | None:
@@ -230,16 +228,6 @@ def _end_of_text(special: Mapping[str, int], settings: dict[str, Any]) -> int:
         if text in special:
             return special[text]
     raise ValueError(f"no added token ends a text: neither one of {', '.join(_ENDS)} nor {_SETTINGS}'s eos_token")
-
-
-def _template_begin(data: dict[str, Any]) -> str | None:
-    """The special token that the post-processor of a tokenizer.json sets before a text."""
-    whole = data.get("post_processor") or {}
-    for step in whole.get("processors", [whole]):
-        if step.get("type") == "TemplateProcessing":
-            first: dict[str, Any] = (step.get("single") or [{}])[0]
-            return first.get("SpecialToken", {}).get("id")
-    return None
 
 
 def _settings(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -264,52 +252,3 @@ def read_chat_template(folder: Path) -> tuple[str | None, dict[str, Any]]:
     except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: not readable ({error})") from error
     return source, settings
-
-
-def _merges(ranks: dict[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
-    """The two parts that each token was merged from, in order: the split that BPE with lower ranks only ends at."""
-    for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
-        parts = [token[i : i + 1] for i in range(len(token))]
-        while len(parts) > 2:
-            pairs = [ranks.get(parts[i] + parts[i + 1], rank) for i in range(len(parts) - 1)]
-            best = min(range(len(pairs)), key=pairs.__getitem__)
-            parts[best : best + 2] = [parts[best] + parts[best + 1]]
-        if len(parts) == 2:
-            yield parts[0], parts[1]
-
-
-def to_json(tokenizer: Tokenizer) -> dict[str, Any]:
-    """The tokenizer as the `tokenizers` library writes it."""
-    chars = byte_chars()
-
-    def spell(token: bytes) -> str:
-        return "".join(chars[byte] for byte in token)
-
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    split = {"type": "Split", "pattern": {"Regex": PATTERN}, "behavior": "Isolated", "invert": False}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {"id": i, "content": text, **flags, "special": text not in tokenizer.visible}
-            for text, i in tokenizer.special.items()
-        ],
-        "normalizer": {"type": "NFC"} if tokenizer.nfc else None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
-        "post_processor": None,
-        "decoder": byte_level | {"use_regex": True},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": {spell(token): rank for token, rank in sorted(tokenizer.ranks.items(), key=lambda kv: kv[1])},
-            "merges": [[spell(left), spell(right)] for left, right in _merges(tokenizer.ranks)],
-        },
-    }

@@ -27,7 +27,7 @@ class _ChunkedLoss(torch.autograd.Function):
         loss = torch.zeros((), dtype=torch.float64, device=h_ND.device)
         grad_h = torch.empty_like(h_ND)
         # A frozen head, as adapters leave it, costs none.
-        grad_w = torch.zeros_like(w_VD, dtype=wide) if ctx.needs_input_grad[1] else None
+        learns, grad_w = ctx.needs_input_grad[1], None
         # One buffer for all chunks: fresh memory costs more than the arithmetic on it.
         scores, probabilities = h_ND.new_empty(rows, vocabulary), h_ND.new_empty(rows, vocabulary)
         for start in range(0, tokens, max(1, rows)):
@@ -62,15 +62,18 @@ class _ChunkedLoss(torch.autograd.Function):
             if softcap is not None:
                 p.mul_(x.div_(softcap).square_().neg_().add_(1))
             torch.mm(p, w_VD, out=grad_h[start : start + rows])
-            if grad_w is None:
+            if not learns:
                 continue
-            if p.dtype == wide:
+            if grad_w is None:
+                grad_w = (p.T @ h).to(wide)
+            elif p.dtype == wide:
                 grad_w.addmm_(p.T, h)
             else:
                 grad_w += p.T @ h
         grad_h.mul_(scale / count)
-        if grad_w is not None:
-            grad_w = grad_w.mul_(scale / count).to(w_VD.dtype)
+        if learns:
+            # Without any target there was no chunk.
+            grad_w = torch.zeros_like(w_VD) if grad_w is None else grad_w.mul_(scale / count).to(w_VD.dtype)
         ctx.save_for_backward(grad_h, grad_w)
         return (loss / count).to(wide)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from troth.model.library_encoding import steps_of
-from troth.model.tokenizer import PATTERN, Tokenizer, read_chat_template, tokenizer_json
+from troth.model.tokenizer import Tokenizer, read_chat_template, tokenizer_json
+from troth.model.tokenizer_json import PATTERN
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)
 _NAMED = {
