@@ -30,6 +30,7 @@ from troth.model.norm import RMSNorm
 from troth.model.tokenizer import Tokenizer
 from troth.serve.api.app import create_app
 from troth.serve.api.served import Served
+from troth.serve.build import sampling_defaults
 from troth.serve.engine.cpu.library import KERNELS, load
 from troth.serve.engine.cpu.pack import number_of
 from troth.serve.engine.engine import Engine
@@ -173,7 +174,10 @@ def run_server(make_engine: Callable[..., Engine], folder: Path) -> Callable[...
         table = ServeTable(**changes)
         thread = EngineThread(engine, table.max_batch, table.max_waiting, table.max_ttft, table.max_unread)
         template = ChatTemplate.from_folder(model, engine.tokenizer)
-        served = Served(thread, engine.tokenizer, template, model.name, engine.context, adapters=engine.adapters.names)
+        served = Served(
+            thread, engine.tokenizer, template, model.name, engine.context, adapters=engine.adapters.names,
+            defaults=sampling_defaults(model, table),
+        )  # fmt: skip
         app = create_app(served, table)
         listener = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(app, log_level="warning", timeout_keep_alive=75, timeout_graceful_shutdown=1)

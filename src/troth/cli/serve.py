@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -157,7 +158,7 @@ def _serve(
     import uvicorn
 
     from troth.serve.api.drain import Drain, DrainingServer
-    from troth.serve.build import build_app
+    from troth.serve.build import build_app, sampling_defaults
     from troth.serve.engine.ranks import torchrun_ranks
 
     drain = Drain()
@@ -165,7 +166,8 @@ def _serve(
     # end is for the last events of streams that are cut off; those that end in time have ended before.
     with torchrun_ranks() as ranks:
         app, engine, thread = build_app(folder, table, model_id, adapters, keys, drain, ranks)
-        _show(_facts(engine, table, listener, model_id) | {"needs_key": keys is not None}, as_json)
+        facts = _facts(engine, table, listener, model_id, sampling_defaults(folder, table))
+        _show(facts | {"needs_key": keys is not None}, as_json)
         config = uvicorn.Config(
             app, log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=2
         )
@@ -205,7 +207,9 @@ def _url(host: str, port: int) -> str:
     return f"http://{authority(host, port)}/v1"
 
 
-def _facts(engine: Engine, table: ServeTable, listener: socket.socket, model_id: str) -> dict[str, Any]:
+def _facts(
+    engine: Engine, table: ServeTable, listener: socket.socket, model_id: str, defaults: Mapping[str, float]
+) -> dict[str, Any]:
     kind, weight_bytes = engine.weights
     return {
         "url": _url(*listener.getsockname()[:2]),
@@ -222,6 +226,7 @@ def _facts(engine: Engine, table: ServeTable, listener: socket.socket, model_id:
         "kv_cache_dtype": engine.kv_cache_dtype,
         "weight_bytes": weight_bytes,
         "cache_bytes": engine.cache.bytes,
+        "sampling": dict(defaults),
     }
 
 
@@ -249,6 +254,9 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
         "memory", f"weights {facts['weight_bytes'] / 2**20:,.1f} MiB, cache {facts['cache_bytes'] / 2**20:,.1f} MiB "
         f"for {facts['cache_tokens']:,} tokens in {facts['kv_cache_dtype']}"
     )  # fmt: skip
+    if facts["sampling"]:
+        said = ", ".join(f"{name} {value:g}" for name, value in facts["sampling"].items())
+        table.add_row("sampling", f"{said}, unless a request says otherwise (generation_config.json)")
     console = Console(highlight=False)
     console.print(table)
     console.print("\nTry it from another terminal:")

@@ -13,8 +13,14 @@ from troth.serve.api.drain import Drain
 from troth.serve.api.served import Served
 from troth.serve.engine.engine import Engine
 from troth.serve.engine.ranks import Ranks
+from troth.serve.engine.sampling_params import default_sampling
 from troth.serve.engine.thread import EngineThread
 from troth.system.serve import ServeTable
+
+
+def sampling_defaults(folder: Path, table: ServeTable) -> dict[str, float]:
+    """How requests are sampled that leave it open. Raises ValueError as `default_sampling` does."""
+    return default_sampling(folder) if table.generation_config == "auto" else {}
 
 
 def build_app(
@@ -32,5 +38,8 @@ def build_app(
     engine.release()
     template = ChatTemplate.from_folder(folder, engine.tokenizer)
     thread = EngineThread(engine, table.max_batch, table.max_waiting, table.max_ttft, table.max_unread)
-    served = Served(thread, engine.tokenizer, template, model_id, engine.context, adapters=tuple(adapters))
+    served = Served(
+        thread, engine.tokenizer, template, model_id, engine.context, adapters=tuple(adapters),
+        defaults=sampling_defaults(folder, table),
+    )  # fmt: skip
     return create_app(served, table, keys, drain), engine, thread

@@ -44,6 +44,9 @@ class ServeTable(Table):
     given. Keys and values are kept in the weights' floats (`auto`), or in 8 bit with a scale for each token and head,
     which takes half the memory of bfloat16 and a quarter of float32.
 
+    What a request leaves open of how to sample is as the folder's generation_config.json has it (`auto`), or as the
+    API's definitions do.
+
     Of answers of the Responses API the newest `stored_responses` are kept, for `stored_days`, in the SQLite file
     `response_store`, or in memory without it.
 
@@ -74,6 +77,7 @@ class ServeTable(Table):
     enforce_eager: bool = False
     weights: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto"
     kv_cache_dtype: Literal["auto", "int8", "fp8"] = "auto"
+    generation_config: Literal["auto", "none"] = "auto"
     threads: int | None = Field(default=None, gt=0)
     speculate: Literal["none", "ngram", "mtp"] = "none"
     draft_tokens: int = Field(default=4, gt=0)

@@ -43,7 +43,8 @@ def chat_router(served: Served, deferred: Deferred) -> APIRouter:
         if body.deferred:
             return deferred.begin(body)
         asked = await unless_gone(http, prompt(served, body.question(), body.limit))
-        requests = [asked.request(body.params(choice), adapter, body.priority) for choice in range(body.n)]
+        params = [served.sampling(body.params(choice)) for choice in range(body.n)]
+        requests = [asked.request(one, adapter, body.priority) for one in params]
         readings = [asked.reading() for _ in requests]
         stream = submit(served.engine, requests, "messages")
         base: dict[str, Any] = {"id": new_id("chatcmpl"), "created": int(time.time())}

@@ -31,7 +31,7 @@ def completion_router(served: Served) -> APIRouter:
         adapter = served.check_model(body.model)
         prompts = _prompts(body, served.tokenizer)
         requests = [
-            Request(tuple(prompt), body.params(choice), priority=body.priority, adapter=adapter)
+            Request(tuple(prompt), served.sampling(body.params(choice)), priority=body.priority, adapter=adapter)
             for prompt in prompts
             for choice in range(body.n)
         ]

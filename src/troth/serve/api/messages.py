@@ -27,7 +27,7 @@ def message_router(served: Served) -> APIRouter:
     async def create(body: MessageRequest, http: HttpRequest) -> Response | dict[str, Any]:
         adapter = served.check_model(body.model)
         asked = await unless_gone(http, prompt(served, body.question(), body.max_tokens))
-        requests, readings = [asked.request(body.params(), adapter)], [asked.reading()]
+        requests, readings = [asked.request(served.sampling(body.params()), adapter)], [asked.reading()]
         dialect = _MessageEvents(new_id("msg", "_"), adapter or served.model_id, len(asked.ids), readings[0])
         stream = submit(served.engine, requests, "messages")
         events = await answered(http, stream, requests, readings, dialect if body.stream else None)

@@ -25,7 +25,8 @@ def response_router(served: Served, store: ResponseStore) -> APIRouter:
         adapter = served.check_model(body.model)
         question = body.question(_earlier(store, body))
         asked = await unless_gone(http, prompt(served, question, body.max_output_tokens))
-        requests, readings = [asked.request(body.params(), adapter)], [asked.reading()]
+        params = served.sampling(body.params())
+        requests, readings = [asked.request(params, adapter)], [asked.reading()]
         response_id = new_id("resp", "_")
         items = [
             {"id": f"in_{response_id.partition('_')[2]}{i:02d}"} | item.model_dump(exclude_none=True)
@@ -38,7 +39,8 @@ def response_router(served: Served, store: ResponseStore) -> APIRouter:
             if body.store is not False:
                 store.put(holder, items, response)
 
-        dialect = ResponseEvents(response_id, adapter or served.model_id, body, readings[0], served.token_texts, keep)
+        named = adapter or served.model_id
+        dialect = ResponseEvents(response_id, named, body, params, readings[0], served.token_texts, keep)
         stream = submit(served.engine, requests, "input")
         events = await answered(http, stream, requests, readings, dialect if body.stream else None)
         return events or dialect.finished()

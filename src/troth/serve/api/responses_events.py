@@ -13,6 +13,7 @@ from troth.serve.api.openai_answers import Usage
 from troth.serve.api.reading import Block, Part, Reading
 from troth.serve.api.responses_schema import ResponseRequest
 from troth.serve.engine.request import Output
+from troth.serve.engine.sampling_params import SamplingParams
 
 _PREFIX = {"reasoning": "rs", "content": "msg", "call": "fc"}
 
@@ -27,12 +28,13 @@ class ResponseEvents:
         response_id: str,
         model_id: str,
         body: ResponseRequest,
+        params: SamplingParams,
         reading: Reading,
         texts: TokenTexts,
         keep: Callable[[dict[str, Any]], None],
     ):
         self._id = response_id
-        self._settings = _settings(body) | {"model": model_id, "created_at": int(time.time())}
+        self._settings = _settings(body, params) | {"model": model_id, "created_at": int(time.time())}
         self._reading = reading
         self._texts = texts
         self._keep = keep
@@ -154,7 +156,7 @@ def _content(block: Block, text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def _settings(body: ResponseRequest) -> dict[str, Any]:
+def _settings(body: ResponseRequest, params: SamplingParams) -> dict[str, Any]:
     """What was asked for, with the defaults of what was not."""
     text, reasoning, choice = body.text, body.reasoning, body.tool_choice
     form = {"type": "text"} if text is None else text.format.model_dump(by_alias=True)
@@ -164,9 +166,8 @@ def _settings(body: ResponseRequest) -> dict[str, Any]:
         "tools": [given.model_dump() | {"strict": given.strict is not False} for given in body.tools or ()],
         "tool_choice": chosen, "parallel_tool_calls": body.parallel_tool_calls is not False,
         "truncation": "disabled", "text": {"format": form},
-        "temperature": 1.0 if body.temperature is None else body.temperature,
-        "top_p": 1.0 if body.top_p is None else body.top_p,
-        "presence_penalty": body.presence_penalty or 0.0, "frequency_penalty": body.frequency_penalty or 0.0,
+        "temperature": params.temperature, "top_p": params.top_p,
+        "presence_penalty": params.presence_penalty, "frequency_penalty": params.frequency_penalty,
         "top_logprobs": body.top_logprobs or 0,
         "reasoning": {"effort": reasoning and reasoning.effort, "summary": reasoning and reasoning.summary},
         "max_output_tokens": body.max_output_tokens, "max_tool_calls": body.max_tool_calls,

@@ -28,8 +28,8 @@ class StreamOptions(Body):
 
 
 class Sampling(Body):
-    """What chat and plain completions share. `top_k`, `min_p`, `priority` (lower goes first) and
-    `ignore_eos` are extensions that others have too."""
+    """What chat and plain completions share. `top_k`, `min_p`, `repetition_penalty`, `priority` (lower goes first)
+    and `ignore_eos` are extensions that others have too."""
 
     model: str | None = None
     n: int = Field(default=1, ge=1, le=_MOST_CHOICES)
@@ -45,6 +45,7 @@ class Sampling(Body):
     priority: int = Field(default=0, ge=-(2**31), lt=2**31)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    repetition_penalty: float | None = Field(default=None, gt=0)
     logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] | None = None
     ignore_eos: bool = False
     user: str | None = None
@@ -73,7 +74,7 @@ class Sampling(Body):
         given: dict[str, Any] = {
             "temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k, "min_p": self.min_p,
             "presence_penalty": self.presence_penalty, "frequency_penalty": self.frequency_penalty,
-            "logit_bias": self.logit_bias,
+            "repetition_penalty": self.repetition_penalty, "logit_bias": self.logit_bias,
         }  # fmt: skip
         seed = None if self.seed is None else (self.seed + choice + 2**63) % 2**64 - 2**63
         return SamplingParams(

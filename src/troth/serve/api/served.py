@@ -2,19 +2,21 @@
 
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from troth.model.chat_template import ChatTemplate
 from troth.model.tokenizer import Tokenizer
 from troth.serve.api.errors import ApiError
 from troth.serve.api.logprobs import TokenTexts
+from troth.serve.engine.sampling_params import SamplingParams
 from troth.serve.engine.thread import EngineThread
 
 
 @dataclass(frozen=True)
 class Served:
     """A model under the name `model_id`, and LoRA adapters over it under theirs; `context` is prompt and answer
-    together, in tokens."""
+    together, in tokens. `defaults` are for what requests leave open of how to sample."""
 
     engine: EngineThread
     tokenizer: Tokenizer
@@ -23,6 +25,12 @@ class Served:
     context: int
     created: int = field(default_factory=lambda: int(time.time()))
     adapters: tuple[str, ...] = ()
+    defaults: Mapping[str, float] = field(default_factory=dict)
+
+    def sampling(self, asked: SamplingParams) -> SamplingParams:
+        """What a request asked for, with the defaults of what it did not."""
+        left = {name: value for name, value in self.defaults.items() if name not in asked.model_fields_set}
+        return asked.model_copy(update=left) if left else asked
 
     @property
     def token_texts(self) -> TokenTexts:

@@ -25,8 +25,12 @@ def sample(logits_SV: torch.Tensor, sequences: list[Sequence]) -> list[SampledTo
 
 
 def _penalise(logits_V: torch.Tensor, sequence: Sequence) -> None:
-    """Presence and frequency penalties on generated tokens, and the bias that was asked for, in place."""
+    """Penalties on tokens that were there before, and the bias that was asked for, in place."""
     params = sequence.params
+    if params.repetition_penalty != 1:
+        ids = torch.tensor(list(sequence.prompt_ids | sequence.output_counts.keys()), device=logits_V.device)
+        before = logits_V[ids]
+        logits_V[ids] = torch.where(before > 0, before / params.repetition_penalty, before * params.repetition_penalty)
     if (params.presence_penalty or params.frequency_penalty) and sequence.output_counts:
         ids = torch.tensor(list(sequence.output_counts), device=logits_V.device)
         counts = torch.tensor(list(sequence.output_counts.values()), device=logits_V.device, dtype=logits_V.dtype)

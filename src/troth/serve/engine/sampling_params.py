@@ -1,8 +1,12 @@
 """How the tokens of one request are chosen. Imports no torch."""
 
-from pydantic import BaseModel, ConfigDict, Field
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 MOST_LOGPROBS = 20
+_DEFAULTS = "temperature", "top_p", "top_k", "min_p", "repetition_penalty"
 
 
 class Json(BaseModel):
@@ -56,7 +60,8 @@ class SamplingParams(BaseModel):
     """Defaults leave the model's distribution as it is; temperature 0 takes the most likely token.
 
     `top_k` below 1 means all tokens; `min_p` is relative to the most likely token. Penalties look at the tokens
-    generated so far and `logit_bias` adds to logits, by token id; both also act on greedy choices. `max_tokens` None
+    generated so far, `repetition_penalty` at the prompt's too (Keskar et al., 1909.05858, section 4.1), and
+    `logit_bias` adds to logits, by token id; all of them also act on greedy choices. `max_tokens` None
     means as many as the context holds. `logprobs` asks for the log-probability of each token and that many
     alternatives, taken from the model's own distribution (before temperature, penalties and filters). `experts` asks
     which expert of each mixture-of-experts layer came first where the token was drawn. `stop` strings
@@ -79,7 +84,26 @@ class SamplingParams(BaseModel):
     experts: bool = False
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
+    repetition_penalty: float = Field(default=1.0, gt=0)
     logit_bias: dict[int, float] = Field(default_factory=dict)
     ignore_eos: bool = False
     grammar: Grammar | None = None
     reasoning: Reasoning | None = None
+
+
+def default_sampling(folder: Path) -> dict[str, float]:
+    """What a folder's generation_config.json says of how its model is best sampled, empty where it says nothing; the
+    keys that vLLM takes from it. Raises ValueError naming the file and the key where a value is out of range."""
+    path = folder / "generation_config.json"
+    if not path.exists():
+        return {}
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        given = {name: said[name] for name in _DEFAULTS if said.get(name) is not None}
+        params = SamplingParams(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{path}: {first['loc'][0]}={first['input']!r}: {first['msg']}") from error
+    except (OSError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: not readable ({error})") from error
+    return {name: getattr(params, name) for name in given}

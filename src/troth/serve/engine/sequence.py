@@ -3,6 +3,7 @@
 import array
 import hashlib
 from collections import Counter
+from functools import cached_property
 
 import torch
 
@@ -46,6 +47,11 @@ class Sequence:
         else:
             self.generator.manual_seed(params.seed)
         self._keys: list[bytes] = []
+
+    @cached_property
+    def prompt_ids(self) -> frozenset[int]:
+        """The tokens that occur in the prompt."""
+        return frozenset(self.tokens[: self.prompt_tokens])
 
     @property
     def pending(self) -> int:
