@@ -1,6 +1,10 @@
 """Tools, structured output and reasoning in chat, as the OpenAI client sees them from a random model."""
 
 import json
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -173,3 +177,26 @@ def test_what_cannot_be_is_named(talking: str, change: dict[str, Any], param: st
     error = answer.json()["error"]
     assert error["param"] == param
     assert says in error["message"]
+
+
+def test_a_chat_may_name_variables_of_the_template(
+    folder: Path, run_server: Callable[..., AbstractContextManager[str]], tmp_path: Path, tokenizer: Tokenizer
+):
+    """As clients switch reasoning off where templates know `enable_thinking`."""
+    path = tmp_path / "told"
+    shutil.copytree(folder, path)
+    settings = json.loads((path / "tokenizer_config.json").read_text())
+    template = "{{ messages[-1].content }}{% if enable_thinking is defined and not enable_thinking %} now{% endif %}"
+    (path / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": template}))
+    with run_server(path) as url:
+
+        def ask(**more: Any) -> httpx.Response:
+            body = {"model": "told", "messages": [{"role": "user", "content": "A bird"}], "max_tokens": 1}
+            return httpx.post(f"{url}/v1/chat/completions", json=body | more)
+
+        plain, quick = len(tokenizer.encode("A bird")), len(tokenizer.encode("A bird now"))
+        assert ask().json()["usage"]["prompt_tokens"] == plain
+        assert ask(chat_template_kwargs={"enable_thinking": False}).json()["usage"]["prompt_tokens"] == quick
+        refused = ask(chat_template_kwargs={"tools": []})
+    assert refused.status_code == 400
+    assert "tools is given to the template already" in refused.json()["error"]["message"]

@@ -129,6 +129,10 @@ class SchemaFormat(Body):
     json_schema: JsonSchema
 
 
+_GIVEN = {"messages", "tools", "add_generation_prompt"}
+"""Variables of a template that follow from the rest of a request."""
+
+
 class ReasoningOptions(Body):
     """How much to reason: by a word, or at most so many tokens. Reasoning is given in full, so `summary` changes
     nothing."""
@@ -141,6 +145,7 @@ class ReasoningOptions(Body):
 class ChatRequest(Sampling):
     """POST /v1/chat/completions.
 
+    `chat_template_kwargs`, which vLLM and others have too, are variables of the template, such as `enable_thinking`.
     `experts`, an extension, has each event of a stream tell which experts came first where its tokens were drawn.
     """
 
@@ -163,6 +168,7 @@ class ChatRequest(Sampling):
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
     verbosity: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
     deferred: bool = False
     experts: bool = False
 
@@ -173,6 +179,13 @@ class ChatRequest(Sampling):
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"two functions are called {twice[0]!r}")
         return tools
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _own_variables(cls, given: dict[str, Any] | None) -> dict[str, Any] | None:
+        if taken := _GIVEN & (given or {}).keys():
+            raise ValueError(f"{min(taken)} is given to the template already")
+        return given
 
     @model_validator(mode="after")
     def _deferred_is_whole(self) -> "ChatRequest":
@@ -216,6 +229,7 @@ class ChatRequest(Sampling):
             value=self._value(),
             effort=self.reasoning_effort or reasoning.effort,
             budget=reasoning.max_tokens,
+            variables=self.chat_template_kwargs or {},
         )
 
     def _tools(self) -> list[Tool]:

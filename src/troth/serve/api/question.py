@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from troth.serve.api import trained_format as form
@@ -30,7 +30,8 @@ class Tool:
 class Question:
     """`messages` as the chat template takes them. A `choice` of required may be of the tool that is `named`; `value` is
     what JSON the answer has to be. `effort` None leaves it to the model whether it reasons; `budget`, in tokens, goes
-    before what follows from `effort`. `param` is what the dialect calls the messages."""
+    before what follows from `effort`, and so do `variables` of the template. `param` is what the dialect calls the
+    messages."""
 
     messages: list[dict[str, Any]]
     param: str
@@ -41,6 +42,7 @@ class Question:
     value: Json | None = None
     effort: str | None = None
     budget: int | None = None
+    variables: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,9 @@ async def prompt(served: Served, question: Question, max_tokens: int | None) -> 
     if question.tools and not form.knows_calls(template):
         raise ApiError(400, f"tools: {served.model_id} was not trained to call functions", "tools", "unsupported_value")
     functions = [_function(tool) for tool in offered]
+    variables = form.switches(question.effort) | dict(question.variables)
     try:
-        ids = template.encode(question.messages, functions, **form.switches(question.effort))
+        ids = template.encode(question.messages, functions, **variables)
     except ValueError as error:
         raise ApiError(400, str(error), question.param, "invalid_value") from error
     grammar = _grammar(question, offered)

@@ -28,8 +28,8 @@ class StreamOptions(Body):
 
 
 class Sampling(Body):
-    """What chat and plain completions share. `top_k`, `min_p`, `repetition_penalty`, `priority` (lower goes first)
-    and `ignore_eos` are extensions that others have too."""
+    """What chat and plain completions share. `top_k`, `min_p`, `repetition_penalty`, `stop_token_ids`, `min_tokens`,
+    `priority` (lower goes first) and `ignore_eos` are extensions that others have too."""
 
     model: str | None = None
     n: int = Field(default=1, ge=1, le=_MOST_CHOICES)
@@ -41,6 +41,8 @@ class Sampling(Body):
     min_p: float | None = Field(default=None, ge=0, le=1)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stop: str | list[str] | None = None
+    stop_token_ids: list[int] | None = None
+    min_tokens: int | None = Field(default=None, ge=0)
     max_tokens: int | None = Field(default=None, ge=1)
     priority: int = Field(default=0, ge=-(2**31), lt=2**31)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
@@ -74,6 +76,7 @@ class Sampling(Body):
         given: dict[str, Any] = {
             "temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k, "min_p": self.min_p,
             "presence_penalty": self.presence_penalty, "frequency_penalty": self.frequency_penalty,
+            "stop_token_ids": self.stop_token_ids and tuple(self.stop_token_ids), "min_tokens": self.min_tokens,
             "repetition_penalty": self.repetition_penalty, "logit_bias": self.logit_bias,
         }  # fmt: skip
         seed = None if self.seed is None else (self.seed + choice + 2**63) % 2**64 - 2**63

@@ -37,7 +37,7 @@ class Drawing:
             rows = [firsts[number] + place for number in drawing]
             logits_SV = logits_WV if len(rows) == len(logits_WV) else logits_WV[rows]
             going_on = []
-            sampled = sample(logits_SV, [chunks[number].sequence for number in drawing])
+            sampled = sample(logits_SV, [chunks[number].sequence for number in drawing], self._end_tokens)
             for number, row, token in zip(drawing, rows, sampled, strict=True):
                 chunk = chunks[number]
                 if experts_WL and chunk.sequence.params.experts:
@@ -55,5 +55,6 @@ class Drawing:
         return outputs, right
 
     def _advance(self, sequence: Sequence, token: SampledToken) -> Output:
-        data = b"" if token.id in self._special else self._tokenizer.decode_bytes([token.id])
+        silent = token.id in self._special or token.id in sequence.params.stop_token_ids
+        data = b"" if silent else self._tokenizer.decode_bytes([token.id])
         return sequence.append(token, data, token.id in self._end_tokens)

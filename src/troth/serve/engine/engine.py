@@ -129,7 +129,8 @@ class Engine:
         if request.adapter is not None and request.adapter not in self.adapters.names:
             known = ", ".join(self.adapters.names) or "none"
             raise ValueError(f"adapter {request.adapter} is unknown: there are {known}")
-        for token in (min(request.prompt), max(request.prompt), *request.params.logit_bias):
+        named = *request.params.logit_bias, *request.params.stop_token_ids
+        for token in (min(request.prompt), max(request.prompt), *named):
             if not 0 <= token < size:
                 raise ValueError(f"token {token} is unknown: ids go from 0 to {size - 1}")
         self.prepare(request.params)

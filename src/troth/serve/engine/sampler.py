@@ -1,18 +1,27 @@
 """Draws the next token of every sequence of a step, each with its own parameters and random numbers."""
 
+from collections.abc import Iterable
+
 import torch
 
 from troth.serve.engine.request import SampledToken
 from troth.serve.engine.sequence import Sequence
 
 
-def sample(logits_SV: torch.Tensor, sequences: list[Sequence]) -> list[SampledToken]:
-    """One token for each row of `logits_SV`, float32 [sequences, vocabulary], which may be changed in place."""
+def sample(
+    logits_SV: torch.Tensor, sequences: list[Sequence], end_tokens: Iterable[int] = ()
+) -> list[SampledToken]:
+    """One token for each row of `logits_SV`, float32 [sequences, vocabulary], which may be changed in place.
+
+    `end_tokens` end a text, which those that have `min_tokens` before them may not do yet.
+    """
     logprobs = _logprobs(logits_SV, sequences)
     for row, sequence in enumerate(sequences):
         _penalise(logits_SV[row], sequence)
         if sequence.guide is not None:
             sequence.guide.mask(logits_SV[row])
+        elif sequence.output_tokens < sequence.params.min_tokens:
+            logits_SV[row, [*end_tokens, *sequence.params.stop_token_ids]] = float("-inf")
     chosen_S = _best(logits_SV)
     drawn = [row for row, sequence in enumerate(sequences) if sequence.params.temperature > 0]
     if drawn:

@@ -65,7 +65,8 @@ class SamplingParams(BaseModel):
     means as many as the context holds. `logprobs` asks for the log-probability of each token and that many
     alternatives, taken from the model's own distribution (before temperature, penalties and filters). `experts` asks
     which expert of each mixture-of-experts layer came first where the token was drawn. `stop` strings
-    end the text and are no part of it; `ignore_eos` goes on past the end-of-text token. The same `seed` draws the same
+    and `stop_token_ids` end the text and are no part of it; `ignore_eos` goes on past the end-of-text token, and before
+    `min_tokens` neither is drawn, unless a grammar ends the text. The same `seed` draws the same
     random numbers whatever else is in the batch. With a `grammar` the text ends where that is complete.
 
     Raises pydantic's ValidationError (a ValueError) out of range.
@@ -79,6 +80,8 @@ class SamplingParams(BaseModel):
     min_p: float = Field(default=0.0, ge=0, le=1)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    min_tokens: int = Field(default=0, ge=0)
     max_tokens: int | None = Field(default=None, gt=0)
     logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
     experts: bool = False

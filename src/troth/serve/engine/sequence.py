@@ -58,6 +58,11 @@ class Sequence:
         """Tokens whose keys and values are still to be computed; one while decoding."""
         return len(self.tokens) - self.computed
 
+    @property
+    def output_tokens(self) -> int:
+        """Tokens that were generated."""
+        return len(self.tokens) - self.prompt_tokens
+
     def keys(self, blocks: int, block_size: int) -> list[bytes]:
         """Digests of the first `blocks` full blocks of tokens, each chained to the one before, the first to the name of
         the adapter: keys and values depend on all of these."""
@@ -96,7 +101,8 @@ class Sequence:
             self.guide.take(token.id, data)
         reason: FinishReason | None = None
         complete = self.guide is not None and self.guide.complete
-        if self.text.stopped is not None or complete or (ends and not self.params.ignore_eos):
+        ends = (ends and not self.params.ignore_eos) or token.id in self.params.stop_token_ids
+        if self.text.stopped is not None or complete or ends:
             reason = "stop"
         elif len(self.tokens) >= self.most_tokens:
             reason = "length"
@@ -107,7 +113,7 @@ class Sequence:
             text=text,
             tokens=(token,),
             prompt_tokens=self.prompt_tokens,
-            output_tokens=len(self.tokens) - self.prompt_tokens,
+            output_tokens=self.output_tokens,
             cached_tokens=self.cached_tokens or 0,
             finish_reason=reason,
             stop_string=self.text.stopped,
