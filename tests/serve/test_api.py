@@ -226,7 +226,6 @@ def test_errors_of_chat(server: str, change: dict[str, Any], param: str | None, 
 @pytest.mark.parametrize(
     "change",
     [
-        {"echo": True},
         {"best_of": 3},
         {"prompt": []},
         {"prompt": ""},

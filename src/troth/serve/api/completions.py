@@ -98,6 +98,8 @@ def _prompts(body: CompletionRequest, tokenizer: Tokenizer) -> list[list[int]]:
     """Token ids of every prompt of a request. Special tokens come only from ids: in text their spelling is text."""
     prompt = body.prompt
     if body.suffix is not None:
+        if body.echo:
+            raise ApiError(400, "echo: a text between two others has no beginning to repeat", "echo", "invalid_value")
         if not isinstance(prompt, str):
             raise ApiError(400, "suffix: the prompt must be one text", "suffix", "invalid_value")
         if any(text not in tokenizer.special for text in _FILL_IN):

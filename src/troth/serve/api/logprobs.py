@@ -35,15 +35,18 @@ def chat_logprobs(tokens: Iterable[SampledToken], texts: TokenTexts) -> ChatLogp
 
 
 def completion_logprobs(tokens: Iterable[SampledToken], texts: TokenTexts, offset: int) -> CompletionLogprobs | None:
-    """None where they were not asked for. `offset` is the length of the text before these tokens."""
+    """None where they were not asked for. `offset` is the length of the text before these tokens. Of a prompt's first
+    token, which follows nothing, they are null."""
+    tokens = list(tokens)
+    if all(token.logprob is None for token in tokens[-1:]):
+        return None
     found = CompletionLogprobs(tokens=[], token_logprobs=[], top_logprobs=[], text_offset=[])
     for token in tokens:
-        if token.logprob is None:
-            return None
         text = texts.text(token.id)
         found.tokens.append(text)
         found.token_logprobs.append(token.logprob)
-        found.top_logprobs.append({texts.text(other): logprob for other, logprob in token.top})
+        top = {texts.text(other): logprob for other, logprob in token.top}
+        found.top_logprobs.append(None if token.logprob is None else top)
         found.text_offset.append(offset)
         offset += len(text)
     return found

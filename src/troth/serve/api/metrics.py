@@ -77,9 +77,11 @@ class Metrics:
             course.first = now
             self._begun(course, output)
         course.last = now
-        self._output_tokens.inc(len(output.tokens))
+        # Not those of a prompt that is echoed.
+        generated = min(len(output.tokens), output.output_tokens)
+        self._output_tokens.inc(generated)
         if course.exchange is not None:
-            course.exchange.output_tokens += len(output.tokens)
+            course.exchange.output_tokens += generated
         if output.finish_reason is not None:
             self._ended(self._courses.pop(output.request_id), output)
 

@@ -149,8 +149,8 @@ class CompletionLogprobs(BaseModel):
     """Parallel lists, one entry a token; `text_offset` is where its text begins, in characters of the answer."""
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 

@@ -91,20 +91,14 @@ class Sampling(Body):
 
 
 class CompletionRequest(Sampling):
-    """POST /v1/completions. A prompt is text or token ids, or a list of these; `suffix` fills in the middle."""
+    """POST /v1/completions. A prompt is text or token ids, or a list of these; `suffix` fills in the middle. With
+    `echo` texts begin with their prompts, and log-probabilities are told of these too."""
 
     prompt: str | list[int] | list[str] | list[list[int]]
     suffix: str | None = None
     logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
     echo: bool | None = None
     best_of: int | None = None
-
-    @field_validator("echo")
-    @classmethod
-    def _no_echo(cls, value: bool | None) -> bool | None:
-        if value:
-            raise ValueError("echo is not supported")
-        return value
 
     @model_validator(mode="after")
     def _best_of_n(self) -> "CompletionRequest":
@@ -114,4 +108,4 @@ class CompletionRequest(Sampling):
 
     def params(self, choice: int) -> SamplingParams:
         """Sampling parameters of one choice; without a limit OpenAI's default of 16 tokens."""
-        return self.sampling(choice, self.max_tokens or 16, self.logprobs)
+        return self.sampling(choice, self.max_tokens or 16, self.logprobs).model_copy(update={"echo": bool(self.echo)})

@@ -7,7 +7,7 @@ import torch
 
 from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.request import Output, SampledToken
-from troth.serve.engine.sampler import sample
+from troth.serve.engine.sampler import sample, score
 from troth.serve.engine.scheduler import Chunk
 from troth.serve.engine.sequence import Sequence
 
@@ -24,17 +24,21 @@ class Drawing:
     def draw(
         self, chunks: list[Chunk], logits_WV: torch.Tensor, experts_WL: list[list[int]]
     ) -> tuple[list[Output], list[int]]:
-        """Draw the next token of each chunk that samples, and so on behind its drafts while they are what was drawn.
+        """Score the tokens of prompts that are to be, draw the next token of each chunk that samples, and so on behind
+        its drafts while they are what was drawn. `logits_WV` are of each chunk's scored and then its sampling places.
 
         Returns the outputs, and of each chunk how many of its tokens are right: all but drafts that were not drawn.
         """
         outputs: list[Output] = []
         right = [chunk.count - max(0, chunk.samples - 1) for chunk in chunks]
-        firsts = [0, *accumulate(chunk.samples for chunk in chunks)]
+        firsts = [0, *accumulate(chunk.scored + chunk.samples for chunk in chunks)]
+        for chunk, first in zip(chunks, firsts, strict=False):
+            if chunk.scored:
+                _score(chunk, logits_WV[first : first + chunk.scored])
         drawing = [number for number, chunk in enumerate(chunks) if chunk.samples]
         place = 0
         while drawing:
-            rows = [firsts[number] + place for number in drawing]
+            rows = [firsts[number] + chunks[number].scored + place for number in drawing]
             logits_SV = logits_WV if len(rows) == len(logits_WV) else logits_WV[rows]
             going_on = []
             sampled = sample(logits_SV, [chunks[number].sequence for number in drawing], self._end_tokens)
@@ -57,4 +61,22 @@ class Drawing:
     def _advance(self, sequence: Sequence, token: SampledToken) -> Output:
         silent = token.id in self._special or token.id in sequence.params.stop_token_ids
         data = b"" if silent else self._tokenizer.decode_bytes([token.id])
-        return sequence.append(token, data, token.id in self._end_tokens)
+        output = sequence.append(token, data, token.id in self._end_tokens)
+        return self._echoed(sequence, output) if sequence.params.echo and output.output_tokens == 1 else output
+
+    def _echoed(self, sequence: Sequence, output: Output) -> Output:
+        """The first output of a text, behind its prompt."""
+        ids = sequence.request.prompt
+        prompt = sequence.scored if sequence.scores_prompt else [SampledToken(token) for token in ids]
+        data = self._tokenizer.decode_bytes(token for token in ids if token not in self._special)
+        text = data.decode("utf-8", errors="replace")
+        return replace(output, text=text + output.text, tokens=(*prompt, *output.tokens))
+
+
+def _score(chunk: Chunk, logits_TV: torch.Tensor) -> None:
+    """Where a sequence lost its place and is computed again, some of its prompt has been scored."""
+    sequence, first = chunk.sequence, chunk.start + 1
+    done = len(sequence.scored) - first
+    tokens = sequence.tokens[first + done : first + len(logits_TV)]
+    assert sequence.params.logprobs is not None
+    sequence.scored += score(logits_TV[done:], tokens, sequence.params.logprobs)

@@ -228,6 +228,7 @@ class Engine:
         wanted: list[int] = []
         row = 0
         for chunk in chunks:
+            wanted += range(row, row + chunk.scored)
             row += chunk.count
             wanted += range(row - chunk.samples, row)
         # Rows of the embedding beyond the tokenizer have no text.

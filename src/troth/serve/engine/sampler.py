@@ -33,6 +33,18 @@ def sample(
     ]
 
 
+def score(logits_TV: torch.Tensor, tokens: list[int], count: int) -> list[SampledToken]:
+    """Tokens that were given, with the log-probabilities that scores [tokens, vocabulary] mean for them and for the
+    `count` likeliest."""
+    logprobs_TV = torch.log_softmax(logits_TV.float(), dim=-1)
+    own = logprobs_TV.gather(1, torch.tensor(tokens, device=logits_TV.device)[:, None])[:, 0].tolist()
+    values, ids = (top.tolist() for top in logprobs_TV.topk(min(count, logprobs_TV.shape[1]), dim=-1))
+    return [
+        SampledToken(token, logprob, tuple(zip(*top, strict=True)))
+        for token, logprob, *top in zip(tokens, own, ids, values, strict=True)
+    ]
+
+
 def _penalise(logits_V: torch.Tensor, sequence: Sequence) -> None:
     """Penalties on tokens that were there before, and the bias that was asked for, in place."""
     params = sequence.params

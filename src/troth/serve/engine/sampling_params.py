@@ -64,7 +64,8 @@ class SamplingParams(BaseModel):
     `logit_bias` adds to logits, by token id; all of them also act on greedy choices. `max_tokens` None
     means as many as the context holds. `logprobs` asks for the log-probability of each token and that many
     alternatives, taken from the model's own distribution (before temperature, penalties and filters). `experts` asks
-    which expert of each mixture-of-experts layer came first where the token was drawn. `stop` strings
+    which expert of each mixture-of-experts layer came first where the token was drawn. With `echo` the prompt is the
+    beginning of the text, and its tokens have log-probabilities too. `stop` strings
     and `stop_token_ids` end the text and are no part of it; `ignore_eos` goes on past the end-of-text token, and before
     `min_tokens` neither is drawn, unless a grammar ends the text. The same `seed` draws the same
     random numbers whatever else is in the batch. With a `grammar` the text ends where that is complete.
@@ -85,6 +86,7 @@ class SamplingParams(BaseModel):
     max_tokens: int | None = Field(default=None, gt=0)
     logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
     experts: bool = False
+    echo: bool = False
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repetition_penalty: float = Field(default=1.0, gt=0)

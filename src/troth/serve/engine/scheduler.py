@@ -35,6 +35,13 @@ class Chunk:
         return sequence.tokens[self.start : end] + sequence.drafts[: max(0, end - len(sequence.tokens))]
 
     @property
+    def scored(self) -> int:
+        """Of how many tokens, the first ones, the next one is of a prompt that is to be scored."""
+        if not self.sequence.scores_prompt:
+            return 0
+        return max(0, min(self.start + self.count, self.sequence.prompt_tokens - 1) - self.start)
+
+    @property
     def adapter(self) -> str | None:
         """The adapter that computes it."""
         return self.sequence.request.adapter
@@ -152,7 +159,8 @@ class Scheduler:
         """Hold blocks for all tokens of a waiting sequence, sharing those that are known; False where it must wait."""
         if len(self.running) >= self.max_batch:
             return False
-        self.tables.share(sequence, keys)
+        # What is known already is computed again where its scores are wanted.
+        self.tables.share(sequence, [] if sequence.scores_prompt else keys)
         # One block a running sequence stays in reserve: admitting into the last space would preempt at once.
         reserve = len(self.running) * self.tables.block_size
         end = sequence.computed + min(sequence.pending, self.max_step_tokens)

@@ -40,6 +40,8 @@ class Sequence:
         self.cached_tokens: int | None = None
         self.output_counts: Counter[int] = Counter()
         self.text = TextStream(params.stop)
+        # Of the first token nothing is known: it follows nothing.
+        self.scored = [SampledToken(request.prompt[0])]
         self.pooled_D: torch.Tensor | None = None
         self.generator = torch.Generator()
         if params.seed is None:
@@ -47,6 +49,11 @@ class Sequence:
         else:
             self.generator.manual_seed(params.seed)
         self._keys: list[bytes] = []
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether log-probabilities of the prompt's tokens are wanted."""
+        return self.params.echo and self.params.logprobs is not None
 
     @cached_property
     def prompt_ids(self) -> frozenset[int]:
