@@ -247,17 +247,24 @@ def test_a_load_brings_a_second_replica(start: Callable[[str, int], Server]):
         server = start("1:2", 4)
     assert len(server.replicas()) == 1
     answered: list[int] = []
+    grown = threading.Event()
 
     def ask() -> None:
-        body = {"prompt": "Go", "max_tokens": 1500, "ignore_eos": True}
-        answered.append(httpx.post(f"{server.url}/completions", json=body, timeout=STARTING_SECONDS).status_code)
+        body = {"prompt": "Go", "max_tokens": 300, "ignore_eos": True}
+        # For as long as it takes: a fixed load is done before it is noticed where the processor is fast.
+        while not grown.is_set():
+            answered.append(httpx.post(f"{server.url}/completions", json=body, timeout=STARTING_SECONDS).status_code)
 
     threads = [threading.Thread(target=ask) for _ in range(20)]
     for thread in threads:
         thread.start()
-    wait(lambda: len(server.replicas()) == 2)
-    for thread in threads:
-        thread.join(timeout=STARTING_SECONDS)
-    assert answered == [200] * 20
+    try:
+        wait(lambda: len(server.replicas()) == 2)
+    finally:
+        grown.set()
+        for thread in threads:
+            thread.join(timeout=STARTING_SECONDS)
+    assert len(answered) >= 20
+    assert set(answered) == {200}
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(timeout=120) == 0
