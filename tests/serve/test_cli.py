@@ -67,7 +67,7 @@ def test_another_engine_is_told_what_ours_would_be(folder: Path, tmp_path: Path)
     program.write_text("import json, os, sys; print(json.dumps([sys.argv[1:], os.environ['VLLM_API_KEY']]))")
     path = os.pathsep.join([str(tmp_path), *sys.path])
     command = [*TROTH, "serve", str(folder), "--engine", "vllm", "--port", "7001", "--api-key", "secret"]
-    command += ["--kv-cache-dtype", "int8", "--enforce-eager"]
+    command += ["--kv-cache-dtype", "int8", "--enforce-eager", "--set", "serve.generation_config=none"]
     environment = os.environ | {"PYTHONPATH": path}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     arguments, key = json.loads(done.stdout)
@@ -79,6 +79,7 @@ def test_another_engine_is_told_what_ours_would_be(folder: Path, tmp_path: Path)
     assert told == {
         "--host": "127.0.0.1", "--port": "7001", "--served-model-name": "tiny", "--max-num-seqs": "16",
         "--max-num-batched-tokens": "512", "--kv-cache-dtype": "int8_per_token_head",
+        "--generation-config": "vllm",
     }  # fmt: skip
 
 

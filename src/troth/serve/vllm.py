@@ -18,6 +18,8 @@ def vllm_command(folder: Path, table: ServeTable, address: tuple[str, int], mode
     }  # fmt: skip
     if table.kv_cache_dtype != "auto":  # vLLM's own `fp8` has one scale for all.
         options["--kv-cache-dtype"] = f"{table.kv_cache_dtype}_per_token_head"
+    if table.generation_config == "none":
+        options["--generation-config"] = "vllm"  # Its own defaults.
     said = [str(part) for pair in options.items() for part in pair]
     said += ["--enforce-eager"] if table.enforce_eager else []
     return [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(folder), *said]

@@ -105,7 +105,7 @@ def _prompts(body: CompletionRequest, tokenizer: Tokenizer) -> list[list[int]]:
         if any(text not in tokenizer.special for text in _FILL_IN):
             raise ApiError(400, "suffix: this model has no tokens to fill in the middle", "suffix", "invalid_value")
         before, after, middle = (tokenizer.special[text] for text in _FILL_IN)
-        begin = tokenizer.encode_prompt("")
+        begin = [] if tokenizer.begin is None else [tokenizer.begin]
         return [[*begin, before, *tokenizer.encode(prompt), after, *tokenizer.encode(body.suffix), middle]]
     if isinstance(prompt, str):
         return [tokenizer.encode_prompt(prompt)]

@@ -38,7 +38,7 @@ def completion_logprobs(tokens: Iterable[SampledToken], texts: TokenTexts, offse
     """None where they were not asked for. `offset` is the length of the text before these tokens. Of a prompt's first
     token, which follows nothing, they are null."""
     tokens = list(tokens)
-    if all(token.logprob is None for token in tokens[-1:]):
+    if not tokens or tokens[-1].logprob is None:
         return None
     found = CompletionLogprobs(tokens=[], token_logprobs=[], top_logprobs=[], text_offset=[])
     for token in tokens:
