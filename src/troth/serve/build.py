@@ -31,15 +31,16 @@ def build_app(
 
     Threads of the process then change over twice a millisecond where several have work: by Python's default, the
     engine's could wait 5 ms behind the events of the step before whenever it comes back from a product.
-    Raises ValueError as `Engine.from_folder` does.
+    Raises ValueError as `sampling_defaults` and `Engine.from_folder` do.
     """
     sys.setswitchinterval(0.0005)
+    defaults = sampling_defaults(folder, table)  # What is wrong there should not be told after minutes of loading.
     engine = Engine.from_folder(folder, table, adapters=adapters, ranks=ranks)
     engine.release()
     template = ChatTemplate.from_folder(folder, engine.tokenizer)
     thread = EngineThread(engine, table.max_batch, table.max_waiting, table.max_ttft, table.max_unread)
     served = Served(
         thread, engine.tokenizer, template, model_id, engine.context, adapters=tuple(adapters),
-        defaults=sampling_defaults(folder, table),
+        defaults=defaults,
     )  # fmt: skip
     return create_app(served, table, keys, drain), engine, thread
