@@ -160,6 +160,27 @@ def test_a_conversation_reads_as_in_transformers(tokenizer, auto, source, length
     assert ChatTemplate(source, tokenizer).encode(messages, tools) == theirs["input_ids"]
 
 
+@pytest.mark.parametrize("source", [conversation_template(), FORGETFUL, MARKED], ids=["ours", "forgetful", "marked"])
+@pytest.mark.parametrize("length", [3, 8, 10])
+def test_an_answer_that_goes_on_reads_as_in_transformers(tokenizer, auto, source, length):
+    messages = harmless(CHAT[:length])
+    theirs = auto.apply_chat_template(messages, chat_template=source, continue_final_message=True)
+    assert ChatTemplate(source, tokenizer).encode(messages, goes_on=True) == theirs["input_ids"]
+
+
+@given(PIECES.filter(str.strip))
+def test_what_an_answer_goes_on_from_never_becomes_special_tokens(template, tokenizer, content):
+    ids = template.encode([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": content}], goes_on=True)
+    assert special(ids, tokenizer) == ["<|user|>", "<|end|>", "<|assistant|>"]
+    assert tokenizer.decode(ids).endswith("<|assistant|>" + content.replace("\ufdd0", "\ufffd"))
+
+
+def test_a_template_that_changes_answers_has_none_go_on(tokenizer):
+    shouting = ChatTemplate("{{ messages[-1].content | upper }}", tokenizer)
+    with pytest.raises(ValueError, match="does not write the last message as it is"):
+        shouting.encode([{"role": "assistant", "content": "It is"}], goes_on=True)
+
+
 def test_our_template_as_text(tokenizer):
     told = tokenizer.decode(ChatTemplate(conversation_template(), tokenizer).encode(CHAT[:8], TOOLS))
     call = '<tool_call>\n{"name": "weather", "arguments": {"city": "Köln", "<|end|>": ["<|user|>", 3]}}\n</tool_call>'

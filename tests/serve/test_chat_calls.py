@@ -12,6 +12,7 @@ import openai
 import pydantic
 import pytest
 
+from troth.model.chat_template import ChatTemplate, conversation_template
 from troth.model.tokenizer import Tokenizer
 
 ASK = [{"role": "user", "content": "What is the weather in Paris?"}]
@@ -177,6 +178,35 @@ def test_what_cannot_be_is_named(talking: str, change: dict[str, Any], param: st
     error = answer.json()["error"]
     assert error["param"] == param
     assert says in error["message"]
+
+
+def test_an_answer_goes_on_from_a_message(talking: str, tokenizer: Tokenizer):
+    """As in vLLM: the prompt ends with what the message says so far, and greedily one answer goes on as the other."""
+    asked, begun = {"role": "user", "content": "A bird"}, "In the hand"
+
+    def ask(*messages: dict[str, str], **more: Any) -> httpx.Response:
+        body = {"model": "talker", "messages": messages, "max_tokens": 6, "temperature": 0} | more
+        return httpx.post(f"{talking}/v1/chat/completions", json=body)
+
+    def said(answer: httpx.Response) -> tuple[int, str]:
+        return answer.json()["usage"]["prompt_tokens"], answer.json()["choices"][0]["message"]["content"]
+
+    on = {"add_generation_prompt": False, "continue_final_message": True}
+    template = ChatTemplate(conversation_template(), tokenizer)
+    prompt = template.encode([asked, {"role": "assistant", "content": begun}], goes_on=True)
+    whole = httpx.post(
+        f"{talking}/v1/completions",
+        json={"model": "talker", "prompt": prompt, "max_tokens": 6, "temperature": 0},
+    ).json()["choices"][0]["text"]
+    assert said(ask(asked, {"role": "assistant", "content": begun}, **on)) == (len(prompt), whole)
+    for messages, more, problem in (
+        ([asked], on, "needs an assistant message with content"),
+        ([asked, {"role": "assistant", "content": begun}], on | {"add_generation_prompt": True}, "exactly one of"),
+        ([asked], {"add_generation_prompt": False}, "exactly one of"),
+    ):
+        refused = ask(*messages, **more)
+        assert refused.status_code == 400
+        assert problem in refused.json()["error"]["message"]
 
 
 def test_a_chat_may_name_variables_of_the_template(

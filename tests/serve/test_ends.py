@@ -37,6 +37,21 @@ def test_a_text_ends_at_the_tokens_that_are_named_and_without_them(
     assert whole[place] not in ids[: place + 2]
 
 
+def test_stop_strings_count_behind_the_tokens_that_a_text_has_at_least(
+    make_engine: Callable[..., Engine], tokenizer: Tokenizer
+):
+    engine, prompt = make_engine(), tuple(tokenizer.encode("A bird in the hand"))
+    _, whole, _ = generated(engine, prompt, max_tokens=12, ignore_eos=True)
+    least = next(count for count in range(1, 12) if len(generated(engine, prompt, max_tokens=count)[1]) >= 3)
+    first = whole[0]
+    _, text, reason = generated(engine, prompt, max_tokens=12, ignore_eos=True, stop=(first,))
+    assert (text, reason) == ("", "stop")
+    _, text, reason = generated(engine, prompt, max_tokens=12, ignore_eos=True, stop=(first,), min_tokens=least)
+    begun = generated(engine, prompt, max_tokens=least, ignore_eos=True)[1]
+    assert text == begun + whole[len(begun) :].partition(first)[0]
+    assert reason == ("stop" if first in whole[len(begun) :] else "length")
+
+
 def test_no_text_ends_before_the_tokens_that_it_should_have_at_least():
     sequence = Sequence(Request((0,), SamplingParams(temperature=0, min_tokens=2, stop_token_ids=(3,))), 10)
     drawn = []

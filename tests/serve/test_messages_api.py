@@ -89,12 +89,29 @@ def test_json_of_a_schema(client: anthropic.Anthropic):
     assert answer.content[0].text in ('{"sure": true}', '{"sure": false}')
 
 
+def test_an_answer_goes_on_from_the_assistants_text(client: anthropic.Anthropic):
+    """It comes without that text, which ends the prompt."""
+
+    def counted(*begun: dict[str, Any]) -> int:
+        return client.messages.count_tokens(model="talker", messages=[*ASK, *begun]).input_tokens
+
+    begun = {"role": "assistant", "content": [{"type": "text", "text": "It is"}]}
+    assert counted() < counted(begun) < counted(begun, ASK[0])
+    answer = message(client, messages=[*ASK, begun])
+    assert answer.usage.input_tokens + answer.usage.cache_read_input_tokens == counted(begun)
+    assert not answer.content[0].text.startswith("It is")
+    for wrong in ("", "It is "):
+        with pytest.raises(anthropic.BadRequestError, match="is empty or ends with white space"):
+            message(client, messages=[*ASK, {"role": "assistant", "content": wrong}])
+    call = {"type": "tool_use", "id": "1", "name": "weather", "input": {"city": "Lima"}}
+    with pytest.raises(anthropic.BadRequestError, match="tool_result blocks come next"):
+        message(client, messages=[*ASK, {"role": "assistant", "content": [call]}], tools=[TOOL])
+
+
 def test_errors_have_anthropics_shape(client: anthropic.Anthropic, talking: str):
     with pytest.raises(anthropic.NotFoundError) as lost:
         message(client, model="other")
     assert lost.value.body["error"]["type"] == "not_found_error"
-    with pytest.raises(anthropic.BadRequestError, match="the last one is the assistant's"):
-        message(client, messages=[*ASK, {"role": "assistant", "content": "It is"}])
     answer = httpx.post(f"{talking}/v1/messages", json={"model": "talker", "messages": ASK})
     assert answer.status_code == 400
     assert answer.json()["type"] == "error"

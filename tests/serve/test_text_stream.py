@@ -34,6 +34,14 @@ def test_a_possible_stop_string_is_held_until_it_is_certain():
     assert stream([b"one END"], ("END.",)) == (["one ", "END"], False)
 
 
+@given(st.text("ab"), st.text("ab"))
+def test_no_stop_string_begins_in_what_may_not_stop(before: str, after: str):
+    texts = TextStream(("ab",))
+    assert texts.push(before.encode(), may_stop=False) == before
+    shown = texts.push(after.encode()) + texts.close()
+    assert (shown, texts.stopped) == (after.partition("ab")[0], "ab" if "ab" in after else None)
+
+
 @given(st.text(), st.lists(st.integers(0, 5)))
 def test_pieces_make_the_whole_text(text: str, sizes: list[int]):
     shown, _ = stream(cut(text.encode(), sizes))

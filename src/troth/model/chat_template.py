@@ -89,14 +89,19 @@ class ChatTemplate:
         return cls(source, tokenizer, _named_tokens(settings))
 
     def encode(
-        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None = None, **variables: Any
-    ) -> list[int]:
-        """Token ids of messages and the beginning of the answer.
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None = None, goes_on: bool = False,
+        **variables: Any,
+    ) -> list[int]:  # fmt: skip
+        """Token ids of messages and the beginning of the answer; where that `goes_on`, of the messages to the end of
+        the last one's content, as if it were still being written.
 
         Messages have `role`, `content` and what else the template reads, such as `reasoning_content` and `tool_calls`;
-        `tools` are functions as JSON schemas. Raises ValueError where the template refuses them.
+        `tools` are functions as JSON schemas. Raises ValueError where the template refuses them, or does not write the
+        content to go on from as it is.
         """
-        return self._ids(self._render(self._safe(messages), True, self._guard({"tools": tools or None} | variables)))
+        safe, given = self._safe(messages), self._guard({"tools": tools or None} | variables)
+        text = self._render(safe, not goes_on, given)
+        return self._ids(_to_the_end_of(safe[-1]["content"], text) if goes_on else text)
 
     def examples(
         self, messages: list[dict[str, Any]], answers: Collection[int], tools: list[dict[str, Any]] | None = None,
@@ -215,6 +220,15 @@ class ChatTemplate:
             content = self._special.sub(lambda match: match[0][0] + _BREAK + match[0][1:], content)
         # Breaks at both ends, inside white space that a template may trim, keep it from completing a spelling.
         return re.sub(r"\S(?:.*\S)?", lambda match: _BREAK + match[0] + _BREAK, content, count=1, flags=re.DOTALL)
+
+
+def _to_the_end_of(content: str, rendered: str) -> str:
+    """What is rendered up to the end of `content`, white space at its end included, which templates may trim."""
+    body = content.strip()
+    before, found, _ = rendered.rpartition(body)
+    if not body or not found:
+        raise ValueError("the chat template does not write the last message as it is, so that no answer can go on from it")
+    return before + content.lstrip()
 
 
 def _lost(message: dict[str, Any], answer: str) -> Iterator[str]:

@@ -129,7 +129,7 @@ class SchemaFormat(Body):
     json_schema: JsonSchema
 
 
-_GIVEN = {"messages", "tools", "add_generation_prompt"}
+_GIVEN = {"messages", "tools", "add_generation_prompt", "goes_on"}
 """Variables of a template that follow from the rest of a request."""
 
 
@@ -146,6 +146,7 @@ class ChatRequest(Sampling):
     """POST /v1/chat/completions.
 
     `chat_template_kwargs`, which vLLM and others have too, are variables of the template, such as `enable_thinking`.
+    With `continue_final_message`, theirs too, the answer goes on from the last message.
     `experts`, an extension, has each event of a stream tell which experts came first where its tokens were drawn.
     """
 
@@ -169,6 +170,8 @@ class ChatRequest(Sampling):
     safety_identifier: str | None = None
     verbosity: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool = False
     deferred: bool = False
     experts: bool = False
 
@@ -186,6 +189,17 @@ class ChatRequest(Sampling):
         if taken := _GIVEN & (given or {}).keys():
             raise ValueError(f"{min(taken)} is given to the template already")
         return given
+
+    @model_validator(mode="after")
+    def _one_way_to_begin(self) -> "ChatRequest":
+        if self.add_generation_prompt is not None and self.add_generation_prompt is self.continue_final_message:
+            raise ValueError("exactly one of add_generation_prompt and continue_final_message can be true")
+        last = self.messages[-1].for_template()
+        if self.continue_final_message and (last["role"] != "assistant" or not last["content"]):
+            raise ValueError("continue_final_message needs an assistant message with content as the last one")
+        if self.continue_final_message and last.get("tool_calls"):
+            raise ValueError("continue_final_message: the last message has tool_calls, which end it")
+        return self
 
     @model_validator(mode="after")
     def _deferred_is_whole(self) -> "ChatRequest":
@@ -230,6 +244,7 @@ class ChatRequest(Sampling):
             effort=self.reasoning_effort or reasoning.effort,
             budget=reasoning.max_tokens,
             variables=self.chat_template_kwargs or {},
+            goes_on=self.continue_final_message,
         )
 
     def _tools(self) -> list[Tool]:

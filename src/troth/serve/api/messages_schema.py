@@ -140,10 +140,19 @@ class CountRequest(Body):
     cache_control: dict[str, Any] | None = None
 
     @model_validator(mode="after")
-    def _ends_with_the_user(self) -> "CountRequest":
-        if self.messages[-1].role == "assistant":
-            raise ValueError("messages: the last one is the assistant's; going on from it is not supported")
+    def _can_go_on(self) -> "CountRequest":
+        if self.goes_on:
+            last = _turns(self.messages[-1])[-1]
+            if last.get("tool_calls"):
+                raise ValueError("messages: the last one has tool_use blocks; their tool_result blocks come next")
+            if not last["content"] or last["content"] != last["content"].rstrip():
+                raise ValueError("messages: the assistant's text to go on from is empty or ends with white space")
         return self
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the answer goes on from the last message."""
+        return self.messages[-1].role == "assistant"
 
     def question(self) -> Question:
         """What is asked."""
@@ -171,6 +180,7 @@ class CountRequest(Body):
             value=value,
             effort=effort,
             budget=thinking.budget_tokens if thinking is not None else None,
+            goes_on=self.goes_on,
         )
 
 

@@ -30,8 +30,8 @@ class Tool:
 class Question:
     """`messages` as the chat template takes them. A `choice` of required may be of the tool that is `named`; `value` is
     what JSON the answer has to be. `effort` None leaves it to the model whether it reasons; `budget`, in tokens, goes
-    before what follows from `effort`, and so do `variables` of the template. `param` is what the dialect calls the
-    messages."""
+    before what follows from `effort`, and so do `variables` of the template. An answer that `goes_on` goes on from the
+    last message, which is the assistant's. `param` is what the dialect calls the messages."""
 
     messages: list[dict[str, Any]]
     param: str
@@ -43,6 +43,7 @@ class Question:
     effort: str | None = None
     budget: int | None = None
     variables: Mapping[str, Any] = field(default_factory=dict)
+    goes_on: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,13 +90,13 @@ async def prompt(served: Served, question: Question, max_tokens: int | None) -> 
     functions = [_function(tool) for tool in offered]
     variables = form.switches(question.effort) | dict(question.variables)
     try:
-        ids = template.encode(question.messages, functions, **variables)
+        ids = template.encode(question.messages, functions, question.goes_on, **variables)
     except ValueError as error:
         raise ApiError(400, str(error), question.param, "invalid_value") from error
     grammar = _grammar(question, offered)
     reasons = form.knows_reasoning(template)
     reasoning = None
-    if reasons:
+    if reasons and not question.goes_on:
         wanted = question.effort not in (None, "none") or question.budget is not None
         written = served.tokenizer.decode(ids[-8:]).rstrip()
         begun = written.endswith(form.THINK)

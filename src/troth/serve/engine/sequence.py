@@ -103,7 +103,7 @@ class Sequence:
         """Take a sampled token with its bytes; `ends` says that it is one of those that end a text."""
         self.tokens.append(token.id)
         self.output_counts[token.id] += 1
-        text = self.text.push(data)
+        text = self.text.push(data, may_stop=self.output_tokens > self.params.min_tokens)
         if self.guide is not None:
             self.guide.take(token.id, data)
         reason: FinishReason | None = None

@@ -16,11 +16,16 @@ class TextStream:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._held = ""
 
-    def push(self, data: bytes) -> str:
-        """Take the bytes of further tokens and return the text that is certain now; after a stop, nothing more."""
+    def push(self, data: bytes, may_stop: bool = True) -> str:
+        """Take the bytes of further tokens and return the text that is certain now; after a stop, nothing more.
+
+        No stop string begins in bytes that may not stop; they come before those that may.
+        """
         if self.stopped is not None:
             return ""
         text = self._held + self._decoder.decode(data)
+        if not may_stop:
+            return text
         found = [(text.index(stop), stop) for stop in self._stop if stop in text]
         if found:
             place, self.stopped = min(found)
