@@ -122,7 +122,11 @@ inline Floats add_pairs(Floats sum, Ints x, Ints y) {
 }
 
 #ifdef __AVXVNNI__
-inline __m256i add_bytes(__m256i sum, __m256i x, __m256i y) { return _mm256_dpbusd_avx_epi32(sum, x, y); }
+// By name, as in `vectors_avx512.h`.
+inline __m256i add_bytes(__m256i sum, __m256i x, __m256i y) {
+    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(x), "x"(y));
+    return sum;
+}
 inline __m256i add_small_bytes(__m256i sum, __m256i x, __m256i y) { return add_bytes(sum, x, y); }
 #else
 // In 16 bits, the even bytes and the odd ones: products of bytes would not fit into the sums that AVX2 has for them.
