@@ -107,6 +107,10 @@ def test_tokens_of_texts_and_conversations(server: str, tokenizer: Tokenizer):
     asked = httpx.post(f"{server}/v1/chat/completions", json=body).json()
     assert chat["count"] == asked["usage"]["prompt_tokens"]
     assert "token_strs" not in chat
+    begun = [*HELLO, {"role": "assistant", "content": "There is"}]
+    longer = post("/tokenize", messages=begun, continue_final_message=True, chat_template_kwargs={"x": 1}).json()
+    assert tokenizer.decode(longer["tokens"]).endswith("There is")
+    assert post("/tokenize", messages=[{"role": "user"}], continue_final_message=True).status_code == 400
     assert post("/tokenize").status_code == 400
     assert post("/tokenize", prompt="x", messages=HELLO).status_code == 400
     assert post("/tokenize", messages=["hello"]).status_code == 400

@@ -10,7 +10,8 @@ from troth.serve.api.served import Served
 
 
 class TokenizeRequest(BaseModel):
-    """A text as it is (`prompt`), or a conversation as the chat template writes it (`messages`)."""
+    """A text as it is (`prompt`), or a conversation as the chat template writes it (`messages`) for an answer, which
+    goes on from the last message with `continue_final_message`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -18,6 +19,8 @@ class TokenizeRequest(BaseModel):
     prompt: str | None = None
     messages: list[dict[str, Any]] | None = None
     tools: list[dict[str, Any]] | None = None
+    chat_template_kwargs: dict[str, Any] = {}
+    continue_final_message: bool = False
     add_special_tokens: bool = True
     return_token_strs: bool = False
 
@@ -81,6 +84,7 @@ def _conversation(served: Served, body: TokenizeRequest) -> list[int]:
     if served.template is None:
         raise ApiError(400, f"{served.model_id} has no chat template; send a prompt", "messages", "invalid_value")
     try:
-        return served.template.encode(body.messages or [], body.tools)
+        more = body.chat_template_kwargs
+        return served.template.encode(body.messages or [], body.tools, body.continue_final_message, **more)
     except (ValueError, KeyError, TypeError) as error:
         raise ApiError(400, f"messages: {error}", "messages", "invalid_value") from error
