@@ -227,7 +227,7 @@ def _to_the_end_of(content: str, rendered: str) -> str:
     body = content.strip()
     before, found, _ = rendered.rpartition(body)
     if not body or not found:
-        raise ValueError("the chat template does not write the last message as it is, so that no answer can go on from it")
+        raise ValueError("the chat template does not write the last message as it is: no answer can go on from it")
     return before + content.lstrip()
 
 

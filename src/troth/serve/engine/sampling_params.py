@@ -65,10 +65,10 @@ class SamplingParams(BaseModel):
     means as many as the context holds. `logprobs` asks for the log-probability of each token and that many
     alternatives, taken from the model's own distribution (before temperature, penalties and filters). `experts` asks
     which expert of each mixture-of-experts layer came first where the token was drawn. With `echo` the prompt is the
-    beginning of the text, and its tokens have log-probabilities too. `stop` strings
-    and `stop_token_ids` end the text and are no part of it; `ignore_eos` goes on past the end-of-text token. Of the
-    first `min_tokens` tokens none ends the text or belongs to a stop string, unless a grammar ends it. The same `seed` draws the same
-    random numbers whatever else is in the batch. With a `grammar` the text ends where that is complete.
+    beginning of the text, and its tokens have log-probabilities too. `stop` strings and `stop_token_ids` end the text
+    and are no part of it; `ignore_eos` goes on past the end-of-text token. Of the first `min_tokens` tokens none ends
+    the text or belongs to a stop string, unless a grammar ends it. The same `seed` draws the same random numbers
+    whatever else is in the batch. With a `grammar` the text ends where that is complete.
 
     Raises pydantic's ValidationError (a ValueError) out of range.
     """
