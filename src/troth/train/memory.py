@@ -13,6 +13,6 @@ def keep_freed_memory() -> None:
         return
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
-        # Before 2.35 half of a thread's heap, 32 MiB, was the most that it took.
+        # Older ones take at most half of a thread's heap, which is 32 MiB.
         libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30) or libc.mallopt(_M_MMAP_THRESHOLD, 1 << 25)
         libc.mallopt(_M_TRIM_THRESHOLD, -1)
