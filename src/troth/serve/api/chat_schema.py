@@ -6,12 +6,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from troth.serve.api.question import Question, Tool, call_message, tool
-from troth.serve.api.schema import Body, Sampling
-from troth.serve.engine.sampling_params import MOST_LOGPROBS, Json, SamplingParams
+from troth.serve.api.schema import ANY_OBJECT, Body, Sampling
+from troth.serve.engine.sampling_params import MOST_LOGPROBS, Json, Pattern, SamplingParams
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 Name = Annotated[str, Field(pattern=r"^[\w.:-]+$", max_length=128)]
-ANY_OBJECT = json.dumps({"type": "object"})
 
 
 class TextPart(Body):
@@ -202,6 +201,12 @@ class ChatRequest(Sampling):
         return self
 
     @model_validator(mode="after")
+    def _one_form(self) -> "ChatRequest":
+        if self.structured_outputs is not None and self.response_format is not None:
+            raise ValueError("only one of structured_outputs and response_format is allowed")
+        return self
+
+    @model_validator(mode="after")
     def _deferred_is_whole(self) -> "ChatRequest":
         if self.deferred and self.stream:
             raise ValueError("deferred is only allowed when stream is false")
@@ -253,7 +258,9 @@ class ChatRequest(Sampling):
             for i, f in enumerate(given.function for given in self.tools or ())
         ]
 
-    def _value(self) -> Json | None:
+    def _value(self) -> Json | Pattern | None:
+        if self.structured_outputs is not None:
+            return self.structured_outputs.value()
         given = self.response_format
         if isinstance(given, SchemaFormat):
             schema = given.json_schema

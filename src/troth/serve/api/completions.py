@@ -30,6 +30,7 @@ def completion_router(served: Served) -> APIRouter:
     async def create(body: CompletionRequest, http: HttpRequest) -> Response | Completion:
         adapter = served.check_model(body.model)
         prompts = _prompts(body, served.tokenizer)
+        await served.prepare(body.grammar)
         requests = [
             Request(tuple(prompt), served.sampling(body.params(choice)), priority=body.priority, adapter=adapter)
             for prompt in prompts

@@ -1,6 +1,7 @@
 """Errors in OpenAI's shape, {"error": {message, type, param, code}}, or Anthropic's where its clients ask."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -119,3 +120,8 @@ def _first_problem(problems: Sequence[Any]) -> ApiError:
         return ApiError(400, f"Unrecognized request argument supplied: {'.'.join(place)}", param, "unknown_parameter")
     message = first["msg"].removeprefix("Value error, ")
     return ApiError(400, f"{'.'.join(place)}: {message}" if place else message, param, "invalid_value")
+
+
+def first_key(place: str) -> str:
+    """The first key of a place in a request such as tools[0].function.parameters, also where a message follows it."""
+    return re.split(r"[\[:.]", place, maxsplit=1)[0]

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from troth.serve.api import trained_format as form
-from troth.serve.api.errors import ApiError
+from troth.serve.api.errors import ApiError, first_key
 from troth.serve.api.reading import Reading
 from troth.serve.api.served import Served
 from troth.serve.engine.request import Request
-from troth.serve.engine.sampling_params import Grammar, Json, Reasoning, SamplingParams
+from troth.serve.engine.sampling_params import Grammar, Json, Pattern, Reasoning, SamplingParams
 
 # Tokens of reasoning, where they are not more than half of the answer.
 _BUDGETS = {"minimal": 512, "low": 1024, "medium": 8192, "high": 24576}
@@ -29,7 +29,7 @@ class Tool:
 @dataclass(frozen=True)
 class Question:
     """`messages` as the chat template takes them. A `choice` of required may be of the tool that is `named`; `value` is
-    what JSON the answer has to be. `effort` None leaves it to the model whether it reasons; `budget`, in tokens, goes
+    what the answer has to be. `effort` None leaves it to the model whether it reasons; `budget`, in tokens, goes
     before what follows from `effort`, and so do `variables` of the template. An answer that `goes_on` goes on from the
     last message, which is the assistant's. `param` is what the dialect calls the messages."""
 
@@ -39,7 +39,7 @@ class Question:
     choice: Literal["none", "auto", "required"] = "auto"
     named: str | None = None
     several: bool = True
-    value: Json | None = None
+    value: Json | Pattern | None = None
     effort: str | None = None
     budget: int | None = None
     variables: Mapping[str, Any] = field(default_factory=dict)
@@ -71,7 +71,8 @@ def tool(place: str, name: str, description: str | None, parameters: dict[str, A
     parameters = {"type": "object", "properties": {}} if parameters is None else {"type": "object"} | parameters
     if parameters["type"] != "object":
         raise ApiError(
-            400, f"{place}: the type of arguments is 'object', not {parameters['type']!r}", _key(place), "invalid_value"
+            400, f"{place}: the type of arguments is 'object', not {parameters['type']!r}", first_key(place),
+            "invalid_value",
         )
     return Tool(name, description, parameters, Json(name=place, schema_text=json.dumps(parameters), strict=strict))
 
@@ -106,11 +107,7 @@ async def prompt(served: Served, question: Question, max_tokens: int | None) -> 
         if begun:
             room = served.context - len(ids)
             reasoning = form.reasoning(_budget(question, min(max_tokens or room, room)))
-    if grammar is not None:
-        try:
-            await served.engine.prepare(SamplingParams(grammar=grammar))
-        except ValueError as error:
-            raise ApiError(400, str(error), _key(str(error)), "invalid_value") from error
+    await served.prepare(grammar)
     return Prompt(tuple(ids), grammar, reasoning, reasons, bool(offered))
 
 
@@ -145,8 +142,3 @@ def _budget(question: Question, most: int) -> int:
 def _function(tool: Tool) -> dict[str, Any]:
     described = {} if tool.description is None else {"description": tool.description}
     return {"type": "function", "function": {"name": tool.name, **described, "parameters": tool.parameters}}
-
-
-def _key(place: str) -> str:
-    """The first key of a place such as tools[0].function.parameters."""
-    return place.replace("[", ".").replace(":", ".").partition(".")[0]

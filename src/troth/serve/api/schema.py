@@ -4,12 +4,14 @@ Fields that clients commonly send and that change nothing here are accepted; tho
 answer and cannot are refused, rather than ignored.
 """
 
+import json
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from troth.serve.engine.sampling_params import MOST_LOGPROBS, SamplingParams
+from troth.serve.engine.sampling_params import MOST_LOGPROBS, Grammar, Json, Pattern, SamplingParams
 
+ANY_OBJECT = json.dumps({"type": "object"})
 _MOST_CHOICES = 128
 _MOST_STOPS = 16
 
@@ -27,9 +29,37 @@ class StreamOptions(Body):
     include_obfuscation: bool | None = None
 
 
+class StructuredOutputs(Body):
+    """What a text has to be, by exactly one of these: JSON of a schema (`json`) or any object (`json_object`), what a
+    `regex` or an EBNF `grammar` matches, or one of a `choice`."""
+
+    json_: dict[str, Any] | str | None = Field(default=None, alias="json")
+    json_object: bool | None = None
+    regex: str | None = None
+    choice: list[str] | None = Field(default=None, min_length=1)
+    grammar: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> "StructuredOutputs":
+        given = sum(value not in (None, False) for value in self.model_dump().values())
+        if given != 1:
+            raise ValueError(f"exactly one of json, json_object, regex, choice and grammar is needed, not {given}")
+        return self
+
+    def value(self) -> Json | Pattern:
+        """The same for the engine."""
+        if self.json_ is not None or self.json_object:
+            text = ANY_OBJECT if self.json_ is None else self.json_
+            text = text if isinstance(text, str) else json.dumps(text)
+            return Json(name="structured_outputs.json", schema_text=text)
+        kind = "regex" if self.regex is not None else "grammar" if self.grammar is not None else "choice"
+        choice = None if self.choice is None else tuple(self.choice)
+        return Pattern(name=f"structured_outputs.{kind}", choice=choice, regex=self.regex, grammar=self.grammar)
+
+
 class Sampling(Body):
     """What chat and plain completions share. `top_k`, `min_p`, `repetition_penalty`, `stop_token_ids`, `min_tokens`,
-    `priority` (lower goes first) and `ignore_eos` are extensions that others have too."""
+    `priority` (lower goes first), `ignore_eos` and `structured_outputs` are extensions that others have too."""
 
     model: str | None = None
     n: int = Field(default=1, ge=1, le=_MOST_CHOICES)
@@ -50,6 +80,7 @@ class Sampling(Body):
     repetition_penalty: float | None = Field(default=None, gt=0)
     logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] | None = None
     ignore_eos: bool = False
+    structured_outputs: StructuredOutputs | None = None
     user: str | None = None
     prompt_cache_key: str | None = None
 
@@ -106,6 +137,12 @@ class CompletionRequest(Sampling):
             raise ValueError(f"best_of={self.best_of} is not supported other than equal to n={self.n}")
         return self
 
+    @property
+    def grammar(self) -> Grammar | None:
+        """What the text has to be, if anything."""
+        return None if self.structured_outputs is None else Grammar(value=self.structured_outputs.value())
+
     def params(self, choice: int) -> SamplingParams:
         """Sampling parameters of one choice; without a limit OpenAI's default of 16 tokens."""
-        return self.sampling(choice, self.max_tokens or 16, self.logprobs).model_copy(update={"echo": bool(self.echo)})
+        update = {"echo": bool(self.echo), "grammar": self.grammar}
+        return self.sampling(choice, self.max_tokens or 16, self.logprobs).model_copy(update=update)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from troth.model.chat_template import ChatTemplate
 from troth.model.tokenizer import Tokenizer
-from troth.serve.api.errors import ApiError
+from troth.serve.api.errors import ApiError, first_key
 from troth.serve.api.logprobs import TokenTexts
-from troth.serve.engine.sampling_params import SamplingParams
+from troth.serve.engine.sampling_params import Grammar, SamplingParams
 from troth.serve.engine.thread import EngineThread
 
 
@@ -31,6 +31,15 @@ class Served:
         """What a request asked for, with the defaults of what it did not."""
         left = {name: value for name, value in self.defaults.items() if name not in asked.model_fields_set}
         return asked.model_copy(update=left) if left else asked
+
+    async def prepare(self, grammar: Grammar | None) -> None:
+        """Compile what a text has to be, if anything. Raises a 400 that names what of it the compiler does not take."""
+        if grammar is None:
+            return
+        try:
+            await self.engine.prepare(SamplingParams(grammar=grammar))
+        except ValueError as error:
+            raise ApiError(400, str(error), first_key(str(error)), "invalid_value") from error
 
     @property
     def token_texts(self) -> TokenTexts:

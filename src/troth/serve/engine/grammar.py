@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from troth.model.tokenizer import Tokenizer
-from troth.serve.engine.sampling_params import Grammar, Json
+from troth.serve.engine.sampling_params import Grammar, Json, Pattern
 from troth.serve.engine.unenforced import unenforced
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def name_of(grammar: Grammar) -> str:
 
 def _format(grammar: Grammar) -> dict[str, Any]:
     """XGrammar's description of a grammar, as JSON."""
-    value = None if grammar.value is None else _json(grammar.value)
+    value = None if grammar.value is None else _value(grammar.value)
     if not grammar.tags:
         assert value is not None, "a grammar of nothing"
         return value
@@ -140,6 +140,20 @@ def _format(grammar: Grammar) -> dict[str, Any]:
         "stop_after_first": not grammar.several,
     }  # fmt: skip
     return calls if value is None else {"type": "or", "elements": [value, calls]}
+
+
+def _value(value: Json | Pattern) -> dict[str, Any]:
+    return _json(value) if isinstance(value, Json) else _pattern(value)
+
+
+def _pattern(value: Pattern) -> dict[str, Any]:
+    if (size := sum(map(len, (value.regex or "", value.grammar or "", *(value.choice or ()))))) > MOST_CHARACTERS:
+        raise ValueError(f"{value.name}: has {size:,} characters; at most {MOST_CHARACTERS:,} are allowed")
+    if value.choice is not None:
+        return {"type": "or", "elements": [{"type": "const_string", "value": text} for text in value.choice]}
+    if value.regex is not None:
+        return {"type": "regex", "pattern": value.regex}
+    return {"type": "grammar", "grammar": value.grammar}
 
 
 def _json(value: Json) -> dict[str, Any]:

@@ -58,8 +58,8 @@ class Rehearsals:
         if not said and not self._alive:
             raise RuntimeError("schemas cannot be tried: the process for that ends by itself")
         error = json.loads(said) if said else (
-            f"{name_of(grammar)}: the schema is too large: it cannot be compiled and followed for {TEXT_TOKENS} tokens "
-            f"in {MOST_SECONDS} s; fewer optional keys, choices and limits of length help"
+            f"{name_of(grammar)}: too large: it cannot be compiled and followed for {TEXT_TOKENS} tokens in "
+            f"{MOST_SECONDS} s; fewer optional keys, choices and limits of length help"
         )  # fmt: skip
         if error is not None:
             self._refused[grammar] = error
@@ -133,20 +133,24 @@ def _try(grammars: Grammars, asker: socket.socket) -> None:
     threading.Thread(target=leave_with_asker, daemon=True).start()
     error = None
     try:
-        _write(grammars.matcher(Grammar.model_validate_json(line)), grammars.vocab_size)
+        grammar = Grammar.model_validate_json(line)
+        _write(name_of(grammar), grammars.matcher(grammar), grammars.vocab_size)
     except ValueError as wrong:
         error = str(wrong)
     asker.sendall(json.dumps(error).encode())
 
 
-def _write(matcher: Matcher, vocab_size: int) -> None:
-    """A random text."""
+def _write(name: str, matcher: Matcher, vocab_size: int) -> None:
+    """A random text. Raises ValueError where it cannot go on."""
     torch.set_num_threads(1)
     chance = random.Random(0)
     for _ in range(TEXT_TOKENS):
         logits_V = torch.zeros(vocab_size)
         matcher.mask(logits_V)
-        matcher.take(chance.choice(logits_V.isfinite().nonzero()[:, 0].tolist()))
+        allowed = logits_V.isfinite().nonzero()[:, 0].tolist()
+        if not allowed:
+            raise ValueError(f"{name}: there are texts that begin by it and cannot end by it")
+        matcher.take(chance.choice(allowed))
         if matcher.complete:
             return
 

@@ -20,6 +20,18 @@ class Json(BaseModel):
     strict: bool = False
 
 
+class Pattern(BaseModel):
+    """A text that is one of a `choice`, or that a `regex` or an EBNF `grammar` with a rule `root` matches; exactly one
+    of the three is given. `name` is what messages about it call it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    choice: tuple[str, ...] | None = None
+    regex: str | None = None
+    grammar: str | None = None
+
+
 class Tag(BaseModel):
     """A JSON value between two fixed texts."""
 
@@ -38,7 +50,7 @@ class Grammar(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    value: Json | None = None
+    value: Json | Pattern | None = None
     tags: tuple[Tag, ...] = ()
     trigger: str = ""
     forced: bool = False
