@@ -1,4 +1,4 @@
-"""Texts held to a choice, a regular expression, a grammar or a schema, in chats and plain completions, as vLLM's clients
+"""Texts held to a choice, a regular expression, a grammar or a schema, in chats and completions, as vLLM's clients
 ask for them."""
 
 import json
