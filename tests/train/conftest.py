@@ -1,9 +1,8 @@
 """A real text of a few hundred sentences, its tokenizer and shards, and a network small enough to train in a second."""
 
-import json
-import textwrap
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +25,22 @@ PROVERBS = (
 )
 
 
+# Not of Python's own library: it changes with the version, and what a small network learns of it with the text.
+PAGES = "\n\n".join(
+    page.read_text(encoding="utf-8")
+    for page in sorted(Path(str(files("troth.library") / "pages/northgate-encyclopaedia")).glob("*.md"))
+)[:20_000]
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
-    source = Path(textwrap.__file__).read_text(encoding="utf-8")
-    return Tokenizer.train(iter([PROVERBS, source, Path(json.__file__).read_text(encoding="utf-8")]), VOCABULARY)
+    return Tokenizer.train(iter([PROVERBS, PAGES]), VOCABULARY)
 
 
 @pytest.fixture(scope="session")
 def shards(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shards")
-    source = Path(textwrap.__file__).read_text(encoding="utf-8")
-    write_shards([*[("prose", PROVERBS)] * 6, *[("code", part) for part in source.split("\n\n")]], tokenizer, folder)
+    write_shards([*[("prose", PROVERBS)] * 6, *[("pages", part) for part in PAGES.split("\n\n")]], tokenizer, folder)
     return folder
 
 
@@ -85,7 +89,7 @@ def run_training(tiny: ModelConfig, tokenizer: Tokenizer, shards: Path) -> Calla
         model: ModelConfig = tiny, weights: dict[str, float] | None = None,
         change: Callable[[Rows], Rows] = lambda rows: rows, say: Callable[[str], None] = print, **more: Any,
     ) -> Path:  # fmt: skip
-        job = documents_job(model, settings, weights or {"prose": 0.75, "code": 0.25}, tokenizer, shards, **more)
+        job = documents_job(model, settings, weights or {"prose": 0.75, "pages": 0.25}, tokenizer, shards, **more)
         return train(replace(job, rows=change(job.rows)), folder, report, say=say)
 
     return run

@@ -18,11 +18,11 @@ few = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scop
 
 @pytest.fixture
 def batches(tokenizer, shards):
-    """`batches(seed=1)` over prose and code."""
+    """`batches(seed=1)` over prose and pages."""
 
     def build(weights=None, time=16, fill_in_middle=0.5, seed=0, **more):
         return Batches(
-            open_shards(shards), weights or {"prose": 0.5, "code": 0.5}, tokenizer,
+            open_shards(shards), weights or {"prose": 0.5, "pages": 0.5}, tokenizer,
             time=time, fill_in_middle=fill_in_middle, seed=seed, **more,
         )  # fmt: skip
 
@@ -59,7 +59,7 @@ def test_any_ranks_read_the_same_rows(batches, first, parts):
 def test_another_collection_leaves_the_order_of_the_first_as_it_was(batches):
     """A stream hangs on seed, name and files, so that of a mixture only the turns change."""
     alone = batches({"prose": 1.0}, fill_in_middle=0).rows(0, 20)
-    mixed = batches({"prose": 0.5, "code": 0.5}, fill_in_middle=0).rows(0, 40)
+    mixed = batches({"prose": 0.5, "pages": 0.5}, fill_in_middle=0).rows(0, 40)
     kept = {row.tobytes() for row in alone.inputs}
     assert sum(row.tobytes() in kept for row in mixed.inputs) >= 19
 
@@ -147,12 +147,12 @@ def test_targets_are_the_next_tokens_and_documents_are_numbered(batches, tokeniz
 
 
 def test_a_weight_of_nothing_reads_nothing_and_weights_of_none_of_them_leave_it_to_the_sizes(batches, tokenizer):
-    only_prose = batches({"prose": 1.0, "code": 0.0}, time=64, fill_in_middle=0)
+    only_prose = batches({"prose": 1.0, "pages": 0.0}, time=64, fill_in_middle=0)
     text = "".join(tokenizer.decode(row) for row in only_prose.rows(0, 4).inputs)
     assert "bird" in text
     assert "def " not in text
     by_size = batches({"elsewhere": 1.0}, fill_in_middle=0)
-    assert sorted(by_size.streams) == ["code", "prose"]
+    assert sorted(by_size.streams) == ["pages", "prose"]
 
 
 @few
@@ -191,8 +191,8 @@ def test_an_epoch_reads_a_document_as_often_as_its_weight_says(tokenizer, tmp_pa
 
 
 def test_stages_change_the_mixture_and_each_collection_goes_on(batches):
-    stages = [Stage(**{"from": 0.5, "weights": {"code": 1.0}})]
+    stages = [Stage(**{"from": 0.5, "weights": {"pages": 1.0}})]
     staged = batches({"prose": 1.0}, fill_in_middle=0, rows=20, stages=stages).rows(0, 20)
     prose = batches({"prose": 1.0}, fill_in_middle=0).rows(0, 10)
-    code = batches({"code": 1.0}, fill_in_middle=0).rows(0, 10)
-    assert np.array_equal(staged.inputs, np.concatenate([prose.inputs, code.inputs]))
+    pages = batches({"pages": 1.0}, fill_in_middle=0).rows(0, 10)
+    assert np.array_equal(staged.inputs, np.concatenate([prose.inputs, pages.inputs]))

@@ -94,7 +94,7 @@ def test_the_gradient_is_that_of_the_formula_and_the_reported_loss_stays(tiny, r
 
 
 def test_it_is_learned(tiny, recipe, batches):
-    train = recipe(steps=80, mtp_weight=0.3)
+    train = recipe(steps=98, mtp_weight=0.3)
     net = network(tiny, train, torch.float32)
     optimizers = build_optimizers(net.weights, train.muon_lr, train.adam_lr, 0.0, torch.float32)
     losses = []

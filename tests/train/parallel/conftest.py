@@ -44,7 +44,7 @@ def over_ranks(tokenizer: Any, shards: Path, tmp_path_factory: pytest.TempPathFa
     def run(world: int, cases: list[dict[str, Any]], fails: bool = False) -> str:
         home = tmp_path_factory.mktemp("job")
         tokenizer.save(home)
-        told = {"tokenizer": str(home), "shards": str(shards), "weights": {"prose": 0.75, "code": 0.25}}
+        told = {"tokenizer": str(home), "shards": str(shards), "weights": {"prose": 0.75, "pages": 0.25}}
         (home / "job.json").write_text(json.dumps(told | {"cases": cases}))
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}", WORKER]
         done = subprocess.run([*command, home / "job.json"], capture_output=True, text=True, timeout=500, check=False)

@@ -29,7 +29,7 @@ def in_groups(tokenizer, shards, tmp_path):
         groups = []
         for number, each in enumerate(cases):
             job = tmp_path / f"job-{number}.json"
-            job.write_text(json.dumps(told | {"weights": {"prose": 0.75, "code": 0.25}, "cases": [each]}))
+            job.write_text(json.dumps(told | {"weights": {"prose": 0.75, "pages": 0.25}, "cases": [each]}))
             command = [
                 sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}",
                 "--max-restarts=1", WORKER, job,
