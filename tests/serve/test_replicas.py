@@ -225,8 +225,8 @@ def test_two_replicas(start: Callable[[str, int], Server], proverbs: str):
         assert answer.usage.completion_tokens == 2
     wait(lambda: len(server.replicas()) == 2 and killed.pid not in {process.pid for process in server.replicas()})
 
-    # Asked to end, the server takes nothing new and finishes what streams.
-    late: Any = {"prompt": "Go", "max_tokens": 800, "ignore_eos": True, "stream": True}
+    # Asked to end, the server takes nothing new and finishes what streams: for long enough to be asked meanwhile.
+    late: Any = {"prompt": "Go", "max_tokens": 3000, "ignore_eos": True, "stream": True}
     with httpx.stream("POST", f"{server.url}/completions", json=late, timeout=60) as stream:
         lines = stream.iter_lines()
         next(lines)
