@@ -2,6 +2,7 @@
 targets), isotonic regression where many are (Zadrozny & Elkan 2002); several verifiers' opinions as one, by logistic
 regression on their log-odds."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,7 +30,8 @@ class Calibration:
         if self.scores:
             p = float(np.interp(raw, self.scores, self.probabilities))
         else:
-            p = float(sigmoid(np.array(self.slope * raw + self.offset)))
+            # Not by `sigmoid`, which rounds so often that of two scores next to each other the higher may get less.
+            p = 1 / (1 + math.exp(min(700.0, -(self.slope * raw + self.offset))))
         return min(1 - _LEAST, max(_LEAST, p))
 
 
