@@ -70,6 +70,8 @@ def answer(url: str, route: str, **more: Any) -> Any:
 
 
 def said(content: Any) -> str:
+    if content is None:  # of a draw that ended at once
+        return ""
     return content if isinstance(content, str) else content[0]["text"]
 
 
