@@ -1,5 +1,6 @@
 """A run learns, writes down what it did, and goes on after any end as though it had never stopped."""
 
+import gc
 import json
 import os
 import re
@@ -201,6 +202,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(at_once, run_tr
 def test_the_newest_checkpoints_are_kept(run_training, recipe, tmp_path, keep, kept):
     run_training(tmp_path, recipe(keep_checkpoints=keep))
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [f"step-{step:09d}" for step in kept]
+
+
+def test_searches_for_garbage_leave_out_what_a_run_begins_with(run_training, recipe, tmp_path):
+    left_out = []
+    run_training(tmp_path, recipe(steps=2), lambda _: left_out.append(gc.get_freeze_count()))
+    assert min(left_out) > 100_000
+    assert gc.get_freeze_count() == 0
 
 
 def test_a_finished_run_is_not_done_again(at_once, run_training, recipe):

@@ -14,6 +14,7 @@ from troth.train.batches import Batch
 from troth.train.checkpoints import Checkpoints
 from troth.train.examples import fingerprint
 from troth.train.finish import finish
+from troth.train.garbage import left_out_of_searches
 from troth.train.health.guard import SpikeGuard
 from troth.train.health.replicas import compare_replicas
 from troth.train.health.watch import Watch, WatchRule, to_stderr
@@ -58,7 +59,7 @@ def train(
         return final
     keep_freed_memory()
     training = Training(job, run, layout, record, ranks, say)
-    with contextlib.closing(training):
+    with contextlib.closing(training), left_out_of_searches():
         training.go(report)
     if ranks.first:
         finish(job, run, training.network)
