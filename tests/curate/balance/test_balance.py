@@ -5,9 +5,10 @@ from dataclasses import replace
 
 from troth.curate.balance.report import balance, compare, count, learn
 from troth.curate.balance.sample import sample
-from troth.curate.balance.viewpoints import Retained, retention
+from troth.curate.balance.viewpoints import Retained, lost_viewpoint, retention
 from troth.curate.document import Document
 from troth.curate.parts import Parts
+from troth.curate.records import Decision
 
 SEA = ["harbour", "ship", "sailor", "anchor", "captain", "tide", "island", "lighthouse", "coast", "voyage", "deck"]
 LAW = ["court", "judge", "verdict", "lawyer", "trial", "witness", "statute", "appeal", "jury", "clerk", "hearing"]
@@ -52,6 +53,19 @@ def test_a_lost_viewpoint_is_seen():
     rows = {(axis, name): (was, now, left) for axis, name, was, now, left in report.as_rows()}
     assert rows["publisher", "Bar"] == ("60", "0", "0%")
     assert rows["licence", "(unknown)"] == ("120", "60", "50%")
+
+
+def test_copies_that_go_take_no_viewpoint_with_them(tmp_path):
+    documents = corpus()
+    Parts(tmp_path, "collect").write(0, "documents", Document, documents)
+    kept = [one for one in documents if one.source[0] != "a" or one.source == "a0"]
+    Parts(tmp_path, "duplicates").write(0, "documents", Document, kept)
+    assert lost_viewpoint(balance([0], tmp_path).retention, 0.75)
+    copies = [Decision("duplicates", f"a{n}", "dropped", "near_duplicate", 0.9, 0.72) for n in range(1, 60)]
+    Parts(tmp_path, "duplicates").write(0, "decisions", Decision, copies)
+    found = balance([0], tmp_path)
+    assert not lost_viewpoint(found.retention, 0.0)
+    assert found.documents == (200, 141)
 
 
 def test_retention_leaves_plain_texts_out():

@@ -16,6 +16,7 @@ from troth.curate.filter.language import MIN_PROBABILITY, language
 from troth.curate.filter.loaded import tone
 from troth.curate.filter.words import Words
 from troth.curate.parts import Parts
+from troth.curate.records import Decision
 
 SAMPLE = 4000
 """Texts from which topics and viewpoints are learned."""
@@ -118,8 +119,9 @@ def count(documents: Iterable[Document], lens: Lens) -> Census:
     return census
 
 
-def compare(before: Census, after: Census, lens: Lens) -> Balance:
-    """The report."""
+def compare(before: Census, after: Census, lens: Lens, copies: Counter[str] | None = None) -> Balance:
+    """The report. `copies` counts by viewpoint the documents that went because another one says the same: their views
+    are kept there, so that they do not count as lost."""
     lines: list[Line] = []
     for axis in AXES:
         was, now = before.by[axis], after.by[axis]
@@ -133,7 +135,7 @@ def compare(before: Census, after: Census, lens: Lens) -> Balance:
         (before.loaded / max(1, before.documents), after.loaded / max(1, after.documents)),
         {axis: (_breadth(before.by[axis]), _breadth(after.by[axis])) for axis in AXES},
         lines,
-        retention(before.by["viewpoint"], after.by["viewpoint"]),
+        retention(before.by["viewpoint"] - (copies or Counter()), after.by["viewpoint"]),
     )
 
 
@@ -143,8 +145,15 @@ def balance(numbers: Sequence[int], out: Path, before: str = "collect", after: s
     def documents(stage: str) -> Iterator[Document]:
         return chain.from_iterable(Parts(out, stage).read(part, "documents", Document) for part in numbers)
 
+    def copies() -> Iterator[Document]:
+        for part in numbers:
+            decisions = Parts(out, "duplicates").read(part, "decisions", Decision)
+            gone = {decision.subject for decision in decisions if decision.label == "dropped"}
+            yield from (one for one in Parts(out, before).read(part, "documents", Document) if one.source in gone)
+
     lens = learn(documents(before))
-    return compare(count(documents(before), lens), count(documents(after), lens), lens)
+    copied = Counter(lens.place(document)[1] for document in copies())
+    return compare(count(documents(before), lens), count(documents(after), lens), lens, copied)
 
 
 def _language(document: Document) -> str:

@@ -61,7 +61,7 @@ class Viewpoints:
 
 @dataclass(frozen=True)
 class Retained:
-    """How many documents of a viewpoint there were, and how many of a hundred are left."""
+    """How many documents of a viewpoint there were, copies of others aside, and how many are left."""
 
     viewpoint: str
     before: int
