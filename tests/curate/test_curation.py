@@ -258,6 +258,12 @@ def test_a_run_of_too_many_false_alarms_is_not_integrated(tmp_path, monkeypatch)
     assert after == {}
     (row,) = read_table(tmp_path / "out" / "ledger", "generations")
     assert (row["accepted"], row["reason"]) == (False, report["reason"])
+    # With another limit it is decided anew, once: what is published stays.
+    run = Curation((str(tmp_path / "raw.parquet"),), tmp_path / "out", strict)
+    assert curate(replace(run, settings=strict.model_copy(update={"max_false_alarms": 1.0})))["accepted"]
+    assert texts(tmp_path / "out").keys() == {"a", "b", "c"}
+    with pytest.raises(ValueError, match=r"begun with other curate.max_false_alarms \(1.0, now 0.0\)"):
+        curate(run)
 
 
 def test_curating_the_library_never_opens_its_key(tmp_path):

@@ -59,6 +59,8 @@ _PART_BYTES = 16 << 20
 """Bytes of sources that a part holds; what a stage keeps of one part has to fit in memory for every worker."""
 _TABLES = 2
 """Which tables stages leave to those after them: another number where a half-done run cannot be gone on with."""
+_GATE = ("max_false_alarms", "max_viewpoint_loss")
+"""Settings that only the end asks for: with other ones what is not published yet is decided anew."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def curate(
     `examiner` makes, from the documents whose claims are judged, the model that cross-examines them; `classifier` is
     the model of the verifier `entailment`. What is finished is not done again. Raises ValueError where another process
     is at work in `out`, where `out` was begun with other sources or settings, or by a version whose half-done work this
-    one cannot read, and where a part fails.
+    one cannot read, and where a part fails. A run that was refused may be called again with other limits.
     """
     give_back_freed_memory()
     with held(run.out, "curating into", patience=1.0):
@@ -106,15 +108,21 @@ def _claim_folder(run: Curation) -> None:
         "generation": run.generation,
         "seed": run.seed,
     }
-    path = run.out / "run.json"
+    path, done = run.out / "run.json", run.out / "report.json"
     if not path.exists():
         _save(path, own | {"tables": _TABLES})
         return
     known = json.loads(path.read_text())
+    gate = {name: getattr(run.settings, name) for name in _GATE}
+    published = done.exists() and json.loads(done.read_text())["accepted"]
+    if not published and (anew := known["settings"] | gate) != known["settings"]:
+        done.unlink(missing_ok=True)
+        known["settings"] = anew
+        _save(path, known)
     for key, value in own.items():
         if known.get(key) != value:
             raise ValueError(f"{run.out}: was begun with other {_other(key, known.get(key), value)}; curate elsewhere")
-    if known.get("tables") != _TABLES and not (run.out / "report.json").exists():
+    if known.get("tables") != _TABLES and not done.exists():
         raise ValueError(f"{run.out}: was begun by another version of Troth and not finished; curate elsewhere")
 
 
