@@ -28,8 +28,9 @@ def read_json_lines(stream: io.BufferedReader, origin: Origin) -> Iterator[Docum
 
 
 def read_json(stream: io.BufferedReader, origin: Origin) -> Iterator[Document | Rejected]:
-    """JSON lines, or an array of records, which is read as a whole."""
-    if not stream.peek(1).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
+    """JSON lines, or what is read as a whole: an array of records, or a record of many lines."""
+    begins = stream.peek(1).lstrip(b"\xef\xbb\xbf \t\r\n")
+    if not begins.startswith((b"[", b"{\n", b"{\r")):
         yield from read_json_lines(stream, origin)
         return
     text, encoding = decode(read_whole(stream))
@@ -37,7 +38,7 @@ def read_json(stream: io.BufferedReader, origin: Origin) -> Iterator[Document | 
         records = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"broken JSON: {error}") from error
-    for number, record in enumerate(records):
+    for number, record in enumerate(records if isinstance(records, list) else [records]):
         yield _read(record, origin, origin.record(number), encoding)
 
 

@@ -7,6 +7,7 @@ known by the label of its commits: the same run goes on behind it, another one t
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
 from itertools import chain
@@ -25,6 +26,8 @@ from troth.curate.rows import schema
 
 _COMMIT_ROWS, _COMMIT_BYTES = 1_000_000, 1 << 30
 """Rows and bytes of parts after which a commit is made; a killed run loses no more."""
+_BATCH, _BATCH_ROWS = "LANCE_DEFAULT_BATCH_SIZE", "256"
+"""How many rows Lance reads at once: 8,192 texts, its default, are a hundred megabytes and more."""
 GENERATIONS = "generations"
 _RUN, _FILES = "troth.run", "troth.files"
 _ENGLISH: dict[str, Any] = {"stem": True, "remove_stop_words": True, "ascii_folding": True, "with_position": False}
@@ -194,14 +197,27 @@ def _index(data: Any, table: LedgerTable) -> None:
     if not rows:
         return
     indexed = {index.name: index.num_rows_indexed for index in data.describe_indices()}
-    for column in table.index:
-        if f"{column}_idx" not in indexed:
-            data.create_scalar_index(column, "BTREE")
-    for column in table.search:
-        if f"{column}_words" not in indexed:
-            data.create_scalar_index(column, "INVERTED", name=f"{column}_words", **_ENGLISH)
-    if any(count < rows for count in indexed.values()):
-        data.optimize.optimize_indices()
+    with _few_rows_at_once():
+        for column in table.index:
+            if f"{column}_idx" not in indexed:
+                data.create_scalar_index(column, "BTREE")
+        for column in table.search:
+            if f"{column}_words" not in indexed:
+                data.create_scalar_index(column, "INVERTED", name=f"{column}_words", **_ENGLISH)
+        if any(count < rows for count in indexed.values()):
+            data.optimize.optimize_indices()
+
+
+@contextmanager
+def _few_rows_at_once() -> Iterator[None]:
+    """Indices are made of few rows at a time, unless the user has said how many; Lance has no argument for it."""
+    given = _BATCH in os.environ
+    os.environ.setdefault(_BATCH, _BATCH_ROWS)
+    try:
+        yield
+    finally:
+        if not given:
+            del os.environ[_BATCH]
 
 
 def _tag(data: Any, generation: int) -> None:
