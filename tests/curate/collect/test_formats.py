@@ -123,6 +123,13 @@ def test_json_is_lines_or_an_array(text):
     assert [getattr(one, "text", None) for one in read(text.encode(), "a.json")] == ["One.", None]
 
 
+def test_json_of_many_lines_is_one_record():
+    (one,) = read(json.dumps({"title": "A", "text": "One."}, indent=2).encode(), "a.json")
+    assert (one.title, one.text) == ("A", "One.")
+    (other,) = read(json.dumps({"modules": [{"name": "fs"}] * 900}, indent=4).encode(), "b.json")
+    assert other.reason == "no field text"
+
+
 def test_broken_records_are_listed_up_to_a_thousand_and_then_counted():
     found = read(b"{\n" * 1500, "a.jsonl")
     assert len(found) == 1001
