@@ -1,5 +1,6 @@
 """Source trees: programs as they are written, with language and licence, and without what nobody wrote there."""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,12 @@ def test_a_source_tree(tmp_path):
         "data.js": "minified code or data",
         "notes.lock": "no reader for .lock",
     }
+
+
+def test_a_packed_program(tmp_path):
+    (tmp_path / "hilite.c.gz").write_bytes(gzip.compress(b"int x = 1;\n"))
+    (one,) = collect(DataTable(sources=[str(tmp_path)])).documents
+    assert (one.text, one.kind, one.language) == ("int x = 1;\n", "code", "c")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import BinaryIO
 from troth.curate.collect.encoding import decode
 from troth.curate.collect.licences import notice
 from troth.curate.collect.reader import Origin, document, read_whole
+from troth.curate.collect.storage import PACKED
 from troth.curate.document import Document
 
 LANGUAGES = {
@@ -55,5 +56,6 @@ def read_code(stream: BinaryIO, origin: Origin) -> Iterator[Document]:
     if ".min." in path.name or max(map(len, lines)) > _WIDEST or len(text) > _WIDE_ON_AVERAGE * len(lines):
         raise ValueError("minified code or data: its lines are too long for a person to have written them")
     about = {"title": path.name, "licence": notice(head)}
-    language = LANGUAGES[path.suffix.lower()]
+    unpacked = path.with_suffix("") if path.suffix.lower() in PACKED else path
+    language = LANGUAGES[unpacked.suffix.lower()]
     yield document(text, origin, about, kind="code", language=language, encoding=encoding)
