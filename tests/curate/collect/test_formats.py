@@ -123,6 +123,15 @@ def test_json_is_lines_or_an_array(text):
     assert [getattr(one, "text", None) for one in read(text.encode(), "a.json")] == ["One.", None]
 
 
+def test_html_without_an_end_to_its_depth_is_set_aside():
+    (deep,) = read(b"<div>" * 100_000 + b"Words." + b"</div>" * 100_000, "a.html")
+    assert deep == Rejected("a.html", "elements are nested more than 1000 deep")
+    (flat,) = read(b"<p>Words.<br>" * 5000, "a.html")
+    assert flat.text.count("Words.") == 5000
+    (note,) = read(b"Before.\n\n" + b"<div>" * 100_000 + b"Words.", "a.md")
+    assert note.reason == deep.reason
+
+
 def test_json_of_many_lines_is_one_record():
     (one,) = read(json.dumps({"title": "A", "text": "One."}, indent=2).encode(), "a.json")
     assert (one.title, one.text) == ("A", "One.")

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
+import numpy as np
 from resiliparse.extract.html2text import extract_plain_text
-from resiliparse.parse.html import HTMLTree
+from resiliparse.parse.html import DOMContext, HTMLTree, traverse_dom
 
 from troth.curate.collect.encoding import decode
 from troth.curate.collect.reader import Origin, document, read_whole
@@ -17,6 +18,8 @@ _NAMES = {
     "published": ("date", "published", "dc.date", "article:published_time"),
     "licence": ("licence", "license", "dc.rights"),
 }
+_DEEPEST = 1000
+"""Elements within each other that are read; browsers give up at 512. The time of extraction grows with the square."""
 _CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?\s*([\w-]+)", re.IGNORECASE)
 
 
@@ -30,12 +33,14 @@ def html_document(
     data: bytes, origin: Origin, about: Mapping[str, str] | None = None, charset: str = ""
 ) -> Document:
     """A document from one page; what is known `about` it counts where the page says nothing. `charset` is what the
-    server declared; the page's own comes after it. Raises ValueError where the page has no text."""
+    server declared; the page's own comes after it. Raises ValueError where the page has no text, or no end of elements
+    within elements."""
     declared = _CHARSET.search(data[:2048])
     text, encoding = decode(data, charset or (declared[1].decode() if declared else ""))
-    tree = HTMLTree.parse(text)
+    tree = _parsed(text)
     meta: dict[str, str] = {}
-    for tag in tree.document.query_selector_all("meta[content]") if tree.document else []:
+    # Of the slice each tag is at hand; the collection itself looks for it from the beginning.
+    for tag in tree.document.query_selector_all("meta[content]")[:] if tree.document else []:
         name = tag.getattr("name") or tag.getattr("property")
         if name:
             meta.setdefault(name.lower(), tag.getattr("content") or "")
@@ -48,9 +53,31 @@ def html_document(
 
 def visible_text(page: HTMLTree | str, main_content: bool = False) -> str:
     """Paragraphs of a page or a piece of HTML; a row of a table is one, with commas between its cells."""
+    page = _parsed(page) if isinstance(page, str) else page
     found = extract_plain_text(page, main_content=main_content, list_bullets=False, alt_texts=False)
     paragraphs: list[str] = []
     for block in clean(found).split("\n\n"):
         rows = [re.sub(r"\t+", ", ", line.strip()) for line in block.split("\n")]
         paragraphs += rows if "\t" in block else [" ".join(rows)]
     return "\n\n".join(words for words in (" ".join(p.split()) for p in paragraphs) if words)
+
+
+def _parsed(text: str) -> HTMLTree:
+    """Raises ValueError where elements are nested deeper than `_DEEPEST`."""
+    tree = HTMLTree.parse(text)
+    if tree.body is not None and _deepest(text) > _DEEPEST:
+        traverse_dom(tree.body, _refuse_depth, elements_only=True)
+    return tree
+
+
+def _deepest(text: str) -> int:
+    """How deep elements can be nested at most: tags that open and were not closed yet, though some need not be."""
+    raw = np.frombuffer(text.encode(errors="replace"), np.uint8)
+    after = raw[np.flatnonzero(raw[:-1] == ord("<")) + 1]
+    opens = (after | 32 >= ord("a")) & (after | 32 <= ord("z"))
+    return int((opens.astype(np.int64) - (after == ord("/"))).cumsum().max(initial=0))
+
+
+def _refuse_depth(context: DOMContext) -> None:
+    if context.depth > _DEEPEST:
+        raise ValueError(f"elements are nested more than {_DEEPEST} deep")
