@@ -104,6 +104,18 @@ def test_given_sizes_are_kept_and_what_fits_nowhere_is_told() -> None:
         best_layouts(run, rules_of(system.model, system.train), 1, Calibration(), fixed={"tp": 2})
 
 
+@pytest.mark.parametrize(("name", "gpu"), [("grok-2", "b200"), ("grok-1", "a100-40")])
+def test_more_gpus_are_never_slower(name: str, gpu: str) -> None:
+    system = load_system(name)
+
+    def seconds(gpus: int) -> float:
+        base = base_run(system, name, gpu_named(gpu), gpus, system.train.batch_tokens)
+        return best_layouts(base, rules_of(system.model, system.train), 1, Calibration()).seconds[0]
+
+    times = [seconds(gpus) for gpus in (1024, 4096, 50_000, 400_000)]
+    assert times == sorted(times, reverse=True)  # the batch is a limit: then some are spares, and none make it worse
+
+
 def test_8_bits_are_taken_where_they_are_faster_and_allowed() -> None:
     def precisions(gpu: str, **train: str) -> set[str]:
         system = load_system("grok-2", [f"train.{name}={value}" for name, value in train.items()])
@@ -175,7 +187,11 @@ def test_a_clouds_network_is_reckoned_with(tmp_path: Path) -> None:
         (["--gpus", "8", "--gpu", "h10"], "GPU h10: unknown; known are"),
         (["--gpus", "8", "--tokens", "-3"], "--tokens -3: expected a number above 0"),
         (["--gpus", "8", "--global-batch-tokens", "5000"], "--global-batch-tokens 5,000: no multiple of 4,096 tokens"),
+        (["--gpus", "8", "--global-batch-tokens", "1e400"], "--global-batch-tokens 1e400: expected a number above 0"),
         (["--gpus", "8", "--precision", "float2"], "precision float2: h100 has"),
+        (["--gpus", "8", "--precision", "float4", "--gpu", "b200"], "precision float4: a plan is for bf16 or float8"),
+        (["--gpus", "8", "--set", "train.precision=float32"], "precision float32: a plan is for bf16 or float8"),
+        (["--gpus", "2", "--set", "parallel.pp=4"], "no layout of up to 2 GPUs with pp=4 divides the network"),
         (["--gpus", "8", "--cloud", "azure"], "--cloud azure: azure has the shapes ND96asr_v4"),
         (["--gpus", "8", "--cloud", "oci:BM.GPU.H100.8", "--gpu", "h200"], "--gpu h200: --cloud oci:BM.GPU.H100.8 "),
         (["--gpus", "8", "--failures", "mine"], "failure rate mine: unknown"),

@@ -33,7 +33,7 @@ def plan_train(
     ] = None,
     precision: Annotated[str, typer.Option(help="bf16, float8, or auto: the system's, or the faster.")] = "auto",
     imbalance: Annotated[
-        float | None, typer.Option(help="Tokens of the busiest experts over the mean (default: 1.1).", min=1)
+        float | None, typer.Option(help="Tokens of the busiest experts over the mean (default: 1.1).", min=1, max=1000)
     ] = None,
     pod: Annotated[
         int | None,

@@ -18,7 +18,8 @@ _SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
 
 def number_from(option: str, text: str) -> float:
     """The number of "3e13", "64M" or "30T". Raises ValueError naming the option where it is none above 0."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*([kmbgt]?)\s*", text.lower())
-    if not found or float(found[1]) <= 0:
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\+?\d+)?)\s*([kmbgt]?)\s*", text.lower())
+    number = float(found[1]) * _SCALES[found[2]] if found else 0.0
+    if not 0 < number < 1e30:
         raise ValueError(f"{option} {text}: expected a number above 0 such as 3e13, 64M or 30T")
-    return float(found[1]) * _SCALES[found[2]]
+    return number

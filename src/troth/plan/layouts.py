@@ -5,6 +5,7 @@ For a system only layouts count that `troth train` runs: what columns of layouts
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -73,9 +74,10 @@ def best_layouts(run: Run, rules: Rules, count: int, calibration: Calibration, r
     """
     sizes = _grid(run, fixed or {})
     if not len(sizes["tp"]):
+        given = "".join(f" {name}={size}" for name, size in (fixed or {}).items())
         raise ValueError(
-            f"no layout of up to {run.world:,} GPUs divides the network and a batch of {run.sequences:,} sequences; "
-            "another number of GPUs or batch may, such as powers of two"
+            f"no layout of up to {run.world:,} GPUs{' with' + given if given else ''} divides the network and a batch "
+            f"of {run.sequences:,} sequences; another number of GPUs or batch may, such as powers of two"
         )
     precisions = [name for name in rules.precisions if name in run.gpu.peaks] or [run.precision]
     kinds = [replace(run, precision=name) for name in precisions]
@@ -145,9 +147,7 @@ def _grid(run: Run, fixed: dict[str, int]) -> dict[str, Array]:
     for tp, pp, cp, ep in product(*lists):
         if tp * pp * cp > run.world or (run.length % (2 * cp * tp) and cp > 1):
             continue
-        for dp in _widths(run, tp * pp * cp):
-            if dp * cp * tp % ep:
-                continue
+        for dp in _widths(run, tp, pp, cp, ep):
             rows += [(tp, pp, cp, ep, dp, *rest) for rest in _rest(run, tp, pp, cp, ep, dp, fixed)]
     names = ("tp", "pp", "cp", "ep", "dp", "dp_replicate", "vpp", "micro_batch", "etp")
     table = np.array(rows, dtype=np.float64).reshape(-1, len(names))
@@ -158,12 +158,15 @@ def _grid(run: Run, fixed: dict[str, int]) -> dict[str, Array]:
     return {name: np.tile(values, len(shares)) for name, values in sizes.items()} | {"recompute": again}
 
 
-def _widths(run: Run, others: int) -> list[int]:
-    """How many ranks read different rows: the most that the GPUs and the batch allow, and fewer by small factors."""
-    most = run.world // others
-    return [n for n in _divisors_of_batch(run.sequences) if n <= most][-3:]
+def _widths(run: Run, tp: int, pp: int, cp: int, ep: int) -> list[int]:
+    """How many ranks read different rows: the most with which the batch fills the pipeline and the GPUs share the
+    experts out, and fewer by small factors."""
+    most = min(run.world // (tp * pp * cp), run.sequences // pp)
+    return [n for n in _divisors_of_batch(run.sequences)
+            if n <= most and run.sequences // n % pp == 0 and n * cp * tp % ep == 0][-3:]  # fmt: skip
 
 
+@cache
 def _divisors_of_batch(sequences: int) -> list[int]:
     small = [n for n in range(1, int(sequences**0.5) + 1) if sequences % n == 0]
     return sorted({*small, *(sequences // n for n in small)})

@@ -22,6 +22,9 @@ from troth.plan.step import step_time
 from troth.system import System
 from troth.system.parallel import ParallelTable
 
+PRECISIONS = ("bf16", "float8")
+"""Of products, that training on GPUs is planned in."""
+
 KNOWN_GPUS = 16_384
 """Above so many GPUs no table of published runs says anything."""
 
@@ -113,6 +116,8 @@ def base_run(system: System, name: str, gpu: Gpu, gpus: int, batch_tokens: int,
         raise ValueError(f"--global-batch-tokens {batch_tokens:,}: no multiple of {length:,} tokens; {near:,} would do")
     chosen = "bf16" if system.train.precision == "auto" else system.train.precision
     gpu.peak(chosen)
+    if chosen not in PRECISIONS:
+        raise ValueError(f"precision {chosen}: a plan is for {' or '.join(PRECISIONS)}; --precision bf16 would do")
     return Run(
         Dimensions.of(system.model, name), gpu, gpus, batch_tokens // length, length, sharded=True, precision=chosen,
         optimizer=system.train.optimizer, ahead=system.train.mtp_depth if system.train.mtp_weight else 0,
