@@ -36,6 +36,11 @@ def test_published_networks_have_the_size_in_their_name(name: str, total: float,
     assert network.active_parameters == pytest.approx(active, rel=0.04)
 
 
+@pytest.mark.parametrize("name", ["meta-llama/Llama-3.1-70B", "llama3.1_70b", "LLAMA3.1 70B (SFT)", "Llama 3 70B"])
+def test_names_are_known_however_they_are_spelt(name: str) -> None:
+    assert network_named(name) == network_named("Llama 3.1 70B")
+
+
 def test_a_network_cut_for_a_benchmark_keeps_its_dense_layers() -> None:
     whole = network_named("DeepSeek-V3")
     assert whole is not None

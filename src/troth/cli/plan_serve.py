@@ -43,7 +43,7 @@ def plan_serve(
     prices: Prices = None,
     trace: Annotated[float, typer.Option(help="Seconds of traffic that are simulated at most.", min=1)] = 40.0,
     requests: Annotated[int, typer.Option(help="Requests that are simulated at most.", min=100)] = 2400,
-    seed: Annotated[int, typer.Option(help="Of the simulated traffic.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the simulated traffic.", min=0)] = 0,
     system: SystemName = "flagship",
     changes: Changes = None,
     html: Html = None,

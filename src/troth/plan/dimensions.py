@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from troth.model.config import Latent, ModelConfig
-from troth.plan.gpus import DATA
+from troth.plan.gpus import DATA, plain
 
 
 @dataclass(frozen=True)
@@ -131,19 +131,20 @@ class Dimensions:
 
 @cache
 def networks() -> dict[str, Dimensions]:
-    """Published networks by all their names, in small letters."""
+    """Published networks by all their names, as `plain` has them."""
     found = {}
     for name, table in tomllib.loads((DATA / "networks.toml").read_text(encoding="utf-8")).items():
         shape = _read(name, table)
         for other in (name, *table.get("names", [])):
-            found[other.lower()] = shape
+            found[plain(other)] = shape
     return found
 
 
 def network_named(name: str) -> Dimensions | None:
-    """The published network of a name, with or without a remark in brackets behind it; None where it is unknown."""
+    """The published network of a name, however it is spelt, with or without a remark in brackets behind it and an
+    organisation before it; None where it is unknown."""
     for text in (name, name.partition(" (")[0].partition(" [")[0]):
-        if found := networks().get(text.strip().lower()):
+        if found := networks().get(plain(text.rpartition("/")[2])):
             return found
     return None
 

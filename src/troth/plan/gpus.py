@@ -1,5 +1,6 @@
 """The GPUs that a plan can be for, from `data/gpus.toml`."""
 
+import re
 import tomllib
 from dataclasses import dataclass, field
 from functools import cache
@@ -38,6 +39,11 @@ class Gpu:
         return self.peaks[precision]
 
 
+def plain(name: str) -> str:
+    """A name without capitals, spaces, hyphens and underscores, which nobody spells alike."""
+    return re.sub(r"[\s_-]", "", name.lower())
+
+
 @cache
 def gpus() -> dict[str, Gpu]:
     """All of them by name, oldest first."""
@@ -46,14 +52,14 @@ def gpus() -> dict[str, Gpu]:
 
 
 def gpu_named(name: str) -> Gpu:
-    """The GPU of a name, of a cloud's shape that has it, or as a publication calls it ("H100-80GB-SXM (Eos)").
+    """The GPU of a name, of a cloud's shape that has it, or as a publication ("H100-80GB-SXM (Eos)") or a driver
+    ("NVIDIA H100 80GB HBM3") calls it.
 
     Raises ValueError that names those known.
     """
-    plain = name.partition(" (")[0]
+    wanted = plain(name.partition(" (")[0].lower().removeprefix("nvidia ").removeprefix("amd instinct "))
     for known, table in tomllib.loads((DATA / "gpus.toml").read_text(encoding="utf-8")).items():
-        names = {known, *(other.lower() for other in table["names"])}
-        if plain.lower() in names or name.lower() in names:
+        if wanted in {plain(known), *map(plain, table["names"])}:
             return gpus()[known]
     raise ValueError(f"GPU {name}: unknown; known are {', '.join(gpus())}, and the shapes of clouds that have them")
 

@@ -131,6 +131,8 @@ def test_regions_by_the_names_of_clouds() -> None:
     ]  # fmt: skip
     assert network["eastus"]["germanywestcentral"] > 0.07 > network["eastus"]["eastus"] > 0
     assert sites[0].price > 1
+    again = [sites_from(name, "h100")[0][0].price for name in ("eastus", "EASTUS", "East US")]
+    assert len(set(again)) == 1
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,12 @@ def test_regions_by_the_names_of_clouds() -> None:
         (["--regions", "eastus,eastus"], "different regions"),
         (["--regions", "eastus:a,frankfurt:1"], "share"),
         (["--regions", "eastus:-1,frankfurt:1"], "above 0"),
+        (["--regions", "eastus:nan,frankfurt:1"], "shares must be above 0"),
         (["--gpu", "h900"], "h900"),
+        (["--gpu", "b200"], "no price in azure; oci has one in us-ashburn-1"),
+        (["--gpu", "a100"], "--weights float8: a100 has no such products; it may be bf16, int8, int4"),
+        (["--system", "grok-1", "--weights", "bf16"], "up to 8 h100 with 80 GB each holds them"),
+        (["--system", "grok-1", "--weights", "bf16"], "GPUs with more memory, as none has more GPUs than experts"),
         (["--ttft", "fast"], "--ttft fast"),
         (["--users", "-5"], "users=-5"),
         (["--weights", "float4"], "float4"),
@@ -149,6 +156,8 @@ def test_regions_by_the_names_of_clouds() -> None:
         (["--replica-gpus", "4"], "holds them"),
         (["--system", "nowhere"], "nowhere"),
         (["--think", "0"], "think=0"),
+        (["--think", "nan"], "think=nan"),
+        (["--document-share", "2"], "document_share=2.0: must lie between 0 and 1"),
     ],
 )
 def test_a_mistake_is_one_line(

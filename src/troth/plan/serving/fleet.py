@@ -16,8 +16,8 @@ from troth.plan.serving.choose import choose
 from troth.plan.serving.group import Group
 from troth.plan.serving.reach import reachable, share_within
 from troth.plan.serving.region import Hardware, RegionPlan, Site, plan_region
-from troth.plan.serving.replica import Choice, Need, Targets, prefill_seconds, replicas
-from troth.plan.serving.roofline import BITS, Roofline, Shape
+from troth.plan.serving.replica import Choice, Need, Targets, largest_replica, prefill_seconds, replicas
+from troth.plan.serving.roofline import BITS, PRODUCTS, Roofline, Shape
 from troth.plan.serving.traffic import Traffic, sample
 
 LONGEST_TTFT = 60.0
@@ -92,6 +92,9 @@ def plan_fleet(
     traffic, assumed = traffic or Traffic(), assumed or Assumptions()
     rng = np.random.default_rng(assumed.seed)
     pool = sample(traffic, 20_000, model.max_position_embeddings, rng)
+    if weights in PRODUCTS and PRODUCTS[weights] not in gpu.peaks:
+        fitting = ", ".join(kind for kind, products in PRODUCTS.items() if products in gpu.peaks)
+        raise ValueError(f"--weights {weights}: {gpu.name} has no such products; it may be {fitting}")
     found = list(replicas(model, gpu, weights, cache, assumed.most_gpus))
     if not found:
         raise ValueError(_fits_nowhere(model, gpu, weights, assumed.most_gpus))
@@ -166,9 +169,11 @@ def _relaxing(
 
 def _fits_nowhere(model: ModelConfig, gpu: Gpu, weights: str, most: int) -> str:
     gigabytes = Roofline(model, Shape(gpu, 1, 1, weights)).weight_bytes / 1e9
-    fewer = ", ".join(kind for kind, bits in BITS.items() if bits < BITS[weights])
+    fewer = ", ".join(kind for kind, bits in BITS.items() if bits < BITS[weights] and PRODUCTS[kind] in gpu.peaks)
+    largest = largest_replica(model, gpu)
     return (
-        f"the weights take {gigabytes:,.0f} GB in {weights}, and no replica of up to {most} {gpu.name} with "
-        f"{gpu.memory / 1e9:.0f} GB each holds them and a sequence; try larger replicas or GPUs"
+        f"the weights take {gigabytes:,.0f} GB in {weights}, and no replica of up to {min(most, largest)} {gpu.name} "
+        f"with {gpu.memory / 1e9:.0f} GB each holds them and a sequence; try "
+        + ("larger replicas or GPUs" if most < largest else "GPUs with more memory, as none has more GPUs than experts")
         + (f", or weights in {fewer}" if fewer else "")
     )

@@ -89,16 +89,26 @@ class Choice:
 def replicas(model: ModelConfig, gpu: Gpu, weights: str, cache: str, most: int) -> Iterator[Roofline]:
     """Those of up to `most` GPUs that hold the network: powers of two, groups within a domain. Without experts a
     second group would be a second replica."""
-    moe = model.num_dense_layers < model.num_hidden_layers
-    gpus = 1
+    gpus, parts = 1, _parts(model)
     while gpus <= most:
         tp = 1
         while tp <= min(gpus, gpu.domain, model.num_attention_heads):
             one = Roofline(model, Shape(gpu, gpus, tp, weights, cache))
-            if ((moe and gpus <= model.num_experts) or tp == gpus) and most_sequences(one, 1024) >= 1:
+            if (gpus <= parts or tp == gpus) and most_sequences(one, 1024) >= 1:
                 yield one
             tp *= 2
         gpus *= 2
+
+
+def largest_replica(model: ModelConfig, gpu: Gpu) -> int:
+    """GPUs of the largest that `replicas` considers, however many it may have."""
+    most = max(_parts(model), min(gpu.domain, model.num_attention_heads))
+    return int(2 ** int(np.log2(most)))
+
+
+def _parts(model: ModelConfig) -> int:
+    """GPUs over which experts can be spread; 0 where there are none."""
+    return model.num_experts if model.num_dense_layers < model.num_hidden_layers else 0
 
 
 def together(rooflines: list[Roofline], need: Need, targets: Targets, rate: float) -> Choice | None:

@@ -15,7 +15,7 @@ from troth.plan.gpus import Gpu
 
 BITS = {"bf16": 16.0, "float8": 8.0, "int8": 8.5, "int4": 4.5, "float4": 4.5}
 """Bits of a weight with its scales."""
-_PRODUCTS = {"bf16": "bf16", "float8": "float8", "int8": "bf16", "int4": "bf16", "float4": "float4"}
+PRODUCTS = {"bf16": "bf16", "float8": "float8", "int8": "bf16", "int4": "bf16", "float4": "float4"}
 """What weights are multiplied in: int8 and int4 are widened first."""
 
 
@@ -149,7 +149,7 @@ class Roofline:
 
     @cached_property
     def _peak(self) -> float:
-        return self.shape.gpu.peak(_PRODUCTS[self.shape.weights])
+        return self.shape.gpu.peak(PRODUCTS[self.shape.weights])
 
     def cache_bytes(self, context: float) -> float:
         """Bytes that a sequence's keys and values take on each GPU of its group: heads are shared as far as there are

@@ -1,8 +1,10 @@
 """The regions of a fleet: what part of the users each has, how far they are, and what a GPU costs there."""
 
+import math
 from pathlib import Path
 
 from troth.plan.clouds import clouds
+from troth.plan.gpus import plain
 from troth.plan.regions import Region, region_named, user_round_trip
 from troth.plan.serving.region import Site
 
@@ -35,7 +37,7 @@ def _shares(text: str, given: list[str]) -> list[float]:
         shares = [float(share) for share in given]
     except ValueError as error:
         raise ValueError(f"--regions {text}: give every region a share, such as eastus:0.6,frankfurt:0.4") from error
-    if min(shares) <= 0:
+    if not all(0 < share < math.inf for share in shares):
         raise ValueError(f"--regions {text}: shares must be above 0")
     return [share / sum(shares) for share in shares]
 
@@ -45,11 +47,15 @@ def _price(name: str, region: Region, gpu: str, prices: Path | None) -> float:
     is, if it is one's."""
     places = clouds(prices)
     offered = {"azure": region.azure, "oci": region.oci}
-    named = [cloud for cloud, names in offered.items() if name in names] or [c for c, names in offered.items() if names]
-    rents = [
-        shape.rent.on_demand / shape.gpus
-        for cloud in named for shape in places[cloud].shapes_with(gpu).values() if shape.rent
-    ]  # fmt: skip
-    if not rents:
-        raise ValueError(f"--gpu {gpu}: no price in {' or '.join(named)}; give one in a file to --prices")
-    return min(rents)
+    known = [cloud for cloud, names in offered.items() if names]
+    named = [cloud for cloud in known if plain(name) in map(plain, offered[cloud])] or known
+    rents = {
+        cloud: [shape.rent.on_demand / shape.gpus for shape in place.shapes_with(gpu).values() if shape.rent]
+        for cloud, place in places.items()
+    }
+    found = [price for cloud in named for price in rents[cloud]]
+    if not found:
+        others = [cloud for cloud in known if rents[cloud]]
+        near = f"{others[0]} has one in {offered[others[0]][0]}; or " if others else ""
+        raise ValueError(f"--gpu {gpu}: no price in {' or '.join(named)}; {near}give one in a file to --prices")
+    return min(found)

@@ -39,8 +39,10 @@ class Traffic:
 
     def __post_init__(self) -> None:
         for name in ("think", "turns", "question", "document", "answer", "burst_seconds"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < np.inf:
                 raise ValueError(f"{name}={getattr(self, name)}: must be above 0")
+        if not 0 <= self.document_share <= 1:
+            raise ValueError(f"document_share={self.document_share}: must lie between 0 and 1")
 
 
 @dataclass(frozen=True)
