@@ -70,6 +70,24 @@ def test_for_programs_and_after_a_fit_to_the_table(table: Path) -> None:
     assert {row["line"] for row in found["rows"]} == {2, 3, 4, 5, 6}
 
 
+def test_a_table_of_one_source_has_none_to_leave_out(table: Path, tmp_path: Path) -> None:
+    one = tmp_path / "one.csv"
+    one.write_text(table.read_text().replace("cluster b", "cluster a").replace("cluster c", "cluster a"))
+    done = CliRunner().invoke(app, ["plan", "check", str(one), "--json"])
+    assert done.exit_code == 0, done.output
+    assert "all rows are from one source" in done.stderr
+    errors = json.loads(done.stdout)["errors"]
+    assert (errors["as calibrated"]["count"], errors["source left out"]) == (5, None)
+
+
+def test_why_no_row_can_be_predicted_is_said(table: Path, tmp_path: Path) -> None:
+    none = tmp_path / "none.csv"
+    none.write_text(table.read_text().replace("Llama 3.1 70B", "Another network"))
+    done = CliRunner().invoke(app, ["plan", "check", str(none)])
+    assert isinstance(done.exception, ValueError)
+    assert "no row says enough to be predicted; line 2: the network's sizes are not said" in str(done.exception)
+
+
 def test_a_table_that_is_not_there_or_none(tmp_path: Path) -> None:
     missing = CliRunner().invoke(app, ["plan", "check", str(tmp_path / "nothing.csv")])
     assert isinstance(missing.exception, OSError)

@@ -46,6 +46,44 @@ def test_tokens_a_second_and_tflops_say_the_same(tmp_path: Path) -> None:
     assert hardware.seconds == pytest.approx(4 / 3 * read(tmp_path, **again).seconds)
 
 
+def test_a_table_is_read_however_a_program_wrote_it(tmp_path: Path) -> None:
+    path = tmp_path / "published.csv"
+    plain = read(tmp_path)
+    text = path.read_text()
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert read_published(path) == [plain]
+    assert read(tmp_path, vpp="-", ep="NaN", micro_batch=" 1 ").run == plain.run
+    assert read(tmp_path, gpu="NVIDIA H100 80GB HBM3", model="meta-llama/Llama-3.1-8B").run == plain.run
+    speed = {"step_time_s": "", "tflops_per_gpu": ""}
+    assert read(tmp_path, **speed, mfu="0.4").seconds == pytest.approx(read(tmp_path, **speed, mfu="40").seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "precision"),
+    [("fp16", "bf16"), ("", "bf16"), ("amp_fp8", "float8"), ("float8", "float8"), ("mxfp8", "float8"),
+     ("fp8-cs (fp8-mx)", "float8"), ("nvfp4", "float4"), ("float4", "float4"), ("fp32", "float32")],
+)  # fmt: skip
+def test_precisions_by_their_names(tmp_path: Path, text: str, precision: str) -> None:
+    run = read(tmp_path, precision=text).run
+    assert run is not None
+    assert run.precision == precision
+
+
+def test_pipelines_that_a_report_says_little_of_are_interleaved(tmp_path: Path) -> None:
+    cells = {"model": "GPT-3 175B", "n_gpus": "512", "tp": "4", "pp": "8", "cp": "1", "vpp": ""}
+
+    def chunks(source: str, **more: str) -> int:
+        run = read(tmp_path, **cells | more, source=source).run
+        assert run is not None
+        return run.vpp
+
+    assert chunks("mlcommons/training_results_v4.1:NVIDIA/results/eos_n64_ngc24.09_nemo") == 6  # as its others say
+    assert chunks("arXiv 2407.21783", model="Llama 3.1 405B", pp="16") == 4
+    assert chunks("mlcommons/training_results_v4.1", vpp="4") == 4
+    assert chunks("NVIDIA-NeMo/Megatron-Bridge:docs/performance-summary.md") == 1  # whose tables have a column for it
+    assert chunks("pytorch/torchtitan:benchmarks/llama3_h100_202412_torchtitan.md", pp="4") == 1
+
+
 @pytest.mark.parametrize(
     ("cells", "reason"),
     [
@@ -80,6 +118,12 @@ def test_a_table_that_is_none(tmp_path: Path) -> None:
         read_published(path)
     with pytest.raises(ValueError, match="line 2: n_gpus='many' is no number"):
         read(tmp_path, n_gpus="many")
+    with pytest.raises(ValueError, match="line 2: n_gpus='-64': expected a number above 0, or nothing"):
+        read(tmp_path, n_gpus="-64")
+    with pytest.raises(ValueError, match="line 2: step_time_s='inf': expected"):
+        read(tmp_path, step_time_s="inf")
+    with pytest.raises(ValueError, match=r"line 2: n_gpus='64.5': expected a whole number"):
+        read(tmp_path, n_gpus="64.5")
 
 
 def test_what_software_did_is_read_from_its_release_and_notes(tmp_path: Path) -> None:

@@ -34,11 +34,18 @@ def plan_check(
 ) -> None:
     """Compare the planner's step times with published ones: errors by source, kind, scale and year, beside those of the
     naive rule, and every row that cannot be predicted with its reason."""
+    from troth.cli.output import say
     from troth.plan.calibration import Calibration
     from troth.plan.check import fitted, judge
     from troth.plan.published import read_published
 
     rows = read_published(table)
+    told = [row for row in rows if row.run is not None]
+    if rows and not told:
+        raise ValueError(f"{table}: no row says enough to be predicted; line {rows[0].line}: {rows[0].reason}")
+    if cross_validate and len({row.source for row in told}) == 1:
+        say(f"{table}: all rows are from one source, which cannot be left out; predicted with constants as they are")
+        cross_validate = False
     constants = fitted(rows) if fit else Calibration()
     with _progress(cross_validate) as progress:
         judged = judge(rows, constants, cross_validate, progress)

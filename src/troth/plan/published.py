@@ -5,17 +5,21 @@ speed must be there. Conventions of counting differ between sources; every speed
 """
 
 import csv
+import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from troth.plan.dimensions import Dimensions, network_named, resized
 from troth.plan.gpus import gpu_named
-from troth.plan.release import FOLDING, date_of, imbalance, micro_batch, recipe_of, stack_of
+from troth.plan.release import FOLDING, chunks, date_of, imbalance, micro_batch, recipe_of, stack_of
 from troth.plan.run import CHEAP, Run
 
 NEEDED = ("source", "model", "seq", "gpu", "n_gpus", "tp", "pp", "global_batch_sequences", "precision", "notes")
 """Columns that a table must have."""
+
+EMPTY = ("", "-", "na", "n/a", "nan", "none", "null")
+"""What stands in a cell for numbers that a source does not say."""
 
 CAUSAL = ("grok", "llama4", "bridge", "modelzoo")
 """Sources that count only the half of attention's products that a causal mask leaves."""
@@ -51,16 +55,21 @@ class _Row:
         return self.cells.get(name) or ""
 
     def number(self, name: str) -> float:
-        """0 where the cell is empty. Raises ValueError where it is no number."""
-        text = self[name].replace(",", "")
+        """0 where the cell is empty. Raises ValueError where it is no number, or one that nothing has."""
+        text = self[name].replace(",", "").strip()
         try:
-            return float(text or 0)
+            number = float("0" if text.lower() in EMPTY else text)
         except ValueError:
             raise ValueError(f"{self.place}: {name}={text!r} is no number") from None
+        if not 0 <= number < math.inf:
+            raise ValueError(f"{self.place}: {name}={text!r}: expected a number above 0, or nothing")
+        return number
 
     def count(self, name: str) -> int:
         """The same as a whole number."""
-        return int(self.number(name))
+        if (number := self.number(name)) != int(number):
+            raise ValueError(f"{self.place}: {name}={self[name]!r}: expected a whole number")
+        return int(number)
 
     def need(self, name: str) -> int:
         """The same; raises Unsaid where it is empty."""
@@ -72,7 +81,7 @@ class _Row:
 def read_published(path: Path) -> list[Published]:
     """All rows. Raises ValueError naming a column that is missing, or a number that is none."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             rows = list(reader)
     except UnicodeDecodeError as error:
@@ -121,7 +130,7 @@ def _run(row: _Row) -> tuple[Run, bool]:
     if local < rows or local % rows:
         raise Unsaid("the micro-batch does not divide a rank's share")
     stack, date, precision = stack_of(source), date_of(source, notes, gpu), _precision(row["precision"])
-    vpp = row.count("vpp") or (2 if "schedule=Interleaved" in notes else 1)
+    vpp = row.count("vpp") or (2 if "schedule=Interleaved" in notes else chunks(source, pp, dimensions.layers))
     recipe = recipe_of(source, notes, dimensions, gpu, precision, date)
     again = row["recompute"] or recipe.again
     run = Run(
@@ -163,9 +172,10 @@ def _dimensions(row: _Row) -> Dimensions:
 
 def _precision(text: str) -> str:
     text = text.lower()
-    if "fp4" in text:
-        return "float4"
-    return "float8" if "fp8" in text else "bf16"
+    for precision, pattern in (("float4", r"(fp|float)4"), ("float8", r"(fp|float)8"), ("bf16", "16")):
+        if re.search(pattern, text):
+            return precision
+    return "float32" if "32" in text else "bf16"
 
 
 def _recompute(text: str, stack: str) -> float:
@@ -182,7 +192,8 @@ def _seconds(row: _Row, run: Run) -> float:
     tokens = run.sequences * run.length
     if tokens_a_second := re.search(r"(?<!avg )tps_per_gpu=([\d.,]+)", row["notes"]):
         return tokens / (float(tokens_a_second[1].replace(",", "")) * run.world)
-    share = row.number("mfu") / 100 * run.gpu.peaks.get(run.precision, run.gpu.peak("bf16"))
+    percent = row.number("mfu")  # or a share of 1, as no run has less than 1% of a peak
+    share = (percent if percent <= 1 else percent / 100) * run.gpu.peaks.get(run.precision, run.gpu.peak("bf16"))
     rate = row.number("tflops_per_gpu") * 1e12 or share
     if not rate:
         raise Unsaid("no speed said")

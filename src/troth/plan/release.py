@@ -32,6 +32,9 @@ DEEPEP = 2025.5
 REAL_IMBALANCE = 1.5
 """Tokens of the busiest rank's experts over the mean, where a router may choose."""
 
+TELLING = ("Megatron-Bridge", "dgxc-benchmarking", "NVIDIA/NeMo", "ModelZoo")
+"""Sources whose tables say how many chunks of layers a pipeline's rank has."""
+
 TORCH = ("mosaicml", "prime-rl", "Automodel", "OLMo")
 """Sources whose kernels are PyTorch's own."""
 
@@ -55,6 +58,17 @@ def micro_batch(source: str, pp: int, local: float) -> float:
     if pp == 1:
         return local
     return local / pp if "torchtitan" in source and local % pp == 0 else 1
+
+
+def chunks(source: str, pp: int, layers: int) -> int:
+    """Chunks of layers of a pipeline's rank where a row says nothing. Reports of large runs leave out that they are
+    interleaved: those that say it (MLPerf's of GPT-3 and Llama 3.1) have chunks of one to three layers, taken here for
+    two, or one where there are no halves. Tables that have a column for it leave it empty where there is one chunk, and
+    torchtitan's name the schedule."""
+    if pp == 1 or stack_of(source) != "fused" or any(name in source for name in TELLING):
+        return 1
+    longest = -(-layers // pp)
+    return longest // 2 if longest % 2 == 0 else longest
 
 
 def stack_of(source: str) -> str:
