@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.plan.runs import megascale, mixtral
 from troth.plan.calibration import Calibration
-from troth.plan.dimensions import network_named
+from troth.plan.dimensions import Dimensions, network_named
 from troth.plan.gpus import gpu_named
 from troth.plan.run import CHEAP, Run, columns
 from troth.plan.step import step_time
@@ -23,6 +23,26 @@ def seconds(*runs: Run) -> list[float]:
 def test_megascale_on_up_to_12288_gpus(gpus: int, measured: float) -> None:
     # 2402.15627, table 2. No row of it is among those that constants are fitted to.
     assert seconds(megascale(gpus)) == pytest.approx([measured], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "heads", "layers", "gpus", "layout", "sequences", "teraflops"),
+    [
+        (2304, 24, 24, 32, {"micro_batch": 16}, 512, 137),
+        (4096, 32, 36, 128, {"tp": 4, "micro_batch": 16}, 512, 142),
+        (8192, 64, 48, 512, {"tp": 8, "pp": 2, "vpp": 2, "micro_batch": 4}, 1536, 138),  # fitted to by none; its parts are assumed
+    ],
+)
+def test_before_flashattention_scores_went_through_memory(
+    hidden: int, heads: int, layers: int, gpus: int, layout: dict[str, int], sequences: int, teraflops: float
+) -> None:
+    # 2104.04473, table 1, which counts what is done again.
+    network = Dimensions("GPT", layers, hidden, heads, heads, hidden // heads, 51200, 4 * hidden, matrices=2, tied=True)
+    old = Run(network, gpu_named("a100"), gpus, sequences, 2048, **layout, recompute=1.0, stack="fused", date=2021.3)
+    operations = 8 * (network.active_parameters + layers * heads * 2 * network.head_dim * 2048) * sequences * 2048
+    assert seconds(old)[0] == pytest.approx(operations / (teraflops * 1e12 * gpus), rel=0.12)
+    later = step_time(columns([old, replace(old, date=2023.5)]), Calibration()).parts["attention"]
+    assert later[0] > 3 * later[1]
 
 
 def test_llama_3_405b_on_16384_gpus() -> None:

@@ -15,6 +15,17 @@ TILE = 128
 GRADIENT_BYTES = 4.0
 """Of a weight's gradient, 16 bits that a micro-batch reads and writes: what benchmarks set."""
 
+LOGIT_BYTES = 28
+"""Of a score over the vocabulary that products, softmax and its gradient read and write: 12 where a kernel does all of
+these in 16 bits, and about 40 where scores in 32 bits are gone over step by step, as was usual."""
+
+FUSED_ATTENTION = 2023.0
+"""Since then trainers have FlashAttention (2205.14135), which keeps no scores."""
+
+SCORE_BYTES = 45
+"""Of a score where nothing is fused but its mask, scale and softmax: 13 that products, softmax and dropout write and
+read in 16 bits, twice as it is computed again, and 19 backward."""
+
 EXPONENTIAL = 128
 """Multiplications and additions that a score's exponential is worth, besides those of its products."""
 
@@ -48,7 +59,7 @@ def compute_seconds(c: Columns, k: Calibration) -> dict[str, Array]:
     of_each = c.t * rows * c.ep / np.maximum(c.experts, 1)  # rows that an expert gets
     slow = np.where(c.wide_experts > 0, rate / wide_rate(c, k), 1) * (1 + TILE / 2 / np.maximum(of_each, 1))
     size = np.where(c.wide_experts > 0, np.maximum(c.bytes, 2), c.bytes)
-    head = 6 * c.t * c.hidden * c.vocab / c.tp / wide_rate(c, k) + 16 * c.t * c.vocab / c.tp / memory
+    head = 6 * c.t * c.hidden * c.vocab / c.tp / wide_rate(c, k) + LOGIT_BYTES * c.t * c.vocab / c.tp / memory
     parts = {
         "attention layers": layers * products(attention, attention, c.attention_edges / c.tp),
         "feed-forwards": dense * products(feed_forward, feed_forward, c.matrices * (c.hidden + c.dense_ffn) / c.tp)
@@ -100,7 +111,11 @@ def _scores(c: Columns, k: Calibration) -> Array:
     share = share * np.where(c.torch > 0, np.minimum(k.torch_attention / software(c, k.torch_progress), 1), 1)
     sizes = (c.score_sizes + EXPONENTIAL / c.exponentials) * 2 / 3
     work = (3.5 + c.products_again) * 2 * c.t * c.heads / c.tp * sizes * c.seen
-    return np.asarray(work / (c.wide_peak * c.cooled * share))
+    fused = work / (c.wide_peak * c.cooled * share)
+    # Before, scores went through memory, masked ones too, and were computed again: they took more of it than all else.
+    scores = c.t * c.heads / c.tp * c.length
+    stepwise = scores * (4 * 2 * c.score_sizes / wide_rate(c, k) + SCORE_BYTES / (c.memory_bandwidth * k.bandwidth))
+    return np.asarray(np.where(c.date < FUSED_ATTENTION, stepwise, fused))
 
 
 def _pointwise(c: Columns, k: Calibration) -> Array:
