@@ -30,7 +30,7 @@ def test_megascale_on_up_to_12288_gpus(gpus: int, measured: float) -> None:
     [
         (2304, 24, 24, 32, {"micro_batch": 16}, 512, 137),
         (4096, 32, 36, 128, {"tp": 4, "micro_batch": 16}, 512, 142),
-        (8192, 64, 48, 512, {"tp": 8, "pp": 2, "vpp": 2, "micro_batch": 4}, 1536, 138),  # fitted to by none; its parts are assumed
+        (8192, 64, 48, 512, {"tp": 8, "pp": 2, "vpp": 2, "micro_batch": 4}, 1536, 138),  # fitted to by none
     ],
 )
 def test_before_flashattention_scores_went_through_memory(
