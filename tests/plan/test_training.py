@@ -116,6 +116,16 @@ def test_more_gpus_are_never_slower(name: str, gpu: str) -> None:
     assert times == sorted(times, reverse=True)  # the batch is a limit: then some are spares, and none make it worse
 
 
+@pytest.mark.parametrize("gpus", [16_384, 400_000])
+def test_the_flagships_whole_context_keeps_a_machine_busy(gpus: int) -> None:
+    # 756 sequences, of which few numbers are left where ranks that share an expert out must divide its width.
+    system = load_system("flagship", ["train.sequence_length=133120", "train.batch_tokens=100638720"])
+    base = base_run(system, "flagship", gpu_named("h100"), gpus, system.train.batch_tokens)
+    run = best_layouts(base, rules_of(system.model, system.train), 1, Calibration()).runs[0]
+    assert run.world > 0.9 * gpus
+    lay_out(parallel_table(run), system.model, system.train, run.world)
+
+
 def test_8_bits_are_taken_where_they_are_faster_and_allowed() -> None:
     def precisions(gpu: str, **train: str) -> set[str]:
         system = load_system("grok-2", [f"train.{name}={value}" for name, value in train.items()])

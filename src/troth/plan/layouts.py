@@ -6,7 +6,7 @@ For a system only layouts count that `troth train` runs: what columns of layouts
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import product
+from itertools import islice, product
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,9 @@ CHECKPOINTING = {"none": 0.0, "selective": CHEAP, "full": 1.0}
 
 AT_ONCE = 4096
 """Layouts whose memory is reckoned together."""
+
+WIDTHS = 3
+"""How many numbers of data-parallel ranks are looked at for each way to part a copy of the network."""
 
 SIZES = {"vpp": "stages_per_rank"}
 """Names of a run's sizes in a `[parallel]` table, where they differ."""
@@ -147,8 +150,10 @@ def _grid(run: Run, fixed: dict[str, int]) -> dict[str, Array]:
     for tp, pp, cp, ep in product(*lists):
         if tp * pp * cp > run.world or (run.length % (2 * cp * tp) and cp > 1):
             continue
-        for dp in _widths(run, tp, pp, cp, ep):
-            rows += [(tp, pp, cp, ep, dp, *rest) for rest in _rest(run, tp, pp, cp, ep, dp, fixed)]
+        # Ranks that read different rows: the most that GPUs, batch and network allow, and fewer by small factors.
+        widths = (n for n in reversed(_divisors_of_batch(run.sequences)) if n * tp * pp * cp <= run.world)
+        fitting = ((dp, found) for dp in widths if (found := _rest(run, tp, pp, cp, ep, dp, fixed)))
+        rows += [(tp, pp, cp, ep, dp, *rest) for dp, found in islice(fitting, WIDTHS) for rest in found]
     names = ("tp", "pp", "cp", "ep", "dp", "dp_replicate", "vpp", "micro_batch", "etp")
     table = np.array(rows, dtype=np.float64).reshape(-1, len(names))
     sizes = dict(zip(names, table.T, strict=True))
@@ -158,14 +163,6 @@ def _grid(run: Run, fixed: dict[str, int]) -> dict[str, Array]:
     return {name: np.tile(values, len(shares)) for name, values in sizes.items()} | {"recompute": again}
 
 
-def _widths(run: Run, tp: int, pp: int, cp: int, ep: int) -> list[int]:
-    """How many ranks read different rows: the most with which the batch fills the pipeline and the GPUs share the
-    experts out, and fewer by small factors."""
-    most = min(run.world // (tp * pp * cp), run.sequences // pp)
-    return [n for n in _divisors_of_batch(run.sequences)
-            if n <= most and run.sequences // n % pp == 0 and n * cp * tp % ep == 0][-3:]  # fmt: skip
-
-
 @cache
 def _divisors_of_batch(sequences: int) -> list[int]:
     small = [n for n in range(1, int(sequences**0.5) + 1) if sequences % n == 0]
@@ -173,18 +170,44 @@ def _divisors_of_batch(sequences: int) -> list[int]:
 
 
 def _rest(run: Run, tp: int, pp: int, cp: int, ep: int, dp: int, fixed: dict[str, int]) -> list[tuple[int, ...]]:
+    """Copies, parts of a pipeline's rank, sequences of a micro-batch and parts of an expert; none where they come out
+    even in no way."""
     local, d = run.sequences // dp, run.dimensions
-    copies = [n for n in (1, 4, 16, 64, 256, 1024)
-              if dp % n == 0 and dp // n * cp * tp % ep == 0 and (run.sharded or n == 1)]
-    # Stages of equal length where there are such: longer ones set the pace.
-    stages = _divisors(d.layers // pp, 8) if d.layers % pp == 0 else [n for n in (1, 2, 4, 8) if pp * n <= d.layers]
-    stages = stages if pp > 1 else [1]
     rows = [n for n in (1, 2, 4, 8, 16) if local % n == 0 and (pp == 1 or local // n % pp == 0)]
-    chosen = [[fixed[name]] if name in fixed else values
-              for name, values in (("dp_replicate", copies), ("vpp", stages), ("micro_batch", rows))]  # fmt: skip
+    if not rows:
+        return []
     # An expert is parted where a rank has no more than one: until then more ranks of `ep` send less.
     parts = [1, tp] if tp > 1 and ep == d.experts and d.moe_ffn % tp == 0 and dp * cp % ep == 0 else [1]
-    return list(product(*chosen, [fixed["etp"]] if "etp" in fixed else parts))
+    copies = _copies(dp) if run.sharded else [1]
+    shares = product(_given(fixed, "dp_replicate", copies), _given(fixed, "etp", parts))
+    ways = [(n, etp) for n, etp in shares if dp % n == 0 and _shares_out(run, dp // n * cp * tp, ep, etp)]
+    # Stages of equal length where there are such: longer ones set the pace.
+    stages = _divisors(d.layers // pp, 8) if d.layers % pp == 0 else [n for n in (1, 2, 4, 8) if pp * n <= d.layers]
+    others = list(product(_given(fixed, "vpp", stages if pp > 1 else [1]), rows))
+    return [(n, vpp, micro_batch, etp) for n, etp in ways for vpp, micro_batch in others]
+
+
+def _given(fixed: dict[str, int], name: str, free: list[int]) -> list[int]:
+    return [fixed[name]] if name in fixed else free
+
+
+def _shares_out(run: Run, ranks: int, ep: int, etp: int) -> bool:
+    """Whether the ranks of a copy share the experts out: those that have the same ones get whole ones or equal parts,
+    as training asks for."""
+    if ranks % ep:
+        return False
+    d, held = run.dimensions, max(ranks // (ep * etp), 1)
+    return not run.sharded or held <= d.experts // ep or d.moe_ffn // etp % held == 0
+
+
+@cache
+def _copies(dp: int) -> list[int]:
+    """Numbers of copies among so many ranks: its divisors, each at least four times the one before."""
+    found = [1]
+    for n in _divisors(dp, 1024):
+        if n >= 4 * found[-1]:
+            found.append(n)
+    return found
 
 
 def _columns(kinds: list[Run], sizes: dict[str, Array]) -> Columns:
