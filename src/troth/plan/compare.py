@@ -60,9 +60,12 @@ def read_plan(path: Path, kind: str) -> Plan:
 
 
 def compare(before: Plan, after: Plan, kind: str) -> list[Difference]:
-    """The rows of two plans of one kind."""
-    rows = TRAINING if kind == "train" else _fleet_rows(before, after)
-    return [Difference(name, read(before), read(after), unit) for name, unit, read in rows]
+    """The rows of two plans of one kind. Raises ValueError where the earlier one was cut or saved by another version."""
+    try:
+        rows = TRAINING if kind == "train" else _fleet_rows(before, after)
+        return [Difference(name, read(before), read(after), unit) for name, unit, read in rows]
+    except (KeyError, IndexError, TypeError) as error:
+        raise ValueError(f"--compare: the earlier plan has no {error}; save it anew with --json") from error
 
 
 def _best(plan: Plan) -> Plan:

@@ -49,6 +49,13 @@ def test_a_file_that_is_no_plan_is_refused(tmp_path: Path, text: str | None, sai
         read_plan(file, "train")
 
 
+def test_a_plan_that_was_cut_is_refused(training: Any, tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    file.write_text('{"candidates": [], "goodputs": {}, "duration": {}}', encoding="utf-8")
+    with pytest.raises(ValueError, match="the earlier plan has no 'system'; save it anew with --json"):
+        compare(read_plan(file, "train"), training.plan, "train")
+
+
 def test_a_plan_of_the_other_kind_is_refused(training: Any, fleet: Any) -> None:
     for one, other in ((training, fleet), (fleet, training)):
         done = CliRunner().invoke(app, [*one.command, "--compare", str(other.json_file)])
