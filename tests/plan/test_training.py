@@ -15,11 +15,12 @@ from troth.plan.clouds import clouds
 from troth.plan.failures import failure_rate
 from troth.plan.gpus import gpu_named
 from troth.plan.layouts import best_layouts, parallel_table, rules_of
+from troth.plan.page.words import system_tables
 from troth.plan.run import columns
 from troth.plan.step import step_time
 from troth.plan.training import TrainingPlan, base_run, plan_training
 from troth.system import load_system
-from troth.system.parallel import lay_out
+from troth.system.parallel import ParallelTable, lay_out
 
 
 def planned(name: str, gpus: int, tokens: float = 1e12, gpu: str = "h100", **fixed: int) -> TrainingPlan:
@@ -56,6 +57,15 @@ def test_at_that_scale_only_replica_groups_go_on(flagship: TrainingPlan) -> None
     assert goodputs["restart the world"].of_paid < goodputs["hot spares"].of_paid < goodputs["replica groups"].of_paid
     tokens = flagship.best.tokens_per_second * goodputs["replica groups"].share * (1 - flagship.corruption)
     assert flagship.duration.days == pytest.approx(3e13 / tokens / 86400)
+
+
+def test_replica_groups_are_what_the_tables_say_of_them(flagship: TrainingPlan) -> None:
+    text = system_tables(flagship)
+    assert "dp_replicate = 1 and replica_groups = 1024, each group of 384 ranks" in text
+    system = load_system("flagship")
+    groups = ParallelTable(**tomllib.loads(text)["parallel"] | {"dp_replicate": 1, "replica_groups": 1024})
+    assert lay_out(groups, system.model, system.train, 384).rows_ranks == flagship.best.run.dp
+    assert "replica_groups = 1\n\n" in system_tables(planned("mini", 8))
 
 
 def test_a_simulation_of_failures_agrees_with_the_formulas() -> None:

@@ -45,13 +45,20 @@ def toml_table(name: str, values: dict[str, Any]) -> str:
 
 
 def system_tables(plan: TrainingPlan) -> str:
-    """The tables of a system file that train the best layout."""
-    best = plan.best
+    """The tables of a system file that train the best layout, with a remark where its copies must outlive each other
+    for the goodput that is planned."""
+    best, copies = plan.best, plan.best.run.dp_replicate
     kept = next(name for name, share in CHECKPOINTING.items() if share == best.run.recompute)
     train = {
         "batch_tokens": plan.batch_tokens, "precision": best.run.precision, "activation_checkpointing": kept,
     }  # fmt: skip
-    return toml_table("parallel", best.table.model_dump()) + "\n\n" + toml_table("train", train)
+    parallel = toml_table("parallel", best.table.model_dump())
+    if plan.strategy == "replica groups":
+        parallel += (
+            f"\n# Copies outlive each other with dp_replicate = 1 and replica_groups = {copies}, each group of "
+            f"{best.run.world // copies:,} ranks under a torchrun of its own."
+        )
+    return parallel + "\n\n" + toml_table("train", train)
 
 
 @dataclass(frozen=True)
