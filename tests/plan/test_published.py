@@ -41,6 +41,7 @@ def test_tokens_a_second_and_tflops_say_the_same(tmp_path: Path) -> None:
     causal = read(tmp_path, step_time_s="", tflops_per_gpu="500", source="NVIDIA-NeMo/Megatron-Bridge")
     full = read(tmp_path, step_time_s="", tflops_per_gpu="500")
     assert causal.seconds < full.seconds
+    assert read(tmp_path, step_time_s="", tflops_per_gpu="500", source="arXiv 2407.21783").seconds == causal.seconds
     again = {"recompute": "full", "tflops_per_gpu": "500", "step_time_s": ""}
     hardware = read(tmp_path, **again, notes="TFLOP/s on HARDWARE flops")
     assert hardware.seconds == pytest.approx(4 / 3 * read(tmp_path, **again).seconds)

@@ -60,7 +60,7 @@ def read_plan(path: Path, kind: str) -> Plan:
 
 
 def compare(before: Plan, after: Plan, kind: str) -> list[Difference]:
-    """The rows of two plans of one kind. Raises ValueError where the earlier one was cut or saved by another version."""
+    """The rows of two plans of one kind. Raises ValueError where the earlier one lacks some of it."""
     try:
         rows = TRAINING if kind == "train" else _fleet_rows(before, after)
         return [Difference(name, read(before), read(after), unit) for name, unit, read in rows]
