@@ -49,7 +49,7 @@ def test_before_flashattention_scores_went_through_memory(
     ("gpus", "length", "cp", "teraflops"), [(8192, 8192, 1, 430), (16384, 8192, 1, 400), (16384, 131072, 16, 380)]
 )
 def test_llama_3_405b_on_up_to_16384_gpus(gpus: int, length: int, cp: int, teraflops: float) -> None:
-    # 2407.21783, table 4, its scores counted with the mask (see `published.CAUSAL`); parts of a stage are not published.
+    # 2407.21783, table 4, scores counted under the mask (see `published.CAUSAL`); parts of a stage are not published.
     network = network_named("Llama 3.1 405B")
     assert network is not None
     run = Run(network, gpu_named("h100"), gpus, 2**24 // length, length, tp=8, pp=16, vpp=4, cp=cp, stack="fused",
