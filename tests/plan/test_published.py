@@ -81,6 +81,7 @@ def test_pipelines_that_a_report_says_little_of_are_interleaved(tmp_path: Path) 
     assert chunks("mlcommons/training_results_v4.1:NVIDIA/results/eos_n64_ngc24.09_nemo") == 6  # as its others say
     assert chunks("arXiv 2407.21783", model="Llama 3.1 405B", pp="16") == 4
     assert chunks("mlcommons/training_results_v4.1", vpp="4") == 4
+    assert chunks("mlcommons/training_results_v4.1", vpp="4", pp="1") == 1
     assert chunks("NVIDIA-NeMo/Megatron-Bridge:docs/performance-summary.md") == 1  # whose tables have a column for it
     assert chunks("pytorch/torchtitan:benchmarks/llama3_h100_202412_torchtitan.md", pp="4") == 1
 
@@ -96,6 +97,7 @@ def test_pipelines_that_a_report_says_little_of_are_interleaved(tmp_path: Path) 
         ({"model": "Llama 3.1 8B [LoRA]"}, "adapters are trained, not the weights"),
         ({"notes": "from memory, verify"}, "a lead, given from memory"),
         ({"cp": "3"}, "tp, pp and cp do not make up the GPUs"),
+        ({"pp": "2", "vpp": "1e30"}, "a pipeline of more parts than layers"),
         ({"global_batch_sequences": "100"}, "the micro-batch does not divide a rank's share"),
     ],
 )
@@ -125,6 +127,8 @@ def test_a_table_that_is_none(tmp_path: Path) -> None:
         read(tmp_path, step_time_s="inf")
     with pytest.raises(ValueError, match=r"line 2: n_gpus='64.5': expected a whole number"):
         read(tmp_path, n_gpus="64.5")
+    with pytest.raises(ValueError, match=r"line 2: micro_batch='0.5': expected a whole number"):
+        read(tmp_path, micro_batch="0.5")
 
 
 def test_what_software_did_is_read_from_its_release_and_notes(tmp_path: Path) -> None:

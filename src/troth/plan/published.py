@@ -127,11 +127,14 @@ def _run(row: _Row) -> tuple[Run, bool]:
     if not sequences:
         raise Unsaid("global_batch_sequences not said")
     local = sequences / ranks
-    rows = row.number("micro_batch") or micro_batch(source, pp, local)
+    rows = row.count("micro_batch") or micro_batch(source, pp, local)
     if local < rows or local % rows:
         raise Unsaid("the micro-batch does not divide a rank's share")
     stack, date, precision = stack_of(source), date_of(source, notes, gpu), _precision(row["precision"])
-    vpp = row.count("vpp") or (2 if "schedule=Interleaved" in notes else chunks(source, pp, dimensions.layers))
+    told = row.count("vpp") if pp > 1 else 1
+    vpp = told or (2 if "schedule=Interleaved" in notes else chunks(source, pp, dimensions.layers))
+    if pp * vpp > 2 * dimensions.layers:
+        raise Unsaid("a pipeline of more parts than layers")
     recipe = recipe_of(source, notes, dimensions, gpu, precision, date)
     again = row["recompute"] or recipe.again
     run = Run(
