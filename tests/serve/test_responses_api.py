@@ -109,6 +109,12 @@ def test_logprobs(client: openai.OpenAI):
     assert all(len(entry.top_logprobs) == 2 for entry in logprobs)
 
 
+def test_what_is_kept_is_no_stream(client: openai.OpenAI):
+    answer = respond(client)
+    with pytest.raises(openai.BadRequestError, match="events are sent once"):
+        client.responses.retrieve(answer.id, stream=True)
+
+
 @pytest.mark.parametrize(
     ("change", "param", "says"),
     [

@@ -27,6 +27,7 @@ from troth.serve.api.openai_answers import (
 )
 from troth.serve.api.question import prompt
 from troth.serve.api.reading import Part, Reading
+from troth.serve.api.schema import UsageTold
 from troth.serve.api.served import Served, new_id
 from troth.serve.engine.request import Output
 
@@ -49,8 +50,7 @@ def chat_router(served: Served, deferred: Deferred) -> APIRouter:
         stream = submit(served.engine, requests, "messages")
         base: dict[str, Any] = {"id": new_id("chatcmpl"), "created": int(time.time())}
         base["model"] = adapter or served.model_id
-        with_usage = body.stream_options is not None and body.stream_options.include_usage
-        dialect = _ChatEvents(base, readings, served.token_texts, bool(body.logprobs), body.experts, with_usage)
+        dialect = _ChatEvents(base, readings, served.token_texts, bool(body.logprobs), body.experts, body.told_usage)
         if events := await answered(http, stream, requests, readings, dialect if body.stream else None):
             return events
         choices = [
@@ -82,20 +82,21 @@ def _message(reading: Reading) -> ChatMessage:
 
 
 class _ChatEvents:
-    """Chunks of all choices as they come; with usage asked for, every chunk has the field, null until the last."""
+    """Chunks of all choices as they come; with usage told, every chunk has the field, null until the last or always what
+    it is so far."""
 
     done = "data: [DONE]\n\n"
 
     def __init__(
         self, base: dict[str, Any], readings: list[Reading], texts: TokenTexts, logprobs: bool, experts: bool,
-        with_usage: bool,
+        told_usage: UsageTold,
     ):  # fmt: skip
-        self._base = base | {"object": "chat.completion.chunk"} | ({"usage": None} if with_usage else {})
+        self._base = base | {"object": "chat.completion.chunk"} | ({} if told_usage == "never" else {"usage": None})
         self._readings = readings
         self._texts = texts
         self._logprobs = logprobs
         self._experts = experts
-        self._with_usage = with_usage
+        self._told_usage = told_usage
 
     def opening(self) -> Iterator[ChatChunk]:
         for index in range(len(self._readings)):
@@ -110,7 +111,7 @@ class _ChatEvents:
             yield self._chunk(index, delta, output if place == len(deltas) else None)
 
     def closing(self) -> Iterator[ChatChunk]:
-        if self._with_usage:
+        if self._told_usage != "never":
             yield ChatChunk(**(self._base | {"choices": [], "usage": usage(self._readings, len(self._readings))}))
 
     def failed(self, error: ApiError) -> Iterator[dict[str, Any]]:
@@ -124,7 +125,10 @@ class _ChatEvents:
             finish_reason=self._readings[index].finish_reason if output and output.finish_reason else None,
             **({"experts": [token.experts for token in output.tokens]} if output and self._experts else {}),
         )
-        return ChatChunk(**self._base, choices=[choice])
+        so_far = {}
+        if self._told_usage == "always" and self._readings[index].last is not None:
+            so_far = {"usage": usage(self._readings, len(self._readings))}
+        return ChatChunk(**(self._base | so_far), choices=[choice])
 
 
 def _delta(reading: Reading, part: Part) -> Delta:

@@ -48,8 +48,6 @@ class Message(Body):
     reasoning_content: str | None = None
     refusal: str | None = None
     annotations: list[Any] | None = None
-    audio: None = None
-    function_call: None = None
 
     @model_validator(mode="after")
     def _fits_its_role(self) -> "Message":
@@ -165,7 +163,7 @@ class ChatRequest(Sampling):
     store: bool | None = None
     metadata: dict[str, str] | None = None
     service_tier: str | None = None
-    prompt_cache_key: str | None = None
+    prediction: dict[str, Any] | None = None
     safety_identifier: str | None = None
     verbosity: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None

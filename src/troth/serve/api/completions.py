@@ -15,7 +15,7 @@ from troth.serve.api.errors import ApiError
 from troth.serve.api.logprobs import TokenTexts, completion_logprobs
 from troth.serve.api.openai_answers import Completion, CompletionChoice
 from troth.serve.api.reading import Part, Reading
-from troth.serve.api.schema import CompletionRequest
+from troth.serve.api.schema import CompletionRequest, UsageTold
 from troth.serve.api.served import Served, new_id
 from troth.serve.engine.request import Output, Request
 
@@ -41,8 +41,7 @@ def completion_router(served: Served) -> APIRouter:
         texts = served.token_texts
         base: dict[str, Any] = {"id": new_id("cmpl"), "object": "text_completion", "model": adapter or served.model_id}
         base["created"] = int(time.time())
-        with_usage = body.stream_options is not None and body.stream_options.include_usage
-        dialect = _CompletionEvents(base, readings, texts, body.n, with_usage)
+        dialect = _CompletionEvents(base, readings, texts, body.n, body.told_usage)
         if events := await answered(http, stream, requests, readings, dialect if body.stream else None):
             return events
         choices = [
@@ -60,18 +59,20 @@ def completion_router(served: Served) -> APIRouter:
 
 
 class _CompletionEvents:
-    """Pieces of all texts as they come; with usage asked for, every event has the field, null until the last."""
+    """Pieces of all texts as they come; with usage told, every event has the field, null until the last or always what it
+    is so far."""
 
     done = "data: [DONE]\n\n"
 
     def __init__(
-        self, base: dict[str, Any], readings: list[Reading], texts: TokenTexts, choices: int, with_usage: bool
-    ):
-        self._base = base | ({"usage": None} if with_usage else {})
+        self, base: dict[str, Any], readings: list[Reading], texts: TokenTexts, choices: int,
+        told_usage: UsageTold,
+    ):  # fmt: skip
+        self._base = base | ({} if told_usage == "never" else {"usage": None})
         self._readings = readings
         self._texts = texts
         self._choices = choices
-        self._with_usage = with_usage
+        self._told_usage = told_usage
         self._offsets: dict[int, int] = defaultdict(int)
 
     def opening(self) -> Iterator[Completion]:
@@ -83,12 +84,13 @@ class _CompletionEvents:
             choice = CompletionChoice(
                 index=index, text=output.text, logprobs=logprobs, finish_reason=output.finish_reason
             )
-            yield Completion(**self._base, choices=[choice])
+            so_far = {"usage": usage(self._readings, self._choices)} if self._told_usage == "always" else {}
+            yield Completion(**(self._base | so_far), choices=[choice])
         if logprobs:
             self._offsets[index] += sum(map(len, logprobs.tokens))
 
     def closing(self) -> Iterator[Completion]:
-        if self._with_usage:
+        if self._told_usage != "never":
             yield Completion(**(self._base | {"choices": [], "usage": usage(self._readings, self._choices)}))
 
     def failed(self, error: ApiError) -> Iterator[dict[str, Any]]:

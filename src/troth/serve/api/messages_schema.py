@@ -3,7 +3,7 @@
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from troth.serve.api.chat_schema import Name
 from troth.serve.api.question import Question, tool
@@ -64,21 +64,19 @@ ContentBlock = Annotated[
 class Message(Body):
     """One turn."""
 
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "system"]
     content: str | list[ContentBlock]
 
 
-class Tool(BaseModel):
+class Tool(Block):
     """A function that may be called, its arguments as a JSON schema."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: Literal["custom"] | None = None
     name: Name
     description: str | None = None
     input_schema: dict[str, Any]
     strict: bool = False
-    cache_control: dict[str, Any] | None = None
+    eager_input_streaming: bool | None = None
 
 
 class ToolChoice(Body):
@@ -185,7 +183,7 @@ class CountRequest(Body):
 
 
 class MessageRequest(CountRequest):
-    """POST /v1/messages."""
+    """POST /v1/messages. No conversation is kept for a `thread`: clients that ask for one are told so, and send it all."""
 
     max_tokens: int = Field(ge=1)
     stream: bool = False
@@ -195,6 +193,7 @@ class MessageRequest(CountRequest):
     stop_sequences: list[str] = Field(default=[], max_length=16)
     metadata: dict[str, Any] | None = None
     service_tier: Literal["auto", "standard_only"] | None = None
+    thread: dict[str, Any] | None = None
 
     def params(self) -> SamplingParams:
         """Sampling parameters of the answer."""

@@ -7,7 +7,7 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
 from troth.serve.api.answers import answered, submit, unless_gone
-from troth.serve.api.errors import ApiError
+from troth.serve.api.errors import AnyJson, ApiError
 from troth.serve.api.exchange import current_holder
 from troth.serve.api.question import prompt
 from troth.serve.api.response_store import ResponseStore, Stored
@@ -18,7 +18,7 @@ from troth.serve.api.served import Served, new_id
 
 def response_router(served: Served, store: ResponseStore) -> APIRouter:
     """The routes over one model and what is kept of its answers."""
-    router = APIRouter(prefix="/v1/responses")
+    router = APIRouter(prefix="/v1/responses", default_response_class=AnyJson)
 
     @router.post("", response_model=None)
     async def create(body: ResponseRequest, http: HttpRequest) -> Response | dict[str, Any]:
@@ -46,7 +46,9 @@ def response_router(served: Served, store: ResponseStore) -> APIRouter:
         return events or dialect.finished()
 
     @router.get("/{response_id}")
-    async def retrieve(response_id: str) -> dict[str, Any]:
+    async def retrieve(response_id: str, stream: bool = False) -> dict[str, Any]:
+        if stream:
+            raise ApiError(400, "stream: events are sent once; what is kept is the whole response", "stream")
         return _stored(store, response_id).response
 
     @router.delete("/{response_id}")

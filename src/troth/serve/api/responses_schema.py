@@ -46,7 +46,6 @@ class ReasoningItem(Item):
     type: Literal["reasoning"]
     summary: list[TextContent] = Field(default=[])
     content: list[TextContent] | None = None
-    encrypted_content: None = None
 
 
 class CallItem(Item):
@@ -156,6 +155,7 @@ class ResponseRequest(Body):
     service_tier: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
 
     @property
     def items(self) -> list[InputItem]:

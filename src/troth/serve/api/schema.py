@@ -5,27 +5,39 @@ answer and cannot are refused, rather than ignored.
 """
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from troth.serve.engine.sampling_params import MOST_LOGPROBS, Grammar, Json, Pattern, SamplingParams
 
 ANY_OBJECT = json.dumps({"type": "object"})
+UsageTold = Literal["never", "last", "always"]
 _MOST_CHOICES = 128
 _MOST_STOPS = 16
 
 
 class Body(BaseModel):
-    """A part of a request, or all of it: unknown keys are refused."""
+    """A part of a request, or all of it: unknown keys are refused. One whose value is null is as one left out, known or
+    not: clients name what they do not ask for, too. What is needed cannot be null."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_left_out(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        needed = {name for name, field in cls.model_fields.items() if field.is_required()}
+        return {key: value for key, value in given.items() if value is not None or key in needed}
+
 
 class StreamOptions(Body):
-    """`include_usage` sends one more event, with the counts, at the end. `include_obfuscation` changes nothing."""
+    """`include_usage` sends one more event, with the counts, at the end, and `continuous_usage_stats`, which vLLM has
+    too, has the other events tell those so far. `include_obfuscation` changes nothing."""
 
     include_usage: bool = False
+    continuous_usage_stats: bool = False
     include_obfuscation: bool | None = None
 
 
@@ -83,11 +95,7 @@ class Sampling(Body):
     structured_outputs: StructuredOutputs | None = None
     user: str | None = None
     prompt_cache_key: str | None = None
-
-    @field_validator("n", "stream", "ignore_eos", mode="before")
-    @classmethod
-    def _null_is_default(cls, value: Any, info: Any) -> Any:
-        return cls.model_fields[info.field_name].default if value is None else value
+    prompt_cache_retention: str | None = None
 
     @field_validator("stop")
     @classmethod
@@ -95,6 +103,14 @@ class Sampling(Body):
         if isinstance(stop, list) and len(stop) > _MOST_STOPS:
             raise ValueError(f"{len(stop)} stop strings, at most {_MOST_STOPS} are allowed")
         return stop
+
+    @property
+    def told_usage(self) -> UsageTold:
+        """Which events of a stream have the counts."""
+        options = self.stream_options
+        if options is None or not options.include_usage:
+            return "never"
+        return "always" if options.continuous_usage_stats else "last"
 
     @model_validator(mode="after")
     def _options_need_a_stream(self) -> "Sampling":
