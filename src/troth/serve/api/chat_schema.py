@@ -168,6 +168,7 @@ class ChatRequest(Sampling):
     verbosity: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     add_generation_prompt: bool | None = None
+    add_special_tokens: Literal[False] = False
     continue_final_message: bool = False
     deferred: bool = False
     experts: bool = False
@@ -228,9 +229,10 @@ class ChatRequest(Sampling):
         return self.max_completion_tokens or self.max_tokens
 
     def params(self, choice: int) -> SamplingParams:
-        """Sampling parameters of one choice."""
+        """Sampling parameters of one choice. The prompt, which all share, is scored with the first."""
         logprobs = (self.top_logprobs or 0) if self.logprobs else None
-        return self.sampling(choice, self.limit, logprobs).model_copy(update={"experts": self.experts})
+        more: dict[str, Any] = {"experts": self.experts} | ({"prompt_logprobs": None} if choice else {})
+        return self.sampling(choice, self.limit, logprobs).model_copy(update=more)
 
     def question(self) -> Question:
         """What is asked."""
@@ -248,6 +250,7 @@ class ChatRequest(Sampling):
             budget=reasoning.max_tokens,
             variables=self.chat_template_kwargs or {},
             goes_on=self.continue_final_message,
+            truncate=self.truncate_prompt_tokens,
         )
 
     def _tools(self) -> list[Tool]:

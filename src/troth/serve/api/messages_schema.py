@@ -183,7 +183,7 @@ class CountRequest(Body):
 
 
 class MessageRequest(CountRequest):
-    """POST /v1/messages. No conversation is kept for a `thread`: clients that ask for one are told so, and send it all."""
+    """POST /v1/messages. No conversation is kept for a `thread`: clients that ask for one are told so."""
 
     max_tokens: int = Field(ge=1)
     stream: bool = False

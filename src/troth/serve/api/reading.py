@@ -2,6 +2,7 @@
 
 import re
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -34,6 +35,11 @@ class Part:
     begins: bool
 
 
+def generated(tokens: Sequence[SampledToken], output: Output | None) -> list[int]:
+    """Ids of those of the last tokens up to an output that are not of the prompt, which it may repeat."""
+    return [] if output is None else [token.id for token in tokens[-output.output_tokens :]]
+
+
 @dataclass
 class Reading:
     """One answer, read output by output.
@@ -47,6 +53,7 @@ class Reading:
     calls: bool = False
     blocks: list[Block] = field(default_factory=list)
     tokens: list[SampledToken] = field(default_factory=list)
+    prompt: tuple[SampledToken, ...] = ()
     reasoning_tokens: int = 0
     last: Output | None = None
 
@@ -59,6 +66,7 @@ class Reading:
     def take(self, output: Output) -> list[Part]:
         """The parts that are certain by this output."""
         self.last = output
+        self.prompt = self.prompt or output.prompt
         self.tokens += output.tokens
         self._held += output.text
         self._parts = []
@@ -84,6 +92,11 @@ class Reading:
     def called(self) -> list[Block]:
         """The calls."""
         return [block for block in self.blocks if block.kind == "call"]
+
+    @property
+    def token_ids(self) -> list[int]:
+        """Ids of the generated tokens."""
+        return generated(self.tokens, self.last)
 
     def text(self, kind: Kind) -> str:
         """All text of one kind."""

@@ -70,8 +70,8 @@ class StructuredOutputs(Body):
 
 
 class Sampling(Body):
-    """What chat and plain completions share. `top_k`, `min_p`, `repetition_penalty`, `stop_token_ids`, `min_tokens`,
-    `priority` (lower goes first), `ignore_eos` and `structured_outputs` are extensions that others have too."""
+    """What chat and plain completions share. What is not OpenAI's are extensions that vLLM has too; of these
+    `spaces_between_special_tokens` changes nothing. Of `priority` lower goes first."""
 
     model: str | None = None
     n: int = Field(default=1, ge=1, le=_MOST_CHOICES)
@@ -92,6 +92,14 @@ class Sampling(Body):
     repetition_penalty: float | None = Field(default=None, gt=0)
     logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] | None = None
     ignore_eos: bool = False
+    include_stop_str_in_output: bool = False
+    skip_special_tokens: bool = True
+    spaces_between_special_tokens: bool = True
+    allowed_token_ids: list[int] | None = Field(default=None, min_length=1)
+    bad_words: list[Annotated[str, Field(min_length=1)]] | None = None
+    prompt_logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
+    truncate_prompt_tokens: int | None = Field(default=None, ge=-1)
+    return_token_ids: bool = False
     structured_outputs: StructuredOutputs | None = None
     user: str | None = None
     prompt_cache_key: str | None = None
@@ -112,6 +120,19 @@ class Sampling(Body):
             return "never"
         return "always" if options.continuous_usage_stats else "last"
 
+    @field_validator("truncate_prompt_tokens")
+    @classmethod
+    def _not_to_nothing(cls, count: int | None) -> int | None:
+        if count == 0:
+            raise ValueError("nothing would be left of the prompt; -1 is as many tokens as fit")
+        return count
+
+    @model_validator(mode="after")
+    def _prompt_is_scored_whole(self) -> "Sampling":
+        if self.prompt_logprobs is not None and self.stream:
+            raise ValueError("prompt_logprobs is only allowed when stream is false")
+        return self
+
     @model_validator(mode="after")
     def _options_need_a_stream(self) -> "Sampling":
         if self.stream_options is not None and not self.stream:
@@ -125,6 +146,8 @@ class Sampling(Body):
             "presence_penalty": self.presence_penalty, "frequency_penalty": self.frequency_penalty,
             "stop_token_ids": self.stop_token_ids and tuple(self.stop_token_ids), "min_tokens": self.min_tokens,
             "repetition_penalty": self.repetition_penalty, "logit_bias": self.logit_bias,
+            "allowed_token_ids": self.allowed_token_ids and tuple(self.allowed_token_ids),
+            "bad_words": self.bad_words and tuple(self.bad_words), "prompt_logprobs": self.prompt_logprobs,
         }  # fmt: skip
         seed = None if self.seed is None else (self.seed + choice + 2**63) % 2**64 - 2**63
         return SamplingParams(
@@ -133,18 +156,22 @@ class Sampling(Body):
             max_tokens=max_tokens,
             logprobs=logprobs,
             ignore_eos=self.ignore_eos,
+            include_stop_str_in_output=self.include_stop_str_in_output,
+            skip_special_tokens=self.skip_special_tokens,
             **{key: value for key, value in given.items() if value is not None},
         )
 
 
 class CompletionRequest(Sampling):
     """POST /v1/completions. A prompt is text or token ids, or a list of these; `suffix` fills in the middle. With
-    `echo` texts begin with their prompts, and log-probabilities are told of these too."""
+    `echo` texts begin with their prompts, and log-probabilities are told of these too. With `add_special_tokens` a text
+    stands behind the token that its tokenizer sets before one, if it does."""
 
     prompt: str | list[int] | list[str] | list[list[int]]
     suffix: str | None = None
     logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
     echo: bool | None = None
+    add_special_tokens: bool = True
     best_of: int | None = None
 
     @model_validator(mode="after")
@@ -154,11 +181,16 @@ class CompletionRequest(Sampling):
         return self
 
     @property
+    def limit(self) -> int:
+        """Most tokens of an answer, OpenAI's default where none is given."""
+        return self.max_tokens or 16
+
+    @property
     def grammar(self) -> Grammar | None:
         """What the text has to be, if anything."""
         return None if self.structured_outputs is None else Grammar(value=self.structured_outputs.value())
 
     def params(self, choice: int) -> SamplingParams:
-        """Sampling parameters of one choice; without a limit OpenAI's default of 16 tokens."""
+        """Sampling parameters of one choice."""
         update = {"echo": bool(self.echo), "grammar": self.grammar}
-        return self.sampling(choice, self.max_tokens or 16, self.logprobs).model_copy(update=update)
+        return self.sampling(choice, self.limit, self.logprobs).model_copy(update=update)

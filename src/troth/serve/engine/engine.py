@@ -34,6 +34,7 @@ from troth.serve.engine.runner import Runner
 from troth.serve.engine.sampling_params import SamplingParams
 from troth.serve.engine.scheduler import Chunk, Scheduler
 from troth.serve.engine.sequence import Sequence
+from troth.serve.engine.unwanted import Unwanted
 from troth.system.serve import ServeTable
 
 BLOCK_SIZE = 16
@@ -129,11 +130,12 @@ class Engine:
         if request.adapter is not None and request.adapter not in self.adapters.names:
             known = ", ".join(self.adapters.names) or "none"
             raise ValueError(f"adapter {request.adapter} is unknown: there are {known}")
-        named = *request.params.logit_bias, *request.params.stop_token_ids
+        params = request.params
+        named = *params.logit_bias, *params.stop_token_ids, *params.allowed_token_ids
         for token in (min(request.prompt), max(request.prompt), *named):
             if not 0 <= token < size:
                 raise ValueError(f"token {token} is unknown: ids go from 0 to {size - 1}")
-        self.prepare(request.params)
+        self.prepare(params)
 
     async def rehearse(self, params: SamplingParams) -> None:
         """Try the grammar of a request to come in another process. Raises ValueError naming what is wrong in it, also
@@ -153,7 +155,7 @@ class Engine:
             raise ValueError(f"request {request.id} is already at work")
         wanted = request.params.max_tokens
         most = self.context if wanted is None else min(self.context, len(request.prompt) + wanted)
-        sequence = Sequence(request, most, self._guide(request.params))
+        sequence = Sequence(request, most, self._guide(request.params), self._unwanted(request.params))
         self._sequences[request.id] = sequence
         self.scheduler.add(sequence)
         return request.id
@@ -267,6 +269,11 @@ class Engine:
             return None
         matcher = None if params.grammar is None else self._grammars.matcher(params.grammar)
         return Guide(self.tokenizer, self._end_tokens, params.reasoning, matcher)
+
+    def _unwanted(self, params: SamplingParams) -> Unwanted | None:
+        if not (params.allowed_token_ids or params.bad_words):
+            return None
+        return Unwanted(self.tokenizer, params.allowed_token_ids, params.bad_words)
 
     def _computed(self, chunks: Iterable[Chunk], counts: Iterable[int]) -> None:
         for chunk, count in zip(chunks, counts, strict=True):
