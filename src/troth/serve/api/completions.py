@@ -86,7 +86,7 @@ class _CompletionEvents:
         more: dict[str, Any] = {}
         if self._prompts is not None:
             more["token_ids"] = generated(output.tokens, output)
-            if output.output_tokens == 1:
+            if output.output_tokens <= 1:
                 more["prompt_token_ids"] = self._prompts[index // self._choices]
         if parts or output.finish_reason or logprobs or more:
             choice = CompletionChoice(

@@ -37,7 +37,8 @@ class Part:
 
 def generated(tokens: Sequence[SampledToken], output: Output | None) -> list[int]:
     """Ids of those of the last tokens up to an output that are not of the prompt, which it may repeat."""
-    return [] if output is None else [token.id for token in tokens[-output.output_tokens :]]
+    count = 0 if output is None else min(len(tokens), output.output_tokens)
+    return [token.id for token in tokens[len(tokens) - count :]]
 
 
 @dataclass
@@ -173,12 +174,13 @@ class Reading:
             self._state = self._in_content
 
     def _close(self) -> None:
-        """Give what was held back, now that nothing follows."""
+        """Give what was held back, now that nothing follows; marks that were cut short are no text."""
         text, self._held = self._held, ""
         if self._state == self._in_reasoning:
-            self._add("reasoning", text.rstrip("\n"))
+            self._add("reasoning", text[: len(text) - overlap(text, form.THOUGHT)].rstrip("\n"))
         elif self._state in (self._at_start, self._in_content):
-            self._add("content", text)
+            before, begun, _ = text.partition(form.CALL)
+            self._add("content", before.removesuffix("\n") if begun and self.calls else text)
 
     def _shown(self, mark: str) -> str:
         """Take what is held, but for an end that may become the mark or a line break before it."""

@@ -164,7 +164,8 @@ class Sampling(Body):
 
 class CompletionRequest(Sampling):
     """POST /v1/completions. A prompt is text or token ids, or a list of these; `suffix` fills in the middle. With
-    `echo` texts begin with their prompts, and log-probabilities are told of these too. With `add_special_tokens` a text
+    `echo` texts begin with their prompts, and log-probabilities are told of these too; with `max_tokens` 0 there is
+    nothing more. With `add_special_tokens` a text
     stands behind the token that its tokenizer sets before one, if it does."""
 
     prompt: str | list[int] | list[str] | list[list[int]]
@@ -172,6 +173,7 @@ class CompletionRequest(Sampling):
     logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
     echo: bool | None = None
     add_special_tokens: bool = True
+    max_tokens: int | None = Field(default=None, ge=0)
     best_of: int | None = None
 
     @model_validator(mode="after")
@@ -180,10 +182,16 @@ class CompletionRequest(Sampling):
             raise ValueError(f"best_of={self.best_of} is not supported other than equal to n={self.n}")
         return self
 
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> "CompletionRequest":
+        if self.max_tokens == 0 and not self.echo and self.prompt_logprobs is None:
+            raise ValueError("max_tokens 0 asks for the prompt alone: it needs echo or prompt_logprobs")
+        return self
+
     @property
     def limit(self) -> int:
         """Most tokens of an answer, OpenAI's default where none is given."""
-        return self.max_tokens or 16
+        return 16 if self.max_tokens is None else self.max_tokens
 
     @property
     def grammar(self) -> Grammar | None:

@@ -65,13 +65,19 @@ class Drawing:
             params.skip_special_tokens and token.id in self._special
         )
         output = sequence.append(token, b"" if silent else self._tokenizer.decode_bytes([token.id]), ends)
-        if output.output_tokens == 1:
-            output = replace(output, prompt=tuple(sequence.scored)) if params.prompt_logprobs is not None else output
-            output = self._echoed(sequence, output) if params.echo else output
-        return output
+        return self._first(sequence, output) if output.output_tokens == 1 else output
+
+    def _first(self, sequence: Sequence, output: Output) -> Output:
+        """The first output of a text, with what is told of its prompt."""
+        params = sequence.params
+        if params.max_tokens == 0:
+            output = replace(output, text="", tokens=(), output_tokens=0, finish_reason="length", stop_string=None)
+        if params.prompt_logprobs is not None:
+            output = replace(output, prompt=tuple(sequence.scored))
+        return self._echoed(sequence, output) if params.echo else output
 
     def _echoed(self, sequence: Sequence, output: Output) -> Output:
-        """The first output of a text, behind its prompt."""
+        """An output behind the prompt."""
         ids = sequence.request.prompt
         prompt = sequence.scored if sequence.scores_prompt else [SampledToken(token) for token in ids]
         hidden: frozenset[int] = self._special if sequence.params.skip_special_tokens else frozenset()

@@ -73,17 +73,17 @@ class SamplingParams(BaseModel):
 
     `top_k` below 1 means all tokens; `min_p` is relative to the most likely token. Penalties look at the tokens
     generated so far, `repetition_penalty` at the prompt's too (Keskar et al., 1909.05858, section 4.1), and
-    `logit_bias` adds to logits, by token id; all of them also act on greedy choices. `max_tokens` None
-    means as many as the context holds. `logprobs` asks for the log-probability of each token and that many
-    alternatives, taken from the model's own distribution (before temperature, penalties and filters),
-    `prompt_logprobs` for those of the prompt. `experts` asks which expert of each mixture-of-experts layer came first
-    where the token was drawn. With `echo` the prompt is the beginning of the text, and with `logprobs` too its tokens
-    have some. `stop` strings, `stop_token_ids` and the end-of-text token end the text, and are part of it only with
-    `include_stop_str_in_output`; `ignore_eos` goes on past the end-of-text token. Other special tokens are spelt in it
-    without `skip_special_tokens`. Of the first `min_tokens` tokens none ends the text or belongs to a stop string,
-    unless a grammar ends it. Only `allowed_token_ids` are drawn, where there are any, and no token that completes one
-    of `bad_words`; a grammar goes before both. The same `seed` draws the same random numbers whatever else is in the
-    batch. With a `grammar` the text ends where that is complete.
+    `logit_bias` adds to logits, by token id; all of them also act on greedy choices. `max_tokens` None means as many
+    as the context holds. `logprobs` asks for the log-probability of each token and that many alternatives, taken from
+    the model's own distribution (before temperature, penalties and filters), `prompt_logprobs` for those of the
+    prompt. `experts` asks which expert of each mixture-of-experts layer came first where the token was drawn. With
+    `echo` the prompt is the beginning of the text, or all of it with `max_tokens` 0, and with `logprobs` too its
+    tokens have some. `stop` strings, `stop_token_ids` and the end-of-text token end the text, and are part of it only
+    with `include_stop_str_in_output`; `ignore_eos` goes on past the end-of-text token. Other special tokens are spelt
+    in it without `skip_special_tokens`. Of the first `min_tokens` tokens none ends the text or belongs to a stop
+    string, unless a grammar ends it. Only `allowed_token_ids` are drawn, where there are any, and no token that
+    completes one of `bad_words`; a grammar goes before both. The same `seed` draws the same random numbers whatever
+    else is in the batch. With a `grammar` the text ends where that is complete.
 
     Raises pydantic's ValidationError (a ValueError) out of range.
     """
@@ -102,7 +102,7 @@ class SamplingParams(BaseModel):
     allowed_token_ids: tuple[int, ...] = ()
     bad_words: tuple[str, ...] = ()
     min_tokens: int = Field(default=0, ge=0)
-    max_tokens: int | None = Field(default=None, gt=0)
+    max_tokens: int | None = Field(default=None, ge=0)
     logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
     prompt_logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
     experts: bool = False
