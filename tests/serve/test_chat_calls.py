@@ -35,7 +35,11 @@ def chat(client: openai.OpenAI, **changes: Any) -> Any:
     return client.chat.completions.create(**({"model": "talker", "messages": ASK, "max_tokens": 400} | changes))
 
 
-@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "now"}}], ids=str)
+NOW = {"type": "function", "function": {"name": "now"}}
+ONLY_NOW = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [NOW]}}
+
+
+@pytest.mark.parametrize("choice", ["required", NOW, ONLY_NOW], ids=str)
 def test_forced_calls_are_valid(client: openai.OpenAI, choice: Any):
     seen = set()
     for seed in range(4):

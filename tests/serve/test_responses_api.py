@@ -109,6 +109,14 @@ def test_logprobs(client: openai.OpenAI):
     assert all(len(entry.top_logprobs) == 2 for entry in logprobs)
 
 
+def test_a_prompt_is_counted_beforehand(client: openai.OpenAI):
+    first = respond(client, max_output_tokens=8)
+    for asked in ({"instructions": "Be brief."}, {"tools": [TOOL]}, {"previous_response_id": first.id}):
+        counted = client.responses.input_tokens.count(model="talker", input=ASK, **asked)
+        assert counted.object == "response.input_tokens"
+        assert counted.input_tokens == respond(client, max_output_tokens=4, **asked).usage.input_tokens
+
+
 def test_what_is_kept_is_no_stream(client: openai.OpenAI):
     answer = respond(client)
     with pytest.raises(openai.BadRequestError, match="events are sent once"):

@@ -104,6 +104,20 @@ class ChosenFunction(Body):
     function: FunctionName
 
 
+class AllowedTools(Body):
+    """Some of the tools, of which one may or must be called."""
+
+    mode: Literal["auto", "required"] = "auto"
+    tools: list[ChosenFunction] = Field(min_length=1)
+
+
+class ChosenTools(Body):
+    """The tools that may be called."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
 class JsonSchema(Body):
     """What JSON the answer has to be; `strict` allows no keys beyond the schema's."""
 
@@ -156,7 +170,7 @@ class ChatRequest(Sampling):
     reasoning: ReasoningOptions | None = None
     response_format: Annotated[AnyFormat | SchemaFormat, Field(discriminator="type")] | None = None
     tools: list[FunctionTool] | None = None
-    tool_choice: Literal["none", "auto", "required"] | ChosenFunction | None = None
+    tool_choice: Literal["none", "auto", "required"] | ChosenFunction | ChosenTools | None = None
     parallel_tool_calls: bool | None = None
     search_parameters: Any = None
     modalities: list[Literal["text"]] | None = None
@@ -236,12 +250,15 @@ class ChatRequest(Sampling):
 
     def question(self) -> Question:
         """What is asked."""
-        choice = self.tool_choice
+        choice, tools = self.tool_choice, self._tools()
+        if isinstance(choice, ChosenTools):
+            allowed = {chosen.function.name for chosen in choice.allowed_tools.tools}
+            tools, choice = [offered for offered in tools if offered.name in allowed], choice.allowed_tools.mode
         reasoning = self.reasoning or ReasoningOptions()
         return Question(
             messages=[message.for_template() for message in self.messages],
             param="messages",
-            tools=tuple(self._tools()),
+            tools=tuple(tools),
             choice="required" if isinstance(choice, ChosenFunction) else choice or "auto",
             named=choice.function.name if isinstance(choice, ChosenFunction) else None,
             several=self.parallel_tool_calls is not False,

@@ -63,6 +63,12 @@ def response_router(served: Served, store: ResponseStore) -> APIRouter:
         ends = {"first_id": items[0]["id"], "last_id": items[-1]["id"]} if items else {}
         return {"object": "list", "data": items, "has_more": False, **ends}
 
+    @router.post("/input_tokens")
+    async def count(body: ResponseRequest) -> dict[str, Any]:
+        served.check_model(body.model)
+        asked = await prompt(served, body.question(_earlier(store, body)), body.max_output_tokens)
+        return {"object": "response.input_tokens", "input_tokens": len(asked.ids)}
+
     @router.post("/{action}")
     async def other(action: str) -> None:
         raise ApiError(404, f"POST /v1/responses/{action}: Not Found")
