@@ -126,6 +126,24 @@ def test_the_tool_runner_sends_whole_conversations(client: anthropic.Anthropic):
     assert asked
 
 
+def test_what_coding_agents_send_is_accepted(client: anthropic.Anthropic):
+    """As Claude Code asks, also where it has begun the conversation with another model."""
+    cached = {"cache_control": {"type": "ephemeral"}}
+    thought = [{"type": "redacted_thinking", "data": "c2VjcmV0"}, {"type": "text", "text": "Sunny."}]
+    asked: dict[str, Any] = {
+        "system": [{"type": "text", "text": "Be brief.", **cached}],
+        "messages": [*ASK, {"role": "assistant", "content": thought}, *ASK],
+        "tools": [TOOL | cached | {"eager_input_streaming": True, "defer_loading": False}],
+    }
+    kept = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
+    more = {"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}, "metadata": {"user_id": "someone"}}
+    answer = message(client, **asked, **more, max_tokens=8, extra_body={"context_management": kept})
+    assert answer.usage.output_tokens == 8
+    plain = asked | {"messages": [*ASK, {"role": "assistant", "content": "Sunny."}, *ASK]}
+    counts = [client.messages.count_tokens(model="talker", **one).input_tokens for one in (asked, plain)]
+    assert counts[0] == counts[1]
+
+
 def test_instructions_within_a_conversation(client: anthropic.Anthropic):
     """They are a turn of the system's, as long as another's."""
     counts = [

@@ -37,6 +37,13 @@ class ThinkingBlock(Block):
     signature: str = ""
 
 
+class HiddenThinkingBlock(Block):
+    """Reasoning of another model's answer, which only its makers can read."""
+
+    type: Literal["redacted_thinking"]
+    data: str
+
+
 class ToolUseBlock(Block):
     """A call in an earlier answer."""
 
@@ -57,7 +64,7 @@ class ToolResultBlock(Block):
 
 
 ContentBlock = Annotated[
-    TextBlock | ThinkingBlock | ToolUseBlock | ToolResultBlock, Field(discriminator="type")
+    TextBlock | ThinkingBlock | HiddenThinkingBlock | ToolUseBlock | ToolResultBlock, Field(discriminator="type")
 ]
 
 
@@ -69,13 +76,15 @@ class Message(Body):
 
 
 class Tool(Block):
-    """A function that may be called, its arguments as a JSON schema."""
+    """A function that may be called, its arguments as a JSON schema. All are shown to the model, and all arguments come
+    as they are written: `defer_loading` and `eager_input_streaming` change nothing."""
 
     type: Literal["custom"] | None = None
     name: Name
     description: str | None = None
     input_schema: dict[str, Any]
     strict: bool = False
+    defer_loading: bool | None = None
     eager_input_streaming: bool | None = None
 
 
@@ -126,7 +135,8 @@ def _list_of_text(value: Any) -> Any:
 
 
 class CountRequest(Body):
-    """POST /v1/messages/count_tokens: what of a request makes its prompt."""
+    """POST /v1/messages/count_tokens: what of a request makes its prompt. `context_management` lets a server leave out
+    some of the conversation; this one does not."""
 
     model: str
     messages: list[Message] = Field(min_length=1)
@@ -136,6 +146,7 @@ class CountRequest(Body):
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
     cache_control: dict[str, Any] | None = None
+    context_management: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _can_go_on(self) -> "CountRequest":
