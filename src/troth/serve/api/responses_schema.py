@@ -151,6 +151,7 @@ class ResponseRequest(Body):
     truncation: Literal["disabled"] | None = None
     background: Literal[False] | None = None
     metadata: dict[str, str] | None = None
+    client_metadata: dict[str, str] | None = None
     user: str | None = None
     service_tier: str | None = None
     safety_identifier: str | None = None
