@@ -26,7 +26,7 @@ class Body(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _null_is_left_out(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
+        if not isinstance(given, dict) or None not in given.values():
             return given
         needed = {name for name, field in cls.model_fields.items() if field.is_required()}
         return {key: value for key, value in given.items() if value is not None or key in needed}
