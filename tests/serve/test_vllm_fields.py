@@ -155,6 +155,7 @@ def test_token_ids_come_whole_and_in_events(client: openai.OpenAI, tokenizer: To
         ({"allowed_token_ids": []}, "allowed_token_ids: List should have at least 1 item"),
         ({"allowed_token_ids": [10**6]}, "token 1000000 is unknown"),
         ({"bad_words": [""]}, "bad_words.0: String should have at least 1 character"),
+        ({"bad_words": ["a"] * 257}, "bad_words: List should have at most 256 items"),
         ({"truncate_prompt_tokens": 0}, "nothing would be left of the prompt"),
         ({"truncate_prompt_tokens": -2}, "truncate_prompt_tokens: Input should be greater than or equal to -1"),
         ({"prompt_logprobs": 21}, "prompt_logprobs: Input should be less than or equal to 20"),

@@ -96,7 +96,7 @@ class Sampling(Body):
     skip_special_tokens: bool = True
     spaces_between_special_tokens: bool = True
     allowed_token_ids: list[int] | None = Field(default=None, min_length=1)
-    bad_words: list[Annotated[str, Field(min_length=1)]] | None = None
+    bad_words: list[Annotated[str, Field(min_length=1, max_length=256)]] | None = Field(default=None, max_length=256)
     prompt_logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
     truncate_prompt_tokens: int | None = Field(default=None, ge=-1)
     return_token_ids: bool = False
@@ -165,8 +165,8 @@ class Sampling(Body):
 class CompletionRequest(Sampling):
     """POST /v1/completions. A prompt is text or token ids, or a list of these; `suffix` fills in the middle. With
     `echo` texts begin with their prompts, and log-probabilities are told of these too; with `max_tokens` 0 there is
-    nothing more. With `add_special_tokens` a text
-    stands behind the token that its tokenizer sets before one, if it does."""
+    nothing more. With `add_special_tokens` a text stands behind the token that its tokenizer sets before one, if it
+    does."""
 
     prompt: str | list[int] | list[str] | list[list[int]]
     suffix: str | None = None
