@@ -245,8 +245,8 @@ class ChatRequest(Sampling):
     def params(self, choice: int) -> SamplingParams:
         """Sampling parameters of one choice. The prompt, which all share, is scored with the first."""
         logprobs = (self.top_logprobs or 0) if self.logprobs else None
-        more: dict[str, Any] = {"experts": self.experts} | ({"prompt_logprobs": None} if choice else {})
-        return self.sampling(choice, self.limit, logprobs).model_copy(update=more)
+        scored = self.prompt_logprobs if choice == 0 else None
+        return self.sampling(choice, self.limit, logprobs, experts=self.experts, prompt_logprobs=scored)
 
     def question(self) -> Question:
         """What is asked."""

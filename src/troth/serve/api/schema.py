@@ -139,8 +139,9 @@ class Sampling(Body):
             raise ValueError("stream_options is only allowed when stream is true")
         return self
 
-    def sampling(self, choice: int, max_tokens: int | None, logprobs: int | None) -> SamplingParams:
-        """Parameters of the choice with this index; each choice has a seed of its own, following from `seed`."""
+    def sampling(self, choice: int, max_tokens: int | None, logprobs: int | None, **more: Any) -> SamplingParams:
+        """Parameters of the choice with this index; each choice has a seed of its own, following from `seed`. What
+        `more` has goes before what the request says."""
         given: dict[str, Any] = {
             "temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k, "min_p": self.min_p,
             "presence_penalty": self.presence_penalty, "frequency_penalty": self.frequency_penalty,
@@ -158,7 +159,7 @@ class Sampling(Body):
             ignore_eos=self.ignore_eos,
             include_stop_str_in_output=self.include_stop_str_in_output,
             skip_special_tokens=self.skip_special_tokens,
-            **{key: value for key, value in given.items() if value is not None},
+            **({key: value for key, value in given.items() if value is not None} | more),
         )
 
 
@@ -200,5 +201,4 @@ class CompletionRequest(Sampling):
 
     def params(self, choice: int) -> SamplingParams:
         """Sampling parameters of one choice."""
-        update = {"echo": bool(self.echo), "grammar": self.grammar}
-        return self.sampling(choice, self.limit, self.logprobs).model_copy(update=update)
+        return self.sampling(choice, self.limit, self.logprobs, echo=bool(self.echo), grammar=self.grammar)

@@ -2,8 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 MOST_LOGPROBS = 20
 _DEFAULTS = "temperature", "top_p", "top_k", "min_p", "repetition_penalty"
@@ -114,6 +115,12 @@ class SamplingParams(BaseModel):
     ignore_eos: bool = False
     grammar: Grammar | None = None
     reasoning: Reasoning | None = None
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Self:
+        if self.max_tokens == 0 and not self.echo and self.prompt_logprobs is None:
+            raise ValueError("max_tokens 0 asks for the prompt alone: it needs echo or prompt_logprobs")
+        return self
 
     @property
     def scored(self) -> int | None:
