@@ -152,6 +152,20 @@ def test_reasoning_comes_before_structured_output(client: openai.OpenAI):
     assert json.loads(answer.choices[0].message.content) in (True, False)
 
 
+def test_earlier_answers_come_back_as_clients_keep_them(client: openai.OpenAI):
+    """Reasoning under the names of vLLM and of others; with LiteLLM's own field."""
+    called = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    gave = {"role": "tool", "tool_call_id": "1", "content": "sunny"}
+    counts = [
+        chat(
+            client, messages=[*ASK, {"role": "assistant", "tool_calls": [called]} | more, gave], max_tokens=1
+        ).usage.prompt_tokens
+        for more in ({}, {"reasoning_content": "Let me see."}, {"reasoning": "Let me see."},
+                     {"provider_specific_fields": {"refusal": None}, "audio": None, "reasoning": None})
+    ]  # fmt: skip
+    assert counts[0] == counts[3] < counts[1] == counts[2]
+
+
 def test_cached_tokens_are_told(client: openai.OpenAI):
     messages = [{"role": "user", "content": "Practice makes perfect, haste makes waste. " * 4}]
     chat(client, messages=messages, max_tokens=1)

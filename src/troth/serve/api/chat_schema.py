@@ -38,7 +38,7 @@ class ToolCall(Body):
 
 class Message(Body):
     """One turn of a conversation. The fields after `tool_call_id` are those of earlier answers, which clients send
-    back."""
+    back; `reasoning` is vLLM's name, and LiteLLM keeps what it does not know in `provider_specific_fields`."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[TextPart] | None = None
@@ -46,6 +46,8 @@ class Message(Body):
     tool_call_id: str | None = None
     tool_calls: list[ToolCall] | None = None
     reasoning_content: str | None = None
+    reasoning: str | None = None
+    provider_specific_fields: dict[str, Any] | None = None
     refusal: str | None = None
     annotations: list[Any] | None = None
 
@@ -66,8 +68,8 @@ class Message(Body):
         message: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role, "content": text}
         if self.tool_call_id is not None:
             message["tool_call_id"] = self.tool_call_id
-        if self.reasoning_content:
-            message["reasoning_content"] = self.reasoning_content
+        if reasoning := self.reasoning_content or self.reasoning:
+            message["reasoning_content"] = reasoning
         if self.tool_calls:
             message["tool_calls"] = [
                 call_message(call.function.name, call.function.arguments, call.id) for call in self.tool_calls
