@@ -241,6 +241,20 @@ def test_errors_of_completions(server: str, change: dict[str, Any]):
     assert answer.json()["error"]["param"] in (*change, None)
 
 
+@pytest.mark.parametrize("path", ["chat/completions", "completions", "responses", "messages"])
+def test_a_prompt_beyond_the_context_is_known_as_that(server: str, path: str):
+    """By OpenAI's code, and by the words that LiteLLM looks for and Anthropic's clients do."""
+    text = "long " * 6000
+    turns = {"messages": [{"role": "user", "content": text}]}
+    asked = {"completions": {"prompt": text}, "responses": {"input": text}, "messages": turns | {"max_tokens": 4}}
+    answer = httpx.post(f"{server}/v1/{path}", json={"model": MODEL} | asked.get(path, turns))
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert "prompt is too long" in error["message"]
+    assert "this model's maximum context length is 4096 tokens" in error["message"]
+    assert path == "messages" or error["code"] == "context_length_exceeded"
+
+
 def test_other_errors_have_the_same_shape(server: str, client: openai.OpenAI):
     with pytest.raises(openai.NotFoundError) as error:
         chat(client, model="gpt-5")

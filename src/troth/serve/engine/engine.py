@@ -28,7 +28,7 @@ from troth.serve.engine.pace import Pace
 from troth.serve.engine.packed_weights import packed_kind
 from troth.serve.engine.ranks import LeadingRunner, Ranks, split
 from troth.serve.engine.rehearsal import Rehearsals
-from troth.serve.engine.request import EngineStats, Output, Request
+from troth.serve.engine.request import EngineStats, Output, PromptTooLong, Request
 from troth.serve.engine.routing import first_choices
 from troth.serve.engine.runner import Runner
 from troth.serve.engine.sampling_params import SamplingParams
@@ -122,10 +122,12 @@ class Engine:
         if length == 0:
             raise ValueError("the prompt is empty: at least 1 token is needed")
         if length >= self.context:
-            raise ValueError(
+            # Clients know the case by the words of Anthropic's and OpenAI's servers, which stand at the end.
+            raise PromptTooLong(
                 f"the prompt has {length} tokens, but at most {self.context - 1} fit: the model has "
                 f"{self.model.config.max_position_embeddings} positions, the cache "
-                f"{self.cache_tokens}, and one is needed for the answer"
+                f"{self.cache_tokens}, and one is needed for the answer "
+                f"(prompt is too long; this model's maximum context length is {self.context} tokens)"
             )
         if request.adapter is not None and request.adapter not in self.adapters.names:
             known = ", ".join(self.adapters.names) or "none"

@@ -9,6 +9,10 @@ from troth.serve.engine.sampling_params import SamplingParams
 FinishReason = Literal["stop", "length"]
 
 
+class PromptTooLong(ValueError):
+    """A prompt has more tokens than fit."""
+
+
 @dataclass(frozen=True)
 class Request:
     """A prompt as token ids, and how to go on from it; `id` names it in outputs and in `cancel`.
