@@ -1,6 +1,7 @@
 """The web API as the real OpenAI client sees it."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -240,6 +241,20 @@ def test_errors_of_completions(server: str, change: dict[str, Any]):
     assert answer.json()["error"]["param"] in (*change, None)
 
 
+@pytest.mark.parametrize("path", ["chat/completions", "completions", "responses", "messages"])
+def test_a_prompt_beyond_the_context_is_known_as_that(server: str, path: str):
+    """By OpenAI's code, and by the words that LiteLLM looks for and Anthropic's clients do."""
+    text = "long " * 6000
+    turns = {"messages": [{"role": "user", "content": text}]}
+    asked = {"completions": {"prompt": text}, "responses": {"input": text}, "messages": turns | {"max_tokens": 4}}
+    answer = httpx.post(f"{server}/v1/{path}", json={"model": MODEL} | asked.get(path, turns))
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert "prompt is too long" in error["message"]
+    assert "this model's maximum context length is 4096 tokens" in error["message"]
+    assert path == "messages" or error["code"] == "context_length_exceeded"
+
+
 def test_other_errors_have_the_same_shape(server: str, client: openai.OpenAI):
     with pytest.raises(openai.NotFoundError) as error:
         chat(client, model="gpt-5")
@@ -253,10 +268,62 @@ def test_other_errors_have_the_same_shape(server: str, client: openai.OpenAI):
     assert all(set(answer.json()["error"]) == {"message", "type", "param", "code"} for answer in answers)
 
 
+@pytest.mark.parametrize("path", ["chat/completions", "completions"])
+def test_counts_so_far_with_every_event(server: str, path: str):
+    """As guidellm asks; the last event's are those of a stream without."""
+    told = {"include_usage": True, "continuous_usage_stats": True}
+    asked = {"model": MODEL, "max_tokens": 6, "temperature": 0, "ignore_eos": True, "stream": True, "n": 2}
+    asked |= {"prompt": "A bird"} if path == "completions" else {"messages": HELLO}
+    *events, done = httpx.post(f"{server}/v1/{path}", json=asked | {"stream_options": told}).text.split("\n\n")[:-1]
+    assert done == "data: [DONE]"
+    usages = [json.loads(event.removeprefix("data: "))["usage"] for event in events]
+    known = [usage for usage in usages if usage is not None]
+    counts = [usage["completion_tokens"] for usage in known]
+    assert counts == sorted(counts)
+    assert (counts[0], counts[-1], len(usages) - len(known)) == (1, 12, 0 if path == "completions" else 2)
+    assert len({usage["prompt_tokens"] for usage in known}) == 1
+    *_, last, _ = httpx.post(
+        f"{server}/v1/{path}", json=asked | {"stream_options": {"include_usage": True}}
+    ).text.split("\n\n")[:-1]  # fmt: skip
+    assert json.loads(last.removeprefix("data: "))["usage"]["completion_tokens"] == 12
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("chat/completions", {"messages": HELLO, "functions": None, "priority": None, "continue_final_message": None}),
+        ("completions", {"prompt": "A bird", "echo": None, "skip_special_tokens": None, "cache_salt": None}),
+        ("responses", {"input": "A bird", "conversation": None, "prompt": None}),
+        ("messages", {"messages": HELLO, "max_tokens": 4, "thread": None, "container": None}),
+    ],
+)
+def test_null_is_as_left_out(server: str, path: str, asked: dict[str, Any]):
+    answer = httpx.post(f"{server}/v1/{path}", json={"model": MODEL, "temperature": None, "stream": None} | asked)
+    assert answer.status_code == 200, answer.text
+
+
+def test_half_of_a_character_is_told_as_it_came(server: str):
+    """Texts that were cut anywhere may end with half of a surrogate pair."""
+    half = '"\\ud83d"'
+    for path, body in (
+        ("chat/completions", '{"model": %s, "messages": [{"role": "user", "content": "A"}]}'),
+        ("messages", '{"model": %s, "messages": [{"role": "user", "content": "A"}], "max_tokens": 4}'),
+    ):
+        answer = httpx.post(f"{server}/v1/{path}", content=body % half, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 404
+        assert "\ud83d" in answer.json()["error"]["message"]
+    body = '{"model": "tiny", "input": "A", "max_output_tokens": 4, "instructions": %s, "metadata": {"a": %s}}'
+    headers = {"Content-Type": "application/json"}
+    answer = httpx.post(f"{server}/v1/responses", content=body % (half, half), headers=headers).json()
+    assert (answer["instructions"], answer["metadata"]) == ("\ud83d", {"a": "\ud83d"})
+    assert httpx.get(f"{server}/v1/responses/{answer['id']}").json() == answer
+
+
 def test_what_clients_commonly_send_is_accepted(client: openai.OpenAI):
     without_effect = {"user": "someone", "store": False, "metadata": {"a": "b"}, "service_tier": "auto"}
     without_effect |= {"prompt_cache_key": "talk-7", "extra_headers": {"x-grok-conv-id": "talk-7"}}
     nothing_asked = {"tools": [], "tool_choice": "auto", "parallel_tool_calls": True, "stop": None, "logprobs": False}
+    nothing_asked["prediction"] = {"type": "content", "content": "smoke"}
     answer = chat(client, response_format={"type": "text"}, reasoning_effort="low", **without_effect, **nothing_asked)
     earlier = answer.choices[0].message.model_dump()
     assert chat(client, messages=[*HELLO, earlier, *HELLO]).usage.completion_tokens == 12

@@ -35,7 +35,11 @@ def chat(client: openai.OpenAI, **changes: Any) -> Any:
     return client.chat.completions.create(**({"model": "talker", "messages": ASK, "max_tokens": 400} | changes))
 
 
-@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "now"}}], ids=str)
+NOW = {"type": "function", "function": {"name": "now"}}
+ONLY_NOW = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [NOW]}}
+
+
+@pytest.mark.parametrize("choice", ["required", NOW, ONLY_NOW], ids=str)
 def test_forced_calls_are_valid(client: openai.OpenAI, choice: Any):
     seen = set()
     for seed in range(4):
@@ -146,6 +150,20 @@ def test_reasoning_comes_before_structured_output(client: openai.OpenAI):
     answer = chat(client, reasoning_effort="high", max_tokens=60, response_format=schema, seed=1)
     assert answer.choices[0].message.reasoning_content
     assert json.loads(answer.choices[0].message.content) in (True, False)
+
+
+def test_earlier_answers_come_back_as_clients_keep_them(client: openai.OpenAI):
+    """Reasoning under the names of vLLM and of others; with LiteLLM's own field."""
+    called = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    gave = {"role": "tool", "tool_call_id": "1", "content": "sunny"}
+    counts = [
+        chat(
+            client, messages=[*ASK, {"role": "assistant", "tool_calls": [called]} | more, gave], max_tokens=1
+        ).usage.prompt_tokens
+        for more in ({}, {"reasoning_content": "Let me see."}, {"reasoning": "Let me see."},
+                     {"provider_specific_fields": {"refusal": None}, "audio": None, "reasoning": None})
+    ]  # fmt: skip
+    assert counts[0] == counts[3] < counts[1] == counts[2]
 
 
 def test_cached_tokens_are_told(client: openai.OpenAI):

@@ -92,6 +92,32 @@ def test_over_http(client: openai.OpenAI, tokenizer: Tokenizer, stream: bool):
     assert (usage.prompt_tokens, usage.completion_tokens) == (len(ids), 1)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_nothing_but_the_prompt(client: openai.OpenAI, tokenizer: Tokenizer, stream: bool):
+    """As scripts ask that score texts: no token is generated."""
+    text = "A bird in the hand"
+    asked = {"model": "tiny", "prompt": text, "max_tokens": 0, "logprobs": 1, "echo": True}
+    if stream:
+        *events, last = client.completions.create(**asked, stream=True, stream_options={"include_usage": True})
+        choices, usage = [event.choices[0] for event in events], last.usage
+    else:
+        answer = client.completions.create(**asked)
+        choices, usage = answer.choices, answer.usage
+    [choice] = choices
+    assert (choice.text, choice.finish_reason) == (text, "length")
+    assert len(choice.logprobs.token_logprobs) == len(tokenizer.encode(text)) == usage.prompt_tokens
+    assert (usage.completion_tokens, usage.total_tokens) == (0, usage.prompt_tokens)
+    if not stream:
+        scored = client.completions.create(
+            model="tiny", prompt=text, max_tokens=0, extra_body={"prompt_logprobs": 0, "return_token_ids": True}
+        ).choices[0]
+        values = [next(iter(found.values()))["logprob"] for found in scored.prompt_logprobs[1:]]
+        assert values == pytest.approx(choice.logprobs.token_logprobs[1:], abs=1e-4)
+        assert (scored.text, scored.token_ids) == ("", [])
+        with pytest.raises(openai.BadRequestError, match="max_tokens 0 asks for the prompt alone"):
+            client.completions.create(model="tiny", prompt=text, max_tokens=0)
+
+
 def test_between_two_texts_there_is_no_echo(server: str):
     answer = httpx.post(f"{server}/v1/completions", json={"model": "tiny", "prompt": "A", "suffix": "b", "echo": True})
     assert answer.status_code == 400

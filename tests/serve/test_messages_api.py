@@ -1,6 +1,6 @@
 """Anthropic's dialect as its own client sees it."""
 
-from typing import Any
+from typing import Any, Literal
 
 import anthropic
 import httpx
@@ -106,6 +106,53 @@ def test_an_answer_goes_on_from_the_assistants_text(client: anthropic.Anthropic)
     call = {"type": "tool_use", "id": "1", "name": "weather", "input": {"city": "Lima"}}
     with pytest.raises(anthropic.BadRequestError, match="tool_result blocks come next"):
         message(client, messages=[*ASK, {"role": "assistant", "content": [call]}], tools=[TOOL])
+
+
+def test_the_tool_runner_sends_whole_conversations(client: anthropic.Anthropic):
+    """It asks for a thread at first, which is not kept here."""
+    asked = []
+
+    @anthropic.beta_tool
+    def weather(city: Literal["Paris", "Lima"]) -> str:
+        """Weather of a city."""
+        asked.append(city)
+        return "sunny"
+
+    runner = client.beta.messages.tool_runner(
+        model="talker", messages=ASK, max_tokens=300, tools=[weather], max_iterations=2,
+        tool_choice={"type": "any", "disable_parallel_tool_use": True},
+    )  # fmt: skip
+    assert [answer.stop_reason for answer in runner] == ["tool_use", "tool_use"]
+    assert asked
+
+
+def test_what_coding_agents_send_is_accepted(client: anthropic.Anthropic):
+    """As Claude Code asks, also where it has begun the conversation with another model."""
+    cached = {"cache_control": {"type": "ephemeral"}}
+    thought = [{"type": "redacted_thinking", "data": "c2VjcmV0"}, {"type": "text", "text": "Sunny."}]
+    asked: dict[str, Any] = {
+        "system": [{"type": "text", "text": "Be brief.", **cached}],
+        "messages": [*ASK, {"role": "assistant", "content": thought}, *ASK],
+        "tools": [TOOL | cached | {"eager_input_streaming": True, "defer_loading": False}],
+    }
+    kept = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
+    more = {"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}, "metadata": {"user_id": "someone"}}
+    answer = message(client, **asked, **more, max_tokens=8, extra_body={"context_management": kept})
+    assert answer.usage.output_tokens == 8
+    plain = asked | {"messages": [*ASK, {"role": "assistant", "content": "Sunny."}, *ASK]}
+    counts = [client.messages.count_tokens(model="talker", **one).input_tokens for one in (asked, plain)]
+    assert counts[0] == counts[1]
+
+
+def test_instructions_within_a_conversation(client: anthropic.Anthropic):
+    """They are a turn of the system's, as long as another's."""
+    counts = [
+        client.messages.count_tokens(
+            model="talker", messages=[*ASK, {"role": role, "content": "Be brief."}, *ASK]
+        ).input_tokens
+        for role in ("system", "user")
+    ]
+    assert counts[0] == counts[1]
 
 
 def test_errors_have_anthropics_shape(client: anthropic.Anthropic, talking: str):

@@ -56,6 +56,8 @@ def test_reasoning_is_counted_in_tokens_with_its_marks():
     assert begun.reasoning_tokens == 3
     assert read(["<th", "ink>", "a", "</think>", "b"], reasons=True).reasoning_tokens == 4
     assert read(["<th", "ank>", "a"], reasons=True).reasoning_tokens == 0
+    for end in ("", "\n</", "\n</think"):
+        assert blocks(read(["still", end], "length", reasons=True, inside=True)) == [("reasoning", "still")]
     cut_short = read(["still", " thinking"], "length", reasons=True, inside=True)
     assert (blocks(cut_short), cut_short.reasoning_tokens) == ([("reasoning", "still thinking")], 2)
 
@@ -64,3 +66,9 @@ def test_a_call_cut_short_keeps_what_there_is():
     reading = read(['<tool_call>\n{"name": "f", "arguments": {"a": "b'], "length", calls=True)
     assert blocks(reading) == [("call", '{"a": "b')]
     assert reading.finish_reason == "length"
+
+
+def test_a_call_that_is_cut_short_before_its_name_is_no_text():
+    for end in ("<tool_call>", '<tool_call>\n{"na', '<tool_call>\n{"name": "wea'):
+        assert blocks(read(["Let me see.", "\n", end], "length", calls=True)) == [("content", "Let me see.")]
+        assert read(["Let me see.\n", end], "length").text("content") == "Let me see.\n" + end

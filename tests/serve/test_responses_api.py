@@ -109,6 +109,41 @@ def test_logprobs(client: openai.OpenAI):
     assert all(len(entry.top_logprobs) == 2 for entry in logprobs)
 
 
+def test_what_coding_agents_send_is_accepted(client: openai.OpenAI):
+    """As Codex asks, over its own history."""
+    shell = {"type": "function", "name": "exec", "description": "Runs it.", "strict": False, "parameters": {
+        "type": "object", "properties": {"cmd": {"type": "string"}}, "required": ["cmd"], "additionalProperties": False,
+    }}  # fmt: skip
+    history = [
+        {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "Be brief."}]},
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "List the files."}]},
+        {"type": "reasoning", "summary": [], "content": None, "encrypted_content": None},
+        {"type": "function_call", "name": "exec", "arguments": '{"cmd": "ls"}', "call_id": "call_1"},
+        {"type": "function_call_output", "call_id": "call_1", "output": "README.md"},
+    ]
+    events = list(respond(
+        client, input=history, instructions="You are a coding agent.", tools=[shell], tool_choice="auto",
+        parallel_tool_calls=False, reasoning={"effort": "low", "summary": "auto"}, store=False, stream=True,
+        include=["reasoning.encrypted_content"], prompt_cache_key="a", text={"verbosity": "low"}, max_output_tokens=8,
+        extra_body={"client_metadata": {"installation": "a"}},
+    ))  # fmt: skip
+    assert events[-1].type in ("response.completed", "response.incomplete")
+
+
+def test_a_prompt_is_counted_beforehand(client: openai.OpenAI):
+    first = respond(client, max_output_tokens=8)
+    for asked in ({"instructions": "Be brief."}, {"tools": [TOOL]}, {"previous_response_id": first.id}):
+        counted = client.responses.input_tokens.count(model="talker", input=ASK, **asked)
+        assert counted.object == "response.input_tokens"
+        assert counted.input_tokens == respond(client, max_output_tokens=4, **asked).usage.input_tokens
+
+
+def test_what_is_kept_is_no_stream(client: openai.OpenAI):
+    answer = respond(client)
+    with pytest.raises(openai.BadRequestError, match="events are sent once"):
+        client.responses.retrieve(answer.id, stream=True)
+
+
 @pytest.mark.parametrize(
     ("change", "param", "says"),
     [

@@ -53,6 +53,18 @@ def test_ids_and_times_stay_those_that_were_seen_first(server: str):
     assert got + sent.take(second) == first
 
 
+def test_the_cache_of_another_replica_holds_other_prompts(server: str):
+    told = {"include_usage": True, "continuous_usage_stats": True}
+    asked = {"prompt": "Where there is fire, there is smoke. " * 9, "stream_options": told}
+    first, second = (stream(server, "/v1/completions", **asked) for _ in range(2))
+    assert b'"cached_tokens":0' in first
+    assert b'"cached_tokens":0' not in second
+    sent = Sent()
+    got = sent.take(first[: len(first) // 2])
+    sent.again()
+    assert got + sent.take(second) == first
+
+
 def test_another_answer_is_found_out(server: str):
     first, second = (stream(server, "/v1/completions", temperature=2, seed=seed) for seed in (1, 2))
     sent = Sent()

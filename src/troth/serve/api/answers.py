@@ -15,7 +15,7 @@ from troth.serve.api.errors import ApiError, as_api_error
 from troth.serve.api.exchange import current_exchange
 from troth.serve.api.openai_answers import CompletionDetails, PromptDetails, Usage
 from troth.serve.api.reading import Part, Reading
-from troth.serve.engine.request import Output, Request
+from troth.serve.engine.request import Output, PromptTooLong, Request
 from troth.serve.engine.thread import EngineStopped, EngineThread, Stream, Unread
 
 Result = TypeVar("Result")
@@ -43,13 +43,14 @@ def usage(readings: Sequence[Reading], choices: int = 1) -> Usage:
 
 
 def submit(engine: EngineThread, requests: list[Request], param: str) -> Stream:
-    """Queue requests; what the engine refuses about them is a 400 about `param`."""
+    """Queue requests; what the engine refuses about them is a 400 about `param`, with OpenAI's code."""
     if (exchange := current_exchange()) and exchange.priority:
         requests = [replace(request, priority=exchange.priority) for request in requests]
     try:
         return engine.submit(requests)
     except ValueError as error:
-        raise ApiError(400, str(error), param, "invalid_value") from error
+        code = "context_length_exceeded" if isinstance(error, PromptTooLong) else "invalid_value"
+        raise ApiError(400, str(error), param, code) from error
 
 
 async def _indexed(stream: Stream, requests: list[Request]) -> AsyncIterator[tuple[int, Output]]:

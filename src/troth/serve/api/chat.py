@@ -12,7 +12,7 @@ from troth.serve.api.answers import answered, submit, unless_gone, usage
 from troth.serve.api.chat_schema import ChatRequest
 from troth.serve.api.deferred import Deferred
 from troth.serve.api.errors import ApiError
-from troth.serve.api.logprobs import TokenTexts, chat_logprobs
+from troth.serve.api.logprobs import TokenTexts, chat_logprobs, prompt_logprobs
 from troth.serve.api.openai_answers import (
     CalledFunction,
     ChatChoice,
@@ -26,7 +26,7 @@ from troth.serve.api.openai_answers import (
     ToolCallDelta,
 )
 from troth.serve.api.question import prompt
-from troth.serve.api.reading import Part, Reading
+from troth.serve.api.reading import Part, Reading, generated
 from troth.serve.api.served import Served, new_id
 from troth.serve.engine.request import Output
 
@@ -49,8 +49,7 @@ def chat_router(served: Served, deferred: Deferred) -> APIRouter:
         stream = submit(served.engine, requests, "messages")
         base: dict[str, Any] = {"id": new_id("chatcmpl"), "created": int(time.time())}
         base["model"] = adapter or served.model_id
-        with_usage = body.stream_options is not None and body.stream_options.include_usage
-        dialect = _ChatEvents(base, readings, served.token_texts, bool(body.logprobs), body.experts, with_usage)
+        dialect = _ChatEvents(base, readings, served.token_texts, body, asked.ids)
         if events := await answered(http, stream, requests, readings, dialect if body.stream else None):
             return events
         choices = [
@@ -59,10 +58,16 @@ def chat_router(served: Served, deferred: Deferred) -> APIRouter:
                 message=_message(reading),
                 logprobs=chat_logprobs(reading.tokens, served.token_texts),
                 finish_reason=reading.finish_reason,
+                **({"token_ids": reading.token_ids} if body.return_token_ids else {}),
             )
             for index, reading in enumerate(readings)
         ]
-        return ChatCompletion(**base, object="chat.completion", choices=choices, usage=usage(readings, body.n))
+        base["object"] = "chat.completion"
+        if body.prompt_logprobs is not None:
+            base["prompt_logprobs"] = prompt_logprobs(readings[0].prompt, served.token_texts)
+        if body.return_token_ids:
+            base["prompt_token_ids"] = asked.ids
+        return ChatCompletion(**base, choices=choices, usage=usage(readings, body.n))
 
     return router
 
@@ -82,49 +87,64 @@ def _message(reading: Reading) -> ChatMessage:
 
 
 class _ChatEvents:
-    """Chunks of all choices as they come; with usage asked for, every chunk has the field, null until the last."""
+    """Chunks of all choices as they come; with usage told, every chunk has the field, null until the last or what it is
+    so far."""
 
     done = "data: [DONE]\n\n"
 
     def __init__(
-        self, base: dict[str, Any], readings: list[Reading], texts: TokenTexts, logprobs: bool, experts: bool,
-        with_usage: bool,
+        self, base: dict[str, Any], readings: list[Reading], texts: TokenTexts, body: ChatRequest,
+        prompt_ids: tuple[int, ...],
     ):  # fmt: skip
-        self._base = base | {"object": "chat.completion.chunk"} | ({"usage": None} if with_usage else {})
+        self._told_usage = body.told_usage
+        self._base = base | {"object": "chat.completion.chunk"}
+        self._base |= {} if self._told_usage == "never" else {"usage": None}
         self._readings = readings
         self._texts = texts
-        self._logprobs = logprobs
-        self._experts = experts
-        self._with_usage = with_usage
+        self._body = body
+        self._prompt_ids = prompt_ids
+        # Some of what was asked for is told of each token, whether it adds to the text or not.
+        self._each_token = body.logprobs or body.experts or body.return_token_ids
 
     def opening(self) -> Iterator[ChatChunk]:
         for index in range(len(self._readings)):
-            yield self._chunk(index, Delta(role="assistant", content=""))
+            chunk = self._chunk(index, Delta(role="assistant", content=""))
+            if index == 0 and self._body.return_token_ids:
+                chunk.prompt_token_ids = list(self._prompt_ids)
+            yield chunk
 
     def show(self, index: int, output: Output, parts: list[Part]) -> Iterator[ChatChunk]:
         deltas = [_delta(self._readings[index], part) for part in parts]
-        if not deltas and (output.finish_reason or self._logprobs or self._experts):
+        if not deltas and (output.finish_reason or self._each_token):
             deltas = [Delta()]
         for place, delta in enumerate(deltas, 1):
             # What tells of the whole output comes with its last part.
             yield self._chunk(index, delta, output if place == len(deltas) else None)
 
     def closing(self) -> Iterator[ChatChunk]:
-        if self._with_usage:
+        if self._told_usage != "never":
             yield ChatChunk(**(self._base | {"choices": [], "usage": usage(self._readings, len(self._readings))}))
 
     def failed(self, error: ApiError) -> Iterator[dict[str, Any]]:
         yield error.body()
 
     def _chunk(self, index: int, delta: Delta, output: Output | None = None) -> ChatChunk:
+        more: dict[str, Any] = {}
+        if output and self._body.experts:
+            more["experts"] = [token.experts for token in output.tokens]
+        if output and self._body.return_token_ids:
+            more["token_ids"] = generated(output.tokens, output)
         choice = ChunkChoice(
             index=index,
             delta=delta,
             logprobs=chat_logprobs(output.tokens, self._texts) if output else None,
             finish_reason=self._readings[index].finish_reason if output and output.finish_reason else None,
-            **({"experts": [token.experts for token in output.tokens]} if output and self._experts else {}),
+            **more,
         )
-        return ChatChunk(**self._base, choices=[choice])
+        so_far = {}
+        if self._told_usage == "always" and self._readings[index].last is not None:
+            so_far = {"usage": usage(self._readings, len(self._readings))}
+        return ChatChunk(**(self._base | so_far), choices=[choice])
 
 
 def _delta(reading: Reading, part: Part) -> Delta:

@@ -38,7 +38,7 @@ class ToolCall(Body):
 
 class Message(Body):
     """One turn of a conversation. The fields after `tool_call_id` are those of earlier answers, which clients send
-    back."""
+    back; `reasoning` is vLLM's name, and LiteLLM keeps what it does not know in `provider_specific_fields`."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[TextPart] | None = None
@@ -46,10 +46,10 @@ class Message(Body):
     tool_call_id: str | None = None
     tool_calls: list[ToolCall] | None = None
     reasoning_content: str | None = None
+    reasoning: str | None = None
+    provider_specific_fields: dict[str, Any] | None = None
     refusal: str | None = None
     annotations: list[Any] | None = None
-    audio: None = None
-    function_call: None = None
 
     @model_validator(mode="after")
     def _fits_its_role(self) -> "Message":
@@ -68,8 +68,8 @@ class Message(Body):
         message: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role, "content": text}
         if self.tool_call_id is not None:
             message["tool_call_id"] = self.tool_call_id
-        if self.reasoning_content:
-            message["reasoning_content"] = self.reasoning_content
+        if reasoning := self.reasoning_content or self.reasoning:
+            message["reasoning_content"] = reasoning
         if self.tool_calls:
             message["tool_calls"] = [
                 call_message(call.function.name, call.function.arguments, call.id) for call in self.tool_calls
@@ -104,6 +104,20 @@ class ChosenFunction(Body):
 
     type: Literal["function"]
     function: FunctionName
+
+
+class AllowedTools(Body):
+    """Some of the tools, of which one may or must be called."""
+
+    mode: Literal["auto", "required"] = "auto"
+    tools: list[ChosenFunction] = Field(min_length=1)
+
+
+class ChosenTools(Body):
+    """The tools that may be called."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
 
 
 class JsonSchema(Body):
@@ -158,18 +172,19 @@ class ChatRequest(Sampling):
     reasoning: ReasoningOptions | None = None
     response_format: Annotated[AnyFormat | SchemaFormat, Field(discriminator="type")] | None = None
     tools: list[FunctionTool] | None = None
-    tool_choice: Literal["none", "auto", "required"] | ChosenFunction | None = None
+    tool_choice: Literal["none", "auto", "required"] | ChosenFunction | ChosenTools | None = None
     parallel_tool_calls: bool | None = None
     search_parameters: Any = None
     modalities: list[Literal["text"]] | None = None
     store: bool | None = None
     metadata: dict[str, str] | None = None
     service_tier: str | None = None
-    prompt_cache_key: str | None = None
+    prediction: dict[str, Any] | None = None
     safety_identifier: str | None = None
     verbosity: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     add_generation_prompt: bool | None = None
+    add_special_tokens: Literal[False] = False
     continue_final_message: bool = False
     deferred: bool = False
     experts: bool = False
@@ -230,18 +245,22 @@ class ChatRequest(Sampling):
         return self.max_completion_tokens or self.max_tokens
 
     def params(self, choice: int) -> SamplingParams:
-        """Sampling parameters of one choice."""
+        """Sampling parameters of one choice. The prompt, which all share, is scored with the first."""
         logprobs = (self.top_logprobs or 0) if self.logprobs else None
-        return self.sampling(choice, self.limit, logprobs).model_copy(update={"experts": self.experts})
+        scored = self.prompt_logprobs if choice == 0 else None
+        return self.sampling(choice, self.limit, logprobs, experts=self.experts, prompt_logprobs=scored)
 
     def question(self) -> Question:
         """What is asked."""
-        choice = self.tool_choice
+        choice, tools = self.tool_choice, self._tools()
+        if isinstance(choice, ChosenTools):
+            allowed = {chosen.function.name for chosen in choice.allowed_tools.tools}
+            tools, choice = [offered for offered in tools if offered.name in allowed], choice.allowed_tools.mode
         reasoning = self.reasoning or ReasoningOptions()
         return Question(
             messages=[message.for_template() for message in self.messages],
             param="messages",
-            tools=tuple(self._tools()),
+            tools=tuple(tools),
             choice="required" if isinstance(choice, ChosenFunction) else choice or "auto",
             named=choice.function.name if isinstance(choice, ChosenFunction) else None,
             several=self.parallel_tool_calls is not False,
@@ -250,6 +269,7 @@ class ChatRequest(Sampling):
             budget=reasoning.max_tokens,
             variables=self.chat_template_kwargs or {},
             goes_on=self.continue_final_message,
+            truncate=self.truncate_prompt_tokens,
         )
 
     def _tools(self) -> list[Tool]:

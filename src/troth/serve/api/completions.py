@@ -12,9 +12,9 @@ from fastapi.responses import Response
 from troth.model.tokenizer import BLANK_MARKS, Tokenizer
 from troth.serve.api.answers import answered, submit, usage
 from troth.serve.api.errors import ApiError
-from troth.serve.api.logprobs import TokenTexts, completion_logprobs
+from troth.serve.api.logprobs import TokenTexts, completion_logprobs, prompt_logprobs
 from troth.serve.api.openai_answers import Completion, CompletionChoice
-from troth.serve.api.reading import Part, Reading
+from troth.serve.api.reading import Part, Reading, generated
 from troth.serve.api.schema import CompletionRequest
 from troth.serve.api.served import Served, new_id
 from troth.serve.engine.request import Output, Request
@@ -29,7 +29,8 @@ def completion_router(served: Served) -> APIRouter:
     @router.post("/v1/completions", response_model=Completion, response_model_exclude_unset=True)
     async def create(body: CompletionRequest, http: HttpRequest) -> Response | Completion:
         adapter = served.check_model(body.model)
-        prompts = _prompts(body, served.tokenizer)
+        found = _prompts(body, served.tokenizer)
+        prompts = [served.last_tokens(ids, body.truncate_prompt_tokens, body.limit) for ids in found]
         await served.prepare(body.grammar)
         requests = [
             Request(tuple(prompt), served.sampling(body.params(choice)), priority=body.priority, adapter=adapter)
@@ -41,8 +42,7 @@ def completion_router(served: Served) -> APIRouter:
         texts = served.token_texts
         base: dict[str, Any] = {"id": new_id("cmpl"), "object": "text_completion", "model": adapter or served.model_id}
         base["created"] = int(time.time())
-        with_usage = body.stream_options is not None and body.stream_options.include_usage
-        dialect = _CompletionEvents(base, readings, texts, body.n, with_usage)
+        dialect = _CompletionEvents(base, readings, texts, body, prompts)
         if events := await answered(http, stream, requests, readings, dialect if body.stream else None):
             return events
         choices = [
@@ -51,6 +51,7 @@ def completion_router(served: Served) -> APIRouter:
                 text=reading.text("content"),
                 logprobs=completion_logprobs(reading.tokens, texts, 0),
                 finish_reason=reading.last and reading.last.finish_reason,
+                **_told(body, reading, prompts[index // body.n], texts),
             )
             for index, reading in enumerate(readings)
         ]
@@ -60,18 +61,21 @@ def completion_router(served: Served) -> APIRouter:
 
 
 class _CompletionEvents:
-    """Pieces of all texts as they come; with usage asked for, every event has the field, null until the last."""
+    """Pieces of all texts as they come; with usage told, every event has the field, null until the last or what it is
+    so far."""
 
     done = "data: [DONE]\n\n"
 
     def __init__(
-        self, base: dict[str, Any], readings: list[Reading], texts: TokenTexts, choices: int, with_usage: bool
-    ):
-        self._base = base | ({"usage": None} if with_usage else {})
+        self, base: dict[str, Any], readings: list[Reading], texts: TokenTexts, body: CompletionRequest,
+        prompts: list[list[int]],
+    ):  # fmt: skip
+        self._told_usage = body.told_usage
+        self._base = base | ({} if self._told_usage == "never" else {"usage": None})
         self._readings = readings
         self._texts = texts
-        self._choices = choices
-        self._with_usage = with_usage
+        self._choices = body.n
+        self._prompts = prompts if body.return_token_ids else None
         self._offsets: dict[int, int] = defaultdict(int)
 
     def opening(self) -> Iterator[Completion]:
@@ -79,20 +83,36 @@ class _CompletionEvents:
 
     def show(self, index: int, output: Output, parts: list[Part]) -> Iterator[Completion]:
         logprobs = completion_logprobs(output.tokens, self._texts, self._offsets[index])
-        if parts or output.finish_reason or logprobs:
+        more: dict[str, Any] = {}
+        if self._prompts is not None:
+            more["token_ids"] = generated(output.tokens, output)
+            if output.output_tokens <= 1:
+                more["prompt_token_ids"] = self._prompts[index // self._choices]
+        if parts or output.finish_reason or logprobs or more:
             choice = CompletionChoice(
-                index=index, text=output.text, logprobs=logprobs, finish_reason=output.finish_reason
+                index=index, text=output.text, logprobs=logprobs, finish_reason=output.finish_reason, **more
             )
-            yield Completion(**self._base, choices=[choice])
+            so_far = {"usage": usage(self._readings, self._choices)} if self._told_usage == "always" else {}
+            yield Completion(**(self._base | so_far), choices=[choice])
         if logprobs:
             self._offsets[index] += sum(map(len, logprobs.tokens))
 
     def closing(self) -> Iterator[Completion]:
-        if self._with_usage:
+        if self._told_usage != "never":
             yield Completion(**(self._base | {"choices": [], "usage": usage(self._readings, self._choices)}))
 
     def failed(self, error: ApiError) -> Iterator[dict[str, Any]]:
         yield error.body()
+
+
+def _told(body: CompletionRequest, reading: Reading, prompt: list[int], texts: TokenTexts) -> dict[str, Any]:
+    """What was asked for of a choice beyond OpenAI's fields."""
+    told: dict[str, Any] = {}
+    if body.prompt_logprobs is not None:
+        told["prompt_logprobs"] = prompt_logprobs(reading.prompt, texts)
+    if body.return_token_ids:
+        told |= {"prompt_token_ids": prompt, "token_ids": reading.token_ids}
+    return told
 
 
 def _prompts(body: CompletionRequest, tokenizer: Tokenizer) -> list[list[int]]:
@@ -106,12 +126,13 @@ def _prompts(body: CompletionRequest, tokenizer: Tokenizer) -> list[list[int]]:
         if any(text not in tokenizer.special for text in _FILL_IN):
             raise ApiError(400, "suffix: this model has no tokens to fill in the middle", "suffix", "invalid_value")
         before, after, middle = (tokenizer.special[text] for text in _FILL_IN)
-        begin = [] if tokenizer.begin is None else [tokenizer.begin]
+        begin = [] if tokenizer.begin is None or not body.add_special_tokens else [tokenizer.begin]
         return [[*begin, before, *tokenizer.encode(prompt), after, *tokenizer.encode(body.suffix), middle]]
+    encode = tokenizer.encode_prompt if body.add_special_tokens else tokenizer.encode
     if isinstance(prompt, str):
-        return [tokenizer.encode_prompt(prompt)]
+        return [encode(prompt)]
     if not prompt:
         raise ApiError(400, "prompt: the list is empty", "prompt", "invalid_value")
     if isinstance(prompt[0], int):
         return [prompt]
-    return [tokenizer.encode_prompt(item) if isinstance(item, str) else item for item in prompt]
+    return [encode(item) if isinstance(item, str) else item for item in prompt]

@@ -19,7 +19,8 @@ _MOST_INPUTS = 2048
 
 
 class EmbeddingRequest(BaseModel):
-    """Texts or token ids; `dimensions` keeps the first so many numbers of each vector."""
+    """Texts or token ids; `dimensions` keeps the first so many numbers of each vector, `truncate_prompt_tokens` the
+    last so many tokens of each text, -1 as many as fit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,6 +29,7 @@ class EmbeddingRequest(BaseModel):
     encoding_format: Literal["float", "base64"] | None = "float"
     dimensions: int | None = Field(default=None, ge=1)
     user: str | None = None
+    truncate_prompt_tokens: int | None = Field(default=None, ge=-1)
 
 
 class Embedding(BaseModel):
@@ -61,7 +63,8 @@ def embedding_router(served: Served) -> APIRouter:
     @router.post("/v1/embeddings")
     async def create(body: EmbeddingRequest, http: HttpRequest) -> EmbeddingList:
         served.check_model(body.model)
-        requests = [Request(tuple(ids), pooled=True) for ids in _inputs(body, served)]
+        inputs = [served.last_tokens(ids, body.truncate_prompt_tokens) for ids in _inputs(body, served)]
+        requests = [Request(tuple(ids), pooled=True) for ids in inputs]
         stream = submit(served.engine, requests, "input")
         found = await unless_gone(http, _gather(stream))
         tokens = sum(output.prompt_tokens for output in found.values())

@@ -1,5 +1,6 @@
 """Errors in OpenAI's shape, {"error": {message, type, param, code}}, or Anthropic's where its clients ask."""
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,19 @@ _ANTHROPIC_TYPES = {
     401: "authentication_error", 403: "permission_error", 404: "not_found_error", 413: "request_too_large",
     429: "rate_limit_error", 503: "overloaded_error",
 }  # fmt: skip
+NO_THREADS = "thread_unsupported_request"
+"""Anthropic's code for a request that no conversation is kept for; its tool runner then sends the whole of it."""
+
+
+class AnyJson(JSONResponse):
+    """JSON that may repeat what a client said: half of a surrogate pair, as cut texts end with and UTF-8 has not, goes
+    back as the escape that it came as."""
+
+    def render(self, content: Any) -> bytes:
+        try:
+            return super().render(content)
+        except UnicodeEncodeError:
+            return json.dumps(content).encode("ascii")
 
 
 class ApiError(Exception):
@@ -48,7 +62,8 @@ class ApiError(Exception):
     def anthropic_body(self) -> dict[str, Any]:
         """The same for Anthropic's clients."""
         kind = _ANTHROPIC_TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "api_error")
-        return {"type": "error", "error": {"type": kind, "message": str(self)}, "request_id": None}
+        details = {"details": {"error_code": NO_THREADS, "unsupported": []}} if self.code == NO_THREADS else {}
+        return {"type": "error", "error": {"type": kind, "message": str(self)} | details, "request_id": None}
 
 
 def as_api_error(error: Exception) -> ApiError:
@@ -95,7 +110,7 @@ def answer(path: str, error: ApiError, headers: Mapping[str, str] | None = None)
     if error.status in (429, 503):
         headers["Retry-After"] = str(error.retry_after)
     anthropic = path.startswith("/v1/messages")
-    return JSONResponse(error.anthropic_body() if anthropic else error.body(), error.status, headers)
+    return AnyJson(error.anthropic_body() if anthropic else error.body(), error.status, headers)
 
 
 async def refuse(scope: Scope, send: Send, error: ApiError, headers: Mapping[str, str] | None = None) -> None:

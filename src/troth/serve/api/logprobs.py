@@ -3,7 +3,14 @@
 from collections.abc import Iterable
 
 from troth.model.tokenizer import Tokenizer
-from troth.serve.api.openai_answers import ChatLogprobs, CompletionLogprobs, TokenLogprob, TopLogprob
+from troth.serve.api.openai_answers import (
+    ChatLogprobs,
+    CompletionLogprobs,
+    PromptLogprob,
+    PromptLogprobs,
+    TokenLogprob,
+    TopLogprob,
+)
 from troth.serve.engine.request import SampledToken
 
 
@@ -49,6 +56,25 @@ def completion_logprobs(tokens: Iterable[SampledToken], texts: TokenTexts, offse
         found.top_logprobs.append(None if token.logprob is None else top)
         found.text_offset.append(offset)
         offset += len(text)
+    return found
+
+
+def prompt_logprobs(tokens: Iterable[SampledToken], texts: TokenTexts) -> PromptLogprobs:
+    """Of each token of a prompt, itself first."""
+
+    def entry(token: int, logprob: float, rank: int) -> dict[int, PromptLogprob]:
+        return {token: PromptLogprob(logprob=logprob, rank=rank, decoded_token=texts.text(token))}
+
+    found: PromptLogprobs = []
+    for token in tokens:
+        if token.logprob is None or token.rank is None:
+            found.append(None)
+            continue
+        entries = entry(token.id, token.logprob, token.rank)
+        for rank, (other, logprob) in enumerate(token.top, 1):
+            if other != token.id:
+                entries |= entry(other, logprob, rank)
+        found.append(entries)
     return found
 
 

@@ -9,7 +9,7 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
 from troth.serve.api.answers import answered, submit, unless_gone
-from troth.serve.api.errors import ApiError
+from troth.serve.api.errors import NO_THREADS, ApiError
 from troth.serve.api.messages_schema import CountRequest, MessageRequest
 from troth.serve.api.question import prompt
 from troth.serve.api.reading import Block, Part, Reading
@@ -26,6 +26,9 @@ def message_router(served: Served) -> APIRouter:
     @router.post("", response_model=None)
     async def create(body: MessageRequest, http: HttpRequest) -> Response | dict[str, Any]:
         adapter = served.check_model(body.model)
+        if body.thread is not None:
+            says = "thread: no conversation is kept here; send all of its messages"
+            raise ApiError(400, says, "thread", NO_THREADS)
         asked = await unless_gone(http, prompt(served, body.question(), body.max_tokens))
         requests, readings = [asked.request(served.sampling(body.params()), adapter)], [asked.reading()]
         dialect = _MessageEvents(new_id("msg", "_"), adapter or served.model_id, len(asked.ids), readings[0])

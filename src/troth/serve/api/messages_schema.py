@@ -3,7 +3,7 @@
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from troth.serve.api.chat_schema import Name
 from troth.serve.api.question import Question, tool
@@ -37,6 +37,13 @@ class ThinkingBlock(Block):
     signature: str = ""
 
 
+class HiddenThinkingBlock(Block):
+    """Reasoning of another model's answer, which only its makers can read."""
+
+    type: Literal["redacted_thinking"]
+    data: str
+
+
 class ToolUseBlock(Block):
     """A call in an earlier answer."""
 
@@ -57,28 +64,28 @@ class ToolResultBlock(Block):
 
 
 ContentBlock = Annotated[
-    TextBlock | ThinkingBlock | ToolUseBlock | ToolResultBlock, Field(discriminator="type")
+    TextBlock | ThinkingBlock | HiddenThinkingBlock | ToolUseBlock | ToolResultBlock, Field(discriminator="type")
 ]
 
 
 class Message(Body):
     """One turn."""
 
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "system"]
     content: str | list[ContentBlock]
 
 
-class Tool(BaseModel):
-    """A function that may be called, its arguments as a JSON schema."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Tool(Block):
+    """A function that may be called, its arguments as a JSON schema. All are shown to the model, and all arguments come
+    as they are written: `defer_loading` and `eager_input_streaming` change nothing."""
 
     type: Literal["custom"] | None = None
     name: Name
     description: str | None = None
     input_schema: dict[str, Any]
     strict: bool = False
-    cache_control: dict[str, Any] | None = None
+    defer_loading: bool | None = None
+    eager_input_streaming: bool | None = None
 
 
 class ToolChoice(Body):
@@ -128,7 +135,8 @@ def _list_of_text(value: Any) -> Any:
 
 
 class CountRequest(Body):
-    """POST /v1/messages/count_tokens: what of a request makes its prompt."""
+    """POST /v1/messages/count_tokens: what of a request makes its prompt. `context_management` lets a server leave out
+    some of the conversation; this one does not."""
 
     model: str
     messages: list[Message] = Field(min_length=1)
@@ -138,6 +146,7 @@ class CountRequest(Body):
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
     cache_control: dict[str, Any] | None = None
+    context_management: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _can_go_on(self) -> "CountRequest":
@@ -185,7 +194,7 @@ class CountRequest(Body):
 
 
 class MessageRequest(CountRequest):
-    """POST /v1/messages."""
+    """POST /v1/messages. No conversation is kept for a `thread`: clients that ask for one are told so."""
 
     max_tokens: int = Field(ge=1)
     stream: bool = False
@@ -195,6 +204,7 @@ class MessageRequest(CountRequest):
     stop_sequences: list[str] = Field(default=[], max_length=16)
     metadata: dict[str, Any] | None = None
     service_tier: Literal["auto", "standard_only"] | None = None
+    thread: dict[str, Any] | None = None
 
     def params(self) -> SamplingParams:
         """Sampling parameters of the answer."""

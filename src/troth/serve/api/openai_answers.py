@@ -31,6 +31,18 @@ class Usage(BaseModel):
     completion_tokens_details: CompletionDetails
 
 
+class PromptLogprob(BaseModel):
+    """What a token of a prompt, or another in its place, was worth; of `rank` 1 is the likeliest."""
+
+    logprob: float
+    rank: int
+    decoded_token: str
+
+
+PromptLogprobs = list[dict[int, PromptLogprob] | None]
+"""By token id, of each token of a prompt; of the first, which follows nothing, nothing is known."""
+
+
 class TopLogprob(BaseModel):
     """A token as text and bytes with its log-probability in nats; bytes are None for special tokens."""
 
@@ -85,6 +97,7 @@ class ChatChoice(BaseModel):
     message: ChatMessage
     logprobs: ChatLogprobs | None
     finish_reason: ChatFinish
+    token_ids: list[int] | None = None
 
 
 class ChatCompletion(BaseModel):
@@ -96,6 +109,8 @@ class ChatCompletion(BaseModel):
     model: str
     choices: list[ChatChoice]
     usage: Usage
+    prompt_logprobs: PromptLogprobs | None = None
+    prompt_token_ids: list[int] | None = None
 
 
 class FunctionDelta(BaseModel):
@@ -132,6 +147,7 @@ class ChunkChoice(BaseModel):
     logprobs: ChatLogprobs | None
     finish_reason: ChatFinish | None
     experts: list[tuple[int, ...]] | None = None
+    token_ids: list[int] | None = None
 
 
 class ChatChunk(BaseModel):
@@ -143,6 +159,7 @@ class ChatChunk(BaseModel):
     model: str
     choices: list[ChunkChoice]
     usage: Usage | None = None
+    prompt_token_ids: list[int] | None = None
 
 
 class CompletionLogprobs(BaseModel):
@@ -161,6 +178,9 @@ class CompletionChoice(BaseModel):
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: FinishReason | None
+    prompt_logprobs: PromptLogprobs | None = None
+    prompt_token_ids: list[int] | None = None
+    token_ids: list[int] | None = None
 
 
 class Completion(BaseModel):

@@ -31,7 +31,8 @@ class Question:
     """`messages` as the chat template takes them. A `choice` of required may be of the tool that is `named`; `value` is
     what the answer has to be. `effort` None leaves it to the model whether it reasons; `budget`, in tokens, goes
     before what follows from `effort`, and so do `variables` of the template. An answer that `goes_on` goes on from the
-    last message, which is the assistant's. `param` is what the dialect calls the messages."""
+    last message, which is the assistant's. Of a prompt the last tokens are kept that `truncate` says, as
+    `Served.last_tokens` has it. `param` is what the dialect calls the messages."""
 
     messages: list[dict[str, Any]]
     param: str
@@ -44,6 +45,7 @@ class Question:
     budget: int | None = None
     variables: Mapping[str, Any] = field(default_factory=dict)
     goes_on: bool = False
+    truncate: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ async def prompt(served: Served, question: Question, max_tokens: int | None) -> 
         ids = template.encode(question.messages, functions, question.goes_on, **variables)
     except ValueError as error:
         raise ApiError(400, str(error), question.param, "invalid_value") from error
+    ids = served.last_tokens(ids, question.truncate, max_tokens)
     grammar = _grammar(question, offered)
     reasons = form.knows_reasoning(template)
     reasoning = None

@@ -2,6 +2,7 @@
 
 import re
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -34,6 +35,12 @@ class Part:
     begins: bool
 
 
+def generated(tokens: Sequence[SampledToken], output: Output | None) -> list[int]:
+    """Ids of those of the last tokens up to an output that are not of the prompt, which it may repeat."""
+    count = 0 if output is None else min(len(tokens), output.output_tokens)
+    return [token.id for token in tokens[len(tokens) - count :]]
+
+
 @dataclass
 class Reading:
     """One answer, read output by output.
@@ -47,6 +54,7 @@ class Reading:
     calls: bool = False
     blocks: list[Block] = field(default_factory=list)
     tokens: list[SampledToken] = field(default_factory=list)
+    prompt: tuple[SampledToken, ...] = ()
     reasoning_tokens: int = 0
     last: Output | None = None
 
@@ -59,6 +67,7 @@ class Reading:
     def take(self, output: Output) -> list[Part]:
         """The parts that are certain by this output."""
         self.last = output
+        self.prompt = self.prompt or output.prompt
         self.tokens += output.tokens
         self._held += output.text
         self._parts = []
@@ -84,6 +93,11 @@ class Reading:
     def called(self) -> list[Block]:
         """The calls."""
         return [block for block in self.blocks if block.kind == "call"]
+
+    @property
+    def token_ids(self) -> list[int]:
+        """Ids of the generated tokens."""
+        return generated(self.tokens, self.last)
 
     def text(self, kind: Kind) -> str:
         """All text of one kind."""
@@ -160,12 +174,13 @@ class Reading:
             self._state = self._in_content
 
     def _close(self) -> None:
-        """Give what was held back, now that nothing follows."""
+        """Give what was held back, now that nothing follows; marks that were cut short are no text."""
         text, self._held = self._held, ""
         if self._state == self._in_reasoning:
-            self._add("reasoning", text.rstrip("\n"))
+            self._add("reasoning", text[: len(text) - overlap(text, form.THOUGHT)].rstrip("\n"))
         elif self._state in (self._at_start, self._in_content):
-            self._add("content", text)
+            before, begun, _ = text.partition(form.CALL)
+            self._add("content", before.removesuffix("\n") if begun and self.calls else text)
 
     def _shown(self, mark: str) -> str:
         """Take what is held, but for an end that may become the mark or a line break before it."""

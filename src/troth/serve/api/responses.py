@@ -7,7 +7,7 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
 from troth.serve.api.answers import answered, submit, unless_gone
-from troth.serve.api.errors import ApiError
+from troth.serve.api.errors import AnyJson, ApiError
 from troth.serve.api.exchange import current_holder
 from troth.serve.api.question import prompt
 from troth.serve.api.response_store import ResponseStore, Stored
@@ -18,7 +18,7 @@ from troth.serve.api.served import Served, new_id
 
 def response_router(served: Served, store: ResponseStore) -> APIRouter:
     """The routes over one model and what is kept of its answers."""
-    router = APIRouter(prefix="/v1/responses")
+    router = APIRouter(prefix="/v1/responses", default_response_class=AnyJson)
 
     @router.post("", response_model=None)
     async def create(body: ResponseRequest, http: HttpRequest) -> Response | dict[str, Any]:
@@ -46,7 +46,9 @@ def response_router(served: Served, store: ResponseStore) -> APIRouter:
         return events or dialect.finished()
 
     @router.get("/{response_id}")
-    async def retrieve(response_id: str) -> dict[str, Any]:
+    async def retrieve(response_id: str, stream: bool = False) -> dict[str, Any]:
+        if stream:
+            raise ApiError(400, "stream: events are sent once; what is kept is the whole response", "stream")
         return _stored(store, response_id).response
 
     @router.delete("/{response_id}")
@@ -60,6 +62,12 @@ def response_router(served: Served, store: ResponseStore) -> APIRouter:
         items = [_listed(item) for item in reversed(_stored(store, response_id).items)]
         ends = {"first_id": items[0]["id"], "last_id": items[-1]["id"]} if items else {}
         return {"object": "list", "data": items, "has_more": False, **ends}
+
+    @router.post("/input_tokens")
+    async def count(body: ResponseRequest) -> dict[str, Any]:
+        served.check_model(body.model)
+        asked = await prompt(served, body.question(_earlier(store, body)), body.max_output_tokens)
+        return {"object": "response.input_tokens", "input_tokens": len(asked.ids)}
 
     @router.post("/{action}")
     async def other(action: str) -> None:

@@ -46,7 +46,6 @@ class ReasoningItem(Item):
     type: Literal["reasoning"]
     summary: list[TextContent] = Field(default=[])
     content: list[TextContent] | None = None
-    encrypted_content: None = None
 
 
 class CallItem(Item):
@@ -152,10 +151,12 @@ class ResponseRequest(Body):
     truncation: Literal["disabled"] | None = None
     background: Literal[False] | None = None
     metadata: dict[str, str] | None = None
+    client_metadata: dict[str, str] | None = None
     user: str | None = None
     service_tier: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
 
     @property
     def items(self) -> list[InputItem]:

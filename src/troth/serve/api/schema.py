@@ -5,27 +5,39 @@ answer and cannot are refused, rather than ignored.
 """
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from troth.serve.engine.sampling_params import MOST_LOGPROBS, Grammar, Json, Pattern, SamplingParams
 
 ANY_OBJECT = json.dumps({"type": "object"})
+UsageTold = Literal["never", "last", "always"]
 _MOST_CHOICES = 128
 _MOST_STOPS = 16
 
 
 class Body(BaseModel):
-    """A part of a request, or all of it: unknown keys are refused."""
+    """A part of a request, or all of it: unknown keys are refused. One whose value is null is as one left out, known or
+    not: clients name what they do not ask for, too. What is needed cannot be null."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_left_out(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or None not in given.values():
+            return given
+        needed = {name for name, field in cls.model_fields.items() if field.is_required()}
+        return {key: value for key, value in given.items() if value is not None or key in needed}
+
 
 class StreamOptions(Body):
-    """`include_usage` sends one more event, with the counts, at the end. `include_obfuscation` changes nothing."""
+    """`include_usage` sends one more event, with the counts, at the end, and `continuous_usage_stats`, which vLLM has
+    too, has the other events tell those so far. `include_obfuscation` changes nothing."""
 
     include_usage: bool = False
+    continuous_usage_stats: bool = False
     include_obfuscation: bool | None = None
 
 
@@ -58,8 +70,8 @@ class StructuredOutputs(Body):
 
 
 class Sampling(Body):
-    """What chat and plain completions share. `top_k`, `min_p`, `repetition_penalty`, `stop_token_ids`, `min_tokens`,
-    `priority` (lower goes first), `ignore_eos` and `structured_outputs` are extensions that others have too."""
+    """What chat and plain completions share. What is not OpenAI's are extensions that vLLM has too; of these
+    `spaces_between_special_tokens` changes nothing. Of `priority` lower goes first."""
 
     model: str | None = None
     n: int = Field(default=1, ge=1, le=_MOST_CHOICES)
@@ -80,14 +92,18 @@ class Sampling(Body):
     repetition_penalty: float | None = Field(default=None, gt=0)
     logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] | None = None
     ignore_eos: bool = False
+    include_stop_str_in_output: bool = False
+    skip_special_tokens: bool = True
+    spaces_between_special_tokens: bool = True
+    allowed_token_ids: list[int] | None = Field(default=None, min_length=1)
+    bad_words: list[Annotated[str, Field(min_length=1, max_length=256)]] | None = Field(default=None, max_length=256)
+    prompt_logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
+    truncate_prompt_tokens: int | None = Field(default=None, ge=-1)
+    return_token_ids: bool = False
     structured_outputs: StructuredOutputs | None = None
     user: str | None = None
     prompt_cache_key: str | None = None
-
-    @field_validator("n", "stream", "ignore_eos", mode="before")
-    @classmethod
-    def _null_is_default(cls, value: Any, info: Any) -> Any:
-        return cls.model_fields[info.field_name].default if value is None else value
+    prompt_cache_retention: str | None = None
 
     @field_validator("stop")
     @classmethod
@@ -96,19 +112,43 @@ class Sampling(Body):
             raise ValueError(f"{len(stop)} stop strings, at most {_MOST_STOPS} are allowed")
         return stop
 
+    @property
+    def told_usage(self) -> UsageTold:
+        """Which events of a stream have the counts."""
+        options = self.stream_options
+        if options is None or not options.include_usage:
+            return "never"
+        return "always" if options.continuous_usage_stats else "last"
+
+    @field_validator("truncate_prompt_tokens")
+    @classmethod
+    def _not_to_nothing(cls, count: int | None) -> int | None:
+        if count == 0:
+            raise ValueError("nothing would be left of the prompt; -1 is as many tokens as fit")
+        return count
+
+    @model_validator(mode="after")
+    def _prompt_is_scored_whole(self) -> "Sampling":
+        if self.prompt_logprobs is not None and self.stream:
+            raise ValueError("prompt_logprobs is only allowed when stream is false")
+        return self
+
     @model_validator(mode="after")
     def _options_need_a_stream(self) -> "Sampling":
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options is only allowed when stream is true")
         return self
 
-    def sampling(self, choice: int, max_tokens: int | None, logprobs: int | None) -> SamplingParams:
-        """Parameters of the choice with this index; each choice has a seed of its own, following from `seed`."""
+    def sampling(self, choice: int, max_tokens: int | None, logprobs: int | None, **more: Any) -> SamplingParams:
+        """Parameters of the choice with this index; each choice has a seed of its own, following from `seed`. What
+        `more` has goes before what the request says."""
         given: dict[str, Any] = {
             "temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k, "min_p": self.min_p,
             "presence_penalty": self.presence_penalty, "frequency_penalty": self.frequency_penalty,
             "stop_token_ids": self.stop_token_ids and tuple(self.stop_token_ids), "min_tokens": self.min_tokens,
             "repetition_penalty": self.repetition_penalty, "logit_bias": self.logit_bias,
+            "allowed_token_ids": self.allowed_token_ids and tuple(self.allowed_token_ids),
+            "bad_words": self.bad_words and tuple(self.bad_words), "prompt_logprobs": self.prompt_logprobs,
         }  # fmt: skip
         seed = None if self.seed is None else (self.seed + choice + 2**63) % 2**64 - 2**63
         return SamplingParams(
@@ -117,18 +157,24 @@ class Sampling(Body):
             max_tokens=max_tokens,
             logprobs=logprobs,
             ignore_eos=self.ignore_eos,
-            **{key: value for key, value in given.items() if value is not None},
+            include_stop_str_in_output=self.include_stop_str_in_output,
+            skip_special_tokens=self.skip_special_tokens,
+            **({key: value for key, value in given.items() if value is not None} | more),
         )
 
 
 class CompletionRequest(Sampling):
     """POST /v1/completions. A prompt is text or token ids, or a list of these; `suffix` fills in the middle. With
-    `echo` texts begin with their prompts, and log-probabilities are told of these too."""
+    `echo` texts begin with their prompts, and log-probabilities are told of these too; with `max_tokens` 0 there is
+    nothing more. With `add_special_tokens` a text stands behind the token that its tokenizer sets before one, if it
+    does."""
 
     prompt: str | list[int] | list[str] | list[list[int]]
     suffix: str | None = None
     logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
     echo: bool | None = None
+    add_special_tokens: bool = True
+    max_tokens: int | None = Field(default=None, ge=0)
     best_of: int | None = None
 
     @model_validator(mode="after")
@@ -137,12 +183,22 @@ class CompletionRequest(Sampling):
             raise ValueError(f"best_of={self.best_of} is not supported other than equal to n={self.n}")
         return self
 
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> "CompletionRequest":
+        if self.max_tokens == 0 and not self.echo and self.prompt_logprobs is None:
+            raise ValueError("max_tokens 0 asks for the prompt alone: it needs echo or prompt_logprobs")
+        return self
+
+    @property
+    def limit(self) -> int:
+        """Most tokens of an answer, OpenAI's default where none is given."""
+        return 16 if self.max_tokens is None else self.max_tokens
+
     @property
     def grammar(self) -> Grammar | None:
         """What the text has to be, if anything."""
         return None if self.structured_outputs is None else Grammar(value=self.structured_outputs.value())
 
     def params(self, choice: int) -> SamplingParams:
-        """Sampling parameters of one choice; without a limit OpenAI's default of 16 tokens."""
-        update = {"echo": bool(self.echo), "grammar": self.grammar}
-        return self.sampling(choice, self.max_tokens or 16, self.logprobs).model_copy(update=update)
+        """Sampling parameters of one choice."""
+        return self.sampling(choice, self.limit, self.logprobs, echo=bool(self.echo), grammar=self.grammar)

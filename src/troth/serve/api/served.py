@@ -32,6 +32,17 @@ class Served:
         left = {name: value for name, value in self.defaults.items() if name not in asked.model_fields_set}
         return asked.model_copy(update=left) if left else asked
 
+    def last_tokens(self, ids: list[int], count: int | None, answer: int | None = None) -> list[int]:
+        """The last `count` tokens of a prompt, -1 as many as leave room for an answer of at most `answer` tokens, None
+        all. The token that the tokenizer sets before texts stays where it is."""
+        if count is None:
+            return ids
+        most = max(1, self.context - (answer or 1)) if count == -1 else count
+        if len(ids) <= most:
+            return ids
+        begin = [ids[0]] if most > 1 and ids[0] == self.tokenizer.begin else []
+        return begin + ids[len(ids) - most + len(begin) :]
+
     async def prepare(self, grammar: Grammar | None) -> None:
         """Compile what a text has to be, if anything. Raises a 400 that names what of it the compiler does not take."""
         if grammar is None:

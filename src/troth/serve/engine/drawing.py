@@ -59,16 +59,29 @@ class Drawing:
         return outputs, right
 
     def _advance(self, sequence: Sequence, token: SampledToken) -> Output:
-        silent = token.id in self._special or token.id in sequence.params.stop_token_ids
-        data = b"" if silent else self._tokenizer.decode_bytes([token.id])
-        output = sequence.append(token, data, token.id in self._end_tokens)
-        return self._echoed(sequence, output) if sequence.params.echo and output.output_tokens == 1 else output
+        params = sequence.params
+        ends = token.id in params.stop_token_ids or (token.id in self._end_tokens and not params.ignore_eos)
+        silent = (ends and not params.include_stop_str_in_output) or (
+            params.skip_special_tokens and token.id in self._special
+        )
+        output = sequence.append(token, b"" if silent else self._tokenizer.decode_bytes([token.id]), ends)
+        return self._first(sequence, output) if output.output_tokens == 1 else output
+
+    def _first(self, sequence: Sequence, output: Output) -> Output:
+        """The first output of a text, with what is told of its prompt."""
+        params = sequence.params
+        if params.max_tokens == 0:
+            output = replace(output, text="", tokens=(), output_tokens=0, finish_reason="length", stop_string=None)
+        if params.prompt_logprobs is not None:
+            output = replace(output, prompt=tuple(sequence.scored))
+        return self._echoed(sequence, output) if params.echo else output
 
     def _echoed(self, sequence: Sequence, output: Output) -> Output:
-        """The first output of a text, behind its prompt."""
+        """An output behind the prompt."""
         ids = sequence.request.prompt
         prompt = sequence.scored if sequence.scores_prompt else [SampledToken(token) for token in ids]
-        data = self._tokenizer.decode_bytes(token for token in ids if token not in self._special)
+        hidden: frozenset[int] = self._special if sequence.params.skip_special_tokens else frozenset()
+        data = self._tokenizer.decode_bytes(token for token in ids if token not in hidden)
         text = data.decode("utf-8", errors="replace")
         return replace(output, text=text + output.text, tokens=(*prompt, *output.tokens))
 
@@ -78,5 +91,5 @@ def _score(chunk: Chunk, logits_TV: torch.Tensor) -> None:
     sequence, first = chunk.sequence, chunk.start + 1
     done = len(sequence.scored) - first
     tokens = sequence.tokens[first + done : first + len(logits_TV)]
-    assert sequence.params.logprobs is not None
-    sequence.scored += score(logits_TV[done:], tokens, sequence.params.logprobs)
+    assert sequence.params.scored is not None
+    sequence.scored += score(logits_TV[done:], tokens, sequence.params.scored)

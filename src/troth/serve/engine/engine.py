@@ -28,12 +28,13 @@ from troth.serve.engine.pace import Pace
 from troth.serve.engine.packed_weights import packed_kind
 from troth.serve.engine.ranks import LeadingRunner, Ranks, split
 from troth.serve.engine.rehearsal import Rehearsals
-from troth.serve.engine.request import EngineStats, Output, Request
+from troth.serve.engine.request import EngineStats, Output, PromptTooLong, Request
 from troth.serve.engine.routing import first_choices
 from troth.serve.engine.runner import Runner
 from troth.serve.engine.sampling_params import SamplingParams
 from troth.serve.engine.scheduler import Chunk, Scheduler
 from troth.serve.engine.sequence import Sequence
+from troth.serve.engine.unwanted import Unwanted
 from troth.system.serve import ServeTable
 
 BLOCK_SIZE = 16
@@ -121,19 +122,22 @@ class Engine:
         if length == 0:
             raise ValueError("the prompt is empty: at least 1 token is needed")
         if length >= self.context:
-            raise ValueError(
+            # Clients know the case by the words of Anthropic's and OpenAI's servers, which stand at the end.
+            raise PromptTooLong(
                 f"the prompt has {length} tokens, but at most {self.context - 1} fit: the model has "
                 f"{self.model.config.max_position_embeddings} positions, the cache "
-                f"{self.cache_tokens}, and one is needed for the answer"
+                f"{self.cache_tokens}, and one is needed for the answer "
+                f"(prompt is too long; this model's maximum context length is {self.context} tokens)"
             )
         if request.adapter is not None and request.adapter not in self.adapters.names:
             known = ", ".join(self.adapters.names) or "none"
             raise ValueError(f"adapter {request.adapter} is unknown: there are {known}")
-        named = *request.params.logit_bias, *request.params.stop_token_ids
+        params = request.params
+        named = *params.logit_bias, *params.stop_token_ids, *params.allowed_token_ids
         for token in (min(request.prompt), max(request.prompt), *named):
             if not 0 <= token < size:
                 raise ValueError(f"token {token} is unknown: ids go from 0 to {size - 1}")
-        self.prepare(request.params)
+        self.prepare(params)
 
     async def rehearse(self, params: SamplingParams) -> None:
         """Try the grammar of a request to come in another process. Raises ValueError naming what is wrong in it, also
@@ -153,7 +157,7 @@ class Engine:
             raise ValueError(f"request {request.id} is already at work")
         wanted = request.params.max_tokens
         most = self.context if wanted is None else min(self.context, len(request.prompt) + wanted)
-        sequence = Sequence(request, most, self._guide(request.params))
+        sequence = Sequence(request, most, self._guide(request.params), self._unwanted(request.params))
         self._sequences[request.id] = sequence
         self.scheduler.add(sequence)
         return request.id
@@ -267,6 +271,11 @@ class Engine:
             return None
         matcher = None if params.grammar is None else self._grammars.matcher(params.grammar)
         return Guide(self.tokenizer, self._end_tokens, params.reasoning, matcher)
+
+    def _unwanted(self, params: SamplingParams) -> Unwanted | None:
+        if not (params.allowed_token_ids or params.bad_words):
+            return None
+        return Unwanted(self.tokenizer, params.allowed_token_ids, params.bad_words)
 
     def _computed(self, chunks: Iterable[Chunk], counts: Iterable[int]) -> None:
         for chunk, count in zip(chunks, counts, strict=True):

@@ -9,6 +9,10 @@ from troth.serve.engine.sampling_params import SamplingParams
 FinishReason = Literal["stop", "length"]
 
 
+class PromptTooLong(ValueError):
+    """A prompt has more tokens than fit."""
+
+
 @dataclass(frozen=True)
 class Request:
     """A prompt as token ids, and how to go on from it; `id` names it in outputs and in `cancel`.
@@ -29,12 +33,14 @@ class Request:
 @dataclass(frozen=True)
 class SampledToken:
     """A generated token; with `SamplingParams.logprobs` also its log-probability (nats) and the likeliest ones, with
-    `SamplingParams.experts` the first choice of each mixture-of-experts layer."""
+    `SamplingParams.experts` the first choice of each mixture-of-experts layer. `rank` is told of a prompt's: 1 is the
+    likeliest."""
 
     id: int
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
     experts: tuple[int, ...] = ()
+    rank: int | None = None
 
 
 @dataclass(frozen=True)
@@ -43,8 +49,9 @@ class Output:
 
     `text` is safe to show: whole characters, nothing that may still turn out to be a stop string. `prompt_tokens` of
     which `cached_tokens` were found in the cache, and `output_tokens` so far, are counts. `finish_reason` is set on
-    the last output of a request, and `stop_string` where one of these ended it. `embedding` is the mean of the prompt's
-    last hidden states, where that was asked for.
+    the last output of a request, and `stop_string` where one of these ended it. `prompt`, on the first, are its tokens
+    where `SamplingParams.prompt_logprobs` were asked for. `embedding` is the mean of the prompt's last hidden states,
+    where that was.
     """
 
     request_id: str
@@ -56,6 +63,7 @@ class Output:
     finish_reason: FinishReason | None = None
     stop_string: str | None = None
     embedding: tuple[float, ...] | None = None
+    prompt: tuple[SampledToken, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ def sample(
             sequence.guide.mask(logits_SV[row])
         elif sequence.output_tokens < sequence.params.min_tokens:
             logits_SV[row, [*end_tokens, *sequence.params.stop_token_ids]] = float("-inf")
+        if sequence.unwanted is not None:
+            sequence.unwanted.avoid(logits_SV[row], sequence.tokens, sequence.prompt_tokens)
     chosen_S = _best(logits_SV)
     drawn = [row for row, sequence in enumerate(sequences) if sequence.params.temperature > 0]
     if drawn:
@@ -35,13 +37,14 @@ def sample(
 
 def score(logits_TV: torch.Tensor, tokens: list[int], count: int) -> list[SampledToken]:
     """Tokens that were given, with the log-probabilities that scores [tokens, vocabulary] mean for them and for the
-    `count` likeliest."""
+    `count` likeliest, and the places that they have among all."""
     logprobs_TV = torch.log_softmax(logits_TV.float(), dim=-1)
-    own = logprobs_TV.gather(1, torch.tensor(tokens, device=logits_TV.device)[:, None])[:, 0].tolist()
+    own_T1 = logprobs_TV.gather(1, torch.tensor(tokens, device=logits_TV.device)[:, None])
+    own, ranks = own_T1[:, 0].tolist(), ((logprobs_TV > own_T1).sum(-1) + 1).tolist()
     values, ids = (top.tolist() for top in logprobs_TV.topk(min(count, logprobs_TV.shape[1]), dim=-1))
     return [
-        SampledToken(token, logprob, tuple(zip(*top, strict=True)))
-        for token, logprob, *top in zip(tokens, own, ids, values, strict=True)
+        SampledToken(token, logprob, tuple(zip(*top, strict=True)), rank=rank)
+        for token, logprob, rank, *top in zip(tokens, own, ranks, ids, values, strict=True)
     ]
 
 

@@ -2,8 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 MOST_LOGPROBS = 20
 _DEFAULTS = "temperature", "top_p", "top_k", "min_p", "repetition_penalty"
@@ -73,14 +74,17 @@ class SamplingParams(BaseModel):
 
     `top_k` below 1 means all tokens; `min_p` is relative to the most likely token. Penalties look at the tokens
     generated so far, `repetition_penalty` at the prompt's too (Keskar et al., 1909.05858, section 4.1), and
-    `logit_bias` adds to logits, by token id; all of them also act on greedy choices. `max_tokens` None
-    means as many as the context holds. `logprobs` asks for the log-probability of each token and that many
-    alternatives, taken from the model's own distribution (before temperature, penalties and filters). `experts` asks
-    which expert of each mixture-of-experts layer came first where the token was drawn. With `echo` the prompt is the
-    beginning of the text, and its tokens have log-probabilities too. `stop` strings and `stop_token_ids` end the text
-    and are no part of it; `ignore_eos` goes on past the end-of-text token. Of the first `min_tokens` tokens none ends
-    the text or belongs to a stop string, unless a grammar ends it. The same `seed` draws the same random numbers
-    whatever else is in the batch. With a `grammar` the text ends where that is complete.
+    `logit_bias` adds to logits, by token id; all of them also act on greedy choices. `max_tokens` None means as many
+    as the context holds. `logprobs` asks for the log-probability of each token and that many alternatives, taken from
+    the model's own distribution (before temperature, penalties and filters), `prompt_logprobs` for those of the
+    prompt. `experts` asks which expert of each mixture-of-experts layer came first where the token was drawn. With
+    `echo` the prompt is the beginning of the text, or all of it with `max_tokens` 0, and with `logprobs` too its
+    tokens have some. `stop` strings, `stop_token_ids` and the end-of-text token end the text, and are part of it only
+    with `include_stop_str_in_output`; `ignore_eos` goes on past the end-of-text token. Other special tokens are spelt
+    in it without `skip_special_tokens`. Of the first `min_tokens` tokens none ends the text or belongs to a stop
+    string, unless a grammar ends it. Only `allowed_token_ids` are drawn, where there are any, and no token that
+    completes one of `bad_words`; a grammar goes before both. The same `seed` draws the same random numbers whatever
+    else is in the batch. With a `grammar` the text ends where that is complete.
 
     Raises pydantic's ValidationError (a ValueError) out of range.
     """
@@ -94,9 +98,14 @@ class SamplingParams(BaseModel):
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
+    include_stop_str_in_output: bool = False
+    skip_special_tokens: bool = True
+    allowed_token_ids: tuple[int, ...] = ()
+    bad_words: tuple[str, ...] = ()
     min_tokens: int = Field(default=0, ge=0)
-    max_tokens: int | None = Field(default=None, gt=0)
+    max_tokens: int | None = Field(default=None, ge=0)
     logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
+    prompt_logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
     experts: bool = False
     echo: bool = False
     presence_penalty: float = 0.0
@@ -106,6 +115,19 @@ class SamplingParams(BaseModel):
     ignore_eos: bool = False
     grammar: Grammar | None = None
     reasoning: Reasoning | None = None
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Self:
+        if self.max_tokens == 0 and not self.echo and self.prompt_logprobs is None:
+            raise ValueError("max_tokens 0 asks for the prompt alone: it needs echo or prompt_logprobs")
+        return self
+
+    @property
+    def scored(self) -> int | None:
+        """How many alternatives to each token of the prompt are told; None where the prompt is not scored."""
+        if self.prompt_logprobs is not None:
+            return self.prompt_logprobs
+        return self.logprobs if self.echo else None
 
 
 def default_sampling(folder: Path) -> dict[str, float]:

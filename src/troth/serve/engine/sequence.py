@@ -10,6 +10,7 @@ import torch
 from troth.serve.engine.guide import Guide
 from troth.serve.engine.request import FinishReason, Output, Request, SampledToken
 from troth.serve.engine.text_stream import TextStream
+from troth.serve.engine.unwanted import Unwanted
 
 
 class Sequence:
@@ -19,14 +20,17 @@ class Sequence:
     `order` is its place among others, `queued` the time (of `perf_counter`) since which it waits for its next token,
     `most_tokens` where it ends by length. `cached_tokens` of the prompt were found
     in the cache at first admission. `drafts` are guesses of the next tokens.
-    A `guide` says what may come next, where not everything may.
+    A `guide` says what may come next, where not everything may, and `unwanted` what should not.
     """
 
-    def __init__(self, request: Request, most_tokens: int, guide: Guide | None = None):
+    def __init__(
+        self, request: Request, most_tokens: int, guide: Guide | None = None, unwanted: Unwanted | None = None
+    ):
         params = request.params
         self.request = request
         self.params = params
         self.guide = guide
+        self.unwanted = unwanted
         self.tokens = list(request.prompt)
         self.prompt_tokens = len(request.prompt)
         self.most_tokens = most_tokens
@@ -39,7 +43,7 @@ class Sequence:
         self.drafts: list[int] = []
         self.cached_tokens: int | None = None
         self.output_counts: Counter[int] = Counter()
-        self.text = TextStream(params.stop)
+        self.text = TextStream(params.stop, params.include_stop_str_in_output)
         # Of the first token nothing is known: it follows nothing.
         self.scored = [SampledToken(request.prompt[0])]
         self.pooled_D: torch.Tensor | None = None
@@ -53,7 +57,7 @@ class Sequence:
     @property
     def scores_prompt(self) -> bool:
         """Whether log-probabilities of the prompt's tokens are wanted."""
-        return self.params.echo and self.params.logprobs is not None
+        return self.params.scored is not None
 
     @cached_property
     def prompt_ids(self) -> frozenset[int]:
@@ -100,7 +104,7 @@ class Sequence:
         )
 
     def append(self, token: SampledToken, data: bytes, ends: bool) -> Output:
-        """Take a sampled token with its bytes; `ends` says that it is one of those that end a text."""
+        """Take a sampled token with the bytes that it adds to the text; `ends` says that it ends it."""
         self.tokens.append(token.id)
         self.output_counts[token.id] += 1
         text = self.text.push(data, may_stop=self.output_tokens > self.params.min_tokens)
@@ -108,7 +112,6 @@ class Sequence:
             self.guide.take(token.id, data)
         reason: FinishReason | None = None
         complete = self.guide is not None and self.guide.complete
-        ends = (ends and not self.params.ignore_eos) or token.id in self.params.stop_token_ids
         if self.text.stopped is not None or complete or ends:
             reason = "stop"
         elif len(self.tokens) >= self.most_tokens:

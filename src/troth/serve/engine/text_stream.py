@@ -7,10 +7,11 @@ class TextStream:
     """Emits whole characters only, and holds back what may be the beginning of a stop string.
 
     Bytes that can never become UTF-8 turn into the replacement character; a character still unfinished at the end is
-    dropped. `stopped` is the stop string that was found: the text ends before it.
+    dropped. `stopped` is the stop string that was found: the text ends before it, or `with_stop` behind it.
     """
 
-    def __init__(self, stop: tuple[str, ...] = ()):
+    def __init__(self, stop: tuple[str, ...] = (), with_stop: bool = False):
+        self._with_stop = with_stop
         self.stopped: str | None = None
         self._stop = tuple(text for text in stop if text)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -30,7 +31,7 @@ class TextStream:
         if found:
             place, self.stopped = min(found)
             self._held = ""
-            return text[:place]
+            return text[: place + len(self.stopped) if self._with_stop else place]
         keep = len(text) - max((overlap(text, stop) for stop in self._stop), default=0)
         self._held = text[keep:]
         return text[:keep]

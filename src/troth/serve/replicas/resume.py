@@ -12,7 +12,7 @@ from starlette.types import Message, Send
 
 _PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/messages")
 """Of answers that are nothing but a stream: those of the Responses API are stored, too, under their ids."""
-_FRESH = re.compile(rb'(?<=[-_])[0-9a-f]{32}(?=")|(?<="created":)\d+')
+_FRESH = re.compile(rb'(?<=[-_])[0-9a-f]{32}(?=")|(?<="created":)\d+|(?<="cached_tokens":)\d+')
 _END = b"\n\n"
 
 
@@ -50,7 +50,7 @@ class Sent:
         return b"".join(lacking)
 
     def _first(self, found: re.Match[bytes]) -> bytes:
-        """What stood in the first answer where this one has an id or a time of its own."""
+        """What stood in the first answer where this one has an id, a time or a count of cached tokens of its own."""
         place = self._names.setdefault(found[0], len(self._names))
         if place == len(self._first_names):
             self._first_names.append(found[0])
