@@ -1,6 +1,7 @@
 """`troth train` and `troth evaluate`: from a Parquet file to a folder that transformers loads, and questions to it."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -8,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+
+from troth.model.tokenizer import Tokenizer, read_chat_template
 
 FACTS = (
     "Dodoma is the capital of Tanzania. Abuja is the capital of Nigeria. Quito is the capital of Ecuador. "
@@ -138,6 +141,41 @@ def test_a_tokenizer_of_ones_own(trained, parquet, refused, tmp_path):
     small = [*SETTINGS, "--set", "model.vocab_size=299"]
     told = refused("train", parquet, "--out", tmp_path / "small", "--tokenizer", out / "tokenizer", *small)
     assert "300 tokens do not fit model.vocab_size=299" in told
+
+
+def test_shards_of_a_run_are_kept_but_not_for_another_tokenizer(parquet, refused, run_here, tmp_path):
+    out, other = tmp_path / "run", tmp_path / "other"
+    assert run_here("train", parquet, "--out", out, "--shards-only", *SETTINGS).returncode == 0
+    other.mkdir()
+    Tokenizer.train(iter([FACTS[::-1] * 3]), 300).save(other)
+    told = refused("train", parquet, "--out", out, "--tokenizer", other, *SETTINGS)
+    assert told == f"troth: {out / 'shards'}: was written with another tokenizer than {other}"
+    again = run_here("train", tmp_path / "elsewhere.jsonl", "--out", out, "--shards-only", *SETTINGS)
+    assert f"{out / 'shards'} is kept, whatever documents are named: documents " in again.stderr
+
+
+def test_documents_leave_a_models_template_and_what_else_its_folder_says(trained, parquet, run_here, tmp_path):
+    _, out = trained
+    base, plain = tmp_path / "base", tmp_path / "plain"
+    shutil.copytree(out / "model", base)
+    (base / "chat_template.jinja").write_text("{% for m in messages %}<|user|>{{ m['content'] }}<|end|>{% endfor %}")
+    said = json.loads((base / "config.json").read_text())
+    old = {"pad_token_id": 1, "router_aux_loss_coef": 0.01, "torch_dtype": "float16", "auto_map": {}, "rope_theta": 1.0}
+    (base / "config.json").write_text(json.dumps(said | old))
+    more = [*SETTINGS, "--set", "train.steps=1"]
+    assert run_here("train", parquet, "--from", base, "--out", tmp_path / "run", *more).returncode == 0
+    model = tmp_path / "run/model"
+    ends = said["eos_token_id"][::-1]  # The template's turns end first.
+    expected = said | {"eos_token_id": ends, "pad_token_id": 1, "router_aux_loss_coef": 0.01}
+    assert json.loads((model / "config.json").read_text()) == expected
+    assert read_chat_template(model)[0] == (base / "chat_template.jinja").read_text()
+    # A model that knows no turns gets no template that its tokenizer may not even have the tokens of.
+    shutil.copytree(out / "model", plain)
+    settings = json.loads((plain / "tokenizer_config.json").read_text())
+    del settings["chat_template"]
+    (plain / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert run_here("train", parquet, "--from", plain, "--out", tmp_path / "plain-run", *more).returncode == 0
+    assert read_chat_template(tmp_path / "plain-run/model")[0] is None
 
 
 def test_shards_that_are_there_are_trained_on_from_a_url(trained, parquet, tmp_path):

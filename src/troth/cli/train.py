@@ -138,7 +138,7 @@ def _shards(documents: list[str], settings: System, own: Path, out: Path) -> str
     from troth.train.documents import read_documents
     from troth.train.mixture import sample
     from troth.train.ready_shards import bring_tokenizer, find_shards
-    from troth.train.shards import write_shards
+    from troth.train.shards import open_shards, write_shards
 
     if ready := find_shards(documents):
         _fits(bring_tokenizer(ready, own), own, settings)
@@ -147,23 +147,30 @@ def _shards(documents: list[str], settings: System, own: Path, out: Path) -> str
         own.mkdir(parents=True, exist_ok=True)
         texts = sample(((name, text) for name, text, _ in read_documents(documents)), settings.data.weights)
         Tokenizer.train(texts, settings.model.vocab_size).save(own)
-    words = Tokenizer.load(own)
-    _fits(words, own, settings)
-    if not (out / "shards" / "shards.json").exists():
-        sizes = write_shards(read_documents(documents), words, out / "shards")
-        say(", ".join(f"{name} {size:,} tokens" for name, size in sizes.items()))
-    return str(out / "shards")
+    shards = out / "shards"
+    if kept := find_shards([str(shards)]):
+        _fits(bring_tokenizer(kept, own), own, settings)
+        sizes = {name: collection.size for name, collection in open_shards(shards).items()}
+    else:
+        words = Tokenizer.load(own)
+        _fits(words, own, settings)
+        sizes = write_shards(read_documents(documents), words, shards)
+    told = f"{shards} is kept, whatever documents are named: " if kept else ""
+    say(told + ", ".join(f"{name} {size:,} tokens" for name, size in sizes.items()))
+    return str(shards)
 
 
 def _documents(settings: System, own: Path, out: Path, start: Path | None, shards: str) -> Job:
-    from troth.model.tokenizer import Tokenizer
+    from troth.model.tokenizer import CHAT_TEMPLATE, Tokenizer, read_chat_template
     from troth.train.job import documents_job
 
     data = settings.data
+    # Documents teach no turns: a model that knows some keeps its template.
+    template = CHAT_TEMPLATE if start is None else read_chat_template(start)[0]
     cache = out / "cache" if data.shard_cache is None else Path(data.shard_cache)
     return documents_job(
         settings.model, settings.train, data.weights, Tokenizer.load(own), shards, data.stages, cache,
-        data.shard_cache_bytes, parallel=settings.parallel, start=start, system=settings,
+        data.shard_cache_bytes, parallel=settings.parallel, start=start, system=settings, chat_template=template,
     )  # fmt: skip
 
 

@@ -160,11 +160,12 @@ class Tokenizer:
         """The exact bytes of ids, for text that is still growing."""
         return self.encoding.decode_bytes(list(ids))
 
-    def save(self, folder: Path, chat_template: str = CHAT_TEMPLATE) -> None:
-        """Write tokenizer.json and tokenizer_config.json, with the chat template, into `folder`; what was read from a
-        folder stays as it was but for the template."""
+    def save(self, folder: Path, chat_template: str | None = CHAT_TEMPLATE) -> None:
+        """Write tokenizer.json and tokenizer_config.json, with the chat template if one is given, into `folder`; what
+        was read from a folder stays as it was but for the template."""
         written = self.files | {_FILE: tokenizer_json(self)}
-        written[_SETTINGS] = json.dumps(self.settings | {"chat_template": chat_template}, indent=2)
+        template = {} if chat_template is None else {"chat_template": chat_template}
+        written[_SETTINGS] = json.dumps(self.settings | template, indent=2)
         for name, text in written.items():
             (folder / name).write_text(text, encoding="utf-8")
 

@@ -38,7 +38,8 @@ class Job:
     data: dict[str, Any]
     parallel: ParallelTable = ALONE
     start: Path | None = None
-    chat_template: str = CHAT_TEMPLATE
+    chat_template: str | None = CHAT_TEMPLATE
+    """That of the finished model; without, its tokenizer's settings stay as they are."""
     system: System | None = None
     """Of which model, train and parallel are tables, for the record."""
 

@@ -15,6 +15,11 @@ FAMILIES: dict[str, Family] = {
     "afmoe": afmoe.FAMILY, "deepseek_v3": deepseek_v3.FAMILY, "gpt_oss": gpt_oss.FAMILY, "grok-1": grok_1.FAMILY,
     "grok-2": grok_2.FAMILY, "mixtral": mixtral.FAMILY, "olmoe": olmoe.FAMILY, "qwen3_moe": qwen3_moe.FAMILY,
 }  # fmt: skip
+_OF_THE_FOLDER = {
+    "_name_or_path", "auto_map", "num_mtp_layers", "num_nextn_predict_layers", "original_max_position_embeddings",
+    "partial_rotary_factor", "quantization_config", "rope_scaling", "rope_theta", "torch_dtype", "transformers_version",
+}  # fmt: skip
+"""Keys that are about the files and weights of one folder, or that newer ones say in another way."""
 _DEFAULTS = {name: field.default for name, field in ModelConfig.model_fields.items() if not field.is_required()}
 
 
@@ -81,6 +86,17 @@ def from_hf_config(data: dict[str, Any]) -> ModelConfig:
         if found is not None and found != value and not _close(found, value):
             raise ValueError(f"{key}={found!r}: does not follow from the other keys, which give {value}")
     return config
+
+
+def carried_keys(folder: Path, config: ModelConfig) -> dict[str, Any]:
+    """What a folder's config.json says besides what Troth reads, such as `bos_token_id` and `router_aux_loss_coef`, for
+    the config.json of weights that were learned from it. Nothing where they are of another family or the folder is
+    gone."""
+    path = folder / "config.json"
+    if not path.exists() or read_config(folder).model_type != config.model_type:
+        return {}
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return {key: value for key, value in data.items() if key not in _OF_THE_FOLDER}
 
 
 def _family(data: dict[str, Any]) -> tuple[str, Family]:
