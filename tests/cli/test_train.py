@@ -98,6 +98,12 @@ def test_the_same_command_again_does_nothing_anew(trained, parquet, run_here):
     assert (out / "model" / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_a_finished_model_keeps_its_dtype_and_says_so(trained, parquet, run_here):
+    _, out = trained
+    done = run_here("train", parquet, "--out", out, *SETTINGS, "--set", "train.export_dtype=bfloat16")
+    assert f"{out / 'model'} is kept, in float32; delete it to have it written in bfloat16" in done.stderr
+
+
 def test_other_settings_in_the_same_folder_are_named(trained, parquet, refused):
     _, out = trained
     told = refused("train", parquet, "--out", out, *SETTINGS, "--set", "train.steps=5")
@@ -176,6 +182,16 @@ def test_documents_leave_a_models_template_and_what_else_its_folder_says(trained
     (plain / "tokenizer_config.json").write_text(json.dumps(settings))
     assert run_here("train", parquet, "--from", plain, "--out", tmp_path / "plain-run", *more).returncode == 0
     assert read_chat_template(tmp_path / "plain-run/model")[0] is None
+
+
+def test_collections_that_no_weight_reads_are_named(run_here, tmp_path):
+    for name in ("web", "wiki", "code"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"text": FACTS * 6}))
+    stages = 'data.stages=[{ from = 0.5, weights = { wiki = 1 } }]'
+    words = [*SETTINGS, "--set", "data.weights={ web = 1, codes = 1 }", "--set", stages, "--set", "train.steps=2"]
+    done = run_here("train", *sorted(tmp_path.glob("*.jsonl")), "--out", tmp_path / "run", *words)
+    assert done.returncode == 0, done.stderr
+    assert "not read, for data.weights give them none: code\n" in done.stderr
 
 
 def test_shards_that_are_there_are_trained_on_from_a_url(trained, parquet, tmp_path):

@@ -99,7 +99,7 @@ def command(
                 if ranks.first:
                     print_json({"shards": shards}) if json else console.print(f"Shards: {shards}", soft_wrap=True)
                 return
-            job = _documents(settings, own, out, start, shards)
+            job = _documents(settings, own, out, start, shards, ranks.first)
         else:
             job = _tuning(documents, settings, own, out, start, ranks)
         counts = count_parameters(settings.model)
@@ -160,18 +160,25 @@ def _shards(documents: list[str], settings: System, own: Path, out: Path) -> str
     return str(shards)
 
 
-def _documents(settings: System, own: Path, out: Path, start: Path | None, shards: str) -> Job:
+def _documents(settings: System, own: Path, out: Path, start: Path | None, shards: str, first: bool) -> Job:
+    """Training on documents; the `first` rank says which of them are left out."""
+    from troth.cli.output import say
     from troth.model.tokenizer import CHAT_TEMPLATE, Tokenizer, read_chat_template
     from troth.train.job import documents_job
+    from troth.train.mixture import shares
 
     data = settings.data
     # Documents teach no turns: a model that knows some keeps its template.
     template = CHAT_TEMPLATE if start is None else read_chat_template(start)[0]
     cache = out / "cache" if data.shard_cache is None else Path(data.shard_cache)
-    return documents_job(
+    job = documents_job(
         settings.model, settings.train, data.weights, Tokenizer.load(own), shards, data.stages, cache,
         data.shard_cache_bytes, parallel=settings.parallel, start=start, system=settings, chat_template=template,
     )  # fmt: skip
+    sizes, mixtures = job.data["tokens"], (data.weights, *(stage.weights for stage in data.stages))
+    if first and (unread := sizes.keys() - set().union(*(shares(sizes, weights) for weights in mixtures))):
+        say(f"not read, for data.weights give them none: {', '.join(sorted(unread))}")
+    return job
 
 
 def _tuning(files: list[str], settings: System, own: Path, out: Path, start: Path | None, ranks: Ranks) -> Job:
@@ -180,7 +187,7 @@ def _tuning(files: list[str], settings: System, own: Path, out: Path, start: Pat
     from troth.model.chat_template import ChatTemplate
     from troth.model.tokenizer import Tokenizer
     from troth.train.chats import Chats
-    from troth.train.examples import tokenise_chats, tokenise_preferences
+    from troth.train.examples import kept_examples, made_by, tokenise_chats, tokenise_preferences
     from troth.train.preference import Preferences
     from troth.train.tuning import chats_job, preferences_job
 
@@ -192,13 +199,14 @@ def _tuning(files: list[str], settings: System, own: Path, out: Path, start: Pat
 
     def tokenise() -> None:
         _fits(words, own, settings)
-        if (out / "examples" / "examples.json").exists():
-            return
-        if train.objective == "chat":
-            counts = tokenise_chats(files, template, words, out / "examples", train.answers == "last")
-        else:
-            counts = tokenise_preferences(files, template, words, out / "examples")
-        say(", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items()))
+        examples, last = out / "examples", train.answers == "last"
+        counts = kept_examples(examples, made_by(train.objective, template, words, last))
+        told = "" if counts is None else f"{examples} is kept, whatever files are named: "
+        if counts is None and train.objective == "chat":
+            counts = tokenise_chats(files, template, words, examples, last)
+        elif counts is None:
+            counts = tokenise_preferences(files, template, words, examples)
+        say(told + ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items()))
 
     ranks.once(tokenise)
     of = chats_job if train.objective == "chat" else preferences_job

@@ -75,9 +75,9 @@ def linear(x: torch.Tensor, w_OI: torch.Tensor, bias_O: torch.Tensor | None = No
 
 
 def grouped(x_MI: torch.Tensor, w_EOI: torch.Tensor, counts_E: torch.Tensor) -> torch.Tensor:
-    """Rows, `counts_E` to each expert in order, times its matrix: [rows, out]. float64, which grouped_mm refuses, takes
-    a loop."""
-    if x_MI.dtype == torch.float64:
+    """Rows, `counts_E` to each expert in order, times its matrix: [rows, out]. float64 and rows that are not whole
+    multiples of 16 bytes, which grouped_mm refuses, take a loop."""
+    if x_MI.dtype == torch.float64 or any(size * x_MI.element_size() % 16 for size in w_EOI.shape[1:]):
         rows = x_MI.split(counts_E.tolist())
         return torch.cat([row @ weight.T for row, weight in zip(rows, w_EOI, strict=True)])
     if _bf16_on_cpu(x_MI):

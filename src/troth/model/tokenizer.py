@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from troth.model.byte_chars import byte_chars
-from troth.model.library_encoding import Behind, LibraryEncoding
+from troth.model.library_encoding import Behind, LibraryEncoding, whole
 from troth.model.tokenizer_json import PATTERN, template_begin, to_json
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Tokenizer:
         if ordinary < 256:
             raise ValueError(f"model.vocab_size={vocab_size}: at least {256 + len(SPECIAL)} are needed")
         learner = rustbpe.Tokenizer()
-        learner.train_from_iterator(texts, ordinary, pattern=PATTERN)
+        learner.train_from_iterator(map(whole, texts), ordinary, pattern=PATTERN)
         ranks = {bytes(token): rank for token, rank in learner.get_mergeable_ranks()}
         if len(ranks) < ordinary:
             raise ValueError(f"model.vocab_size={vocab_size}: the texts give only {len(ranks) + len(SPECIAL)} tokens")

@@ -124,8 +124,10 @@ def _write_rope(config: ModelConfig) -> dict[str, Any]:
 
 
 def _rope(data: dict[str, Any]) -> dict[str, Any]:
-    """What is said of positions: by `rope_parameters`, or by `rope_scaling`, as before transformers 5. Raises ValueError
-    where both stand there and differ, of which transformers heeds the second alone and forgets the base."""
+    """What is said of positions: by `rope_parameters`, or by `rope_scaling`, as before transformers 5.
+
+    Raises ValueError where both stand there and differ; transformers then heeds the second and forgets the base.
+    """
     new, old = (data.get(key) or {} for key in ("rope_parameters", "rope_scaling"))
     for key, value in old.items() if new else ():
         name = "rope_type" if key == "type" else key
