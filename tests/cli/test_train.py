@@ -98,6 +98,21 @@ def test_the_same_command_again_does_nothing_anew(trained, parquet, run_here):
     assert (out / "model" / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_what_does_not_fit_is_told_before_documents_are_read(trained, parquet, refused, tmp_path):
+    _, out = trained
+    for changes, told in (
+        (["train.sequence_length=4096", "train.batch_tokens=4096"], "train.sequence_length=4096: the network has"),
+        (["model.rope_theta=3"], "has rope_theta=10000.0, and the system's model has 3.0"),
+    ):
+        words = [word for change in changes for word in ("--set", change)]
+        assert told in refused("train", parquet, "--from", out / "model", "--out", tmp_path / "run", *SETTINGS, *words)
+    shutil.copytree(out / "model", tmp_path / "model")
+    (tmp_path / "model/model.safetensors").rename(tmp_path / "model/pytorch_model.bin")
+    told = refused("train", parquet, "--from", tmp_path / "model", "--out", tmp_path / "run", *SETTINGS)
+    assert "model.safetensors: no such file" in told
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_finished_model_keeps_its_dtype_and_says_so(trained, parquet, run_here):
     _, out = trained
     done = run_here("train", parquet, "--out", out, *SETTINGS, "--set", "train.export_dtype=bfloat16")

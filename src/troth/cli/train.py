@@ -91,6 +91,8 @@ def command(
 
     with joined() as ranks, ExitStack() as stack:
         ranks.once(lambda: lay_out(settings.parallel, settings.model, settings.train, ranks.world))
+        if not shards_only:
+            ranks.once(lambda: _check(settings, start))
         ranks.once(lambda: stack.enter_context(held(out, "training")))
         own = tokenizer or start or out / "tokenizer"
         if settings.train.objective == "documents":
@@ -115,6 +117,16 @@ def command(
             print_json({"model": str(model), "parameters": counts.total, "active": counts.active})
         else:
             console.print(f"Model: {model}", soft_wrap=True)
+
+
+def _check(settings: System, start: Path | None) -> None:
+    """Raises ValueError for what would end a run once its documents, which may take hours, are tokens."""
+    from troth.train.job import check_length
+    from troth.train.parallel.start import checked
+
+    check_length(settings.model, settings.train)
+    if start is not None:
+        checked(start, settings.model)
 
 
 def _of_folder(settings: System, folder: Path, changes: list[str]) -> System:
