@@ -178,6 +178,14 @@ class Tokenizer:
         path = Path(folder) / _FILE
         try:
             files = {name: text for name in _FILES if (text := _text(Path(folder) / name)) is not None}
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path}: not a BPE tokenizer ({error})") from error
+        return cls.of_files(files, str(path))
+
+    @classmethod
+    def of_files(cls, files: Mapping[str, str], path: str) -> "Tokenizer":
+        """What `load` makes of the files of a folder, by name; `path` is what messages call tokenizer.json."""
+        try:
             data = json.loads(files[_FILE])
             return cls._ours(data, files) or cls.of_library(files)
         except KeyError as error:
