@@ -91,10 +91,10 @@ def command(
 
     with joined() as ranks, ExitStack() as stack:
         ranks.once(lambda: lay_out(settings.parallel, settings.model, settings.train, ranks.world))
-        if not shards_only:
-            ranks.once(lambda: _check(settings, start))
-        ranks.once(lambda: stack.enter_context(held(out, "training")))
         own = tokenizer or start or out / "tokenizer"
+        if not shards_only:
+            ranks.once(lambda: _check(settings, own, start))
+        ranks.once(lambda: stack.enter_context(held(out, "training")))
         if settings.train.objective == "documents":
             shards = ranks.once(lambda: _shards(documents, settings, own, out))
             if shards_only:
@@ -119,11 +119,14 @@ def command(
             console.print(f"Model: {model}", soft_wrap=True)
 
 
-def _check(settings: System, start: Path | None) -> None:
+def _check(settings: System, own: Path, start: Path | None) -> None:
     """Raises ValueError for what would end a run once its documents, which may take hours, are tokens."""
+    from troth.model.tokenizer import Tokenizer
     from troth.train.job import check_length
     from troth.train.parallel.start import checked
 
+    if (own / "tokenizer.json").exists():
+        _fits(Tokenizer.load(own), own, settings)
     check_length(settings.model, settings.train)
     if start is not None:
         checked(start, settings.model)
