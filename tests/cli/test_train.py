@@ -1,6 +1,7 @@
 """`troth train` and `troth evaluate`: from a Parquet file to a folder that transformers loads, and questions to it."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -8,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+
+from troth.model.tokenizer import Tokenizer, read_chat_template
 
 FACTS = (
     "Dodoma is the capital of Tanzania. Abuja is the capital of Nigeria. Quito is the capital of Ecuador. "
@@ -95,6 +98,27 @@ def test_the_same_command_again_does_nothing_anew(trained, parquet, run_here):
     assert (out / "model" / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_what_does_not_fit_is_told_before_documents_are_read(trained, parquet, refused, tmp_path):
+    _, out = trained
+    for changes, told in (
+        (["train.sequence_length=4096", "train.batch_tokens=4096"], "train.sequence_length=4096: the network has"),
+        (["model.rope_theta=3"], "has rope_theta=10000.0, and the system's model has 3.0"),
+    ):
+        words = [word for change in changes for word in ("--set", change)]
+        assert told in refused("train", parquet, "--from", out / "model", "--out", tmp_path / "run", *SETTINGS, *words)
+    shutil.copytree(out / "model", tmp_path / "model")
+    (tmp_path / "model/model.safetensors").rename(tmp_path / "model/pytorch_model.bin")
+    told = refused("train", parquet, "--from", tmp_path / "model", "--out", tmp_path / "run", *SETTINGS)
+    assert "model.safetensors: no such file" in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_model_keeps_its_dtype_and_says_so(trained, parquet, run_here):
+    _, out = trained
+    done = run_here("train", parquet, "--out", out, *SETTINGS, "--set", "train.export_dtype=bfloat16")
+    assert f"{out / 'model'} is kept, in float32; delete it to have it written in bfloat16" in done.stderr
+
+
 def test_other_settings_in_the_same_folder_are_named(trained, parquet, refused):
     _, out = trained
     told = refused("train", parquet, "--out", out, *SETTINGS, "--set", "train.steps=5")
@@ -138,6 +162,51 @@ def test_a_tokenizer_of_ones_own(trained, parquet, refused, tmp_path):
     small = [*SETTINGS, "--set", "model.vocab_size=299"]
     told = refused("train", parquet, "--out", tmp_path / "small", "--tokenizer", out / "tokenizer", *small)
     assert "300 tokens do not fit model.vocab_size=299" in told
+
+
+def test_shards_of_a_run_are_kept_but_not_for_another_tokenizer(parquet, refused, run_here, tmp_path):
+    out, other = tmp_path / "run", tmp_path / "other"
+    assert run_here("train", parquet, "--out", out, "--shards-only", *SETTINGS).returncode == 0
+    other.mkdir()
+    Tokenizer.train(iter([FACTS[::-1] * 3]), 300).save(other)
+    told = refused("train", parquet, "--out", out, "--tokenizer", other, *SETTINGS)
+    assert told == f"troth: {out / 'shards'}: was written with another tokenizer than {other}"
+    again = run_here("train", tmp_path / "elsewhere.jsonl", "--out", out, "--shards-only", *SETTINGS)
+    assert f"{out / 'shards'} is kept, whatever documents are named: documents " in again.stderr
+
+
+def test_documents_leave_a_models_template_and_what_else_its_folder_says(trained, parquet, run_here, tmp_path):
+    _, out = trained
+    base, plain = tmp_path / "base", tmp_path / "plain"
+    shutil.copytree(out / "model", base)
+    (base / "chat_template.jinja").write_text("{% for m in messages %}<|user|>{{ m['content'] }}<|end|>{% endfor %}")
+    said = json.loads((base / "config.json").read_text())
+    old = {"pad_token_id": 1, "router_aux_loss_coef": 0.01, "torch_dtype": "float16", "auto_map": {}, "rope_theta": 1.0}
+    (base / "config.json").write_text(json.dumps(said | old))
+    more = [*SETTINGS, "--set", "train.steps=1"]
+    assert run_here("train", parquet, "--from", base, "--out", tmp_path / "run", *more).returncode == 0
+    model = tmp_path / "run/model"
+    ends = said["eos_token_id"][::-1]  # The template's turns end first.
+    expected = said | {"eos_token_id": ends, "pad_token_id": 1, "router_aux_loss_coef": 0.01}
+    assert json.loads((model / "config.json").read_text()) == expected
+    assert read_chat_template(model)[0] == (base / "chat_template.jinja").read_text()
+    # A model that knows no turns gets no template that its tokenizer may not even have the tokens of.
+    shutil.copytree(out / "model", plain)
+    settings = json.loads((plain / "tokenizer_config.json").read_text())
+    del settings["chat_template"]
+    (plain / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert run_here("train", parquet, "--from", plain, "--out", tmp_path / "plain-run", *more).returncode == 0
+    assert read_chat_template(tmp_path / "plain-run/model")[0] is None
+
+
+def test_collections_that_no_weight_reads_are_named(run_here, tmp_path):
+    for name in ("web", "wiki", "code"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"text": FACTS * 6}))
+    stages = 'data.stages=[{ from = 0.5, weights = { wiki = 1 } }]'
+    words = [*SETTINGS, "--set", "data.weights={ web = 1, codes = 1 }", "--set", stages, "--set", "train.steps=2"]
+    done = run_here("train", *sorted(tmp_path.glob("*.jsonl")), "--out", tmp_path / "run", *words)
+    assert done.returncode == 0, done.stderr
+    assert "not read, for data.weights give them none: code\n" in done.stderr
 
 
 def test_shards_that_are_there_are_trained_on_from_a_url(trained, parquet, tmp_path):

@@ -162,6 +162,25 @@ def test_preferences_move_answers_apart(home, base, troth, tmp_path, adapted):
     assert adapted == all(".lora_" in name for name in names.state_dict_metadata if name.startswith("model."))
 
 
+def test_examples_are_kept_but_not_for_other_settings(home, base, troth, tmp_path):
+    out, other = tmp_path / "run", tmp_path / "other"
+    shutil.copytree(base, other)
+    (other / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+
+    def tune(start=base, objective="chat", code=2, settings=()):
+        words = home / "chats.jsonl", "--from", start, "--objective", objective, "--out", out
+        return troth(*words, settings=["train.steps=1", *settings], code=code).err
+
+    tune(settings=["train.sequence_length=5"])
+    for told, changed in {
+        "answers": tune(settings=["train.answers=last"]),
+        "objective": tune(objective="preference"),
+        "chat template": tune(start=other),
+    }.items():
+        assert f"{out / 'examples'}: was tokenised with another {told}; delete it, or name another --out" in changed
+    assert f"{out / 'examples'} is kept, whatever files are named: 3 examples" in tune(code=0)
+
+
 @pytest.mark.parametrize(
     ("words", "changes", "told"),
     [

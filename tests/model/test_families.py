@@ -103,6 +103,8 @@ def test_an_absent_file_is_named(folder, name):
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "rope_parameters.rope_type='llama3'"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "rope_parameters.original_max_position_embeddings"),
         ({"rope_parameters": {"rope_type": "yarn", "attn_factor": 2.0}}, "rope_parameters.attn_factor=2.0"),
+        ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope_scaling.type='yarn' stands beside rope_parameters"),
+        ({"is_causal": False}, "is_causal=False: only True is known"),
         ({"rope_parameters": [1e4]}, "rope_parameters=[10000.0]: expected an object"),
         ({"quantization_config": "fp8"}, "quantization_config='fp8': expected an object"),
         ({"layer_types": ["full_attention"] * 4}, "layer_types"),

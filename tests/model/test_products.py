@@ -56,6 +56,16 @@ def test_grouped_and_its_gradients(machine):
     assert not to_w[1].any(), "an expert without rows learns nothing"
 
 
+@pytest.mark.parametrize(("out", "within"), [(10, 64), (48, 6), (3, 5)])
+def test_sizes_need_not_be_multiples_of_16_bytes(out, within):
+    x, w = random(200, within).float(), random(4, out, within, seed=1).float()
+    x_wide, w_wide = (part.detach().double().requires_grad_() for part in (x, w))
+    ours, exact = products.grouped(x, w, COUNTS), products.grouped(x_wide, w_wide, COUNTS)
+    torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-5)
+    for found, right in zip(gradients(ours, x, w), gradients(exact, x_wide, w_wide), strict=True):
+        torch.testing.assert_close(found.double(), right, rtol=1e-5, atol=1e-5)
+
+
 def test_only_what_is_asked_for_is_computed(monkeypatch):
     monkeypatch.setattr(products, "float32_over_bf16", lambda device: 2.0)
     x, frozen = random(100, 64), random(48, 64, seed=1, requires_grad=False)

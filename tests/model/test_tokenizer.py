@@ -102,6 +102,11 @@ def test_merges_shorten_what_was_learned(tokenizer):
     assert len(tokenizer.encode("2024")) == 4
 
 
+def test_half_a_surrogate_pair_is_no_letter_to_learn():
+    half, mended = (Tokenizer.train(iter([f"aab {char} half"] * 3), 267) for char in "\ud83d\ufffd")
+    assert half.ranks == mended.ranks
+
+
 def test_too_small_a_vocabulary_or_text_is_explained():
     with pytest.raises(ValueError, match=r"model\.vocab_size=264: at least 265 are needed"):
         Tokenizer.train(iter(["text"]), 264)

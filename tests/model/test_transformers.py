@@ -87,6 +87,11 @@ OTHERS = {
         "q_lora_rank": None, "kv_lora_rank": 24, "qk_nope_head_dim": 16, "qk_rope_head_dim": 4, "v_head_dim": 8,
         "first_k_dense_replace": 0, "norm_topk_prob": False, "routed_scaling_factor": 1.0,
     },
+    "deepseek_v3 whose latents are normalised as in the release": {
+        "num_key_value_heads": 4, "n_routed_experts": 4, "n_group": 1, "topk_group": 1, "moe_intermediate_size": 12,
+        "q_lora_rank": 20, "kv_lora_rank": 24, "qk_nope_head_dim": 10, "qk_rope_head_dim": 8, "v_head_dim": 14,
+        "first_k_dense_replace": 1, "rms_norm_eps": 0.01,
+    },
     "deepseek_v3 stretched as it was released": {
         "num_key_value_heads": 4, "n_routed_experts": 8, "n_group": 4, "topk_group": 1, "moe_intermediate_size": 12,
         "q_lora_rank": 20, "kv_lora_rank": 24, "qk_nope_head_dim": 16, "qk_rope_head_dim": 16, "v_head_dim": 16,
@@ -172,6 +177,29 @@ def test_a_config_of_ours_is_one_of_theirs(tmp_path, name):
     for key, value in (SIZES | OTHERS[name]).items():
         found = getattr(theirs, key)
         assert found == value or found.items() >= value.items(), key
+
+
+@pytest.mark.parametrize(
+    ("name", "absent"),
+    [
+        ("mixtral", ["rms_norm_eps", "rope_parameters", "sliding_window"]),
+        ("qwen3_moe", ["rms_norm_eps", "norm_topk_prob", "mlp_only_layers"]),
+        ("olmoe renormalised", ["rms_norm_eps", "norm_topk_prob", "tie_word_embeddings"]),
+        ("deepseek_v3", ["rms_norm_eps", "routed_scaling_factor", "norm_topk_prob", "rope_parameters"]),
+        ("gpt_oss", ["rms_norm_eps", "swiglu_limit", "swiglu_alpha", "rope_parameters"]),
+    ],
+)
+def test_keys_that_are_absent_mean_what_transformers_takes_them_to(tmp_path, name, absent):
+    from transformers import AutoConfig
+
+    random_model(name).config.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in data.items() if key not in absent}))
+    config = read_config(tmp_path)
+    AutoConfig.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    assert json.loads(path.read_text()).keys() >= {*absent}
+    assert config == read_config(tmp_path)
 
 
 def test_the_bias_steers_the_choice_in_both(shape, random_network, tmp_path):

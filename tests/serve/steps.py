@@ -40,7 +40,7 @@ LATENT = {"q_lora_rank": 48, "kv_lora_rank": 96, "qk_nope_head_dim": 24, "qk_rop
 LATENTS = {
     "DeepSeek-V3": PLAIN | {
         "qk_norm": "none", "head_dim": 40, "latent": LATENT, "num_shared_experts": 1, "num_dense_layers": 1,
-        "router_score": "sigmoid", "num_expert_groups": 2, "topk_groups": 1, "route_scale": 2.5,
+        "rms_norm_eps": 0.01, "router_score": "sigmoid", "num_expert_groups": 2, "topk_groups": 1, "route_scale": 2.5,
         "yarn": Yarn(factor=4, original_max_position_embeddings=64, mscale=1, mscale_all_dim=1),
     },
     "DeepSeek-V2-Lite": PLAIN | {

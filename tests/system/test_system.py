@@ -77,6 +77,12 @@ def test_a_file_of_ones_own(tmp_path):
         ("train.batch_tokens=8", "train: batch_tokens=8 is less than sequence_length="),
         ("data.sources=[]", "data.sources=[]: "),
         ("data.weights.library=much", "data.weights.library='much': input should be a valid number"),
+        ("data.weights.library=-1", "data.weights.library=-1: input should be greater than or equal to 0"),
+        ("data.weights.library=nan", "data.weights.library=nan: input should be a finite number"),
+        ("data.stages=[{ from = 0.5, weights = { a = -1 } }]", "data.stages.0.weights.a=-1: input should be greater"),
+        ("train.adam_lr=inf", "train.adam_lr=inf: input should be a finite number"),
+        ("model.rope_theta=1e999", "model.rope_theta=inf: input should be a finite number"),
+        ("train.seed=-1", "train.seed=-1: input should be greater than or equal to 0"),
         ("data.stages=[{ from = 0.5 }]", "data.stages.0.weights: field required"),
         ("data.stages=[{ from = 1.5, weights = { a = 1 } }]", "data.stages.0.from=1.5: input should be less than 1"),
         ("data.stages=[{ of = 0.5, weights = { a = 1 } }]", "data.stages.0.from: field required"),
@@ -87,6 +93,10 @@ def test_a_file_of_ones_own(tmp_path):
 def test_a_value_that_does_not_fit_is_named(change, told):
     assert told in refused("nano", change)
     assert "nano.toml" in refused("nano", change)
+
+
+def test_gradients_need_not_be_clipped():
+    assert load_system("nano", ["train.clip=inf"]).train.clip == float("inf")
 
 
 @pytest.mark.parametrize("change", ["train.steps", "steps=3", "=3", ".=3", "train.=3", ".steps=3", ""])

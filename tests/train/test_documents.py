@@ -103,6 +103,7 @@ def test_a_file_is_not_read_further_than_needed(tmp_path):
         ("a.jsonl", b'{"text": "x"}\n\n{"text": \n', "a.jsonl, line 3: no JSON"),
         ("a.jsonl", b'{"text": "x"}\n{"body": "y", "url": ""}\n', "a.jsonl, line 2: no 'text'; it has body, url"),
         ("a.jsonl", b'["x"]\n', "a.jsonl, line 1: a list; expected an object, with 'text'"),
+        ("a.json", b'[\n {"text": "x"}\n]', "a.json, line 1: an array over several lines; expected an object a line"),
         ("a.jsonl", b"null\n", "a.jsonl, line 1: a NoneType; expected an object"),
         ("a.jsonl", b'{"text": "\xff"}\n', "a.jsonl, line 1: no JSON"),
         ("a.jsonl", b'{"text": 3}\n', "a.jsonl, line 1: text=3; expected text"),

@@ -61,6 +61,22 @@ OTHER = {"type": "function", "function": {"name": "stop", "arguments": {"now": T
 CALLS = {"messages": [USER, {"role": "assistant", "content": "", "tool_calls": [CALL, OTHER]}]}
 
 
+def test_chats_as_sharegpt_writes_them(write, tmp_path):
+    turns = [("system", "Be kind."), ("human", "Hi"), ("gpt", "Hello"), ("human", "Bye"), ("gpt", "Farewell")]
+    line = {"conversations": [{"from": role, "value": text} for role, text in turns]}
+    line["conversations"][2]["weight"] = 0
+    (chat,) = chats(write(line))
+    assert [(message["role"], message["content"]) for message in chat.messages] == [
+        ({"human": "user", "gpt": "assistant"}.get(role, role), text) for role, text in turns
+    ]
+    assert chat.answers == (4,)
+    pq.write_table(pa.Table.from_pylist([line]), tmp_path / "table.parquet")
+    assert chats(tmp_path / "table.parquet") == [chat]
+    assert chats(write({"conversations": [USER, ASSISTANT]})) == chats(write({"messages": [USER, ASSISTANT]}))
+    with pytest.raises(ValueError, match=re.escape("conversations[0]: role='narrator'; expected one of system")):
+        chats(write({"conversations": [{"from": "narrator", "value": "Once"}]}))
+
+
 def test_chats_come_from_every_kind_of_file_and_from_a_bucket(tmp_path):
     """In a table each message has the keys of all messages, and each call the arguments of all calls, as nulls."""
     given = [{"messages": [USER, ASSISTANT], "id": 1}, CALLS | {"id": 2}]
@@ -103,7 +119,8 @@ def test_all_answers_or_the_last_only(write):
     [
         ("{", "no JSON"),
         ([1], "a list; expected an object"),
-        ({"conversations": []}, "no 'messages'; it has conversations"),
+        ({"conversations": []}, "conversations: not a list of messages"),
+        ({"conversation": []}, "no 'messages'; it has conversation"),
         ({"messages": []}, "messages: not a list of messages"),
         ({"messages": ["Hi"]}, "messages[0]: not an object"),
         ({"messages": [USER]}, "messages: no turn of the assistant to learn"),
@@ -153,6 +170,15 @@ def test_preferences_as_messages(write):
     assert first.chosen.answers == first.rejected.answers == (1,)
 
 
+def test_a_prompt_that_whole_chats_begin_with_is_said_once(write):
+    bad = {"role": "assistant", "content": "Go away"}
+    whole = {"chosen": [USER, ASSISTANT], "rejected": [USER, bad]}
+    found = pairs(write(whole, whole | {"prompt": [USER]}, whole | {"prompt": "Hi"}))
+    assert [pair.chosen.messages for pair in found] == [[USER, ASSISTANT]] * 3
+    assert [pair.rejected.messages for pair in found] == [[USER, bad]] * 3
+    assert {pair.chosen.answers for pair in found} == {(1,)}
+
+
 def test_answers_in_the_prompt_are_not_compared(write):
     (pair,) = pairs(write({"prompt": [USER, ASSISTANT, USER], "chosen": [ASSISTANT], "rejected": [ASSISTANT, USER]}))
     assert pair.chosen.answers == pair.rejected.answers == (3,)
@@ -166,6 +192,10 @@ def test_answers_in_the_prompt_are_not_compared(write):
         (
             {"prompt": "a", "chosen": "b", "rejected": [USER]},
             "prompt, chosen and rejected are neither all text nor all",
+        ),
+        (
+            {"prompt": "a", "chosen": [ASSISTANT], "rejected": [{"role": "assistant", "content": "No"}]},
+            "prompt: text, where chosen and rejected are messages that do not begin with it",
         ),
         ({"prompt": "a", "chosen": "b", "rejected": "b"}, "chosen and rejected are the same"),
         ({"chosen": [USER, ASSISTANT], "rejected": [USER, ASSISTANT]}, "chosen and rejected are the same"),

@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +65,17 @@ def test_the_loss_of_multi_token_prediction_is_shown_and_written(tmp_path):
     log.write(report)
     log.close()
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["mtp_loss"] == 3.5
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_named_with_the_file_to_the_last(tmp_path):
+    log = MetricsLog(tmp_path, 0)
+    log.file.close()
+    log.file = open("/dev/full", "a")  # noqa: SIM115
+    with pytest.raises(OSError, match=r"/dev/full: step \d+ could not be reported: .*No space left"):
+        log.write(REPORT)
+    with pytest.raises(OSError, match=r"/dev/full: the last report could not be written: .*No space left"):
+        log.close()
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(5, "0:05"), (185.7, "3:05"), (7_380, "2 h 03"), (439_200, "5 d 02 h")])

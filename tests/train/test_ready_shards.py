@@ -56,3 +56,14 @@ def test_without_any_tokenizer_one_is_asked_for(local, tmp_path):
     (local / "tokenizer.json").unlink()
     with pytest.raises(ValueError, match=r"has no tokenizer\.json; name the folder of the one it was written with"):
         bring_tokenizer(str(local), tmp_path / "run" / "tokenizer")
+
+
+def test_a_token_that_only_the_settings_name_may_end_texts(tokenizer, tmp_path):
+    model, shards = tmp_path / "model", tmp_path / "shards"
+    model.mkdir()
+    tokenizer.save(model)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (model / name).write_text((model / name).read_text().replace("<|endoftext|>", "<eos>"))
+    write_shards([("prose", "Rome was not built in a day.")], Tokenizer.load(model), shards)
+    assert bring_tokenizer(str(shards), model).end_of_text == tokenizer.end_of_text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "shards"]

@@ -91,15 +91,17 @@ def command(
 
     with joined() as ranks, ExitStack() as stack:
         ranks.once(lambda: lay_out(settings.parallel, settings.model, settings.train, ranks.world))
-        ranks.once(lambda: stack.enter_context(held(out, "training")))
         own = tokenizer or start or out / "tokenizer"
+        if not shards_only:
+            ranks.once(lambda: _check(settings, own, start))
+        ranks.once(lambda: stack.enter_context(held(out, "training")))
         if settings.train.objective == "documents":
             shards = ranks.once(lambda: _shards(documents, settings, own, out))
             if shards_only:
                 if ranks.first:
                     print_json({"shards": shards}) if json else console.print(f"Shards: {shards}", soft_wrap=True)
                 return
-            job = _documents(settings, own, out, start, shards)
+            job = _documents(settings, own, out, start, shards, ranks.first)
         else:
             job = _tuning(documents, settings, own, out, start, ranks)
         counts = count_parameters(settings.model)
@@ -115,6 +117,19 @@ def command(
             print_json({"model": str(model), "parameters": counts.total, "active": counts.active})
         else:
             console.print(f"Model: {model}", soft_wrap=True)
+
+
+def _check(settings: System, own: Path, start: Path | None) -> None:
+    """Raises ValueError for what would end a run once its documents, which may take hours, are tokens."""
+    from troth.model.tokenizer import Tokenizer
+    from troth.train.job import check_length
+    from troth.train.parallel.start import checked
+
+    if (own / "tokenizer.json").exists():
+        _fits(Tokenizer.load(own), own, settings)
+    check_length(settings.model, settings.train)
+    if start is not None:
+        checked(start, settings.model)
 
 
 def _of_folder(settings: System, folder: Path, changes: list[str]) -> System:
@@ -138,7 +153,7 @@ def _shards(documents: list[str], settings: System, own: Path, out: Path) -> str
     from troth.train.documents import read_documents
     from troth.train.mixture import sample
     from troth.train.ready_shards import bring_tokenizer, find_shards
-    from troth.train.shards import write_shards
+    from troth.train.shards import open_shards, write_shards
 
     if ready := find_shards(documents):
         _fits(bring_tokenizer(ready, own), own, settings)
@@ -147,24 +162,38 @@ def _shards(documents: list[str], settings: System, own: Path, out: Path) -> str
         own.mkdir(parents=True, exist_ok=True)
         texts = sample(((name, text) for name, text, _ in read_documents(documents)), settings.data.weights)
         Tokenizer.train(texts, settings.model.vocab_size).save(own)
-    words = Tokenizer.load(own)
-    _fits(words, own, settings)
-    if not (out / "shards" / "shards.json").exists():
-        sizes = write_shards(read_documents(documents), words, out / "shards")
-        say(", ".join(f"{name} {size:,} tokens" for name, size in sizes.items()))
-    return str(out / "shards")
+    shards = out / "shards"
+    if kept := find_shards([str(shards)]):
+        _fits(bring_tokenizer(kept, own), own, settings)
+        sizes = {name: collection.size for name, collection in open_shards(shards).items()}
+    else:
+        words = Tokenizer.load(own)
+        _fits(words, own, settings)
+        sizes = write_shards(read_documents(documents), words, shards)
+    told = f"{shards} is kept, whatever documents are named: " if kept else ""
+    say(told + ", ".join(f"{name} {size:,} tokens" for name, size in sizes.items()))
+    return str(shards)
 
 
-def _documents(settings: System, own: Path, out: Path, start: Path | None, shards: str) -> Job:
-    from troth.model.tokenizer import Tokenizer
+def _documents(settings: System, own: Path, out: Path, start: Path | None, shards: str, first: bool) -> Job:
+    """Training on documents; the `first` rank says which of them are left out."""
+    from troth.cli.output import say
+    from troth.model.tokenizer import CHAT_TEMPLATE, Tokenizer, read_chat_template
     from troth.train.job import documents_job
+    from troth.train.mixture import shares
 
     data = settings.data
+    # Documents teach no turns: a model that knows some keeps its template.
+    template = CHAT_TEMPLATE if start is None else read_chat_template(start)[0]
     cache = out / "cache" if data.shard_cache is None else Path(data.shard_cache)
-    return documents_job(
+    job = documents_job(
         settings.model, settings.train, data.weights, Tokenizer.load(own), shards, data.stages, cache,
-        data.shard_cache_bytes, parallel=settings.parallel, start=start, system=settings,
+        data.shard_cache_bytes, parallel=settings.parallel, start=start, system=settings, chat_template=template,
     )  # fmt: skip
+    sizes, mixtures = job.data["tokens"], (data.weights, *(stage.weights for stage in data.stages))
+    if first and (unread := sizes.keys() - set().union(*(shares(sizes, weights) for weights in mixtures))):
+        say(f"not read, for data.weights give them none: {', '.join(sorted(unread))}")
+    return job
 
 
 def _tuning(files: list[str], settings: System, own: Path, out: Path, start: Path | None, ranks: Ranks) -> Job:
@@ -173,7 +202,7 @@ def _tuning(files: list[str], settings: System, own: Path, out: Path, start: Pat
     from troth.model.chat_template import ChatTemplate
     from troth.model.tokenizer import Tokenizer
     from troth.train.chats import Chats
-    from troth.train.examples import tokenise_chats, tokenise_preferences
+    from troth.train.examples import kept_examples, made_by, tokenise_chats, tokenise_preferences
     from troth.train.preference import Preferences
     from troth.train.tuning import chats_job, preferences_job
 
@@ -185,13 +214,14 @@ def _tuning(files: list[str], settings: System, own: Path, out: Path, start: Pat
 
     def tokenise() -> None:
         _fits(words, own, settings)
-        if (out / "examples" / "examples.json").exists():
-            return
-        if train.objective == "chat":
-            counts = tokenise_chats(files, template, words, out / "examples", train.answers == "last")
-        else:
-            counts = tokenise_preferences(files, template, words, out / "examples")
-        say(", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items()))
+        examples, last = out / "examples", train.answers == "last"
+        counts = kept_examples(examples, made_by(train.objective, template, words, last))
+        told = "" if counts is None else f"{examples} is kept, whatever files are named: "
+        if counts is None and train.objective == "chat":
+            counts = tokenise_chats(files, template, words, examples, last)
+        elif counts is None:
+            counts = tokenise_preferences(files, template, words, examples)
+        say(told + ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items()))
 
     ranks.once(tokenise)
     of = chats_job if train.objective == "chat" else preferences_job

@@ -18,7 +18,7 @@ class Yarn(BaseModel):
     `mscale_all_dim` are given, follows from these (DeepSeek-V3's way).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     factor: float = Field(ge=1)
     original_max_position_embeddings: int = Field(gt=0)
@@ -55,7 +55,7 @@ class Latent(BaseModel):
     alone know positions; its value has `v_head_dim`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     q_lora_rank: int | None = Field(default=None, gt=0)
     kv_lora_rank: int = Field(gt=0)
@@ -72,7 +72,7 @@ class ModelConfig(BaseModel):
     ValidationError (a ValueError) where they do not fit.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model_type: ModelType = "afmoe"
     """The family whose Hugging Face layout the weights have on disk (see `families`)."""

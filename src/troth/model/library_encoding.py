@@ -55,17 +55,17 @@ class LibraryEncoding:
         """Ids of plain text. Where a tokenizer puts a space before a text, it does not where that goes on from other
         text, and some do at the very beginning only."""
         bare = behind == "text" or (behind == "token" and self._prefix_once)
-        ids: list[int] = (self._bare if bare else self._plain).encode(_whole(text), add_special_tokens=False).ids
+        ids: list[int] = (self._bare if bare else self._plain).encode(whole(text), add_special_tokens=False).ids
         return ids
 
     def encode(self, text: str, *, allowed_special: Literal["all"]) -> list[int]:
         """Ids of text in which the spelling of special tokens counts as such."""
-        ids: list[int] = self._with_special.encode(_whole(text), add_special_tokens=False).ids
+        ids: list[int] = self._with_special.encode(whole(text), add_special_tokens=False).ids
         return ids
 
     def encode_ordinary_batch(self, texts: list[str]) -> list[list[int]]:
         """`encode_ordinary` of many texts, on all cores."""
-        found = self._plain.encode_batch_fast([_whole(text) for text in texts], add_special_tokens=False)
+        found = self._plain.encode_batch_fast([whole(text) for text in texts], add_special_tokens=False)
         return [encoding.ids for encoding in found]
 
     def encode_to_numpy(self, text: str, *, disallowed_special: tuple[()] = ()) -> np.ndarray:
@@ -142,7 +142,7 @@ def _without_prefix(data: dict[str, Any]) -> dict[str, Any]:
     return changed
 
 
-def _whole(text: str) -> str:
+def whole(text: str) -> str:
     """Text without halves of surrogate pairs, which are no characters."""
     if _LONE_SURROGATE.search(text):
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -76,7 +76,7 @@ def linear(x: torch.Tensor, w_OI: torch.Tensor, bias_O: torch.Tensor | None = No
 
 def grouped(x_MI: torch.Tensor, w_EOI: torch.Tensor, counts_E: torch.Tensor) -> torch.Tensor:
     """Rows, `counts_E` to each expert in order, times its matrix: [rows, out]. float64, which grouped_mm refuses, takes
-    a loop."""
+    a loop; rows that are no multiple of 16 bytes, which it refuses too, are filled up with zeros."""
     if x_MI.dtype == torch.float64:
         rows = x_MI.split(counts_E.tolist())
         return torch.cat([row @ weight.T for row, weight in zip(rows, w_EOI, strict=True)])
@@ -84,7 +84,12 @@ def grouped(x_MI: torch.Tensor, w_EOI: torch.Tensor, counts_E: torch.Tensor) -> 
         way = _Widened if widens(x_MI) else _FewShapes
         y_MO: torch.Tensor = way.apply(x_MI, w_EOI, counts_E.tolist())
         return y_MO
-    return grouped_mm(x_MI, w_EOI.mT, offs=counts_E.cumsum(0).int())
+    ends_E = counts_E.cumsum(0).int()
+    more_out, more_in = (-size % (16 // x_MI.element_size()) for size in w_EOI.shape[1:])
+    if more_out or more_in:
+        wide_EIO = pad(w_EOI, (0, more_in, 0, more_out)).mT
+        return grouped_mm(pad(x_MI, (0, more_in)), wide_EIO, offs=ends_E)[:, : w_EOI.shape[1]]
+    return grouped_mm(x_MI, w_EOI.mT, offs=ends_E)
 
 
 class _Widened(torch.autograd.Function):

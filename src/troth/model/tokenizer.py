@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from troth.model.byte_chars import byte_chars
-from troth.model.library_encoding import Behind, LibraryEncoding
+from troth.model.library_encoding import Behind, LibraryEncoding, whole
 from troth.model.tokenizer_json import PATTERN, template_begin, to_json
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Tokenizer:
         if ordinary < 256:
             raise ValueError(f"model.vocab_size={vocab_size}: at least {256 + len(SPECIAL)} are needed")
         learner = rustbpe.Tokenizer()
-        learner.train_from_iterator(texts, ordinary, pattern=PATTERN)
+        learner.train_from_iterator(map(whole, texts), ordinary, pattern=PATTERN)
         ranks = {bytes(token): rank for token, rank in learner.get_mergeable_ranks()}
         if len(ranks) < ordinary:
             raise ValueError(f"model.vocab_size={vocab_size}: the texts give only {len(ranks) + len(SPECIAL)} tokens")
@@ -160,11 +160,12 @@ class Tokenizer:
         """The exact bytes of ids, for text that is still growing."""
         return self.encoding.decode_bytes(list(ids))
 
-    def save(self, folder: Path, chat_template: str = CHAT_TEMPLATE) -> None:
-        """Write tokenizer.json and tokenizer_config.json, with the chat template, into `folder`; what was read from a
-        folder stays as it was but for the template."""
+    def save(self, folder: Path, chat_template: str | None = CHAT_TEMPLATE) -> None:
+        """Write tokenizer.json and tokenizer_config.json, with the chat template if one is given, into `folder`; what
+        was read from a folder stays as it was but for the template."""
         written = self.files | {_FILE: tokenizer_json(self)}
-        written[_SETTINGS] = json.dumps(self.settings | {"chat_template": chat_template}, indent=2)
+        template = {} if chat_template is None else {"chat_template": chat_template}
+        written[_SETTINGS] = json.dumps(self.settings | template, indent=2)
         for name, text in written.items():
             (folder / name).write_text(text, encoding="utf-8")
 
@@ -177,6 +178,14 @@ class Tokenizer:
         path = Path(folder) / _FILE
         try:
             files = {name: text for name in _FILES if (text := _text(Path(folder) / name)) is not None}
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path}: not a BPE tokenizer ({error})") from error
+        return cls.of_files(files, str(path))
+
+    @classmethod
+    def of_files(cls, files: Mapping[str, str], path: str) -> "Tokenizer":
+        """What `load` makes of the files of a folder, by name; `path` is what messages call tokenizer.json."""
+        try:
             data = json.loads(files[_FILE])
             return cls._ours(data, files) or cls.of_library(files)
         except KeyError as error:

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeFloat, model_validator
 
 from troth.system.table import Table
 
@@ -11,7 +11,7 @@ class Stage(Table):
     """From a share `from` of the run's rows on, other `weights` hold."""
 
     start: float = Field(alias="from", gt=0, lt=1)
-    weights: dict[str, float] = Field(min_length=1)
+    weights: dict[str, NonNegativeFloat] = Field(min_length=1)
 
 
 class DataTable(Table):
@@ -22,7 +22,7 @@ class DataTable(Table):
     `cache` in the run folder."""
 
     sources: list[str] = Field(min_length=1)
-    weights: dict[str, float] = Field(default_factory=dict)
+    weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
     stages: list[Stage] = Field(default_factory=list)
     shard_cache: str | None = None
     shard_cache_bytes: int = Field(default=2**38, gt=0)

@@ -161,7 +161,8 @@ def _problems(p: Layout, model: ModelConfig, train: TrainTable) -> Iterator[str]
         yield (
             f"micro_batches={p.micro_batches}: dp_replicate * dp_shard * micro_batches = {rows} leaves "
             f"{train.sequences // rows} of the {train.sequences} sequences of a batch to each, and the answers of a "
-            "pair stay together; it must be an even number"
+            f"pair stay together; it must be an even number: train.batch_tokens may be any multiple of "
+            f"{2 * rows * train.sequence_length}"
         )
     if p.pp > 1:
         yield from _pipeline_problems(p, model, train)

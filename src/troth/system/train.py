@@ -63,7 +63,7 @@ class TrainTable(Table):
     decay: float = Field(default=0.3, ge=0, le=1)
     batch_ramp: float = Field(default=0.0, ge=0, le=1)
     batch_ramp_start: int | None = Field(default=None, gt=0)
-    clip: float = Field(default=1.0, gt=0)
+    clip: float = Field(default=1.0, gt=0, allow_inf_nan=True)
     balance_rate: float = Field(default=1e-3, ge=0)
     sequence_balance: float = Field(default=0.0, ge=0)
     z_loss: float = Field(default=0.0, ge=0)
@@ -81,7 +81,7 @@ class TrainTable(Table):
     on_spike: Literal["skip", "rewind", "stop"] = "skip"
     hang_seconds: float = Field(default=300.0, ge=120)
     end_hanging: bool = False
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _fits(self) -> "TrainTable":

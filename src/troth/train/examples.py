@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from troth.model.chat_template import ChatTemplate, Example
-from troth.model.tokenizer import Tokenizer
+from troth.model.tokenizer import Tokenizer, tokenizer_json
 from troth.train.messages import Chat, ChatPair, read_chats, read_preferences
 
 
@@ -31,7 +31,7 @@ def tokenise_chats(
             chats += 1
             yield from _rendered(place, chat, template)
 
-    counts = _write(examples(), tokenizer, folder, sources)
+    counts = _write(examples(), tokenizer, folder, sources, made_by("chat", template, tokenizer, last_only))
     return {"chats": chats} | counts
 
 
@@ -62,7 +62,7 @@ def tokenise_preferences(
                     after = [*tokenizer.encode(text, behind="text"), tokenizer.end_of_text]
                     yield Example(before + after, [False] * len(before) + [True] * len(after))
 
-    counts = _write(examples(), tokenizer, folder, sources)
+    counts = _write(examples(), tokenizer, folder, sources, made_by("preference", template, tokenizer))
     return {"pairs": pairs} | counts
 
 
@@ -73,8 +73,32 @@ def _rendered(place: str, chat: Chat, template: ChatTemplate) -> list[Example]:
         raise ValueError(f"{place}: {error}") from error
 
 
+def made_by(
+    objective: str, template: ChatTemplate, tokenizer: Tokenizer, last_only: bool = False
+) -> dict[str, str]:  # fmt: skip
+    """What decides the examples of files, for people or as a checksum."""
+    return {
+        "objective": objective,
+        "answers": "last" if last_only else "all",
+        "chat template": hashlib.sha256(template.source.encode()).hexdigest(),
+        "tokenizer": hashlib.sha256(tokenizer_json(tokenizer).encode()).hexdigest(),
+    }
+
+
+def kept_examples(folder: Path, made: dict[str, str]) -> dict[str, int] | None:
+    """The numbers of the examples that were written into `folder` before, as `tokenise_chats` gives them but for the
+    first; None where there are none. Raises ValueError where they were made by something else (`made_by`)."""
+    if not (folder / "examples.json").exists():
+        return None
+    known = json.loads((folder / "examples.json").read_text())
+    for name, value in known.get("made_by", {}).items():
+        if made.get(name) != value:
+            raise ValueError(f"{folder}: was tokenised with another {name}; delete it, or name another --out")
+    return {name: known[name] for name in ("examples", "tokens", "answer_tokens")}
+
+
 def _write(
-    examples: Iterable[Example], tokenizer: Tokenizer, folder: Path, sources: Sequence[str]
+    examples: Iterable[Example], tokenizer: Tokenizer, folder: Path, sources: Sequence[str], made: dict[str, str]
 ) -> dict[str, int]:  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     index = folder / "examples.json"
@@ -94,7 +118,7 @@ def _write(
     np.array(firsts, dtype=np.int64).tofile(folder / "firsts")
     counts = {"examples": len(ends), "tokens": total, "answer_tokens": answers}
     sha256 = fingerprint(folder / name for name in ("tokens", "answers", "ends"))
-    known = {"dtype": np.dtype(dtype).name, "sha256": sha256}
+    known = {"dtype": np.dtype(dtype).name, "sha256": sha256, "made_by": made}
     index.write_text(json.dumps(known | counts))
     return counts
 

@@ -38,7 +38,8 @@ class Job:
     data: dict[str, Any]
     parallel: ParallelTable = ALONE
     start: Path | None = None
-    chat_template: str = CHAT_TEMPLATE
+    chat_template: str | None = CHAT_TEMPLATE
+    """That of the finished model; without, its tokenizer's settings stay as they are."""
     system: System | None = None
     """Of which model, train and parallel are tables, for the record."""
 
@@ -46,15 +47,20 @@ class Job:
         """Raises ValueError where the family cannot express the shape, so that it could not be exported, a sequence
         has more tokens than the network positions, or adapters have nothing to adapt."""
         to_hf_config(self.model, "float32", self.tokenizer.end_of_text)
-        if self.train.sequence_length > self.model.max_position_embeddings:
-            raise ValueError(
-                f"train.sequence_length={self.train.sequence_length}: the network has "
-                f"model.max_position_embeddings={self.model.max_position_embeddings}"
-            )
+        check_length(self.model, self.train)
         if self.train.lora is not None:
             lora_names(self.model, self.train.lora.patterns)
             if self.start is None:
                 raise ValueError("train.lora: adapters are of a model that is there; name its folder (--from)")
+
+
+def check_length(model: ModelConfig, train: TrainTable) -> None:
+    """Raises ValueError where a sequence has more tokens than the network positions."""
+    if train.sequence_length > model.max_position_embeddings:
+        raise ValueError(
+            f"train.sequence_length={train.sequence_length}: the network has "
+            f"model.max_position_embeddings={model.max_position_embeddings}"
+        )
 
 
 def documents_job(

@@ -1,7 +1,9 @@
 """Chats and preferences as rows (`sources`), in the forms that TRL, Axolotl and OpenAI's fine-tuning read.
 
-A chat is `{"messages": [{"role", "content", …}, …], "tools": […]}`; a preference `{"prompt", "chosen", "rejected"}`,
-each a list of messages or all plain text, and without `prompt` what both answers begin with is it.
+A chat is `{"messages": [{"role", "content", …}, …], "tools": […]}`, or ShareGPT's `{"conversations": [{"from",
+"value"}, …]}`; a preference `{"prompt", "chosen", "rejected"}`,
+each a list of messages or all plain text. Without `prompt` what both answers begin with is it; lists may also begin
+with a prompt that stands beside them.
 """
 
 import json
@@ -15,6 +17,10 @@ _ROLES = "system", "user", "assistant", "tool"
 _REASONING = "reasoning_content", "reasoning", "thinking"
 _KNOWN = ("role", "content", "name", "tool_calls", "tool_call_id", "weight", *_REASONING)
 _BESIDE = "tools", "chat_template_kwargs"
+_SHAREGPT = {
+    "human": "user", "gpt": "assistant", "chatgpt": "assistant", "observation": "tool", "function_response": "tool"
+}  # fmt: skip
+"""Its roles that are called otherwise."""
 _LINE = dict[str, Any]
 
 
@@ -52,7 +58,7 @@ def read_chats(sources: Sequence[str], last_only: bool = False) -> Iterator[tupl
 
     Raises ValueError naming file, line or row and what is wrong there.
     """
-    for row in read_rows(sources, ("messages",), _BESIDE):
+    for row in read_rows(sources, ("messages|conversations",), _BESIDE):
         try:
             yield row.place, _chat(row.values, last_only)
         except ValueError as error:
@@ -72,14 +78,18 @@ def read_preferences(sources: Sequence[str]) -> Iterator[tuple[str, TextPair | C
 
 
 def _chat(line: _LINE, last_only: bool) -> Chat:
-    messages = _messages(line["messages"], "messages")
+    name = "messages" if line.get("messages") is not None else "conversations"
+    turns = line[name]
+    if name == "conversations" and isinstance(turns, list):
+        turns = [_as_message(turn) for turn in turns]
+    messages = _messages(turns, name)
     answers = [
         i
-        for i, (message, given) in enumerate(zip(messages, line["messages"], strict=True))
-        if message["role"] == "assistant" and _weight(given, f"messages[{i}]")
+        for i, (message, given) in enumerate(zip(messages, turns, strict=True))
+        if message["role"] == "assistant" and _weight(given, f"{name}[{i}]")
     ]
     if not answers:
-        raise ValueError("messages: no turn of the assistant to learn")
+        raise ValueError(f"{name}: no turn of the assistant to learn")
     return Chat(messages, tuple(answers[-1:] if last_only else answers), _tools(line), _variables(line))
 
 
@@ -95,13 +105,17 @@ def _preference(line: _LINE) -> TextPair | ChatPair:
         if chosen == rejected:
             raise ValueError("chosen and rejected are the same")
         return TextPair(prompt, chosen, rejected)
-    if kinds != {list}:
+    if {type(chosen), type(rejected)} != {list} or not isinstance(prompt, list | str | None):
         raise ValueError("prompt, chosen and rejected are neither all text nor all lists of messages")
     good, bad = _messages(chosen, "chosen"), _messages(rejected, "rejected")
     if good == bad:
         raise ValueError("chosen and rejected are the same")
-    before = _messages(prompt, "prompt") if prompt is not None else good[: _shared(good, bad)]
-    if prompt is None:
+    alike = good[: _shared(good, bad)]
+    if isinstance(prompt, str) and not alike:
+        raise ValueError("prompt: text, where chosen and rejected are messages that do not begin with it")
+    before = _messages(prompt, "prompt") if isinstance(prompt, list) else alike
+    # Many files (UltraFeedback) have both a prompt and whole chats that begin with it.
+    if before and alike[: len(before)] == before:
         good, bad = good[len(before) :], bad[len(before) :]
     chats = []
     for name, messages in (("chosen", good), ("rejected", bad)):
@@ -115,6 +129,15 @@ def _preference(line: _LINE) -> TextPair | ChatPair:
 def _shared(one: str | list[Any], other: str | list[Any]) -> int:
     """How long the common beginning is."""
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _as_message(turn: Any) -> Any:
+    """A turn of ShareGPT's as a message; others as they are."""
+    if not isinstance(turn, dict) or "from" not in turn:
+        return turn
+    role, content = turn["from"], turn.get("value")
+    rest = {key: value for key, value in turn.items() if key not in ("from", "value")}
+    return {"role": _SHAREGPT.get(role, role) if isinstance(role, str) else role, "content": content} | rest
 
 
 def _messages(value: Any, name: str) -> list[dict[str, Any]]:

@@ -98,6 +98,9 @@ class MetricsLog:
             raise OSError(f"{self.file.name}: step {metrics.step} could not be reported: {error}") from error
 
     def close(self) -> None:
-        """Flush both files."""
-        self.file.close()
-        self.board.close()
+        """Flush both files. Raises OSError naming the one that cannot be, as where the disk is full."""
+        try:
+            self.file.close()
+            self.board.close()
+        except OSError as error:
+            raise OSError(f"{self.file.name}: the last report could not be written: {error}") from error

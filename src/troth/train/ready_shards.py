@@ -29,25 +29,17 @@ def bring_tokenizer(shards: str, own: Path) -> Tokenizer:
 
     Raises ValueError where neither has one, or where the shards were written with another.
     """
-    theirs = None
-    if _has(shards, TOKENIZER):
-        theirs = own.with_name(f"{own.name}.shards")
-        theirs.mkdir(parents=True, exist_ok=True)
-        (theirs / TOKENIZER).write_bytes(_read(shards, TOKENIZER))
-    try:
-        wrote = None if theirs is None else Tokenizer.load(theirs)
-    finally:
-        if theirs is not None:
-            (theirs / TOKENIZER).unlink()
-            theirs.rmdir()
+    theirs = _read(shards, TOKENIZER).decode() if _has(shards, TOKENIZER) else None
     if not (own / TOKENIZER).exists():
-        if wrote is None:
+        if theirs is None:
             raise ValueError(f"{shards}: has no {TOKENIZER}; name the folder of the one it was written with")
         own.mkdir(parents=True, exist_ok=True)
-        wrote.save(own)
+        Tokenizer.of_files({TOKENIZER: theirs}, f"{shards}/{TOKENIZER}").save(own)
     words = Tokenizer.load(own)
+    # Which token ends a text may stand in a file beside, which shards do not have.
+    wrote = theirs and Tokenizer.of_files(words.files | {TOKENIZER: theirs}, f"{shards}/{TOKENIZER}")
     # A model that was tuned on chats has further special tokens, behind those that the shards know.
-    if wrote is not None and (wrote.ranks != words.ranks or not wrote.special.items() <= words.special.items()):
+    if wrote and (wrote.ranks != words.ranks or not wrote.special.items() <= words.special.items()):
         raise ValueError(f"{shards}: was written with another tokenizer than {own}")
     return words
 

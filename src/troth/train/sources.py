@@ -1,7 +1,7 @@
 """Rows of files of every kind, read as a stream: Parquet, JSON lines and Lance, on this machine or at an fsspec URL."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -22,8 +22,8 @@ class Row:
 
 
 def read_rows(sources: Sequence[str], needed: Sequence[str], others: Sequence[str]) -> Iterator[Row]:
-    """The rows of all files, source after source, a folder's files by name; each has the columns `needed`, and may have
-    `others`.
+    """The rows of all files, source after source, a folder's files by name; each has the columns `needed` (`a|b` is one
+    or the other, of which messages name the first), and may have `others`.
 
     A source is a file, a folder or an fsspec URL of one: `.parquet`, `.jsonl`, `.ndjson` or `.json` (an object a line;
     also packed, as `.jsonl.gz`, `.zst` or `.bz2`), or a Lance dataset, a folder `.lance`. Raises ValueError naming the
@@ -111,9 +111,17 @@ def _lance_batches(fs: Any, path: str, place: str, needed: Sequence[str], others
 
 def _columns(names: list[str], place: str, needed: Sequence[str], others: Sequence[str]) -> list[str]:
     for name in needed:
-        if name not in names:
-            raise ValueError(f"{place}: no column {name!r}; it has {', '.join(names)}")
-    return [name for name in (*needed, *others) if name in names]
+        if not _has(names, name):
+            raise ValueError(f"{place}: no column {_told(name)}; it has {', '.join(names)}")
+    return [name for part in (*needed, *others) for name in part.split("|") if name in names]
+
+
+def _has(names: Container[str], needed: str) -> bool:
+    return any(name in names for name in needed.split("|"))
+
+
+def _told(needed: str) -> str:
+    return repr(needed.partition("|")[0])
 
 
 _Values = Iterator[tuple[str, dict[str, Any]]]
@@ -148,13 +156,15 @@ def _line_rows(fs: Any, path: str, place: str, needed: Sequence[str]) -> _Values
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise ValueError(f"{where}: no JSON ({error})") from error
+                array = number == 1 and line.lstrip().startswith(b"[")
+                told = "an array over several lines; expected an object a line (jq -c '.[]')" if array else "no JSON"
+                raise ValueError(f"{where}: {told} ({error})") from error
             if not isinstance(row, dict):
-                told = " and ".join(map(repr, needed))
+                told = " and ".join(map(_told, needed))
                 raise ValueError(f"{where}: a {type(row).__name__}; expected an object, with {told}")
             for name in needed:
-                if name not in row:
-                    raise ValueError(f"{where}: no {name!r}; it has {', '.join(row) or 'nothing'}")
+                if not _has(row, name):
+                    raise ValueError(f"{where}: no {_told(name)}; it has {', '.join(row) or 'nothing'}")
             yield where, row
 
 

@@ -96,6 +96,8 @@ def _decoder():
 def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match="ep = 3 does not divide num_experts = 4"):
         dry_run(MODEL, TRAIN, ParallelTable(ep=3), 4)
+    with pytest.raises(ValueError, match=r"train\.sequence_length=65536: the network has model\.max_position"):
+        dry_run(MODEL, TRAIN.model_copy(update={"sequence_length": 2**16}), ParallelTable(), 1)
     with pytest.raises(ValueError, match=r"train\.precision=float64"):
         dry_run(MODEL, TRAIN.model_copy(update={"precision": "float64"}), ParallelTable(), 1)
 

@@ -19,5 +19,6 @@ FAMILY = Family(
         "hidden_act": "silu", "attention_bias": False, "score_func": "sigmoid", "route_norm": True, "n_group": 1,
         "topk_group": 1,
     },
+    absent={"mup_enabled": False},
     write=layer_types,
 )  # fmt: skip

@@ -15,6 +15,11 @@ FAMILIES: dict[str, Family] = {
     "afmoe": afmoe.FAMILY, "deepseek_v3": deepseek_v3.FAMILY, "gpt_oss": gpt_oss.FAMILY, "grok-1": grok_1.FAMILY,
     "grok-2": grok_2.FAMILY, "mixtral": mixtral.FAMILY, "olmoe": olmoe.FAMILY, "qwen3_moe": qwen3_moe.FAMILY,
 }  # fmt: skip
+_OF_THE_FOLDER = {
+    "_name_or_path", "auto_map", "num_mtp_layers", "num_nextn_predict_layers", "original_max_position_embeddings",
+    "partial_rotary_factor", "quantization_config", "rope_scaling", "rope_theta", "torch_dtype", "transformers_version",
+}  # fmt: skip
+"""Keys that are about the files and weights of one folder, or that newer ones say in another way."""
 _DEFAULTS = {name: field.default for name, field in ModelConfig.model_fields.items() if not field.is_required()}
 
 
@@ -45,7 +50,7 @@ def from_hf_config(data: dict[str, Any]) -> ModelConfig:
     if not isinstance(data, dict):
         raise ValueError("not a JSON object")
     name, family = _family(data)
-    for key, value in family.required.items():
+    for key, value in ({"is_causal": True} | dict(family.required)).items():
         if data.get(key, value) != value:
             raise ValueError(f"{key}={data[key]!r}: only {value!r} is known")
     for key in ("rope_parameters", "rope_scaling", "quantization_config"):
@@ -56,14 +61,16 @@ def from_hf_config(data: dict[str, Any]) -> ModelConfig:
     if method != "mxfp4" and (method, block) != ("fp8", [FP8_BLOCK, FP8_BLOCK]):
         known = f"'mxfp4' and 'fp8' with a weight_block_size of {[FP8_BLOCK, FP8_BLOCK]}"
         raise ValueError(f"quantization_config.quant_method={method!r}: only {known} are known")
-    rope = data.get("rope_parameters") or data.get("rope_scaling") or {}
-    fields = {field: data[key] for field, key in family.all_keys.items() if data.get(key) is not None}
+    rope = _rope(data)
+    said = {field: data[key] for field, key in family.all_keys.items() if data.get(key) is not None}
+    fields = dict(family.absent) | said
     heads, size = data.get("num_attention_heads"), data.get("hidden_size")
     if isinstance(heads, int) and isinstance(size, int) and heads > 0:
         fields = {"num_key_value_heads": heads, "head_dim": size // heads} | fields
     fields |= {**family.fixed, **family.read(data)}
-    fields["rope_theta"] = rope.get("rope_theta", data.get("rope_theta", 10_000.0))
-    fields["yarn"] = _read_yarn(rope)
+    theta = family.absent.get("rope_theta", 10_000.0)
+    fields["rope_theta"] = rope.get("rope_theta", data.get("rope_theta", theta))
+    fields["yarn"] = _read_yarn(rope) if rope else family.absent.get("yarn")
     try:
         config = ModelConfig(model_type=name, **fields)
     except ValidationError as error:
@@ -81,6 +88,17 @@ def from_hf_config(data: dict[str, Any]) -> ModelConfig:
         if found is not None and found != value and not _close(found, value):
             raise ValueError(f"{key}={found!r}: does not follow from the other keys, which give {value}")
     return config
+
+
+def carried_keys(folder: Path, config: ModelConfig) -> dict[str, Any]:
+    """What a folder's config.json says besides what Troth reads, such as `bos_token_id` and `router_aux_loss_coef`, for
+    the config.json of weights that were learned from it. Nothing where they are of another family or the folder is
+    gone."""
+    path = folder / "config.json"
+    if not path.exists() or read_config(folder).model_type != config.model_type:
+        return {}
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return {key: value for key, value in data.items() if key not in _OF_THE_FOLDER}
 
 
 def _family(data: dict[str, Any]) -> tuple[str, Family]:
@@ -103,6 +121,19 @@ def _write_rope(config: ModelConfig) -> dict[str, Any]:
     if config.yarn is None:
         return {"rope_type": "default", "rope_theta": config.rope_theta}
     return {"rope_type": "yarn", "rope_theta": config.rope_theta, **config.yarn.model_dump(exclude_none=True)}
+
+
+def _rope(data: dict[str, Any]) -> dict[str, Any]:
+    """What is said of positions: by `rope_parameters`, or by `rope_scaling`, as before transformers 5.
+
+    Raises ValueError where both stand there and differ; transformers then heeds the second and forgets the base.
+    """
+    new, old = (data.get(key) or {} for key in ("rope_parameters", "rope_scaling"))
+    for key, value in old.items() if new else ():
+        name = "rope_type" if key == "type" else key
+        if new.get(name) != value:
+            raise ValueError(f"rope_scaling.{key}={value!r} stands beside rope_parameters; write it in there")
+    return dict(new or old)
 
 
 def _read_yarn(rope: dict[str, Any]) -> dict[str, Any] | None:

@@ -40,6 +40,7 @@ FAMILY = Family(
         "hidden_act": "silu", "attention_bias": False, "rope_interleave": True, "scoring_func": "sigmoid",
         "topk_method": "noaux_tc", "moe_layer_freq": 1,
     },
+    absent={"rms_norm_eps": 1e-6, "route_scale": 2.5},
     read=_read,
     write=_write,
     own=("latent", "head_dim"),

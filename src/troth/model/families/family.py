@@ -34,6 +34,7 @@ class Family:
     expert: its names of an expert's gate, up and down projection; None where all experts of a layer are stored in one
         tensor, [experts, in, out], with gate and up alternating.
     required: values that keys must have where they are present.
+    absent: fields of ModelConfig whose value transformers takes to be this, not our default, where their key is absent.
     read: fields of ModelConfig that a config.json gives by more than a key.
     write: keys that follow from the whole configuration, and must agree with it where they are read.
     own: the fields that these two carry.
@@ -47,6 +48,7 @@ class Family:
     names: Mapping[str, str] = field(default_factory=dict)
     expert: tuple[str, str, str] | None = ("gate_proj", "up_proj", "down_proj")
     required: Mapping[str, Any] = field(default_factory=dict)
+    absent: Mapping[str, Any] = field(default_factory=dict)
     read: Callable[[dict[str, Any]], dict[str, Any]] = lambda data: {}
     write: Callable[[ModelConfig], dict[str, Any]] = lambda config: {}
     own: tuple[str, ...] = ()

@@ -19,6 +19,9 @@ FAMILY = Family(
     names={"pre_mlp_layernorm": "post_attention_layernorm", "mlp.router.gate": "mlp.router"},
     expert=None,
     required={"hidden_act": "silu", "attention_bias": True},
-    read=lambda data: {"swiglu_limit": data.get("swiglu_limit") or 7.0},
+    absent={
+        "head_dim": 64, "swiglu_limit": 7.0, "rope_theta": 150_000.0,
+        "yarn": {"factor": 32.0, "original_max_position_embeddings": 4096, "truncate": False},
+    },
     write=layer_types,
 )  # fmt: skip

@@ -26,6 +26,7 @@ FAMILY = Family(
     },
     expert=("w1", "w3", "w2"),
     required={"hidden_act": "silu"},
+    absent={"rope_theta": 1_000_000.0},
     read=lambda data: {"global_attn_every_n_layers": int(data.get("num_hidden_layers") or 0) + 1},
     write=_write,
     own=("global_attn_every_n_layers",),

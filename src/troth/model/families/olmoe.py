@@ -11,4 +11,5 @@ FAMILY = Family(
     fixed={"num_dense_layers": 0, "qk_norm": "width", "sliding_window": None} | PRE_NORM,
     names=PRE_NORM_NAMES,
     required={"hidden_act": "silu", "attention_bias": False, "clip_qkv": None},
+    absent={"norm_topk_prob": False},
 )  # fmt: skip

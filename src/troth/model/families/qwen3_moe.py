@@ -23,6 +23,7 @@ FAMILY = Family(
     fixed={"qk_norm": "head", "sliding_window": None} | PRE_NORM,
     names=PRE_NORM_NAMES,
     required={"hidden_act": "silu", "attention_bias": False, "decoder_sparse_step": 1, "use_sliding_window": False},
+    absent={"rms_norm_eps": 1e-6, "norm_topk_prob": False},
     read=_read,
     write=lambda config: {"mlp_only_layers": list(range(config.num_dense_layers)), "decoder_sparse_step": 1},
     own=("num_dense_layers",),

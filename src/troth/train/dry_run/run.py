@@ -27,6 +27,7 @@ from troth.train.batches import Batch
 from troth.train.dry_run.assume import ANSWERS, assumed
 from troth.train.dry_run.replaced import replaced
 from troth.train.dry_run.tracker import GRADIENTS, OPTIMIZER, WEIGHTS, Collective, Peak, Tracker
+from troth.train.job import check_length
 from troth.train.optim import build_optimizers
 from troth.train.parallel.mesh import Mesh
 from troth.train.parallel.network import Network
@@ -63,8 +64,9 @@ class Report:
 
 
 def dry_run(model: ModelConfig, train: TrainTable, table: ParallelTable, world: int) -> Report:
-    """Run a step as the GPUs of `world` would. Raises ValueError where the layout does not fit."""
+    """Run a step as the GPUs of `world` would. Raises ValueError where the layout or a sequence does not fit."""
     start = time.perf_counter()
+    check_length(model, train)
     active = active_ranks(table, world)
     layout = lay_out(table, model, train, active)
     if train.precision == "float64":

@@ -19,17 +19,9 @@ from troth.train.parallel.network import Network
 @torch.no_grad()
 def start_from(folder: Path, network: Network) -> None:
     """Fill a network from a folder of its own shape, and its multi-token prediction from the modules beside it there,
-    as many depths as both have.
-
-    Raises ValueError naming the first key in which the shapes differ, or the tensor that is missing or left over.
-    """
-    config, theirs = network.decoders[0].config, read_config(folder)
-    for key in type(config).model_fields:
-        value, ours = getattr(theirs, key), getattr(config, key)
-        if value != ours and key not in ("max_position_embeddings", "yarn"):
-            raise ValueError(f"{folder}: has {key}={value!r}, and the system's model has {ours!r}")
-    files = TensorFolder(folder)
-    files.check(stored_shapes(config), FAMILIES[config.model_type].unused(config))
+    as many depths as both have. Raises ValueError as `checked` does."""
+    config = network.decoders[0].config
+    files = checked(folder, config)
     for decoder in network.decoders:
         for name, tensor in decoder.state_dict().items():
             if ".lora_" in name or (config.tie_word_embeddings and name == "lm_head.weight"):
@@ -44,6 +36,21 @@ def start_from(folder: Path, network: Network) -> None:
         for name, tensor in network.mtp.state_dict().items():
             if name.split(".")[1] in depths:
                 _fill(name, tensor, lambda name, whole: ahead.read([(name, whole, whole.shape)]))
+
+
+def checked(folder: Path, config: ModelConfig) -> TensorFolder:
+    """The tensors of a folder of this shape, of which none is read yet.
+
+    Raises ValueError naming the first key in which the shapes differ, or the tensor that is missing or left over.
+    """
+    theirs = read_config(folder)
+    for key in type(config).model_fields:
+        value, ours = getattr(theirs, key), getattr(config, key)
+        if value != ours and key not in ("max_position_embeddings", "yarn"):
+            raise ValueError(f"{folder}: has {key}={value!r}, and the system's model has {ours!r}")
+    files = TensorFolder(folder)
+    files.check(stored_shapes(config), FAMILIES[config.model_type].unused(config))
+    return files
 
 
 def _fill(name: str, tensor: torch.Tensor, read: Callable[[str, torch.Tensor], object]) -> None:

@@ -6,6 +6,9 @@
 
 namespace troth {
 
+// Of the latents' norms, whatever that of the others is.
+constexpr float LATENT_EPS = 1e-6f;
+
 class LatentSides {
   public:
     LatentSides(const Model &model, int most) : model(model), query(model.own + model.turned) {
@@ -38,7 +41,7 @@ class LatentSides {
                 turn(attention.queries.floats() + size_t(at) * model.head_size + model.latent, q + model.own, angle);
             }
             alignas(64) float key[MOST_KEY];
-            rms_norm(key, given(row) + first, latents.norm, model.latent, model.eps);
+            rms_norm(key, given(row) + first, latents.norm, model.latent, LATENT_EPS);
             turn(key + model.latent, given(row) + first + model.latent, angle);
             attention.store(layer, row, 0, key, nullptr);
         });
@@ -74,7 +77,7 @@ class LatentSides {
         pool.run(rows, [&](int row) {
             alignas(64) thread_local static std::vector<float> x;
             x.assign(latents.queries.inputs, 0.f);
-            rms_norm(x.data(), given(row), latents.query_norm, model.query_latent, model.eps);
+            rms_norm(x.data(), given(row), latents.query_norm, model.query_latent, LATENT_EPS);
             narrow.rows.put(latents.queries.kind, row, x.data(), latents.queries.inputs);
         });
         for (int row = 0; row < rows; row++) places[row] = row;
