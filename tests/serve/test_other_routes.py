@@ -98,7 +98,7 @@ def test_tokens_of_texts_and_conversations(server: str, tokenizer: Tokenizer):
 
     text = "Écoute et répète, naïve <|endoftext|>"
     answer = post("/tokenize", prompt=text, return_token_strs=True).json()
-    assert answer["tokens"] == tokenizer.encode(text)
+    assert answer["tokens"] == tokenizer.encode_special(text)
     assert answer["count"] == len(answer["tokens"]) == len(answer["token_strs"])
     assert answer["max_model_len"] == 4096
     assert post("/detokenize", tokens=answer["tokens"]).json() == {"prompt": text}
@@ -133,6 +133,7 @@ def test_texts_stand_behind_the_token_that_their_model_expects(
         text = "A bird in the hand"
         plain = words.encode(text)
         assert post("/tokenize", prompt=text)["tokens"] == [words.special["<s>"], *plain]
+        assert post("/tokenize", prompt=f"<s>{text}")["tokens"][:2] == [words.special["<s>"], plain[0]]
         assert post("/tokenize", prompt=text, add_special_tokens=False)["tokens"] == plain
         for prompt, count in ((text, len(plain) + 1), (plain, len(plain)), ([text, text], 2 * len(plain) + 2)):
             answer = post("/v1/completions", prompt=prompt, max_tokens=1)

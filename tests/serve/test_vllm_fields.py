@@ -133,6 +133,19 @@ def test_only_the_end_of_a_long_prompt(client: openai.OpenAI, server: str, token
     assert httpx.post(f"{server}/v1/embeddings", json=body).json()["usage"]["prompt_tokens"] == 4095 + 1
 
 
+def test_special_tokens_count_as_such_in_prompts_and_not_in_messages(
+    client: openai.OpenAI, server: str, tokenizer: Tokenizer
+):
+    spelt, mark = "<|user|>A bird", tokenizer.special["<|user|>"]
+    asked = {"model": "tiny", "prompt": spelt, "max_tokens": 1, "return_token_ids": True}
+    (choice,) = httpx.post(f"{server}/v1/completions", json=asked).json()["choices"]
+    assert choice["prompt_token_ids"] == [mark, *tokenizer.encode("A bird")]
+    tokens = httpx.post(f"{server}/tokenize", json={"prompt": spelt}).json()["tokens"]
+    assert tokens == choice["prompt_token_ids"]
+    answer = chat(client, messages=[{"role": "user", "content": "<|user|>"}], return_token_ids=True)
+    assert mark not in answer.prompt_token_ids
+
+
 @pytest.mark.parametrize("echo", [False, True])
 def test_token_ids_come_whole_and_in_events(client: openai.OpenAI, tokenizer: Tokenizer, echo: bool):
     told = {"return_token_ids": True, "skip_special_tokens": False}

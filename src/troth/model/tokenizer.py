@@ -134,6 +134,12 @@ class Tokenizer:
         """`encode` of a text that a model goes on from, behind the token that belongs before it, if one does."""
         return [*([] if self.begin is None else [self.begin]), *self.encode(text)]
 
+    def encode_raw(self, text: str) -> list[int]:
+        """`encode_special` of a text that a model goes on from, behind the token that belongs before it unless that is
+        spelt there."""
+        ids = self.encode_special(text)
+        return ids if self.begin is None or ids[:1] == [self.begin] else [self.begin, *ids]
+
     def encode_special(self, text: str) -> list[int]:
         """Ids of a rendered prompt, in which special tokens count as such."""
         return self.encoding.encode(self._composed(text), allowed_special="all")

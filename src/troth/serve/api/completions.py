@@ -116,7 +116,8 @@ def _told(body: CompletionRequest, reading: Reading, prompt: list[int], texts: T
 
 
 def _prompts(body: CompletionRequest, tokenizer: Tokenizer) -> list[list[int]]:
-    """Token ids of every prompt of a request. Special tokens come only from ids: in text their spelling is text."""
+    """Token ids of every prompt of a request. The spelling of a special token is that token, but not in a text that is
+    to be filled in."""
     prompt = body.prompt
     if body.suffix is not None:
         if body.echo:
@@ -128,7 +129,7 @@ def _prompts(body: CompletionRequest, tokenizer: Tokenizer) -> list[list[int]]:
         before, after, middle = (tokenizer.special[text] for text in _FILL_IN)
         begin = [] if tokenizer.begin is None or not body.add_special_tokens else [tokenizer.begin]
         return [[*begin, before, *tokenizer.encode(prompt), after, *tokenizer.encode(body.suffix), middle]]
-    encode = tokenizer.encode_prompt if body.add_special_tokens else tokenizer.encode
+    encode = tokenizer.encode_raw if body.add_special_tokens else tokenizer.encode_special
     if isinstance(prompt, str):
         return [encode(prompt)]
     if not prompt:

@@ -56,15 +56,15 @@ class DetokenizeAnswer(BaseModel):
 
 
 def tokenize_router(served: Served) -> APIRouter:
-    """Both routes over one model. With `add_special_tokens` a text stands behind the token that its tokenizer sets
-    before one, if it does."""
+    """Both routes over one model, a prompt as completions read it. With `add_special_tokens` it stands behind the token
+    that its tokenizer sets before one, if it does."""
     router = APIRouter()
 
     @router.post("/tokenize", response_model_exclude_none=True)
     async def tokenize(body: TokenizeRequest) -> TokenizeAnswer:
         served.check_model(body.model)
         words = served.tokenizer
-        encode = words.encode_prompt if body.add_special_tokens else words.encode
+        encode = words.encode_raw if body.add_special_tokens else words.encode_special
         tokens = _conversation(served, body) if body.prompt is None else encode(body.prompt)
         texts = [served.token_texts.text(token) for token in tokens] if body.return_token_strs else None
         return TokenizeAnswer(count=len(tokens), max_model_len=served.context, tokens=tokens, token_strs=texts)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-VERSION = 5
+VERSION = 6
 """That of `native/decoder.h`."""
 KERNELS = "avx512", "avx_vnni", "avx2"
 """Kinds of processors, the best first."""
