@@ -43,6 +43,17 @@ def folder(template, tokenizer, tmp_path_factory):
     return folder / "tokens"
 
 
+def test_a_completion_is_learned_and_its_prompt_is_not(template, tokenizer, tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"prompt": "The sky is", "completion": " blue."}))
+    counts = tokenise_chats([str(tmp_path / "a.jsonl")], template, tokenizer, tmp_path / "tokens")
+    after = tokenizer.encode(" blue.")
+    before = [tokenizer.begin_of_text, *tokenizer.encode("The sky is")]
+    assert counts == {"chats": 1, "examples": 1, "tokens": len(before + after) + 1, "answer_tokens": len(after) + 1}
+    examples = Examples(tmp_path / "tokens")
+    assert examples.tokens.tolist() == [*before, *after, tokenizer.end_of_text]
+    assert examples.answers.tolist() == [False] * len(before) + [True] * (len(after) + 1)
+
+
 @pytest.fixture
 def batches(folder, tokenizer):
     def build(**changes):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from troth.train.messages import ChatPair, TextPair, read_chats, read_preferences
+from troth.train.messages import ChatPair, Completion, TextPair, read_chats, read_preferences
 
 MEMORY = fsspec.filesystem("memory")
 USER, ASSISTANT = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}
@@ -114,12 +114,23 @@ def test_all_answers_or_the_last_only(write):
     assert chats(path)[0].variables == {"enable_thinking": False}
 
 
+def test_prompts_and_completions(write):
+    """TRL's other form: only the completion is learned, as text or as turns."""
+    (text,) = chats(write({"prompt": "The sky is", "completion": " blue."}))
+    assert text == Completion("The sky is", " blue.")
+    (chat,) = chats(write({"prompt": [USER, ASSISTANT, USER], "completion": [ASSISTANT], "tools": None}))
+    assert (chat.messages, chat.answers) == ([USER, ASSISTANT, USER, ASSISTANT], (3,))
+    (plain,) = chats(write({"prompt": "Hi", "messages": [USER, ASSISTANT]}))
+    assert plain.answers == (1,)
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [
         ("{", "no JSON"),
         ([1], "a list; expected an object"),
         ({"conversations": []}, "conversations: not a list of messages"),
+        ({"completion": "blue"}, "prompt and completion are neither both text nor both lists of messages"),
         ({"conversation": []}, "no 'messages'; it has conversation"),
         ({"messages": []}, "messages: not a list of messages"),
         ({"messages": ["Hi"]}, "messages[0]: not an object"),

@@ -12,14 +12,15 @@ import numpy as np
 
 from troth.model.chat_template import ChatTemplate, Example
 from troth.model.tokenizer import Tokenizer, tokenizer_json
-from troth.train.messages import Chat, ChatPair, read_chats, read_preferences
+from troth.train.messages import Chat, ChatPair, Completion, read_chats, read_preferences
 
 
 def tokenise_chats(
     sources: Sequence[str], template: ChatTemplate, tokenizer: Tokenizer, folder: Path, last_only: bool = False
 ) -> dict[str, int]:
     """Tokenise the chats of files, folders and URLs into `folder`; return the numbers of `chats`, of `examples` (more,
-    where the template writes past turns anew), of their `tokens` and of the `answer_tokens` among these.
+    where the template writes past turns anew), of their `tokens` and of the `answer_tokens` among these. Text begins as
+    documents do and ends with the end-of-text token.
 
     Raises ValueError naming file and line or row where a chat is not in form or the template refuses it.
     """
@@ -29,7 +30,10 @@ def tokenise_chats(
         nonlocal chats
         for place, chat in read_chats(sources, last_only):
             chats += 1
-            yield from _rendered(place, chat, template)
+            if isinstance(chat, Completion):
+                yield _continued(chat.prompt, chat.text, tokenizer)
+            else:
+                yield from _rendered(place, chat, template)
 
     counts = _write(examples(), tokenizer, folder, sources, made_by("chat", template, tokenizer, last_only))
     return {"chats": chats} | counts
@@ -57,13 +61,17 @@ def tokenise_preferences(
                         raise ValueError(f"{place}: {told}; leave one turn of the assistant behind the prompt")
                     yield found[0]
             else:
-                before = [tokenizer.begin_of_text, *tokenizer.encode(pair.prompt, behind="token")]
                 for text in (pair.chosen, pair.rejected):
-                    after = [*tokenizer.encode(text, behind="text"), tokenizer.end_of_text]
-                    yield Example(before + after, [False] * len(before) + [True] * len(after))
+                    yield _continued(pair.prompt, text, tokenizer)
 
     counts = _write(examples(), tokenizer, folder, sources, made_by("preference", template, tokenizer))
     return {"pairs": pairs} | counts
+
+
+def _continued(prompt: str, text: str, tokenizer: Tokenizer) -> Example:
+    before = [tokenizer.begin_of_text, *tokenizer.encode(prompt, behind="token")]
+    after = [*tokenizer.encode(text, behind="text"), tokenizer.end_of_text]
+    return Example(before + after, [False] * len(before) + [True] * len(after))
 
 
 def _rendered(place: str, chat: Chat, template: ChatTemplate) -> list[Example]:

@@ -1,8 +1,8 @@
 """Chats and preferences as rows (`sources`), in the forms that TRL, Axolotl and OpenAI's fine-tuning read.
 
-A chat is `{"messages": [{"role", "content", …}, …], "tools": […]}`, or ShareGPT's `{"conversations": [{"from",
-"value"}, …]}`; a preference `{"prompt", "chosen", "rejected"}`,
-each a list of messages or all plain text. Without `prompt` what both answers begin with is it; lists may also begin
+A chat is `{"messages": [{"role", "content", …}, …], "tools": […]}`, ShareGPT's `{"conversations": [{"from", "value"},
+…]}`, or `{"prompt", "completion"}`; a preference `{"prompt", "chosen", "rejected"}`. What these two have are lists of
+messages or all plain text. Without `prompt` what both answers begin with is it; lists may also begin
 with a prompt that stands beside them.
 """
 
@@ -36,6 +36,14 @@ class Chat:
 
 
 @dataclass(frozen=True)
+class Completion:
+    """A prompt with its continuation, which is to be learned."""
+
+    prompt: str
+    text: str
+
+
+@dataclass(frozen=True)
 class TextPair:
     """A prompt with the continuation that is preferred and the one that is not."""
 
@@ -52,15 +60,16 @@ class ChatPair:
     rejected: Chat
 
 
-def read_chats(sources: Sequence[str], last_only: bool = False) -> Iterator[tuple[str, Chat]]:
+def read_chats(sources: Sequence[str], last_only: bool = False) -> Iterator[tuple[str, Chat | Completion]]:
     """The chats of files, folders and URLs as `read_rows` takes them, each with its place for messages; all turns of
-    the assistant are to be learned but those of `weight` 0, or with `last_only` the last of these.
+    the assistant are to be learned but those of `weight` 0 and of a prompt, or with `last_only` the last of these.
 
     Raises ValueError naming file, line or row and what is wrong there.
     """
-    for row in read_rows(sources, ("messages|conversations",), _BESIDE):
+    for row in read_rows(sources, ("messages|conversations|completion",), ("prompt", *_BESIDE)):
         try:
-            yield row.place, _chat(row.values, last_only)
+            talks = any(row.values.get(name) is not None for name in ("messages", "conversations"))
+            yield row.place, (_chat if talks else _completion)(row.values, last_only)
         except ValueError as error:
             raise ValueError(f"{row.place}: {error}") from error
 
@@ -91,6 +100,16 @@ def _chat(line: _LINE, last_only: bool) -> Chat:
     if not answers:
         raise ValueError(f"{name}: no turn of the assistant to learn")
     return Chat(messages, tuple(answers[-1:] if last_only else answers), _tools(line), _variables(line))
+
+
+def _completion(line: _LINE, last_only: bool) -> Chat | Completion:
+    prompt, completion = line.get("prompt"), line["completion"]
+    if isinstance(prompt, str) and isinstance(completion, str):
+        return Completion(prompt, completion)
+    if not (isinstance(prompt, list) and isinstance(completion, list)):
+        raise ValueError("prompt and completion are neither both text nor both lists of messages")
+    before = [turn if not isinstance(turn, dict) else turn | {"weight": 0} for turn in prompt]
+    return _chat(line | {"messages": before + completion}, last_only)
 
 
 def _preference(line: _LINE) -> TextPair | ChatPair:
