@@ -95,6 +95,13 @@ def test_a_value_that_does_not_fit_is_named(change, told):
     assert "nano.toml" in refused("nano", change)
 
 
+def test_tokens_ahead_are_within_a_sequence():
+    ahead = ["train.mtp_weight=0.3", "train.mtp_depth=10"]
+    with pytest.raises(ValueError, match="train: mtp_depth=10: no sequence of 10 tokens goes on so far"):
+        load_system("nano", [*ahead, "train.sequence_length=10"])
+    assert load_system("nano", [*ahead, "train.sequence_length=11"]).train.mtp_depth == 10
+
+
 def test_gradients_need_not_be_clipped():
     assert load_system("nano", ["train.clip=inf"]).train.clip == float("inf")
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 
 from troth.model.attention import packed_attention
@@ -128,6 +129,16 @@ def test_training_goes_on_with_the_modules_of_a_folder(run_training, recipe, tin
     for name, tensor in new.state_dict().items():
         assert torch.equal(found[name], expected.get(name, tensor)), name
     start_from(first, network(tiny, recipe(), torch.float32))  # A network without such modules leaves them.
+
+
+def test_weights_that_are_no_numbers_are_named(run_training, recipe, tiny, tmp_path):
+    folder = run_training(tmp_path, recipe(steps=1))
+    tensors = load_file(folder / "model.safetensors")
+    name = "model.layers.0.self_attn.q_proj.weight"
+    tensors[name][0, 0] = torch.nan
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"model: layers.0.self_attn.*weight has numbers that are not finite"):
+        start_from(folder, network(tiny, recipe(), torch.float32))
 
 
 def test_a_backward_pass_in_halves_is_refused(tiny, recipe):

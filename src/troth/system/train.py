@@ -96,6 +96,8 @@ class TrainTable(Table):
             raise ValueError(f"epochs={self.epochs}: for objective chat or preference without batch_ramp; set steps")
         if self.objective == "preference" and (self.mtp_weight or self.batch_ramp):
             raise ValueError("objective='preference': goes without mtp_weight and batch_ramp; leave both at 0")
+        if self.mtp_weight and self.mtp_depth >= self.sequence_length:
+            raise ValueError(f"mtp_depth={self.mtp_depth}: no sequence of {self.sequence_length} tokens goes on so far")
         if self.lora is not None and self.precision == "float8":
             raise ValueError("precision='float8': goes without lora, whose layers are computed in bf16; use bf16")
         if self.lora is not None and self.mtp_weight:

@@ -14,12 +14,13 @@ from troth.model.families.folder import TensorFolder
 from troth.model.families.weights import read_tensors, stored_shapes, stores_experts_apart
 from troth.model.mtp import FOLDER
 from troth.train.parallel.network import Network
+from troth.train.weights import local
 
 
 @torch.no_grad()
 def start_from(folder: Path, network: Network) -> None:
     """Fill a network from a folder of its own shape, and its multi-token prediction from the modules beside it there,
-    as many depths as both have. Raises ValueError as `checked` does."""
+    as many depths as both have. Raises ValueError as `checked` does, and where a number is none or endless."""
     config = network.decoders[0].config
     files = checked(folder, config)
     for decoder in network.decoders:
@@ -30,6 +31,8 @@ def start_from(folder: Path, network: Network) -> None:
                 _read_experts(files, config, name, tensor)
             else:
                 _fill(name, tensor, lambda name, whole: read_tensors(files, config, [(name, whole)]))
+            if not local(tensor).isfinite().all():
+                raise ValueError(f"{folder}: {name} has numbers that are not finite")
     if network.mtp is not None and (folder / FOLDER).exists():
         ahead = TensorFolder(folder / FOLDER)
         depths = {name.split(".")[1] for name in ahead.place}
