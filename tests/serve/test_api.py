@@ -316,7 +316,10 @@ def test_half_of_a_character_is_told_as_it_came(server: str):
     headers = {"Content-Type": "application/json"}
     answer = httpx.post(f"{server}/v1/responses", content=body % (half, half), headers=headers).json()
     assert (answer["instructions"], answer["metadata"]) == ("\ud83d", {"a": "\ud83d"})
-    assert httpx.get(f"{server}/v1/responses/{answer['id']}").json() == answer
+    body = f'{{"model": "tiny", "input": "A", "previous_response_id": {half}}}'
+    refused = httpx.post(f"{server}/v1/responses", content=body, headers=headers)
+    assert refused.status_code == 400
+    assert "half of a surrogate pair is no text: '\\ud83d'" in refused.json()["error"]["message"]
 
 
 def test_what_clients_commonly_send_is_accepted(client: openai.OpenAI):

@@ -74,6 +74,9 @@ def as_api_error(error: Exception) -> ApiError:
         return ApiError(429, str(error), code="too_many_requests", retry_after=error.retry_after)
     if isinstance(error, Unread):
         return ApiError(408, str(error), code="unread")
+    if isinstance(error, UnicodeEncodeError):
+        # JSON can spell half of a surrogate pair, which no file or table can hold.
+        return ApiError(400, f"half of a surrogate pair is no text: {ascii(error.object[:80])}", code="invalid_value")
     if isinstance(error, EngineStopped):
         return ApiError(503, "the server is shutting down or has failed", code="unavailable")
     return ApiError(500, "the server failed to answer", code="internal_error")
@@ -85,6 +88,7 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(ApiError)
     @app.exception_handler(Overloaded)
     @app.exception_handler(EngineStopped)
+    @app.exception_handler(UnicodeEncodeError)
     @app.exception_handler(Exception)
     async def _any(request: Request, error: Exception) -> JSONResponse:
         return answer(request.url.path, as_api_error(error))
