@@ -76,7 +76,7 @@ def as_api_error(error: Exception) -> ApiError:
         return ApiError(408, str(error), code="unread")
     if isinstance(error, UnicodeEncodeError):
         # JSON can spell half of a surrogate pair, which no file or table can hold.
-        return ApiError(400, f"half of a surrogate pair is no text: {ascii(error.object[:80])}", code="invalid_value")
+        return ApiError(400, f"half of a surrogate pair is no text: {error.object[:80]!a}", code="invalid_value")
     if isinstance(error, EngineStopped):
         return ApiError(503, "the server is shutting down or has failed", code="unavailable")
     return ApiError(500, "the server failed to answer", code="internal_error")
