@@ -4,7 +4,7 @@ from collections import Counter
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from troth.serve.engine.block_pool import BlockPool
 from troth.serve.engine.block_tables import BlockTables, sliding_blocks
@@ -100,9 +100,15 @@ def step(scheduler: Scheduler, memory: Memory, drafts: int = 0) -> list[Chunk]:
     return chunks
 
 
+# The last one gives way, an urgent one displaces the next, and the last would fit into what is left for that.
+OVERTAKEN = [("add", 1, 0), ("add", 7, 2), ("cancel", 0, 0), ("step", 1, 0), ("add", 31, 1), ("step", 5, 0)]
+OVERTAKEN += [("add", 9, 0)]
+
+
 @pytest.mark.parametrize("sliding", [0, 8, BLOCKS], ids=["no windows", "few window blocks", "as many"])
 @settings(max_examples=100, deadline=None)
 @given(operations=OPERATIONS, drafts=st.integers(0, 3))
+@example(OVERTAKEN, 0)
 def test_blocks_are_held_by_who_uses_them_and_everything_ends(
     sliding: int, operations: list[tuple[str, int, int]], drafts: int
 ):

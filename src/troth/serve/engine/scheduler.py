@@ -136,7 +136,10 @@ class Scheduler:
     def _admit_all(self) -> None:
         """Move sequences from the queue to the batch while there is room. Nobody overtakes one that lacks room."""
         being_computed = self._being_computed() if self.waiting else {}
+        displaced: list[Sequence] = []
         for sequence in self.waiting[: self.max_batch]:
+            if any(one.order < sequence.order for one in displaced):
+                return  # Room for the less urgent is room for these, in the next step.
             if len(self.running) >= self.max_batch and not self._displaces(sequence):
                 return
             # The last token is always computed, because its hidden state is needed to draw the next one; an embedding
@@ -148,6 +151,7 @@ class Scheduler:
             while not self._admit(sequence, keys):
                 if not self._displaces(sequence):
                     return
+                displaced.append(self.running[-1])
                 self._preempt(self.running[-1])
             _note(being_computed, keys[sequence.computed // self.tables.block_size :], sequence)
 
