@@ -1,18 +1,26 @@
 """The stage `timelines`: what publishers that repeat their wordings say of the same facts over time.
 
-It looks at a whole collection at once and holds its text in memory, so very large collections go without.
+It looks at a whole collection at once. In memory are the text of its largest publisher and all that is stated in
+wordings that come back, so very large collections go without.
 """
 
-from collections.abc import Callable, Iterable
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, groupby
 from pathlib import Path
 
 from troth.curate.document import Document
+from troth.curate.memory import sweep
 from troth.curate.parts import Parts
 from troth.curate.records import ClaimRow, EvidenceRow, Finding, OccurrenceRow, VerdictRow, short_hash
 from troth.curate.validate.slots import Statement, TimedVerdict, judge_documents
 from troth.curate.validate.slots.readings import agree, read
-from troth.curate.validate.stages import cleaned_documents, judged_documents, repeating_documents
+from troth.curate.validate.stages import (
+    cleaned_documents,
+    judged_collections,
+    judged_documents,
+    repeating_documents,
+)
 from troth.curate.validate.statement import claim_row
 from troth.curate.validate.subjects import SubjectRow
 from troth.system import CurateTable
@@ -23,8 +31,31 @@ _VERSION = "1"
 _MOST_BYTES = 512 << 20
 _SHOWN = 8
 """Witnesses that go into the ledger, at most."""
-_Text = tuple[str, str]
-"""A source and which text of it: what stayed of a document, or what went because another publisher said it first."""
+_Sentence = tuple[str, str, int]
+"""A source, which text of it (what stayed of a document, or what went because another publisher said it first), and
+where in it a sentence begins."""
+
+
+@dataclass(frozen=True)
+class _Told:
+    """The documents of a collection that may testify, read anew each time that they are gone through."""
+
+    out: Path
+    parts: int
+    collection: str
+    generation: int
+
+    def __iter__(self) -> Iterator[Document]:
+        return chain(self.judged(), self.repeating())
+
+    def judged(self) -> Iterator[Document]:
+        return filter(self._may_testify, judged_documents(self.out, self.parts))
+
+    def repeating(self) -> Iterator[Document]:
+        return filter(self._may_testify, repeating_documents(self.out, self.parts))
+
+    def _may_testify(self, one: Document) -> bool:
+        return one.collection == self.collection and all(past < self.generation for past in one.ancestors)
 
 
 def timelines(
@@ -35,36 +66,40 @@ def timelines(
     if own.is_done(0) and all(own.is_done(part) for part in range(parts)):
         return
     by_source: dict[str, list[TimedVerdict]] = {}
-    texts: dict[_Text, bytes] = {}
-    collections = sorted({document.collection for document in judged_documents(out, parts)})
-    for collection in collections:
-        documents, repeats = (
-            [
-                one for one in some
-                if one.collection == collection and all(past < generation for past in one.ancestors)
-            ]
-            for some in (judged_documents(out, parts), repeating_documents(out, parts))
-        )  # fmt: skip
-        told = [*documents, *repeats]
+    shown: dict[_Sentence, str] = {}
+    for collection in sorted(judged_collections(out, parts)):
+        told = _Told(out, parts, collection, generation)
         if sum(len(one.text) for one in told) > _MOST_BYTES:
             say(f"{collection}: more than {_MOST_BYTES >> 20} MB, so no timelines are made of it")
             continue
-        mirrors = {one.publisher for one in repeats} - {one.publisher for one in documents}
+        mirrors = {one.publisher for one in told.repeating()} - {one.publisher for one in told.judged()}
         _, verdicts = judge_documents(told, seed, settings.act_above, mirrors)
-        judged, stated = {(one.source, one.sha) for one in documents}, set()
         for verdict in verdicts:
-            stated.add(place := (verdict.statement.source, verdict.statement.doc_sha))
-            if place in judged:
-                by_source.setdefault(verdict.statement.source, []).append(verdict)
-        texts |= {(one.source, one.sha): one.text.encode() for one in told if (one.source, one.sha) in stated}
+            by_source.setdefault(verdict.statement.source, []).append(verdict)
+        shown |= _sentences(told, chain.from_iterable(map(_closest, verdicts)))
     for part in range(parts):
         if not own.is_done(part):
-            _write(own, part, cleaned_documents(out, [part]), by_source, texts, generation)
+            _write(own, part, cleaned_documents(out, [part]), by_source, shown, generation)
+    read.cache_clear()
+    sweep()
+
+
+def _sentences(documents: Iterable[Document], told: Iterable[Statement]) -> dict[_Sentence, str]:
+    """The sentences in which statements stand."""
+    wanted: dict[tuple[str, str], dict[int, int]] = {}
+    for one in told:
+        wanted.setdefault((one.source, one.doc_sha), {})[one.line_start] = one.line_end
+    found: dict[_Sentence, str] = {}
+    for document in documents:
+        if places := wanted.pop((document.source, document.sha), None):
+            text = document.text.encode()
+            found |= {(document.source, document.sha, at): text[at:end].decode() for at, end in places.items()}
+    return found
 
 
 def _write(
     own: Parts, part: int, documents: Iterable[Document], by_source: dict[str, list[TimedVerdict]],
-    texts: dict[_Text, bytes], generation: int,
+    shown: dict[_Sentence, str], generation: int,
 ) -> None:  # fmt: skip
     known: set[str] = set()
     with (
@@ -76,20 +111,23 @@ def _write(
         own.writer(part, "subjects", SubjectRow) as subjects,
     ):
         for document in documents:
-            told = by_source.get(document.source, [])
+            text = document.text.encode()
+            told = [one for one in by_source.get(document.source, ()) if one.statement.doc_sha == document.sha]
             for verdict in sorted(told, key=lambda one: one.statement.start):
-                claim = _claim(document, verdict)
+                claim = _claim(document, text, verdict)
                 place = _place(verdict.statement, claim.claim_id)
                 places.add(place)
                 about = f"{verdict.statement.subject} {verdict.statement.year}".strip().lower()
                 subjects.add(SubjectRow(document.source, place.byte_start, place.byte_end, about))
-                findings.add(_finding(place, verdict, texts[document.source, document.sha]))
+                findings.add(_finding(place, verdict, text))
                 if claim.claim_id in known:
                     continue
                 known.add(claim.claim_id)
                 claims.add(claim)
-                shown = ((one, texts[one.source, one.doc_sha]) for one in _closest(verdict))
-                rows = [_evidence(claim.claim_id, verdict, one, text) for one, text in shown]
+                rows = [
+                    _evidence(claim.claim_id, verdict, one, shown[one.source, one.doc_sha, one.line_start])
+                    for one in _closest(verdict)
+                ]
                 for row in rows:
                     evidence.add(row)
                 verdicts.add(
@@ -101,9 +139,8 @@ def _write(
     own.finish(part)
 
 
-def _claim(document: Document, verdict: TimedVerdict) -> ClaimRow:
+def _claim(document: Document, text: bytes, verdict: TimedVerdict) -> ClaimRow:
     told = verdict.statement
-    text = document.text.encode()
     sentence = text[told.line_start : told.line_end].decode()
     start = len(text[told.line_start : told.start].decode())
     row = claim_row(document, sentence, start, start + len(told.text), "value")
@@ -160,10 +197,10 @@ def _publisher(told: Statement) -> str:
     return told.publisher
 
 
-def _evidence(claim_id: str, verdict: TimedVerdict, told: Statement, text: bytes) -> EvidenceRow:
+def _evidence(claim_id: str, verdict: TimedVerdict, told: Statement, sentence: str) -> EvidenceRow:
     supports = agree(told.reading, verdict.statement.reading)
     return EvidenceRow(
         short_hash(claim_id, told.doc_sha, str(told.start)), claim_id, told.doc_sha, told.source, told.publisher,
-        told.published, 0, (), text[told.line_start : told.line_end].decode(), told.text,
+        told.published, 0, (), sentence, told.text,
         "supported" if supports else "refuted", 1.0,
     )  # fmt: skip

@@ -6,18 +6,19 @@ begins (successor variety, Harris 1955, counted by pages). The same is done from
 a value.
 """
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from troth.curate.validate.slots.tokens import NAME, NUMBER, SLOTS, SUBJECT, YEAR, Line
+from troth.curate.validate.slots.lines import Lines
+from troth.curate.validate.slots.tokens import NAME, NUMBER, SLOTS, SUBJECT, YEAR
 
 GAP = "*"
 
 MIN_PAGES = 3
-_LONGEST = 40
 _TOGETHER = 1 << 18
 """Tokens of branches that are walked at once."""
 _RARE = 0.3
@@ -37,59 +38,65 @@ class Placed:
     slots: tuple[tuple[int, int], ...]
 
 
-def place(lines: Sequence[Line], pages: Sequence[str]) -> list[Placed | None]:
+def place(lines: Lines, pages: Sequence[str]) -> list[Placed | None]:
     """The frame of each sentence of one publisher, None for a wording that does not come back.
 
     `pages` name the page that each sentence belongs to, with its edition.
     """
-    forms = [line.forms[:_LONGEST] for line in lines]
     names: dict[str, int] = {}
     page = np.fromiter((names.setdefault(one, len(names)) for one in pages), np.int64, len(pages))
-    ahead, behind = (_walk(forms, page, step) for step in (1, -1))
-    heads: dict[tuple[str, ...], list[int]] = {}
-    tails: dict[tuple[str, ...], list[int]] = {}
-    walked = zip(forms, *(column.tolist() for column in (*ahead, *behind)), strict=True)
-    for at, (form, size, seen_ahead, back, seen_behind) in enumerate(walked):
+    ahead, behind = (_walk(lines, page, step) for step in (1, -1))
+    heads: dict[tuple[str, ...], array[int]] = {}
+    tails: dict[tuple[str, ...], array[int]] = {}
+    for at, (size, seen_ahead, back, seen_behind) in enumerate(zip(*ahead, *behind, strict=True)):
+        if lines.is_long(at):
+            continue
+        form = lines.forms(at)
         head, tail = form[:size], form[len(form) - back :]
         front, end = _weight(head), _weight(tail)
-        if len(lines[at].forms) > _LONGEST or max(front, end) < 1:
+        if max(front, end) < 1:
             continue
         as_usual = seen_ahead <= _ABOUT * seen_behind and seen_behind <= _ABOUT * seen_ahead
         if end < 1 or (front >= 1 and (front >= end if as_usual else seen_ahead > seen_behind)):
-            heads.setdefault(head, []).append(at)
+            heads.setdefault(head, array("I")).append(at)
         else:
-            tails.setdefault(tail, []).append(at)
+            tails.setdefault(tail, array("I")).append(at)
     placed: list[Placed | None] = [None] * len(lines)
     for head, members in heads.items():
-        rest = _shared([forms[at][len(head) :][::-1] for at in members])[::-1]
+        forms = [lines.forms(at) for at in members]
+        rest = _shared([form[len(head) :][::-1] for form in forms])[::-1]
         _settle(placed, forms, members, head, rest, pages)
     for tail, members in tails.items():
-        rest = _shared([forms[at][: len(forms[at]) - len(tail)] for at in members])
+        forms = [lines.forms(at) for at in members]
+        rest = _shared([form[: len(form) - len(tail)] for form in forms])
         _settle(placed, forms, members, rest, tail, pages)
-    _merge(placed, forms)
+    _merge(placed, lines)
     return placed
 
 
 def _settle(
-    placed: list[Placed | None], forms: list[tuple[str, ...]], members: list[int], head: tuple[str, ...],
+    placed: list[Placed | None], forms: list[tuple[str, ...]], members: Sequence[int], head: tuple[str, ...],
     tail: tuple[str, ...], pages: Sequence[str],
 ) -> None:  # fmt: skip
-    """Place the members of one wording: those that are it to the word, and those that have something between."""
+    """Place the members of one wording, whose `forms` are given: those that are it to the word, and those that have
+    something between."""
     fixed = len(head) + len(tail)
     fitting = [
-        at for at in members if forms[at][: len(head)] == head and forms[at][len(forms[at]) - len(tail) :] == tail
-    ]
+        (at, len(form)) for at, form in zip(members, forms, strict=True)
+        if form[: len(head)] == head and form[len(form) - len(tail) :] == tail
+    ]  # fmt: skip
     for varied in (False, True):
-        group = [at for at in fitting if (len(forms[at]) > fixed if varied else len(forms[at]) == fixed)]
-        if len({pages[at] for at in group}) < MIN_PAGES:
+        group = [(at, size) for at, size in fitting if (size > fixed if varied else size == fixed)]
+        if len({pages[at] for at, _ in group}) < MIN_PAGES:
             continue
         while varied and head and head[-1] in SLOTS and head[-1] != YEAR:
             head = head[:-1]
         while varied and tail and tail[0] in SLOTS and tail[0] != YEAR:
             tail = tail[1:]
         frame = (*head, GAP, *tail) if varied else (*head, *tail)
-        for at in group:
-            placed[at] = _in_frame(frame, len(forms[at]))
+        of_size = {size: _in_frame(frame, size) for size in {size for _, size in group}}
+        for at, size in group:
+            placed[at] = of_size[size]
 
 
 def _in_frame(frame: tuple[str, ...], size: int) -> Placed:
@@ -104,7 +111,7 @@ def _in_frame(frame: tuple[str, ...], size: int) -> Placed:
     )
 
 
-def _merge(placed: list[Placed | None], forms: list[tuple[str, ...]]) -> None:
+def _merge(placed: list[Placed | None], lines: Lines) -> None:
     """Wordings that are a frequent one with something else in its place for the value join it."""
     counts = Counter(one.frame for one in placed if one)
     begins: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
@@ -125,12 +132,14 @@ def _merge(placed: list[Placed | None], forms: list[tuple[str, ...]]) -> None:
             if others and wide not in joined and _weight(head) + _weight(tail) >= 1:
                 joined |= dict.fromkeys((*others, *([] if wide == frame else [frame])), wide)
                 break
+    known: dict[tuple[tuple[str, ...], int], Placed] = {}
     for at, one in enumerate(placed):
         if one and one.frame in joined:
             frame = one.frame
             while frame in joined:
                 frame = joined[frame]
-            placed[at] = _in_frame(frame, len(forms[at]))
+            size = lines.tokens(at)
+            placed[at] = known.get((frame, size)) or known.setdefault((frame, size), _in_frame(frame, size))
 
 
 def _openings(frame: tuple[str, ...]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
@@ -165,36 +174,36 @@ def _fixed_slots(forms: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def _walk(forms: list[tuple[str, ...]], page: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
+def _walk(lines: Lines, page: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
     """How many tokens from the start (`step` 1) or the end (-1) belong to each sentence's wording, and how many pages
     have it [sentences].
 
     Below a first token the tree's branches do not bear on each other, nor below the second where the first says
     nothing, so that some are walked at a time.
     """
+    total = len(lines)
     firsts: dict[str, int] = {}
-    first = np.fromiter((firsts.setdefault(form[::step][0], len(firsts)) for form in forms), np.int64, len(forms))
-    pages = int(page.max()) + 1 if len(page) else 0
+    first = np.fromiter((firsts.setdefault(lines.forms(at)[::step][0], len(firsts)) for at in range(total)), np.int64)
+    pages = int(page.max()) + 1 if total else 0
     begun = np.bincount(np.unique(first * pages + page) // max(1, pages))[first]
-    branches: dict[tuple[str, ...], list[int]] = {}
-    for at, form in enumerate(forms):
-        if begun[at] >= MIN_PAGES:
-            form = form[::step]
-            branches.setdefault(form[: 1 if _weight(form[:1]) >= 1 else 2], []).append(at)
-    sizes, seen = np.zeros(len(forms), np.int64), np.zeros(len(forms), np.int64)
-    for together in _together(branches.values(), forms):
-        some = [forms[at][::step] for at in together]
+    branches: dict[tuple[str, ...], array[int]] = {}
+    for at in np.flatnonzero(begun >= MIN_PAGES).tolist():
+        form = lines.forms(at)[::step]
+        branches.setdefault(form[: 1 if _weight(form[:1]) >= 1 else 2], array("I")).append(at)
+    sizes, seen = np.zeros(total, np.int32), np.zeros(total, np.int32)
+    for together in _together(branches.values(), lines):
+        some = [lines.forms(at)[::step] for at in together]
         sizes[together], seen[together] = _walk_some(some, page[together], begun[together])
     return sizes, seen
 
 
-def _together(branches: Iterable[list[int]], forms: list[tuple[str, ...]]) -> Iterator[list[int]]:
+def _together(branches: Iterable["array[int]"], lines: Lines) -> Iterator[list[int]]:
     """Branches, as the numbers of their sentences, until these have enough tokens."""
     some: list[int] = []
     tokens = 0
     for branch in branches:
         some += branch
-        tokens += sum(len(forms[at]) for at in branch)
+        tokens += sum(map(lines.tokens, branch))
         if tokens > _TOGETHER:
             yield some
             some, tokens = [], 0

@@ -57,14 +57,18 @@ def link(statements: Sequence[Statement]) -> dict[Relation, int]:
 
 def _candidates(statements: Sequence[Statement]) -> list[tuple[Relation, Relation]]:
     """Pairs of different publishers' wordings that give enough subjects the same value."""
-    met: dict[tuple[str, str, str], set[Relation]] = defaultdict(set)
+    about: dict[Key, list[Statement]] = defaultdict(list)
     for statement in statements:
-        for key in keys(statement.reading):
-            met[statement.subject, statement.year, key].add(statement.relation)
+        about[statement.subject, statement.year].append(statement)
     counts: Counter[tuple[Relation, Relation]] = Counter()
-    for relations in met.values():
-        if len(relations) <= _CROWD:
-            counts.update((a, b) for a, b in combinations(sorted(relations), 2) if a[0] != b[0])
+    for several in about.values():
+        met: dict[str, set[Relation]] = defaultdict(set)
+        for statement in several:
+            for key in keys(statement.reading):
+                met[key].add(statement.relation)
+        for relations in met.values():
+            if len(relations) <= _CROWD:
+                counts.update((a, b) for a, b in combinations(sorted(relations), 2) if a[0] != b[0])
     return [pair for pair, n in counts.items() if n >= _FEWEST]
 
 

@@ -5,6 +5,7 @@ a name in the sentence; where figures of several years stand side by side, the y
 along with the editions' dates is a date stamp and says nothing. What is left in the slots are the values.
 """
 
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,12 +14,13 @@ import numpy as np
 
 from troth.curate.document import Document
 from troth.curate.validate.slots.frames import place
+from troth.curate.validate.slots.lines import Lines
 from troth.curate.validate.slots.readings import Reading, read
 from troth.curate.validate.slots.survey import Survey, subject_of
 from troth.curate.validate.slots.tokens import NAME, SUBJECT, YEAR, Line, Subjects, lines, plain_title
 
 _NEARLY, _LIST, _LIST_LIKE, _EDGE = 0.93, 6, 2, 4
-_TEXT = 4 << 20
+_TEXT = 8 << 20
 """Characters of publishers that are read at once, where one has not more."""
 Relation = tuple[str, str, int]
 """A publisher, its wording, and the number of the slot."""
@@ -27,26 +29,24 @@ Relation = tuple[str, str, int]
 @dataclass(frozen=True, slots=True)
 class Statement:
     """A value, `text`, bytes `start:end` of a document, in a sentence, bytes `line_start:line_end`: what a publisher
-    says of `subject` in the slot of a wording (`frame`); `year` is the year or the role to which this belongs."""
+    says of `subject`; `relation` is what relates the two, and `year` the year or the role to which this belongs."""
 
     source: str
     doc_sha: str
-    publisher: str
+    relation: Relation
     published: str
     line_start: int
     line_end: int
     start: int
     end: int
     text: str
-    frame: str
-    slot: int
     subject: str
     year: str
 
     @property
-    def relation(self) -> Relation:
-        """What relates the subject and the value, in this publisher's words."""
-        return self.publisher, self.frame, self.slot
+    def publisher(self) -> str:
+        """Who says it."""
+        return self.relation[0]
 
     @property
     def reading(self) -> Reading:
@@ -60,25 +60,33 @@ class _Page:
     def __init__(self, document: Document, title: str):
         self.document, self.title, self.sha = document, title, document.sha
         wide = np.frombuffer(document.text.encode("utf-32-le"), np.uint32)
-        sizes = 1 + (wide > 0x7F) + (wide > 0x7FF).astype(np.int64) + (wide > 0xFFFF)
-        self._bytes = None if document.text.isascii() else np.concatenate([[0], np.cumsum(sizes)])
+        self._wide = np.flatnonzero(wide > 0x7F).astype(np.uint32)
+        more = 1 + (wide[self._wide] > 0x7FF) + (wide[self._wide] > 0xFFFF).astype(np.uint32)
+        self._more = np.concatenate([[0], np.cumsum(more)]).astype(np.uint32)
 
     def byte(self, at: int) -> int:
         """Where character `at` begins in UTF-8."""
-        return at if self._bytes is None else int(self._bytes[at])
+        return at + int(self._more[np.searchsorted(self._wide, at)])
 
 
 @dataclass(frozen=True, slots=True)
 class _Instance:
+    """Sentence `at` of `lines`, which stands on a page, with its slots as ranges of tokens."""
+
     page: _Page
-    line: Line
+    lines: Lines
+    at: int
     slots: tuple[tuple[int, int], ...]
 
+    @property
+    def heading(self) -> str:
+        return self.lines.heading(self.at)
+
     def span(self, slot: int) -> tuple[int, int]:
-        return self.line.span(*self.slots[slot])
+        return self.lines.span(self.at, *self.slots[slot])
 
     def form(self, slot: int) -> str:
-        return self.line.forms[self.slots[slot][0]]
+        return self.lines.form(self.at, self.slots[slot][0])
 
     def text(self, slot: int) -> str:
         start, end = self.span(slot)
@@ -122,7 +130,7 @@ def publisher_statements(documents: Iterable[Document], survey: Survey) -> list[
 
 def _frames(documents: Sequence[Document], survey: Survey) -> dict[tuple[str, ...], list[_Instance]]:
     owners: list[_Page] = []
-    found: list[Line] = []
+    found = Lines()
     pages: list[str] = []
     for document in documents:
         title = subject_of(document.title, survey.usual)
@@ -132,12 +140,13 @@ def _frames(documents: Sequence[Document], survey: Survey) -> dict[tuple[str, ..
             sections[line.heading].append(line)
         for heading, section in sections.items():
             owners += [page] * len(section)
-            found += section
+            for line in section:
+                found.add(line)
             pages += _pages(document, f"{document.published}/{title}/{heading}", section, survey.subjects)
     frames: dict[tuple[str, ...], list[_Instance]] = defaultdict(list)
-    for page, line, placed in zip(owners, found, place(found, pages), strict=True):
+    for at, (page, placed) in enumerate(zip(owners, place(found, pages), strict=True)):
         if placed and placed.slots:
-            frames[placed.frame].append(_Instance(page, line, placed.slots))
+            frames[placed.frame].append(_Instance(page, found, at, placed.slots))
     return frames
 
 
@@ -175,17 +184,18 @@ def _state(frame: tuple[str, ...], told: list[_Instance], survey: Survey) -> lis
         beside = [*beside, next(slot for slot in values if slot in years)]
         values.remove(beside[-1])
     found = []
+    relations = {slot: (told[0].page.document.publisher, " ".join(frame), slot) for slot in values}
     for one in told:
         document, byte = one.page.document, one.page.byte
-        when = " ".join(one.text(slot) for slot in beside)
-        about = subject_of(name(one), survey.usual)
-        where = byte(one.line.start), byte(one.line.end)
+        when = sys.intern(" ".join(one.text(slot) for slot in beside))
+        about = sys.intern(subject_of(name(one), survey.usual))
+        line_start, line_end = map(byte, one.lines.place(one.at))
         for slot in values:
             start, end = map(byte, one.span(slot))
             found.append(
                 Statement(
-                    document.source, one.page.sha, document.publisher, document.published, *where, start, end,
-                    one.text(slot), " ".join(frame), slot, about, when,
+                    document.source, one.page.sha, relations[slot], document.published, line_start, line_end, start,
+                    end, sys.intern(one.text(slot)), about, when,
                 )
             )  # fmt: skip
     return found
@@ -197,8 +207,8 @@ def _subject(
     """What a wording is about, the slot that says so, and the slot of the year or the role that is told besides; None
     where its sentences cannot be told apart."""
     options: list[tuple[Callable[[_Instance], str], list[int]]] = [(lambda one: one.page.title, [])]
-    if any(one.line.heading for one in told):
-        options.append((lambda one: one.line.heading, []))
+    if any(one.heading for one in told):
+        options.append((lambda one: one.heading, []))
     named = [slot for slot in slots if _is_name(told, slot)]
     known = {slot: sum(plain_title(one.text(slot)) in subjects for one in told) for slot in named}
     for slot in sorted(named, key=lambda slot: (-known[slot], slot)):

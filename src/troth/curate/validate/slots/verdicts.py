@@ -206,8 +206,10 @@ def _verdicts(
     right = np.diagonal(held_TT)
     last = max((i for i in range(len(told)) if right[i] > 0.5), default=len(told) - 1)
     voices = [beliefs.voices.get(one.publisher, one.publisher) for one in told]
+    others_of = {own: [i for i, voice in enumerate(voices) if voice != own] for own in voices}
+    witnesses = {own: tuple(told[i] for i in others) for own, others in others_of.items()}
     for at, one in enumerate(told):
-        others = [i for i, voice in enumerate(voices) if voice != voices[at]]
+        others = others_of[voices[at]]
         p = scale(float(right[at])) if others else float(right[at])
         is_old = right[at] <= 0.5 and bool((held_TT[:at, at] > 0.5).any())
         still = held_TT[-1, at] > 0.5 and (agree(one.reading, told[last].reading) or right[last] <= 0.5)
@@ -229,7 +231,7 @@ def _verdicts(
             valid_from=start,
             valid_to=end,
             note="stale" if is_old else "",
-            witnesses=tuple(told[i] for i in others),
+            witnesses=witnesses[voices[at]],
         )
 
 

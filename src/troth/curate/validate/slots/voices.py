@@ -30,7 +30,7 @@ def voices(slots: Sequence[Slot], mirrors: Container[str] = ()) -> dict[str, str
     told: dict[str, set[int]] = defaultdict(set)
     for slot in slots:
         for one in slot.statements:
-            told[one.publisher].add(hash((one.frame, one.slot, one.subject, one.year, one.text)))
+            told[one.publisher].add(hash((one.relation[1:], one.subject, one.year, one.text)))
     alike = [
         (a, b) for a, b in combinations(sorted(told), 2)
         if len(told[a] & told[b]) >= max(
