@@ -1,13 +1,9 @@
 """The network's tensors as a GGUF file has them: llama.cpp's names, and what it wants split, turned or reordered."""
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from troth.model.config import ModelConfig
-
-if TYPE_CHECKING:
-    from troth.model.gguf.architectures import Architecture
+from troth.model.gguf.architectures import Architecture
 
 _NAMES = {
     "embed_tokens": "token_embd", "norm": "output_norm", "lm_head": "output",
@@ -35,7 +31,7 @@ _WHOLE_NAMES = {
 
 
 def named_parts(
-    name: str, whole: torch.Tensor, place: int, architecture: "Architecture", config: ModelConfig
+    name: str, whole: torch.Tensor, place: int, architecture: Architecture, config: ModelConfig
 ) -> list[tuple[str, torch.Tensor]]:
     """What one of the network's tensors becomes in llama.cpp's layer `place`: names there, and views or copies of the
     numbers. Those of `whole` may be missing (device meta), where only shapes are asked for."""
@@ -52,7 +48,7 @@ def named_parts(
     return [(layer + theirs, value) for theirs, value in zip(names, parts, strict=True)]
 
 
-def _parts(part: str, whole: torch.Tensor, architecture: "Architecture", config: ModelConfig) -> list[torch.Tensor]:
+def _parts(part: str, whole: torch.Tensor, architecture: Architecture, config: ModelConfig) -> list[torch.Tensor]:
     if part.startswith("mlp.experts.gate_up"):
         return list(whole.unbind(1))
     if part == "self_attn.kv_b_proj.weight":
