@@ -184,7 +184,9 @@ def test_documents_leave_a_models_template_and_what_else_its_folder_says(trained
     old = {"pad_token_id": 1, "router_aux_loss_coef": 0.01, "torch_dtype": "float16", "auto_map": {}, "rope_theta": 1.0}
     (base / "config.json").write_text(json.dumps(said | old))
     more = [*SETTINGS, "--set", "train.steps=1"]
-    assert run_here("train", parquet, "--from", base, "--out", tmp_path / "run", *more).returncode == 0
+    told = run_here("train", parquet, "--from", base, "--out", tmp_path / "run", *more)
+    assert told.returncode == 0
+    assert "trained without" not in told.stderr
     model = tmp_path / "run/model"
     ends = said["eos_token_id"][::-1]  # The template's turns end first.
     expected = said | {"eos_token_id": ends, "pad_token_id": 1, "router_aux_loss_coef": 0.01}
@@ -197,6 +199,18 @@ def test_documents_leave_a_models_template_and_what_else_its_folder_says(trained
     (plain / "tokenizer_config.json").write_text(json.dumps(settings))
     assert run_here("train", parquet, "--from", plain, "--out", tmp_path / "plain-run", *more).returncode == 0
     assert read_chat_template(tmp_path / "plain-run/model")[0] is None
+
+
+def test_noise_that_a_folder_asks_for_and_does_not_get_is_named(trained, parquet, run_here, tmp_path):
+    """transformers heeds these keys, in training alone."""
+    base = shutil.copytree(trained[1] / "model", tmp_path / "base")
+    said = json.loads((base / "config.json").read_text())
+    asked = {"attention_dropout": 0.1, "router_jitter_noise": 0.0}
+    (base / "config.json").write_text(json.dumps(said | asked))
+    more = [*SETTINGS, "--set", "train.steps=1"]
+    told = run_here("train", parquet, "--from", base, "--out", tmp_path / "run", *more)
+    assert told.returncode == 0
+    assert f"{base}/config.json: trained without attention_dropout=0.1, which Troth does not know\n" in told.stderr
 
 
 def test_collections_that_no_weight_reads_are_named(run_here, tmp_path):

@@ -116,7 +116,13 @@ def test_adapters_of_a_run_are_exported_before_its_end_and_merged(home, base, tr
     troth(home / "chats.jsonl", "--from", base, "--objective", "chat", "--out", run, settings=changes)
     told = troth(run, "--adapters", tmp_path / "last", verb="export")
     assert told.out == f"{tmp_path}/last: adapters after 12 steps\n"
-    told = troth(base, "--merge", tmp_path / "last", "--out", tmp_path / "merged", "--json", verb="export")
+    released, said = tmp_path / "released", json.loads((base / "config.json").read_text())
+    shutil.copytree(base, released)
+    beside = {"auto_map": {"AutoConfig": "configuration.Config"}, "num_nextn_predict_layers": 1}
+    (released / "config.json").write_text(json.dumps(said | beside | {"bos_token_id": 1}))
+    told = troth(released, "--merge", tmp_path / "last", "--out", tmp_path / "merged", "--json", verb="export")
+    # Neither code nor further layers are taken along.
+    assert json.loads((tmp_path / "merged" / "config.json").read_text()) == said | {"bos_token_id": 1}
     assert "layers.1.mlp.experts" in json.loads(told.out)["parts"]
     expected = load_weights(run / "model").state_dict()
     for name, tensor in load_weights(tmp_path / "merged").state_dict().items():

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from troth.model.families.configs import to_hf_config
 from troth.model.families.family import PRE_NORM
 from troth.model.families.grok_1 import GROK
-from troth.model.families.weights import save_weights
+from troth.model.families.weights import load_weights, save_weights
 from troth.model.gguf.architectures import ARCHITECTURES
 from troth.model.gguf.export import export_gguf
 from troth.model.tokenizer import CHAT_TEMPLATE, Tokenizer
@@ -25,7 +25,32 @@ SHAPES = {
     "mixtral": {"model_type": "mixtral", "qk_norm": "none", "global_attn_every_n_layers": 5, **OTHERS},
     "olmoe": {"model_type": "olmoe", "qk_norm": "width", "norm_topk_prob": False, "num_key_value_heads": 4, **OTHERS},
     "qwen3_moe": {"model_type": "qwen3_moe", "head_dim": 32, **OTHERS},
-}
+    "gpt_oss": OTHERS | {
+        "model_type": "gpt_oss", "qk_norm": "none", "attention_sinks": True, "biases": True, "swiglu_limit": 7.0,
+        "sliding_window": 8, "global_attn_every_n_layers": 2,
+    },
+    "grok-1": GROK | {
+        "model_type": "grok-1", "num_shared_experts": 0, "intermediate_size": 16, "attention_softcap": 30.0,
+        "logit_scale": 0.6, "tie_word_embeddings": True,
+    },
+    "deepseek_v3": OTHERS | {
+        "model_type": "deepseek_v3", "qk_norm": "none", "rms_norm_eps": 1e-6, "router_score": "sigmoid",
+        "latent": {
+            "q_lora_rank": 24, "kv_lora_rank": 16, "qk_nope_head_dim": 32, "qk_rope_head_dim": 8, "v_head_dim": 12
+        },
+        "head_dim": 40, "num_dense_layers": 1, "intermediate_size": 48, "num_shared_experts": 2, "route_scale": 2.5,
+        "num_expert_groups": 3, "topk_groups": 1,
+    },
+}  # fmt: skip
+RENAMED = {
+    r"expert_bias$": "expert_bias.bias", r"correction_bias$": "correction.bias",
+    r"^model\.(.*)block_sparse_moe\.experts": r"\1feed_forward.experts",
+    # Grok-1's, as its release calls them.
+    r"norm\.scale$": "norm.weight", r"\.attn\.": ".self_attn.", r"moe_block\.gate": "block_sparse_moe.gate",
+    r"model\.layers\.(\d+)\.moe_block\.experts": r"transformer.decoder_layer.\1.moe",
+    r"model\.layers\.(\d+)\.post_moe_norm": r"transformer.decoder_layer.\1.rms_norm_3",
+}  # fmt: skip
+"""Names that the gguf package knows where it does not know a folder's."""
 ROTARY = re.compile(r"blk\.\d+\.attn_[qk]\.weight")
 
 
@@ -50,17 +75,35 @@ def expected_tensors(folder, config):
     experts = {}
     for name in [name for name in tensors if re.search(r"experts\.\d", name)]:
         experts.setdefault(re.sub(r"experts\.\d+", "experts", name), []).append(tensors.pop(name))
+    for name in [name for name in tensors if re.search(r"kv_b_proj|sinks|mlp\.experts\.(gate_up|down)_p", name)]:
+        tensors |= llama_parts(name, tensors.pop(name), config)
     architecture = next(kind for kind, name in gguf.MODEL_ARCH_NAMES.items() if name == llama_name(config))
     names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
     stacked = {name: torch.stack(parts) for name, parts in experts.items()}
     found = {}
     for name, tensor in (tensors | stacked).items():
-        name = re.sub(r"expert_bias$", "expert_bias.bias", name)
-        name = re.sub(r"^model\.(.*)block_sparse_moe\.experts", r"\1feed_forward.experts", name)
+        for ours, known in RENAMED.items():
+            name = re.sub(ours, known, name)
         theirs = names.get_name(name, (".weight", ".bias"))
         assert theirs is not None, name
         found[theirs] = tensor
     return found
+
+
+def llama_parts(name, tensor, config):
+    """Tensors that llama.cpp has apart or turned: gpt-oss's experts, and what forms DeepSeek-V3's keys and values."""
+    if "kv_b_proj" in name:
+        heads = tensor.view(config.num_attention_heads, -1, tensor.shape[1])
+        keys = heads[:, : config.latent.qk_nope_head_dim].transpose(1, 2)
+        values = heads[:, config.latent.qk_nope_head_dim :]
+        return {name.replace("kv_b", "k_b"): keys, name.replace("kv_b", "v_b"): values}
+    kind = ".bias" if name.endswith("_bias") else ".weight"
+    name = name.removesuffix("_bias") + kind
+    if tensor.dim() == 3:
+        tensor = tensor.transpose(1, 2)
+    if "gate_up" not in name:
+        return {name: tensor}
+    return {name.replace("gate_up", "gate"): tensor[:, ::2], name.replace("gate_up", "up"): tensor[:, 1::2]}
 
 
 def llama_name(config):
@@ -102,7 +145,7 @@ def test_every_number_of_the_folder_is_in_the_file(make_folder, tmp_path, family
     assert written.bytes == (tmp_path / "model.gguf").stat().st_size
     for name, tensor in found.items():
         assert torch.equal(numbers(tensor), rotated(name, expected[name], config)), name
-        small = expected[name].dim() == 1 or "ffn_gate_inp" in name
+        small = expected[name].dim() == 1 or "ffn_gate_inp" in name or name.endswith("bias")
         assert tensor.tensor_type.name == ("F32" if small else "BF16"), name
 
 
@@ -171,6 +214,72 @@ def test_settings_of_other_families(make_folder, tmp_path, family, prefix, lengt
     assert not any("scaling" in key or "sliding" in key for key in reader.fields)
 
 
+def test_settings_of_gpt_oss(make_folder, tmp_path):
+    folder, _ = make_folder(**SHAPES["gpt_oss"])
+    export_gguf(folder, tmp_path / "model.gguf")
+    reader = gguf.GGUFReader(tmp_path / "model.gguf")
+    expected = {
+        "general.architecture": "gpt-oss", "gpt-oss.expert_feed_forward_length": 16, "gpt-oss.expert_count": 6,
+        "gpt-oss.attention.sliding_window": 8, "gpt-oss.attention.key_length": 8, "gpt-oss.rope.dimension_count": 8,
+    }  # fmt: skip
+    assert {key: field(reader, key) for key in expected} == expected
+
+
+def test_settings_of_deepseek_v3(make_folder, tmp_path):
+    """All heads have one key there, of 16 numbers of the latent, which are its value too, and 8 that are turned."""
+    yarn = {"factor": 4.0, "original_max_position_embeddings": 32, "mscale": 1.0, "mscale_all_dim": 1.0}
+    folder, _ = make_folder(yarn=yarn, **SHAPES["deepseek_v3"])
+    export_gguf(folder, tmp_path / "model.gguf")
+    reader = gguf.GGUFReader(tmp_path / "model.gguf")
+    expected = {
+        "general.architecture": "deepseek2", "deepseek2.leading_dense_block_count": 1,
+        "deepseek2.feed_forward_length": 48, "deepseek2.expert_feed_forward_length": 16, "deepseek2.expert_count": 6,
+        "deepseek2.expert_used_count": 2, "deepseek2.expert_shared_count": 2, "deepseek2.expert_gating_func": 2,
+        "deepseek2.expert_weights_norm": True, "deepseek2.expert_weights_scale": 2.5,
+        "deepseek2.expert_group_count": 3, "deepseek2.expert_group_used_count": 1,
+        "deepseek2.attention.head_count": 4, "deepseek2.attention.head_count_kv": 1,
+        "deepseek2.attention.q_lora_rank": 24, "deepseek2.attention.kv_lora_rank": 16,
+        "deepseek2.attention.key_length": 24, "deepseek2.attention.value_length": 16,
+        "deepseek2.attention.key_length_mla": 40, "deepseek2.attention.value_length_mla": 12,
+        "deepseek2.rope.dimension_count": 8, "deepseek2.rope.scaling.attn_factor": 1.0,
+    }  # fmt: skip
+    assert {key: field(reader, key) for key in expected} == expected
+    # As llama.cpp's own files of DeepSeek-V3 have it: a tenth of `mscale_all_dim`.
+    assert field(reader, "deepseek2.rope.scaling.yarn_log_multiplier") == pytest.approx(0.1)
+
+
+def test_settings_of_grok_1(make_folder, tmp_path):
+    folder, _ = make_folder(**SHAPES["grok-1"])
+    export_gguf(folder, tmp_path / "model.gguf")
+    reader = gguf.GGUFReader(tmp_path / "model.gguf")
+    expected = {
+        "general.architecture": "grok", "grok.expert_feed_forward_length": 16,
+        "grok.embedding_scale": pytest.approx(32**0.5), "grok.attention.output_scale": pytest.approx(8**-0.5),
+        "grok.logit_scale": pytest.approx(0.6), "grok.attn_logit_softcapping": 30.0,
+    }  # fmt: skip
+    assert {key: field(reader, key) for key in expected} == expected
+
+
+def test_weights_of_four_bits_are_widened(make_folder, tmp_path):
+    """gpt-oss's experts as released, in runs of 32 numbers with a power of two."""
+    wide = {"hidden_size": 64, "moe_intermediate_size": 32, "intermediate_size": 32}
+    folder, _ = make_folder(dtype="float32", **(SHAPES["gpt_oss"] | wide))
+    tensors = load_file(folder / "model.safetensors")
+    random = torch.Generator().manual_seed(1)
+    for name in [name for name in tensors if name.endswith(("gate_up_proj", "down_proj"))]:
+        experts, inner, outer = tensors.pop(name).shape
+        runs = experts, outer, inner // 32
+        tensors[f"{name}_blocks"] = torch.randint(0, 256, (*runs, 16), generator=random, dtype=torch.uint8)
+        tensors[f"{name}_scales"] = torch.randint(120, 130, runs, generator=random, dtype=torch.uint8)
+    save_file(tensors, folder / "model.safetensors")
+    export_gguf(folder, tmp_path / "model.gguf")
+    state = load_weights(folder).state_dict()
+    found = read_tensors(tmp_path / "model.gguf")
+    gate_up, down = (state[f"layers.2.mlp.experts.{name}_proj"] for name in ("gate_up", "down"))
+    for name, expected in {"gate": gate_up[:, 0], "up": gate_up[:, 1], "down": down}.items():
+        assert torch.equal(numbers(found[f"blk.2.ffn_{name}_exps.weight"]), expected), name
+
+
 def test_layers_that_llama_cpp_would_turn_keep_their_places(make_folder, tmp_path):
     """Every second layer here is blind to positions, in llama.cpp every fourth: between them stand layers of zeros."""
     folder, config = make_folder(global_attn_every_n_layers=2, num_dense_layers=2)
@@ -221,19 +330,14 @@ def test_the_tokenizers_of_families_are_in_the_file(published, shape, random_net
     config = shape(vocab_size=words.vocab_size + 3)
     save_weights(random_network(config), to_hf_config(config, "float32", words.end_of_text), tmp_path)
     words.save(tmp_path)
-    if family in ("gpt_oss", "deepseek_v3"):
-        with pytest.raises(ValueError, match=re.escape(f"{tmp_path / 'tokenizer.json'}: splits text as llama.cpp's")):
-            export_gguf(tmp_path, tmp_path / "model.gguf")
-        return
     export_gguf(tmp_path, tmp_path / "model.gguf")
     reader = gguf.GGUFReader(tmp_path / "model.gguf")
     tokens, types = field(reader, "tokenizer.ggml.tokens"), field(reader, "tokenizer.ggml.token_type")
     for text, i in words.special.items():
         assert (tokens[i], types[i]) == (text, 2 if text == "<unk>" else 4 if text in words.visible else 3)
     assert (tokens[-1], types[-1]) == (f"<unused {words.vocab_size + 2}>", 5)
-    kind = {"mixtral": "llama", "olmoe": "gpt2", "qwen3_moe": "gpt2"}[family]
-    assert field(reader, "tokenizer.ggml.model") == kind
-    assert field(reader, "tokenizer.ggml.add_bos_token") == (family == "mixtral")
+    assert field(reader, "tokenizer.ggml.model") == ("llama" if family == "mixtral" else "gpt2")
+    assert field(reader, "tokenizer.ggml.add_bos_token") == (family in ("mixtral", "deepseek_v3"))
     if family == "mixtral":
         assert types[tokens.index("<0x0A>")] == 6
         assert field(reader, "tokenizer.ggml.bos_token_id") == words.special["<s>"]
@@ -241,7 +345,8 @@ def test_the_tokenizers_of_families_are_in_the_file(published, shape, random_net
         merges = ["".join(parts) for parts in json.loads(words.files["tokenizer.json"])["model"]["merges"]]
         assert scores[merges[0]] == 0 > scores[merges[-1]]
     else:
-        assert field(reader, "tokenizer.ggml.pre") == {"olmoe": "gpt-2", "qwen3_moe": "qwen2"}[family]
+        names = {"olmoe": "gpt-2", "qwen3_moe": "qwen2", "gpt_oss": "gpt-4o", "deepseek_v3": "deepseek-v3"}
+        assert field(reader, "tokenizer.ggml.pre") == names[family]
         assert types[tokens.index("e")] == 1
 
 
@@ -283,7 +388,23 @@ def test_ends_that_the_configuration_names_come_first(make_folder, tokenizer, tm
         ),
         (
             {"yarn": {"factor": 2.0, "original_max_position_embeddings": 64, "truncate": False}},
-            "rope_parameters.truncate=False (not True)",
+            "rope_parameters.truncate=False (not True; with true in config.json Troth too rounds these borders)",
+        ),
+        (SHAPES["gpt_oss"] | {"swiglu_limit": 5.0}, "swiglu_limit=5.0 (not 7.0), which llama.cpp's architecture gpt-o"),
+        (SHAPES["gpt_oss"] | {"swiglu_alpha": 1.5}, "swiglu_alpha=1.5 (not 1.702)"),
+        (SHAPES["gpt_oss"] | {"tie_word_embeddings": True}, "tie_word_embeddings=True"),
+        (
+            SHAPES["deepseek_v3"] | {"rms_norm_eps": 1e-5},
+            "rms_norm_eps=1e-05 (not 1e-06), which llama.cpp's architecture deepseek2 cannot run",
+        ),
+        (SHAPES["grok-1"] | {"attention_softcap": None}, "max_attn_value=None, which llama.cpp's architecture grok"),
+        (SHAPES["grok-1"] | {"head_dim": 16}, "head_dim=16 (not hidden_size / num_attention_heads)"),
+        (SHAPES["deepseek_v3"] | {"num_shared_experts": 0}, "n_shared_experts=0"),
+        (SHAPES["deepseek_v3"] | {"num_hidden_layers": 27}, "q_lora_rank=24 with num_hidden_layers=27"),
+        (
+            SHAPES["deepseek_v3"]
+            | {"yarn": {"factor": 1.0, "original_max_position_embeddings": 64, "attention_factor": 1.2}},
+            "rope_parameters.attention_factor=1.2 with a factor of 1",
         ),
     ],
 )
@@ -295,8 +416,9 @@ def test_what_llama_cpp_cannot_run_is_refused(make_folder, tmp_path, changes, to
 
 
 def test_a_family_without_an_architecture_is_named(make_folder, tmp_path):
-    folder, _ = make_folder(model_type="grok-1", num_shared_experts=0, intermediate_size=16, **GROK)
-    told = "model_type='grok-1': known for GGUF are afmoe, mixtral, olmoe, qwen3_moe"
+    beside = {"num_shared_experts": 1, "feed_forward_scale": 1 / 2**0.5}
+    folder, _ = make_folder(**(SHAPES["grok-1"] | beside | {"model_type": "grok-2"}))
+    told = "model_type='grok-2': known for GGUF are afmoe, deepseek_v3, gpt_oss, grok-1, mixtral, olmoe, qwen3_moe"
     with pytest.raises(ValueError, match=re.escape(told)):
         export_gguf(folder, tmp_path / "model.gguf")
 

@@ -3,6 +3,7 @@
 Runs where the package llama-cpp-python is installed.
 """
 
+import json
 import random
 import unicodedata
 
@@ -13,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
+from troth.model.byte_chars import byte_chars
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
 from troth.model.families.configs import to_hf_config
 from troth.model.families.family import PRE_NORM
+from troth.model.families.grok_1 import GROK
 from troth.model.families.weights import load_weights, save_weights
 from troth.model.gguf.export import export_gguf
 from troth.model.initialise import initialise
@@ -38,10 +41,38 @@ SMALL = {
 OTHERS = {"num_dense_layers": 0, "intermediate_size": 32, "sliding_window": None} | PRE_NORM
 MIXTRAL = {"model_type": "mixtral", "qk_norm": "none", "global_attn_every_n_layers": 5, **OTHERS}
 YARN = {"factor": 4.0, "original_max_position_embeddings": 64}
+GPT_OSS = OTHERS | {
+    "model_type": "gpt_oss", "qk_norm": "none", "attention_sinks": True, "biases": True, "swiglu_limit": 7.0,
+    "sliding_window": 16, "global_attn_every_n_layers": 2,
+}  # fmt: skip
+LATENT = {"q_lora_rank": 48, "kv_lora_rank": 32, "qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 24}
+DEEPSEEK = {name: value for name, value in PRE_NORM.items() if name not in ("num_shared_experts", "route_scale")} | {
+    "model_type": "deepseek_v3", "qk_norm": "none", "sliding_window": None, "rms_norm_eps": 1e-6, "latent": LATENT,
+    "head_dim": 48, "num_key_value_heads": 4, "router_score": "sigmoid", "route_scale": 2.5, "num_experts": 12,
+    "num_experts_per_tok": 3, "num_expert_groups": 4, "topk_groups": 2,
+}  # fmt: skip
 SHAPES = {
     "afmoe": {"route_scale": 2.5},
     "afmoe, every second layer full": {"global_attn_every_n_layers": 2, "tie_word_embeddings": True},
     "afmoe, stretched by YaRN": {"yarn": YARN | {"attention_factor": 1.3}},
+    "deepseek_v3": DEEPSEEK,
+    "deepseek_v3, queries of the hidden state": DEEPSEEK | {
+        "latent": LATENT | {"q_lora_rank": None}, "norm_topk_prob": False, "num_dense_layers": 0, "topk_groups": 4,
+        "tie_word_embeddings": True,
+    },
+    "deepseek_v3, stretched as released": DEEPSEEK | {"yarn": YARN | {"mscale": 1.0, "mscale_all_dim": 1.0}},
+    "deepseek_v3, unlike scales": DEEPSEEK | {
+        "yarn": YARN | {"mscale": 0.7, "mscale_all_dim": 1.6}, "num_dense_layers": 3, "num_expert_groups": 12,
+        "topk_groups": 5,
+    },
+    "deepseek_v3, turned parts alone scaled": DEEPSEEK | {"yarn": YARN},
+    "deepseek_v3, nothing scaled": DEEPSEEK | {"yarn": YARN | {"attention_factor": 1.0}},
+    "gpt_oss": GPT_OSS,
+    "gpt_oss, stretched by YaRN": GPT_OSS | {"yarn": YARN, "head_dim": 32, "num_hidden_layers": 5},
+    "grok-1": GROK | {
+        "model_type": "grok-1", "num_shared_experts": 0, "intermediate_size": 32, "attention_softcap": 3.0,
+        "logit_scale": 0.6, "tie_word_embeddings": True,
+    },
     "mixtral": MIXTRAL | {"head_dim": 32},
     "mixtral, stretched by YaRN": MIXTRAL | {"yarn": YARN, "tie_word_embeddings": True},
     "olmoe": {"model_type": "olmoe", "qk_norm": "width", "norm_topk_prob": False, "num_key_value_heads": 4, **OTHERS},
@@ -64,9 +95,14 @@ def save(model, tokenizer, folder):
 
 @pytest.mark.parametrize("family", SHAPES)
 def test_scores_are_the_same(tokenizer, tmp_path, family):
-    """Random weights, in float32 on both sides: nothing but the order of sums differs."""
+    """Random weights, in float32 on both sides: nothing but the order of sums differs.
+
+    Grok-1's GELU is looked up in half precision there, by which another of two experts that are as good as equal may be
+    chosen; here all are.
+    """
     generator = torch.Generator().manual_seed(1)
-    model = Decoder(ModelConfig(**(SMALL | SHAPES[family])))
+    looked_up = {"num_experts_per_tok": SMALL["num_experts"]} if family == "grok-1" else {}
+    model = Decoder(ModelConfig(**(SMALL | SHAPES[family] | looked_up)))
     with torch.no_grad():
         for module in model.modules():
             for parameter in module.parameters(recurse=False):
@@ -77,6 +113,10 @@ def test_scores_are_the_same(tokenizer, tmp_path, family):
             moe.router.gate.weight.normal_(0, 0.5, generator=generator)
             if moe.steered:
                 moe.expert_bias.uniform_(-0.3, 0.3, generator=generator)
+        for name, parameter in model.named_parameters():
+            # Large enough that sinks take what they can, and that experts clamp.
+            if name.endswith(("gate_up_bias", "sinks")):
+                parameter.normal_(0, 4, generator=generator)
     folder = save(model, tokenizer, tmp_path / "model")
     export_gguf(folder, tmp_path / "model.gguf", "f32")
     tokens = torch.randint(0, tokenizer.vocab_size, (POSITIONS,), generator=generator)
@@ -87,7 +127,7 @@ def test_scores_are_the_same(tokenizer, tmp_path, family):
     theirs.eval(tokens.tolist())
     found = torch.from_numpy(np.array(theirs.scores[:POSITIONS]))
     assert expected.std() > 0.5
-    torch.testing.assert_close(found, expected, atol=5e-4, rtol=0)
+    torch.testing.assert_close(found, expected, atol=1e-2 if looked_up else 5e-4, rtol=0)
 
 
 def learn_by_heart(model, tokens):
@@ -169,31 +209,50 @@ def test_special_tokens_are_the_same(pairs, tokenize, text):
     assert tokenize(text) == pairs.encode(text)
 
 
+def with_pairs(data):
+    """A byte-level tokenizer.json whose ordinary tokens are those of `pairs`."""
+    chars = [byte_chars()[byte] for byte in range(256)]
+    pairs = [[first, second] for first in chars for second in chars]
+    random.Random(0).shuffle(pairs)
+    tokens = [*chars, *map("".join, pairs)]
+    data["model"] |= {"vocab": {token: i for i, token in enumerate(tokens)}, "merges": pairs}
+    for i, entry in enumerate(data["added_tokens"], len(tokens)):
+        entry["id"] = i
+    return data
+
+
 @pytest.fixture(scope="module")
 def published_both(published, tmp_path_factory):
-    """A tokenizer as a family publishes it, here and in llama.cpp; None of those whose way of splitting is refused."""
-    words = Tokenizer.load(published[1])
+    """A family, and a tokenizer that splits text as its does, here and in llama.cpp."""
+    files = {name: (published[1] / name).read_text() for name in ("tokenizer.json", "tokenizer_config.json")}
+    if published[0] != "mixtral":
+        files["tokenizer.json"] = json.dumps(with_pairs(json.loads(files["tokenizer.json"])))
+    words = Tokenizer.of_library(files)
     shape = {"vocab_size": words.vocab_size + 2, "hidden_size": 32, "num_hidden_layers": 1}
     folder = tmp_path_factory.mktemp("published") / "model"
     save(initialise(Decoder(ModelConfig(**(SMALL | shape))), 0), words, folder)
-    if published[0] in ("gpt_oss", "deepseek_v3"):
-        with pytest.raises(ValueError, match=r"splits text as llama\.cpp's 'qwen2' and 'gpt-2' do not"):
-            export_gguf(folder, folder / "model.gguf")
-        return None
     export_gguf(folder, folder / "model.gguf")
-    return words, llama(folder / "model.gguf", vocab_only=True)
+    return published[0], words, llama(folder / "model.gguf", vocab_only=True)
+
+
+def cased_or_mark(char):
+    """What llama.cpp takes for large and small letters at once, or for no part of a word, in gpt-oss's texts."""
+    kind = unicodedata.category(char)
+    return kind.startswith("M") or (kind in ("Lu", "Ll", "Lt") and not char.isascii())
 
 
 @given(TEXTS)
 def test_a_text_has_the_same_tokens_as_its_family_has(published_both, text):
-    if published_both is None or "\0" in text:
+    family, words, theirs = published_both
+    if "\0" in text:
         return
-    words, theirs = published_both
     # llama.cpp composes no letters.
     text = unicodedata.normalize("NFC", text)
+    if family == "gpt_oss":
+        text = "".join(char for char in text if not cased_or_mark(char))
     assert theirs.tokenize(text.encode(), add_bos=False, special=False) == words.encode(text)
     begun = theirs.tokenize(text.encode(), add_bos=True, special=False)
-    assert begun == [words.special[mark] for mark in ("<s>",) if mark in words.special] + words.encode(text)
+    assert begun == ([] if words.begin is None else [words.begin]) + words.encode(text)
 
 
 def test_a_conversation_begins_and_ends_as_it_should(tokenizer, folder, tmp_path):

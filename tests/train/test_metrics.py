@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,6 +76,37 @@ def test_a_full_disk_is_named_with_the_file_to_the_last(tmp_path):
     with pytest.raises(OSError, match=r"/dev/full: step \d+ could not be reported: .*No space left"):
         log.write(REPORT)
     with pytest.raises(OSError, match=r"/dev/full: the last report could not be written: .*No space left"):
+        log.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_disk_that_is_full_for_tensorboard_alone_is_told_as_well(tmp_path):
+    """Its file may need room where the other has some left; no thread fails besides and prints a traceback."""
+    threads = threading.active_count()
+    log = MetricsLog(tmp_path, 0)
+    assert threading.active_count() == threads
+    log.events.file.close()
+    log.events.file = open("/dev/full", "ab")  # noqa: SIM115
+    with pytest.raises(OSError, match=r"metrics\.jsonl: step \d+ could not be reported: .*No space left"):
+        log.write(REPORT)
+    with pytest.raises(OSError, match=r"metrics\.jsonl: the last report could not be written: .*No space left"):
+        log.close()
+
+
+def test_tensorboard_reads_what_was_reported_and_forgets_what_a_run_went_back_behind(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logs = []
+    for first, steps in ((0, (10, 20, 30)), (20, (30,))):
+        logs.append(MetricsLog(tmp_path, first))
+        for step in steps:
+            logs[-1].write(replace(REPORT, step=step, loss=step + first, mfu=None, figures={"mtp_loss": 1.5}))
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    assert [(event.step, event.value) for event in board.Scalars("loss")] == [(10, 10), (20, 20), (30, 50)]
+    assert "mtp_loss" in board.Tags()["scalars"]
+    assert not {"mfu", "step", "steps"} & set(board.Tags()["scalars"])
+    for log in logs:
         log.close()
 
 

@@ -96,3 +96,13 @@ def test_the_commit_is_that_of_this_checkout():
     if done.returncode or not Path(troth.__file__).is_relative_to(root):
         pytest.skip("not run from a checkout")
     assert code_version()["commit"] == done.stdout.strip()
+
+
+def test_the_folder_that_a_run_began_with_may_be_spelled_otherwise(system, tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to(tmp_path / "base")
+    monkeypatch.chdir(tmp_path)
+    record = open_run(tmp_path / "tuned", system.model, system.train, DATA | {"start": "base"})
+    for spelled in ("base", "./base/", f"{tmp_path}/base", "link"):
+        assert open_run(tmp_path / "tuned", system.model, system.train, DATA | {"start": spelled}) == record
+    with pytest.raises(ValueError, match=re.escape("was started with data.start='base', not 'other'")):
+        open_run(tmp_path / "tuned", system.model, system.train, DATA | {"start": "other"})

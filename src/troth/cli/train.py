@@ -84,6 +84,7 @@ def command(
         raise ValueError(f"--shards-only: documents become shards; train.objective is {settings.train.objective!r}")
     from troth.cli.output import console, quiet_progress, say
     from troth.model.counts import count_parameters
+    from troth.model.families.configs import unheeded_noise
     from troth.system import lay_out
     from troth.system.lock import held
     from troth.train.parallel.ranks import joined
@@ -107,6 +108,8 @@ def command(
         counts = count_parameters(settings.model)
         if ranks.first:
             say(f"{counts.total:,} parameters, {counts.active:,} active on a token")
+            if start is not None and (noise := unheeded_noise(start)):
+                say(f"{start / 'config.json'}: trained without {' and '.join(noise)}, which Troth does not know")
         if preflight:
             _preflight(settings, ranks.device)
         with quiet_progress("train", shown=ranks.first) as report:

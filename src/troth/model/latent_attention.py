@@ -15,7 +15,7 @@ from troth.model.products import Linear
 from troth.model.rope import Positions, rotate_neighbours
 from troth.model.scores import Scores
 
-_EPS = 1e-6
+LATENT_EPS = 1e-6
 """Of the latents' norms, whatever `rms_norm_eps` is: so in the release's code and in transformers."""
 
 
@@ -34,10 +34,10 @@ class LatentAttention(nn.Module):
             self.q_proj = Linear(hidden, query_size, bias=False)
         else:
             self.q_a_proj = Linear(hidden, sizes.q_lora_rank, bias=False)
-            self.q_a_layernorm = RMSNorm(sizes.q_lora_rank, _EPS)
+            self.q_a_layernorm = RMSNorm(sizes.q_lora_rank, LATENT_EPS)
             self.q_b_proj = Linear(sizes.q_lora_rank, query_size, bias=False)
         self.kv_a_proj_with_mqa = Linear(hidden, sizes.kv_lora_rank + sizes.qk_rope_head_dim, bias=False)
-        self.kv_a_layernorm = RMSNorm(sizes.kv_lora_rank, _EPS)
+        self.kv_a_layernorm = RMSNorm(sizes.kv_lora_rank, LATENT_EPS)
         expanded = self.heads * (sizes.qk_nope_head_dim + sizes.v_head_dim)
         self.kv_b_proj = Linear(sizes.kv_lora_rank, expanded, bias=False)
         self.o_proj = Linear(self.heads * sizes.v_head_dim, hidden, bias=False)

@@ -16,6 +16,8 @@ from troth.train.parallel.start import folder_tensors
 
 _BESIDE = ("tokenizer*", "special_tokens_map.json", "chat_template*", "generation_config.json", "LICENSE*")
 """Files of a model's folder that stay as they are."""
+_OF_OTHER_FILES = "auto_map", "num_mtp_layers", "num_nextn_predict_layers", "quantization_config"
+"""Keys of config.json about code and weights that are not taken along, or are not as they were."""
 
 
 def merge_adapters(base: Path, adapters: Path, out: Path) -> list[str]:
@@ -33,7 +35,8 @@ def merge_adapters(base: Path, adapters: Path, out: Path) -> list[str]:
         decoder = Decoder(config)
     names = load_adapters(decoder, adapters)
     described = json.loads((base / "config.json").read_text(encoding="utf-8"))
-    described.pop("quantization_config", None)
+    for key in _OF_OTHER_FILES:
+        described.pop(key, None)
     described["dtype"] = described.get("dtype") or described.get("torch_dtype") or "bfloat16"
     partial = out.with_name(f"{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

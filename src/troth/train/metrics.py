@@ -10,6 +10,7 @@ import torch.distributed as dist
 
 from troth.model.config import ModelConfig
 from troth.model.counts import forward_flops
+from troth.train.events import EventFile
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,6 @@ class MetricsLog:
     """
 
     def __init__(self, run: Path, first_step: int):
-        from torch.utils.tensorboard import SummaryWriter
-
         self.file = (run / "metrics.jsonl").open("a+")
         self.seconds, size = 0.0, 0
         self.file.seek(0)
@@ -82,7 +81,7 @@ class MetricsLog:
             self.seconds, size = report.get("seconds", 0.0), size + len(line.encode())
         # Cut off in place, for which there is room on a full disk too.
         self.file.truncate(size)
-        self.board = SummaryWriter(str(run / "tensorboard"), purge_step=first_step + 1)
+        self.events = EventFile(run / "tensorboard", first_step)
 
     def write(self, metrics: Metrics) -> None:
         """Record one report. Raises OSError naming the file, as where the disk is full."""
@@ -91,9 +90,8 @@ class MetricsLog:
         try:
             self.file.write(json.dumps(values) + "\n")
             self.file.flush()
-            for key, value in values.items():
-                if key not in ("step", "steps") and value is not None:
-                    self.board.add_scalar(key, value, metrics.step)
+            told = {key: value for key, value in values.items() if key not in ("step", "steps") and value is not None}
+            self.events.write(metrics.step, told)
         except OSError as error:
             raise OSError(f"{self.file.name}: step {metrics.step} could not be reported: {error}") from error
 
@@ -101,6 +99,6 @@ class MetricsLog:
         """Flush both files. Raises OSError naming the one that cannot be, as where the disk is full."""
         try:
             self.file.close()
-            self.board.close()
+            self.events.close()
         except OSError as error:
             raise OSError(f"{self.file.name}: the last report could not be written: {error}") from error

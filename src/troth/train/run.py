@@ -23,7 +23,8 @@ def open_run(
 
     `data` describes the tokens: sizes, weights, and versions such as checksums. `system` is recorded whole, but only
     `model`, `train` and `data` decide whether the run may go on; a setting that its record does not have yet counts as
-    having its default, and a key of `data` as being what it is now. Raises ValueError naming the first that differs.
+    having its default, and a key of `data` as being what it is now; the folder of the weights that it began with may be
+    spelled otherwise. Raises ValueError naming the first that differs.
     """
     settings = {
         "model": model.model_dump(mode="json"),
@@ -40,9 +41,10 @@ def open_run(
         }
         for table, values in settings.items():
             for key, value in values.items():
-                if started[table][key] != value:
+                before = started[table][key]
+                if before != value and not (key == "start" and Path(before).resolve() == Path(value).resolve()):
                     raise ValueError(
-                        f"{run}: was started with {table}.{key}={started[table][key]!r}, not {value!r}; "
+                        f"{run}: was started with {table}.{key}={before!r}, not {value!r}; "
                         "use those settings or another folder"
                     )
         return record

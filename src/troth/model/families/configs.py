@@ -20,6 +20,8 @@ _OF_THE_FOLDER = {
     "partial_rotary_factor", "quantization_config", "rope_scaling", "rope_theta", "torch_dtype", "transformers_version",
 }  # fmt: skip
 """Keys that are about the files and weights of one folder, or that newer ones say in another way."""
+_NOISE = "attention_dropout", "router_jitter_noise"
+"""Keys that transformers heeds in training alone."""
 _DEFAULTS = {name: field.default for name, field in ModelConfig.model_fields.items() if not field.is_required()}
 
 
@@ -99,6 +101,12 @@ def carried_keys(folder: Path, config: ModelConfig) -> dict[str, Any]:
         return {}
     data = json.loads(path.read_text(encoding="utf-8"))
     return {key: value for key, value in data.items() if key not in _OF_THE_FOLDER}
+
+
+def unheeded_noise(folder: Path) -> list[str]:
+    """What a folder's config.json asks for in training that Troth does not do, as `key=value`."""
+    data = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return [f"{key}={data[key]}" for key in _NOISE if data.get(key)]
 
 
 def _family(data: dict[str, Any]) -> tuple[str, Family]:

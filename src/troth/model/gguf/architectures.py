@@ -1,47 +1,22 @@
-"""What llama.cpp calls the families' tensors and settings, and what of a family it cannot run.
+"""What llama.cpp calls the families' settings, and what of a family it cannot run; `tensors` has the tensors.
 
 Learned from its loaders (src/llama-model.cpp and src/models of llama.cpp); one entry of `ARCHITECTURES` a family.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from troth.model.config import ModelConfig
+from troth.model.latent_attention import LATENT_EPS
 
-_NAMES = {
-    "embed_tokens": "token_embd", "norm": "output_norm", "lm_head": "output",
-    "input_layernorm": "attn_norm", "post_attention_layernorm": "post_attention_norm",
-    "pre_mlp_layernorm": "ffn_norm", "post_mlp_layernorm": "post_ffw_norm",
-    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output", "self_attn.gate_proj": "attn_gate",
-    "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
-    "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
-    "mlp.router.gate": "ffn_gate_inp", "mlp.shared_experts.gate_proj": "ffn_gate_shexp",
-    "mlp.shared_experts.up_proj": "ffn_up_shexp", "mlp.shared_experts.down_proj": "ffn_down_shexp",
-}  # fmt: skip
-_STACKS = {
-    "mlp.experts.gate_up_proj": ("ffn_gate_exps.weight", "ffn_up_exps.weight"),
-    "mlp.experts.down_proj": ("ffn_down_exps.weight",),
-    "mlp.expert_bias": ("exp_probs_b.bias",),
-}
 _AFMOE_PERIOD = 4
 """llama.cpp's AFMoE turns queries and keys by their positions in all layers but every fourth, whatever a file says."""
+_SIGMOID = 2
+"""llama.cpp's number of routers whose scores are sigmoids."""
 _YARN = {"beta_fast": 32.0, "beta_slow": 1.0, "truncate": True}
 """YaRN's borders, which only few of llama.cpp's architectures take from the file."""
-
-
-def tensor_names(name: str, place: int) -> tuple[str, ...]:
-    """llama.cpp's names of one of the network's tensors, in its layer `place`; gate and up projections of experts are
-    two tensors there."""
-    layer, part = "", name
-    if name.startswith("layers."):
-        layer, part = f"blk.{place}.", name.split(".", 2)[2]
-    if part in _STACKS:
-        return tuple(layer + stack for stack in _STACKS[part])
-    base, _, kind = part.rpartition(".")
-    return (f"{layer}{_NAMES[base]}.{kind}",)
 
 
 @dataclass(frozen=True)
@@ -49,14 +24,15 @@ class Architecture:
     """One of llama.cpp's architectures.
 
     `limits` yields, in words, what of a configuration it cannot run. `settings` are the keys that it needs besides the
-    common ones, from the configuration and the places of its layers (see `places`). With `neighbours`, numbers
-    2i and 2i + 1 of a query or key are turned together, not i and i + head_dim / 2. With `fixed_rope`, it has its own
-    mind about which layers know positions.
+    common ones, from the configuration and the places of its layers (see `places`). `names` are its names of tensors
+    that others call otherwise. With `neighbours`, numbers 2i and 2i + 1 of a query or key are turned together, not i
+    and i + head_dim / 2. With `fixed_rope`, it has its own mind about which layers know positions.
     """
 
     name: str
     limits: Callable[[ModelConfig], Iterator[str]] = lambda config: iter(())
     settings: Callable[[ModelConfig, list[int | None]], dict[str, Any]] = lambda config, places: {}
+    names: Mapping[str, str] = field(default_factory=dict)
     neighbours: bool = False
     fixed_rope: bool = False
 
@@ -120,7 +96,8 @@ def _yarn(config: ModelConfig) -> dict[str, Any]:
 def _yarn_limits(config: ModelConfig) -> Iterator[str]:
     for key, value in _YARN.items():
         if config.yarn is not None and getattr(config.yarn, key) != value:
-            yield f"rope_parameters.{key}={getattr(config.yarn, key)} (not {value})"
+            hint = "; with true in config.json Troth too rounds these borders" if key == "truncate" else ""
+            yield f"rope_parameters.{key}={getattr(config.yarn, key)} (not {value}{hint})"
 
 
 def _without_rope(place: int) -> bool:
@@ -137,13 +114,31 @@ def _afmoe(config: ModelConfig, places: list[int | None]) -> dict[str, Any]:
         "leading_dense_block_count": leading_dense(config, places),
         "expert_feed_forward_length": config.moe_intermediate_size,
         "expert_shared_count": config.num_shared_experts,
-        "expert_gating_func": 2,  # sigmoid
+        "expert_gating_func": _SIGMOID,
         "expert_weights_norm": config.norm_topk_prob,
         "expert_weights_scale": config.route_scale,
         "attention.sliding_window": config.window,
         "attention.sliding_window_pattern": [
             layer is None or config.layer_type(layer) == "sliding_attention" for layer in places
         ],
+    }
+
+
+def _grok_1_limits(config: ModelConfig) -> Iterator[str]:
+    if config.attention_softcap is None:
+        yield "max_attn_value=None"
+    if config.num_attention_heads * config.head_dim != config.hidden_size:
+        yield f"head_dim={config.head_dim} (not hidden_size / num_attention_heads)"
+
+
+def _grok_1(config: ModelConfig, _: list[int | None]) -> dict[str, Any]:
+    """It makes the gates of the chosen experts sum to one, which the norm behind them takes away again."""
+    return {
+        "expert_feed_forward_length": config.moe_intermediate_size,
+        "embedding_scale": math.sqrt(config.hidden_size),
+        "logit_scale": config.logit_scale,
+        "attention.output_scale": config.attention_scale,
+        "attn_logit_softcapping": config.attention_softcap,
     }
 
 
@@ -170,8 +165,84 @@ def _olmoe_limits(config: ModelConfig) -> Iterator[str]:
         yield f"head_dim={config.head_dim} (not hidden_size / num_attention_heads)"
 
 
+def _gpt_oss_limits(config: ModelConfig) -> Iterator[str]:
+    for key, value in {"swiglu_limit": 7.0, "swiglu_alpha": 1.702}.items():
+        if getattr(config, key) != value:
+            yield f"{key}={getattr(config, key)} (not {value})"
+    if config.tie_word_embeddings:
+        yield "tie_word_embeddings=True"
+
+
+def _gpt_oss(config: ModelConfig, _: list[int | None]) -> dict[str, Any]:
+    return {
+        "expert_feed_forward_length": config.moe_intermediate_size,
+        "attention.sliding_window": config.window,
+    }
+
+
+def _deepseek_v3_limits(config: ModelConfig) -> Iterator[str]:
+    assert config.latent is not None
+    if config.rms_norm_eps != LATENT_EPS:
+        # It has one for all norms; those of latents are always this in DeepSeek-V3.
+        yield f"rms_norm_eps={config.rms_norm_eps} (not {LATENT_EPS})"
+    if not config.num_shared_experts:
+        yield "n_shared_experts=0"
+    layers, rank = config.num_hidden_layers, config.latent.q_lora_rank
+    if rank is not None and (layers in (26, 27) or (layers == 48 and config.vocab_size == 128256)):
+        # By these numbers it knows smaller models, which have none.
+        yield f"q_lora_rank={rank} with num_hidden_layers={layers}"
+    if config.yarn is not None and config.yarn.factor == 1 and config.yarn.scale != 1:
+        yield f"rope_parameters.attention_factor={config.yarn.attention_factor} with a factor of 1"
+
+
+def _deepseek_v3(config: ModelConfig, places: list[int | None]) -> dict[str, Any]:
+    latent = config.latent
+    assert latent is not None
+    found = {
+        "leading_dense_block_count": leading_dense(config, places),
+        "expert_feed_forward_length": config.moe_intermediate_size,
+        "expert_shared_count": config.num_shared_experts,
+        "expert_gating_func": _SIGMOID,
+        "expert_weights_norm": config.norm_topk_prob,
+        "expert_weights_scale": config.route_scale,
+        # All heads read one key of the latent and the turned part, whose beginning is the value.
+        "attention.head_count_kv": 1,
+        "attention.key_length": latent.kv_lora_rank + latent.qk_rope_head_dim,
+        "attention.value_length": latent.kv_lora_rank,
+        "attention.key_length_mla": config.head_dim,
+        "attention.value_length_mla": latent.v_head_dim,
+        "attention.q_lora_rank": latent.q_lora_rank or 0,
+        "attention.kv_lora_rank": latent.kv_lora_rank,
+        "rope.dimension_count": latent.qk_rope_head_dim,
+    }
+    if config.topk_groups < config.num_expert_groups < config.num_experts:
+        # It runs no others; those change nothing.
+        found |= {"expert_group_count": config.num_expert_groups, "expert_group_used_count": config.topk_groups}
+    return found | _latent_yarn(config)
+
+
+def _latent_yarn(config: ModelConfig) -> dict[str, Any]:
+    """It turns by angles whose cosines are multiplied by `attn_factor`, and multiplies scores by the square of
+    attn_factor * (1 + log_multiplier * ln(factor)), where this is not zero; the first is ours, the second follows."""
+    if config.yarn is None or config.yarn.factor == 1:
+        return {}
+    scale = config.yarn.scale
+    multiplier = (math.sqrt(config.yarn.latent_scale) / scale - 1) / math.log(config.yarn.factor)
+    if not multiplier:
+        return {}
+    return {"rope.scaling.attn_factor": scale, "rope.scaling.yarn_log_multiplier": multiplier}
+
+
 ARCHITECTURES: dict[str, Architecture] = {
     "afmoe": Architecture("afmoe", _afmoe_limits, _afmoe, fixed_rope=True),
+    "deepseek_v3": Architecture("deepseek2", _deepseek_v3_limits, _deepseek_v3),
+    "gpt_oss": Architecture(
+        "gpt-oss", _gpt_oss_limits, _gpt_oss, names={"pre_mlp_layernorm": "post_attention_norm"}
+    ),
+    "grok-1": Architecture(
+        "grok", _grok_1_limits, _grok_1,
+        names={"post_attention_layernorm": "attn_output_norm", "post_mlp_layernorm": "layer_output_norm"},
+    ),
     "mixtral": Architecture("llama", _mixtral_limits, neighbours=True),
     "olmoe": Architecture("olmoe", _olmoe_limits),
     "qwen3_moe": Architecture(

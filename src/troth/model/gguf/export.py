@@ -1,6 +1,7 @@
 """A model folder written as one GGUF file, tensor by tensor: memory holds one stack of experts at a time.
 
-The file appears whole or not at all. Names and settings are in `architectures`, the tokenizer in `vocabulary`.
+The file appears whole or not at all. Settings are in `architectures`, names in `tensors`, the tokenizer in
+`vocabulary`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import torch
 
 from troth.model.config import ModelConfig
 from troth.model.families.configs import read_config
-from troth.model.gguf.architectures import Architecture, architecture_of, leading_dense, tensor_names
+from troth.model.gguf.architectures import Architecture, architecture_of, leading_dense
 from troth.model.gguf.source import Source
+from troth.model.gguf.tensors import named_parts
 from troth.model.gguf.vocabulary import vocabulary
 
 if TYPE_CHECKING:
@@ -42,8 +44,8 @@ class Written:
 
 @dataclass(frozen=True)
 class _Tensor:
-    """One tensor of the file, stored as `kind`: the `part`-th of the equal parts of one of the network's tensors that
-    llama.cpp has under names of their own, or zeros."""
+    """One tensor of the file, stored as `kind`: the `part`-th of those that one of the network's tensors becomes, or
+    zeros."""
 
     name: str
     shape: tuple[int, ...]
@@ -74,7 +76,7 @@ def export_gguf(
     architecture = architecture_of(config)
     places = architecture.places(config)
     source = Source(folder, config)
-    tensors = list(_tensors(source, config, places, kind))
+    tensors = list(_tensors(source, architecture, config, places, kind))
     settings = {
         "general.type": "model",
         "general.name": folder.resolve().name,
@@ -101,15 +103,15 @@ def export_gguf(
     return Written(path, path.stat().st_size, len(tensors), len(places), places.count(None))
 
 
-def _tensors(source: Source, config: ModelConfig, places: list[int | None], kind: str) -> Iterator[_Tensor]:
+def _tensors(
+    source: Source, architecture: Architecture, config: ModelConfig, places: list[int | None], kind: str
+) -> Iterator[_Tensor]:
     """All tensors of the file, in its order."""
 
     def renamed(name: str, place: int, empty: bool = False) -> Iterator[_Tensor]:
-        names = tensor_names(name, place)
-        for part, theirs in enumerate(names):
-            shape = source.shapes[name]
-            if len(names) > 1:
-                shape = (shape[0], *shape[2:])
+        whole = torch.empty(source.shapes[name], device="meta")
+        for part, (theirs, value) in enumerate(named_parts(name, whole, place, architecture, config)):
+            shape = tuple(value.shape)
             yield _Tensor(theirs, shape, _stored(theirs, shape, kind), None if empty else name, part)
 
     leading = leading_dense(config, places)
@@ -124,7 +126,7 @@ def _tensors(source: Source, config: ModelConfig, places: list[int | None], kind
 
 
 def _stored(name: str, shape: tuple[int, ...], kind: str) -> str:
-    if len(shape) == 1 or ".ffn_gate_inp." in name:
+    if len(shape) == 1 or ".ffn_gate_inp." in name or name.endswith(".bias"):
         return "f32"
     return "bf16" if shape[-1] % _BLOCKS[kind][0] else kind
 
@@ -152,10 +154,7 @@ def _data(tensor: _Tensor, source: Source, architecture: Architecture, config: M
     if tensor.source is None:
         return np.zeros(tensor.bytes, np.uint8)
     value = source.read(tensor.source, torch.bfloat16 if tensor.kind == "bf16" else torch.float32)
-    if value.shape != tensor.shape:
-        value = value[:, tensor.part]
-    if architecture.neighbours and tensor.source.endswith(("q_proj.weight", "k_proj.weight")):
-        value = _as_neighbours(value, config.head_dim)
+    _, value = named_parts(tensor.source, value, 0, architecture, config)[tensor.part]
     if tensor.kind == "bf16":
         return value.contiguous().view(torch.int16).numpy()
     if tensor.kind == "f32":
@@ -164,8 +163,3 @@ def _data(tensor: _Tensor, source: Source, architecture: Architecture, config: M
     from gguf.quants import quantize
 
     return quantize(value.contiguous().numpy(), GGMLQuantizationType.Q8_0)
-
-
-def _as_neighbours(weight_HD: torch.Tensor, head_dim: int) -> torch.Tensor:
-    """Rows of each head in the order 0, d/2, 1, d/2 + 1, ...: what is turned together becomes neighbours."""
-    return weight_HD.unflatten(0, (-1, 2, head_dim // 2)).transpose(1, 2).flatten(0, 2)
