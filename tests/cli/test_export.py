@@ -49,7 +49,8 @@ def test_programs_read_the_same(export, folder, tmp_path):
     path = tmp_path / "nano.gguf"
     done = export(folder, "--gguf", path, "--json")
     assert json.loads(done.stdout) == {
-        "path": str(path), "bytes": path.stat().st_size, "tensors": 78, "layers": 4, "empty": 2, "type": "bf16",
+        "path": str(path), "bytes": path.stat().st_size, "tensors": 78, "layers": 4, "empty": 2, "rounded": False,
+        "type": "bf16",
     }  # fmt: skip
 
 

@@ -280,6 +280,13 @@ def test_weights_of_four_bits_are_widened(make_folder, tmp_path):
         assert torch.equal(numbers(found[f"blk.2.ffn_{name}_exps.weight"]), expected), name
 
 
+@pytest.mark.parametrize("truncate", [True, False])
+def test_yarn_whose_borders_llama_cpp_will_round_is_told(make_folder, tmp_path, truncate):
+    yarn = {"factor": 2.0, "original_max_position_embeddings": 64, "truncate": truncate}
+    folder, _ = make_folder(**(SHAPES["gpt_oss"] | {"yarn": yarn}))
+    assert export_gguf(folder, tmp_path / "model.gguf").rounded is not truncate
+
+
 def test_layers_that_llama_cpp_would_turn_keep_their_places(make_folder, tmp_path):
     """Every second layer here is blind to positions, in llama.cpp every fourth: between them stand layers of zeros."""
     folder, config = make_folder(global_attn_every_n_layers=2, num_dense_layers=2)
@@ -385,10 +392,6 @@ def test_ends_that_the_configuration_names_come_first(make_folder, tokenizer, tm
         (
             {"yarn": {"factor": 2.0, "original_max_position_embeddings": 64, "beta_fast": 8.0}},
             "rope_parameters.beta_fast=8.0 (not 32.0)",
-        ),
-        (
-            {"yarn": {"factor": 2.0, "original_max_position_embeddings": 64, "truncate": False}},
-            "rope_parameters.truncate=False (not True; with true in config.json Troth too rounds these borders)",
         ),
         (SHAPES["gpt_oss"] | {"swiglu_limit": 5.0}, "swiglu_limit=5.0 (not 7.0), which llama.cpp's architecture gpt-o"),
         (SHAPES["gpt_oss"] | {"swiglu_alpha": 1.5}, "swiglu_alpha=1.5 (not 1.702)"),

@@ -108,6 +108,11 @@ def _gguf(folder: Path, gguf: Path, kind: str, json: bool) -> None:
             f"{done.empty} of the {done.layers} layers in the file change nothing: they keep the others in place, "
             "since in llama.cpp every fourth layer is blind to positions"
         )
+    if done.rounded:
+        say(
+            "llama.cpp rounds the borders of YaRN, which this model does not (rope_parameters.truncate=False): its "
+            "scores will differ; docs/gguf.md says by how much"
+        )
     console.print(f"{done.path}: {decimal(done.bytes)}, {done.tensors} tensors ({kind})", soft_wrap=True)
 
 

@@ -15,7 +15,7 @@ _AFMOE_PERIOD = 4
 """llama.cpp's AFMoE turns queries and keys by their positions in all layers but every fourth, whatever a file says."""
 _SIGMOID = 2
 """llama.cpp's number of routers whose scores are sigmoids."""
-_YARN = {"beta_fast": 32.0, "beta_slow": 1.0, "truncate": True}
+_YARN = {"beta_fast": 32.0, "beta_slow": 1.0}
 """YaRN's borders, which only few of llama.cpp's architectures take from the file."""
 
 
@@ -96,8 +96,7 @@ def _yarn(config: ModelConfig) -> dict[str, Any]:
 def _yarn_limits(config: ModelConfig) -> Iterator[str]:
     for key, value in _YARN.items():
         if config.yarn is not None and getattr(config.yarn, key) != value:
-            hint = "; with true in config.json Troth too rounds these borders" if key == "truncate" else ""
-            yield f"rope_parameters.{key}={getattr(config.yarn, key)} (not {value}{hint})"
+            yield f"rope_parameters.{key}={getattr(config.yarn, key)} (not {value})"
 
 
 def _without_rope(place: int) -> bool:

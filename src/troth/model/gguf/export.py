@@ -33,13 +33,15 @@ _BLOCKS = {"f32": (1, 4), "bf16": (1, 2), "q8_0": (32, 34)}
 
 @dataclass(frozen=True)
 class Written:
-    """What was written: `layers` counts llama.cpp's, of which `empty` change nothing."""
+    """What was written: `layers` counts llama.cpp's, of which `empty` change nothing. With `rounded`, llama.cpp rounds
+    YaRN's borders, which the model does not (`truncate=False`), so that some rotations are faster there."""
 
     path: Path
     bytes: int
     tensors: int
     layers: int
     empty: int
+    rounded: bool
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ def export_gguf(
         writer.close()
         partial.unlink(missing_ok=True)
         raise
-    return Written(path, path.stat().st_size, len(tensors), len(places), places.count(None))
+    rounded = config.yarn is not None and not config.yarn.truncate
+    return Written(path, path.stat().st_size, len(tensors), len(places), places.count(None), rounded)
 
 
 def _tensors(
