@@ -114,10 +114,16 @@ def _in_frame(frame: tuple[str, ...], size: int) -> Placed:
 def _merge(placed: list[Placed | None], lines: Lines) -> None:
     """Wordings that are a frequent one with something else in its place for the value join it."""
     counts = Counter(one.frame for one in placed if one)
-    begins: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    # Only these are asked for, so that the index stays small.
+    openings = [opening for frame in counts for opening in _openings(frame)]
+    begins: dict[tuple[str, ...], list[tuple[str, ...]]] = {head: [] for head, _ in openings}
+    ends: dict[tuple[str, ...], list[tuple[str, ...]]] = {tail: [] for _, tail in openings}
     for frame in sorted(counts):
         for size in range(len(frame)):
-            begins.setdefault(frame[:size], []).append(frame)
+            if frame[:size] in begins:
+                begins[frame[:size]].append(frame)
+            if frame[len(frame) - size :] in ends:
+                ends[frame[len(frame) - size :]].append(frame)
     joined: dict[tuple[str, ...], tuple[str, ...]] = {}
     for frame in sorted(counts, key=lambda frame: (-counts[frame], frame)):
         if frame in joined:
@@ -125,8 +131,9 @@ def _merge(placed: list[Placed | None], lines: Lines) -> None:
         for head, tail in _openings(frame):
             wide = (*head, GAP, *tail)
             others = [
-                other for other in begins[head]
-                if other not in joined and other not in (frame, wide) and len(other) >= len(wide) and _ends(other, tail)
+                other for other in min(begins[head], ends[tail], key=len)
+                if other not in joined and other not in (frame, wide) and len(other) >= len(wide)
+                and other[: len(head)] == head and other[len(other) - len(tail) :] == tail
                 and (other[len(head)] in (*SLOTS, GAP) or (GAP in frame and counts[other] < _RARE * counts[frame]))
             ]  # fmt: skip
             if others and wide not in joined and _weight(head) + _weight(tail) >= 1:
@@ -149,10 +156,6 @@ def _openings(frame: tuple[str, ...]) -> list[tuple[tuple[str, ...], tuple[str, 
         return [(frame[:at], frame[at + 1 :])]
     runs = [run for run in _fixed_slots(frame) if frame[run[0]] != YEAR]
     return [(frame[:first], frame[last:]) for first, last in dict.fromkeys((*runs[-1:], *runs[:1]))]
-
-
-def _ends(frame: tuple[str, ...], tail: tuple[str, ...]) -> bool:
-    return not tail or frame[-len(tail) :] == tail
 
 
 def _fixed_slots(forms: tuple[str, ...]) -> tuple[tuple[int, int], ...]:

@@ -11,7 +11,7 @@ _FARTHEST = (1 << 16) - 1
 
 
 class Lines:
-    """Sentences by their numbers, in the order in which they were added."""
+    """Sentences by their numbers, in the order in which they were added; `span` is not known of long ones."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
@@ -26,21 +26,22 @@ class Lines:
 
     def add(self, line: Line) -> None:
         """One more; of a longer one than a wording may be the first tokens."""
-        bounds = [at - line.start for at in line.bounds[: 2 * LONGEST]]
-        self._long.append(len(line.forms) > LONGEST or bounds[-1] > _FARTHEST)
-        for form in line.forms[:LONGEST]:
-            number = self._numbers.setdefault(form, len(self._words))
-            if number == len(self._words):
+        forms, bounds = line.forms[:LONGEST], line.bounds[: 2 * LONGEST]
+        is_far = bounds[-1] - line.start > _FARTHEST
+        for form in forms:
+            if form not in self._numbers:
+                self._numbers[form] = len(self._words)
                 self._words.append(form)
-            self._forms.append(number)
-        self._bounds.extend(min(at, _FARTHEST) for at in bounds)
+        self._forms.extend([self._numbers[form] for form in forms])
+        self._bounds.extend([0 if is_far else at - line.start for at in bounds])
+        self._long.append(is_far or len(line.forms) > LONGEST)
         self._first.append(len(self._forms))
         self._start.append(line.start)
         self._size.append(line.end - line.start)
         self._headings.append(line.heading)
 
     def is_long(self, at: int) -> bool:
-        """Whether a sentence is longer than any wording."""
+        """Whether a sentence is longer than any wording may be."""
         return bool(self._long[at])
 
     def tokens(self, at: int) -> int:

@@ -5,7 +5,6 @@ templates: He et al. 2017, Drain).
 """
 
 import re
-import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -99,7 +98,7 @@ class Token:
 @dataclass(frozen=True, slots=True)
 class Line:
     """A sentence of a document: characters `start:end`, the heading under which it stands, and its tokens: their forms,
-    and where each begins and ends, one after another. A publisher's sentences are all held, so these are kept small."""
+    and where each begins and ends, one after another."""
 
     start: int
     end: int
@@ -126,7 +125,7 @@ def lines(document: Document, titles: Sequence[str], subjects: Subjects, words: 
             continue
         tokens = tuple(tokenize(document.text, start, end, about, subjects, words))
         if tokens:
-            forms = tuple(sys.intern(token.form) for token in tokens)
+            forms = tuple([token.form for token in tokens])
             bounds = array("I", [at for token in tokens for at in (token.start, token.end)])
             yield Line(start, end, heading, forms, bounds)
 
