@@ -35,6 +35,19 @@ def test_a_random_model_says_what_it_may(client: openai.OpenAI, form: dict[str, 
         assert completed.finish_reason == "stop"
 
 
+def test_completions_have_formats_as_chats_have_them(client: openai.OpenAI):
+    schema = {"type": "object", "properties": {"place": {"enum": ["hand", "bush"]}}, "required": ["place"]}
+    form = {"type": "json_schema", "json_schema": {"name": "place", "strict": True, "schema": schema}}
+    asked = {"model": "tiny", "prompt": "Where is it?", "max_tokens": 100, "temperature": 2}
+    choice = client.completions.create(**asked, extra_body={"response_format": form}).choices[0]
+    assert json.loads(choice.text)["place"] in ("hand", "bush")
+    assert choice.finish_reason == "stop"
+    with pytest.raises(openai.BadRequestError, match="only one of structured_outputs and response_format"):
+        client.completions.create(
+            **asked, extra_body={"response_format": form, "structured_outputs": {"json_object": True}}
+        )
+
+
 def test_any_object(client: openai.OpenAI):
     assert chat(client, {"json_object": True}, max_tokens=20).startswith("{")
 

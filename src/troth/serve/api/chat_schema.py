@@ -1,16 +1,14 @@
 """Request body of POST /v1/chat/completions."""
 
-import json
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from troth.serve.api.question import Question, Tool, call_message, tool
-from troth.serve.api.schema import ANY_OBJECT, Body, Sampling
-from troth.serve.engine.sampling_params import MOST_LOGPROBS, Json, Pattern, SamplingParams
+from troth.serve.api.schema import Body, Name, Sampling
+from troth.serve.engine.sampling_params import MOST_LOGPROBS, SamplingParams
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
-Name = Annotated[str, Field(pattern=r"^[\w.:-]+$", max_length=128)]
 
 
 class TextPart(Body):
@@ -120,28 +118,6 @@ class ChosenTools(Body):
     allowed_tools: AllowedTools
 
 
-class JsonSchema(Body):
-    """What JSON the answer has to be; `strict` allows no keys beyond the schema's."""
-
-    name: Name
-    description: str | None = None
-    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
-    strict: bool | None = None
-
-
-class AnyFormat(Body):
-    """Text as it comes, or any JSON object."""
-
-    type: Literal["text", "json_object"]
-
-
-class SchemaFormat(Body):
-    """JSON of one schema."""
-
-    type: Literal["json_schema"]
-    json_schema: JsonSchema
-
-
 _GIVEN = {"messages", "tools", "add_generation_prompt", "goes_on"}
 """Variables of a template that follow from the rest of a request."""
 
@@ -170,7 +146,6 @@ class ChatRequest(Sampling):
     top_logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
     reasoning_effort: Effort | None = None
     reasoning: ReasoningOptions | None = None
-    response_format: Annotated[AnyFormat | SchemaFormat, Field(discriminator="type")] | None = None
     tools: list[FunctionTool] | None = None
     tool_choice: Literal["none", "auto", "required"] | ChosenFunction | ChosenTools | None = None
     parallel_tool_calls: bool | None = None
@@ -216,12 +191,6 @@ class ChatRequest(Sampling):
         return self
 
     @model_validator(mode="after")
-    def _one_form(self) -> "ChatRequest":
-        if self.structured_outputs is not None and self.response_format is not None:
-            raise ValueError("only one of structured_outputs and response_format is allowed")
-        return self
-
-    @model_validator(mode="after")
     def _deferred_is_whole(self) -> "ChatRequest":
         if self.deferred and self.stream:
             raise ValueError("deferred is only allowed when stream is false")
@@ -264,7 +233,7 @@ class ChatRequest(Sampling):
             choice="required" if isinstance(choice, ChosenFunction) else choice or "auto",
             named=choice.function.name if isinstance(choice, ChosenFunction) else None,
             several=self.parallel_tool_calls is not False,
-            value=self._value(),
+            value=self.value(),
             effort=self.reasoning_effort or reasoning.effort,
             budget=reasoning.max_tokens,
             variables=self.chat_template_kwargs or {},
@@ -277,18 +246,3 @@ class ChatRequest(Sampling):
             tool(f"tools[{i}].function.parameters", f.name, f.description, f.parameters, bool(f.strict))
             for i, f in enumerate(given.function for given in self.tools or ())
         ]
-
-    def _value(self) -> Json | Pattern | None:
-        if self.structured_outputs is not None:
-            return self.structured_outputs.value()
-        given = self.response_format
-        if isinstance(given, SchemaFormat):
-            schema = given.json_schema
-            return Json(
-                name="response_format.json_schema.schema",
-                schema_text=json.dumps({} if schema.schema_ is None else schema.schema_),
-                strict=bool(schema.strict),
-            )
-        if given is not None and given.type == "json_object":
-            return Json(name="response_format", schema_text=ANY_OBJECT)
-        return None

@@ -5,9 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from troth.serve.api.chat_schema import Name
 from troth.serve.api.question import Question, tool
-from troth.serve.api.schema import Body
+from troth.serve.api.schema import Body, Name
 from troth.serve.engine.sampling_params import Json, SamplingParams
 
 _CHOICES: dict[str, Literal["none", "auto", "required"]] = {

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from troth.serve.engine.sampling_params import MOST_LOGPROBS, Grammar, Json, Pattern, SamplingParams
 
 ANY_OBJECT = json.dumps({"type": "object"})
+Name = Annotated[str, Field(pattern=r"^[\w.:-]+$", max_length=128)]
 UsageTold = Literal["never", "last", "always"]
 _MOST_CHOICES = 128
 _MOST_STOPS = 16
@@ -69,6 +70,28 @@ class StructuredOutputs(Body):
         return Pattern(name=f"structured_outputs.{kind}", choice=choice, regex=self.regex, grammar=self.grammar)
 
 
+class JsonSchema(Body):
+    """What JSON the answer has to be; `strict` allows no keys beyond the schema's."""
+
+    name: Name
+    description: str | None = None
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    strict: bool | None = None
+
+
+class AnyFormat(Body):
+    """Text as it comes, or any JSON object."""
+
+    type: Literal["text", "json_object"]
+
+
+class SchemaFormat(Body):
+    """JSON of one schema."""
+
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
 class Sampling(Body):
     """What chat and plain completions share. What is not OpenAI's are extensions that vLLM has too; of these
     `spaces_between_special_tokens` changes nothing. Of `priority` lower goes first."""
@@ -100,6 +123,7 @@ class Sampling(Body):
     prompt_logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
     truncate_prompt_tokens: int | None = Field(default=None, ge=-1)
     return_token_ids: bool = False
+    response_format: Annotated[AnyFormat | SchemaFormat, Field(discriminator="type")] | None = None
     structured_outputs: StructuredOutputs | None = None
     user: str | None = None
     prompt_cache_key: str | None = None
@@ -138,6 +162,28 @@ class Sampling(Body):
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options is only allowed when stream is true")
         return self
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "Sampling":
+        if self.structured_outputs is not None and self.response_format is not None:
+            raise ValueError("only one of structured_outputs and response_format is allowed")
+        return self
+
+    def value(self) -> Json | Pattern | None:
+        """What the text has to be, if anything."""
+        if self.structured_outputs is not None:
+            return self.structured_outputs.value()
+        given = self.response_format
+        if isinstance(given, SchemaFormat):
+            schema = given.json_schema
+            return Json(
+                name="response_format.json_schema.schema",
+                schema_text=json.dumps({} if schema.schema_ is None else schema.schema_),
+                strict=bool(schema.strict),
+            )
+        if given is not None and given.type == "json_object":
+            return Json(name="response_format", schema_text=ANY_OBJECT)
+        return None
 
     def sampling(self, choice: int, max_tokens: int | None, logprobs: int | None, **more: Any) -> SamplingParams:
         """Parameters of the choice with this index; each choice has a seed of its own, following from `seed`. What
@@ -197,7 +243,8 @@ class CompletionRequest(Sampling):
     @property
     def grammar(self) -> Grammar | None:
         """What the text has to be, if anything."""
-        return None if self.structured_outputs is None else Grammar(value=self.structured_outputs.value())
+        value = self.value()
+        return None if value is None else Grammar(value=value)
 
     def params(self, choice: int) -> SamplingParams:
         """Sampling parameters of one choice."""
