@@ -53,6 +53,24 @@ def test_forced_calls_are_valid(client: openai.OpenAI, choice: Any):
     assert seen == ({"now"} if isinstance(choice, dict) else {"now", "weather"})
 
 
+def test_stop_strings_are_for_what_is_read_and_cut_no_call(client: openai.OpenAI):
+    """Nor do they meet the form that calls are written in, which nobody sees."""
+    asked = {"tools": TOOLS[:1], "tool_choice": "required", "seed": 3, "parallel_tool_calls": False}
+    for stop in ("\n", "name", "Par", "Lim", "}"):
+        [answer] = chat(client, **asked, stop=[stop]).choices
+        assert (answer.finish_reason, answer.model_extra["stop_reason"]) == ("tool_calls", None)
+        [call] = answer.message.tool_calls
+        assert json.loads(call.function.arguments)["city"] in ("Paris", "Lima")
+
+
+def test_a_call_that_a_token_has_cut_short_is_none_to_make(client: openai.OpenAI, tokenizer: Tokenizer):
+    ends = [token for token in range(tokenizer.vocab_size) if {"P", "L"} & set(tokenizer.decode([token]))]
+    more = {"stop_token_ids": ends, "include_stop_str_in_output": True}
+    [answer] = chat(client, tools=TOOLS[:1], tool_choice="required", seed=3, extra_body=more).choices
+    assert answer.finish_reason == "stop"
+    assert answer.message.tool_calls[0].function.arguments.startswith('{"city": "')
+
+
 def test_parallel_calls_only_where_they_may_be(client: openai.OpenAI, tokenizer: Tokenizer):
     [line_break] = tokenizer.encode("\n")
     counts = {}

@@ -7,9 +7,9 @@ import torch
 
 from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.engine import Engine
-from troth.serve.engine.request import Request
+from troth.serve.engine.request import Request, SampledToken
 from troth.serve.engine.sampler import sample
-from troth.serve.engine.sampling_params import SamplingParams
+from troth.serve.engine.sampling_params import Grammar, Json, SamplingParams, Tag
 from troth.serve.engine.sequence import Sequence
 
 
@@ -50,6 +50,22 @@ def test_stop_strings_count_behind_the_tokens_that_a_text_has_at_least(
     begun = generated(engine, prompt, max_tokens=least, ignore_eos=True)[1]
     assert text == begun + whole[len(begun) :].partition(first)[0]
     assert reason == ("stop" if first in whole[len(begun) :] else "length")
+
+
+def test_a_call_in_a_text_is_not_cut_by_stop_strings():
+    """They count before it and behind it."""
+    tag = Tag(begin='<call>{"a": ', value=Json(name="a", schema_text="{}"), end="}</call>")
+    grammar = Grammar(tags=(tag,), trigger="<call>")
+    for before, call, behind in (("See: ", '<call>{"a": "i, j"}</call>', ", k"), ("See, ", "<call>", "")):
+        params = SamplingParams(stop=(", ", '"'), grammar=grammar)
+        sequence, text, reason = Sequence(Request((0,), params), 100), "", None
+        for char in (before + call + behind).encode():
+            output = sequence.append(SampledToken(1), bytes([char]), ends=False)
+            text += output.text
+            if output.finish_reason:
+                reason = output.stop_reason
+                break
+        assert (text, reason) == ("See: " + call if behind else "See", ", ")
 
 
 def test_no_text_ends_before_the_tokens_that_it_should_have_at_least():

@@ -1,6 +1,7 @@
 """Streamed text never shows half a character nor a piece of a stop string."""
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import given
 
 from troth.serve.engine.text_stream import TextStream
@@ -63,3 +64,15 @@ def test_text_ends_before_the_first_stop_string_of_its_pieces(text: str, sizes: 
 def test_no_bytes_break_it(data: bytes):
     whole = "".join(stream([bytes([byte]) for byte in data])[0])
     assert data.decode("utf-8", errors="replace").startswith(whole)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+def test_what_is_to_stay_whole_is_not_cut(size: int):
+    """Stop strings count before it and behind it, not in it and not across its marks."""
+    text = "see: [a. b]. [c]d. e"
+    texts = TextStream((". ", "e[", "]d"), whole=("[", "]"))
+    shown = "".join(texts.push(text[i : i + size].encode()) for i in range(0, len(text), size)) + texts.close()
+    assert (shown, texts.stopped) == ("see: [a. b]", ". ")
+    texts = TextStream(("]d", "d. "), whole=("[", "]"))
+    shown = "".join(texts.push(text[i : i + size].encode()) for i in range(0, len(text), size)) + texts.close()
+    assert (shown, texts.stopped) == ("see: [a. b]. [c]", "d. ")

@@ -46,6 +46,27 @@ def test_the_stop_string_may_be_part_of_the_text(client: openai.OpenAI, tokenize
         assert "".join(chunk.choices[0].text for chunk in chunks) == expected
 
 
+def test_what_ended_a_text(client: openai.OpenAI, tokenizer: Tokenizer):
+    """The stop string or the token that the request named, in the last event of streams; otherwise null."""
+    ids = complete(client, return_token_ids=True).choices[0].token_ids
+    place = next(i for i in range(3, 12) if ids[i] not in ids[:i])
+    text, end = tokenizer.decode(ids[:place]), {"logit_bias": {str(tokenizer.special["<|endoftext|>"]): 100}}
+    for asked, reason in (
+        ({"stop": ["zzz", text[-2:]]}, text[-2:]), ({"stop_token_ids": [ids[place]]}, ids[place]), ({}, None),
+        ({"ignore_eos": False, **end}, None),
+    ):  # fmt: skip
+        assert complete(client, **asked).choices[0].model_extra["stop_reason"] == reason
+        *before, last = complete(client, stream=True, **asked)
+        assert last.choices[0].model_extra["stop_reason"] == reason
+        assert not any("stop_reason" in event.choices[0].model_extra for event in before)
+    said = chat(client).choices[0]
+    assert said.model_extra["stop_reason"] is None
+    stopped = chat(client, stop=said.message.content[2:4]).choices[0]
+    assert stopped.model_extra["stop_reason"] == said.message.content[2:4]
+    *before, last = chat(client, stop=said.message.content[2:4], stream=True)
+    assert last.choices[0].model_extra["stop_reason"] == said.message.content[2:4]
+
+
 def test_special_tokens_are_spelt_where_asked_for(client: openai.OpenAI, tokenizer: Tokenizer):
     """The end of a text is no part of it either way, but where it is asked for as well."""
     mark, end = (tokenizer.special[text] for text in ("<|user|>", "<|endoftext|>"))

@@ -58,6 +58,7 @@ def chat_router(served: Served, deferred: Deferred) -> APIRouter:
                 message=_message(reading),
                 logprobs=chat_logprobs(reading.tokens, served.token_texts),
                 finish_reason=reading.finish_reason,
+                stop_reason=reading.last and reading.last.stop_reason,
                 **({"token_ids": reading.token_ids} if body.return_token_ids else {}),
             )
             for index, reading in enumerate(readings)
@@ -134,6 +135,8 @@ class _ChatEvents:
             more["experts"] = [token.experts for token in output.tokens]
         if output and self._body.return_token_ids:
             more["token_ids"] = generated(output.tokens, output)
+        if output and output.finish_reason:
+            more["stop_reason"] = output.stop_reason
         choice = ChunkChoice(
             index=index,
             delta=delta,

@@ -51,6 +51,7 @@ def completion_router(served: Served) -> APIRouter:
                 text=reading.text("content"),
                 logprobs=completion_logprobs(reading.tokens, texts, 0),
                 finish_reason=reading.last and reading.last.finish_reason,
+                stop_reason=reading.last and reading.last.stop_reason,
                 **_told(body, reading, prompts[index // body.n], texts),
             )
             for index, reading in enumerate(readings)
@@ -88,7 +89,9 @@ class _CompletionEvents:
             more["token_ids"] = generated(output.tokens, output)
             if output.output_tokens <= 1:
                 more["prompt_token_ids"] = self._prompts[index // self._choices]
-        if parts or output.finish_reason or logprobs or more:
+        if output.finish_reason:
+            more["stop_reason"] = output.stop_reason
+        if parts or logprobs or more:
             choice = CompletionChoice(
                 index=index, text=output.text, logprobs=logprobs, finish_reason=output.finish_reason, **more
             )

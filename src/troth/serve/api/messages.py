@@ -93,7 +93,7 @@ class _MessageEvents:
             yield {"type": "content_block_stop", "index": self._open.index}
 
     def _end(self) -> dict[str, Any]:
-        stop = self._reading.last.stop_string if self._reading.last else None
+        stop = self._reading.last.stop_reason if self._reading.last else None
         reason = "stop_sequence" if stop is not None else _STOPS[self._reading.finish_reason]
         return {"stop_reason": reason, "stop_sequence": stop}
 

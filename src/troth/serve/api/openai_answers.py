@@ -7,6 +7,8 @@ from pydantic import BaseModel
 from troth.serve.engine.request import FinishReason
 
 ChatFinish = FinishReason | Literal["tool_calls"]
+StopReason = str | int | None
+"""vLLM's field: the stop string that ended a text, or the token, where the request named it."""
 
 
 class PromptDetails(BaseModel):
@@ -97,6 +99,7 @@ class ChatChoice(BaseModel):
     message: ChatMessage
     logprobs: ChatLogprobs | None
     finish_reason: ChatFinish
+    stop_reason: StopReason
     token_ids: list[int] | None = None
 
 
@@ -146,6 +149,7 @@ class ChunkChoice(BaseModel):
     delta: Delta
     logprobs: ChatLogprobs | None
     finish_reason: ChatFinish | None
+    stop_reason: StopReason = None
     experts: list[tuple[int, ...]] | None = None
     token_ids: list[int] | None = None
 
@@ -178,6 +182,7 @@ class CompletionChoice(BaseModel):
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: FinishReason | None
+    stop_reason: StopReason = None
     prompt_logprobs: PromptLogprobs | None = None
     prompt_token_ids: list[int] | None = None
     token_ids: list[int] | None = None

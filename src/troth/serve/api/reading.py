@@ -87,7 +87,8 @@ class Reading:
     def finish_reason(self) -> FinishReason | Literal["tool_calls"]:
         """OpenAI's word for why the answer has ended."""
         reason = (self.last and self.last.finish_reason) or "stop"
-        return "tool_calls" if reason == "stop" and self.called else reason
+        cut_short = self._state == self._in_arguments
+        return "tool_calls" if reason == "stop" and self.called and not cut_short else reason
 
     @property
     def called(self) -> list[Block]:

@@ -71,7 +71,7 @@ class Drawing:
         """The first output of a text, with what is told of its prompt."""
         params = sequence.params
         if params.max_tokens == 0:
-            output = replace(output, text="", tokens=(), output_tokens=0, finish_reason="length", stop_string=None)
+            output = replace(output, text="", tokens=(), output_tokens=0, finish_reason="length", stop_reason=None)
         if params.prompt_logprobs is not None:
             output = replace(output, prompt=tuple(sequence.scored))
         return self._echoed(sequence, output) if params.echo else output

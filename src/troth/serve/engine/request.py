@@ -49,9 +49,9 @@ class Output:
 
     `text` is safe to show: whole characters, nothing that may still turn out to be a stop string. `prompt_tokens` of
     which `cached_tokens` were found in the cache, and `output_tokens` so far, are counts. `finish_reason` is set on
-    the last output of a request, and `stop_string` where one of these ended it. `prompt`, on the first, are its tokens
-    where `SamplingParams.prompt_logprobs` were asked for. `embedding` is the mean of the prompt's last hidden states,
-    where that was.
+    the last output of a request, and `stop_reason` where a stop string ended it, or a token that the request named.
+    `prompt`, on the first, are its tokens where `SamplingParams.prompt_logprobs` were asked for. `embedding` is the
+    mean of the prompt's last hidden states, where that was.
     """
 
     request_id: str
@@ -61,7 +61,7 @@ class Output:
     output_tokens: int
     cached_tokens: int
     finish_reason: FinishReason | None = None
-    stop_string: str | None = None
+    stop_reason: str | int | None = None
     embedding: tuple[float, ...] | None = None
     prompt: tuple[SampledToken, ...] = ()
 

@@ -43,7 +43,11 @@ class Sequence:
         self.drafts: list[int] = []
         self.cached_tokens: int | None = None
         self.output_counts: Counter[int] = Counter()
-        self.text = TextStream(params.stop, params.include_stop_str_in_output)
+        grammar = params.grammar
+        self.text = TextStream(
+            () if grammar is not None and grammar.forced else params.stop, params.include_stop_str_in_output,
+            (grammar.trigger, grammar.tags[0].end) if grammar is not None and grammar.tags else None,
+        )  # fmt: skip
         # Of the first token nothing is known: it follows nothing.
         self.scored = [SampledToken(request.prompt[0])]
         self.pooled_D: torch.Tensor | None = None
@@ -111,9 +115,12 @@ class Sequence:
         if self.guide is not None:
             self.guide.take(token.id, data)
         reason: FinishReason | None = None
+        stop_reason: str | int | None = self.text.stopped
         complete = self.guide is not None and self.guide.complete
         if self.text.stopped is not None or complete or ends:
             reason = "stop"
+            if stop_reason is None and token.id in self.params.stop_token_ids:
+                stop_reason = token.id
         elif len(self.tokens) >= self.most_tokens:
             reason = "length"
         if reason is not None:
@@ -126,5 +133,5 @@ class Sequence:
             output_tokens=self.output_tokens,
             cached_tokens=self.cached_tokens or 0,
             finish_reason=reason,
-            stop_string=self.text.stopped,
+            stop_reason=stop_reason,
         )
