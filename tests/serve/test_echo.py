@@ -1,5 +1,6 @@
 """Texts behind their prompts, with the log-probabilities of these: what evaluation harnesses read likelihoods from."""
 
+import json
 from collections.abc import Callable
 
 import httpx
@@ -66,7 +67,30 @@ def test_without_log_probabilities_only_the_text_is_repeated(make_engine: Callab
         (outputs,) = engine.generate([Request(prompt, params)])
     assert outputs[0].cached_tokens
     assert all(token.logprob is None for output in outputs for token in output.tokens)
-    assert "".join(output.text for output in outputs).startswith(tokenizer.decode(prompt))
+    assert tuple(token.id for token in outputs[0].tokens[:-1]) == prompt
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("kept", [None, 3])
+def test_the_prompt_is_repeated_as_it_was_given(
+    client: openai.OpenAI, tokenizer: Tokenizer, stream: bool, kept: int | None
+):
+    """With the special tokens that it spells; ids, and what is left of a prompt, as they are spelt."""
+    prompt = "<|user|>A bird<|end|>"
+    ids = tokenizer.encode_special(prompt)
+    for given in (prompt, ids, [prompt, "A"], [ids]):
+        asked = {"model": "tiny", "prompt": given, "max_tokens": 2, "temperature": 0, "stream": stream, "echo": True}
+        answer = client.completions.create(**asked, extra_body={"truncate_prompt_tokens": kept, "ignore_eos": True})
+        events = list(answer) if stream else [answer]
+        text = "".join(choice.text for event in events for choice in event.choices if choice.index == 0)
+        assert text.startswith(prompt if kept is None else tokenizer.decode(ids[-kept:]))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_half_of_a_surrogate_pair_is_mended(server: str, stream: bool):
+    body = json.dumps({"model": "tiny", "prompt": "a \ud800", "max_tokens": 1, "stream": stream, "echo": True})
+    answer = httpx.post(f"{server}/v1/completions", content=body, headers={"Content-Type": "application/json"})
+    assert '"text":"a \ufffd' in answer.text
 
 
 @pytest.mark.parametrize("stream", [False, True])

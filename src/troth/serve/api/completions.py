@@ -31,6 +31,9 @@ def completion_router(served: Served) -> APIRouter:
         adapter = served.check_model(body.model)
         found = _prompts(body, served.tokenizer)
         prompts = [served.last_tokens(ids, body.truncate_prompt_tokens, body.limit) for ids in found]
+        begins = [
+            _beginning(body, served.tokenizer, given, ids) for given, ids in zip(body.prompts, prompts, strict=True)
+        ]
         await served.prepare(body.grammar)
         requests = [
             Request(tuple(prompt), served.sampling(body.params(choice)), priority=body.priority, adapter=adapter)
@@ -42,13 +45,13 @@ def completion_router(served: Served) -> APIRouter:
         texts = served.token_texts
         base: dict[str, Any] = {"id": new_id("cmpl"), "object": "text_completion", "model": adapter or served.model_id}
         base["created"] = int(time.time())
-        dialect = _CompletionEvents(base, readings, texts, body, prompts)
+        dialect = _CompletionEvents(base, readings, texts, body, prompts, begins)
         if events := await answered(http, stream, requests, readings, dialect if body.stream else None):
             return events
         choices = [
             CompletionChoice(
                 index=index,
-                text=reading.text("content"),
+                text=begins[index // body.n] + reading.text("content"),
                 logprobs=completion_logprobs(reading.tokens, texts, 0),
                 finish_reason=reading.last and reading.last.finish_reason,
                 stop_reason=reading.last and reading.last.stop_reason,
@@ -69,7 +72,7 @@ class _CompletionEvents:
 
     def __init__(
         self, base: dict[str, Any], readings: list[Reading], texts: TokenTexts, body: CompletionRequest,
-        prompts: list[list[int]],
+        prompts: list[list[int]], begins: list[str],
     ):  # fmt: skip
         self._told_usage = body.told_usage
         self._base = base | ({} if self._told_usage == "never" else {"usage": None})
@@ -77,6 +80,7 @@ class _CompletionEvents:
         self._texts = texts
         self._choices = body.n
         self._prompts = prompts if body.return_token_ids else None
+        self._begins = begins
         self._offsets: dict[int, int] = defaultdict(int)
 
     def opening(self) -> Iterator[Completion]:
@@ -85,15 +89,17 @@ class _CompletionEvents:
     def show(self, index: int, output: Output, parts: list[Part]) -> Iterator[Completion]:
         logprobs = completion_logprobs(output.tokens, self._texts, self._offsets[index])
         more: dict[str, Any] = {}
+        place, first = index // self._choices, output.output_tokens <= 1
+        text = self._begins[place] + output.text if first else output.text
         if self._prompts is not None:
             more["token_ids"] = generated(output.tokens, output)
-            if output.output_tokens <= 1:
-                more["prompt_token_ids"] = self._prompts[index // self._choices]
+            if first:
+                more["prompt_token_ids"] = self._prompts[place]
         if output.finish_reason:
             more["stop_reason"] = output.stop_reason
-        if parts or logprobs or more:
+        if text or logprobs or more:
             choice = CompletionChoice(
-                index=index, text=output.text, logprobs=logprobs, finish_reason=output.finish_reason, **more
+                index=index, text=text, logprobs=logprobs, finish_reason=output.finish_reason, **more
             )
             so_far = {"usage": usage(self._readings, self._choices)} if self._told_usage == "always" else {}
             yield Completion(**(self._base | so_far), choices=[choice])
@@ -118,6 +124,17 @@ def _told(body: CompletionRequest, reading: Reading, prompt: list[int], texts: T
     return told
 
 
+def _beginning(body: CompletionRequest, tokenizer: Tokenizer, given: str | list[int], ids: list[int]) -> str:
+    """What a text begins with: with `echo` its prompt as it was given, or, where that was ids or only the last of them
+    are kept, as these are spelt."""
+    if not body.echo:
+        return ""
+    if not isinstance(given, str) or body.truncate_prompt_tokens is not None:
+        return tokenizer.decode(ids)
+    # JSON can spell half of a surrogate pair, for which the tokens have the replacement character.
+    return given.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _prompts(body: CompletionRequest, tokenizer: Tokenizer) -> list[list[int]]:
     """Token ids of every prompt of a request. The spelling of a special token is that token, but not in a text that is
     to be filled in."""
@@ -133,10 +150,6 @@ def _prompts(body: CompletionRequest, tokenizer: Tokenizer) -> list[list[int]]:
         begin = [] if tokenizer.begin is None or not body.add_special_tokens else [tokenizer.begin]
         return [[*begin, before, *tokenizer.encode(prompt), after, *tokenizer.encode(body.suffix), middle]]
     encode = tokenizer.encode_raw if body.add_special_tokens else tokenizer.encode_special
-    if isinstance(prompt, str):
-        return [encode(prompt)]
-    if not prompt:
+    if not body.prompts:
         raise ApiError(400, "prompt: the list is empty", "prompt", "invalid_value")
-    if isinstance(prompt[0], int):
-        return [prompt]
-    return [encode(item) if isinstance(item, str) else item for item in prompt]
+    return [encode(item) if isinstance(item, str) else item for item in body.prompts]

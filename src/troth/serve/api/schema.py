@@ -236,6 +236,14 @@ class CompletionRequest(Sampling):
         return self
 
     @property
+    def prompts(self) -> list[str | list[int]]:
+        """All prompts, also where there is one."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        ids = [token for token in self.prompt if isinstance(token, int)]
+        return [ids] if ids else [prompt for prompt in self.prompt if not isinstance(prompt, int)]
+
+    @property
     def limit(self) -> int:
         """Most tokens of an answer, OpenAI's default where none is given."""
         return 16 if self.max_tokens is None else self.max_tokens

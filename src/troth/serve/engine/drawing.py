@@ -74,16 +74,10 @@ class Drawing:
             output = replace(output, text="", tokens=(), output_tokens=0, finish_reason="length", stop_reason=None)
         if params.prompt_logprobs is not None:
             output = replace(output, prompt=tuple(sequence.scored))
-        return self._echoed(sequence, output) if params.echo else output
-
-    def _echoed(self, sequence: Sequence, output: Output) -> Output:
-        """An output behind the prompt."""
-        ids = sequence.request.prompt
-        prompt = sequence.scored if sequence.scores_prompt else [SampledToken(token) for token in ids]
-        hidden: frozenset[int] = self._special if sequence.params.skip_special_tokens else frozenset()
-        data = self._tokenizer.decode_bytes(token for token in ids if token not in hidden)
-        text = data.decode("utf-8", errors="replace")
-        return replace(output, text=text + output.text, tokens=(*prompt, *output.tokens))
+        if not params.echo:
+            return output
+        prompt = sequence.scored if sequence.scores_prompt else map(SampledToken, sequence.request.prompt)
+        return replace(output, tokens=(*prompt, *output.tokens))
 
 
 def _score(chunk: Chunk, logits_TV: torch.Tensor) -> None:

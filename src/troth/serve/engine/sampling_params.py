@@ -78,10 +78,10 @@ class SamplingParams(BaseModel):
     as the context holds. `logprobs` asks for the log-probability of each token and that many alternatives, taken from
     the model's own distribution (before temperature, penalties and filters), `prompt_logprobs` for those of the
     prompt. `experts` asks which expert of each mixture-of-experts layer came first where the token was drawn. With
-    `echo` the prompt is the beginning of the text, or all of it with `max_tokens` 0, and with `logprobs` too its
-    tokens have some. `stop` strings, `stop_token_ids` and the end-of-text token end the text, and are part of it only
-    with `include_stop_str_in_output`; `ignore_eos` goes on past the end-of-text token. Other special tokens are spelt
-    in it without `skip_special_tokens`. Of the first `min_tokens` tokens none ends the text or belongs to a stop
+    `echo` the prompt's tokens are told before the others, or alone with `max_tokens` 0, and have `logprobs` too.
+    `stop` strings, `stop_token_ids` and the end-of-text token end the text, and are part of it only with
+    `include_stop_str_in_output`; `ignore_eos` goes on past the end-of-text token. Other special tokens are spelt in
+    it without `skip_special_tokens`. Of the first `min_tokens` tokens none ends the text or belongs to a stop
     string, unless a grammar ends it. Only `allowed_token_ids` are drawn, where there are any, and no token that
     completes one of `bad_words`; a grammar goes before both. The same `seed` draws the same random numbers whatever
     else is in the batch. With a `grammar` the text ends where that is complete.
