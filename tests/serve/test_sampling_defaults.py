@@ -43,8 +43,12 @@ def test_what_a_folder_says(told: Callable[..., Path], folder: Path):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [('{"top_p": 1.5}', r"top_p=1\.5: .*less than or equal to 1"), ("[]", "not readable")]
-)
+    ("text", "message"),
+    [
+        ('{"top_p": 1.5}', r"top_p=1\.5: .*less than or equal to 1"), ('{"max_new_tokens": 0}', "max_new_tokens=0"),
+        ('{"max_new_tokens": "many"}', "max_new_tokens='many'"), ("[]", "not readable"),
+    ],
+)  # fmt: skip
 def test_what_it_cannot_mean_is_named(tmp_path: Path, text: str, message: str):
     (tmp_path / "generation_config.json").write_text(text)
     with pytest.raises(ValueError, match=message) as caught:
@@ -88,6 +92,23 @@ def test_requests_take_the_defaults_and_may_say_otherwise(
             assert len({said(answer(url, route, top_k=-1)) for _ in range(4)}) > 1
     with run_server(path, generation_config="none") as url:
         assert len({said(answer(url, route)) for _ in range(4)}) > 1
+
+
+def test_chats_without_a_limit_have_the_folders(
+    told: Callable[..., Path], run_server: Callable[..., AbstractContextManager[str]]
+):
+    """As in vLLM, where it is not the most that a request may ask for. Completions have OpenAI's 16."""
+    with run_server(told(max_new_tokens=5)) as url:
+        greedy: dict[str, Any] = {"model": "told", "temperature": 0}
+        asked = greedy | {"messages": [{"role": "user", "content": "A bird"}], "ignore_eos": True}
+        for more, count in (({}, 5), ({"max_tokens": 9}, 9), ({"max_tokens": None}, 5)):
+            found = httpx.post(f"{url}/v1/chat/completions", json=asked | more).json()
+            assert found["usage"]["completion_tokens"] == count
+        texts = "A bird", "in the hand", "is worth two", "in the bush", "All that glitters", "is not gold"
+        several = [httpx.post(f"{url}/v1/responses", json=greedy | {"input": text}).json() for text in texts]
+        assert max(found["usage"]["output_tokens"] for found in several) == 5
+        found = httpx.post(f"{url}/v1/completions", json=greedy | {"prompt": "A bird", "ignore_eos": True}).json()
+        assert found["usage"]["completion_tokens"] == 16
 
 
 def test_responses_tell_how_they_were_sampled(

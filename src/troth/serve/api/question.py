@@ -96,6 +96,7 @@ async def prompt(served: Served, question: Question, max_tokens: int | None) -> 
         ids = template.encode(question.messages, functions, question.goes_on, **variables)
     except ValueError as error:
         raise ApiError(400, str(error), question.param, "invalid_value") from error
+    max_tokens = max_tokens or served.most_tokens
     ids = served.last_tokens(ids, question.truncate, max_tokens)
     grammar = _grammar(question, offered)
     reasons = form.knows_reasoning(template)

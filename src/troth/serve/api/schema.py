@@ -189,8 +189,8 @@ class Sampling(Body):
         """Parameters of the choice with this index; each choice has a seed of its own, following from `seed`. What
         `more` has goes before what the request says."""
         given: dict[str, Any] = {
-            "temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k, "min_p": self.min_p,
-            "presence_penalty": self.presence_penalty, "frequency_penalty": self.frequency_penalty,
+            "max_tokens": max_tokens, "temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k,
+            "min_p": self.min_p, "presence_penalty": self.presence_penalty, "frequency_penalty": self.frequency_penalty,
             "stop_token_ids": self.stop_token_ids and tuple(self.stop_token_ids), "min_tokens": self.min_tokens,
             "repetition_penalty": self.repetition_penalty, "logit_bias": self.logit_bias,
             "allowed_token_ids": self.allowed_token_ids and tuple(self.allowed_token_ids),
@@ -200,7 +200,6 @@ class Sampling(Body):
         return SamplingParams(
             seed=seed,
             stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
-            max_tokens=max_tokens,
             logprobs=logprobs,
             ignore_eos=self.ignore_eos,
             include_stop_str_in_output=self.include_stop_str_in_output,

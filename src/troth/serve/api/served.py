@@ -32,6 +32,12 @@ class Served:
         left = {name: value for name, value in self.defaults.items() if name not in asked.model_fields_set}
         return asked.model_copy(update=left) if left else asked
 
+    @property
+    def most_tokens(self) -> int | None:
+        """Most tokens of an answer for which a request sets no limit; None where it may fill the context."""
+        most = self.defaults.get("max_tokens")
+        return None if most is None else int(most)
+
     def last_tokens(self, ids: list[int], count: int | None, answer: int | None = None) -> list[int]:
         """The last `count` tokens of a prompt, -1 as many as leave room for an answer of at most `answer` tokens, None
         all. The token that the tokenizer sets before texts stays where it is."""

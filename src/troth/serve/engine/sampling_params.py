@@ -7,7 +7,9 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 MOST_LOGPROBS = 20
-_DEFAULTS = "temperature", "top_p", "top_k", "min_p", "repetition_penalty"
+# Keys of generation_config.json by what they are called here.
+_DEFAULTS = {name: name for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")}
+_DEFAULTS |= {"max_tokens": "max_new_tokens"}
 
 
 class Json(BaseModel):
@@ -138,11 +140,12 @@ def default_sampling(folder: Path) -> dict[str, float]:
         return {}
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-        given = {name: said[name] for name in _DEFAULTS if said.get(name) is not None}
+        given = {name: said[key] for name, key in _DEFAULTS.items() if said.get(key) is not None}
         params = SamplingParams(**given)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ValueError(f"{path}: {first['loc'][0]}={first['input']!r}: {first['msg']}") from error
+        name = str(first["loc"][0]) if first["loc"] else "max_tokens"  # 0 is no limit that an answer could have.
+        raise ValueError(f"{path}: {_DEFAULTS[name]}={given[name]!r}: {first['msg']}") from error
     except (OSError, ValueError, AttributeError) as error:
         raise ValueError(f"{path}: not readable ({error})") from error
     return {name: getattr(params, name) for name in given}
