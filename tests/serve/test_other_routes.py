@@ -1,6 +1,7 @@
 """Embeddings, tokens and deferred answers, as clients ask for them."""
 
 import base64
+import json
 import struct
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -140,6 +141,15 @@ def test_texts_stand_behind_the_token_that_their_model_expects(
             assert answer["usage"]["prompt_tokens"] == count
         assert post("/v1/embeddings", input=text)["usage"]["prompt_tokens"] == len(plain) + 1
 
+
+
+def test_what_there_is_to_know_of_the_tokenizer(server: str, talker: Path, talking: str):
+    """As lm-evaluation-harness asks before it lets a server count its tokens."""
+    found = httpx.get(f"{server}/tokenizer_info").json()
+    assert (found["eos_token"], found["tokenizer_class"]) == ("<|endoftext|>", "PreTrainedTokenizerFast")
+    told = json.loads((talker / "tokenizer_config.json").read_text())
+    assert httpx.get(f"{talking}/tokenizer_info").json() == told
+    assert "chat_template" in told
 
 
 def test_a_deferred_answer_is_fetched_later(run_server: Callable[..., AbstractContextManager[str]]):

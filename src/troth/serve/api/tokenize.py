@@ -1,4 +1,4 @@
-"""POST /tokenize and /detokenize, in the shapes of vLLM."""
+"""POST /tokenize and /detokenize, and what there is to know of the tokenizer, in the shapes of vLLM."""
 
 from typing import Any
 
@@ -56,7 +56,7 @@ class DetokenizeAnswer(BaseModel):
 
 
 def tokenize_router(served: Served) -> APIRouter:
-    """Both routes over one model, a prompt as completions read it. With `add_special_tokens` it stands behind the token
+    """The routes over one model, a prompt as completions read it. With `add_special_tokens` it stands behind the token
     that its tokenizer sets before one, if it does."""
     router = APIRouter()
 
@@ -77,7 +77,17 @@ def tokenize_router(served: Served) -> APIRouter:
             raise ApiError(400, f"tokens: {unknown[0]} is unknown: ids go from 0 to {size - 1}", "tokens")
         return DetokenizeAnswer(prompt=served.tokenizer.decode(body.tokens))
 
+    @router.get("/tokenizer_info")
+    async def info() -> dict[str, Any]:
+        settings = {key: _spelling(value) for key, value in served.tokenizer.settings.items()}
+        return settings | ({} if served.template is None else {"chat_template": served.template.source})
+
     return router
+
+
+def _spelling(setting: Any) -> Any:
+    """A setting of tokenizer_config.json, of a special token its text."""
+    return setting["content"] if isinstance(setting, dict) and "content" in setting else setting
 
 
 def _conversation(served: Served, body: TokenizeRequest) -> list[int]:
