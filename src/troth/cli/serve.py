@@ -158,6 +158,7 @@ def _serve(
     import uvicorn
 
     from troth.serve.api.drain import Drain, DrainingServer
+    from troth.serve.api.head_limit import HeadLimit
     from troth.serve.build import build_app, sampling_defaults
     from troth.serve.engine.ranks import torchrun_ranks
 
@@ -169,7 +170,7 @@ def _serve(
         facts = _facts(engine, table, listener, model_id, sampling_defaults(folder, table))
         _show(facts | {"needs_key": keys is not None}, as_json)
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=2
+            app, http=HeadLimit, log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=2
         )
         allow_many_connections()
         DrainingServer(config, drain, table.drain_seconds, thread.stop).run(sockets=[listener])

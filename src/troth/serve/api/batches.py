@@ -4,9 +4,9 @@ import time
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict
 
 from troth.serve.api.batch_store import OPEN, Batch, BatchStore
+from troth.serve.api.body import Body
 from troth.serve.api.errors import ApiError
 from troth.serve.api.exchange import current_holder
 from troth.serve.api.file_store import FileStore
@@ -16,10 +16,8 @@ from troth.serve.api.served import new_id
 _WINDOW_SECONDS = 86_400
 
 
-class BatchRequest(BaseModel):
+class BatchRequest(Body):
     """A file of requests, and the one endpoint that they all go to."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     input_file_id: str
     endpoint: Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"]

@@ -4,8 +4,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from troth.serve.api.body import Body
 from troth.serve.api.question import Question, Tool, call_message, tool
-from troth.serve.api.schema import Body, Name, Sampling
+from troth.serve.api.schema import Name, Sampling
 from troth.serve.engine.sampling_params import MOST_LOGPROBS, SamplingParams
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]

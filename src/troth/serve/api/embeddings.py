@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from troth.serve.api.answers import submit, unless_gone
+from troth.serve.api.body import Body
 from troth.serve.api.errors import ApiError
 from troth.serve.api.served import Served
 from troth.serve.engine.request import Output, Request
@@ -18,11 +19,9 @@ from troth.serve.engine.thread import Stream
 _MOST_INPUTS = 2048
 
 
-class EmbeddingRequest(BaseModel):
+class EmbeddingRequest(Body):
     """Texts or token ids; `dimensions` keeps the first so many numbers of each vector, `truncate_prompt_tokens` the
     last so many tokens of each text, -1 as many as fit."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     input: str | list[int] | Annotated[list[str] | list[list[int]], Field(max_length=_MOST_INPUTS)]
     model: str | None = None

@@ -101,11 +101,20 @@ def add_error_handlers(app: FastAPI) -> None:
         if error.status_code == 400:
             # FastAPI reads the body; what is not UTF-8, or nested beyond measure, ends here.
             told = ApiError(400, "the body cannot be read as JSON in UTF-8")
+            if packed := request.headers.get("content-encoding"):
+                told = ApiError(415, f"Content-Encoding: {packed} is not read; send the body as it is")
         return answer(request.url.path, told, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def _validation(request: Request, error: RequestValidationError) -> JSONResponse:
-        return answer(request.url.path, _first_problem(error.errors()))
+        problems = error.errors()
+        told = _first_problem(problems)
+        if problems[0]["loc"] == ("body",) and problems[0]["type"] != "missing":
+            # FastAPI takes a body for JSON only where it is said to be.
+            kind = request.headers.get("content-type", "nothing")
+            if "json" not in kind:
+                told = ApiError(415, f"Content-Type: application/json is needed, not {kind}")
+        return answer(request.url.path, told)
 
 
 def answer(path: str, error: ApiError, headers: Mapping[str, str] | None = None) -> JSONResponse:
@@ -137,6 +146,8 @@ def _first_problem(problems: Sequence[Any]) -> ApiError:
     param = place[0] if place else None
     if first["type"] == "extra_forbidden":
         return ApiError(400, f"Unrecognized request argument supplied: {'.'.join(place)}", param, "unknown_parameter")
+    if first["type"] == "missing" and not place:
+        return ApiError(400, "the request has no body")
     message = first["msg"].removeprefix("Value error, ")
     return ApiError(400, f"{'.'.join(place)}: {message}" if place else message, param, "invalid_value")
 

@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from troth.serve.api.body import Body
 from troth.serve.api.question import Question, tool
-from troth.serve.api.schema import Body, Name
+from troth.serve.api.schema import Name
 from troth.serve.engine.sampling_params import Json, SamplingParams
 
 _CHOICES: dict[str, Literal["none", "auto", "required"]] = {

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
+from troth.serve.api.body import Body
 from troth.serve.api.chat_schema import ReasoningOptions
 from troth.serve.api.question import Question, Tool, call_message, tool
-from troth.serve.api.schema import ANY_OBJECT, AnyFormat, Body, Name
+from troth.serve.api.schema import ANY_OBJECT, AnyFormat, Name
 from troth.serve.engine.sampling_params import MOST_LOGPROBS, Json, SamplingParams
 
 

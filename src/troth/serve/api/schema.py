@@ -7,8 +7,9 @@ answer and cannot are refused, rather than ignored.
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from troth.serve.api.body import Body
 from troth.serve.engine.sampling_params import MOST_LOGPROBS, Grammar, Json, Pattern, SamplingParams
 
 ANY_OBJECT = json.dumps({"type": "object"})
@@ -16,21 +17,8 @@ Name = Annotated[str, Field(pattern=r"^[\w.:-]+$", max_length=128)]
 UsageTold = Literal["never", "last", "always"]
 _MOST_CHOICES = 128
 _MOST_STOPS = 16
-
-
-class Body(BaseModel):
-    """A part of a request, or all of it: unknown keys are refused. One whose value is null is as one left out, known or
-    not: clients name what they do not ask for, too. What is needed cannot be null."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_left_out(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or None not in given.values():
-            return given
-        needed = {name for name, field in cls.model_fields.items() if field.is_required()}
-        return {key: value for key, value in given.items() if value is not None or key in needed}
+_MOST_STOP_TOKENS = 1024
+_MOST_TEXTS = 2048
 
 
 class StreamOptions(Body):
@@ -106,7 +94,7 @@ class Sampling(Body):
     min_p: float | None = Field(default=None, ge=0, le=1)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stop: str | list[str] | None = None
-    stop_token_ids: list[int] | None = None
+    stop_token_ids: list[int] | None = Field(default=None, max_length=_MOST_STOP_TOKENS)
     min_tokens: int | None = Field(default=None, ge=0)
     max_tokens: int | None = Field(default=None, ge=1)
     priority: int = Field(default=0, ge=-(2**31), lt=2**31)
@@ -226,6 +214,12 @@ class CompletionRequest(Sampling):
     def _best_of_n(self) -> "CompletionRequest":
         if self.best_of is not None and self.best_of != self.n:
             raise ValueError(f"best_of={self.best_of} is not supported other than equal to n={self.n}")
+        return self
+
+    @model_validator(mode="after")
+    def _bounded(self) -> "CompletionRequest":
+        if (texts := len(self.prompts) * self.n) > _MOST_TEXTS:
+            raise ValueError(f"{texts:,} texts are asked for at once, at most {_MOST_TEXTS:,} can be")
         return self
 
     @model_validator(mode="after")

@@ -3,23 +3,22 @@
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, Field, model_validator
 
+from troth.serve.api.body import Body
 from troth.serve.api.errors import ApiError
 from troth.serve.api.served import Served
 
 
-class TokenizeRequest(BaseModel):
+class TokenizeRequest(Body):
     """A text as it is (`prompt`), or a conversation as the chat template writes it (`messages`) for an answer, which
     goes on from the last message with `continue_final_message`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str | None = None
     prompt: str | None = None
     messages: list[dict[str, Any]] | None = None
     tools: list[dict[str, Any]] | None = None
-    chat_template_kwargs: dict[str, Any] = {}
+    chat_template_kwargs: dict[str, Any] = Field(default={})
     continue_final_message: bool = False
     add_special_tokens: bool = True
     return_token_strs: bool = False
@@ -40,10 +39,8 @@ class TokenizeAnswer(BaseModel):
     token_strs: list[str] | None = None
 
 
-class DetokenizeRequest(BaseModel):
+class DetokenizeRequest(Body):
     """Token ids."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str | None = None
     tokens: list[int]

@@ -194,6 +194,11 @@ class EngineThread:
         Raises ValueError for a request that can never be served, Overloaded for too many, EngineStopped after an end.
         """
         requests = list(requests)
+        if len(requests) > self._most_open:
+            raise ValueError(
+                f"{len(requests)} texts are asked for at once, and this server takes in {self._most_open} at most "
+                "(serve.max_batch and serve.max_waiting)"
+            )
         for request in requests:
             self._engine.check(request)
         with self._wake:
