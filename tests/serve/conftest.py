@@ -20,7 +20,7 @@ import pytest
 import torch
 import uvicorn
 
-from troth.model.chat_template import ChatTemplate, conversation_template
+from troth.model.chat_template import conversation_template
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
 from troth.model.families.configs import to_hf_config
@@ -30,7 +30,7 @@ from troth.model.norm import RMSNorm
 from troth.model.tokenizer import Tokenizer
 from troth.serve.api.app import create_app
 from troth.serve.api.served import Served
-from troth.serve.build import sampling_defaults
+from troth.serve.build import chat_template, sampling_defaults
 from troth.serve.engine.cpu.library import KERNELS, load
 from troth.serve.engine.cpu.pack import number_of
 from troth.serve.engine.engine import Engine
@@ -173,10 +173,10 @@ def run_server(make_engine: Callable[..., Engine], folder: Path) -> Callable[...
         engine = make_engine(model, adapters, **changes)
         table = ServeTable(**changes)
         thread = EngineThread(engine, table.max_batch, table.max_waiting, table.max_ttft, table.max_unread)
-        template = ChatTemplate.from_folder(model, engine.tokenizer)
+        template = chat_template(model, table, engine.tokenizer)
         served = Served(
             thread, engine.tokenizer, template, model.name, engine.context, adapters=engine.adapters.names,
-            defaults=sampling_defaults(model, table),
+            defaults=sampling_defaults(model, table), aliases=table.aliases,
         )  # fmt: skip
         app = create_app(served, table)
         listener = socket.create_server(("127.0.0.1", 0))

@@ -67,6 +67,7 @@ def test_another_engine_is_told_what_ours_would_be(folder: Path, tmp_path: Path)
     program.write_text("import json, os, sys; print(json.dumps([sys.argv[1:], os.environ['VLLM_API_KEY']]))")
     path = os.pathsep.join([str(tmp_path), *sys.path])
     command = [*TROTH, "serve", str(folder), "--engine", "vllm", "--port", "7001", "--api-key", "secret"]
+    command += ["--name", "mine", "--served-model-name", "ours", "--max-model-len", "999", "--chat-template", "a.jinja"]
     command += ["--kv-cache-dtype", "int8", "--enforce-eager", "--set", "serve.generation_config=none"]
     environment = os.environ | {"PYTHONPATH": path}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -75,9 +76,12 @@ def test_another_engine_is_told_what_ours_would_be(folder: Path, tmp_path: Path)
     assert "secret" not in arguments
     assert arguments.pop() == "--enforce-eager"
     assert arguments[:2] == ["serve", str(folder)]
+    assert arguments[-3:] == ["--served-model-name", "mine", "ours"]
+    del arguments[-3:]
     told = dict(zip(arguments[2::2], arguments[3::2], strict=True))
     assert told == {
-        "--host": "127.0.0.1", "--port": "7001", "--served-model-name": "tiny", "--max-num-seqs": "16",
+        "--host": "127.0.0.1", "--port": "7001", "--max-num-seqs": "16", "--allowed-origins": "[]",
+        "--max-model-len": "999", "--chat-template": "a.jinja",
         "--max-num-batched-tokens": "512", "--kv-cache-dtype": "int8_per_token_head",
         "--generation-config": "vllm",
     }  # fmt: skip
@@ -85,6 +89,10 @@ def test_another_engine_is_told_what_ours_would_be(folder: Path, tmp_path: Path)
 
 def test_what_cannot_be_had_is_one_line(fails: Callable[..., str], folder: Path):
     serve = "serve", folder, "--port", "0"
+    assert "--api-key: is empty" in fails(*serve, "--api-key", "")
+    assert "serve.chat_template=nowhere.jinja" in fails(*serve, "--chat-template", "nowhere.jinja")
+    assert "serve.allowed_origins" in fails(*serve, "--allowed-origins", "*")
+    assert "equal to 65535" in fails("serve", folder, "--port", "80000")
     assert "MIN:MAX" in fails(*serve, "--replicas", "4:1")
     assert "data-parallel" in fails(*serve, "--engine", "vllm", "--replicas", "2")
     if importlib.util.find_spec("vllm") is None:

@@ -115,6 +115,7 @@ def test_sigterm_lets_streams_end_and_refuses_what_is_new(serve_process: Serve):
                 assert refused.json()["error"]["code"] == "unavailable"
             assert [line for line in lines if line][-1] == "data: [DONE]"
         assert process.process.wait(timeout=60) == 0
+        assert "leaked" not in process.log.read_text(), "libraries find all of theirs gone"
 
 
 @pytest.mark.slow

@@ -40,7 +40,8 @@ def command(
     changes: Changes = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on, in place of serve.host.")] = None,
     port: Annotated[
-        int | None, typer.Option(help="Port to listen on, in place of serve.port; 0 takes a free one.")
+        int | None,
+        typer.Option(min=0, max=65535, help="Port to listen on, in place of serve.port; 0 takes a free one."),
     ] = None,
     grpc_port: Annotated[
         int | None, typer.Option(help="Port for xAI's SDK, which speaks gRPC, in place of serve.grpc_port.")
@@ -52,7 +53,26 @@ def command(
     enforce_eager: Annotated[
         bool, typer.Option("--enforce-eager", help="Give a GPU no CUDA graphs, as serve.enforce_eager.")
     ] = False,
-    name: Annotated[str | None, typer.Option(help="Name of the model for clients; the folder's by default.")] = None,
+    max_model_len: Annotated[
+        int | None, typer.Option(help="Most tokens of prompt and answer together: serve.max_model_len.")
+    ] = None,
+    chat_template: Annotated[
+        Path | None, typer.Option(help="A file with a chat template, in place of the folder's: serve.chat_template.")
+    ] = None,
+    allowed_origins: Annotated[
+        str | None,
+        typer.Option(
+            help="Sites whose pages may ask from within a browser, such as '[\"*\"]': serve.allowed_origins.",
+            metavar="JSON",
+        ),
+    ] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--name", "--served-model-name",
+            help="Name of the model for clients, the folder's by default; may be repeated for further ones.",
+        ),
+    ] = None,
     adapter: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=FOLDER", help="A LoRA adapter to serve too, under a name of its own."),
@@ -77,13 +97,15 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Serve a model over the OpenAI API until interrupted; running answers are finished first."""
-    if kv_cache_dtype is not None:
-        changes = [*(changes or ()), f"serve.kv_cache_dtype={kv_cache_dtype}"]
-    if enforce_eager:
-        changes = [*(changes or ()), "serve.enforce_eager=true"]
-    if grpc_port is not None:
-        changes = [*(changes or ()), f"serve.grpc_port={grpc_port}"]
+    given = {
+        "kv_cache_dtype": kv_cache_dtype, "enforce_eager": "true" if enforce_eager else None, "grpc_port": grpc_port,
+        "max_model_len": max_model_len, "chat_template": chat_template, "allowed_origins": allowed_origins,
+        "aliases": json.dumps(name[1:]) if name and name[1:] else None,
+    }  # fmt: skip
+    changes = [*(changes or ()), *(f"serve.{key}={value}" for key, value in given.items() if value is not None)]
     table = read_system(system, changes).serve
+    if not all(api_key or ["some"]):
+        raise ValueError("--api-key: is empty, and would let nobody in")
     if table.grpc_port is not None:
         _check_grpc(alone=by is By.TROTH and replicas is None and table.autoscaling is None)
     if not folder.is_dir():
@@ -92,7 +114,7 @@ def command(
     if os.environ.get("RANK", "0") != "0":
         _follow(folder, table, adapters)
         return
-    model_id = name or folder.resolve().name
+    model_id = name[0] if name else folder.resolve().name
     address = table.host if host is None else host, table.port if port is None else port
     if by is By.VLLM:
         from troth.serve.vllm import become_vllm

@@ -1,5 +1,6 @@
 """A model folder as a running application: the engine, its thread, and the API over both."""
 
+import atexit
 import gc
 import sys
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from troth.model.chat_template import ChatTemplate
+from troth.model.tokenizer import Tokenizer
 from troth.security.keys import Keys
 from troth.serve.api.app import create_app
 from troth.serve.api.drain import Drain
@@ -22,6 +24,16 @@ from troth.system.serve import ServeTable
 def sampling_defaults(folder: Path, table: ServeTable) -> dict[str, float]:
     """How requests are sampled that leave it open. Raises ValueError as `default_sampling` does."""
     return default_sampling(folder) if table.generation_config == "auto" else {}
+
+
+def chat_template(folder: Path, table: ServeTable, tokenizer: Tokenizer) -> ChatTemplate | None:
+    """What chats are written by; None where neither table nor folder have one. Raises ValueError naming the file."""
+    if table.chat_template is None:
+        return ChatTemplate.from_folder(folder, tokenizer)
+    try:
+        return ChatTemplate(table.chat_template.read_text(encoding="utf-8"), tokenizer)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"serve.chat_template={table.chat_template}: {error}") from error
 
 
 def build_app(
@@ -40,13 +52,15 @@ def build_app(
     defaults = sampling_defaults(folder, table)  # What is wrong there should not be told after minutes of loading.
     engine = Engine.from_folder(folder, table, adapters=adapters, ranks=ranks)
     engine.release()
-    template = ChatTemplate.from_folder(folder, engine.tokenizer)
+    template = chat_template(folder, table, engine.tokenizer)
     thread = EngineThread(engine, table.max_batch, table.max_waiting, table.max_ttft, table.max_unread)
     served = Served(
         thread, engine.tokenizer, template, model_id, engine.context, adapters=tuple(adapters),
-        defaults=defaults,
+        defaults=defaults, aliases=table.aliases,
     )  # fmt: skip
     app = create_app(served, table, keys, drain)
     gc.collect()
     gc.freeze()
+    # At the end all of it goes; libraries would report what is left of theirs as leaks.
+    atexit.register(gc.unfreeze)
     return app, engine, thread

@@ -1,6 +1,7 @@
 """The same model folder served by vLLM, where that is installed: its own server, told what ours would be told."""
 
 import importlib.util
+import json
 import os
 import sys
 from pathlib import Path
@@ -13,14 +14,20 @@ def vllm_command(folder: Path, table: ServeTable, address: tuple[str, int], mode
     """The command line of vLLM's server. Its cache takes the memory that it finds, whatever `cache_tokens` says."""
     host, port = address
     options = {
-        "--host": host, "--port": port, "--served-model-name": model_id, "--max-num-seqs": table.max_batch,
+        "--host": host, "--port": port, "--max-num-seqs": table.max_batch,
         "--max-num-batched-tokens": max(table.max_step_tokens, table.max_batch),
+        "--allowed-origins": json.dumps(table.allowed_origins),
     }  # fmt: skip
     if table.kv_cache_dtype != "auto":  # vLLM's own `fp8` has one scale for all.
         options["--kv-cache-dtype"] = f"{table.kv_cache_dtype}_per_token_head"
     if table.generation_config == "none":
         options["--generation-config"] = "vllm"  # Its own defaults.
+    if table.max_model_len is not None:
+        options["--max-model-len"] = table.max_model_len
+    if table.chat_template is not None:
+        options["--chat-template"] = table.chat_template
     said = [str(part) for pair in options.items() for part in pair]
+    said += ["--served-model-name", model_id, *table.aliases]
     said += ["--enforce-eager"] if table.enforce_eager else []
     return [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(folder), *said]
 

@@ -44,6 +44,10 @@ class ServeTable(Table):
     given. Keys and values are kept in the weights' floats (`auto`), or in 8 bit with a scale for each token and head,
     which takes half the memory of bfloat16 and a quarter of float32.
 
+    A request's prompt and answer have at most `max_model_len` tokens together, where the model and the cache hold more.
+    Chats are written by the Jinja template in the file `chat_template`, in place of the folder's. `aliases` are further
+    names that clients may call the model. Pages of `allowed_origins` ("*": all) may ask from within a browser.
+
     What a request leaves open of how to sample is as the folder's generation_config.json has it (`auto`), or as the
     API's definitions do.
 
@@ -65,6 +69,10 @@ class ServeTable(Table):
     max_step_tokens: int = Field(default=512, gt=0)
     max_step_ms: float = Field(default=30.0, gt=0)
     cache_tokens: int = Field(default=65_536, gt=0)
+    max_model_len: int | None = Field(default=None, gt=1)
+    chat_template: Path | None = None
+    aliases: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
     max_waiting: int = Field(default=256, gt=0)
     max_ttft: float = Field(default=60, gt=0)
     max_unread: int = Field(default=4096, gt=0)

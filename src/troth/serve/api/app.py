@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 
 import troth
@@ -65,6 +66,12 @@ def create_app(served: Served, table: ServeTable, keys: Keys | None = None, drai
     if keys is not None:
         app.add_middleware(Authorise, keys=keys)
     app.add_middleware(Draining, drain=drain)
+    if table.allowed_origins:
+        told = ("x-request-id", "retry-after")
+        app.add_middleware(
+            CORSMiddleware, allow_origins=table.allowed_origins, allow_methods="*", allow_headers="*",
+            expose_headers=told,
+        )  # fmt: skip
     app.add_middleware(Access, tracing=tracing)
     add_error_handlers(app)
     app.include_router(metrics.router())
@@ -89,9 +96,9 @@ def create_app(served: Served, table: ServeTable, keys: Keys | None = None, drai
     models_by_name = {
         name: Model(
             id=name, created=served.created, max_model_len=served.context,
-            parent=None if name == served.model_id else served.model_id,
+            parent=served.model_id if name in served.adapters else None,
         )
-        for name in (served.model_id, *served.adapters)
+        for name in (served.model_id, *served.aliases, *served.adapters)
     }  # fmt: skip
 
     @app.get("/v1/models")
@@ -103,6 +110,7 @@ def create_app(served: Served, table: ServeTable, keys: Keys | None = None, drai
         served.check_model(model_id)
         return models_by_name[model_id]
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health")
     async def health() -> JSONResponse:
         stats = served.engine.stats
@@ -115,10 +123,15 @@ def create_app(served: Served, table: ServeTable, keys: Keys | None = None, drai
         }
         return JSONResponse(body, 200 if served.engine.alive else 503)
 
+    @app.head("/ready", include_in_schema=False)
     @app.get("/ready")
     async def ready() -> JSONResponse:
         status = "draining" if drain.begun else "ready" if served.engine.alive else "failed"
         return JSONResponse({"status": status}, 200 if status == "ready" else 503)
+
+    @app.get("/version")
+    async def version() -> dict[str, str]:
+        return {"version": troth.__version__}
 
     return app
 

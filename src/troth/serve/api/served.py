@@ -15,8 +15,8 @@ from troth.serve.engine.thread import EngineThread
 
 @dataclass(frozen=True)
 class Served:
-    """A model under the name `model_id`, and LoRA adapters over it under theirs; `context` is prompt and answer
-    together, in tokens. `defaults` are for what requests leave open of how to sample."""
+    """A model under the name `model_id` and its `aliases`, and LoRA adapters over it under theirs; `context` is prompt
+    and answer together, in tokens. `defaults` are for what requests leave open of how to sample."""
 
     engine: EngineThread
     tokenizer: Tokenizer
@@ -26,6 +26,7 @@ class Served:
     created: int = field(default_factory=lambda: int(time.time()))
     adapters: tuple[str, ...] = ()
     defaults: Mapping[str, float] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
 
     def sampling(self, asked: SamplingParams) -> SamplingParams:
         """What a request asked for, with the defaults of what it did not."""
@@ -70,8 +71,8 @@ class Served:
         """
         if name in self.adapters:
             return name
-        if name is not None and name != self.model_id:
-            known = ", ".join(f"'{known}'" for known in (self.model_id, *self.adapters))
+        if name is not None and name not in (self.model_id, *self.aliases):
+            known = ", ".join(f"'{known}'" for known in (self.model_id, *self.aliases, *self.adapters))
             message = f"The model '{name}' does not exist; this server has {known}"
             raise ApiError(404, message, "model", "model_not_found")
         return None

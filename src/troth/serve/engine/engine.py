@@ -64,7 +64,11 @@ class Engine:
         weight = model.embed_tokens.weight
         self.model = model
         self.tokenizer = tokenizer
-        self.context = min(model.config.max_position_embeddings, blocks * BLOCK_SIZE)
+        positions, room = model.config.max_position_embeddings, blocks * BLOCK_SIZE
+        self.context = min(positions, room, table.max_model_len or positions)
+        self._limits = f"the model has {positions} positions, the cache {room}"
+        if table.max_model_len is not None:
+            self._limits += f", serve.max_model_len is {table.max_model_len}"
         sliding = 0
         if model.config.slides:
             sliding = sliding_blocks(blocks, BLOCK_SIZE, model.config.window, table.max_batch, table.max_step_tokens)
@@ -124,9 +128,8 @@ class Engine:
         if length >= self.context:
             # Clients know the case by the words of Anthropic's and OpenAI's servers, which stand at the end.
             raise PromptTooLong(
-                f"the prompt has {length} tokens, but at most {self.context - 1} fit: the model has "
-                f"{self.model.config.max_position_embeddings} positions, the cache "
-                f"{self.cache_tokens}, and one is needed for the answer "
+                f"the prompt has {length} tokens, but at most {self.context - 1} fit: {self._limits}, and one is "
+                "needed for the answer "
                 f"(prompt is too long; this model's maximum context length is {self.context} tokens)"
             )
         if request.adapter is not None and request.adapter not in self.adapters.names:
