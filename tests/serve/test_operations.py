@@ -143,9 +143,16 @@ def test_metrics_have_the_names_of_vllm_and_count(server: str, client: openai.Op
     counts = {
         "time_to_first_token_seconds": 1, "inter_token_latency_seconds": 4, "e2e_request_latency_seconds": 1,
         "request_time_per_output_token_seconds": 1, "request_prompt_tokens": 1, "request_generation_tokens": 1,
+        "request_queue_time_seconds": 1, "request_prefill_time_seconds": 1, "request_decode_time_seconds": 1,
+        "request_inference_time_seconds": 1, "request_params_max_tokens": 1, "request_max_num_generation_tokens": 1,
     }  # fmt: skip
     assert {name: grown[f"vllm:{name}_count"] for name in counts} == counts
     assert grown["vllm:time_to_first_token_seconds_sum"] < grown["vllm:e2e_request_latency_seconds_sum"]
+    assert grown["vllm:request_params_max_tokens_sum"] == grown["vllm:request_max_num_generation_tokens_sum"] == 5
+    parts = [grown[f"vllm:request_{part}_time_seconds_sum"] for part in ("queue", "prefill", "decode")]
+    assert min(parts) > 0
+    assert sum(parts) == pytest.approx(grown["vllm:e2e_request_latency_seconds_sum"])
+    assert sum(parts[1:]) == pytest.approx(grown["vllm:request_inference_time_seconds_sum"])
     gauges = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "num_preemptions_total")
     assert [after[f"vllm:{name}"] for name in gauges[:3]] == [0, 0, 0]
     assert after["vllm:num_preemptions_total"] == 0

@@ -23,10 +23,12 @@ _TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000,
 
 @dataclass
 class _Course:
-    """A request under way: the exchange that it is part of, when it came, and when its first and last tokens came."""
+    """A request under way: the exchange that it is part of, when it came, how many tokens it wants at most, and when
+    its first and last tokens came."""
 
     exchange: Exchange | None
     came: float
+    most: int | None
     first: float = 0.0
     last: float = 0.0
 
@@ -51,8 +53,16 @@ class Metrics:
             "request_time_per_output_token_seconds", "Mean time per token behind the first, by request.", _PER_TOKEN
         )
         self._whole = histogram("e2e_request_latency_seconds", "Time from arrival to the last token.", _WHOLE)
+        self._queue = histogram("request_queue_time_seconds", "Time from arrival to a place in the batch.", _WHOLE)
+        self._prefill = histogram("request_prefill_time_seconds", "Time from there to the first token.", _WHOLE)
+        self._decode = histogram("request_decode_time_seconds", "Time from there to the last token.", _WHOLE)
+        self._inference = histogram("request_inference_time_seconds", "Time in the batch.", _WHOLE)
         self._prompt = histogram("request_prompt_tokens", "Prompt tokens, by request.", _TOKENS)
         self._generated = histogram("request_generation_tokens", "Generated tokens, by request.", _TOKENS)
+        self._longest = histogram(
+            "request_max_num_generation_tokens", "The same: each of several choices is a request here.", _TOKENS
+        )
+        self._most = histogram("request_params_max_tokens", "Most tokens asked for, by request that says so.", _TOKENS)
         self._prompt_tokens = counter("prompt_tokens", "Prompt tokens of begun requests.")
         self._output_tokens = counter("generation_tokens", "Generated tokens.")
         self._queries = counter("prefix_cache_queries", "Prompt tokens looked up in the prefix cache.")
@@ -67,7 +77,7 @@ class Metrics:
         self._registry.register(_EngineState(model_id, engine))
 
     def submitted(self, request: Request) -> None:
-        self._courses[request.id] = _Course(current_exchange(), time.monotonic())
+        self._courses[request.id] = _Course(current_exchange(), time.monotonic(), request.params.max_tokens)
 
     def output(self, output: Output) -> None:
         now, course = time.monotonic(), self._courses[output.request_id]
@@ -111,8 +121,15 @@ class Metrics:
     def _ended(self, course: _Course, output: Output) -> None:
         assert output.finish_reason is not None
         self._whole.observe(course.last - course.came)
+        self._queue.observe(output.admitted - course.came)
+        self._prefill.observe(course.first - output.admitted)
+        self._decode.observe(course.last - course.first)
+        self._inference.observe(course.last - output.admitted)
         self._prompt.observe(output.prompt_tokens)
         self._generated.observe(output.output_tokens)
+        self._longest.observe(output.output_tokens)
+        if course.most is not None:
+            self._most.observe(course.most)
         if output.output_tokens > 1:
             self._mean.observe((course.last - course.first) / (output.output_tokens - 1))
         self._count_end(course, output.finish_reason)

@@ -51,7 +51,8 @@ class Output:
     which `cached_tokens` were found in the cache, and `output_tokens` so far, are counts. `finish_reason` is set on
     the last output of a request, and `stop_reason` where a stop string ended it, or a token that the request named.
     `prompt`, on the first, are its tokens where `SamplingParams.prompt_logprobs` were asked for. `embedding` is the
-    mean of the prompt's last hidden states, where that was.
+    mean of the prompt's last hidden states, where that was. The request got its place in the batch when
+    it was `admitted` (of `time.monotonic`).
     """
 
     request_id: str
@@ -64,6 +65,7 @@ class Output:
     stop_reason: str | int | None = None
     embedding: tuple[float, ...] | None = None
     prompt: tuple[SampledToken, ...] = ()
+    admitted: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ the batch is full, who is last gives its blocks back and is computed anew later.
 import math
 from bisect import insort
 from dataclasses import dataclass
-from time import perf_counter
+from time import monotonic, perf_counter
 
 from troth.serve.engine.block_tables import BlockTables
 from troth.serve.engine.pace import Pace
@@ -176,6 +176,7 @@ class Scheduler:
         insort(self.running, sequence, key=_order)
         if sequence.cached_tokens is None:
             sequence.cached_tokens = sequence.computed
+            sequence.admitted = monotonic()
         return True
 
     def _soon_known(self, sequence: Sequence, keys: list[bytes], being_computed: dict[bytes, float]) -> bool:

@@ -19,7 +19,7 @@ class Sequence:
 
     `order` is its place among others, `queued` the time (of `perf_counter`) since which it waits for its next token,
     `most_tokens` where it ends by length. `cached_tokens` of the prompt were found
-    in the cache at first admission. `drafts` are guesses of the next tokens.
+    in the cache at first admission, at the time (of `monotonic`) `admitted`. `drafts` are guesses of the next tokens.
     A `guide` says what may come next, where not everything may, and `unwanted` what should not.
     """
 
@@ -42,6 +42,7 @@ class Sequence:
         self.queued = 0.0
         self.drafts: list[int] = []
         self.cached_tokens: int | None = None
+        self.admitted = 0.0
         self.output_counts: Counter[int] = Counter()
         grammar = params.grammar
         self.text = TextStream(
@@ -103,6 +104,7 @@ class Sequence:
             prompt_tokens=self.prompt_tokens,
             output_tokens=0,
             cached_tokens=0,
+            admitted=self.admitted,
             finish_reason="stop",
             embedding=tuple((self.pooled_D / self.prompt_tokens).tolist()),
         )
@@ -132,6 +134,7 @@ class Sequence:
             prompt_tokens=self.prompt_tokens,
             output_tokens=self.output_tokens,
             cached_tokens=self.cached_tokens or 0,
+            admitted=self.admitted,
             finish_reason=reason,
             stop_reason=stop_reason,
         )
