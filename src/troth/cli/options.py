@@ -38,4 +38,4 @@ def read_system(name: str, changes: list[str] | None) -> System:
 
 def print_json(result: Any) -> None:
     """One JSON value on standard output."""
-    print(json.dumps(result, indent=2, ensure_ascii=False))
+    print(json.dumps(result, indent=2, ensure_ascii=False), flush=True)

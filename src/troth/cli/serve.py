@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import sys
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -219,7 +218,6 @@ def _serve_replicas(
     with running(folder, table, model_id, adapters, keys, scaling, (host, port)):
         if as_json:
             print_json(facts)
-            sys.stdout.flush()
         else:
             console = Console(highlight=False)
             console.print(f"address   {facts['url']}\nmodel     {model_id}, {least} to {most} replicas")
@@ -256,7 +254,6 @@ def _facts(
 def _show(facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(facts)
-        sys.stdout.flush()
         return
     from rich.console import Console
     from rich.table import Table
