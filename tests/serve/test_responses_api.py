@@ -138,6 +138,26 @@ def test_a_prompt_is_counted_beforehand(client: openai.OpenAI):
         assert counted.input_tokens == respond(client, max_output_tokens=4, **asked).usage.input_tokens
 
 
+def test_the_oldest_is_forgotten_where_all_does_not_fit(client: openai.OpenAI):
+    """With `truncation`: instructions stay, results of calls go with their calls, and what is left is as if it alone
+    had been asked."""
+    call = {"type": "function_call", "call_id": "c1", "name": "weather", "arguments": '{"city": "Lima"}'}
+    result = {"type": "function_call_output", "call_id": "c1", "output": "Fog. " * 300}
+    turns: list[Any] = [{"role": "user", "content": f"{ASK} {i} " + "And why? " * 40} for i in range(16)]
+    asked = {"instructions": "Be brief.", "tools": [TOOL], "max_output_tokens": 20}
+    answer = respond(client, input=[*turns[:8], call, result, *turns[8:]], truncation="auto", **asked)
+    assert (answer.truncation, respond(client).truncation) == ("auto", "disabled")
+    counts = [respond(client, input=turns[i:], **asked).usage.input_tokens for i in range(8, 16)]
+    assert answer.usage.input_tokens == next(count for count in counts if count <= 4096 - 20)
+    with pytest.raises(openai.BadRequestError, match="prompt is too long"):
+        respond(client, input=[*turns, *turns], truncation="disabled", **asked)
+    with pytest.raises(openai.BadRequestError, match="prompt is too long"):
+        respond(client, input=[*turns, {"role": "user", "content": "long " * 5000}], truncation="auto", **asked)
+    # The work of one question, longer than all that fits, loses its beginning.
+    answer = respond(client, input=[turns[0], *[call, result] * 6], truncation="auto", **asked)
+    assert 1000 < answer.usage.input_tokens < 4096 - 20
+
+
 def test_what_is_kept_is_no_stream(client: openai.OpenAI):
     answer = respond(client)
     with pytest.raises(openai.BadRequestError, match="events are sent once"):

@@ -1,6 +1,7 @@
 """What is asked in any dialect, and how the engine is asked it: prompt, grammar, reasoning."""
 
 import json
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -32,7 +33,8 @@ class Question:
     what the answer has to be. `effort` None leaves it to the model whether it reasons; `budget`, in tokens, goes
     before what follows from `effort`, and so do `variables` of the template. An answer that `goes_on` goes on from the
     last message, which is the assistant's. Of a prompt the last tokens are kept that `truncate` says, as
-    `Served.last_tokens` has it. `param` is what the dialect calls the messages."""
+    `Served.last_tokens` has it; one that `forgets` is without the oldest messages where it would leave no room for an
+    answer. `param` is what the dialect calls the messages."""
 
     messages: list[dict[str, Any]]
     param: str
@@ -46,6 +48,7 @@ class Question:
     variables: Mapping[str, Any] = field(default_factory=dict)
     goes_on: bool = False
     truncate: int | None = None
+    forgets: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,11 +95,20 @@ async def prompt(served: Served, question: Question, max_tokens: int | None) -> 
         raise ApiError(400, f"tools: {served.model_id} was not trained to call functions", "tools", "unsupported_value")
     functions = [_function(tool) for tool in offered]
     variables = form.switches(question.effort) | dict(question.variables)
+
+    def encoded(messages: list[dict[str, Any]]) -> list[int]:
+        return template.encode(messages, functions, question.goes_on, **variables)
+
+    max_tokens = max_tokens or served.most_tokens
     try:
-        ids = template.encode(question.messages, functions, question.goes_on, **variables)
+        ids = encoded(question.messages)
+        room = served.context - min(max_tokens or served.context // 8, served.context // 2)
+        if question.forgets and len(ids) > room:
+            shorter = _shorter(question.messages)
+            place = bisect_left(shorter, True, key=lambda messages: len(encoded(messages)) <= room)
+            ids = encoded(shorter[min(place, len(shorter) - 1)])
     except ValueError as error:
         raise ApiError(400, str(error), question.param, "invalid_value") from error
-    max_tokens = max_tokens or served.most_tokens
     ids = served.last_tokens(ids, question.truncate, max_tokens)
     grammar = _grammar(question, offered)
     reasons = form.knows_reasoning(template)
@@ -122,6 +134,18 @@ def call_message(name: str, arguments: str, call_id: str | None) -> Mapping[str,
     except ValueError:
         given = arguments  # cut short by a limit of tokens: shown as it was
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": given}}
+
+
+def _shorter(messages: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """A conversation with fewer and fewer of its oldest messages, behind the instructions that it begins with. As
+    templates want it, it then begins with a user's, or, where there is none any more, not with a call's result."""
+    first = next((i for i, message in enumerate(messages) if message["role"] != "system"), len(messages))
+    last_user = max((i for i, message in enumerate(messages) if message["role"] == "user"), default=first)
+    begins = [
+        i for i, message in enumerate(messages[first:], first)
+        if message["role"] == "user" or (i > last_user and message["role"] != "tool")
+    ]  # fmt: skip
+    return [messages[:first] + messages[i:] for i in begins or [first]]
 
 
 def _grammar(question: Question, offered: tuple[Tool, ...]) -> Grammar | None:

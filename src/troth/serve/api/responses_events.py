@@ -165,7 +165,7 @@ def _settings(body: ResponseRequest, params: SamplingParams) -> dict[str, Any]:
         "previous_response_id": body.previous_response_id, "instructions": body.instructions,
         "tools": [given.model_dump() | {"strict": given.strict is not False} for given in body.tools or ()],
         "tool_choice": chosen, "parallel_tool_calls": body.parallel_tool_calls is not False,
-        "truncation": "disabled", "text": {"format": form},
+        "truncation": body.truncation or "disabled", "text": {"format": form},
         "temperature": params.temperature, "top_p": params.top_p,
         "presence_penalty": params.presence_penalty, "frequency_penalty": params.frequency_penalty,
         "top_logprobs": body.top_logprobs or 0,

@@ -149,7 +149,7 @@ class ResponseRequest(Body):
     tool_choice: Literal["none", "auto", "required"] | ChosenFunction | AllowedTools | None = None
     parallel_tool_calls: bool | None = True
     max_tool_calls: int | None = Field(default=None, ge=1)
-    truncation: Literal["disabled"] | None = None
+    truncation: Literal["disabled", "auto"] | None = None
     background: Literal[False] | None = None
     metadata: dict[str, str] | None = None
     client_metadata: dict[str, str] | None = None
@@ -199,6 +199,7 @@ class ResponseRequest(Body):
             value=self._value(),
             effort=reasoning.effort,
             budget=reasoning.max_tokens,
+            forgets=self.truncation == "auto",
         )
 
     def _tools(self) -> Iterable[Tool]:
