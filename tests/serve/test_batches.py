@@ -1,6 +1,8 @@
 """Files and batches as the OpenAI client uses them, over a server that is killed, cancelled and restarted."""
 
+import io
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from troth.security.keys import add_key
 from troth.serve.api.batch_input import problems, read_lines
+from troth.serve.api.file_store import FileStore, open_state
 
 from .conftest import ServeProcess, wait_until
 
@@ -69,6 +72,35 @@ def test_files_come_and_go(client: openai.OpenAI):
         client.files.retrieve(file.id)
     with pytest.raises(openai.BadRequestError, match="only 'batch'"):
         client.files.create(file=as_file(line("a")), purpose="fine-tune")
+
+
+def test_files_are_kept_as_long_as_was_said(client: openai.OpenAI):
+    """From an hour to 30 days, and for ever where nothing was said."""
+    hour: Any = {"anchor": "created_at", "seconds": 3600}
+    file = client.files.create(file=as_file(line("a")), purpose="batch", expires_after=hour)
+    assert client.files.retrieve(file.id).expires_at == file.created_at + 3600
+    batch = client.batches.create(
+        input_file_id=file.id, endpoint=CHAT, completion_window="24h", output_expires_after=hour
+    )
+    output = client.files.retrieve(ended(client, batch).output_file_id or "")
+    assert output.expires_at == output.created_at + 3600
+    assert client.files.create(file=as_file(line("a")), purpose="batch").expires_at is None
+    for wrong in (hour | {"seconds": 60}, {"anchor": "created_at"}, hour | {"anchor": "last_use"}):
+        with pytest.raises(openai.BadRequestError, match="expires_after"):
+            client.files.create(file=as_file(line("a")), purpose="batch", expires_after=wrong)
+
+
+def test_what_has_expired_is_not_found_and_goes(tmp_path: Path):
+    """Also from folders of versions in which files stayed."""
+    with sqlite3.connect(tmp_path / "state.sqlite") as old:
+        columns = "id TEXT PRIMARY KEY, holder TEXT, filename TEXT, purpose TEXT, bytes INTEGER, created_at INTEGER"
+        old.execute(f"CREATE TABLE files ({columns}) STRICT")
+        old.execute("INSERT INTO files VALUES ('file-old', NULL, 'a', 'batch', 1, 1)")
+    files = FileStore(tmp_path, open_state(tmp_path))
+    short, long = (files.add(io.BytesIO(b"{}"), "b", "batch", None, seconds) for seconds in (-1, 3600))
+    assert files.get(short.id, None) is None
+    assert [file.id for file in files.all(None, None)] == [long.id, "file-old"]
+    assert files.expired() == [short.id]
 
 
 def test_a_batch_answers_every_line_and_tells_which_failed(client: openai.OpenAI):

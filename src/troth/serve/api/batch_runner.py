@@ -158,7 +158,8 @@ class BatchRunner:
                 file.writelines(result + "\n" for result in results)
 
         name = f"{batch.id}_{'output' if good else 'error'}.jsonl"
-        return self._files.write(fill, name, "batch_output", batch.holder).id
+        after = batch.shown.get("output_expires_after") or {}
+        return self._files.write(fill, name, "batch_output", batch.holder, after.get("seconds")).id
 
     def _current(self, batch: Batch) -> Batch:
         current = self._batches.get(batch.id)

@@ -4,6 +4,7 @@ import time
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
+from pydantic import Field
 
 from troth.serve.api.batch_store import OPEN, Batch, BatchStore
 from troth.serve.api.body import Body
@@ -16,6 +17,13 @@ from troth.serve.api.served import new_id
 _WINDOW_SECONDS = 86_400
 
 
+class ExpiresAfter(Body):
+    """How long a file is kept: from an hour to 30 days."""
+
+    anchor: Literal["created_at"]
+    seconds: int = Field(ge=3600, le=2_592_000)
+
+
 class BatchRequest(Body):
     """A file of requests, and the one endpoint that they all go to."""
 
@@ -23,6 +31,7 @@ class BatchRequest(Body):
     endpoint: Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"]
     completion_window: Literal["24h"]
     metadata: dict[str, str] | None = None
+    output_expires_after: ExpiresAfter | None = None
 
 
 def batch_router(files: FileStore, batches: BatchStore) -> APIRouter:
@@ -71,4 +80,5 @@ def _new(body: BatchRequest) -> dict[str, Any]:
         "error_file_id": None, "created_at": now, "expires_at": now + _WINDOW_SECONDS,
         **dict.fromkeys((*times, "cancelled_at")),
         "request_counts": {"total": 0, "completed": 0, "failed": 0}, "metadata": body.metadata,
+        "output_expires_after": body.output_expires_after and body.output_expires_after.model_dump(),
     }  # fmt: skip

@@ -5,8 +5,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, UploadFile
 from fastapi.responses import FileResponse
+from pydantic import ValidationError
 
-from troth.serve.api.batch_store import BatchStore
+from troth.serve.api.batch_store import Batch, BatchStore
+from troth.serve.api.batches import ExpiresAfter
 from troth.serve.api.errors import ApiError
 from troth.serve.api.exchange import current_holder
 from troth.serve.api.file_store import FileStore, StoredFile
@@ -23,12 +25,26 @@ def file_router(files: FileStore, batches: BatchStore) -> APIRouter:
             raise ApiError(404, f"No such file: {file_id}", "file_id", "file_not_found")
         return stored
 
+    def in_use(file_id: str) -> Batch | None:
+        return next((batch for batch in batches.open() if batch.shown["input_file_id"] == file_id), None)
+
+    def delete_expired() -> None:
+        for file_id in files.expired():
+            if in_use(file_id) is None:
+                files.delete(file_id)
+
     @router.post("/v1/files")
-    async def upload(file: UploadFile, purpose: Annotated[str, Form()]) -> dict[str, Any]:
+    async def upload(
+        file: UploadFile, purpose: Annotated[str, Form()],
+        anchor: Annotated[str | None, Form(alias="expires_after[anchor]")] = None,
+        seconds: Annotated[str | None, Form(alias="expires_after[seconds]")] = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        after = None if (anchor, seconds) == (None, None) else _expiry(anchor, seconds)
+        delete_expired()
         if purpose != "batch":
             raise ApiError(400, f"purpose: {purpose!r} is not supported, only 'batch'", "purpose", "invalid_value")
         name = file.filename or "upload.jsonl"
-        stored = await asyncio.to_thread(files.add, file.file, name, purpose, current_holder())
+        stored = await asyncio.to_thread(files.add, file.file, name, purpose, current_holder(), after)
         return stored.shown()
 
     @router.get("/v1/files")
@@ -49,11 +65,20 @@ def file_router(files: FileStore, batches: BatchStore) -> APIRouter:
     @router.delete("/v1/files/{file_id}")
     async def delete(file_id: str) -> dict[str, Any]:
         known(file_id)
-        using = [batch for batch in batches.open() if batch.shown["input_file_id"] == file_id]
-        if using:
-            says = f"{file_id} is being read by {using[0].id}; cancel that first"
+        if using := in_use(file_id):
+            says = f"{file_id} is being read by {using.id}; cancel that first"
             raise ApiError(400, says, "file_id", "file_in_use")
         files.delete(file_id)
         return {"id": file_id, "object": "file", "deleted": True}
 
     return router
+
+
+def _expiry(anchor: str | None, seconds: str | None) -> int:
+    """Seconds that a file is to stay."""
+    try:
+        return ExpiresAfter.model_validate({"anchor": anchor, "seconds": seconds}).seconds
+    except ValidationError as error:
+        first = error.errors()[0]
+        says = f"expires_after.{first['loc'][0]}: {first['msg']}"
+        raise ApiError(400, says, "expires_after", "invalid_value") from error
