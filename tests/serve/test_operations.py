@@ -153,6 +153,12 @@ def test_metrics_have_the_names_of_vllm_and_count(server: str, client: openai.Op
     assert min(parts) > 0
     assert sum(parts) == pytest.approx(grown["vllm:e2e_request_latency_seconds_sum"])
     assert sum(parts[1:]) == pytest.approx(grown["vllm:request_inference_time_seconds_sum"])
+    for unbounded in (None, 10**400):
+        body = {"model": "tiny", "messages": [{"role": "user", "content": "A"}], "max_tokens": unbounded, "seed": 1}
+        answer = httpx.post(f"{server}/v1/chat/completions", json=body | {"stop": list("aeiou ")}).json()
+        before, after = after, samples(server)
+        most = after["vllm:request_params_max_tokens_sum"] - before["vllm:request_params_max_tokens_sum"]
+        assert most == 4096 - answer["usage"]["prompt_tokens"]
     gauges = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "num_preemptions_total")
     assert [after[f"vllm:{name}"] for name in gauges[:3]] == [0, 0, 0]
     assert after["vllm:num_preemptions_total"] == 0

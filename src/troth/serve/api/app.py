@@ -44,7 +44,7 @@ def create_app(served: Served, table: ServeTable, keys: Keys | None = None, drai
     """
     drain = drain or Drain()
     tracing = tracing_from_environment(served.model_id)
-    metrics = Metrics(served.model_id, served.engine)
+    metrics = Metrics(served.model_id, served.engine, served.context)
     served.engine.observer = metrics
     store = ResponseStore(table.response_store, table.stored_responses, table.stored_days)
 

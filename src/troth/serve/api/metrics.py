@@ -23,12 +23,12 @@ _TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000,
 
 @dataclass
 class _Course:
-    """A request under way: the exchange that it is part of, when it came, how many tokens it wants at most, and when
+    """A request under way: the exchange that it is part of, when it came, how many tokens it can have at most, and when
     its first and last tokens came."""
 
     exchange: Exchange | None
     came: float
-    most: int | None
+    most: int
     first: float = 0.0
     last: float = 0.0
 
@@ -36,7 +36,8 @@ class _Course:
 class Metrics:
     """Follows every request through the engine (an `Observer`); `router` shows the counts at GET /metrics."""
 
-    def __init__(self, model_id: str, engine: EngineThread):
+    def __init__(self, model_id: str, engine: EngineThread, context: int):
+        self._context = context
         self._registry = CollectorRegistry()
         self._courses: dict[str, _Course] = {}
 
@@ -62,7 +63,7 @@ class Metrics:
         self._longest = histogram(
             "request_max_num_generation_tokens", "The same: each of several choices is a request here.", _TOKENS
         )
-        self._most = histogram("request_params_max_tokens", "Most tokens asked for, by request that says so.", _TOKENS)
+        self._most = histogram("request_params_max_tokens", "Most tokens that the text may have, by request.", _TOKENS)
         self._prompt_tokens = counter("prompt_tokens", "Prompt tokens of begun requests.")
         self._output_tokens = counter("generation_tokens", "Generated tokens.")
         self._queries = counter("prefix_cache_queries", "Prompt tokens looked up in the prefix cache.")
@@ -77,7 +78,9 @@ class Metrics:
         self._registry.register(_EngineState(model_id, engine))
 
     def submitted(self, request: Request) -> None:
-        self._courses[request.id] = _Course(current_exchange(), time.monotonic(), request.params.max_tokens)
+        room, asked = self._context - len(request.prompt), request.params.max_tokens
+        most = room if asked is None else min(room, asked)
+        self._courses[request.id] = _Course(current_exchange(), time.monotonic(), most)
 
     def output(self, output: Output) -> None:
         now, course = time.monotonic(), self._courses[output.request_id]
@@ -128,8 +131,7 @@ class Metrics:
         self._prompt.observe(output.prompt_tokens)
         self._generated.observe(output.output_tokens)
         self._longest.observe(output.output_tokens)
-        if course.most is not None:
-            self._most.observe(course.most)
+        self._most.observe(course.most)
         if output.output_tokens > 1:
             self._mean.observe((course.last - course.first) / (output.output_tokens - 1))
         self._count_end(course, output.finish_reason)

@@ -263,10 +263,11 @@ class EngineThread:
             with self._wake:
                 self._stopping = True
                 streams, self._streams = self._streams, {}
+            # First those who wait: what failed may have been the observer.
+            _hand_over({stream: [EngineStopped("the engine has stopped")] for stream in streams.values()})
             if self.observer is not None:
                 for request_id in streams:
                     self.observer.cancelled(request_id)
-            _hand_over({stream: [EngineStopped("the engine has stopped")] for stream in streams.values()})
 
     def _deliver(self, outputs: list[Output]) -> None:
         by_stream: dict[Stream, list[Output | EngineStopped]] = {}
