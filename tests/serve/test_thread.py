@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from troth.serve.engine.engine import Engine
-from troth.serve.engine.request import Request
+from troth.serve.engine.request import Output, Request
 from troth.serve.engine.sampling_params import SamplingParams
 from troth.serve.engine.thread import EngineStopped, EngineThread, Overloaded, Unread
 
@@ -121,5 +121,30 @@ def test_a_failing_engine_ends_streams_and_refuses_more(make_engine: Callable[..
             with pytest.raises(EngineStopped) as refused:
                 thread.submit([Request((1,))])
             assert isinstance(refused.value.__cause__, AttributeError)
+
+    asyncio.run(scenario())
+
+
+class Failing:
+    """An observer in which something is wrong."""
+
+    def submitted(self, request: Request) -> None: ...
+    def output(self, output: Output) -> None:
+        raise OverflowError(output.request_id)
+
+    def cancelled(self, request_id: str) -> None:
+        raise KeyError(request_id)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_who_waits_is_told_whatever_has_failed(make_engine: Callable[..., Engine]):
+    async def scenario() -> None:
+        thread = EngineThread(make_engine(), 4, 4)
+        thread.observer = Failing()
+        with thread:
+            stream = thread.submit([Request((1,), ENDLESS)])
+            async with asyncio.timeout(10):
+                with pytest.raises(EngineStopped):
+                    await anext(stream)
 
     asyncio.run(scenario())
