@@ -143,9 +143,17 @@ def test_errors_have_grpcs_codes(client: "xai_sdk.Client", process: ServeProcess
     assert code(missing) == grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_too_many_are_refused(client: "xai_sdk.Client"):
-    with pytest.raises(grpc.RpcError) as crowded:
+def test_too_many_are_refused(process: ServeProcess, client: "xai_sdk.Client"):
+    with pytest.raises(grpc.RpcError) as never:
         chat(client).sample_batch(7)
+    assert code(never) == grpc.StatusCode.INVALID_ARGUMENT
+    body = {"prompt": "A bird", "max_tokens": 4000, "ignore_eos": True, "stream": True, "n": 5}
+    headers = {"Authorization": f"Bearer {KEY}"}
+    with httpx.stream("POST", f"{process.url}/v1/completions", json=body, headers=headers) as other:
+        held = other.iter_raw()  # dropped, it would close the connection
+        next(held)
+        with pytest.raises(grpc.RpcError) as crowded:
+            chat(client).sample_batch(2)
     assert code(crowded) == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert dict(crowded.value.trailing_metadata())["retry-after"] == "1"
 
