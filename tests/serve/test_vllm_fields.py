@@ -138,6 +138,23 @@ def test_what_the_prompt_was_worth(client: openai.OpenAI, tokenizer: Tokenizer):
     assert [next(iter(found)) for found in answer.prompt_logprobs[1:]] == list(map(str, answer.prompt_token_ids[1:]))
 
 
+def test_the_cache_is_shared_among_those_who_share_a_salt(client: openai.OpenAI):
+    text = "Where is smoke without fire? " * 20
+    for ask in (
+        lambda **more: complete(client, prompt=text, **more),
+        lambda **more: chat(client, messages=[{"role": "user", "content": text}], **more),
+    ):
+
+        def cached(**more: Any) -> int:
+            return ask(**more).usage.prompt_tokens_details.cached_tokens  # noqa: B023
+
+        assert [cached() > 0, cached() > 0] == [False, True]
+        assert [cached(cache_salt="ours") > 0, cached(cache_salt="ours") > 0] == [False, True]
+        assert cached(cache_salt="theirs") == 0
+    with pytest.raises(openai.BadRequestError, match="at least 1 character"):
+        complete(client, cache_salt="")
+
+
 def test_only_the_end_of_a_long_prompt(client: openai.OpenAI, server: str, tokenizer: Tokenizer):
     ids = tokenizer.encode(LONG * 600)
     for count, kept in ((5, ids[-5:]), (-1, ids[-4084:]), (10**6, None)):

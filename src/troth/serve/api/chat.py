@@ -44,7 +44,7 @@ def chat_router(served: Served, deferred: Deferred) -> APIRouter:
             return deferred.begin(body)
         asked = await unless_gone(http, prompt(served, body.question(), body.limit))
         params = [served.sampling(body.params(choice)) for choice in range(body.n)]
-        requests = [asked.request(one, adapter, body.priority) for one in params]
+        requests = [asked.request(one, adapter, body.priority, body.cache_salt or "") for one in params]
         readings = [asked.reading() for _ in requests]
         stream = submit(served.engine, requests, "messages")
         base: dict[str, Any] = {"id": new_id("chatcmpl"), "created": int(time.time())}

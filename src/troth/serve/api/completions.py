@@ -36,7 +36,10 @@ def completion_router(served: Served) -> APIRouter:
         ]
         await served.prepare(body.grammar)
         requests = [
-            Request(tuple(prompt), served.sampling(body.params(choice)), priority=body.priority, adapter=adapter)
+            Request(
+                tuple(prompt), served.sampling(body.params(choice)), priority=body.priority, adapter=adapter,
+                salt=body.cache_salt or "",
+            )
             for prompt in prompts
             for choice in range(body.n)
         ]

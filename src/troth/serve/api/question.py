@@ -65,10 +65,10 @@ class Prompt:
         """A reader of one answer."""
         return Reading(reasons=self.reasons, inside=self.reasoning is not None, calls=self.calls)
 
-    def request(self, params: SamplingParams, adapter: str | None, priority: int = 0) -> Request:
+    def request(self, params: SamplingParams, adapter: str | None, priority: int = 0, salt: str = "") -> Request:
         """One request to the engine."""
         guided = params.model_copy(update={"grammar": self.grammar, "reasoning": self.reasoning})
-        return Request(self.ids, guided, priority=priority, adapter=adapter)
+        return Request(self.ids, guided, priority=priority, adapter=adapter, salt=salt)
 
 
 def tool(place: str, name: str, description: str | None, parameters: dict[str, Any] | None, strict: bool) -> Tool:

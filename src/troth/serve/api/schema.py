@@ -114,6 +114,7 @@ class Sampling(Body):
     response_format: Annotated[AnyFormat | SchemaFormat, Field(discriminator="type")] | None = None
     structured_outputs: StructuredOutputs | None = None
     user: str | None = None
+    cache_salt: str | None = Field(default=None, min_length=1, max_length=1024)
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
 

@@ -18,8 +18,8 @@ class Request:
     """A prompt as token ids, and how to go on from it; `id` names it in outputs and in `cancel`.
 
     Requests of lower `priority` go first and, where room lacks, make others wait that have begun. `adapter` names the
-    LoRA adapter that answers, None the model itself. A `pooled` one is not gone on from: its one output has an
-    embedding.
+    LoRA adapter that answers, None the model itself. What is computed of a prompt is shared among requests of one
+    `salt` only. A `pooled` one is not gone on from: its one output has an embedding.
     """
 
     prompt: tuple[int, ...]
@@ -27,6 +27,7 @@ class Request:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     priority: int = 0
     adapter: str | None = None
+    salt: str = ""
     pooled: bool = False
 
 

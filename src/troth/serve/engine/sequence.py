@@ -81,10 +81,11 @@ class Sequence:
 
     def keys(self, blocks: int, block_size: int) -> list[bytes]:
         """Digests of the first `blocks` full blocks of tokens, each chained to the one before, the first to the name of
-        the adapter: keys and values depend on all of these."""
+        the adapter, for keys and values depend on all of these, and to the salt."""
         while len(self._keys) < blocks:
             start = len(self._keys) * block_size
-            before = self._keys[-1] if self._keys else (self.request.adapter or "").encode()
+            first = f"{self.request.adapter or ''}\0{self.request.salt}".encode()
+            before = self._keys[-1] if self._keys else first
             tokens = array.array("q", self.tokens[start : start + block_size]).tobytes()
             self._keys.append(hashlib.blake2b(before + tokens, digest_size=16).digest())
         return self._keys[:blocks]
