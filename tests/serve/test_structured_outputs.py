@@ -52,6 +52,11 @@ def test_any_object(client: openai.OpenAI):
     assert chat(client, {"json_object": True}, max_tokens=20).startswith("{")
 
 
+def test_who_asks_by_older_names_is_told_the_new_one(client: openai.OpenAI):
+    with pytest.raises(openai.BadRequestError, match=r'guided_regex; it is "structured_outputs": \{"regex": ...\}'):
+        client.completions.create(model="tiny", prompt="A", extra_body={"guided_regex": "a"})
+
+
 @pytest.mark.parametrize(
     ("form", "problem"),
     [

@@ -19,6 +19,11 @@ _ANTHROPIC_TYPES = {
     401: "authentication_error", 403: "permission_error", 404: "not_found_error", 413: "request_too_large",
     429: "rate_limit_error", 503: "overloaded_error",
 }  # fmt: skip
+# What vLLM called so until it had one name for all.
+_RENAMED = {
+    f"guided_{kind}": f'; it is "structured_outputs": {{"{kind}": ...}}'
+    for kind in ("json", "regex", "choice", "grammar")
+}
 NO_THREADS = "thread_unsupported_request"
 """Anthropic's code for a request that no conversation is kept for; its tool runner then sends the whole of it."""
 
@@ -145,7 +150,8 @@ def _first_problem(problems: Sequence[Any]) -> ApiError:
         return ApiError(400, f"the body is not JSON: {first['ctx']['error']}")
     param = place[0] if place else None
     if first["type"] == "extra_forbidden":
-        return ApiError(400, f"Unrecognized request argument supplied: {'.'.join(place)}", param, "unknown_parameter")
+        says = f"Unrecognized request argument supplied: {'.'.join(place)}"
+        return ApiError(400, says + _RENAMED.get(place[-1], ""), param, "unknown_parameter")
     if first["type"] == "missing" and not place:
         return ApiError(400, "the request has no body")
     message = first["msg"].removeprefix("Value error, ")
