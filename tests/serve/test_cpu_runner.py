@@ -1,6 +1,7 @@
 """A step in C++ gives the decoder's scores, for every kind of processor, network and weights, in any company."""
 
 import _ctypes
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -108,6 +109,13 @@ def test_an_engine_answers_the_same_in_8_bit_on_either_path(config, tokenizer, m
         assert isinstance(engine.runner, CpuRunner) is available
         texts.append([token.id for output in engine.generate([request])[0] for token in output.tokens])
     assert texts[0][:3] == texts[1][:3]
+
+
+def test_an_engine_starts_where_the_system_tells_no_affinity(config, tokenizer, monkeypatch):
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)  # as on macOS
+    engine = Engine(network(config, {}), tokenizer, ServeTable(cache_tokens=512))
+    assert isinstance(engine.runner, CpuRunner)
+    assert engine.runner.threads == os.cpu_count()
 
 
 def test_experts_and_embeddings_are_those_of_the_decoder(config, tokenizer, monkeypatch):

@@ -45,7 +45,9 @@ def runner_for(
         reason = "several ranks"
     if reason is None and weight.dtype in (torch.float32, torch.bfloat16):
         most_rows = table.max_step_tokens + table.max_batch * (1 + table.draft_tokens)
-        threads = table.threads or len(os.sched_getaffinity(0))
+        # macOS tells no affinity.
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = table.threads or cores
         return CpuRunner(model, cache, kind, most_rows, threads, adapters, keeps_states=guesses)
     if kind in ("int8", "int4"):
         log.warning("%s weights are widened to %s for each product, which takes time: %s", kind, plain, reason)

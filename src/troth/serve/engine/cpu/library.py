@@ -4,6 +4,7 @@ import ctypes
 import importlib.machinery
 import logging
 import os
+import platform
 from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_void_p
 from functools import cache
 from pathlib import Path
@@ -12,8 +13,8 @@ log = logging.getLogger(__name__)
 
 VERSION = 6
 """That of `native/decoder.h`."""
-KERNELS = "avx512", "avx_vnni", "avx2"
-"""Kinds of processors, the best first."""
+KERNELS = ("neon_dotprod", "neon") if platform.machine() in ("aarch64", "arm64") else ("avx512", "avx_vnni", "avx2")
+"""Kinds of this machine's processors, the best first."""
 _INT, _FLOAT, _POINTER = c_int32, c_float, c_void_p
 
 

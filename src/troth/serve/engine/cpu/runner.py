@@ -22,7 +22,7 @@ _BLOCK, _LARGEST_HEAD, _LARGEST_LATENT, _MOST_EXPERTS = 16, 256, 512, 1024
 def why_not(config: ModelConfig) -> str | None:
     """Why a network cannot be run here and needs the decoder in torch; None where it can."""
     if load() is None:
-        return "no compiled library, or none for this processor (it needs AVX2 and FMA)"
+        return "no compiled library, or none for this processor (it needs AVX2 and FMA, or 64-bit ARM)"
     if config.latent:
         if not latents_fit(config):
             return f"latents of {config.latent}"

@@ -39,7 +39,7 @@ struct Head {
 
     void fetch(const char *part, int block, int bytes) const {
         const char *from = part + size_t(blocks[block]) * step;
-        for (int at = 0; at < bytes; at += 64) _mm_prefetch(from + at, _MM_HINT_T0);
+        for (int at = 0; at < bytes; at += 64) __builtin_prefetch(from + at, 0, 3);
     }
 
     Floats scales(const float *part, int position) const {
@@ -146,7 +146,7 @@ template <int ROWS> struct Running {
                 if constexpr (rows_are_float(KIND)) store(reinterpret_cast<float *>(weights[r]) + i, p);
                 else store_bf16(reinterpret_cast<uint16_t *>(weights[r]) + i, p);
             }
-            total[r] = total[r] * fade[r] + sum_of(sum);
+            total[r] = std::fma(total[r], fade[r], sum_of(sum));
             most[r] = now;
         }
     }

@@ -77,7 +77,7 @@ class FeedForward {
         shrink(pool, layer, adapters, &Unit::gate_up, normed, row_of);
         plan(units, [&](int u) { return layer.units[u].gate_up.panels(); });
         pool.run(int(tasks.size()), [&](int task) {
-            const auto [u, panel] = tasks[task];
+            const int u = tasks[task].unit, panel = tasks[task].part;
             const Unit &unit = layer.units[u];
             const int first = starts[u];
             const int *rows = &row_of[first], *slots = &slot_of[first];
@@ -91,7 +91,7 @@ class FeedForward {
         shrink(pool, layer, adapters, &Unit::down, inner_rows.rows, slot_of);
         plan(units, [&](int u) { return layer.units[u].down.panels(); });
         pool.run(int(tasks.size()), [&](int task) {
-            const auto [u, panel] = tasks[task];
+            const int u = tasks[task].unit, panel = tasks[task].part;
             const Unit &unit = layer.units[u];
             const int first = starts[u];
             const int *rows = &row_of[first], *slots = &slot_of[first];

@@ -3,6 +3,13 @@
 
 #include "step.h"
 
+#if defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 namespace troth {
 namespace {
 
@@ -34,6 +41,20 @@ bool supported() {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+}
+#elif defined(__aarch64__)
+bool pairs_are_faster() { return false; }
+
+bool supported() {
+#ifndef __ARM_FEATURE_DOTPROD
+    return true;
+#elif defined(__APPLE__)
+    int found = 0;
+    size_t size = sizeof(found);
+    return sysctlbyname("hw.optional.arm.FEAT_DotProd", &found, &size, nullptr, 0) == 0 && found;
+#else
+    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+#endif
 }
 #else
 bool pairs_are_faster() { return false; }

@@ -3,7 +3,9 @@
 #include <cmath>
 #include <initializer_list>
 
-#ifdef __AVX512F__
+#if defined(__aarch64__)
+#include "vectors_neon.h"
+#elif defined(__AVX512F__)
 #include "vectors_avx512.h"
 #else
 #include "vectors_avx2.h"

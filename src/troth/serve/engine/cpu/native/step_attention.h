@@ -122,8 +122,8 @@ class Attention {
     static void rotate(float *x, const float *angle, int half) {
         for (int i = 0; i < half; i++) {
             const float a = x[i], b = x[half + i];
-            x[i] = a * angle[i] - b * angle[half + i];
-            x[half + i] = b * angle[i] + a * angle[half + i];
+            x[i] = std::fma(a, angle[i], -(b * angle[half + i]));
+            x[half + i] = std::fma(b, angle[i], a * angle[half + i]);
         }
     }
 

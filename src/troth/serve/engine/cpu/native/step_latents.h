@@ -108,8 +108,8 @@ class LatentSides {
         const int half = model.turned / 2;
         for (int i = 0; i < half; i++) {
             const float a = x[2 * i], b = x[2 * i + 1];
-            to[i] = a * angle[i] - b * angle[half + i];
-            to[half + i] = b * angle[i] + a * angle[half + i];
+            to[i] = std::fma(a, angle[i], -(b * angle[half + i]));
+            to[half + i] = std::fma(b, angle[i], a * angle[half + i]);
         }
     }
 

@@ -2,7 +2,6 @@
 // not begun: where other programs hold the cores, it does the whole phase alone. Threads that wait spin first, for
 // phases follow each other within microseconds, then sleep.
 #pragma once
-#include <immintrin.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -12,6 +11,14 @@
 #include <vector>
 
 namespace troth {
+
+inline void pause() {
+#ifdef __aarch64__
+    asm volatile("isb");  // `yield`, which is meant for it, takes no time on most of these
+#else
+    __builtin_ia32_pause();
+#endif
+}
 
 class Pool {
   public:
@@ -43,7 +50,7 @@ class Pool {
         if (sleepers.load()) ring();
         while (share()) {}
         for (int spins = 0; done.load(std::memory_order_acquire) < count; spins++) {
-            if (spins < SPINS) _mm_pause();
+            if (spins < SPINS) pause();
             else sched_yield();
         }
     }
@@ -82,7 +89,7 @@ class Pool {
             if (share()) {
                 spins = 0;
             } else if (++spins < SPINS) {
-                _mm_pause();
+                pause();
             } else {
                 const uint32_t heard = bell.load();
                 sleepers.fetch_add(1);

@@ -20,8 +20,6 @@ constexpr int TILE = 6;      // rows that are multiplied at a time
 constexpr int AHEAD = 24;    // words of a panel that are asked for before they are needed, where it comes from memory
 constexpr int STRETCH = 32;  // words after which other columns' turn comes, where not all have room in registers
 
-inline Floats number(int32_t word) { return as_floats(broadcast_word(word)); }
-
 enum Fetch { HERE, AHEAD_OF, BESIDE };
 
 // sum[row][vector] += the products of rows with `words` vectors of weights that lie `step` bytes apart. Meanwhile
@@ -41,8 +39,8 @@ inline void accumulate_at_once(
             continue;
         }
         if constexpr (FETCH == AHEAD_OF)
-            UNROLL for (int v = 0; v < VECTORS; v++) _mm_prefetch(weights[v] + step * (w + AHEAD), _MM_HINT_T0);
-        if constexpr (FETCH == BESIDE) _mm_prefetch(beside + 64 * w, _MM_HINT_T1);
+            UNROLL for (int v = 0; v < VECTORS; v++) __builtin_prefetch(weights[v] + step * (w + AHEAD), 0, 3);
+        if constexpr (FETCH == BESIDE) __builtin_prefetch(beside + 64 * w, 0, 2);
         if constexpr (KIND == WIDE) {
             Floats part[VECTORS];
             UNROLL for (int v = 0; v < VECTORS; v++) part[v] = first_halves(load_words(weights[v] + step * w));
@@ -117,7 +115,7 @@ template <int KIND, int ROWS, Fetch FETCH>
 [[gnu::noinline]] void integer_tile(
     const char *panel, size_t bytes, const Rows &x, const int *which, int inputs, float (*out)[PANEL]
 ) {
-    constexpr int OFFSET = KIND == INT8 ? 128 : 8;  // weights are stored without a sign
+    constexpr int OFFSET = KIND == INT8 ? BYTE_OFFSET : 8;  // weights are stored without a sign
     constexpr int COLUMNS = std::min(2, columns_at_once(ROWS));
     Floats sum[ROWS][4];
     UNROLL for (auto &row : sum)
@@ -134,8 +132,8 @@ template <int KIND, int ROWS, Fetch FETCH>
                 Ints column[COLUMNS];
                 UNROLL for (int c = 0; c < COLUMNS; c++) {
                     const char *at = panel + 256 * w + 64 * (first + c);
-                    if constexpr (FETCH == AHEAD_OF) _mm_prefetch(at + 256 * AHEAD, _MM_HINT_T0);
-                    if constexpr (FETCH == BESIDE) _mm_prefetch(at + bytes, _MM_HINT_T1);
+                    if constexpr (FETCH == AHEAD_OF) __builtin_prefetch(at + 256 * AHEAD, 0, 3);
+                    if constexpr (FETCH == BESIDE) __builtin_prefetch(at + bytes, 0, 2);
                     column[c] = load_words(at);
                 }
                 UNROLL for (int r = 0; r < ROWS; r++) {

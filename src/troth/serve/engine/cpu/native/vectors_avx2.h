@@ -90,6 +90,7 @@ inline __m128i load_128(const void *x) { return _mm_loadu_si128(static_cast<cons
 inline Ints broadcast_word(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
 inline Ints load_words(const void *x) { return {load_256(x), load_256(static_cast<const char *>(x) + 32)}; }
 inline Floats as_floats(Ints x) { return {_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}; }
+inline Floats number(int32_t word) { return as_floats(broadcast_word(word)); }
 inline Floats to_floats(Ints x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
 inline Ints to_ints(Floats x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }
 inline Ints plus(Ints x, Ints y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
@@ -121,6 +122,7 @@ inline Floats add_pairs(Floats sum, Ints x, Ints y) {
     return fma(second_halves(x), second_halves(y), fma(first_halves(x), first_halves(y), sum));
 }
 
+constexpr int BYTE_OFFSET = 128;
 #ifdef __AVXVNNI__
 // By name, as in `vectors_avx512.h`.
 inline __m256i add_bytes(__m256i sum, __m256i x, __m256i y) {

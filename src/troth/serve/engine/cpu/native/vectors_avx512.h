@@ -40,6 +40,7 @@ inline Floats choose(Mask which, Floats yes, Floats no) { return _mm512_mask_mov
 inline Ints broadcast_word(int32_t x) { return _mm512_set1_epi32(x); }
 inline Ints load_words(const void *x) { return _mm512_loadu_si512(x); }
 inline Floats as_floats(Ints x) { return _mm512_castsi512_ps(x); }
+inline Floats number(int32_t word) { return as_floats(broadcast_word(word)); }  // a float32
 inline Floats to_floats(Ints x) { return _mm512_cvtepi32_ps(x); }
 inline Ints to_ints(Floats x) { return _mm512_cvtps_epi32(x); }  // the nearest, of two the even one
 inline Ints plus(Ints x, Ints y) { return _mm512_add_epi32(x, y); }
@@ -51,8 +52,10 @@ inline Floats second_halves(Ints x) { return as_floats(_mm512_and_si512(x, _mm51
 inline Ints low_halves(Ints x) { return _mm512_and_si512(x, _mm512_set1_epi8(15)); }
 inline Ints high_halves(Ints x) { return _mm512_and_si512(_mm512_srli_epi16(x, 4), _mm512_set1_epi8(15)); }
 
-// sum + the products of words of two bfloat16; of words of four bytes, those of x without a sign.
+// sum + the products of words of two bfloat16; of words of four bytes, those of x without a sign. They stand for
+// numbers that are 128 less, of which BYTE_OFFSET is left to take off the sum.
 inline Floats add_pairs(Floats sum, Ints x, Ints y) { return _mm512_dpbf16_ps(sum, (__m512bh)x, (__m512bh)y); }
+constexpr int BYTE_OFFSET = 128;
 // By name: with its own function for it GCC 12 copies each sum into another register and back, 1.3 times as long.
 inline Ints add_bytes(Ints sum, Ints x, Ints y) {
     asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(y));
