@@ -1,13 +1,14 @@
 """Steps of the engine in the compiled library, for each kind of processor that it is built for, and in torch; with and
 without LoRA adapters.
 
-    python bench/kernels.py [--kernels avx512 avx_vnni avx2 none] [--kinds bfloat16] [--batches 1 8] [--rank 16]
+    python bench/kernels.py [--kernels avx512 avx2 none] [--kinds bfloat16] [--batches 1 8] [--rank 16]
                             [--rounds 3] [--threads 2] [--json]
 
 The network is the random Qwen3-MoE of bench/model.py: 175 million parameters, 43 million active. `adapted` texts have
 adapters of this rank of attention and all experts, two adapters in turn. Decode are 32 tokens of each text of a batch
 behind prompts of 128 tokens, prefill one prompt of 512; whole engine steps, scheduling and sampling included. Each
-round runs every engine once, in turn; a row gives the median of the rounds. `none` is torch.
+round runs every engine once, in turn; a row gives the median of the rounds. `none` is torch; all kinds of this
+machine's processors are the default.
 """
 
 import argparse
@@ -31,8 +32,10 @@ ADAPTERS = "first", "second"
 
 def main() -> None:
     """Run, print a table, or JSON with --json."""
+    from troth.serve.engine.cpu.library import KERNELS
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kernels", nargs="+", default=["avx512", "avx_vnni", "avx2", "none"])
+    parser.add_argument("--kernels", nargs="+", default=[*KERNELS, "none"])
     parser.add_argument("--kinds", nargs="+", default=["bfloat16"], choices=["float32", "bfloat16", "int8", "int4"])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--rank", type=int, default=16)
@@ -50,7 +53,7 @@ def main() -> None:
         print(json.dumps(rows, indent=2))
         return
     for row in rows:
-        print(f"{row['kind']:<9} {row['work']:<18} {row['kernels']:<7} {row['tokens_per_second']:>8,.0f} tokens/s")
+        print(f"{row['kind']:<9} {row['work']:<18} {row['kernels']:<12} {row['tokens_per_second']:>8,.0f} tokens/s")
 
 
 def write_adapters(folder: Path, beside: Path, rank: int) -> None:

@@ -1,5 +1,7 @@
 """Which compiled library is used, and that those for other processors give the same numbers."""
 
+import shutil
+import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -8,6 +10,7 @@ import pytest
 import torch
 
 from troth.model.config import ModelConfig
+from troth.serve.engine.cpu import library
 from troth.serve.engine.cpu.library import KERNELS, load
 from troth.serve.engine.cpu.pack import WIDE, number_of
 from troth.serve.engine.cpu.runner import CpuRunner, why_not
@@ -51,3 +54,14 @@ def test_the_environment_chooses_the_library(config: ModelConfig, choose_kernels
     load.cache_clear()
     with pytest.raises(ValueError, match=f"TROTH_KERNELS='sse': {', '.join(KERNELS)} and none are known"):
         load()
+
+
+@pytest.mark.parametrize("flags", ["-march=armv8.2-a+dotprod", "-march=armv8-a"])
+def test_the_sources_compile_for_arm(flags: str):
+    """Where there is a compiler for it: Debian's g++-aarch64-linux-gnu."""
+    compiler = shutil.which("aarch64-linux-gnu-g++")
+    if compiler is None:
+        pytest.skip("no compiler for ARM")
+    source = Path(library.__file__).parent / "native" / "library.cpp"
+    strict = "-Wall", "-Wextra", "-Werror", "-fsyntax-only"
+    subprocess.run([compiler, "-std=c++20", *strict, flags, str(source)], check=True)

@@ -1,5 +1,6 @@
-// Sixteen numbers of 32 bit in one register of AVX-512. `vectors_avx2.h` says the same in two of AVX2; with both, one
-// source gives a library for either kind of processor, and the same results but for bfloat16 in pairs.
+// Sixteen numbers of 32 bit in one register of AVX-512. `vectors_avx2.h` says the same in two of AVX2, `vectors_neon.h`
+// in four of NEON; with these, one source gives a library for each kind of processor, and the same results but for
+// bfloat16 in pairs.
 #pragma once
 #include <immintrin.h>
 

@@ -155,7 +155,8 @@ inline void store_bf16(uint16_t *to, Floats x) {
 inline Floats load_int8(const char *x) {
     const int8x16_t bytes = vreinterpretq_s8_u8(load_128(x));
     const int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_high_s8(bytes);
-    return to_floats({vmovl_s16(vget_low_s16(low)), vmovl_high_s16(low), vmovl_s16(vget_low_s16(high)), vmovl_high_s16(high)});
+    const int32x4_t first = vmovl_s16(vget_low_s16(low)), third = vmovl_s16(vget_low_s16(high));
+    return to_floats({first, vmovl_high_s16(low), third, vmovl_high_s16(high)});
 }
 
 inline Floats load_fp8_over_256(const char *x) {
