@@ -119,6 +119,7 @@ class Attention {
     // Of a block of a head's keys in 8 bit.
     int key_scales() const { return model.latent ? 2 * BLOCK : BLOCK; }
 
+    // Which product is rounded is said, for compilers choose differently where they may.
     static void rotate(float *x, const float *angle, int half) {
         for (int i = 0; i < half; i++) {
             const float a = x[i], b = x[half + i];
