@@ -1,8 +1,10 @@
 """Requests as careless and hostile clients send them: heads without an end, bodies of millions of mistakes, bodies that
 are not said to be JSON."""
 
+import asyncio
 import re
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -17,6 +19,7 @@ from troth.serve.api.embeddings import EmbeddingRequest
 from troth.serve.api.messages_schema import MessageRequest
 from troth.serve.api.responses_schema import ResponseRequest
 from troth.serve.api.schema import CompletionRequest
+from troth.serve.api.served import encoded
 from troth.serve.api.tokenize import DetokenizeRequest
 
 from .conftest import ServeProcess
@@ -106,3 +109,14 @@ def test_texts_that_can_never_be_taken_in_together(server: str):
 def test_what_is_wrong_with_a_body_as_such(server: str, headers: dict[str, str], body: bytes, status: int, says: str):
     answer = httpx.post(f"{server}/v1/completions", content=body, headers=headers)
     assert (answer.status_code, says in answer.json()["error"]["message"]) == (status, True)
+
+
+def test_long_texts_are_encoded_in_a_thread():
+    """Streams go on meanwhile; short texts do not pay for the way there and back."""
+
+    async def where(characters: int) -> list[list[int]]:
+        return await encoded(characters, lambda: [[threading.get_ident()]])
+
+    own = [[threading.get_ident()]]
+    assert asyncio.run(where(1_000)) == own
+    assert asyncio.run(where(500_000)) != own

@@ -16,7 +16,7 @@ from troth.serve.api.logprobs import TokenTexts, completion_logprobs, prompt_log
 from troth.serve.api.openai_answers import Completion, CompletionChoice
 from troth.serve.api.reading import Part, Reading, generated
 from troth.serve.api.schema import CompletionRequest
-from troth.serve.api.served import Served, new_id
+from troth.serve.api.served import Served, encoded, new_id
 from troth.serve.engine.request import Output, Request
 
 _FILL_IN = BLANK_MARKS[:3]
@@ -29,7 +29,8 @@ def completion_router(served: Served) -> APIRouter:
     @router.post("/v1/completions", response_model=Completion, response_model_exclude_unset=True)
     async def create(body: CompletionRequest, http: HttpRequest) -> Response | Completion:
         adapter = served.check_model(body.model)
-        found = _prompts(body, served.tokenizer)
+        characters = sum(len(given) for given in body.prompts if isinstance(given, str))
+        found = await encoded(characters, lambda: _prompts(body, served.tokenizer))
         prompts = [served.last_tokens(ids, body.truncate_prompt_tokens, body.limit) for ids in found]
         begins = [
             _beginning(body, served.tokenizer, given, ids) for given, ids in zip(body.prompts, prompts, strict=True)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from troth.serve.api import trained_format as form
 from troth.serve.api.errors import ApiError, first_key
 from troth.serve.api.reading import Reading
-from troth.serve.api.served import Served
+from troth.serve.api.served import Served, encoded
 from troth.serve.engine.request import Request
 from troth.serve.engine.sampling_params import Grammar, Json, Pattern, Reasoning, SamplingParams
 
@@ -96,17 +96,22 @@ async def prompt(served: Served, question: Question, max_tokens: int | None) -> 
     functions = [_function(tool) for tool in offered]
     variables = form.switches(question.effort) | dict(question.variables)
 
-    def encoded(messages: list[dict[str, Any]]) -> list[int]:
+    max_tokens = max_tokens or served.most_tokens
+    room = served.context - min(max_tokens or served.context // 8, served.context // 2)
+
+    def ids_of(messages: list[dict[str, Any]]) -> list[int]:
         return template.encode(messages, functions, question.goes_on, **variables)
 
-    max_tokens = max_tokens or served.most_tokens
-    try:
-        ids = encoded(question.messages)
-        room = served.context - min(max_tokens or served.context // 8, served.context // 2)
+    def fitting() -> list[list[int]]:
+        ids = ids_of(question.messages)
         if question.forgets and len(ids) > room:
             shorter = _shorter(question.messages)
-            place = bisect_left(shorter, True, key=lambda messages: len(encoded(messages)) <= room)
-            ids = encoded(shorter[min(place, len(shorter) - 1)])
+            place = bisect_left(shorter, True, key=lambda messages: len(ids_of(messages)) <= room)
+            ids = ids_of(shorter[min(place, len(shorter) - 1)])
+        return [ids]
+
+    try:
+        [ids] = await encoded(sum(len(message.get("content") or "") for message in question.messages), fitting)
     except ValueError as error:
         raise ApiError(400, str(error), question.param, "invalid_value") from error
     ids = served.last_tokens(ids, question.truncate, max_tokens)

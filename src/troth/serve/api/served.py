@@ -1,8 +1,9 @@
 """What the routes share: the engine, the model's name and its text side."""
 
+import asyncio
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from troth.model.chat_template import ChatTemplate
@@ -11,6 +12,13 @@ from troth.serve.api.errors import ApiError, first_key
 from troth.serve.api.logprobs import TokenTexts
 from troth.serve.engine.sampling_params import Grammar, SamplingParams
 from troth.serve.engine.thread import EngineThread
+
+_LONG = 50_000
+
+
+async def encoded(characters: int, encode: Callable[[], list[list[int]]]) -> list[list[int]]:
+    """Tokens of texts of so many characters; long ones in a thread, since what streams would stand still meanwhile."""
+    return encode() if characters < _LONG else await asyncio.to_thread(encode)
 
 
 @dataclass(frozen=True)
