@@ -10,10 +10,15 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from troth.plan.dimensions import Dimensions, network_named, resized
 from troth.plan.gpus import gpu_named
-from troth.plan.release import FOLDING, chunks, date_of, imbalance, micro_batch, recipe_of, stack_of
-from troth.plan.run import CHEAP, Run
+from troth.plan.memory import ROOM, memory_bytes
+from troth.plan.release import (
+    COMPILED, ETP, chunks, date_of, expert_ranks, expert_tensor_ranks, imbalance, micro_batch, recipe_of, stack_of,
+)  # fmt: skip
+from troth.plan.run import CHEAP, Run, columns
 
 NEEDED = ("source", "model", "seq", "gpu", "n_gpus", "tp", "pp", "global_batch_sequences", "precision", "notes")
 """Columns that a table must have."""
@@ -113,15 +118,18 @@ def _run(row: _Row) -> tuple[Run, bool]:
         if word in model:
             raise Unsaid(what)
     dimensions = _dimensions(row)
+    if any(name in source for name in COMPILED):
+        dimensions = replace(dimensions, clamped=False)
     try:
         gpu = gpu_named(row["gpu"])
     except ValueError:
         raise Unsaid(f"GPU {row['gpu']} is unknown") from None
     world, tp, pp, cp = row.need("n_gpus"), row.need("tp"), row.need("pp"), row.count("cp") or 1
-    length, ep = row.need("seq"), row.count("ep") or 1
+    length = row.need("seq")
     if world % (tp * pp * cp):
         raise Unsaid("tp, pp and cp do not make up the GPUs")
     ranks = world // (tp * pp * cp)
+    ep = expert_ranks(row.count("ep"), notes, world // pp, dimensions.experts)
     of_rank = re.search(r"local_batch=(\d+)", notes)
     sequences = row.count("global_batch_sequences") or (int(of_rank[1]) * ranks if of_rank else 0)
     if not sequences:
@@ -139,14 +147,23 @@ def _run(row: _Row) -> tuple[Run, bool]:
     again = row["recompute"] or recipe.again
     run = Run(
         dimensions, gpu, world, sequences, length, int(rows), tp, pp, vpp, cp, ep,
-        etp=1 if ep > 1 and date >= FOLDING else tp,
+        etp=expert_tensor_ranks(ep, tp, notes, date),
         sharded="FSDP" in notes or stack != "fused", optimizer="adamw", precision=precision,
         recompute=_recompute(again, stack),
         date=date, stack=stack,
         graphs=recipe.graphs, overlap=recipe.overlap, sends_once=recipe.sends_once, imbalance=imbalance(notes),
         ahead=recipe.ahead,
     )  # fmt: skip
-    return run, bool(again)
+    unsaid = ep > 1 and not re.search(ETP, notes.lower())
+    return (_folded(run) if unsaid else run), bool(again)
+
+
+def _folded(run: Run) -> Run:
+    """With experts split over tensor-parallel ranks too, where a row does not say it and the run would not fit
+    otherwise, not even with all computed again: published runs did."""
+    folded = replace(run, etp=run.tp)
+    whole, parts = memory_bytes(columns([run, folded]).with_recompute(np.ones(2)))
+    return folded if parts <= ROOM * run.gpu.memory < whole else run
 
 
 def _dimensions(row: _Row) -> Dimensions:
