@@ -39,7 +39,9 @@ class Gpu:
         return self.peaks[precision]
 
 
-AROUND = re.compile(r"(?<![a-z0-9])(nvidia|amd|instinct|[dh]gx|sxm[2-6]?|hbm(2e|3e?)|nvl?72|oam)(?![a-z0-9])|(?<=gb[23]00)nvl72")
+AROUND = re.compile(
+    r"(?<![a-z0-9])(nvidia|amd|instinct|[dh]gx|sxm[2-6]?|hbm(2e|3e?)|nvl72|oam)(?![a-z0-9])|(?<=gb[23]00)nvl72"
+)
 """Makers, systems, sockets and memories that names of GPUs stand among."""
 
 

@@ -16,8 +16,17 @@ from troth.plan.dimensions import Dimensions, network_named, resized
 from troth.plan.gpus import gpu_named
 from troth.plan.memory import ROOM, memory_bytes
 from troth.plan.release import (
-    COMPILED, ETP, chunks, date_of, expert_ranks, expert_tensor_ranks, imbalance, micro_batch, recipe_of, stack_of,
-)  # fmt: skip
+    COMPILED,
+    ETP,
+    chunks,
+    date_of,
+    expert_ranks,
+    expert_tensor_ranks,
+    imbalance,
+    micro_batch,
+    recipe_of,
+    stack_of,
+)
 from troth.plan.run import CHEAP, Run, columns
 
 NEEDED = ("source", "model", "seq", "gpu", "n_gpus", "tp", "pp", "global_batch_sequences", "precision", "notes")

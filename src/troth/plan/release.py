@@ -21,8 +21,8 @@ UNDATED = {
 """When the software of sources that do not say it is from: the dates of their commits or reports."""
 
 FOLDING = 2025.33
-"""Until then Megatron's recipes split experts over tensor-parallel ranks too, whatever their own: the choice is in NeMo since
-25.02 (2504.14960), and in the tables of dgxc-benchmarking since 25.05, whose recipes before are of NeMo 24.12."""
+"""Until then Megatron's recipes split experts over tensor-parallel ranks too, whatever their own: NeMo has the choice
+since 25.02 (2504.14960), tables of dgxc-benchmarking since 25.05, whose recipes before are of NeMo 24.12."""
 
 CAPTURED = 2026.4
 """Since then Megatron-Bridge's recipes of dense networks for 8 bits in racks of Blackwell capture a whole step (release
@@ -84,8 +84,8 @@ def chunks(source: str, pp: int, layers: int) -> int:
 
 
 def expert_ranks(ep: int, notes: str, ranks: int, experts: int) -> int:
-    """Ranks that share the experts where a row says nothing: kernels that exchange tokens (DeepEP) have no work with all
-    experts on each, so that these are spread as far as they go, as NeMo Automodel's configurations of such rows do."""
+    """Ranks that share the experts. Where a row says nothing, kernels that exchange tokens (DeepEP) would have no work
+    with all experts on each: they are spread as far as they go, as NeMo Automodel's configurations of such rows do."""
     if ep or not experts or not re.search(EXCHANGES, notes.lower()):
         return ep or 1
     return math.gcd(ranks, experts)
