@@ -59,6 +59,7 @@ def test_a_table_is_read_however_a_program_wrote_it(tmp_path: Path) -> None:
         assert read(tmp_path, gpu=gpu).run == plain.run
     speed = {"step_time_s": "", "tflops_per_gpu": ""}
     assert read(tmp_path, **speed, mfu="0.4").seconds == pytest.approx(read(tmp_path, **speed, mfu="40").seconds)
+    assert read(tmp_path, **speed, mfu="40%").seconds == read(tmp_path, **speed, mfu="40").seconds
 
 
 @pytest.mark.parametrize(
@@ -95,12 +96,15 @@ def test_pipelines_that_a_report_says_little_of_are_interleaved(tmp_path: Path) 
         ({"gpu": "H100 NVL"}, "GPU H100 NVL is unknown"),
         ({"global_batch_sequences": ""}, "global_batch_sequences not said"),
         ({"step_time_s": ""}, "no speed said"),
+        ({"step_time_s": "", "notes": "tps_per_gpu=0"}, "no speed said"),
+        ({"step_time_s": "", "notes": "tps_per_gpu=, see below"}, "no speed said"),
         ({"model": "A hybrid 9B"}, "layers that are no attention are not modelled"),
         ({"model": "Something new"}, "the network's sizes are not said"),
         ({"model": "Llama 3.1 8B [LoRA]"}, "adapters are trained, not the weights"),
         ({"notes": "from memory, verify"}, "a lead, given from memory"),
         ({"cp": "3"}, "tp, pp and cp do not make up the GPUs"),
         ({"pp": "2", "vpp": "1e30"}, "a pipeline of more parts than layers"),
+        ({"global_batch_sequences": "8", "micro_batch": ""}, "the micro-batch does not divide a rank's share"),
         ({"global_batch_sequences": "100"}, "the micro-batch does not divide a rank's share"),
     ],
 )

@@ -34,7 +34,7 @@ DEEPEP = 2025.5
 REAL_IMBALANCE = 1.5
 """Tokens of the busiest rank's experts over the mean, where a router may choose."""
 
-ETP = r"\betp\W{0,2}(\d+)"
+ETP = r"\betp\W{0,2}([1-9]\d*)"
 """Ranks that share an expert, in a row's notes."""
 
 EXCHANGES = "deepep|hybridep"
