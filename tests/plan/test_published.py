@@ -165,6 +165,10 @@ def test_what_software_did_is_read_from_its_release_and_notes(tmp_path: Path) ->
     assert run("dispatcher DeepEP +1f1b overlap", **qwen).overlap
     assert run("dropless real routing", **qwen).imbalance > 1
     assert run("HybridEP; CUDA graphs: attn moe_router", **qwen).graphs == "attention"
+    zoo = {"source": "yanring/Megatron-MoE-ModelZoo:best_practice/qwen3/readme.md"}
+    racks = run("", **qwen | zoo | {"gpu": "GB200"})
+    assert (racks.sends_once, racks.graphs) == (True, "attention")
+    assert not run("", **qwen | zoo).sends_once
 
 
 def test_how_experts_are_spread_where_a_row_says_nothing(tmp_path: Path) -> None:

@@ -118,7 +118,8 @@ class Recipe:
 
 def recipe_of(source: str, notes: str, network: Dimensions, gpu: Gpu, precision: str, date: float) -> Recipe:
     """By what is documented of Megatron-Bridge's releases; of others' software by the notes, but that recipes for
-    latent attention (DeepSeek, Kimi) take DeepEP since Megatron has it."""
+    latent attention (DeepSeek, Kimi) take DeepEP since Megatron has it, and that commands of Megatron-MoE-ModelZoo for
+    racks of Blackwell take HybridEP and start attention as CUDA graphs (its `best_practice/qwen3/readme.md`)."""
     if "Megatron-Bridge" in source:
         if not network.experts:
             return Recipe(graphs="step" if gpu.domain > 8 and precision == "float8" and date >= CAPTURED else "none")
@@ -127,8 +128,9 @@ def recipe_of(source: str, notes: str, network: Dimensions, gpu: Gpu, precision:
             if _matches(one, network.name, gpu.name, precision, date):
                 found = replace(found, **one["does"])
         return found
-    once = (network.latent is not None and date >= DEEPEP) or bool(re.search(EXCHANGES, notes.lower()))
-    graphs = "attention" if re.search(r"cuda graphs?\W+attn", notes.lower()) else "none"
+    racks = "ModelZoo" in source and gpu.domain > 8
+    once = racks or (network.latent is not None and date >= DEEPEP) or bool(re.search(EXCHANGES, notes.lower()))
+    graphs = "attention" if racks or re.search(r"cuda graphs?\W+attn", notes.lower()) else "none"
     return Recipe(once, bool(re.search(r"1f1b overlap|a2a overlap", notes.lower())), graphs)
 
 
