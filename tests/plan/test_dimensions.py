@@ -27,6 +27,12 @@ def test_a_system_has_the_parameters_that_are_counted_exactly_elsewhere(name: st
         ("GPT OSS 120B", 117e9, 5.1e9 + 0.58e9),
         ("Nemotron4 340B", 340e9, 340e9),
         ("Llama 4 Maverick 400B", 400e9, 17e9),
+        ("Llama 4 Scout", 109e9, 17e9),
+        ("databricks/dbrx-base", 132e9, 36e9),
+        ("DeepSeek-V2", 236e9, 21e9),
+        ("allenai/OLMoE-1B-7B-0924", 6.9e9, 1.3e9),
+        ("Qwen2-57B-A14B", 57e9, 14e9),
+        ("mistralai/Mixtral-8x7B-v0.1", 46.7e9, 12.9e9),
     ],
 )
 def test_published_networks_have_the_size_in_their_name(name: str, total: float, active: float) -> None:

@@ -54,9 +54,12 @@ def test_a_table_is_read_however_a_program_wrote_it(tmp_path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
     assert read_published(path) == [plain]
     assert read(tmp_path, vpp="-", ep="NaN", micro_batch=" 1 ").run == plain.run
-    assert read(tmp_path, gpu="NVIDIA H100 80GB HBM3", model="meta-llama/Llama-3.1-8B").run == plain.run
+    assert read(tmp_path, gpu="NVIDIA H100 80GB HBM3", model="meta-llama/Llama-3.1-8B-Instruct").run == plain.run
+    for gpu in ("H100 SXM", "DGX-H100", "H100-SXM5-80GB", "h100_80gb"):
+        assert read(tmp_path, gpu=gpu).run == plain.run
     speed = {"step_time_s": "", "tflops_per_gpu": ""}
     assert read(tmp_path, **speed, mfu="0.4").seconds == pytest.approx(read(tmp_path, **speed, mfu="40").seconds)
+    assert read(tmp_path, **speed, mfu="40%").seconds == read(tmp_path, **speed, mfu="40").seconds
 
 
 @pytest.mark.parametrize(
@@ -90,14 +93,18 @@ def test_pipelines_that_a_report_says_little_of_are_interleaved(tmp_path: Path) 
     ("cells", "reason"),
     [
         ({"gpu": "TPUv4"}, "GPU TPUv4 is unknown"),
+        ({"gpu": "H100 NVL"}, "GPU H100 NVL is unknown"),
         ({"global_batch_sequences": ""}, "global_batch_sequences not said"),
         ({"step_time_s": ""}, "no speed said"),
+        ({"step_time_s": "", "notes": "tps_per_gpu=0"}, "no speed said"),
+        ({"step_time_s": "", "notes": "tps_per_gpu=, see below"}, "no speed said"),
         ({"model": "A hybrid 9B"}, "layers that are no attention are not modelled"),
         ({"model": "Something new"}, "the network's sizes are not said"),
         ({"model": "Llama 3.1 8B [LoRA]"}, "adapters are trained, not the weights"),
         ({"notes": "from memory, verify"}, "a lead, given from memory"),
         ({"cp": "3"}, "tp, pp and cp do not make up the GPUs"),
         ({"pp": "2", "vpp": "1e30"}, "a pipeline of more parts than layers"),
+        ({"global_batch_sequences": "8", "micro_batch": ""}, "the micro-batch does not divide a rank's share"),
         ({"global_batch_sequences": "100"}, "the micro-batch does not divide a rank's share"),
     ],
 )
@@ -157,6 +164,32 @@ def test_what_software_did_is_read_from_its_release_and_notes(tmp_path: Path) ->
     assert run("dispatcher DeepEP", **qwen).sends_once
     assert run("dispatcher DeepEP +1f1b overlap", **qwen).overlap
     assert run("dropless real routing", **qwen).imbalance > 1
+    assert run("HybridEP; CUDA graphs: attn moe_router", **qwen).graphs == "attention"
+    zoo = {"source": "yanring/Megatron-MoE-ModelZoo:best_practice/qwen3/readme.md"}
+    racks = run("", **qwen | zoo | {"gpu": "GB200"})
+    assert (racks.sends_once, racks.graphs) == (True, "attention")
+    assert not run("", **qwen | zoo).sends_once
+
+
+def test_how_experts_are_spread_where_a_row_says_nothing(tmp_path: Path) -> None:
+    def run(**cells: str) -> Run:
+        row = read(tmp_path, **{"tp": "4", "cp": "1", "ep": "8"} | cells)
+        assert row.run is not None
+        return row.run
+
+    winter, spring = "dgxc-benchmarking@v25.02.02:grok1", "dgxc-benchmarking@v25.05.05:grok1"
+    grok = {"model": "Grok-1 314B", "n_gpus": "512", "pp": "8", "vpp": "8", "cp": "2"}
+    assert run(**grok, source=winter).etp == 4  # as Megatron did by then
+    assert run(**grok, source=spring).etp == 1
+    rack = {"model": "Grok-1 314B", "gpu": "GB200 NVL72", "n_gpus": "128", "source": spring}
+    assert run(**rack, notes="ETP=4").etp == 4
+    assert run(**rack).etp == 4  # whole experts do not fit
+    assert run(**rack, pp="8", vpp="8").etp == 1
+    gpt = {"model": "GPT-OSS 120B", "tp": "1", "ep": "", "source": "NVIDIA-NeMo/Automodel"}
+    assert run(**gpt, notes="kernels TE + DeepEP").ep == 64  # DeepEP has no work with all experts on every rank
+    assert run(**gpt).ep == 1
+    assert not run(**gpt).dimensions.clamped  # its gates are compiled to one kernel
+    assert run(**gpt | {"source": "somebody"}).dimensions.clamped
 
 
 def test_torchtitans_pipelines_have_as_many_micro_batches_as_stages(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What the planner knows of a network: sizes of its products, dense or mixture of experts. From a `ModelConfig`, or
 from the published dimensions of networks that Troth does not build (`data/networks.toml`)."""
 
+import re
 import tomllib
 from dataclasses import dataclass, replace
 from functools import cache
@@ -129,6 +130,10 @@ class Dimensions:
         return full + (within - full) * self.windows / self.layers
 
 
+ADDED = re.compile(r"^meta-|[-_ ](hf|base|instruct(-\d{4})?|chat|it|v0\.\d)$")
+"""What released checkpoints' names add to those of their networks."""
+
+
 @cache
 def networks() -> dict[str, Dimensions]:
     """Published networks by all their names, as `plain` has them."""
@@ -141,10 +146,11 @@ def networks() -> dict[str, Dimensions]:
 
 
 def network_named(name: str) -> Dimensions | None:
-    """The published network of a name, however it is spelt, with or without a remark in brackets behind it and an
-    organisation before it; None where it is unknown."""
+    """The published network of a name, however it is spelt, with or without a remark in brackets behind it, an
+    organisation before it and what Hugging Face's names add ("Meta-Llama-3-8B-Instruct"); None where it is unknown."""
     for text in (name, name.partition(" (")[0].partition(" [")[0]):
-        if found := networks().get(plain(text.rpartition("/")[2])):
+        bare = text.rpartition("/")[2]
+        if found := networks().get(plain(bare)) or networks().get(plain(ADDED.sub("", bare.lower()))):
             return found
     return None
 

@@ -39,6 +39,12 @@ class Gpu:
         return self.peaks[precision]
 
 
+AROUND = re.compile(
+    r"(?<![a-z0-9])(nvidia|amd|instinct|[dh]gx|sxm[2-6]?|hbm(2e|3e?)|nvl72|oam)(?![a-z0-9])|(?<=gb[23]00)nvl72"
+)
+"""Makers, systems, sockets and memories that names of GPUs stand among."""
+
+
 def plain(name: str) -> str:
     """A name without capitals, spaces, hyphens and underscores, which nobody spells alike."""
     return re.sub(r"[\s_-]", "", name.lower())
@@ -52,14 +58,14 @@ def gpus() -> dict[str, Gpu]:
 
 
 def gpu_named(name: str) -> Gpu:
-    """The GPU of a name, of a cloud's shape that has it, or as a publication ("H100-80GB-SXM (Eos)") or a driver
-    ("NVIDIA H100 80GB HBM3") calls it.
+    """The GPU of a name, of a cloud's shape that has it, or as a publication ("H100-80GB-SXM (Eos)", "DGX-H100",
+    "GB200 NVL72") or a driver ("NVIDIA H100 80GB HBM3") calls it. PCIe cards and the NVL of two are others.
 
     Raises ValueError that names those known.
     """
-    wanted = plain(name.partition(" (")[0].lower().removeprefix("nvidia ").removeprefix("amd instinct "))
+    wanted = plain(AROUND.sub(" ", name.partition(" (")[0].lower()))
     for known, table in tomllib.loads((DATA / "gpus.toml").read_text(encoding="utf-8")).items():
-        if wanted in {plain(known), *map(plain, table["names"])}:
+        if wanted in {plain(AROUND.sub(" ", one.lower())) for one in (known, *table["names"])}:
             return gpus()[known]
     raise ValueError(f"GPU {name}: unknown; known are {', '.join(gpus())}, and the shapes of clouds that have them")
 

@@ -18,6 +18,10 @@ CONTEXT = 4e9
 what its allocator has."""
 
 
+ROOM = 0.95
+"""Share of a GPU's memory that a run may fill."""
+
+
 def memory_parts(c: Columns) -> dict[str, Array]:
     """Bytes of a GPU by kind, for every run; on the stage that holds most."""
     spread = (c.sharded > 0) & (c.torch > 0)
@@ -56,7 +60,7 @@ def memory_bytes(c: Columns) -> Array:
     return np.asarray(sum(memory_parts(c).values()))
 
 
-def least_recompute(c: Columns, room: float = 0.95) -> Array:
+def least_recompute(c: Columns, room: float = ROOM) -> Array:
     """The smallest share of the forward pass to do again with which a run fits into `room` of a GPU's memory; 1 where
     even that is too little."""
     none, some, most = (memory_bytes(c.with_recompute(np.full(len(c), share))) for share in (0.0, CHEAP, 1.0))

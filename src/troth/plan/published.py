@@ -10,10 +10,24 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from troth.plan.dimensions import Dimensions, network_named, resized
 from troth.plan.gpus import gpu_named
-from troth.plan.release import FOLDING, chunks, date_of, imbalance, micro_batch, recipe_of, stack_of
-from troth.plan.run import CHEAP, Run
+from troth.plan.memory import ROOM, memory_bytes
+from troth.plan.release import (
+    COMPILED,
+    ETP,
+    chunks,
+    date_of,
+    expert_ranks,
+    expert_tensor_ranks,
+    imbalance,
+    micro_batch,
+    recipe_of,
+    stack_of,
+)
+from troth.plan.run import CHEAP, Run, columns
 
 NEEDED = ("source", "model", "seq", "gpu", "n_gpus", "tp", "pp", "global_batch_sequences", "precision", "notes")
 """Columns that a table must have."""
@@ -57,7 +71,7 @@ class _Row:
 
     def number(self, name: str) -> float:
         """0 where the cell is empty. Raises ValueError where it is no number, or one that nothing has."""
-        text = self[name].replace(",", "").strip()
+        text = self[name].replace(",", "").strip(" ~%")
         try:
             number = float("0" if text.lower() in EMPTY else text)
         except ValueError:
@@ -71,6 +85,14 @@ class _Row:
         if (number := self.number(name)) != int(number):
             raise ValueError(f"{self.place}: {name}={self[name]!r}: expected a whole number")
         return int(number)
+
+    def noted(self, name: str) -> float:
+        """What notes say as name=number; 0 where they do not."""
+        said = re.search(rf"(?<!avg ){name}=([\d.,]+)", self["notes"])
+        try:
+            return float(said[1].replace(",", "")) if said else 0.0
+        except ValueError:
+            return 0.0
 
     def need(self, name: str) -> int:
         """The same; raises Unsaid where it is empty."""
@@ -99,8 +121,7 @@ def _read(row: _Row, line: int) -> Published:
         seconds = _seconds(row, run)
     except Unsaid as error:
         return replace(published, reason=str(error))
-    memory = re.search(r"peak_mem_GiB=([\d.]+)", row["notes"])
-    peak = float(memory[1]) * 2**30 if memory else None
+    peak = row.noted("peak_mem_GiB") * 2**30 or None
     return replace(published, run=run, seconds=seconds, memory=peak, recompute_said=recompute_said)
 
 
@@ -113,22 +134,24 @@ def _run(row: _Row) -> tuple[Run, bool]:
         if word in model:
             raise Unsaid(what)
     dimensions = _dimensions(row)
+    if any(name in source for name in COMPILED):
+        dimensions = replace(dimensions, clamped=False)
     try:
         gpu = gpu_named(row["gpu"])
     except ValueError:
         raise Unsaid(f"GPU {row['gpu']} is unknown") from None
     world, tp, pp, cp = row.need("n_gpus"), row.need("tp"), row.need("pp"), row.count("cp") or 1
-    length, ep = row.need("seq"), row.count("ep") or 1
+    length = row.need("seq")
     if world % (tp * pp * cp):
         raise Unsaid("tp, pp and cp do not make up the GPUs")
     ranks = world // (tp * pp * cp)
-    of_rank = re.search(r"local_batch=(\d+)", notes)
-    sequences = row.count("global_batch_sequences") or (int(of_rank[1]) * ranks if of_rank else 0)
+    ep = expert_ranks(row.count("ep"), notes, world // pp, dimensions.experts)
+    sequences = row.count("global_batch_sequences") or int(row.noted("local_batch") * ranks)
     if not sequences:
         raise Unsaid("global_batch_sequences not said")
     local = sequences / ranks
     rows = row.count("micro_batch") or micro_batch(source, pp, local)
-    if local < rows or local % rows:
+    if rows < 1 or rows % 1 or local % rows:
         raise Unsaid("the micro-batch does not divide a rank's share")
     stack, date, precision = stack_of(source), date_of(source, notes, gpu), _precision(row["precision"])
     told = row.count("vpp") if pp > 1 else 1
@@ -139,14 +162,23 @@ def _run(row: _Row) -> tuple[Run, bool]:
     again = row["recompute"] or recipe.again
     run = Run(
         dimensions, gpu, world, sequences, length, int(rows), tp, pp, vpp, cp, ep,
-        etp=1 if ep > 1 and date >= FOLDING else tp,
+        etp=expert_tensor_ranks(ep, tp, notes, date),
         sharded="FSDP" in notes or stack != "fused", optimizer="adamw", precision=precision,
         recompute=_recompute(again, stack),
         date=date, stack=stack,
         graphs=recipe.graphs, overlap=recipe.overlap, sends_once=recipe.sends_once, imbalance=imbalance(notes),
         ahead=recipe.ahead,
     )  # fmt: skip
-    return run, bool(again)
+    unsaid = ep > 1 and not re.search(ETP, notes.lower())
+    return (_folded(run) if unsaid else run), bool(again)
+
+
+def _folded(run: Run) -> Run:
+    """With experts split over tensor-parallel ranks too, where a row does not say it and the run would not fit
+    otherwise, not even with all computed again: published runs did."""
+    folded = replace(run, etp=run.tp)
+    whole, parts = memory_bytes(columns([run, folded]).with_recompute(np.ones(2)))
+    return folded if parts <= ROOM * run.gpu.memory < whole else run
 
 
 def _dimensions(row: _Row) -> Dimensions:
@@ -194,8 +226,8 @@ def _seconds(row: _Row, run: Run) -> float:
     if seconds := row.number("step_time_s"):
         return seconds
     tokens = run.sequences * run.length
-    if tokens_a_second := re.search(r"(?<!avg )tps_per_gpu=([\d.,]+)", row["notes"]):
-        return tokens / (float(tokens_a_second[1].replace(",", "")) * run.world)
+    if tokens_a_second := row.noted("tps_per_gpu"):
+        return tokens / (tokens_a_second * run.world)
     percent = row.number("mfu")  # or a share of 1, as no run has less than 1% of a peak
     share = (percent if percent <= 1 else percent / 100) * run.gpu.peaks.get(run.precision, run.gpu.peak("bf16"))
     rate = row.number("tflops_per_gpu") * 1e12 or share

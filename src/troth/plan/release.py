@@ -4,6 +4,7 @@ what is documented of its release.
 What Megatron-Bridge's recipes do for experts is in `data/recipes.toml`.
 """
 
+import math
 import re
 import tomllib
 from dataclasses import dataclass, replace
@@ -19,8 +20,9 @@ UNDATED = {
 }  # fmt: skip
 """When the software of sources that do not say it is from: the dates of their commits or reports."""
 
-FOLDING = 2025.0
-"""Until then Megatron split experts over tensor-parallel ranks too, whatever their own (2504.14960)."""
+FOLDING = 2025.33
+"""Until then Megatron's recipes split experts over tensor-parallel ranks too, whatever their own: NeMo has the choice
+since 25.02 (2504.14960), tables of dgxc-benchmarking since 25.05, whose recipes before are of NeMo 24.12."""
 
 CAPTURED = 2026.4
 """Since then Megatron-Bridge's recipes of dense networks for 8 bits in racks of Blackwell capture a whole step (release
@@ -32,11 +34,21 @@ DEEPEP = 2025.5
 REAL_IMBALANCE = 1.5
 """Tokens of the busiest rank's experts over the mean, where a router may choose."""
 
+ETP = r"\betp\W{0,2}([1-9]\d*)"
+"""Ranks that share an expert, in a row's notes."""
+
+EXCHANGES = "deepep|hybridep"
+"""Kernels that send a token to a rank once."""
+
 TELLING = ("Megatron-Bridge", "dgxc-benchmarking", "NVIDIA/NeMo", "ModelZoo")
 """Sources whose tables say how many chunks of layers a pipeline's rank has."""
 
 TORCH = ("mosaicml", "prime-rl", "Automodel", "OLMo")
 """Sources whose kernels are PyTorch's own."""
+
+COMPILED = ("Automodel",)
+"""Of these, those that compile experts' gates, whatever their biases and bounds, to one kernel (torch.compile, in NeMo
+Automodel's `components/moe/experts.py`)."""
 
 
 def date_of(source: str, notes: str, gpu: Gpu) -> float:
@@ -71,6 +83,21 @@ def chunks(source: str, pp: int, layers: int) -> int:
     return longest // 2 if longest % 2 == 0 else longest
 
 
+def expert_ranks(ep: int, notes: str, ranks: int, experts: int) -> int:
+    """Ranks that share the experts. Where a row says nothing, kernels that exchange tokens (DeepEP) would have no work
+    with all experts on each: they are spread as far as they go, as NeMo Automodel's configurations of such rows do."""
+    if ep or not experts or not re.search(EXCHANGES, notes.lower()):
+        return ep or 1
+    return math.gcd(ranks, experts)
+
+
+def expert_tensor_ranks(ep: int, tp: int, notes: str, date: float) -> int:
+    """Ranks that share each expert: as notes say ("ETP=4"), else as was usual."""
+    if said := re.search(ETP, notes.lower()):
+        return int(said[1])
+    return 1 if ep > 1 and date >= FOLDING else tp
+
+
 def stack_of(source: str) -> str:
     """Who wrote it, as in `Run.stack`."""
     if "torchtitan" in source:
@@ -91,7 +118,8 @@ class Recipe:
 
 def recipe_of(source: str, notes: str, network: Dimensions, gpu: Gpu, precision: str, date: float) -> Recipe:
     """By what is documented of Megatron-Bridge's releases; of others' software by the notes, but that recipes for
-    latent attention (DeepSeek, Kimi) take DeepEP since Megatron has it."""
+    latent attention (DeepSeek, Kimi) take DeepEP since Megatron has it, and that commands of Megatron-MoE-ModelZoo for
+    racks of Blackwell take HybridEP and start attention as CUDA graphs (its `best_practice/qwen3/readme.md`)."""
     if "Megatron-Bridge" in source:
         if not network.experts:
             return Recipe(graphs="step" if gpu.domain > 8 and precision == "float8" and date >= CAPTURED else "none")
@@ -100,8 +128,10 @@ def recipe_of(source: str, notes: str, network: Dimensions, gpu: Gpu, precision:
             if _matches(one, network.name, gpu.name, precision, date):
                 found = replace(found, **one["does"])
         return found
-    once = (network.latent is not None and date >= DEEPEP) or bool(re.search(r"deepep|hybridep", notes.lower()))
-    return Recipe(once, bool(re.search(r"1f1b overlap|a2a overlap", notes.lower())))
+    racks = "ModelZoo" in source and gpu.domain > 8
+    once = racks or (network.latent is not None and date >= DEEPEP) or bool(re.search(EXCHANGES, notes.lower()))
+    graphs = "attention" if racks or re.search(r"cuda graphs?\W+attn", notes.lower()) else "none"
+    return Recipe(once, bool(re.search(r"1f1b overlap|a2a overlap", notes.lower())), graphs)
 
 
 @cache
