@@ -56,7 +56,7 @@ class Published:
 
 
 class Unsaid(Exception):
-    """What a row leaves open."""
+    """What a row leaves open, or says as nobody can read it."""
 
 
 @dataclass(frozen=True)
@@ -64,26 +64,25 @@ class _Row:
     """A row's cells, as text and as numbers."""
 
     cells: dict[str, str]
-    place: str
 
     def __getitem__(self, name: str) -> str:
         return self.cells.get(name) or ""
 
     def number(self, name: str) -> float:
-        """0 where the cell is empty. Raises ValueError where it is no number, or one that nothing has."""
+        """0 where the cell is empty. Raises Unsaid where it is no number, or one that nothing has."""
         text = self[name].replace(",", "").strip(" ~%")
         try:
             number = float("0" if text.lower() in EMPTY else text)
         except ValueError:
-            raise ValueError(f"{self.place}: {name}={text!r} is no number") from None
+            raise Unsaid(f"{name}={text!r} is no number") from None
         if not 0 <= number < math.inf:
-            raise ValueError(f"{self.place}: {name}={text!r}: expected a number above 0, or nothing")
+            raise Unsaid(f"{name}={text!r}: expected a number above 0, or nothing")
         return number
 
     def count(self, name: str) -> int:
         """The same as a whole number."""
         if (number := self.number(name)) != int(number):
-            raise ValueError(f"{self.place}: {name}={self[name]!r}: expected a whole number")
+            raise Unsaid(f"{name}={self[name]!r}: expected a whole number")
         return int(number)
 
     def noted(self, name: str) -> float:
@@ -102,7 +101,7 @@ class _Row:
 
 
 def read_published(path: Path) -> list[Published]:
-    """All rows. Raises ValueError naming a column that is missing, or a number that is none."""
+    """All rows. Raises ValueError naming a column that is missing."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
@@ -111,7 +110,7 @@ def read_published(path: Path) -> list[Published]:
         raise ValueError(f"{path}: no text in UTF-8: {error}") from error
     if missing := [name for name in NEEDED if name not in (reader.fieldnames or [])]:
         raise ValueError(f"{path}: no column {', '.join(missing)}; a table of published runs has {', '.join(NEEDED)}")
-    return [_read(_Row(cells, f"{path}, line {line}"), line) for line, cells in enumerate(rows, start=2)]
+    return [_read(_Row(cells), line) for line, cells in enumerate(rows, start=2)]
 
 
 def _read(row: _Row, line: int) -> Published:
