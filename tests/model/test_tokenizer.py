@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import tokenizers
@@ -94,6 +95,15 @@ def test_loaded_is_what_was_saved(tokenizer, folder, tmp_path):
     loaded.save(tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_leaves_no_half_of_a_tokenizer(tokenizer, tmp_path):
+    """Where there is a tokenizer.json, a run takes it for its own."""
+    (tmp_path / "tokenizer.json.partial").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"tokenizer.json: could not be written: .*No space left"):
+        tokenizer.save(tmp_path)
+    assert not (tmp_path / "tokenizer.json").exists()
 
 
 def test_merges_shorten_what_was_learned(tokenizer):

@@ -1,6 +1,7 @@
 """Chats in rows: each a document of its own, loss on answers only, every chat once an epoch, nothing lost unseen."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from troth.model.chat_template import ChatTemplate, conversation_template
 from troth.model.decoder import Decoder
 from troth.model.initialise import initialise
 from troth.train.chats import Chats
-from troth.train.examples import Examples, fingerprint, tokenise_chats
+from troth.train.examples import Examples, fingerprint, kept_examples, tokenise_chats
 from troth.train.loss import next_token_loss
 from troth.train.packing import Order, pack
 
@@ -41,6 +42,16 @@ def folder(template, tokenizer, tmp_path_factory):
     assert counts["chats"] == counts["examples"] == 40
     assert 0 < counts["answer_tokens"] < counts["tokens"]
     return folder / "tokens"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_leaves_nothing_that_counts_as_examples(template, tokenizer, tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps(chat(1)))
+    (tmp_path / "tokens").mkdir()
+    (tmp_path / "tokens/examples.json.partial").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        tokenise_chats([str(tmp_path / "a.jsonl")], template, tokenizer, tmp_path / "tokens")
+    assert kept_examples(tmp_path / "tokens", {}) is None
 
 
 def test_a_completion_is_learned_and_its_prompt_is_not(template, tokenizer, tmp_path):

@@ -161,7 +161,7 @@ def _shards(documents: list[str], settings: System, own: Path, out: Path) -> str
     if ready := find_shards(documents):
         _fits(bring_tokenizer(ready, own), own, settings)
         return ready
-    if own == out / "tokenizer" and not (own / "tokenizer_config.json").exists():
+    if own == out / "tokenizer" and not (own / "tokenizer.json").exists():
         own.mkdir(parents=True, exist_ok=True)
         texts = sample(((name, text) for name, text, _ in read_documents(documents)), settings.data.weights)
         Tokenizer.train(texts, settings.model.vocab_size).save(own)

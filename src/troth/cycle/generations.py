@@ -107,7 +107,7 @@ def _collected(cycle: Cycle) -> tuple[list[Document], list[Document]]:
 
 def _tokenizer(cycle: Cycle, documents: list[Document]) -> Tokenizer:
     folder = cycle.out / "tokenizer"
-    if not (folder / "tokenizer_config.json").exists():
+    if not (folder / "tokenizer.json").exists():
         cycle.say(f"training a tokenizer of {cycle.system.model.vocab_size} tokens")
         folder.mkdir(parents=True, exist_ok=True)
         texts = sample(((d.collection, d.text) for d in documents), cycle.system.data.weights)

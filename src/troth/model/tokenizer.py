@@ -168,12 +168,19 @@ class Tokenizer:
 
     def save(self, folder: Path, chat_template: str | None = CHAT_TEMPLATE) -> None:
         """Write tokenizer.json and tokenizer_config.json, with the chat template if one is given, into `folder`; what
-        was read from a folder stays as it was but for the template."""
-        written = self.files | {_FILE: tokenizer_json(self)}
+        was read from a folder stays as it was but for the template. Where there is a tokenizer.json, all is there.
+
+        Raises OSError naming the file that cannot be written, as where the disk is full."""
         template = {} if chat_template is None else {"chat_template": chat_template}
-        written[_SETTINGS] = json.dumps(self.settings | template, indent=2)
+        written = self.files | {_SETTINGS: json.dumps(self.settings | template, indent=2)}
+        written = {name: text for name, text in written.items() if name != _FILE} | {_FILE: tokenizer_json(self)}
         for name, text in written.items():
-            (folder / name).write_text(text, encoding="utf-8")
+            path, partial = folder / name, folder / f"{name}.partial"
+            try:
+                partial.write_text(text, encoding="utf-8")
+                partial.replace(path)
+            except OSError as error:
+                raise OSError(f"{path}: could not be written: {error}") from error
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":

@@ -127,7 +127,9 @@ def _write(
     counts = {"examples": len(ends), "tokens": total, "answer_tokens": answers}
     sha256 = fingerprint(folder / name for name in ("tokens", "answers", "ends"))
     known = {"dtype": np.dtype(dtype).name, "sha256": sha256, "made_by": made}
-    index.write_text(json.dumps(known | counts))
+    partial = folder / "examples.json.partial"
+    partial.write_text(json.dumps(known | counts))
+    partial.replace(index)
     return counts
 
 
