@@ -204,6 +204,11 @@ def test_keys_are_needed_once_given(serve_process: Serve, tmp_path: Path):
         bob = json.loads(troth_key("bob", "--json"))["key"]
         assert status(Authorization=f"Bearer {bob}") == 200
 
+        file.rename(tmp_path / "elsewhere")
+        assert status(Authorization=f"Bearer {bob}") == 503
+        (tmp_path / "elsewhere").rename(file)
+        assert status(Authorization=f"Bearer {bob}") == 200
+
         def holders() -> set[str | None]:
             return {json.loads(line).get("key") for line in process.log.read_text().splitlines()}
 
