@@ -9,13 +9,15 @@ import os
 import runpy
 import sys
 import time
+from multiprocessing.synchronize import Event
 
 import torch.distributed as dist
 
 import troth.train.trainer  # noqa: F401 (loaded here, once for all ranks)
 
 
-def as_rank(rank: int, told: dict[str, object], script: str, arguments: list[str]) -> None:
+def as_rank(rank: int, told: dict[str, object], script: str, arguments: list[str], forked: Event) -> None:
+    forked.wait()
     os.environ.update({name: str(value) for name, value in (told | {"RANK": rank, "LOCAL_RANK": rank}).items()})
     sys.argv = [script, *arguments]
     runpy.run_path(script, run_name="__main__")
@@ -26,9 +28,12 @@ def main(world: int, script: str, arguments: list[str]) -> int:
     told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port, "TORCHELASTIC_USE_AGENT_STORE": True}
     told |= {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
     fork = multiprocessing.get_context("fork")
-    ranks = [fork.Process(target=as_rank, args=(rank, told, script, arguments)) for rank in range(world)]
+    # While the store's thread looks up who connects it holds a lock of the C library, which a fork would hold for ever.
+    forked = fork.Event()
+    ranks = [fork.Process(target=as_rank, args=(rank, told, script, arguments, forked)) for rank in range(world)]
     for rank in ranks:
         rank.start()
+    forked.set()
     while any(rank.is_alive() for rank in ranks) and not any(rank.exitcode for rank in ranks):
         time.sleep(0.05)
     for rank in ranks:
