@@ -103,12 +103,8 @@ def _without_rope(place: int) -> bool:
     return place % _AFMOE_PERIOD == _AFMOE_PERIOD - 1
 
 
-def _afmoe_limits(config: ModelConfig) -> Iterator[str]:
-    if not config.mup_enabled:
-        yield "mup_enabled=False"
-
-
-def _afmoe(config: ModelConfig, places: list[int | None]) -> dict[str, Any]:
+def _experts(config: ModelConfig, places: list[int | None]) -> dict[str, Any]:
+    """Shared experts, and others that are routed to by sigmoids."""
     return {
         "leading_dense_block_count": leading_dense(config, places),
         "expert_feed_forward_length": config.moe_intermediate_size,
@@ -116,6 +112,22 @@ def _afmoe(config: ModelConfig, places: list[int | None]) -> dict[str, Any]:
         "expert_gating_func": _SIGMOID,
         "expert_weights_norm": config.norm_topk_prob,
         "expert_weights_scale": config.route_scale,
+    }
+
+
+def _head_limits(config: ModelConfig) -> Iterator[str]:
+    if config.num_attention_heads * config.head_dim != config.hidden_size:
+        yield f"head_dim={config.head_dim} (not hidden_size / num_attention_heads)"
+
+
+def _afmoe_limits(config: ModelConfig) -> Iterator[str]:
+    if not config.mup_enabled:
+        yield "mup_enabled=False"
+
+
+def _afmoe(config: ModelConfig, places: list[int | None]) -> dict[str, Any]:
+    return {
+        **_experts(config, places),
         "attention.sliding_window": config.window,
         "attention.sliding_window_pattern": [
             layer is None or config.layer_type(layer) == "sliding_attention" for layer in places
@@ -126,8 +138,7 @@ def _afmoe(config: ModelConfig, places: list[int | None]) -> dict[str, Any]:
 def _grok_1_limits(config: ModelConfig) -> Iterator[str]:
     if config.attention_softcap is None:
         yield "max_attn_value=None"
-    if config.num_attention_heads * config.head_dim != config.hidden_size:
-        yield f"head_dim={config.head_dim} (not hidden_size / num_attention_heads)"
+    yield from _head_limits(config)
 
 
 def _grok_1(config: ModelConfig, _: list[int | None]) -> dict[str, Any]:
@@ -160,8 +171,7 @@ def _olmoe_limits(config: ModelConfig) -> Iterator[str]:
         yield "tie_word_embeddings=True"
     if config.num_key_value_heads != config.num_attention_heads:
         yield f"num_key_value_heads={config.num_key_value_heads} (not {config.num_attention_heads})"
-    if config.num_attention_heads * config.head_dim != config.hidden_size:
-        yield f"head_dim={config.head_dim} (not hidden_size / num_attention_heads)"
+    yield from _head_limits(config)
 
 
 def _gpt_oss_limits(config: ModelConfig) -> Iterator[str]:
@@ -198,12 +208,7 @@ def _deepseek_v3(config: ModelConfig, places: list[int | None]) -> dict[str, Any
     latent = config.latent
     assert latent is not None
     found = {
-        "leading_dense_block_count": leading_dense(config, places),
-        "expert_feed_forward_length": config.moe_intermediate_size,
-        "expert_shared_count": config.num_shared_experts,
-        "expert_gating_func": _SIGMOID,
-        "expert_weights_norm": config.norm_topk_prob,
-        "expert_weights_scale": config.route_scale,
+        **_experts(config, places),
         # All heads read one key of the latent and the turned part, whose beginning is the value.
         "attention.head_count_kv": 1,
         "attention.key_length": latent.kv_lora_rank + latent.qk_rope_head_dim,

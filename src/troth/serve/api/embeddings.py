@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from troth.serve.api.answers import submit, unless_gone
 from troth.serve.api.body import Body
 from troth.serve.api.errors import ApiError
-from troth.serve.api.served import Served
+from troth.serve.api.served import Served, encoded
 from troth.serve.engine.request import Output, Request
 from troth.serve.engine.thread import Stream
 
@@ -62,13 +62,16 @@ def embedding_router(served: Served) -> APIRouter:
     @router.post("/v1/embeddings")
     async def create(body: EmbeddingRequest, http: HttpRequest) -> EmbeddingList:
         served.check_model(body.model)
-        inputs = [served.last_tokens(ids, body.truncate_prompt_tokens) for ids in _inputs(body, served)]
+        given = [body.input] if isinstance(body.input, str) else body.input
+        characters = sum(len(text) for text in given if isinstance(text, str))
+        found = await encoded(characters, lambda: _inputs(body, served))
+        inputs = [served.last_tokens(ids, body.truncate_prompt_tokens) for ids in found]
         requests = [Request(tuple(ids), pooled=True) for ids in inputs]
         stream = submit(served.engine, requests, "input")
-        found = await unless_gone(http, _gather(stream))
-        tokens = sum(output.prompt_tokens for output in found.values())
+        outputs = await unless_gone(http, _gather(stream))
+        tokens = sum(output.prompt_tokens for output in outputs.values())
         data = [
-            Embedding(index=index, embedding=_written(_vector(found[request.id], body.dimensions), body))
+            Embedding(index=index, embedding=_written(_vector(outputs[request.id], body.dimensions), body))
             for index, request in enumerate(requests)
         ]
         usage = EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens)

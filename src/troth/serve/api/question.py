@@ -102,16 +102,16 @@ async def prompt(served: Served, question: Question, max_tokens: int | None) -> 
     def ids_of(messages: list[dict[str, Any]]) -> list[int]:
         return template.encode(messages, functions, question.goes_on, **variables)
 
-    def fitting() -> list[list[int]]:
+    def fitting() -> list[int]:
         ids = ids_of(question.messages)
         if question.forgets and len(ids) > room:
             shorter = _shorter(question.messages)
             place = bisect_left(shorter, True, key=lambda messages: len(ids_of(messages)) <= room)
             ids = ids_of(shorter[min(place, len(shorter) - 1)])
-        return [ids]
+        return ids
 
     try:
-        [ids] = await encoded(sum(len(message.get("content") or "") for message in question.messages), fitting)
+        ids = await encoded(sum(len(message.get("content") or "") for message in question.messages), fitting)
     except ValueError as error:
         raise ApiError(400, str(error), question.param, "invalid_value") from error
     ids = served.last_tokens(ids, question.truncate, max_tokens)

@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from troth.model.chat_template import ChatTemplate
 from troth.model.tokenizer import Tokenizer
@@ -14,9 +15,10 @@ from troth.serve.engine.sampling_params import Grammar, SamplingParams
 from troth.serve.engine.thread import EngineThread
 
 _LONG = 50_000
+Tokens = TypeVar("Tokens")
 
 
-async def encoded(characters: int, encode: Callable[[], list[list[int]]]) -> list[list[int]]:
+async def encoded(characters: int, encode: Callable[[], Tokens]) -> Tokens:
     """Tokens of texts of so many characters; long ones in a thread, since what streams would stand still meanwhile."""
     return encode() if characters < _LONG else await asyncio.to_thread(encode)
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from troth.serve.api.body import Body
 from troth.serve.api.errors import ApiError
-from troth.serve.api.served import Served
+from troth.serve.api.served import Served, encoded
 
 
 class TokenizeRequest(Body):
@@ -62,7 +62,9 @@ def tokenize_router(served: Served) -> APIRouter:
         served.check_model(body.model)
         words = served.tokenizer
         encode = words.encode_raw if body.add_special_tokens else words.encode_special
-        tokens = _conversation(served, body) if body.prompt is None else encode(body.prompt)
+        text = body.prompt
+        characters = len(str(body.messages) if text is None else text)
+        tokens = await encoded(characters, lambda: _conversation(served, body) if text is None else encode(text))
         texts = [served.token_texts.text(token) for token in tokens] if body.return_token_strs else None
         return TokenizeAnswer(count=len(tokens), max_model_len=served.context, tokens=tokens, token_strs=texts)
 
