@@ -124,7 +124,8 @@ def test_responses_tell_how_they_were_sampled(
 def test_a_repetition_penalty_divides_what_speaks_for_tokens_that_were_there():
     """Of the prompt and of the answer, once; what speaks against them is multiplied."""
     sequence = Sequence(Request((3, 4, 4), SamplingParams(temperature=0, repetition_penalty=2.0, logprobs=5)), 10)
-    sequence.output_counts.update([4, 5, 5])
+    for token in (4, 5, 5):
+        sequence.penalties.append(token)
     logits = torch.tensor([[0.5, -1.0, 0.9, 1.5, -2.0, 1.9, 0.94]])
     expected = torch.tensor([[0.5, -1.0, 0.9, 0.75, -4.0, 0.95, 0.94]])
     (token,) = sample(logits, [sequence])

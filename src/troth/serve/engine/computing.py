@@ -17,6 +17,7 @@ from troth.serve.engine.drafts import Drafter, LookupDrafter, MTPDrafter, TorchM
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.packed_weights import pack_weights
 from troth.serve.engine.runner import Pooler, TorchRunner
+from troth.serve.engine.sampler import Draw, draw
 from troth.system.serve import ServeTable
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,11 @@ def pooler_for(runner: CpuRunner | TorchRunner | DeterministicRunner) -> Pooler:
     if isinstance(runner, DeterministicRunner):
         return TorchRunner(runner.model, runner.cache, runner.adapters)
     return runner
+
+
+def draw_for(runner: CpuRunner | TorchRunner | DeterministicRunner) -> Draw:
+    """Who draws tokens from scores: the library, where it computes them."""
+    return runner.draw if isinstance(runner, CpuRunner) else draw
 
 
 def drafter_for(

@@ -7,7 +7,7 @@ import torch
 
 from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.request import Output, SampledToken
-from troth.serve.engine.sampler import sample, score
+from troth.serve.engine.sampler import Draw, sample, score
 from troth.serve.engine.scheduler import Chunk
 from troth.serve.engine.sequence import Sequence
 
@@ -15,10 +15,10 @@ from troth.serve.engine.sequence import Sequence
 class Drawing:
     """Draws tokens for sequences, which end at `end_tokens`; counts how many drafts were `drafted` and `accepted`."""
 
-    def __init__(self, tokenizer: Tokenizer, end_tokens: frozenset[int]):
+    def __init__(self, tokenizer: Tokenizer, end_tokens: frozenset[int], draw: Draw):
         self.drafted = self.accepted = 0
         self._tokenizer = tokenizer
-        self._end_tokens = end_tokens
+        self._end_tokens, self._draw = end_tokens, draw
         self._special = frozenset(tokenizer.special[text] for text in tokenizer.special.keys() - tokenizer.visible)
 
     def draw(
@@ -41,7 +41,8 @@ class Drawing:
             rows = [firsts[number] + chunks[number].scored + place for number in drawing]
             logits_SV = logits_WV if len(rows) == len(logits_WV) else logits_WV[rows]
             going_on = []
-            sampled = sample(logits_SV, [chunks[number].sequence for number in drawing], self._end_tokens)
+            sequences = [chunks[number].sequence for number in drawing]
+            sampled = sample(logits_SV, sequences, self._end_tokens, self._draw)
             for number, row, token in zip(drawing, rows, sampled, strict=True):
                 chunk = chunks[number]
                 if experts_WL and chunk.sequence.params.experts:

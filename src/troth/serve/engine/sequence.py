@@ -2,12 +2,11 @@
 
 import array
 import hashlib
-from collections import Counter
-from functools import cached_property
 
 import torch
 
 from troth.serve.engine.guide import Guide
+from troth.serve.engine.penalties import Penalties
 from troth.serve.engine.request import FinishReason, Output, Request, SampledToken
 from troth.serve.engine.text_stream import TextStream
 from troth.serve.engine.unwanted import Unwanted
@@ -43,7 +42,7 @@ class Sequence:
         self.drafts: list[int] = []
         self.cached_tokens: int | None = None
         self.admitted = 0.0
-        self.output_counts: Counter[int] = Counter()
+        self.penalties = Penalties.of(params, request.prompt)
         grammar = params.grammar
         self.text = TextStream(
             () if grammar is not None and grammar.forced else params.stop, params.include_stop_str_in_output,
@@ -63,11 +62,6 @@ class Sequence:
     def scores_prompt(self) -> bool:
         """Whether log-probabilities of the prompt's tokens are wanted."""
         return self.params.scored is not None
-
-    @cached_property
-    def prompt_ids(self) -> frozenset[int]:
-        """The tokens that occur in the prompt."""
-        return frozenset(self.tokens[: self.prompt_tokens])
 
     @property
     def pending(self) -> int:
@@ -113,7 +107,8 @@ class Sequence:
     def append(self, token: SampledToken, data: bytes, ends: bool) -> Output:
         """Take a sampled token with the bytes that it adds to the text; `ends` says that it ends it."""
         self.tokens.append(token.id)
-        self.output_counts[token.id] += 1
+        if self.penalties is not None:
+            self.penalties.append(token.id)
         text = self.text.push(data, may_stop=self.output_tokens > self.params.min_tokens)
         if self.guide is not None:
             self.guide.take(token.id, data)

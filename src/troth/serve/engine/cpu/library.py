@@ -5,13 +5,13 @@ import importlib.machinery
 import logging
 import os
 import platform
-from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_void_p
+from ctypes import POINTER, Structure, c_double, c_float, c_int, c_int32, c_void_p
 from functools import cache
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-VERSION = 6
+VERSION = 7
 """That of `native/decoder.h`."""
 KERNELS = ("neon_dotprod", "neon") if platform.machine() in ("aarch64", "arm64") else ("avx512", "avx_vnni", "avx2")
 """Kinds of this machine's processors, the best first."""
@@ -87,6 +87,14 @@ class Span(Structure):
     )  # fmt: skip
 
 
+class Draw(Structure):
+    """How a token is drawn from a row of scores."""
+
+    _fields_ = (
+        ("top_k", _INT), ("temperature", _FLOAT), ("top_p", _FLOAT), ("min_p", _FLOAT), ("uniform", c_double),
+    )  # fmt: skip
+
+
 @cache
 def load() -> ctypes.CDLL | None:
     """The library, the first of `KERNELS` that this processor can run, or the one that the environment variable
@@ -120,6 +128,8 @@ def opened(path: Path) -> ctypes.CDLL | None:
     library.troth_open.argtypes = [POINTER(Model), c_int, c_int]
     library.troth_close.restype = None
     library.troth_close.argtypes = [c_void_p]
+    library.troth_draw.restype = None
+    library.troth_draw.argtypes = [c_void_p, c_void_p, c_int, c_int, POINTER(Draw), c_int, POINTER(c_int32)]
     library.troth_step.restype = None
     library.troth_step.argtypes = [
         c_void_p, c_void_p, c_int, c_void_p, POINTER(Span), c_int, c_void_p, c_int,
@@ -132,6 +142,6 @@ def _is_current(library: ctypes.CDLL) -> bool:
     """Whether it is of this version and means the same structures."""
     if not hasattr(library, "troth_version") or library.troth_version() != VERSION:
         return False
-    sizes = (c_int32 * 7)()
+    sizes = (c_int32 * 8)()
     library.troth_sizes(sizes)
-    return list(sizes) == [ctypes.sizeof(one) for one in (Matrix, Unit, Latents, Layer, Model, Span, Adapter)]
+    return list(sizes) == [ctypes.sizeof(one) for one in (Matrix, Unit, Latents, Layer, Model, Span, Adapter, Draw)]

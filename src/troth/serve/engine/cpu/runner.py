@@ -14,6 +14,7 @@ from troth.serve.engine.cpu.pack import WeightKind
 from troth.serve.engine.cpu.steps import Steps
 from troth.serve.engine.cpu.weights import PackedDecoder
 from troth.serve.engine.kv_cache import KVCache
+from troth.serve.engine.sampling_params import SamplingParams
 from troth.serve.engine.scheduler import Chunk
 
 _BLOCK, _LARGEST_HEAD, _LARGEST_LATENT, _MOST_EXPERTS = 16, 256, 512, 1024
@@ -77,6 +78,10 @@ class CpuRunner:
             logits_WV *= self.config.logit_scale
         cap = self.config.logit_softcap
         return logits_WV if cap is None else logits_WV.div_(cap).tanh_().mul_(cap)
+
+    def draw(self, logits_SV: torch.Tensor, params: Items[SamplingParams], uniform_S: Items[float]) -> list[int]:
+        """As `sampler.draw` does."""
+        return self._steps.draw(logits_SV, params, uniform_S)
 
     def hidden(self, chunks: Items[Chunk]) -> torch.Tensor:
         """Hidden states of all the step's tokens after the last norm, float32 [tokens, hidden]."""

@@ -6,7 +6,8 @@ from collections.abc import Sequence as Items
 
 import torch
 
-from troth.serve.engine.cpu.library import Model, Span, load
+from troth.serve.engine.cpu.library import Draw, Model, Span, load
+from troth.serve.engine.sampling_params import SamplingParams
 from troth.serve.engine.scheduler import Chunk
 
 
@@ -57,3 +58,17 @@ class Steps:
             self._decoder, token_T.buffer_info()[0], len(tokens), given, spans, len(chunks),
             wanted_W.buffer_info()[0], len(wanted), logits, states, experts, gates,
         )  # fmt: skip
+
+    def draw(self, logits_SV: torch.Tensor, params: Items[SamplingParams], uniform_S: Items[float]) -> list[int]:
+        """`sampler.draw` on this decoder's threads."""
+        count, vocabulary = logits_SV.shape
+        how = (Draw * count)(
+            *(
+                Draw(min(max(p.top_k, 0), vocabulary), p.temperature, p.top_p, p.min_p, uniform)
+                for p, uniform in zip(params, uniform_S, strict=True)
+            )
+        )
+        tokens = (ctypes.c_int32 * count)()
+        stride = logits_SV.stride(0)
+        self._library.troth_draw(self._decoder, logits_SV.data_ptr(), stride, vocabulary, how, count, tokens)
+        return list(tokens)

@@ -85,7 +85,7 @@ int troth_version() { return troth::VERSION; }
 void troth_sizes(int32_t *sizes) {
     sizes[0] = sizeof(troth::Matrix), sizes[1] = sizeof(troth::Unit), sizes[2] = sizeof(troth::Latents);
     sizes[3] = sizeof(troth::Layer), sizes[4] = sizeof(troth::Model), sizes[5] = sizeof(troth::Span);
-    sizes[6] = sizeof(troth::Adapter);
+    sizes[6] = sizeof(troth::Adapter), sizes[7] = sizeof(troth::Draw);
 }
 
 void *troth_open(const troth::Model *model, int most_rows, int threads) {
@@ -104,5 +104,12 @@ void troth_step(
     static_cast<troth::Decoder *>(decoder)->step(
         tokens, rows, given, spans, count, wanted, wants, logits, states, experts, gates
     );
+}
+
+// A token drawn from each row of scores over a vocabulary; the rows lie `stride` numbers apart.
+void troth_draw(
+    void *decoder, const float *scores, int stride, int vocabulary, const troth::Draw *how, int rows, int32_t *tokens
+) {
+    static_cast<troth::Decoder *>(decoder)->draw(scores, stride, vocabulary, how, rows, tokens);
 }
 }

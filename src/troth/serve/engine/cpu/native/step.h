@@ -3,6 +3,7 @@
 // once, and allocates nothing.
 #pragma once
 #include "adapters.h"
+#include "draw.h"
 #include "feed_forward.h"
 #include "step_latents.h"
 
@@ -90,6 +91,14 @@ class Decoder {
             std::memcpy(logits + size_t(i) * model.vocabulary + PANEL * panel, out, size * 4);
         };
         adapters.product(pool, model.head, normed.rows, live.data(), live_count, keep);
+    }
+
+    // A token from each row of scores, the rows `stride` apart.
+    void draw(const float *scores, int stride, int vocabulary, const Draw *how, int rows, int32_t *tokens) {
+        pool.run(rows, [&](int row) {
+            thread_local static Choices choices;
+            tokens[row] = choices.draw(scores + size_t(row) * stride, vocabulary, how[row]);
+        });
     }
 
   private:
