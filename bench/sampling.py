@@ -27,8 +27,8 @@ from idle import warn_if_busy
 from troth.model.decoder import Decoder
 from troth.serve.engine.cpu.library import load
 from troth.serve.engine.cpu.runner import CpuRunner
+from troth.serve.engine.drawer import Drawer, TorchDrawer
 from troth.serve.engine.kv_cache import KVCache
-from troth.serve.engine.sampler import Draw, draw
 from troth.serve.engine.sampling_params import SamplingParams
 from troth.system import load_system
 
@@ -82,22 +82,22 @@ def row(everyone: dict[str, Prepare], vocabulary: int, batch: int, name: str, ro
 
 def programs(threads: int) -> dict[str, Prepare]:
     """Everyone who can draw here."""
-    everyone: dict[str, Prepare] = {"torch": troth(draw), "transformers": transformers}
+    everyone: dict[str, Prepare] = {"torch": troth(TorchDrawer()), "transformers": transformers}
     if load() is not None:
         model = Decoder(load_system("nano").model)
         cache = KVCache(model.config, 2, 2, 16, torch.float32, torch.device("cpu"))
-        everyone = {"library": troth(CpuRunner(model, cache, "float32", 16, threads).draw)} | everyone
+        everyone = {"library": troth(CpuRunner(model, cache, "float32", 16, threads))} | everyone
     if importlib.util.find_spec("llama_cpp"):
         everyone["llama.cpp"] = llama
     return everyone
 
 
-def troth(one: Draw) -> Prepare:
+def troth(drawer: Drawer) -> Prepare:
     """With the same settings for all rows."""
 
     def prepare(logits_SV: torch.Tensor, params: SamplingParams) -> Callable[[], object]:
         count = len(logits_SV)
-        return partial(one, logits_SV, [params] * count, [0.5] * count)
+        return partial(drawer.draw, logits_SV, [params] * count, [0.5] * count)
 
     return prepare
 

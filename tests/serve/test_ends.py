@@ -6,6 +6,7 @@ import httpx
 import torch
 
 from troth.model.tokenizer import Tokenizer
+from troth.serve.engine.drawer import TorchDrawer
 from troth.serve.engine.engine import Engine
 from troth.serve.engine.request import Request, SampledToken
 from troth.serve.engine.sampler import sample
@@ -72,7 +73,7 @@ def test_no_text_ends_before_the_tokens_that_it_should_have_at_least():
     sequence = Sequence(Request((0,), SamplingParams(temperature=0, min_tokens=2, stop_token_ids=(3,))), 10)
     drawn = []
     for _ in range(4):
-        (token,) = sample(torch.tensor([[0.0, 1.0, 5.0, 4.0]]), [sequence], [2])
+        (token,) = sample(torch.tensor([[0.0, 1.0, 5.0, 4.0]]), [sequence], TorchDrawer(), [2])
         sequence.append(token, b"", ends=token.id == 2)
         drawn.append(token.id)
     assert drawn == [1, 1, 2, 2]

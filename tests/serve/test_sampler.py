@@ -9,8 +9,9 @@ import torch
 from troth.model.config import ModelConfig
 from troth.serve.engine.cpu.library import KERNELS
 from troth.serve.engine.cpu.runner import CpuRunner
+from troth.serve.engine.drawer import Drawer, TorchDrawer
 from troth.serve.engine.request import Request
-from troth.serve.engine.sampler import Draw, draw, sample
+from troth.serve.engine.sampler import sample
 from troth.serve.engine.sampling_params import SamplingParams
 from troth.serve.engine.sequence import Sequence
 
@@ -23,14 +24,16 @@ DRAWS = 4000
 def frequencies(params: SamplingParams) -> list[float]:
     sequence = Sequence(Request((0,), params.model_copy(update={"seed": 0})), 10)
     rows = PROBABILITIES.log().repeat(DRAWS, 1)
-    drawn = torch.tensor([token.id for token in sample(rows, [sequence] * DRAWS)])
+    drawn = torch.tensor([token.id for token in sample(rows, [sequence] * DRAWS, TorchDrawer())])
     return (torch.bincount(drawn, minlength=5) / DRAWS).tolist()
 
 
-def library_draw(name: str, config: ModelConfig, choose_kernels: Callable[[str], None]) -> Draw:
+def drawer_of(name: str, config: ModelConfig, choose_kernels: Callable[[str], None]) -> Drawer:
+    if name == "torch":
+        return TorchDrawer()
     choose_kernels(name)
     model = network(config, {})
-    return CpuRunner(model, cache(model), "float32", 16, 2).draw
+    return CpuRunner(model, cache(model), "float32", 16, 2)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +59,7 @@ def test_draws_follow_the_distribution(params: dict, expected: list[float]):
 def test_every_row_has_its_own_parameters():
     all_params = [SamplingParams(temperature=0), SamplingParams(logit_bias={2: 100.0}), SamplingParams(top_k=1)]
     sequences = [Sequence(Request((0,), params), 10) for params in all_params]
-    tokens = sample(PROBABILITIES.log().repeat(3, 1), sequences)
+    tokens = sample(PROBABILITIES.log().repeat(3, 1), sequences, TorchDrawer())
     assert [token.id for token in tokens] == [1, 2, 1]
 
 
@@ -82,9 +85,9 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("vocabulary", [1, 15, 16, 1000, 5003])
-@pytest.mark.parametrize("drawer", ["torch", *KERNELS])
-def test_tokens_are_where_their_uniform_number_says(drawer: str, vocabulary: int, config, choose_kernels):
-    drawn = draw if drawer == "torch" else library_draw(drawer, config, choose_kernels)
+@pytest.mark.parametrize("name", ["torch", *KERNELS])
+def test_tokens_are_where_their_uniform_number_says(name: str, vocabulary: int, config, choose_kernels):
+    drawer = drawer_of(name, config, choose_kernels)
     generator = torch.Generator().manual_seed(vocabulary)
     rows = [SamplingParams(**settings) for settings in SETTINGS] * 20
     wide_SV = torch.randn(len(rows), vocabulary + 3, generator=generator) * 4
@@ -92,7 +95,7 @@ def test_tokens_are_where_their_uniform_number_says(drawer: str, vocabulary: int
     logits_SV[:, 1::3] = float("-inf")
     uniform_S = torch.rand(len(rows), generator=generator, dtype=torch.float64).tolist()
     uniform_S[0], uniform_S[1] = 0.0, 1 - 2**-53
-    tokens = drawn(logits_SV, rows, uniform_S)
+    tokens = drawer.draw(logits_SV, rows, uniform_S)
     for logits_V, params, uniform, token in zip(logits_SV, rows, uniform_S, tokens, strict=True):
         shares = kept(logits_V, params)
         end = shares[: token + 1].sum()
@@ -102,15 +105,29 @@ def test_tokens_are_where_their_uniform_number_says(drawer: str, vocabulary: int
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_scores_that_are_no_numbers_are_not_drawn(name: str, config, choose_kernels):
-    drawn = library_draw(name, config, choose_kernels)
+    drawer = drawer_of(name, config, choose_kernels)
     logits_SV = torch.full((3, 5003), float("nan"))
     logits_SV[1, 4000:4002] = torch.tensor([1.0, 3.0])
     logits_SV[2, 7] = float("inf")
     rows = [SamplingParams(top_k=3, top_p=0.9)] * 3
-    nowhere, there, beyond = drawn(logits_SV, rows, [0.5, 0.99, 0.5])
+    nowhere, there, beyond = drawer.draw(logits_SV, rows, [0.5, 0.99, 0.5])
     assert there == 4001
     assert 0 <= nowhere < 5003
     assert 0 <= beyond < 5003
+
+
+@pytest.mark.parametrize("vocabulary", [1, 21, 1280, 5003])
+@pytest.mark.parametrize("name", ["torch", *KERNELS])
+def test_the_likeliest_and_the_sum_of_all(name: str, vocabulary: int, config, choose_kernels):
+    drawer = drawer_of(name, config, choose_kernels)
+    logits_SV = torch.randn(9, vocabulary, generator=torch.Generator().manual_seed(0)) * 4
+    logits_SV[:, 2::3] = float("-inf")
+    for count in (0, 1, min(20, vocabulary)):
+        sums, ids, scores = drawer.likeliest(logits_SV, count)
+        assert sums == pytest.approx(logits_SV.double().logsumexp(-1).tolist(), rel=1e-6)
+        assert scores == logits_SV.topk(count).values.tolist()
+        assert [logits_V[some].tolist() for logits_V, some in zip(logits_SV, ids, strict=True)] == scores
+        assert all(len(set(some)) == count for some in ids)
 
 
 @pytest.mark.parametrize(

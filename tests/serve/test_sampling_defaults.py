@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from troth.model.tokenizer import Tokenizer
+from troth.serve.engine.drawer import TorchDrawer
 from troth.serve.engine.engine import Engine
 from troth.serve.engine.request import Request
 from troth.serve.engine.sampler import sample
@@ -128,7 +129,7 @@ def test_a_repetition_penalty_divides_what_speaks_for_tokens_that_were_there():
         sequence.penalties.append(token)
     logits = torch.tensor([[0.5, -1.0, 0.9, 1.5, -2.0, 1.9, 0.94]])
     expected = torch.tensor([[0.5, -1.0, 0.9, 0.75, -4.0, 0.95, 0.94]])
-    (token,) = sample(logits, [sequence])
+    (token,) = sample(logits, [sequence], TorchDrawer())
     torch.testing.assert_close(logits, expected)
     assert token.id == 5
     assert token.top[0][0] == 5, "log-probabilities are the model's own"

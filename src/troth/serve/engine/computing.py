@@ -14,10 +14,10 @@ from troth.serve.engine.cpu.runner import CpuModule, CpuRunner, why_not
 from troth.serve.engine.decode_graphs import DecodeGraphs, can_hold
 from troth.serve.engine.deterministic import DeterministicRunner
 from troth.serve.engine.drafts import Drafter, LookupDrafter, MTPDrafter, TorchModule
+from troth.serve.engine.drawer import Drawer, TorchDrawer
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.packed_weights import pack_weights
 from troth.serve.engine.runner import Pooler, TorchRunner
-from troth.serve.engine.sampler import Draw, draw
 from troth.system.serve import ServeTable
 
 log = logging.getLogger(__name__)
@@ -69,9 +69,9 @@ def pooler_for(runner: CpuRunner | TorchRunner | DeterministicRunner) -> Pooler:
     return runner
 
 
-def draw_for(runner: CpuRunner | TorchRunner | DeterministicRunner) -> Draw:
+def drawer_for(runner: CpuRunner | TorchRunner | DeterministicRunner) -> Drawer:
     """Who draws tokens from scores: the library, where it computes them."""
-    return runner.draw if isinstance(runner, CpuRunner) else draw
+    return runner if isinstance(runner, CpuRunner) else TorchDrawer()
 
 
 def drafter_for(

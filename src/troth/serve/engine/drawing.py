@@ -6,8 +6,9 @@ from itertools import accumulate
 import torch
 
 from troth.model.tokenizer import Tokenizer
+from troth.serve.engine.drawer import Drawer
 from troth.serve.engine.request import Output, SampledToken
-from troth.serve.engine.sampler import Draw, sample, score
+from troth.serve.engine.sampler import sample, score
 from troth.serve.engine.scheduler import Chunk
 from troth.serve.engine.sequence import Sequence
 
@@ -15,10 +16,10 @@ from troth.serve.engine.sequence import Sequence
 class Drawing:
     """Draws tokens for sequences, which end at `end_tokens`; counts how many drafts were `drafted` and `accepted`."""
 
-    def __init__(self, tokenizer: Tokenizer, end_tokens: frozenset[int], draw: Draw):
+    def __init__(self, tokenizer: Tokenizer, end_tokens: frozenset[int], drawer: Drawer):
         self.drafted = self.accepted = 0
         self._tokenizer = tokenizer
-        self._end_tokens, self._draw = end_tokens, draw
+        self._end_tokens, self._drawer = end_tokens, drawer
         self._special = frozenset(tokenizer.special[text] for text in tokenizer.special.keys() - tokenizer.visible)
 
     def draw(
@@ -34,7 +35,7 @@ class Drawing:
         firsts = [0, *accumulate(chunk.scored + chunk.samples for chunk in chunks)]
         for chunk, first in zip(chunks, firsts, strict=False):
             if chunk.scored:
-                _score(chunk, logits_WV[first : first + chunk.scored])
+                self._score(chunk, logits_WV[first : first + chunk.scored])
         drawing = [number for number, chunk in enumerate(chunks) if chunk.samples]
         place = 0
         while drawing:
@@ -42,7 +43,7 @@ class Drawing:
             logits_SV = logits_WV if len(rows) == len(logits_WV) else logits_WV[rows]
             going_on = []
             sequences = [chunks[number].sequence for number in drawing]
-            sampled = sample(logits_SV, sequences, self._end_tokens, self._draw)
+            sampled = sample(logits_SV, sequences, self._drawer, self._end_tokens)
             for number, row, token in zip(drawing, rows, sampled, strict=True):
                 chunk = chunks[number]
                 if experts_WL and chunk.sequence.params.experts:
@@ -80,11 +81,10 @@ class Drawing:
         prompt = sequence.scored if sequence.scores_prompt else map(SampledToken, sequence.request.prompt)
         return replace(output, tokens=(*prompt, *output.tokens))
 
-
-def _score(chunk: Chunk, logits_TV: torch.Tensor) -> None:
-    """Where a sequence lost its place and is computed again, some of its prompt has been scored."""
-    sequence, first = chunk.sequence, chunk.start + 1
-    done = len(sequence.scored) - first
-    tokens = sequence.tokens[first + done : first + len(logits_TV)]
-    assert sequence.params.scored is not None
-    sequence.scored += score(logits_TV[done:], tokens, sequence.params.scored)
+    def _score(self, chunk: Chunk, logits_TV: torch.Tensor) -> None:
+        """Where a sequence lost its place and is computed again, some of its prompt has been scored."""
+        sequence, first = chunk.sequence, chunk.start + 1
+        done = len(sequence.scored) - first
+        tokens = sequence.tokens[first + done : first + len(logits_TV)]
+        assert sequence.params.scored is not None
+        sequence.scored += score(logits_TV[done:], tokens, sequence.params.scored, self._drawer)

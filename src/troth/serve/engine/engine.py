@@ -17,7 +17,7 @@ from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.adapters import Adapters
 from troth.serve.engine.block_pool import BlockPool
 from troth.serve.engine.block_tables import BlockTables, sliding_blocks
-from troth.serve.engine.computing import drafter_for, draw_for, pooler_for, runner_for, stored_dtype
+from troth.serve.engine.computing import drafter_for, drawer_for, pooler_for, runner_for, stored_dtype
 from troth.serve.engine.cpu.runner import CpuRunner
 from troth.serve.engine.drafts import guess
 from troth.serve.engine.drawing import Drawing
@@ -93,7 +93,7 @@ class Engine:
         self._sequences: dict[str, Sequence] = {}
         self._prefilled_tokens = 0
         self._end_tokens = frozenset(default_ends(tokenizer) if end_tokens is None else end_tokens)
-        self.drawing = Drawing(tokenizer, self._end_tokens, draw_for(runner))
+        self.drawing = Drawing(tokenizer, self._end_tokens, drawer_for(runner))
         self._grammars = Grammars(tokenizer, self._end_tokens)
         self._rehearsals = Rehearsals(tokenizer, self._end_tokens)
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from troth.model.tokenizer import Tokenizer
+from troth.serve.engine.cpu.library import load
 from troth.serve.engine.sampling_params import Grammar, Json, Pattern
 from troth.serve.engine.unenforced import unenforced
 
@@ -103,7 +104,12 @@ class Matcher:
 
     def mask(self, logits_V: torch.Tensor) -> None:
         """Make impossible, in place, what may not come next."""
-        if self._matcher.fill_next_token_bitmask(self._bits):
+        if not self._matcher.fill_next_token_bitmask(self._bits):
+            return
+        library = load() if logits_V.device.type == "cpu" else None
+        if library is not None:
+            library.troth_mask(logits_V.data_ptr(), self._bits.ctypes.data, len(logits_V))
+        else:
             allowed = np.unpackbits(self._bits.view(np.uint8)[0], bitorder="little")[: len(logits_V)]
             logits_V.masked_fill_(torch.from_numpy(allowed == 0).to(logits_V.device), -torch.inf)
 

@@ -64,6 +64,12 @@ class Sequence:
         return self.params.scored is not None
 
     @property
+    def changes_scores(self) -> bool:
+        """Whether scores are changed before its next token is drawn."""
+        some = self.penalties is not None or self.guide is not None or self.unwanted is not None
+        return some or self.output_tokens < self.params.min_tokens
+
+    @property
     def pending(self) -> int:
         """Tokens whose keys and values are still to be computed; one while decoding."""
         return len(self.tokens) - self.computed

@@ -130,6 +130,10 @@ def opened(path: Path) -> ctypes.CDLL | None:
     library.troth_close.argtypes = [c_void_p]
     library.troth_draw.restype = None
     library.troth_draw.argtypes = [c_void_p, c_void_p, c_int, c_int, POINTER(Draw), c_int, POINTER(c_int32)]
+    library.troth_likeliest.restype = None
+    library.troth_likeliest.argtypes = [c_void_p, c_void_p, *[c_int] * 4, *[c_void_p] * 3]
+    library.troth_mask.restype = None
+    library.troth_mask.argtypes = [c_void_p, c_void_p, c_int]
     library.troth_step.restype = None
     library.troth_step.argtypes = [
         c_void_p, c_void_p, c_int, c_void_p, POINTER(Span), c_int, c_void_p, c_int,

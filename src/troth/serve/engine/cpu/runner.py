@@ -80,8 +80,14 @@ class CpuRunner:
         return logits_WV if cap is None else logits_WV.div_(cap).tanh_().mul_(cap)
 
     def draw(self, logits_SV: torch.Tensor, params: Items[SamplingParams], uniform_S: Items[float]) -> list[int]:
-        """As `sampler.draw` does."""
+        """As `Drawer.draw`."""
         return self._steps.draw(logits_SV, params, uniform_S)
+
+    def likeliest(
+        self, logits_SV: torch.Tensor, count: int
+    ) -> tuple[list[float], list[list[int]], list[list[float]]]:
+        """As `Drawer.likeliest`."""
+        return self._steps.likeliest(logits_SV, count)
 
     def hidden(self, chunks: Items[Chunk]) -> torch.Tensor:
         """Hidden states of all the step's tokens after the last norm, float32 [tokens, hidden]."""

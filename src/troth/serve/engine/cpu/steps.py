@@ -60,7 +60,7 @@ class Steps:
         )  # fmt: skip
 
     def draw(self, logits_SV: torch.Tensor, params: Items[SamplingParams], uniform_S: Items[float]) -> list[int]:
-        """`sampler.draw` on this decoder's threads."""
+        """`Drawer.draw` on this decoder's threads."""
         count, vocabulary = logits_SV.shape
         how = (Draw * count)(
             *(
@@ -72,3 +72,17 @@ class Steps:
         stride = logits_SV.stride(0)
         self._library.troth_draw(self._decoder, logits_SV.data_ptr(), stride, vocabulary, how, count, tokens)
         return list(tokens)
+
+    def likeliest(
+        self, logits_SV: torch.Tensor, count: int
+    ) -> tuple[list[float], list[list[int]], list[list[float]]]:
+        """`Drawer.likeliest` on this decoder's threads."""
+        rows, vocabulary = logits_SV.shape
+        count = min(count, vocabulary)
+        sums_S, scores_SK = torch.empty(rows), torch.empty(rows, count)
+        ids_SK = torch.empty(rows, count, dtype=torch.int32)
+        self._library.troth_likeliest(
+            self._decoder, logits_SV.data_ptr(), logits_SV.stride(0), vocabulary, rows, count,
+            sums_S.data_ptr(), ids_SK.data_ptr(), scores_SK.data_ptr(),
+        )  # fmt: skip
+        return sums_S.tolist(), ids_SK.tolist(), scores_SK.tolist()

@@ -1,19 +1,33 @@
-// Draws a token from scores: temperature, then min-p, top-k and top-p, each over what the one before it left, as vLLM
-// has it; then the first token, in the order of the vocabulary, up to which more than a uniform share of the weight
-// lies. `sampler.py` says the same in torch.
+// What is done with rows of scores. A token is drawn: temperature, then min-p, top-k and top-p, each over what the one
+// before it left, as vLLM has it; then the first token, in the order of the vocabulary, up to which more than a uniform
+// share of the weight lies. `drawer.py` says the same in torch.
 //
-// Nothing is sorted. What top-k and top-p leave are the weights from some least one on; it is found bit by bit of its
-// float32, with a sum over the weights for each, which the core's cache holds. A small top-k looks at few of them.
+// Not all is ever sorted. What top-k and top-p leave are the weights from some least one on; it is found bit by bit of
+// its float32, with a sum over the weights for each, which the core's cache holds. A small top-k looks at few of them.
 #pragma once
 #include <algorithm>
 #include <bit>
 #include <functional>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "buffers.h"
 
 namespace troth {
+
+constexpr float NEVER = -std::numeric_limits<float>::infinity();
+
+// Makes impossible the tokens whose bit is not set, 32 of them in a word.
+inline void mask(float *scores, const uint32_t *bits, int count) {
+    const auto only = [](float score, uint32_t bit) { return bit & 1 ? score : NEVER; };
+    const int whole = count / 32 * 32;
+    for (int first = 0; first < whole; first += 32) {
+        const uint32_t word = bits[first / 32];
+        for (int i = 0; i < 32; i++) scores[first + i] = only(scores[first + i], word >> i);
+    }
+    for (int i = whole; i < count; i++) scores[i] = only(scores[i], bits[i / 32] >> (i % 32));
+}
 
 struct Draw {
     int32_t top_k;  // 0: all
@@ -36,9 +50,29 @@ class Choices {
         return tokens.empty() ? place : tokens[place];
     }
 
+    // The logarithm of the sum of exponentials, and the `most` highest scores with their tokens, of equals the first.
+    float likeliest(const float *scores, int count, int most, int32_t *ids, float *scores_of) {
+        take(scores, count);
+        Floats sum[4] = {zeros(), zeros(), zeros(), zeros()};
+        for (size_t i = 0; i < weights.size(); i += STRETCH)
+            UNROLL for (int v = 0; v < 4; v++)
+                sum[v] = sum[v] + exp2((load(&weights[i + 16 * v]) - broadcast(highest)) * broadcast(LOG2E));
+        const float all = sum_of((sum[0] + sum[1]) + (sum[2] + sum[3]));
+        if (most > 0 && size_t(most) < peaks.size()) leave_few(most);
+        places.resize(tokens.empty() ? count : tokens.size());
+        std::iota(places.begin(), places.end(), 0);
+        std::partial_sort(places.begin(), places.begin() + most, places.end(), [&](int a, int b) {
+            return weights[a] > weights[b] || (weights[a] == weights[b] && a < b);
+        });
+        for (int i = 0; i < most; i++) {
+            scores_of[i] = weights[places[i]];
+            ids[i] = tokens.empty() ? places[i] : tokens[places[i]];
+        }
+        return highest + std::log(all);
+    }
+
   private:
     static constexpr int STRETCH = 64;
-    static constexpr float NEVER = -std::numeric_limits<float>::infinity();
 
     // Whole stretches of scores, and the highest of each. What is no number is never drawn.
     void take(const float *scores, int count) {
@@ -136,7 +170,7 @@ class Choices {
 
     float highest;
     std::vector<float> weights, peaks, some;  // scores before they are weighed; the highest of each stretch
-    std::vector<int> tokens;  // whose weights these are, where few are left
+    std::vector<int> tokens, places;  // whose weights these are, where few are left
     std::vector<double> ends;  // the sum up to the end of each stretch
 };
 

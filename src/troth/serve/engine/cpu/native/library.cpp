@@ -106,6 +106,18 @@ void troth_step(
     );
 }
 
+// Of each row of scores the logarithm of the sum of its exponentials, and its `most` highest scores [rows, most] with
+// their tokens.
+void troth_likeliest(
+    void *decoder, const float *scores, int stride, int vocabulary, int rows, int most, float *sums, int32_t *tokens,
+    float *highest
+) {
+    static_cast<troth::Decoder *>(decoder)->likeliest(scores, stride, vocabulary, rows, most, sums, tokens, highest);
+}
+
+// Makes impossible, of a row of scores, the tokens whose bit is not set.
+void troth_mask(float *scores, const uint32_t *bits, int count) { troth::mask(scores, bits, count); }
+
 // A token drawn from each row of scores over a vocabulary; the rows lie `stride` numbers apart.
 void troth_draw(
     void *decoder, const float *scores, int stride, int vocabulary, const troth::Draw *how, int rows, int32_t *tokens

@@ -96,12 +96,28 @@ class Decoder {
     // A token from each row of scores, the rows `stride` apart.
     void draw(const float *scores, int stride, int vocabulary, const Draw *how, int rows, int32_t *tokens) {
         pool.run(rows, [&](int row) {
-            thread_local static Choices choices;
-            tokens[row] = choices.draw(scores + size_t(row) * stride, vocabulary, how[row]);
+            tokens[row] = choices().draw(scores + size_t(row) * stride, vocabulary, how[row]);
+        });
+    }
+
+    // What log-probabilities are made from, of each row of scores.
+    void likeliest(
+        const float *scores, int stride, int vocabulary, int rows, int most, float *sums, int32_t *tokens,
+        float *highest
+    ) {
+        pool.run(rows, [&](int row) {
+            const size_t at = size_t(row) * most;
+            sums[row] =
+                choices().likeliest(scores + size_t(row) * stride, vocabulary, most, tokens + at, highest + at);
         });
     }
 
   private:
+    static Choices &choices() {
+        thread_local static Choices own;
+        return own;
+    }
+
     void embed(int token, float *to) const {
         const Floats scale = broadcast(model.embedding_scale);
         const char *from = model.embedding + size_t(token) * model.hidden * (model.embedding_kind == F32 ? 4 : 2);
