@@ -6,6 +6,7 @@ from torch.nn.functional import cross_entropy
 
 from troth.model.decoder import Decoder
 from troth.model.initialise import initialise
+from troth.model.products import float32_over_bf16
 from troth.train.loss import next_token_loss
 from troth.train.precision import choose_precision, training_call
 
@@ -92,6 +93,19 @@ def test_layers_computed_again_give_the_same_gradients_and_count_once(tiny, dtyp
         assert all(map(torch.equal, gradients[0], gradients[other]))
         assert all(map(torch.equal, loads[0], loads[other]))
     assert all(load.sum() == 40 * tiny.num_experts_per_tok for load in loads[0])
+
+
+def test_what_is_timed_at_first_is_no_product_of_a_layer(tiny):
+    """How fast bf16 is here is found out once in a process, before a layer's products are kept for its second pass."""
+    model = initialise(Decoder(tiny), 0).train()
+    inputs = torch.arange(128)[None] % tiny.vocab_size
+    gradients = []
+    for recompute in ("selective", "none"):
+        float32_over_bf16.cache_clear()
+        model.zero_grad()
+        model(inputs, call=training_call(torch.bfloat16, recompute)).float().square().sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    assert all(map(torch.equal, *gradients))
 
 
 def test_layers_computed_again_keep_little(tiny):
