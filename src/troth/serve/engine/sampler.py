@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from troth.serve.engine.drawer import Drawer
@@ -51,7 +52,7 @@ def score(logits_TV: torch.Tensor, tokens: list[int], count: int, drawer: Drawer
     """Tokens that were given, with the log-probabilities that scores [tokens, vocabulary] mean for them and for the
     `count` likeliest, and the places that they have among all."""
     own_T1 = logits_TV.gather(1, torch.tensor(tokens, device=logits_TV.device)[:, None])
-    ranks = ((logits_TV > own_T1).sum(-1) + 1).tolist()
+    ranks = [better + 1 for better in _above(logits_TV, own_T1)]
     told = _told(tokens, own_T1[:, 0].tolist(), [count] * len(tokens), *drawer.likeliest(logits_TV, count))
     return [replace(token, rank=rank) for token, rank in zip(told, ranks, strict=True)]
 
@@ -71,6 +72,14 @@ def _told(
 
 def _rows(logits_SV: torch.Tensor, rows: list[int]) -> torch.Tensor:
     return logits_SV if len(rows) == len(logits_SV) else logits_SV[rows]
+
+
+def _above(logits_TV: torch.Tensor, own_T1: torch.Tensor) -> list[int]:
+    """How many scores in each row are higher. On a CPU NumPy counts in a fraction of the time that torch takes."""
+    if logits_TV.device.type == "cpu":
+        pairs = zip(logits_TV.numpy(), own_T1[:, 0].tolist(), strict=True)
+        return [int(np.count_nonzero(row_V > own)) for row_V, own in pairs]
+    return (logits_TV > own_T1).sum(-1).tolist()
 
 
 def _best(logits_SV: torch.Tensor) -> torch.Tensor:
