@@ -24,7 +24,7 @@ from troth.curate.document import Document
 from troth.curate.duplicates.stage import duplicates_part, find_duplicates
 from troth.curate.execute import Executor, run_stage
 from troth.curate.filter.fit import fit_quality
-from troth.curate.filter.stage import filter_part
+from troth.curate.filter.stage import check_filters, filter_part
 from troth.curate.integrate.feeds import fingerprint, stage_feeds
 from troth.curate.integrate.ledger import reject_generation, write_generation
 from troth.curate.integrate.lineage import traced
@@ -50,6 +50,7 @@ from troth.curate.validate.stages import (
     verdicts_part,
 )
 from troth.curate.validate.timelines import timelines
+from troth.curate.validate.verifiers.build import refuse_incomplete
 from troth.curate.validate.verifiers.endpoint import Spent
 from troth.curate.validate.verifiers.entailment import Classifier
 from troth.system import CurateTable, DataTable
@@ -84,9 +85,13 @@ def curate(
 
     `examiner` makes, from the documents whose claims are judged, the model that cross-examines them; `classifier` is
     the model of the verifier `entailment`. What is finished is not done again. Raises ValueError where another process
-    is at work in `out`, where `out` was begun with other sources or settings, or by a version whose half-done work this
-    one cannot read, and where a part fails. A run that was refused may be called again with other limits.
+    is at work in `out`, where settings name what is not there, where `out` was begun with other sources or settings, or
+    by a version whose half-done work this one cannot read, and where a part fails. A run that was refused may be called
+    again with other limits.
     """
+    # Before hours of work that could not be gone on with, for a folder keeps the settings that it was begun with.
+    check_filters(run.settings)
+    refuse_incomplete(run.settings, classifier)
     give_back_freed_memory()
     with held(run.out, "curating into", patience=1.0):
         _claim_folder(run)

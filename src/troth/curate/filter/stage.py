@@ -42,12 +42,18 @@ def filter_part(part: int, out: Path, settings: CurateTable) -> None:
     parts.finish(part)
 
 
-def read_aids(out: Path, settings: CurateTable) -> Aids:
-    """What the filters of a curation need besides its settings."""
+def check_filters(settings: CurateTable) -> None:
+    """Raises ValueError for a language that cannot be told and for a benchmark that cannot be read."""
     unknown = set(settings.languages) - set(known_languages())
     if unknown:
         known = ", ".join(known_languages())
         raise ValueError(f"curate.languages: cannot tell {', '.join(sorted(unknown))}; known are {known}")
+    read_benchmarks(tuple(settings.benchmarks))
+
+
+def read_aids(out: Path, settings: CurateTable) -> Aids:
+    """What the filters of a curation need besides its settings. Raises ValueError as `check_filters` does."""
+    check_filters(settings)
     model = load(quality_folder(out)) if settings.quality_below is not None else None
     return Aids(read_benchmarks(tuple(settings.benchmarks)), model)
 

@@ -62,8 +62,7 @@ def refine_part(
 
 
 def _writer(out: Path, settings: CurateTable) -> Callable[[str], str]:
-    if settings.endpoint is None:
-        raise ValueError("curate.forms: rephrased needs the table curate.endpoint, with url and model")
+    assert settings.endpoint is not None
     return partial(EndpointJudge(settings.endpoint, verifiers_home(out) / "requests.sqlite").write, REPHRASE)
 
 

@@ -23,6 +23,27 @@ CHECKS: dict[str, Check] = {"arithmetic": arithmetic, "units": units, "dates": d
 """The checks that need nothing but a sentence."""
 
 
+def refuse_incomplete(settings: CurateTable, classifier: Classifier | None) -> None:
+    """See that judges and writers have what they need.
+
+    Raises ValueError naming the setting for which something is missing.
+    """
+    if "code" in settings.verifiers and (reason := _sandbox(settings).why_not()):
+        raise ValueError(f"curate.verifiers: {reason}; leave code out, or set curate.run_code_unsafely=true")
+    if "trained" in settings.verifiers and settings.trained_verifier is not None:
+        TrainedVerifier.load(settings.trained_verifier)
+    if "entailment" in settings.verifiers and classifier is None:
+        raise ValueError("curate.entailment_model: name a model folder with a classification head")
+    if settings.endpoint is None and "endpoint" in settings.verifiers:
+        raise ValueError("curate.endpoint: the endpoint judge needs this table, with url and model")
+    if settings.endpoint is None and "rephrased" in settings.forms:
+        raise ValueError("curate.forms: rephrased needs the table curate.endpoint, with url and model")
+
+
+def _sandbox(settings: CurateTable) -> Sandbox:
+    return Sandbox(unsafe=settings.run_code_unsafely)
+
+
 def build_verifiers(
     settings: CurateTable, home: Path, *, classifier: Classifier | None = None,
     progress: Callable[[Spent], None] = lambda spent: None,
@@ -31,8 +52,9 @@ def build_verifiers(
 
     `home` is where a curation keeps what they share: `tables.sqlite` (see `index_tables`; without it no table is looked
     up), `trained.npz`, the endpoint's `requests.sqlite`. `classifier` is what `entailment_model` names, read by the
-    caller. Raises ValueError naming the setting for which something is missing.
+    caller. Raises ValueError as `refuse_incomplete` does.
     """
+    refuse_incomplete(settings, classifier)
     built: list[Verifier] = []
     for name in settings.verifiers:
         if name in CHECKS:
@@ -41,20 +63,15 @@ def build_verifiers(
             if (home / "tables.sqlite").exists():
                 built.append(TableLookup(home / "tables.sqlite"))
         elif name == "code":
-            sandbox = Sandbox(unsafe=settings.run_code_unsafely)
-            if reason := sandbox.why_not():
-                raise ValueError(f"curate.verifiers: {reason}; leave code out, or set curate.run_code_unsafely=true")
-            built.append(ExactChecker(name, partial(code_findings, sandbox=sandbox)))
+            built.append(ExactChecker(name, partial(code_findings, sandbox=_sandbox(settings))))
         elif name == "lexical":
             built.append(LexicalVerifier())
         elif name == "trained":
             built.append(TrainedVerifier.load(settings.trained_verifier or home / "trained.npz"))
         elif name == "entailment":
-            if classifier is None:
-                raise ValueError("curate.entailment_model: name a model folder with a classification head")
+            assert classifier is not None
             built.append(EntailmentVerifier(classifier))
         else:
-            if settings.endpoint is None:
-                raise ValueError("curate.endpoint: the endpoint judge needs this table, with url and model")
+            assert settings.endpoint is not None
             built.append(EndpointJudge(settings.endpoint, home / "requests.sqlite", progress))
     return built
