@@ -188,8 +188,7 @@ def _on_fewer(base: Run, rules: Rules, k: Calibration, fixed: dict[str, int] | N
 
 def operations(d: Dimensions, length: int) -> float:
     """Of training on a token, both ways, nothing done again; scores under the causal mask only."""
-    products = d.active_parameters - (0 if d.tied else d.vocab * d.hidden)
-    return 6 * (products + d.layers * d.heads * (d.head_dim + d.value_dim) * d.seen(length))
+    return 6 * d.multiplications(d.seen(length))
 
 
 def _goodputs(
