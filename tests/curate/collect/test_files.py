@@ -213,9 +213,8 @@ def test_folders_are_read_in_sorted_order_with_relative_sources(tmp_path):
     for name in ("b/two.txt", "a.txt", "b/c/three.md"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(CELLS)
-    seen: list[str] = []
-    found = collect(DataTable(sources=[str(tmp_path)]), seen.append)
-    assert [d.source for d in found.documents] == ["a.txt", "b/c/three.md", "b/two.txt"] == seen
+    found = collect(DataTable(sources=[str(tmp_path)]))
+    assert [d.source for d in found.documents] == ["a.txt", "b/c/three.md", "b/two.txt"]
     assert {d.collection for d in found.documents} == {"documents"}
 
 

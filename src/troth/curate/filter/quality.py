@@ -6,7 +6,7 @@ Good and bad are what the user names or, where nothing is named, what passes all
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,8 +115,3 @@ def load(folder: Path) -> QualityModel:
         return QualityModel(np.load(folder / "weights.npy"), about["bias"], about["auc"], about["examples"])
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(f"{folder}: no quality model ({error})") from error
-
-
-def features_of(texts: Iterable[str]) -> list[Features]:
-    """Features of several texts."""
-    return [features(Words(text)) for text in texts]

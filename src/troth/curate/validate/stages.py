@@ -183,7 +183,7 @@ def opinions_part(part: int, out: Path, settings: CurateTable, classifier: Class
     if own.is_done(part):
         return
     store = _store(out)
-    verifiers = build_verifiers(settings, verifiers_home(out), classifier=classifier)
+    verifiers = build_verifiers(settings, verifiers_home(out), classifier)
     weighs_evidence = any(one.name not in EXACT for one in verifiers)
     with own.writer(part, "opinions", Opinions) as rows:
         for cases in batches(Parts(out, "cases").read(part, "cases", Case), BATCH):

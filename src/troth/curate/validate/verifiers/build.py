@@ -1,12 +1,11 @@
 """The verifiers that a system names, ready to judge."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from troth.curate.validate.verifiers.arithmetic import arithmetic
 from troth.curate.validate.verifiers.dates import dates
-from troth.curate.validate.verifiers.endpoint import EndpointJudge, Spent
+from troth.curate.validate.verifiers.endpoint import EndpointJudge
 from troth.curate.validate.verifiers.entailment import Classifier, EntailmentVerifier
 from troth.curate.validate.verifiers.exact import Check, ExactChecker
 from troth.curate.validate.verifiers.examples import code_findings
@@ -23,10 +22,7 @@ CHECKS: dict[str, Check] = {"arithmetic": arithmetic, "units": units, "dates": d
 """The checks that need nothing but a sentence."""
 
 
-def build_verifiers(
-    settings: CurateTable, home: Path, *, classifier: Classifier | None = None,
-    progress: Callable[[Spent], None] = lambda spent: None,
-) -> list[Verifier]:  # fmt: skip
+def build_verifiers(settings: CurateTable, home: Path, classifier: Classifier | None = None) -> list[Verifier]:
     """The verifiers of `settings`, in the order named there.
 
     `home` is where a curation keeps what they share: `tables.sqlite` (see `index_tables`; without it no table is looked
@@ -56,5 +52,5 @@ def build_verifiers(
         else:
             if settings.endpoint is None:
                 raise ValueError("curate.endpoint: the endpoint judge needs this table, with url and model")
-            built.append(EndpointJudge(settings.endpoint, home / "requests.sqlite", progress))
+            built.append(EndpointJudge(settings.endpoint, home / "requests.sqlite"))
     return built
