@@ -7,6 +7,7 @@ Words are split much as spaCy's English rules do it, whose words the published l
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -90,7 +91,8 @@ class Words:
     @cached_property
     def lines(self) -> Spans:
         """Pieces between line feeds, empty ones too."""
-        return self._pieces(np.flatnonzero(self.points == 10), 1)
+        feeds = np.flatnonzero(self.points == 10)
+        return self.spans(np.concatenate(([0], feeds + 1)), np.append(feeds, len(self.points)))
 
     def filled(self, lines: Spans) -> npt.NDArray[np.bool_]:
         """Which of the lines hold more than blanks."""
@@ -100,11 +102,6 @@ class Words:
     def spans(self, starts: Places, ends: Places) -> Spans:
         """The pieces of the text at the places given, hashed as written."""
         return Spans(starts, ends, self._hash(self._exact_sums, starts, ends))
-
-    def _pieces(self, breaks: Places, width: int) -> Spans:
-        starts = np.concatenate(([0], breaks + width)).astype(np.int64)
-        ends = np.append(breaks, len(self.points)).astype(np.int64)
-        return self.spans(starts, ends)
 
     @cached_property
     def _classes(self) -> npt.NDArray[np.uint8]:
@@ -215,11 +212,25 @@ def distinct(hashes: Hashes) -> Hashes:
     return ranked[np.concatenate(([True], ranked[1:] != ranked[:-1]))] if len(ranked) else ranked
 
 
-def among(hashes: Hashes, known: Hashes) -> npt.NDArray[np.bool_]:
-    """Which hashes stand in `known`, which is sorted."""
+def among(numbers: npt.NDArray[Any], known: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which numbers, such as hashes, stand in `known`, which is sorted; shape of `numbers`."""
     if not len(known):
-        return np.zeros(len(hashes), bool)
-    return known.take(np.searchsorted(known, hashes), mode="clip") == hashes
+        return np.zeros(len(numbers), bool)
+    return known.take(np.searchsorted(known, numbers), mode="clip") == numbers
+
+
+def runs_of_equals(ranked: npt.NDArray[Any]) -> tuple[Places, Places]:
+    """Where each run of equal numbers begins in a sorted array, and how long it is, shape [different numbers]."""
+    if not len(ranked):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    edges = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1], [True])))
+    return edges[:-1], np.diff(edges)
+
+
+def runs_of(flags: npt.NDArray[np.bool_]) -> tuple[Places, Places]:
+    """First and last place (excluded) of each run of set flags, shape [runs]."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], flags, [False])).view(np.int8)))
+    return edges[::2], edges[1::2]
 
 
 def hash_runs(hashes: Hashes, starts: Places, ends: Places) -> Hashes:
