@@ -72,7 +72,8 @@ def test_for_programs_and_after_a_fit_to_the_table(table: Path) -> None:
 
 def test_a_table_of_one_source_has_none_to_leave_out(table: Path, tmp_path: Path) -> None:
     one = tmp_path / "one.csv"
-    one.write_text(table.read_text().replace("cluster b", "cluster a").replace("cluster c", "cluster a"))
+    rows = table.read_text(encoding="utf-8")
+    one.write_text(rows.replace("cluster b", "cluster a").replace("cluster c", "cluster a"), encoding="utf-8")
     done = CliRunner().invoke(app, ["plan", "check", str(one), "--json"])
     assert done.exit_code == 0, done.output
     assert "all rows are from one source" in done.stderr
@@ -82,7 +83,7 @@ def test_a_table_of_one_source_has_none_to_leave_out(table: Path, tmp_path: Path
 
 def test_why_no_row_can_be_predicted_is_said(table: Path, tmp_path: Path) -> None:
     none = tmp_path / "none.csv"
-    none.write_text(table.read_text().replace("Llama 3.1 70B", "Another network"))
+    none.write_text(table.read_text(encoding="utf-8").replace("Llama 3.1 70B", "Another network"))
     done = CliRunner().invoke(app, ["plan", "check", str(none)])
     assert isinstance(done.exception, ValueError)
     assert "no row says enough to be predicted; line 2: the network's sizes are not said" in str(done.exception)

@@ -49,6 +49,14 @@ def write_rows(path: Path, row: type[T], rows: Iterable[T], *, weigh: Callable[[
     return writer.count
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a small text file, which appears whole or not at all, in a folder that is made where it lacks."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
 class RowWriter(Generic[T]):
     """Writes rows as they come, for a stage that fills several tables at once; see `write_rows`.
 
