@@ -44,8 +44,7 @@ def write_rows(path: Path, row: type[T], rows: Iterable[T], *, weigh: Callable[[
     `weigh` gives a row's bytes where rows are large, so that no batch holds more than a few megabytes.
     """
     with RowWriter(path, row, weigh=weigh) as writer:
-        for one in rows:
-            writer.add(one)
+        writer.add_all(rows)
     return writer.count
 
 
@@ -80,6 +79,11 @@ class RowWriter(Generic[T]):
         self.count += 1
         if len(self._batch) >= _BATCH_ROWS or self._size > _BATCH_BYTES:
             self._flush()
+
+    def add_all(self, rows: Iterable[T]) -> None:
+        """Write several more."""
+        for row in rows:
+            self.add(row)
 
     def _flush(self) -> None:
         if self._batch:
