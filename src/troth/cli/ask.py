@@ -19,7 +19,7 @@ def command(
         str, typer.Option("--at", help="How things stood at this date: 2019, 2019-06 or 2019-06-30.", metavar="DATE")
     ] = "",
     limit: Annotated[int, typer.Option("--limit", help="The most answers to show.", min=1)] = 5,
-    json: AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Answer from the claims of a curation: what stands first, then what is superseded, unconfirmed or refuted."""
     folder = read_ledger_path(ledger)
@@ -29,7 +29,7 @@ def command(
     from troth.curate.integrate.ask import ask
 
     answers = ask(folder, question, at, limit)
-    if json:
+    if as_json:
         print_json({"question": question, "at": at or None, "answers": [asdict(answer) for answer in answers]})
         return
     if not answers:

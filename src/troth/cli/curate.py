@@ -27,7 +27,7 @@ def command(
     ] = 1,
     system: SystemName = "nano",
     changes: Changes = None,
-    json: AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Remove junk and duplicates, judge claims against other publishers, mend, date, attribute or drop what is wrong.
 
@@ -53,7 +53,7 @@ def command(
 
         classifier = EntailmentModel.load(settings.curate.entailment_model)
     report = curate(run, examiners, classifier)
-    if json:
+    if as_json:
         print_json(report)
     else:
         console.print(curation_report(report))

@@ -15,7 +15,7 @@ def command(
     ] = None,
     system: SystemName = "nano",
     changes: Changes = None,
-    json: AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train on raw documents, let models cross-examine and mend them, train again, and measure both.
 
@@ -29,7 +29,7 @@ def command(
 
     scores = run_cycle(Cycle(settings, out, say, quiet_progress), read_key(key))
     report = write_report(out, scores)
-    if json:
+    if as_json:
         print_json(scores)
         return
     console.print(cycle_table(scores), curation_table(scores["curation"]))

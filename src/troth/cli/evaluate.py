@@ -15,7 +15,7 @@ def command(
     ] = None,
     system: SystemName = "nano",
     changes: Changes = None,
-    json: AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Ask held-out questions; on samples of the system's documents, measure bits per byte and show experts at work."""
     settings = read_system(system, changes)
@@ -38,7 +38,7 @@ def command(
     result = asdict(truthfulness(answers))
     result["bits_per_byte"] = {kind: bits_per_byte(network, tokenizer, members) for kind, members in texts.items()}
     result["experts"] = {k: share.mean(0).tolist() for k, share in expert_shares(network, tokenizer, texts).items()}
-    if json:
+    if as_json:
         print_json(result)
         return
     true = sum(answer.true for answer in answers)

@@ -30,7 +30,7 @@ def command(
     original: Annotated[
         bool, typer.Option("--original", help="Print the document's text as it was collected, and nothing else.")
     ] = False,
-    json: AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Tell the whole story of a document or a claim: origin, decisions, evidence, verdicts and corrections.
 
@@ -42,7 +42,7 @@ def command(
 
     found = find_subjects(folder, subject, generation)
     if len(found) > 1:
-        if json:
+        if as_json:
             print_json({"candidates": [vars(one) for one in found]})
             return
         console.print("Several fit; name one of them by its source or id:", soft_wrap=True)
@@ -54,7 +54,7 @@ def command(
         if not story.get("texts"):
             raise ValueError(f"{subject}: no document with a text; --original goes with one that was collected")
         typer.echo(next(row["text"] for row in story["texts"] if row["form"] == "collected"))
-    elif json:
+    elif as_json:
         print_json(story)
     elif story["kind"] == "document":
         _print_document(story)

@@ -143,12 +143,9 @@ def _show(judged: Sequence[Judged], left: Sequence[Published], constants: Calibr
 
 
 def _table(title: str) -> Table:
-    from rich.table import Table
+    from troth.cli.output import figures_table
 
-    table = Table("", "runs", "median error", "within 20%", "within 30%", "bias", title=title)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    return table
+    return figures_table("", "runs", "median error", "within 20%", "within 30%", "bias", title=title)
 
 
 def _row(table: Table, name: str, found: Errors | None) -> None:

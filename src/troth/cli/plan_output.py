@@ -37,12 +37,11 @@ def write_page(path: Path, page: str) -> None:
 
 def differences_table(differences: list[Difference], earlier: Path | None) -> Table:
     """Both plans with what was added to and what multiplied each number."""
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table("", "before", "now", "difference", "ratio", title=f"This plan beside {earlier}")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    from troth.cli.output import figures_table
+
+    table = figures_table("", "before", "now", "difference", "ratio", title=f"This plan beside {earlier}")
     for one in differences:
         table.add_row(*(Text(cell) for cell in one.cells()), style="dim" if one.before == one.after else None)
     return table

@@ -81,9 +81,7 @@ def plan_serve(
 
 
 def _show(system: str, plan: FleetPlan) -> None:
-    from rich.table import Table
-
-    from troth.cli.output import console
+    from troth.cli.output import console, figures_table
     from troth.plan.page.words import count_said
 
     choice, planned = plan.choice, plan.planned
@@ -109,9 +107,7 @@ def _show(system: str, plan: FleetPlan) -> None:
         f"within {_time(plan.targets.ttft)}, the network included, an idle replica has {plan.within:.0%} of first "
         "tokens\n", soft_wrap=True,
     )  # fmt: skip
-    table = Table("", *(region.name for region in plan.regions))
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = figures_table("", *(region.name for region in plan.regions), title="")
     for label, show in _rows(plan):
         table.add_row(label, *(show(region) for region in plan.regions))
     console.print(table)

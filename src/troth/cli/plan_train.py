@@ -204,13 +204,12 @@ def _layouts(plan: TrainingPlan) -> Table:
     return table
 
 
-def _shares(title: str, unit: str, parts: dict[str, float], whole: float,
-                 hidden: dict[str, float] | None = None) -> Table:  # fmt: skip
-    from rich.table import Table
+def _shares(
+    title: str, unit: str, parts: dict[str, float], whole: float, hidden: dict[str, float] | None = None
+) -> Table:
+    from troth.cli.output import figures_table
 
-    table = Table("", unit, "share", title=title)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = figures_table("", unit, "share", title=title)
     if hidden is not None:
         table.add_column("hidden", justify="right")
     for name, value in parts.items():

@@ -1,4 +1,4 @@
-"""troth serve: a model folder behind an OpenAI-compatible address."""
+"""`troth serve`: a model folder behind an OpenAI-compatible address."""
 
 from __future__ import annotations
 
