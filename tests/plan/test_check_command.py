@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.plan.page.conftest import Parsed
 from troth.cli.main import app
 from troth.plan.check import GROUPS
 from troth.plan.published import NEEDED
+
+from .page.conftest import Parsed
 
 LLAMA = {"model": "Llama 3.1 70B", "seq": "8192", "gpu": "H100-80GB-SXM", "tp": "4", "pp": "4", "vpp": "5", "cp": "2",
          "micro_batch": "1", "precision": "bf16", "notes": ""}  # fmt: skip
