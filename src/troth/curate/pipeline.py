@@ -229,12 +229,12 @@ def _refined(run: Curation, parts: int, judge: Judge) -> dict[str, Any]:
     run.say("writing the ledger")
     with traced(out, "integrate", ("collect", "filter", "duplicates", "cases", "validate", "timelines", "refine")):
         write_generation(out / "ledger", row, feeds)
-        _publish(out, parts)
+        _link_documents(out, parts)
         publish(out, report, run.generation, date.today().isoformat())
     return report
 
 
-def _publish(out: Path, parts: int) -> None:
+def _link_documents(out: Path, parts: int) -> None:
     """The curated documents, where `troth train` finds them."""
     folder = out / "documents"
     folder.mkdir(exist_ok=True)
