@@ -3,8 +3,10 @@
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from troth.cli.options import AsJson, Ledger, print_json, read_ledger_path
+from troth.cli.output import console
 
 if TYPE_CHECKING:
     from troth.curate.integrate.ask import Answer
@@ -25,7 +27,6 @@ def command(
     folder = read_ledger_path(ledger)
     from dataclasses import asdict
 
-    from troth.cli.output import console
     from troth.curate.integrate.ask import ask
 
     answers = ask(folder, question, at, limit)
@@ -39,9 +40,6 @@ def command(
 
 
 def _print(answer: "Answer", at: str) -> None:
-    from rich.markup import escape
-
-    from troth.cli.output import console
 
     since = f"since {answer.since}" if answer.since else ""
     span = f"{answer.since or '?'} to {answer.until}" if answer.until else since

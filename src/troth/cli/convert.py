@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from troth.cli.options import AsJson, print_json
-from troth.cli.output import errors, say
+from troth.cli.output import say, stderr
 
 if TYPE_CHECKING:
     import torch
@@ -79,7 +79,7 @@ def _shown(tensors: Iterator[tuple[str, torch.Tensor]], size: int) -> Iterator[t
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (TextColumn("convert"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors) as progress:
+    with Progress(*columns, console=stderr) as progress:
         task = progress.add_task("", total=size)
         for name, tensor in tensors:
             yield name, tensor

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from troth.cli.options import AsJson, Changes, SystemName, print_json, read_system
+from troth.cli.output import console, curation_report, say, training_progress
 
 
 def command(
@@ -37,7 +38,6 @@ def command(
     given = {"curate.executor": executor, "curate.workers": workers}
     more = [f"{key}={value}" for key, value in given.items() if value is not None]
     settings = read_system(system, [*(changes or []), *more])
-    from troth.cli.output import console, curation_report, quiet_progress, say
     from troth.curate.pipeline import Curation, curate
 
     run = Curation(
@@ -47,7 +47,7 @@ def command(
     if examine:
         from troth.cycle.examiners import examiners_for
 
-        examiners = examiners_for(settings, out / "examiners", quiet_progress)
+        examiners = examiners_for(settings, out / "examiners", training_progress)
     if "entailment" in settings.curate.verifiers and settings.curate.entailment_model:
         from troth.evaluate.entail import EntailmentModel
 

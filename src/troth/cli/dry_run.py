@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from rich.table import Table
+
 from troth.cli.options import print_json
+from troth.cli.output import console, figures_table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from troth.system import System
     from troth.train.dry_run.run import Report
 
@@ -20,7 +21,6 @@ GPU_BYTES = 80e9
 def show_dry_run(settings: System, world: int, as_json: bool) -> None:
     """Run one step of the training code as a rank of `world`, and print what it took. Raises ValueError where the
     layout does not fit the world."""
-    from troth.cli.output import console
     from troth.train.dry_run.run import dry_run
 
     report = dry_run(settings.model, settings.train, settings.parallel, world)
@@ -40,8 +40,6 @@ def show_dry_run(settings: System, world: int, as_json: bool) -> None:
 
 
 def _memory(report: Report) -> Table:
-    from troth.cli.output import figures_table
-
     ranks = (f"rank {rank.rank:,}" for rank in report.ranks)
     table = figures_table("", *ranks, title=f"Memory at the peak, GB, with products in {report.precision}")
     for kind in report.worst.peak.by_kind:
@@ -53,8 +51,6 @@ def _memory(report: Report) -> Table:
 
 
 def _collectives(report: Report) -> Table:
-    from rich.table import Table
-
     table = Table(title=f"Between ranks in a step, as rank {report.worst.rank:,} has it")
     for name in ("", "over", "ranks", "times", "GB"):
         table.add_column(name, justify="left" if name in ("", "over") else "right")

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from troth.cli.options import AsJson, Changes, SystemName, print_json, read_system
+from troth.cli.output import console
 
 
 def command(
@@ -21,9 +23,6 @@ def command(
     settings = read_system(system, changes)
     from dataclasses import asdict
 
-    from rich.table import Table
-
-    from troth.cli.output import console
     from troth.curate.collect import collect
     from troth.evaluate.questions import ask, read_key, truthfulness
     from troth.evaluate.routing import expert_shares

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from troth.cli.options import AsJson, print_json
+from troth.cli.output import console, say, show_result, stderr
 
 
 def command(
@@ -73,7 +74,6 @@ def command(
 
 
 def _curation(folder: Path, form: str, to: Path, as_json: bool) -> None:
-    from troth.cli.output import console, say
     from troth.curate.integrate.lake import export_tables
 
     rows = export_tables(folder, form, to, say)
@@ -93,11 +93,10 @@ def _gguf(folder: Path, gguf: Path, kind: str, as_json: bool) -> None:
     from rich.filesize import decimal
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    from troth.cli.output import console, errors, say
     from troth.model.gguf.export import export_gguf
 
     columns = TextColumn("export"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         task = progress.add_task("export", total=None)
         done = export_gguf(folder, gguf, kind, lambda done, total: progress.update(task, completed=done, total=total))
     if as_json:
@@ -117,7 +116,6 @@ def _gguf(folder: Path, gguf: Path, kind: str, as_json: bool) -> None:
 
 
 def _adapters(run: Path, folder: Path, as_json: bool) -> None:
-    from troth.cli.output import say, show_result
     from troth.train.finish import export_adapters
 
     step = export_adapters(run, folder, say)
@@ -125,7 +123,6 @@ def _adapters(run: Path, folder: Path, as_json: bool) -> None:
 
 
 def _merge(folder: Path, adapters: Path, out: Path, as_json: bool) -> None:
-    from troth.cli.output import show_result
     from troth.train.merge import merge_adapters
 
     parts = merge_adapters(folder, adapters, out)

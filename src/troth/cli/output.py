@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+stderr = Console(stderr=True, highlight=False)
 
 
 def say(text: str) -> None:
     """One line of news, out of the way of results."""
-    errors.print(text, soft_wrap=True)
+    stderr.print(text, soft_wrap=True)
 
 
 def show_result(result: dict[str, Any], text: str, as_json: bool) -> None:
@@ -38,7 +38,7 @@ def figures_table(*head: str, title: str) -> Table:
     return table
 
 
-def quiet_progress(title: str, shown: bool = True) -> Any:
+def training_progress(title: str, shown: bool = True) -> Any:
     """Progress of training on standard error, where it is shown."""
     from troth.train.progress import Progress
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
 from troth.cli.options import AsJson, print_json
+from troth.cli.output import console, figures_table, say, stderr
 from troth.cli.plan_output import write_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-    from rich.table import Table
 
     from troth.plan.calibration import Calibration
     from troth.plan.check import Errors, Judged
@@ -36,7 +36,6 @@ def plan_check(
 ) -> None:
     """Compare the planner's step times with published ones: errors by source, kind, scale and year, beside those of the
     naive rule, and every row that cannot be predicted with its reason."""
-    from troth.cli.output import say
     from troth.plan.calibration import Calibration
     from troth.plan.check import fitted, judge
     from troth.plan.published import read_published
@@ -68,9 +67,7 @@ def plan_check(
 def _progress(shown: bool) -> Iterator[Callable[[int, int], None]]:
     from rich.progress import Progress
 
-    from troth.cli.output import errors
-
-    with Progress(console=errors, transient=True, disable=not shown) as bar:
+    with Progress(console=stderr, transient=True, disable=not shown) as bar:
         task = bar.add_task("sources left out", total=None)
         yield lambda done, of: bar.update(task, completed=done, total=of)
 
@@ -108,9 +105,6 @@ def _data(judged: Sequence[Judged], left: Sequence[Published], constants: Calibr
 def _show(judged: Sequence[Judged], left: Sequence[Published], constants: Calibration) -> None:
     from collections import Counter
 
-    from rich.table import Table
-
-    from troth.cli.output import console
     from troth.plan.check import GROUPS, KINDS, errors, errors_by, same_but_measured_apart
     from troth.plan.practice import practices
 
@@ -143,8 +137,6 @@ def _show(judged: Sequence[Judged], left: Sequence[Published], constants: Calibr
 
 
 def _table(title: str) -> Table:
-    from troth.cli.output import figures_table
-
     return figures_table("", "runs", "median error", "within 20%", "within 30%", "bias", title=title)
 
 
@@ -154,8 +146,6 @@ def _row(table: Table, name: str, found: Errors | None) -> None:
 
 
 def _constants(constants: Calibration) -> Table:
-    from rich.table import Table
-
     table = Table("constant", "before", "fitted", "unit", "what", title="Constants of the time model")
     for constant in fields(constants):
         known = constant.metadata

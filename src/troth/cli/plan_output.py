@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
+
+from troth.cli.output import figures_table, say
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from troth.plan.compare import Difference
 
 Html = Annotated[
@@ -26,8 +27,6 @@ Compare = Annotated[
 
 def write_page(path: Path, page: str) -> None:
     """Write it and say so on standard error. Raises ValueError where the file cannot be written."""
-    from troth.cli.output import say
-
     try:
         path.write_text(page, encoding="utf-8")
     except OSError as error:
@@ -38,8 +37,6 @@ def write_page(path: Path, page: str) -> None:
 def differences_table(differences: list[Difference], earlier: Path | None) -> Table:
     """Both plans with what was added to and what multiplied each number."""
     from rich.text import Text
-
-    from troth.cli.output import figures_table
 
     table = figures_table("", "before", "now", "difference", "ratio", title=f"This plan beside {earlier}")
     for one in differences:

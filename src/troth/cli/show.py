@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from troth.cli.options import AsJson, Changes, SystemName, print_json, read_system
+from troth.cli.output import console, figures_table
 from troth.model.config import ModelConfig
 from troth.model.counts import BYTES, count_parameters, count_parts, forward_flops, kv_cache_bytes
 
@@ -60,8 +61,6 @@ def _config(folder: Path) -> ModelConfig:
 
 
 def _print(name: str, figures: dict[str, Any]) -> None:
-    from troth.cli.output import console, figures_table
-
     table = figures_table("", "parameters", "active", "forward FLOPs a token", title=name)
     flops = figures["flops_per_token"]["forward_by_part"]
     for part, counts in figures["parts"].items():

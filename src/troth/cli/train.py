@@ -12,6 +12,7 @@ import typer
 
 from troth.cli.dry_run import show_dry_run
 from troth.cli.options import AsJson, Changes, SystemName, read_system
+from troth.cli.output import console, say, show_result, training_progress
 
 if TYPE_CHECKING:
     from troth.model.tokenizer import Tokenizer
@@ -82,7 +83,6 @@ def command(
         raise ValueError(f"--out {out}: a run folder is on a disk; checkpoints may go to a URL (train.checkpoints)")
     if shards_only and settings.train.objective != "documents":
         raise ValueError(f"--shards-only: documents become shards; train.objective is {settings.train.objective!r}")
-    from troth.cli.output import quiet_progress, say, show_result
     from troth.model.counts import count_parameters
     from troth.model.families.configs import unheeded_noise
     from troth.system import lay_out
@@ -112,7 +112,7 @@ def command(
                 say(f"{start / 'config.json'}: trained without {' and '.join(noise)}, which Troth does not know")
         if preflight:
             _preflight(settings, ranks.device)
-        with quiet_progress("train", shown=ranks.first) as report:
+        with training_progress("train", shown=ranks.first) as report:
             model = train(job, out, report, ranks, say)
         if ranks.first:
             sizes = {"parameters": counts.total, "active": counts.active}
@@ -148,7 +148,6 @@ def _shards(documents: list[str], settings: System, tokenizer_folder: Path, out:
 
     Raises ValueError where the tokenizer has more tokens than the network.
     """
-    from troth.cli.output import say
     from troth.model.tokenizer import Tokenizer
     from troth.train.documents import read_documents
     from troth.train.mixture import sample
@@ -179,7 +178,6 @@ def _documents(
     settings: System, tokenizer_folder: Path, out: Path, start: Path | None, shards: str, first: bool
 ) -> Job:
     """Training on documents; the `first` rank says which of them are left out."""
-    from troth.cli.output import say
     from troth.model.tokenizer import CHAT_TEMPLATE, Tokenizer, read_chat_template
     from troth.train.job import documents_job
     from troth.train.mixture import shares
@@ -202,7 +200,6 @@ def _tuning(
     files: list[str], settings: System, tokenizer_folder: Path, out: Path, start: Path | None, ranks: Ranks
 ) -> Job:
     """Fine-tuning on chats or preferences, which the first rank tokenises; what is there already is kept."""
-    from troth.cli.output import say
     from troth.model.chat_template import ChatTemplate
     from troth.model.tokenizer import Tokenizer
     from troth.train.chats import Chats
@@ -253,7 +250,6 @@ def _fits(tokenizer: Tokenizer, tokenizer_folder: Path, settings: System) -> Non
 def _preflight(settings: System, device: str) -> None:
     import torch
 
-    from troth.cli.output import console, say
     from troth.train.health.preflight import run_preflight
     from troth.train.precision import DTYPES, choose_precision
 
