@@ -47,11 +47,6 @@ class Spent:
     cost: float = 0.0
     unanswered: int = 0
 
-    def __str__(self) -> str:
-        tokens = f"{self.tokens_in:,} tokens in, {self.tokens_out:,} out"
-        lost = f", {self.unanswered:,} without an answer" if self.unanswered else ""
-        return f"{self.requests:,} requests ({self.cached:,} more from the cache{lost}), {tokens}, cost {self.cost:.4f}"
-
 
 @cache
 def judge_prompt() -> str:
