@@ -126,14 +126,16 @@ class Words:
         marks = np.flatnonzero(classes == PUNCTUATION)
         if len(marks):
             self._join(begins, marks)
+            self._part(begins, marks)
         begins &= classes != SPACE
         ends = (classes != SPACE) & np.append(begins[1:] | (classes[1:] == SPACE), True)
         return np.flatnonzero(begins), np.flatnonzero(ends) + 1
 
     def _join(self, begins: npt.NDArray[np.bool_], marks: Places) -> None:
         """Take back the breaks at marks that belong to a word (3.5, e.g., 20-year, name="a) or repeat (..., --)."""
-        points, kinds, classes = self.points, self.kinds, self._classes
+        points, classes = self.points, self._classes
         last = len(points) - 1
+        # Runs of marks: those before a word, behind one, and within one, of which all belong to it.
         first = np.flatnonzero(np.diff(marks, prepend=-2) != 1)
         final = np.append(first[1:], len(marks)) - 1
         sizes = final - first + 1
@@ -144,28 +146,34 @@ class Words:
         seen = np.cumsum(holds)
         before: Places = np.repeat(seen[first] - holds[first], sizes)
         inside = np.repeat(~opens & ~closes, sizes)
+        # Before a word, what follows the first mark that words keep at their ends; that mark begins the word.
         leading = np.repeat(opens, sizes)
         rest = leading & (seen > before)
         stay = leading & holds & (seen == before + 1)
+        # Behind a word, what comes before the last such mark, which ends the word.
         trailing = np.repeat(closes & ~opens, sizes)
         upto = trailing & (np.repeat(seen[final], sizes) - seen + holds > 0)
         end = trailing & holds & (np.repeat(seen[final], sizes) == seen)
         begins[marks[(inside | rest | upto) & ~stay]] = False
         after = marks[(inside | rest | (upto & ~end))] + 1
         begins[after[after <= last]] = False
-        twice = (mark == 0x2E) & (points[np.maximum(marks - 1, 0)] == 0x2E) & (marks > 0)
+        twice = (mark == ord(".")) & (points[np.maximum(marks - 1, 0)] == ord(".")) & (marks > 0)
         begins[marks[twice]] = False
-        marks, mark = marks[(marks > 0) & (marks < last)], mark[(marks > 0) & (marks < last)]
-        left, right = kinds[marks - 1], kinds[marks + 1]
+
+    def _part(self, begins: npt.NDArray[np.bool_], marks: Places) -> None:
+        """Put breaks at marks between two characters that are words of their own: it's, well-known, a=b, end.Next,
+        3-4."""
+        marks = marks[(marks > 0) & (marks < len(self.points) - 1)]
+        mark, left, right = self.points[marks], self.kinds[marks - 1], self.kinds[marks + 1]
         letters = (left & LETTER != 0) & (right & LETTER != 0)
-        digit = left & DIGIT != 0
-        apostrophe = ((mark == 0x27) | (mark == 0x2019)) & letters
+        apostrophe = ((mark == ord("'")) | (mark == ord("’"))) & letters
         begins[marks[apostrophe]] = True
         apart = letters & characters().dashes.take(mark, mode="clip")
         joint = characters().joints.take(mark, mode="clip")
         apart |= joint & (left & (LETTER | DIGIT) != 0) & (right & LETTER != 0)
-        apart |= (mark == 0x2E) & (left & LOWER != 0) & (right & UPPER != 0)
-        apart |= ((mark == 0x2D) | (mark == 0x2B) | (mark == 0x2A) | (mark == 0x5E)) & digit & (right & DIGIT != 0)
+        apart |= (mark == ord(".")) & (left & LOWER != 0) & (right & UPPER != 0)
+        sign = (mark == ord("-")) | (mark == ord("+")) | (mark == ord("*")) | (mark == ord("^"))
+        apart |= sign & (left & DIGIT != 0) & (right & DIGIT != 0)
         begins[marks[apart]] = begins[marks[apart] + 1] = True
 
     @cached_property
