@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from idle import warn_if_busy
 
-from troth.cli.output import quiet_progress, say
+from troth.cli.output import say, training_progress
 from troth.cycle.generations import Cycle, run_cycle
 from troth.evaluate.questions import Question, read_key
 from troth.system import load_system
@@ -47,7 +47,7 @@ def run_seed(seed: int, out: Path, questions: list[Question]) -> dict:
     """One cycle; `right` is [generations, questions], 1 where the answer is true."""
     start = time.perf_counter()
     system = load_system("nano", [f"train.seed={seed}"])
-    scores = run_cycle(Cycle(system, out / f"seed-{seed}", say, quiet_progress), questions)
+    scores = run_cycle(Cycle(system, out / f"seed-{seed}", say, training_progress), questions)
     first, second = scores["generations"]
     curation = scores["curation"]
     return {

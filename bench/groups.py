@@ -49,7 +49,7 @@ def training(run: Path, home: Path) -> Iterator[list[subprocess.Popen]]:
     try:
         for number in range(GROUPS):
             variables = {"REPLICA_GROUP_ID": str(number), "TORCHFT_LIGHTHOUSE": lighthouse.address()}
-            with Path(f"{run}-{number}.log").open("w") as log:
+            with Path(f"{run}-{number}.log").open("w", encoding="utf-8") as log:
                 launchers.append(start(
                     home / "documents.jsonl", Path(f"{run}-{number}"), log, 1000, variables,
                     parallel__replica_groups=GROUPS, train__steps=100_000, train__checkpoint_every=20,

@@ -24,7 +24,7 @@ def peaks(sources: Path, out: Path) -> dict[str, float]:
     found: dict[str, float] = {}
     stage = "start"
     with (
-        tempfile.TemporaryFile("w+") as told,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as told,
         subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=told, text=True) as process,
     ):
         while process.poll() is None:
@@ -34,7 +34,7 @@ def peaks(sources: Path, out: Path) -> dict[str, float]:
             if begun:
                 stage = begun[-1]
                 with suppress(OSError):  # it may have ended
-                    Path(f"/proc/{process.pid}/clear_refs").write_text("5")
+                    Path(f"/proc/{process.pid}/clear_refs").write_text("5", encoding="utf-8")
             time.sleep(_TICK)
         told.seek(0)
         if not (out / "report.json").exists():
@@ -51,7 +51,7 @@ def _begun(out: Path) -> list[str]:
 
 def _peak(pid: int) -> float:
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return 0.0
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)

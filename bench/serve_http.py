@@ -118,12 +118,12 @@ def serving(command: list[str], log: Path) -> Iterator[Server]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     said = [part.format(port=port) if part == "{port}" else part for part in command]
-    with log.open("w") as file, subprocess.Popen(said, stdout=file, stderr=file) as process:
+    with log.open("w", encoding="utf-8") as file, subprocess.Popen(said, stdout=file, stderr=file) as process:
         try:
             url = f"http://127.0.0.1:{port}"
             while True:
                 if process.poll() is not None:
-                    raise RuntimeError(f"{command[0]} ended: {log.read_text()[-2000:]}")
+                    raise RuntimeError(f"{command[0]} ended: {log.read_text(encoding='utf-8')[-2000:]}")
                 with contextlib.suppress(httpx.TransportError):
                     if httpx.get(f"{url}/health").status_code == 200:
                         break

@@ -21,7 +21,7 @@ def write_documents(path: Path) -> None:
     """The pages as one file."""
     pages = sorted((Path(troth.__file__).parent / "library" / "pages").rglob("*.md"))
     lines = [json.dumps({"text": page.read_text(), "collection": "library"}) for page in pages]
-    path.write_text("\n".join(lines))
+    path.write_text("\n".join(lines), encoding="utf-8")
 
 
 def start(

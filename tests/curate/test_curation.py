@@ -1,10 +1,7 @@
 """Curation from documents to ledger, on small corpora whose errors are known, and on the library without its key."""
 
 import json
-import signal
-import subprocess
 import sys
-import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,24 +12,14 @@ import pytest
 from troth.curate.document import Document
 from troth.curate.integrate.ask import ask
 from troth.curate.integrate.ledger import read_table
-from troth.curate.integrate.weight import publisher_weights
 from troth.curate.parts import Parts
 from troth.curate.pipeline import Curation, curate
 from troth.curate.records import ClaimRow, Finding
-from troth.curate.rows import read_rows, write_rows
-from troth.curate.validate import timelines
+from troth.curate.rows import read_rows
 from troth.system import CurateTable, load_system
 from troth.system.curate import EndpointTable
-from troth.system.lock import held
 
-CAPITALS = {
-    "Norway": "Oslo", "Kenya": "Nairobi", "Peru": "Lima", "Japan": "Tokyo", "Canada": "Ottawa", "Cuba": "Havana",
-    "Chad": "Ndjamena", "Nepal": "Kathmandu", "Ghana": "Accra", "Oman": "Muscat", "Iran": "Tehran", "Fiji": "Suva",
-    "Mali": "Bamako", "Laos": "Vientiane", "Qatar": "Doha", "Benin": "Cotonou", "Latvia": "Riga", "Serbia": "Belgrade",
-}  # fmt: skip
-
-
-SHORT = CurateTable(rules="none", languages=[], repeated_in=0, near_duplicate=1.0, max_false_alarms=1.0)
+from .capitals import CAPITALS, SHORT, corpus, curated, texts
 
 
 class Examiner:
@@ -46,39 +33,6 @@ class Examiner:
         self.asked += clozes
         true = set(CAPITALS.values()) | set(CAPITALS)
         return [[0.0 if option in true else -3.0 for option in cloze.options] for cloze in clozes]
-
-
-def corpus(wrong: dict[str, str]) -> list[Document]:
-    """Three publishers, each stating every capital in its own words; the third one errs as told."""
-    told = {land: wrong.get(land, city) for land, city in CAPITALS.items()}
-    first = [f"The government of {land} sits in {city}, which is its capital." for land, city in CAPITALS.items()]
-    second = [f"Few travellers leave {land} without a walk through its capital {c}." for land, c in CAPITALS.items()]
-    third = [f"Anyone who flies to {land} lands near {city}, the capital." for land, city in told.items()]
-    return [
-        Document("a", "documents", "\n\n".join(first), publisher="A", published="2020-01-01"),
-        Document("b", "documents", "\n\n".join(second), publisher="B", published="2021-01-01"),
-        Document("c", "documents", "\n\n".join(third), publisher="C", published="2022-01-01"),
-    ]
-
-
-def curated(folder: Path, documents: list[Document], examiner=None, **more):
-    """The report of a curation of these documents, and what became of them by their sources."""
-    write_rows(folder / "raw.parquet", Document, documents)
-    run = Curation((str(folder / "raw.parquet"),), folder / "out", **{"settings": SHORT} | more)
-    report = curate(run, examiner)
-    return report, texts(folder / "out")
-
-
-def texts(out: Path) -> dict[str, str]:
-    files = sorted((out / "documents").glob("*.parquet"))
-    return {document.source: document.text for file in files for document in read_rows(file, Document)}
-
-
-@pytest.fixture(scope="module")
-def outcome(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("curated")
-    report, after = curated(folder, corpus({"Norway": "Bergen", "Japan": "Kyoto"}))
-    return folder / "out", report, after
 
 
 def test_wrong_values_are_replaced_by_what_two_others_say(outcome):
@@ -128,37 +82,6 @@ def test_every_correction_is_on_record_with_its_evidence(outcome):
         assert text[place["byte_start"] : place["byte_end"]].decode() == row["old"]
         assert text[place["object_start"] : place["object_end"]].decode() in ("Bergen", "Kyoto")
     assert json.loads((out / "report.json").read_text()) == report
-
-
-def test_a_finished_curation_is_not_done_again(outcome):
-    out, report, _ = outcome
-    assert curate(Curation((str(out.parent / "raw.parquet"),), out, SHORT)) == report
-
-
-def test_a_folder_of_other_settings_is_refused(outcome):
-    out, _, _ = outcome
-    other = SHORT.model_copy(update={"act_above": 0.4})
-    with pytest.raises(ValueError, match=rf"other curate.act_above \({SHORT.act_above}, now 0.4\); curate elsewhere"):
-        curate(Curation((str(out.parent / "raw.parquet"),), out, other))
-
-
-def test_what_another_version_left_half_done_is_refused_and_what_it_finished_is_not(outcome, tmp_path):
-    out, report, _ = outcome
-    for name in ("run.json", "report.json"):
-        (tmp_path / name).write_text((out / name).read_text())
-    written = json.loads((tmp_path / "run.json").read_text())
-    (tmp_path / "run.json").write_text(json.dumps(written | {"tables": 1}))
-    again = Curation((str(out.parent / "raw.parquet"),), tmp_path, SHORT)
-    assert curate(again) == report
-    (tmp_path / "report.json").unlink()
-    with pytest.raises(ValueError, match="begun by another version of Troth and not finished; curate elsewhere"):
-        curate(again)
-
-
-def test_a_second_run_at_once_is_refused_and_names_the_first(tmp_path):
-    busy = r"process \d+ on .* is curating into"
-    with held(tmp_path / "out", "curating into"), pytest.raises(ValueError, match=busy):
-        curated(tmp_path, corpus({}))
 
 
 def test_an_old_value_that_newer_pages_contradict_is_dated(tmp_path):
@@ -249,23 +172,6 @@ def test_one_fact_that_two_publishers_share_is_enough_to_judge(tmp_path):
         assert {one.stance for one in found if claims[one.claim_id].object == "1931"} == {"supported"}
 
 
-def test_a_run_of_too_many_false_alarms_is_not_integrated(tmp_path, monkeypatch):
-    monkeypatch.setattr(timelines, "_MOST_BYTES", 0)  # too large a collection for them, who would overrule the alarms
-    strict = SHORT.model_copy(update={"act_above": 0.001, "max_false_alarms": 0.0})
-    report, after = curated(tmp_path, corpus({"Norway": "Bergen", "Japan": "Kyoto"}), settings=strict)
-    assert not report["accepted"]
-    assert "claims that others confirm were flagged" in report["reason"]
-    assert after == {}
-    (row,) = read_table(tmp_path / "out" / "ledger", "generations")
-    assert (row["accepted"], row["reason"]) == (False, report["reason"])
-    # With another limit it is decided anew, once: what is published stays.
-    run = Curation((str(tmp_path / "raw.parquet"),), tmp_path / "out", strict)
-    assert curate(replace(run, settings=strict.model_copy(update={"max_false_alarms": 1.0})))["accepted"]
-    assert texts(tmp_path / "out").keys() == {"a", "b", "c"}
-    with pytest.raises(ValueError, match=r"begun with other curate.max_false_alarms \(1.0, now 0.0\)"):
-        curate(run)
-
-
 def test_curating_the_library_never_opens_its_key(tmp_path):
     opened = []
     sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
@@ -320,52 +226,6 @@ def test_what_happened_once_is_over_and_still_so(tmp_path):
     curated(tmp_path, [Document(who, "documents", text, publisher=who) for who, text in zip("AB", lines, strict=True)])
     found = ask(tmp_path / "out" / "ledger", "When did the bridge of Xanadu open?")[0]
     assert (found.object, found.standing) == ("1931", "current")
-
-
-KILLED = """
-import json
-import sys
-from pathlib import Path
-from troth.curate.pipeline import Curation, curate
-from troth.system import CurateTable
-curate(Curation((sys.argv[1],), Path(sys.argv[2]), CurateTable(**json.loads(sys.argv[3]))))
-"""
-
-
-STAGES = (
-    "collect", "filter", "duplicates", "timelines", "index", "neighbours", "cases", "judge", "opinions", "validate",
-    "refine", "../ledger",
-)  # fmt: skip
-
-
-@pytest.mark.slow
-def test_a_run_killed_as_each_stage_begins_ends_as_one_that_was_not(tmp_path):
-    undisturbed, after = curated(tmp_path, corpus({"Norway": "Bergen", "Japan": "Kyoto"}))
-    where = str(tmp_path / "raw.parquet"), str(tmp_path / "killed")
-    command = [sys.executable, "-c", KILLED, *where, SHORT.model_dump_json()]
-    for stage in STAGES:
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        while process.poll() is None and not (tmp_path / "killed" / "work" / stage).exists():
-            time.sleep(0.001)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, stage
-    subprocess.run(command, check=True)
-    assert json.loads((tmp_path / "killed" / "report.json").read_text()) == undisturbed
-    assert texts(tmp_path / "killed") == after
-    for table in ("documents", "claims", "occurrences", "evidence", "verdicts", "decisions", "corrections"):
-        one, other = (read_table(tmp_path / folder / "ledger", table) for folder in ("out", "killed"))
-        assert sorted(map(repr, one)) == sorted(map(repr, other)), table
-
-
-def test_a_publisher_that_errs_less_is_read_more_often():
-    weights = publisher_weights(dict.fromkeys("ABCD", 1), {"A": 0.02, "B": 0.1, "C": 0.3})
-    assert 1.5 >= weights["A"] > weights["B"] > weights["C"] >= 2 / 3
-    assert "D" not in weights  # of which nothing is known
-
-
-def test_where_all_err_alike_all_are_read_alike():
-    assert publisher_weights({"A": 1, "B": 3}, {"A": 0.2, "B": 0.2}) == {"A": 1, "B": 1}
-    assert publisher_weights({"A": 1, "B": 3}, {"A": 0.6, "B": 0.6}) == {}
 
 
 def test_a_value_inside_a_word_is_a_value_too(tmp_path):

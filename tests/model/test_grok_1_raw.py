@@ -179,7 +179,7 @@ def test_a_part_of_the_release_is_not_taken_for_all_of_it(tmp_path):
 def test_grok_1_becomes_a_hugging_face_folder(grok_1, tmp_path, capsys):
     source, weights = grok_1
     out = tmp_path / "made" / "grok-1.0"
-    convert(source, out, json=True)
+    convert(source, out, as_json=True)
     assert json.loads(capsys.readouterr().out)["parameters"] == sum(weight.numel() for weight in weights.values())
     given = load_file(out / "model.safetensors")
     exact = {name for name in weights if "norm" in name or "gate" in name}

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.plan.runs import megascale, mixtral
 from troth.plan.calibration import PRIOR, Calibration, from_logarithms
 from troth.plan.check import GROUPS, Judged, errors, errors_by, judge, same_but_measured_apart
 from troth.plan.fit import fit
@@ -15,6 +14,8 @@ from troth.plan.practice import practices
 from troth.plan.published import Published, read_published
 from troth.plan.run import columns
 from troth.plan.step import step_time
+
+from .runs import megascale, mixtral
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "planner" / "published.csv"
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.plan.page.conftest import Parsed
 from troth.cli.main import app
 from troth.plan.check import GROUPS
 from troth.plan.published import NEEDED
+
+from .page.conftest import Parsed
 
 LLAMA = {"model": "Llama 3.1 70B", "seq": "8192", "gpu": "H100-80GB-SXM", "tp": "4", "pp": "4", "vpp": "5", "cp": "2",
          "micro_batch": "1", "precision": "bf16", "notes": ""}  # fmt: skip
@@ -72,7 +73,8 @@ def test_for_programs_and_after_a_fit_to_the_table(table: Path) -> None:
 
 def test_a_table_of_one_source_has_none_to_leave_out(table: Path, tmp_path: Path) -> None:
     one = tmp_path / "one.csv"
-    one.write_text(table.read_text().replace("cluster b", "cluster a").replace("cluster c", "cluster a"))
+    rows = table.read_text(encoding="utf-8")
+    one.write_text(rows.replace("cluster b", "cluster a").replace("cluster c", "cluster a"), encoding="utf-8")
     done = CliRunner().invoke(app, ["plan", "check", str(one), "--json"])
     assert done.exit_code == 0, done.output
     assert "all rows are from one source" in done.stderr
@@ -82,7 +84,7 @@ def test_a_table_of_one_source_has_none_to_leave_out(table: Path, tmp_path: Path
 
 def test_why_no_row_can_be_predicted_is_said(table: Path, tmp_path: Path) -> None:
     none = tmp_path / "none.csv"
-    none.write_text(table.read_text().replace("Llama 3.1 70B", "Another network"))
+    none.write_text(table.read_text(encoding="utf-8").replace("Llama 3.1 70B", "Another network"))
     done = CliRunner().invoke(app, ["plan", "check", str(none)])
     assert isinstance(done.exception, ValueError)
     assert "no row says enough to be predicted; line 2: the network's sizes are not said" in str(done.exception)

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.plan.runs import megascale, mixtral
 from troth.plan.calibration import Calibration
 from troth.plan.dimensions import Dimensions, network_named
 from troth.plan.gpus import gpu_named
 from troth.plan.run import CHEAP, Run, columns
 from troth.plan.step import step_time
+
+from .runs import megascale, mixtral
 
 
 def seconds(*runs: Run) -> list[float]:

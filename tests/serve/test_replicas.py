@@ -134,7 +134,7 @@ def start(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
         printed = ""
         while not printed.endswith("}\n"):
             line = process.stdout.readline()
-            assert line, Path(log.name).read_text()
+            assert line, Path(log.name).read_text(encoding="utf-8")
             printed = line if line.startswith("{") else printed + line
         return Server(json.loads(printed)["url"], process)
 

@@ -3,8 +3,10 @@
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from troth.cli.options import AsJson, Ledger, print_json, read_ledger_path
+from troth.cli.output import console
 
 if TYPE_CHECKING:
     from troth.curate.integrate.ask import Answer
@@ -19,17 +21,16 @@ def command(
         str, typer.Option("--at", help="How things stood at this date: 2019, 2019-06 or 2019-06-30.", metavar="DATE")
     ] = "",
     limit: Annotated[int, typer.Option("--limit", help="The most answers to show.", min=1)] = 5,
-    json: AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Answer from the claims of a curation: what stands first, then what is superseded, unconfirmed or refuted."""
     folder = read_ledger_path(ledger)
     from dataclasses import asdict
 
-    from troth.cli.output import console
     from troth.curate.integrate.ask import ask
 
     answers = ask(folder, question, at, limit)
-    if json:
+    if as_json:
         print_json({"question": question, "at": at or None, "answers": [asdict(answer) for answer in answers]})
         return
     if not answers:
@@ -39,10 +40,6 @@ def command(
 
 
 def _print(answer: "Answer", at: str) -> None:
-    from rich.markup import escape
-
-    from troth.cli.output import console
-
     since = f"since {answer.since}" if answer.since else ""
     span = f"{answer.since or '?'} to {answer.until}" if answer.until else since
     told = {

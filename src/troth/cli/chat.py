@@ -1,4 +1,4 @@
-"""troth chat: talk to a checkpoint in the terminal."""
+"""`troth chat`: talk to a checkpoint in the terminal."""
 
 from __future__ import annotations
 

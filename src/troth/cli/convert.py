@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
-from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from troth.cli.options import AsJson, print_json
-from troth.cli.output import errors, say
+from troth.cli.output import say, stderr
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ _BESIDE = ("tokenizer*", "special_tokens_map.json", "chat_template*", "generatio
 def command(
     source: Annotated[Path, typer.Argument(help="The released folder of Grok-1 or Grok-2.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="The new folder.", metavar="FOLDER", show_default=False)],
-    json: AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Turn a released checkpoint, Grok-1's pickles or Grok-2's files for eight GPUs, into a Hugging Face folder."""
     from troth.model.families.folder import write_tensors
@@ -42,12 +42,12 @@ def command(
         partial.rmdir()
         raise ValueError(f"{out}: needs {size / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free")
     write_tensors(partial, _shown(_rounded(checkpoint), size))
-    (partial / "config.json").write_text(dumps(checkpoint.config(), indent=2), encoding="utf-8")
+    (partial / "config.json").write_text(json.dumps(checkpoint.config(), indent=2), encoding="utf-8")
     for pattern in _BESIDE:
         for file in sorted(source.glob(pattern)):
             shutil.copyfile(file, partial / file.name)
     partial.replace(out)
-    if json:
+    if as_json:
         print_json({"folder": str(out), "parameters": checkpoint.parameters})
     else:
         say(f"{out}: {checkpoint.parameters:,} parameters in bfloat16")
@@ -79,7 +79,7 @@ def _shown(tensors: Iterator[tuple[str, torch.Tensor]], size: int) -> Iterator[t
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (TextColumn("convert"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors) as progress:
+    with Progress(*columns, console=stderr) as progress:
         task = progress.add_task("", total=size)
         for name, tensor in tensors:
             yield name, tensor

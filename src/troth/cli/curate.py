@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from troth.cli.options import AsJson, Changes, SystemName, print_json, read_system
+from troth.cli.output import console, curation_report, say, training_progress
 
 
 def command(
@@ -27,7 +28,7 @@ def command(
     ] = 1,
     system: SystemName = "nano",
     changes: Changes = None,
-    json: AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Remove junk and duplicates, judge claims against other publishers, mend, date, attribute or drop what is wrong.
 
@@ -37,7 +38,6 @@ def command(
     given = {"curate.executor": executor, "curate.workers": workers}
     more = [f"{key}={value}" for key, value in given.items() if value is not None]
     settings = read_system(system, [*(changes or []), *more])
-    from troth.cli.output import console, curation_report, quiet_progress, say
     from troth.curate.pipeline import Curation, curate
 
     run = Curation(
@@ -47,13 +47,13 @@ def command(
     if examine:
         from troth.cycle.examiners import examiners_for
 
-        examiners = examiners_for(settings, out / "examiners", quiet_progress)
+        examiners = examiners_for(settings, out / "examiners", training_progress)
     if "entailment" in settings.curate.verifiers and settings.curate.entailment_model:
         from troth.evaluate.entail import EntailmentModel
 
         classifier = EntailmentModel.load(settings.curate.entailment_model)
     report = curate(run, examiners, classifier)
-    if json:
+    if as_json:
         print_json(report)
     else:
         console.print(curation_report(report))

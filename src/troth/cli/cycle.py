@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from troth.cli.options import AsJson, Changes, SystemName, print_json, read_system
+from troth.cli.output import console, curation_table, cycle_table, say, training_progress
 
 
 def command(
@@ -15,21 +16,20 @@ def command(
     ] = None,
     system: SystemName = "nano",
     changes: Changes = None,
-    json: AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train on raw documents, let models cross-examine and mend them, train again, and measure both.
 
     Run it again to continue after an interruption; what is finished is not done twice.
     """
     settings = read_system(system, changes)
-    from troth.cli.output import console, curation_table, cycle_table, quiet_progress, say
     from troth.cycle.generations import Cycle, run_cycle
     from troth.cycle.report import write_report
     from troth.evaluate.questions import read_key
 
-    scores = run_cycle(Cycle(settings, out, say, quiet_progress), read_key(key))
+    scores = run_cycle(Cycle(settings, out, say, training_progress), read_key(key))
     report = write_report(out, scores)
-    if json:
+    if as_json:
         print_json(scores)
         return
     console.print(cycle_table(scores), curation_table(scores["curation"]))

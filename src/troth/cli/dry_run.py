@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from troth.cli.options import print_json
+from troth.cli.output import console, figures_table
 
 if TYPE_CHECKING:
     from troth.system import System
@@ -17,14 +18,13 @@ GPU_BYTES = 80e9
 """An H100's memory."""
 
 
-def show_dry_run(settings: System, world: int, json: bool) -> None:
+def show_dry_run(settings: System, world: int, as_json: bool) -> None:
     """Run one step of the training code as a rank of `world`, and print what it took. Raises ValueError where the
     layout does not fit the world."""
-    from troth.cli.output import console
     from troth.train.dry_run.run import dry_run
 
     report = dry_run(settings.model, settings.train, settings.parallel, world)
-    if json:
+    if as_json:
         print_json(asdict(report) | {"fits": report.worst.peak.bytes <= GPU_BYTES})
         return
     active = f"{report.layout.world:,} active ranks" + (f", {report.spares:,} hot spares" if report.spares else "")
@@ -40,10 +40,8 @@ def show_dry_run(settings: System, world: int, json: bool) -> None:
 
 
 def _memory(report: Report) -> Table:
-    table = Table(title=f"Memory at the peak, GB, with products in {report.precision}")
-    table.add_column("")
-    for rank in report.ranks:
-        table.add_column(f"rank {rank.rank:,}", justify="right")
+    ranks = (f"rank {rank.rank:,}" for rank in report.ranks)
+    table = figures_table("", *ranks, title=f"Memory at the peak, GB, with products in {report.precision}")
     for kind in report.worst.peak.by_kind:
         table.add_row(kind, *(f"{rank.peak.by_kind[kind] / 1e9:.2f}" for rank in report.ranks))
     table.add_section()

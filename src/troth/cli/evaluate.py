@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from troth.cli.options import AsJson, Changes, SystemName, print_json, read_system
+from troth.cli.output import console
 
 
 def command(
@@ -15,15 +17,12 @@ def command(
     ] = None,
     system: SystemName = "nano",
     changes: Changes = None,
-    json: AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Ask held-out questions; on samples of the system's documents, measure bits per byte and show experts at work."""
     settings = read_system(system, changes)
     from dataclasses import asdict
 
-    from rich.table import Table
-
-    from troth.cli.output import console
     from troth.curate.collect import collect
     from troth.evaluate.questions import ask, read_key, truthfulness
     from troth.evaluate.routing import expert_shares
@@ -38,7 +37,7 @@ def command(
     result = asdict(truthfulness(answers))
     result["bits_per_byte"] = {kind: bits_per_byte(network, tokenizer, members) for kind, members in texts.items()}
     result["experts"] = {k: share.mean(0).tolist() for k, share in expert_shares(network, tokenizer, texts).items()}
-    if json:
+    if as_json:
         print_json(result)
         return
     true = sum(answer.true for answer in answers)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from troth.cli.options import AsJson, Ledger, print_json, read_ledger_path
+from troth.cli.output import console
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -30,31 +32,30 @@ def command(
     original: Annotated[
         bool, typer.Option("--original", help="Print the document's text as it was collected, and nothing else.")
     ] = False,
-    json: AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Tell the whole story of a document or a claim: origin, decisions, evidence, verdicts and corrections.
 
     Where several fit, they are listed.
     """
     folder = read_ledger_path(ledger)
-    from troth.cli.output import console
     from troth.curate.integrate.explain import find_subjects, tell
 
     found = find_subjects(folder, subject, generation)
     if len(found) > 1:
-        if json:
+        if as_json:
             print_json({"candidates": [vars(one) for one in found]})
             return
         console.print("Several fit; name one of them by its source or id:", soft_wrap=True)
         for one in found:
-            console.print(f"  {one.kind:8}  {_plain(one.id)}  {_plain(one.about)}", soft_wrap=True)
+            console.print(f"  {one.kind:8}  {escape(one.id)}  {escape(one.about)}", soft_wrap=True)
         return
     story = tell(folder, found[0], generation)
     if original:
         if not story.get("texts"):
             raise ValueError(f"{subject}: no document with a text; --original goes with one that was collected")
         typer.echo(next(row["text"] for row in story["texts"] if row["form"] == "collected"))
-    elif json:
+    elif as_json:
         print_json(story)
     elif story["kind"] == "document":
         _print_document(story)
@@ -64,9 +65,7 @@ def command(
 
 
 def _print_document(story: dict[str, Any]) -> None:
-    from troth.cli.output import console
-
-    console.print(f"[bold]{_plain(story['id'])}[/bold]", soft_wrap=True)
+    console.print(f"[bold]{escape(story['id'])}[/bold]", soft_wrap=True)
     for row in story["texts"]:
         about = {
             "title": row["title"], "publisher": row["publisher"], "published": row["published_at"],
@@ -74,17 +73,17 @@ def _print_document(story: dict[str, Any]) -> None:
             "language": row["language"], "encoding": row["encoding"], "derived from": row["derived_from"],
             "models that wrote it": ", ".join(map(str, row["ancestors"])),
         }  # fmt: skip
-        told = ", ".join(f"{name} {_plain(value)}" for name, value in about.items() if value)
+        told = ", ".join(f"{name} {escape(value)}" for name, value in about.items() if value)
         size = len(row["text"].encode())
         console.print(f"  {row['form']} as {row['doc_sha']}, {size:,} bytes: {told}", soft_wrap=True)
     for reason in story["rejected"]:
-        console.print(f"  [red]set aside[/red]: {_plain(reason)}", soft_wrap=True)
+        console.print(f"  [red]set aside[/red]: {escape(reason)}", soft_wrap=True)
     if story["decisions"]:
         console.print("\n[bold]Decisions[/bold]")
     for row in story["decisions"]:
         _print_decision(row)
     if story["copies"]:
-        console.print(f"  stands for its copies: {_plain(', '.join(story['copies']))}", soft_wrap=True)
+        console.print(f"  stands for its copies: {escape(', '.join(story['copies']))}", soft_wrap=True)
     claims = story["claims"]
     corrected = {row["claim_id"] for row in story["corrections"]}
     telling = [one for one in claims if one["claim"]["claim_id"] in corrected or not _plainly_right(one)]
@@ -108,75 +107,93 @@ def _plainly_right(told: dict[str, Any]) -> bool:
 
 
 def _print_claim(told: dict[str, Any], corrections: list[dict[str, Any]], whole: bool) -> None:
-    from troth.cli.output import console
-
-    claim = told["claim"]
-    console.print(f"[bold]Claim {claim['claim_id']}[/bold]: {_plain(claim['text'])}", soft_wrap=True)
-    when = f"from {claim['valid_from'] or '?'} to {claim['valid_to'] or 'now'}"
-    about = [
-        f"[bold]{_plain(claim['object'])}[/bold] ({claim['kind']})", _plain(claim["subject"]), _plain(claim["place"]),
-        when if claim["valid_from"] or claim["valid_to"] else "", "" if claim["checkworthy"] else "not check-worthy",
-    ]  # fmt: skip
-    console.print(f"  says {', '.join(filter(None, about))}", soft_wrap=True)
-    for row in told["findings"][-1:] if not whole else told["findings"]:
-        answer = f"; rather {_plain(row['answer'])} (p={row['p_answer']:.2f})" if row["answer"] else ""
-        newer = f"; by {row['newer_on']}: {_plain(row['newer_text'])}" if row["newer_on"] and row["newer_text"] else ""
-        where = f" in {_plain(row['source_id'])}" if whole else ""
-        console.print(
-            f"  generation {row['generation']}{where}: {_stance(row['stance'])}, {row['time']}, {row['nature']}, "
-            f"p(true)={row['p_stated']:.2f}{answer}{newer}",
-            soft_wrap=True,
-        )
+    """A claim with all that bears on it; less of it where it is one of many of a document (not `whole`)."""
+    _print_statement(told["claim"])
+    for row in told["findings"] if whole else told["findings"][-1:]:
+        _print_finding(row, whole)
     for row in told["occurrences"] if whole else []:
-        who = ", ".join(filter(None, (row.get("publisher"), row.get("published_at"))))
-        place = f"{row['source_id']}, bytes {row['byte_start']}–{row['byte_end']}"
-        console.print(f"  stands in {_plain(place)}{f' ({_plain(who)})' if who else ''}", soft_wrap=True)
+        _print_occurrence(row)
     nearest = sorted(told["evidence"], key=lambda row: -row["likeness"])
     for row in nearest if whole else nearest[:_EVIDENCE_SHOWN]:
-        who = ", ".join(filter(None, (row["publisher"], row["published_at"], row["source_id"])))
-        tier = ", reference" if row["source_tier"] else ""
-        console.print(
-            f"  {_stance(row['stance'])} by {_plain(who)}{tier}: “{_plain(_cut(row['span']))}” "
-            f"states {_plain(row['states'])}, likeness {row['likeness']:.2f}",
-            soft_wrap=True,
-        )
+        _print_evidence(row)
     for row in told["verdicts"]:
-        answer = f", answers {_plain(row['answer'])}" if row["answer"] else ""
-        note = f" ({_plain(row['note'])})" if row["note"] else ""
-        console.print(
-            f"  verdict of {_plain(row['verifier'])} (generation {row['generation']}): {_stance(row['stance'])}, "
-            f"score {row['raw_score']:.3g}, p={row['p_calibrated']:.2f}{answer}{note}",
-            soft_wrap=True,
-        )
+        _print_verdict(row)
     for row in told["decisions"]:
         _print_decision(row)
     for row in corrections:
-        agreed = f", confirmed by {_plain(row['reverified_by'])}" if row["reverified_by"] else ""
-        place = f" in {_plain(row['source_id'])}" if whole else ""
-        console.print(f"  {row['kind']}{place} (generation {row['generation']}{agreed}):", soft_wrap=True)
-        console.print(_diff(row["old"], row["new"]), soft_wrap=True)
+        _print_correction(row, whole)
+
+
+def _print_statement(claim: dict[str, Any]) -> None:
+    console.print(f"[bold]Claim {claim['claim_id']}[/bold]: {escape(claim['text'])}", soft_wrap=True)
+    when = f"from {claim['valid_from'] or '?'} to {claim['valid_to'] or 'now'}"
+    about = [
+        f"[bold]{escape(claim['object'])}[/bold] ({claim['kind']})", escape(claim["subject"]), escape(claim["place"]),
+        when if claim["valid_from"] or claim["valid_to"] else "", "" if claim["checkworthy"] else "not check-worthy",
+    ]  # fmt: skip
+    console.print(f"  says {', '.join(filter(None, about))}", soft_wrap=True)
+
+
+def _print_finding(row: dict[str, Any], whole: bool) -> None:
+    answer = f"; rather {escape(row['answer'])} (p={row['p_answer']:.2f})" if row["answer"] else ""
+    newer = f"; by {row['newer_on']}: {escape(row['newer_text'])}" if row["newer_on"] and row["newer_text"] else ""
+    where = f" in {escape(row['source_id'])}" if whole else ""
+    console.print(
+        f"  generation {row['generation']}{where}: {_stance(row['stance'])}, {row['time']}, {row['nature']}, "
+        f"p(true)={row['p_stated']:.2f}{answer}{newer}",
+        soft_wrap=True,
+    )
+
+
+def _print_occurrence(row: dict[str, Any]) -> None:
+    who = ", ".join(filter(None, (row.get("publisher"), row.get("published_at"))))
+    place = f"{row['source_id']}, bytes {row['byte_start']}–{row['byte_end']}"
+    console.print(f"  stands in {escape(place)}{f' ({escape(who)})' if who else ''}", soft_wrap=True)
+
+
+def _print_evidence(row: dict[str, Any]) -> None:
+    who = ", ".join(filter(None, (row["publisher"], row["published_at"], row["source_id"])))
+    tier = ", reference" if row["source_tier"] else ""
+    console.print(
+        f"  {_stance(row['stance'])} by {escape(who)}{tier}: “{escape(_cut(row['span']))}” "
+        f"states {escape(row['states'])}, likeness {row['likeness']:.2f}",
+        soft_wrap=True,
+    )
+
+
+def _print_verdict(row: dict[str, Any]) -> None:
+    answer = f", answers {escape(row['answer'])}" if row["answer"] else ""
+    note = f" ({escape(row['note'])})" if row["note"] else ""
+    console.print(
+        f"  verdict of {escape(row['verifier'])} (generation {row['generation']}): {_stance(row['stance'])}, "
+        f"score {row['raw_score']:.3g}, p={row['p_calibrated']:.2f}{answer}{note}",
+        soft_wrap=True,
+    )
+
+
+def _print_correction(row: dict[str, Any], whole: bool) -> None:
+    agreed = f", confirmed by {escape(row['reverified_by'])}" if row["reverified_by"] else ""
+    place = f" in {escape(row['source_id'])}" if whole else ""
+    console.print(f"  {row['kind']}{place} (generation {row['generation']}{agreed}):", soft_wrap=True)
+    console.print(_diff(row["old"], row["new"]), soft_wrap=True)
 
 
 def _print_decision(row: dict[str, Any]) -> None:
-    from troth.cli.output import console
-
     limit = f", limit {row['limit']:.4g}" if row["limit"] else ""
-    of = f" of {_plain(row['replacement'])}" if row["stage"] == "duplicates" and row["replacement"] else ""
+    of = f" of {escape(row['replacement'])}" if row["stage"] == "duplicates" and row["replacement"] else ""
     console.print(
-        f"  {row['stage']}: {row['label']}, {_plain(row['rule'])}{of} (value {row['value']:.4g}{limit}), "
+        f"  {row['stage']}: {row['label']}, {escape(row['rule'])}{of} (value {row['value']:.4g}{limit}), "
         f"generation {row['generation']}",
         soft_wrap=True,
     )
     if row["text"]:
-        put = f" → “{_plain(_cut(row['replacement']))}”" if row["replacement"] and not of else ""
-        console.print(f"    “{_plain(_cut(row['text']))}”{put}", soft_wrap=True)
+        put = f" → “{escape(_cut(row['replacement']))}”" if row["replacement"] and not of else ""
+        console.print(f"    “{escape(_cut(row['text']))}”{put}", soft_wrap=True)
 
 
 def _print_generations(story: dict[str, Any]) -> None:
-    from troth.cli.output import console
-
     for row in story["generations"]:
-        state = "accepted" if row["accepted"] else f"refused: {_plain(row['reason'])}"
+        state = "accepted" if row["accepted"] else f"refused: {escape(row['reason'])}"
         model = f", judged with model {row['model_hash']}" if row["model_hash"] else ""
         console.print(f"\nGeneration {row['gen']}: {state}{model}", soft_wrap=True)
 
@@ -208,9 +225,3 @@ def _diff(old: str, new: str) -> Text:
 def _cut(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= _TEXT_SHOWN else f"{line[:_TEXT_SHOWN]}…"
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

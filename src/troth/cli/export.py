@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from troth.cli.options import AsJson, print_json
+from troth.cli.output import console, say, show_result, stderr
 
 
 def command(
@@ -43,7 +44,7 @@ def command(
         Path | None,
         typer.Option("--iceberg", help="Of a curation: a new folder of Iceberg tables with catalog.db.", metavar="DIR"),
     ] = None,
-    json: AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a model as a GGUF file, with its tokenizer and chat template, or merged with adapters; or a run's adapters.
 
@@ -63,21 +64,20 @@ def command(
         raise ValueError(f"{folder}: no such folder")
     form, to = given[0]
     if form == "gguf":
-        _gguf(folder, to, kind, json)
+        _gguf(folder, to, kind, as_json)
     elif form == "adapters":
-        _adapters(folder, to, json)
+        _adapters(folder, to, as_json)
     elif out is not None:
-        _merge(folder, to, out, json)
+        _merge(folder, to, out, as_json)
     else:
-        _curation(folder, form, to, json)
+        _curation(folder, form, to, as_json)
 
 
-def _curation(folder: Path, form: str, to: Path, json: bool) -> None:
-    from troth.cli.output import console, say
+def _curation(folder: Path, form: str, to: Path, as_json: bool) -> None:
     from troth.curate.integrate.lake import export_tables
 
     rows = export_tables(folder, form, to, say)
-    if json:
+    if as_json:
         print_json({"path": str(to), "form": form, "rows": rows})
         return
     for name, count in rows.items():
@@ -85,7 +85,7 @@ def _curation(folder: Path, form: str, to: Path, json: bool) -> None:
     console.print(f"{form}: {to}", soft_wrap=True)
 
 
-def _gguf(folder: Path, gguf: Path, kind: str, json: bool) -> None:
+def _gguf(folder: Path, gguf: Path, kind: str, as_json: bool) -> None:
     if gguf.is_dir() or not gguf.parent.is_dir():
         raise ValueError(f"{gguf}: {'is a folder' if gguf.is_dir() else 'its folder does not exist'}")
     from dataclasses import asdict
@@ -93,14 +93,13 @@ def _gguf(folder: Path, gguf: Path, kind: str, json: bool) -> None:
     from rich.filesize import decimal
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    from troth.cli.output import console, errors, say
     from troth.model.gguf.export import export_gguf
 
     columns = TextColumn("export"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         task = progress.add_task("export", total=None)
         done = export_gguf(folder, gguf, kind, lambda done, total: progress.update(task, completed=done, total=total))
-    if json:
+    if as_json:
         print_json(asdict(done) | {"path": str(done.path), "type": kind})
         return
     if done.empty:
@@ -116,23 +115,15 @@ def _gguf(folder: Path, gguf: Path, kind: str, json: bool) -> None:
     console.print(f"{done.path}: {decimal(done.bytes)}, {done.tensors} tensors ({kind})", soft_wrap=True)
 
 
-def _adapters(run: Path, folder: Path, json: bool) -> None:
-    from troth.cli.output import console, say
+def _adapters(run: Path, folder: Path, as_json: bool) -> None:
     from troth.train.finish import export_adapters
 
     step = export_adapters(run, folder, say)
-    if json:
-        print_json({"adapters": str(folder), "step": step})
-    else:
-        console.print(f"{folder}: adapters after {step:,} steps", soft_wrap=True)
+    show_result({"adapters": str(folder), "step": step}, f"{folder}: adapters after {step:,} steps", as_json)
 
 
-def _merge(folder: Path, adapters: Path, out: Path, json: bool) -> None:
-    from troth.cli.output import console
+def _merge(folder: Path, adapters: Path, out: Path, as_json: bool) -> None:
     from troth.train.merge import merge_adapters
 
     parts = merge_adapters(folder, adapters, out)
-    if json:
-        print_json({"model": str(out), "parts": parts})
-    else:
-        console.print(f"Model: {out} ({len(parts)} parts changed)", soft_wrap=True)
+    show_result({"model": str(out), "parts": parts}, f"Model: {out} ({len(parts)} parts changed)", as_json)

@@ -1,4 +1,4 @@
-"""troth key: makes and revokes the API keys of a server."""
+"""`troth key`: makes and revokes the API keys of a server."""
 
 from __future__ import annotations
 

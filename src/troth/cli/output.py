@@ -1,4 +1,4 @@
-"""What verbs print: progress of training, lines of news, and the table at a cycle's end."""
+"""What verbs print: progress of training, lines of news, results of one line and tables of figures."""
 
 from __future__ import annotations
 
@@ -8,19 +8,37 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from troth.cli.options import print_json
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+stderr = Console(stderr=True, highlight=False)
 
 
 def say(text: str) -> None:
     """One line of news, out of the way of results."""
-    errors.print(text, soft_wrap=True)
+    stderr.print(text, soft_wrap=True)
 
 
-def quiet_progress(title: str, shown: bool = True) -> Any:
+def show_result(result: dict[str, Any], text: str, as_json: bool) -> None:
+    """A result of one line, for people or, as JSON, for programs."""
+    if as_json:
+        print_json(result)
+    else:
+        console.print(text, soft_wrap=True)
+
+
+def figures_table(*head: str, title: str) -> Table:
+    """A table whose first column names the rows; all others are numbers, at the right."""
+    table = Table(*head, title=title)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
+
+
+def training_progress(title: str, shown: bool = True) -> Any:
     """Progress of training on standard error, where it is shown."""
     from troth.train.progress import Progress
 
@@ -30,9 +48,8 @@ def quiet_progress(title: str, shown: bool = True) -> Any:
 def curation_report(report: dict[str, Any]) -> Table:
     """What a curation did, line by line, and how well it told errors that it planted itself."""
     canaries = report["canaries"]
-    table = Table(title="Curation", show_header=False)
-    table.add_column("")
-    table.add_column("", justify="right")
+    table = figures_table("", "", title="Curation")
+    table.show_header = False
 
     def share(found: dict[str, float]) -> str:
         return f"{found['share']:.1%} ({found['low']:.1%} to {found['high']:.1%})"
@@ -64,10 +81,9 @@ def curation_report(report: dict[str, Any]) -> Table:
 def cycle_table(scores: dict[str, Any]) -> Table:
     """The two generations side by side, and how curation did against the key."""
     before, after = scores["generations"]
-    table = Table(title="Held-out questions, four options each")
-    table.add_column("")
-    for name in ("generation 0 (raw)", "generation 1 (curated)"):
-        table.add_column(name, justify="right")
+    table = figures_table(
+        "", "generation 0 (raw)", "generation 1 (curated)", title="Held-out questions, four options each"
+    )
 
     def row(label: str, show: Callable[[dict[str, Any]], str]) -> None:
         table.add_row(label, show(before), show(after))
@@ -83,9 +99,7 @@ def cycle_table(scores: dict[str, Any]) -> Table:
 
 def curation_table(score: dict[str, Any]) -> Table:
     """Share of wrong statements caught, by kind, and the false alarms."""
-    table = Table(title="Statements of the key, after duplicates went")
-    for name in ("", "caught", "of", "share"):
-        table.add_column(name, justify="left" if not name else "right")
+    table = figures_table("", "caught", "of", "share", title="Statements of the key, after duplicates went")
     for kind, (found, count) in score["by_kind"].items():
         table.add_row(kind.replace("_", " "), str(found), str(count), f"{found / count:.0%}")
     table.add_section()

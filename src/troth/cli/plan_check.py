@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
 from troth.cli.options import AsJson, print_json
+from troth.cli.output import console, figures_table, say, stderr
 from troth.cli.plan_output import write_page
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from rich.table import Table
-
+    from troth.plan.calibration import Calibration
     from troth.plan.check import Errors, Judged
     from troth.plan.published import Published
 
@@ -34,7 +36,6 @@ def plan_check(
 ) -> None:
     """Compare the planner's step times with published ones: errors by source, kind, scale and year, beside those of the
     naive rule, and every row that cannot be predicted with its reason."""
-    from troth.cli.output import say
     from troth.plan.calibration import Calibration
     from troth.plan.check import fitted, judge
     from troth.plan.published import read_published
@@ -62,23 +63,16 @@ def plan_check(
         _show(judged, left, constants)
 
 
-def _progress(shown: bool) -> Any:
-    from contextlib import contextmanager
-
+@contextmanager
+def _progress(shown: bool) -> Iterator[Callable[[int, int], None]]:
     from rich.progress import Progress
 
-    from troth.cli.output import errors
-
-    @contextmanager
-    def running() -> Any:
-        with Progress(console=errors, transient=True, disable=not shown) as bar:
-            task = bar.add_task("sources left out", total=None)
-            yield lambda done, of: bar.update(task, completed=done, total=of)
-
-    return running()
+    with Progress(console=stderr, transient=True, disable=not shown) as bar:
+        task = bar.add_task("sources left out", total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
-def _data(judged: Sequence[Judged], left: Sequence[Published], constants: Any) -> dict[str, Any]:
+def _data(judged: Sequence[Judged], left: Sequence[Published], constants: Calibration) -> dict[str, Any]:
     from troth.plan.check import GROUPS, KINDS, errors, errors_by, same_but_measured_apart
     from troth.plan.practice import practices
 
@@ -89,7 +83,7 @@ def _data(judged: Sequence[Judged], left: Sequence[Published], constants: Any) -
         "errors": {name: plain(errors(judged, seconds)) for name, seconds in KINDS.items()},
         "equal_runs_apart": plain(same_but_measured_apart(judged)),
         "by": {name: {str(k): asdict(v) for k, v in errors_by(judged, key).items()} for name, key in GROUPS.items()},
-        "constants": {name: getattr(constants, name) for name in (f.name for f in fields(constants))},
+        "constants": asdict(constants),
         "practices": [
             {"network": p.network, "published": p.seconds, "found": p.found_seconds}
             for p in practices(judged, constants)
@@ -108,12 +102,9 @@ def _data(judged: Sequence[Judged], left: Sequence[Published], constants: Any) -
     }  # fmt: skip
 
 
-def _show(judged: Sequence[Judged], left: Sequence[Published], constants: Any) -> None:
+def _show(judged: Sequence[Judged], left: Sequence[Published], constants: Calibration) -> None:
     from collections import Counter
 
-    from rich.table import Table
-
-    from troth.cli.output import console
     from troth.plan.check import GROUPS, KINDS, errors, errors_by, same_but_measured_apart
     from troth.plan.practice import practices
 
@@ -146,23 +137,15 @@ def _show(judged: Sequence[Judged], left: Sequence[Published], constants: Any) -
 
 
 def _table(title: str) -> Table:
-    from rich.table import Table
-
-    table = Table("", "runs", "median error", "within 20%", "within 30%", "bias", title=title)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    return table
+    return figures_table("", "runs", "median error", "within 20%", "within 30%", "bias", title=title)
 
 
 def _row(table: Table, name: str, found: Errors | None) -> None:
     if found is not None:
-        shares = (f"{share:.1%}" for share in (found.median, found.within_20, found.within_30))
-        table.add_row(name, str(found.count), *shares, f"{found.bias:+.1%}")
+        table.add_row(name, *found.cells())
 
 
-def _constants(constants: Any) -> Table:
-    from rich.table import Table
-
+def _constants(constants: Calibration) -> Table:
     table = Table("constant", "before", "fitted", "unit", "what", title="Constants of the time model")
     for constant in fields(constants):
         known = constant.metadata

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
+
+from troth.cli.output import figures_table, say
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from troth.plan.compare import Difference
 
 Html = Annotated[
@@ -26,8 +27,6 @@ Compare = Annotated[
 
 def write_page(path: Path, page: str) -> None:
     """Write it and say so on standard error. Raises ValueError where the file cannot be written."""
-    from troth.cli.output import say
-
     try:
         path.write_text(page, encoding="utf-8")
     except OSError as error:
@@ -37,12 +36,9 @@ def write_page(path: Path, page: str) -> None:
 
 def differences_table(differences: list[Difference], earlier: Path | None) -> Table:
     """Both plans with what was added to and what multiplied each number."""
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table("", "before", "now", "difference", "ratio", title=f"This plan beside {earlier}")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = figures_table("", "before", "now", "difference", "ratio", title=f"This plan beside {earlier}")
     for one in differences:
         table.add_row(*(Text(cell) for cell in one.cells()), style="dim" if one.before == one.after else None)
     return table

@@ -6,16 +6,16 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
 from troth.cli.options import AsJson, Changes, SystemName, print_json, read_system
+from troth.cli.output import console, figures_table
 from troth.cli.plan_output import Compare, Html, Prices, differences_table, write_page
 from troth.cli.units import seconds_from
 from troth.plan.gpus import gpu_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from rich.table import Table
 
     from troth.plan.serving.fleet import FleetPlan
     from troth.plan.serving.region import RegionPlan
@@ -51,7 +51,6 @@ def plan_serve(
     as_json: AsJson = False,
 ) -> None:
     """Plan a fleet: replicas, waits at percentiles, autoscaling, failover and cost of each region."""
-    from troth.cli.output import console
     from troth.plan.compare import compare, read_plan
     from troth.plan.serving.fleet import Assumptions, plan_fleet
     from troth.plan.serving.replica import Targets
@@ -81,9 +80,6 @@ def plan_serve(
 
 
 def _show(system: str, plan: FleetPlan) -> None:
-    from rich.table import Table
-
-    from troth.cli.output import console
     from troth.plan.page.words import count_said
 
     choice, planned = plan.choice, plan.planned
@@ -109,9 +105,7 @@ def _show(system: str, plan: FleetPlan) -> None:
         f"within {_time(plan.targets.ttft)}, the network included, an idle replica has {plan.within:.0%} of first "
         "tokens\n", soft_wrap=True,
     )  # fmt: skip
-    table = Table("", *(region.name for region in plan.regions))
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = figures_table("", *(region.name for region in plan.regions), title="")
     for label, show in _rows(plan):
         table.add_row(label, *(show(region) for region in plan.regions))
     console.print(table)
@@ -153,8 +147,6 @@ def _rows(plan: FleetPlan) -> list[tuple[str, Callable[[RegionPlan], str]]]:
 
 
 def _network(plan: FleetPlan) -> Table:
-    from rich.table import Table
-
     table = Table("round trip from users near", *(f"to {name}" for name in plan.network))
     for users, row in plan.network.items():
         table.add_row(users, *(_time(seconds) for seconds in row.values()))

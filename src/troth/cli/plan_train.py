@@ -6,15 +6,15 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
 from troth.cli.options import AsJson, Changes, SystemName, print_json, read_system
+from troth.cli.output import console, figures_table
 from troth.cli.plan_output import Compare, Html, Prices, differences_table, write_page
 from troth.cli.units import number_from
 from troth.plan.gpus import gpu_named
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from troth.plan.training import Candidate, TrainingPlan
 
 
@@ -58,7 +58,6 @@ def plan_train(
 
     Sizes of parallelism that `--set parallel.tp=8` and the like give are kept; all others are searched.
     """
-    from troth.cli.output import console
     from troth.plan.clouds import chosen, clouds
     from troth.plan.compare import compare, read_plan
     from troth.plan.failures import failure_rate
@@ -129,7 +128,6 @@ def _candidate(one: Candidate) -> dict[str, Any]:
 
 
 def _show(plan: TrainingPlan) -> None:
-    from troth.cli.output import console
     from troth.plan.page.words import count_said, system_tables
 
     best, d = plan.best, plan.best.run.dimensions
@@ -156,8 +154,6 @@ def _show(plan: TrainingPlan) -> None:
 
 
 def _say(text: str) -> None:
-    from troth.cli.output import console
-
     console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
@@ -187,8 +183,6 @@ def _show_failures(plan: TrainingPlan) -> None:
 
 
 def _layouts(plan: TrainingPlan) -> Table:
-    from rich.table import Table
-
     table = Table("GPUs", "in", "pp", "dp", "cp", "tp", "ep", "batches", "again", "s a step", "of peak", "GB",
                   title="The fastest layouts")  # fmt: skip
     for column in table.columns:
@@ -204,13 +198,10 @@ def _layouts(plan: TrainingPlan) -> Table:
     return table
 
 
-def _shares(title: str, unit: str, parts: dict[str, float], whole: float,
-                 hidden: dict[str, float] | None = None) -> Table:  # fmt: skip
-    from rich.table import Table
-
-    table = Table("", unit, "share", title=title)
-    for column in table.columns[1:]:
-        column.justify = "right"
+def _shares(
+    title: str, unit: str, parts: dict[str, float], whole: float, hidden: dict[str, float] | None = None
+) -> Table:
+    table = figures_table("", unit, "share", title=title)
     if hidden is not None:
         table.add_column("hidden", justify="right")
     for name, value in parts.items():
@@ -220,8 +211,6 @@ def _shares(title: str, unit: str, parts: dict[str, float], whole: float,
 
 
 def _offers(plan: TrainingPlan) -> Table:
-    from rich.table import Table
-
     table = Table("", "terms", "GPUs", "million USD", "USD a GPU-hour", "GWh", "price of", title="Cost")
     for column in table.columns[2:6]:
         column.justify = "right"

@@ -1,4 +1,4 @@
-"""troth serve: a model folder behind an OpenAI-compatible address."""
+"""`troth serve`: a model folder behind an OpenAI-compatible address."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
 from troth.cli.listening import allow_many_connections, authority, listen
 from troth.cli.logs import LogFormat, set_up_logging
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 QUESTION = "In what year was Magna Carta sealed?"
 
 
-class By(StrEnum):
-    """Who computes."""
+class EngineName(StrEnum):
+    """Whose engine computes."""
 
     TROTH = "troth"
     VLLM = "vllm"
@@ -91,7 +92,9 @@ def command(
             metavar="MIN:MAX",
         ),
     ] = None,
-    by: Annotated[By, typer.Option("--engine", help="Troth's own engine, or vLLM where it is installed.")] = By.TROTH,
+    engine: Annotated[
+        EngineName, typer.Option(help="Troth's own engine, or vLLM where it is installed.")
+    ] = EngineName.TROTH,
     log_format: Annotated[LogFormat, typer.Option(help="Form of the log on standard error.")] = LogFormat.TEXT,
     as_json: AsJson = False,
 ) -> None:
@@ -106,7 +109,7 @@ def command(
     if not all(api_key or ["some"]):
         raise ValueError("--api-key: is empty, and would let nobody in")
     if table.grpc_port is not None:
-        _check_grpc(alone=by is By.TROTH and replicas is None and table.autoscaling is None)
+        _check_grpc(alone=engine is EngineName.TROTH and replicas is None and table.autoscaling is None)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
     adapters = _folders(adapter or [])
@@ -115,7 +118,7 @@ def command(
         return
     model_id = name[0] if name else folder.resolve().name
     address = table.host if host is None else host, table.port if port is None else port
-    if by is By.VLLM:
+    if engine is EngineName.VLLM:
         from troth.serve.vllm import become_vllm
 
         if replicas is not None or table.autoscaling:
@@ -256,7 +259,6 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
         print_json(facts)
         return
     from rich.console import Console
-    from rich.table import Table
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("address", facts["url"])

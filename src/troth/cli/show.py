@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from troth.cli.options import AsJson, Changes, SystemName, print_json, read_system
+from troth.cli.output import console, figures_table
 from troth.model.config import ModelConfig
 from troth.model.counts import BYTES, count_parameters, count_parts, forward_flops, kv_cache_bytes
 
@@ -19,7 +20,7 @@ def command(
     ] = None,
     system: SystemName = "nano",
     changes: Changes = None,
-    json: AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show parameters by part, operations per token, cache and weights of a system's network or a model folder."""
     config = _config(model) if model else read_system(system, changes).model
@@ -27,7 +28,7 @@ def command(
     if tokens > config.max_position_embeddings:
         raise ValueError(f"--length {tokens}: the network has {config.max_position_embeddings} positions")
     figures = describe(config, tokens)
-    if json:
+    if as_json:
         print_json(figures)
     else:
         _print(str(model or system), figures)
@@ -60,13 +61,7 @@ def _config(folder: Path) -> ModelConfig:
 
 
 def _print(name: str, figures: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    from troth.cli.output import console
-
-    table = Table("", "parameters", "active", "forward FLOPs a token", title=name)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = figures_table("", "parameters", "active", "forward FLOPs a token", title=name)
     flops = figures["flops_per_token"]["forward_by_part"]
     for part, counts in figures["parts"].items():
         table.add_row(part, f"{counts['total']:,}", f"{counts['active']:,}", _scaled(flops.get(part, 0.0), 1000, ""))

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from troth.cli.dry_run import show_dry_run
-from troth.cli.options import AsJson, Changes, SystemName, print_json, read_system
+from troth.cli.options import AsJson, Changes, SystemName, read_system
+from troth.cli.output import console, say, show_result, training_progress
 
 if TYPE_CHECKING:
     from troth.model.tokenizer import Tokenizer
@@ -61,7 +62,7 @@ def command(
     world: Annotated[int, typer.Option("--world", help="GPUs of a dry run.", min=1)] = 1,
     system: SystemName = "nano",
     changes: Changes = None,
-    json: AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train the system's network on documents, or fine-tune a model on chats or preferences.
 
@@ -74,7 +75,7 @@ def command(
     if start is not None:
         settings = _of_folder(settings, start, changes)
     if dry_run:
-        show_dry_run(settings, world, json)
+        show_dry_run(settings, world, as_json)
         return
     if not documents or out is None:
         raise ValueError("train: documents and --out DIR are needed, but for a --dry-run")
@@ -82,7 +83,6 @@ def command(
         raise ValueError(f"--out {out}: a run folder is on a disk; checkpoints may go to a URL (train.checkpoints)")
     if shards_only and settings.train.objective != "documents":
         raise ValueError(f"--shards-only: documents become shards; train.objective is {settings.train.objective!r}")
-    from troth.cli.output import console, quiet_progress, say
     from troth.model.counts import count_parameters
     from troth.model.families.configs import unheeded_noise
     from troth.system import lay_out
@@ -92,19 +92,19 @@ def command(
 
     with joined() as ranks, ExitStack() as stack:
         ranks.once(lambda: lay_out(settings.parallel, settings.model, settings.train, ranks.world))
-        own = tokenizer or start or out / "tokenizer"
+        tokenizer_folder = tokenizer or start or out / "tokenizer"
         if not shards_only:
-            ranks.once(lambda: _check(settings, own, start))
+            ranks.once(lambda: _check(settings, tokenizer_folder, start))
         ranks.once(lambda: stack.enter_context(held(out, "training")))
         if settings.train.objective == "documents":
-            shards = ranks.once(lambda: _shards(documents, settings, own, out))
+            shards = ranks.once(lambda: _shards(documents, settings, tokenizer_folder, out))
             if shards_only:
                 if ranks.first:
-                    print_json({"shards": shards}) if json else console.print(f"Shards: {shards}", soft_wrap=True)
+                    show_result({"shards": shards}, f"Shards: {shards}", as_json)
                 return
-            job = _documents(settings, own, out, start, shards, ranks.first)
+            job = _documents(settings, tokenizer_folder, out, start, shards, ranks.first)
         else:
-            job = _tuning(documents, settings, own, out, start, ranks)
+            job = _tuning(documents, settings, tokenizer_folder, out, start, ranks)
         counts = count_parameters(settings.model)
         if ranks.first:
             say(f"{counts.total:,} parameters, {counts.active:,} active on a token")
@@ -112,24 +112,21 @@ def command(
                 say(f"{start / 'config.json'}: trained without {' and '.join(noise)}, which Troth does not know")
         if preflight:
             _preflight(settings, ranks.device)
-        with quiet_progress("train", shown=ranks.first) as report:
+        with training_progress("train", shown=ranks.first) as report:
             model = train(job, out, report, ranks, say)
-        if not ranks.first:
-            return
-        if json:
-            print_json({"model": str(model), "parameters": counts.total, "active": counts.active})
-        else:
-            console.print(f"Model: {model}", soft_wrap=True)
+        if ranks.first:
+            sizes = {"parameters": counts.total, "active": counts.active}
+            show_result({"model": str(model)} | sizes, f"Model: {model}", as_json)
 
 
-def _check(settings: System, own: Path, start: Path | None) -> None:
+def _check(settings: System, tokenizer_folder: Path, start: Path | None) -> None:
     """Raises ValueError for what would end a run once its documents, which may take hours, are tokens."""
     from troth.model.tokenizer import Tokenizer
     from troth.train.job import check_length
     from troth.train.parallel.start import checked
 
-    if (own / "tokenizer.json").exists():
-        _fits(Tokenizer.load(own), own, settings)
+    if (tokenizer_folder / "tokenizer.json").exists():
+        _fits(Tokenizer.load(tokenizer_folder), tokenizer_folder, settings)
     check_length(settings.model, settings.train)
     if start is not None:
         checked(start, settings.model)
@@ -145,13 +142,12 @@ def _of_folder(settings: System, folder: Path, changes: list[str]) -> System:
     return settings.model_copy(update={"model": type(shape).model_validate(shape.model_dump() | kept)})
 
 
-def _shards(documents: list[str], settings: System, own: Path, out: Path) -> str:
+def _shards(documents: list[str], settings: System, tokenizer_folder: Path, out: Path) -> str:
     """The folder or URL of token shards: what was named, or those of the documents, with a tokenizer where there is
     none. What is there already is kept.
 
     Raises ValueError where the tokenizer has more tokens than the network.
     """
-    from troth.cli.output import say
     from troth.model.tokenizer import Tokenizer
     from troth.train.documents import read_documents
     from troth.train.mixture import sample
@@ -159,28 +155,29 @@ def _shards(documents: list[str], settings: System, own: Path, out: Path) -> str
     from troth.train.shards import open_shards, write_shards
 
     if ready := find_shards(documents):
-        _fits(bring_tokenizer(ready, own), own, settings)
+        _fits(bring_tokenizer(ready, tokenizer_folder), tokenizer_folder, settings)
         return ready
-    if own == out / "tokenizer" and not (own / "tokenizer.json").exists():
-        own.mkdir(parents=True, exist_ok=True)
+    if tokenizer_folder == out / "tokenizer" and not (tokenizer_folder / "tokenizer.json").exists():
+        tokenizer_folder.mkdir(parents=True, exist_ok=True)
         texts = sample(((name, text) for name, text, _ in read_documents(documents)), settings.data.weights)
-        Tokenizer.train(texts, settings.model.vocab_size).save(own)
+        Tokenizer.train(texts, settings.model.vocab_size).save(tokenizer_folder)
     shards = out / "shards"
     if kept := find_shards([str(shards)]):
-        _fits(bring_tokenizer(kept, own), own, settings)
+        _fits(bring_tokenizer(kept, tokenizer_folder), tokenizer_folder, settings)
         sizes = {name: collection.size for name, collection in open_shards(shards).items()}
     else:
-        words = Tokenizer.load(own)
-        _fits(words, own, settings)
-        sizes = write_shards(read_documents(documents), words, shards)
+        tokenizer = Tokenizer.load(tokenizer_folder)
+        _fits(tokenizer, tokenizer_folder, settings)
+        sizes = write_shards(read_documents(documents), tokenizer, shards)
     told = f"{shards} is kept, whatever documents are named: " if kept else ""
     say(told + ", ".join(f"{name} {size:,} tokens" for name, size in sizes.items()))
     return str(shards)
 
 
-def _documents(settings: System, own: Path, out: Path, start: Path | None, shards: str, first: bool) -> Job:
+def _documents(
+    settings: System, tokenizer_folder: Path, out: Path, start: Path | None, shards: str, first: bool
+) -> Job:
     """Training on documents; the `first` rank says which of them are left out."""
-    from troth.cli.output import say
     from troth.model.tokenizer import CHAT_TEMPLATE, Tokenizer, read_chat_template
     from troth.train.job import documents_job
     from troth.train.mixture import shares
@@ -190,7 +187,7 @@ def _documents(settings: System, own: Path, out: Path, start: Path | None, shard
     template = CHAT_TEMPLATE if start is None else read_chat_template(start)[0]
     cache = out / "cache" if data.shard_cache is None else Path(data.shard_cache)
     job = documents_job(
-        settings.model, settings.train, data.weights, Tokenizer.load(own), shards, data.stages, cache,
+        settings.model, settings.train, data.weights, Tokenizer.load(tokenizer_folder), shards, data.stages, cache,
         data.shard_cache_bytes, parallel=settings.parallel, start=start, system=settings, chat_template=template,
     )  # fmt: skip
     sizes, mixtures = job.data["tokens"], (data.weights, *(stage.weights for stage in data.stages))
@@ -199,9 +196,10 @@ def _documents(settings: System, own: Path, out: Path, start: Path | None, shard
     return job
 
 
-def _tuning(files: list[str], settings: System, own: Path, out: Path, start: Path | None, ranks: Ranks) -> Job:
+def _tuning(
+    files: list[str], settings: System, tokenizer_folder: Path, out: Path, start: Path | None, ranks: Ranks
+) -> Job:
     """Fine-tuning on chats or preferences, which the first rank tokenises; what is there already is kept."""
-    from troth.cli.output import say
     from troth.model.chat_template import ChatTemplate
     from troth.model.tokenizer import Tokenizer
     from troth.train.chats import Chats
@@ -212,24 +210,24 @@ def _tuning(files: list[str], settings: System, own: Path, out: Path, start: Pat
     train = settings.train
     if start is None:
         raise ValueError(f"train.objective={train.objective!r}: a model is tuned; name its folder (--from)")
-    words = Tokenizer.load(own)
-    template = ChatTemplate.for_tuning(start, words)
+    tokenizer = Tokenizer.load(tokenizer_folder)
+    template = ChatTemplate.for_tuning(start, tokenizer)
 
     def tokenise() -> None:
-        _fits(words, own, settings)
+        _fits(tokenizer, tokenizer_folder, settings)
         examples, last = out / "examples", train.answers == "last"
-        counts = kept_examples(examples, made_by(train.objective, template, words, last))
+        counts = kept_examples(examples, made_by(train.objective, template, tokenizer, last))
         told = "" if counts is None else f"{examples} is kept, whatever files are named: "
         if counts is None and train.objective == "chat":
-            counts = tokenise_chats(files, template, words, examples, last)
+            counts = tokenise_chats(files, template, tokenizer, examples, last)
         elif counts is None:
-            counts = tokenise_preferences(files, template, words, examples)
+            counts = tokenise_preferences(files, template, tokenizer, examples)
         say(told + ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items()))
 
     ranks.once(tokenise)
     of = chats_job if train.objective == "chat" else preferences_job
     job = of(
-        settings.model, train, words, out / "examples", start, template, parallel=settings.parallel, system=settings
+        settings.model, train, tokenizer, out / "examples", start, template, parallel=settings.parallel, system=settings
     )  # fmt: skip
     assert isinstance(job.rows, Chats | Preferences)
     if ranks.first and job.rows.cut:
@@ -239,20 +237,19 @@ def _tuning(files: list[str], settings: System, own: Path, out: Path, start: Pat
     return job
 
 
-def _fits(words: Tokenizer, own: Path, settings: System) -> None:
+def _fits(tokenizer: Tokenizer, tokenizer_folder: Path, settings: System) -> None:
     """Raises ValueError where the tokenizer has more tokens than the network, or none for blanks that are wanted."""
     from troth.train.blanks import check_marks
 
     if settings.train.fill_in_middle and settings.train.objective == "documents":
-        check_marks(words)
-    if words.vocab_size > (room := settings.model.vocab_size):
-        raise ValueError(f"{own}: {words.vocab_size} tokens do not fit model.vocab_size={room}")
+        check_marks(tokenizer)
+    if tokenizer.vocab_size > (room := settings.model.vocab_size):
+        raise ValueError(f"{tokenizer_folder}: {tokenizer.vocab_size} tokens do not fit model.vocab_size={room}")
 
 
 def _preflight(settings: System, device: str) -> None:
     import torch
 
-    from troth.cli.output import console, say
     from troth.train.health.preflight import run_preflight
     from troth.train.precision import DTYPES, choose_precision
 

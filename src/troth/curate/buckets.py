@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from troth.curate.filter.words import Hashes
+from troth.curate.filter.words import Hashes, runs_of_equals
 
 BUCKET_BYTES = 16 << 20
 """What one bucket holds, about; joining it takes some three times as much memory."""
@@ -60,8 +60,7 @@ def in_order(marks: npt.NDArray[np.int64], count: int) -> Hashes:
 
 
 def groups(keys: npt.NDArray[Any]) -> Iterator[tuple[int, int]]:
-    """First and last place of each run of two or more equal keys, which are sorted."""
-    edges = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1], [True]))) if len(keys) else np.zeros(0, int)
-    sizes = np.diff(edges)
-    many = np.flatnonzero(sizes > 1)
-    yield from zip(edges[many].tolist(), (edges[many] + sizes[many]).tolist(), strict=True)
+    """First and last place (excluded) of each run of two or more equal keys, which are sorted."""
+    first, sizes = runs_of_equals(keys)
+    many = sizes > 1
+    yield from zip(first[many].tolist(), (first + sizes)[many].tolist(), strict=True)

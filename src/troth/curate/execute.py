@@ -25,9 +25,10 @@ from troth.curate.memory import sweep
 from troth.curate.parts import Parts
 from troth.curate.progress import Progress
 
-_BEAT = 10.0
-_SILENCE = 600.0
+_BEAT, _SILENCE = 10.0, 600.0
+"""Seconds between two signs of life of a worker, and without one until it counts as lost."""
 _GRACE = 10.0
+"""Seconds that an executor has to clean up after its last part."""
 # Not as the main module, for what executors pickle must be importable by its name.
 _SUPERVISOR = "import sys; from troth.curate.supervise import main; main(sys.argv[1])"
 
@@ -102,7 +103,7 @@ def do_part(work: Callable[[int], None], parts: Parts, part: int) -> None:
         except Exception as error:
             told = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             line = " ".join(told.split()) or type(error).__name__
-            parts.file(part, "error", "txt").write_text(f"{line}\n\n{traceback.format_exc()}", errors="replace")
+            _put_error(parts, part, f"{line}\n\n{traceback.format_exc()}")
     sweep()
 
 
@@ -110,7 +111,7 @@ def do_part(work: Callable[[int], None], parts: Parts, part: int) -> None:
 def _alive(file: Path) -> Iterator[None]:
     """Keep a file that tells who works on a part, and by its date that the worker lives."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(f"{os.getpid()} {platform.node()}")
+    file.write_text(f"{os.getpid()} {platform.node()}", encoding="utf-8")
     done = Event()
 
     def beat() -> None:
@@ -153,7 +154,8 @@ def _supervised(job: Job) -> None:
         if left:
             _blame(job.parts, left, folder / "log.txt")
         elif not lost and job.how.kind != "local":
-            _wait(supervisor)
+            with suppress(subprocess.TimeoutExpired):
+                supervisor.wait(_GRACE)
     finally:
         # The supervisor ends whatever it started when this pipe closes, also if it is this process that ends.
         if supervisor.stdin:
@@ -167,13 +169,6 @@ def _supervised(job: Job) -> None:
     shutil.rmtree(folder / "log", ignore_errors=True)
 
 
-def _wait(supervisor: "subprocess.Popen[bytes]") -> None:
-    try:
-        supervisor.wait(_GRACE)
-    except subprocess.TimeoutExpired:
-        return
-
-
 def _settled(parts: Parts, part: int) -> bool:
     return parts.is_done(part) or parts.file(part, "error", "txt").exists()
 
@@ -184,14 +179,13 @@ def _find_lost(parts: Parts, left: set[int]) -> bool:
     for part in left:
         file = parts.file(part, "alive", "txt")
         try:
-            pid, _, host = file.read_text().partition(" ")
+            pid, _, host = file.read_text(encoding="utf-8").partition(" ")
             silent = time.time() - file.stat().st_mtime
         except OSError:
             continue
         gone = host == platform.node() and pid.isdecimal() and not _exists(int(pid))
         if (gone or silent > _SILENCE) and file.exists() and not _settled(parts, part):
-            told = "its worker was killed; perhaps memory ran out, so try fewer workers"
-            parts.file(part, "error", "txt").write_text(told)
+            _put_error(parts, part, "its worker was killed; perhaps memory ran out, so try fewer workers")
             found = True
     return found
 
@@ -208,15 +202,19 @@ def _exists(pid: int) -> bool:
 
 def _blame(parts: Parts, left: set[int], log: Path) -> None:
     """Parts that no worker came to, because the executor itself failed."""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     told = f"not done, for the executor failed: {lines[-1] if lines else 'it was killed'} (see {log})"
     for part in left:
         if not _settled(parts, part):
-            parts.file(part, "error", "txt").write_text(told)
+            _put_error(parts, part, told)
+
+
+def _put_error(parts: Parts, part: int, told: str) -> None:
+    parts.file(part, "error", "txt").write_text(told, encoding="utf-8", errors="replace")
 
 
 def _error(parts: Parts, part: int) -> str:
     try:
-        return parts.file(part, "error", "txt").read_text().partition("\n")[0]
+        return parts.file(part, "error", "txt").read_text(encoding="utf-8").partition("\n")[0]
     except OSError:
         return "not done, though no error was reported"

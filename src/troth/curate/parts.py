@@ -42,8 +42,7 @@ class Parts:
     def write(self, part: int, table: str, row: type[T], rows: Iterable[T]) -> int:
         """Write one table of a part; see `write_rows`."""
         with self.writer(part, table, row) as writer:
-            for one in rows:
-                writer.add(one)
+            writer.add_all(rows)
         return writer.count
 
     def writer(self, part: int, table: str, row: type[T]) -> RowWriter[T]:

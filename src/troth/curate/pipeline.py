@@ -35,6 +35,7 @@ from troth.curate.parts import Parts
 from troth.curate.records import CorrectionRow, Decision, Finding, GenerationRow
 from troth.curate.refine.part import refine_part
 from troth.curate.refine.policy import POLICY
+from troth.curate.rows import write_whole
 from troth.curate.validate.canaries import Canary, Measure, measure, objection
 from troth.curate.validate.cases import Case
 from troth.curate.validate.examine import Examiner
@@ -97,7 +98,7 @@ def curate(
         _claim_folder(run)
         done = run.out / "report.json"
         if done.exists():
-            return json.loads(done.read_text())
+            return json.loads(done.read_text(encoding="utf-8"))
         parts = _cleaned(run)
         judge = _judged(run, parts, examiner, classifier)
         report: dict[str, Any] = json.loads(json.dumps(_refined(run, parts, judge)))
@@ -117,9 +118,9 @@ def _claim_folder(run: Curation) -> None:
     if not path.exists():
         _save(path, own | {"tables": _TABLES})
         return
-    known = json.loads(path.read_text())
+    known = json.loads(path.read_text(encoding="utf-8"))
     gate = {name: getattr(run.settings, name) for name in _GATE}
-    published = done.exists() and json.loads(done.read_text())["accepted"]
+    published = done.exists() and json.loads(done.read_text(encoding="utf-8"))["accepted"]
     if not published and (anew := known["settings"] | gate) != known["settings"]:
         done.unlink(missing_ok=True)
         known["settings"] = anew
@@ -233,12 +234,12 @@ def _refined(run: Curation, parts: int, judge: Judge) -> dict[str, Any]:
     run.say("writing the ledger")
     with traced(out, "integrate", ("collect", "filter", "duplicates", "cases", "validate", "timelines", "refine")):
         write_generation(out / "ledger", row, feeds)
-        _publish(out, parts)
+        _link_documents(out, parts)
         publish(out, report, run.generation, date.today().isoformat())
     return report
 
 
-def _publish(out: Path, parts: int) -> None:
+def _link_documents(out: Path, parts: int) -> None:
     """The curated documents, where `troth train` finds them."""
     folder = out / "documents"
     folder.mkdir(exist_ok=True)
@@ -256,7 +257,9 @@ def _report(run: Curation, parts: int, judge: Judge, found: Measure) -> dict[str
 
     filtered = Counter((one.label, one.rule) for one in decisions("filter"))
     findings = Counter(
-        (one.stance, one.time, one.nature) for one in _all_findings(out, parts)
+        (one.stance, one.time, one.nature)
+        for stage in ("validate", "timelines")
+        for one in _rows(out, parts, stage, "findings", Finding)
     )
     spent = list(_rows(out, parts, "opinions", "spent", Spent))
     return {
@@ -274,12 +277,10 @@ def _report(run: Curation, parts: int, judge: Judge, found: Measure) -> dict[str
     }
 
 
-def _all_findings(out: Path, parts: int) -> Iterator[Finding]:
-    return chain.from_iterable(_rows(out, parts, stage, "findings", Finding) for stage in ("validate", "timelines"))
-
-
 @dataclass(frozen=True)
 class _Counted:
+    """As little of a row as can be read."""
+
     claim_id: str
 
 
@@ -288,6 +289,4 @@ def _rows(out: Path, parts: int, stage: str, table: str, row: type) -> Iterator[
 
 
 def _save(path: Path, record: dict[str, Any]) -> None:
-    partial_path = path.with_suffix(".partial")
-    partial_path.write_text(json.dumps(record, indent=2))
-    os.replace(partial_path, path)
+    write_whole(path, json.dumps(record, indent=2))

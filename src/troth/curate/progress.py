@@ -1,7 +1,6 @@
 """How far a stage is: each worker keeps a small file a part, whoever watches adds them up. It works wherever workers
 share a folder with the one who watches, on one machine or on many."""
 
-import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,9 +9,10 @@ from types import TracebackType
 
 from troth.curate.document import Document
 from troth.curate.parts import Parts
+from troth.curate.rows import write_whole
 
-_EVERY = 0.5
-_LINE_EVERY = 15.0
+_EVERY, _LINE_EVERY = 0.5, 15.0
+"""Seconds between two looks, and between two lines where there is no terminal."""
 
 
 class Counter:
@@ -42,10 +42,7 @@ class Counter:
             yield document
 
     def _write(self) -> None:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._file.with_suffix(".partial")
-        partial.write_text(f"{self._documents} {self._bytes}")
-        os.replace(partial, self._file)
+        write_whole(self._file, f"{self._documents} {self._bytes}")
 
     def __enter__(self) -> "Counter":
         return self
@@ -82,7 +79,7 @@ class Tally:
 def read_count(stage: Parts, part: int) -> tuple[int, int]:
     """Documents and bytes that a part has come to; zeros where it has not begun."""
     try:
-        documents, size = stage.file(part, "count", "txt").read_text().split()
+        documents, size = stage.file(part, "count", "txt").read_text(encoding="utf-8").split()
     except (OSError, ValueError):
         return 0, 0
     return int(documents), int(size)

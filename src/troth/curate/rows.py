@@ -44,9 +44,16 @@ def write_rows(path: Path, row: type[T], rows: Iterable[T], *, weigh: Callable[[
     `weigh` gives a row's bytes where rows are large, so that no batch holds more than a few megabytes.
     """
     with RowWriter(path, row, weigh=weigh) as writer:
-        for one in rows:
-            writer.add(one)
+        writer.add_all(rows)
     return writer.count
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small text file, which appears whole or not at all, in a folder that is made where it lacks."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
 
 
 class RowWriter(Generic[T]):
@@ -72,6 +79,11 @@ class RowWriter(Generic[T]):
         self.count += 1
         if len(self._batch) >= _BATCH_ROWS or self._size > _BATCH_BYTES:
             self._flush()
+
+    def add_all(self, rows: Iterable[T]) -> None:
+        """Write several more."""
+        for row in rows:
+            self.add(row)
 
     def _flush(self) -> None:
         if self._batch:

@@ -35,14 +35,13 @@ FITTED_TOKENS = 1e11
 """No law below was fitted to runs of many more tokens than this."""
 
 
-def critical_batch(tokens: float, loss: float | None = None) -> CriticalBatch:
-    """For a run of so many tokens, and if given the loss in nats a token that it ends at.
+def critical_batch(tokens: float) -> CriticalBatch:
+    """For a run of so many tokens.
 
     Two laws of data are within a third of each other; model size matters little to either. Zhang et al. (2410.21676):
     22.91 x (millions of tokens)^0.47 rows of 512, the batch at which steps are 20% above linear scaling, hence times
-    five. Bergsma et al. (2505.13738): 0.0471 x tokens^0.462 rows of 2,048. (Both recalled from memory.)
-    Kaplan et al. (2001.08361): 2e8 / loss^(1 / 0.21), from losses above 2.5 and text of 2019. Raises ValueError for
-    tokens below 1.
+    five. Bergsma et al. (2505.13738): 0.0471 x tokens^0.462 rows of 2,048. (Both recalled from memory.) Raises
+    ValueError for tokens below 1.
     """
     if tokens < 1:
         raise ValueError(f"tokens {tokens:g}: expected at least 1")
@@ -51,8 +50,6 @@ def critical_batch(tokens: float, loss: float | None = None) -> CriticalBatch:
         "Bergsma et al. 2025": 2048 * 0.0471 * tokens**0.462,
     }
     middle = (laws["Zhang et al. 2024"] * laws["Bergsma et al. 2025"]) ** 0.5
-    if loss is not None:
-        laws["Kaplan et al. 2020"] = 2e8 / loss ** (1 / 0.21)
     return CriticalBatch(min(laws.values()), middle, max(laws.values()), laws, tokens > FITTED_TOKENS)
 
 

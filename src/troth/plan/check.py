@@ -33,6 +33,11 @@ class Errors:
         bias = float(np.exp(np.median(np.log(predicted / measured))) - 1)
         return cls(len(off), float(np.median(off)), float(np.mean(off <= 0.2)), float(np.mean(off <= 0.3)), bias)
 
+    def cells(self) -> list[str]:
+        """As they are read, in the order of the fields."""
+        shares = (f"{share:.1%}" for share in (self.median, self.within_20, self.within_30))
+        return [str(self.count), *shares, f"{self.bias:+.1%}"]
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -156,10 +161,8 @@ def _naive(runs: Sequence[Run], measured: Array) -> Array:
     work, kinds = [], []
     for run in runs:
         d = run.dimensions
-        products = d.active_parameters - (0 if d.tied else d.vocab * d.hidden)
-        attention = d.layers * d.heads * (d.head_dim + d.value_dim) * d.seen(run.length)
         peak = run.gpu.peaks.get(run.precision, run.gpu.peak("bf16"))
-        work.append(6 * (products + attention) * run.sequences * run.length / (run.world * peak))
+        work.append(6 * d.multiplications(d.seen(run.length)) * run.sequences * run.length / (run.world * peak))
         kinds.append((run.gpu.name, run.precision, d.experts > 0))
     ideal, groups = np.array(work), [kinds.index(kind) for kind in kinds]
     shares = {group: np.median([i / s for i, s, g in zip(ideal, measured, groups, strict=True) if g == group])

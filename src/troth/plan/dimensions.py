@@ -120,6 +120,13 @@ class Dimensions:
         idle = self.moe_layers * (self.experts - self.topk) * self.expert_parameters
         return self.parameters - idle
 
+    def multiplications(self, seen: float) -> float:
+        """Of a token on its way forward: with the weights, of which the embedding is only looked up, and with the keys
+        and values of `seen` tokens."""
+        looked_up = 0 if self.tied else self.vocab * self.hidden
+        scores = self.layers * self.heads * (self.head_dim + self.value_dim) * seen
+        return self.active_parameters - looked_up + scores
+
     def seen(self, length: int) -> float:
         """Tokens that a token sees, itself included: the mean over a sequence and the layers."""
         full = (length + 1) / 2

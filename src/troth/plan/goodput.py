@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from troth.plan.failures import FailureRate, optimal_interval
 
+GPUS_PER_NODE = 8
+"""That fail, save and are replaced together."""
+
 
 @dataclass(frozen=True)
 class Saving:
@@ -131,26 +134,19 @@ def all_groups_lost(mtbf: float, replicas: Replicas) -> float:
     return 1 / per_second if per_second else math.inf
 
 
-def goodput(
-    rate: FailureRate,
-    gpus: int,
-    saving: Saving,
-    strategy: Strategy,
-    gpus_per_node: int = 8,
-    interval: float | None = None,
-) -> Goodput:
-    """Of a run on `gpus` (active, spares beside them), saving every `interval` seconds or as is best."""
+def goodput(rate: FailureRate, gpus: int, saving: Saving, strategy: Strategy) -> Goodput:
+    """Of a run on `gpus` (active, spares beside them) that saves as often as is best."""
     mtbf = rate.mtbf(gpus)
     match strategy:
         case Restart(seconds=restart):
-            every = interval or saving.best_interval(mtbf)
+            every = saving.best_interval(mtbf)
             share, spare = restart_goodput(mtbf, saving, every, restart), 0
         case Spares(nodes=nodes, seconds=swap, repair=repair):
-            every = interval or saving.best_interval(mtbf)
+            every = saving.best_interval(mtbf)
             running = 1 - erlang_loss(nodes + 1, repair / mtbf)
-            share, spare = running * restart_goodput(mtbf, saving, every, swap), nodes * gpus_per_node
+            share, spare = running * restart_goodput(mtbf, saving, every, swap), nodes * GPUS_PER_NODE
         case Replicas() as replicas:
             # Saves guard only against the loss of all groups, so they can be as rare as a group's failures make best.
-            every = interval or saving.best_interval(mtbf * replicas.groups)
+            every = saving.best_interval(mtbf * replicas.groups)
             share, spare = replica_goodput(mtbf, saving, every, replicas), 0
     return Goodput(share, share / (1 + spare / gpus), every, mtbf)

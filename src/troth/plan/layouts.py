@@ -10,17 +10,14 @@ from itertools import islice, product
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from troth.model.config import ModelConfig
 from troth.plan.calibration import Calibration
-from troth.plan.memory import memory_bytes
+from troth.plan.memory import ROOM, memory_bytes
 from troth.plan.run import CHEAP, Array, Columns, Run, row_of
 from troth.plan.step import step_time
 from troth.system.parallel import ParallelTable, lay_out
 from troth.system.train import TrainTable
-
-Ints = NDArray[np.int64]
 
 CHECKPOINTING = {"none": 0.0, "selective": CHEAP, "full": 1.0}
 """Shares of the forward pass that are done again, by `train.activation_checkpointing`."""
@@ -67,7 +64,7 @@ def rules_of(model: ModelConfig, train: TrainTable) -> Rules:
     return Rules(precisions, problem)
 
 
-def best_layouts(run: Run, rules: Rules, count: int, calibration: Calibration, room: float = 0.95,
+def best_layouts(run: Run, rules: Rules, count: int, calibration: Calibration, room: float = ROOM,
                  fixed: dict[str, int] | None = None) -> Layouts:  # fmt: skip
     """The `count` fastest layouts of up to `run.world` GPUs that fit into `room` of a GPU's memory, in whichever of the
     rules' precisions, each with as little recomputation as fits. What `run` says of a layout does not matter; fixed:

@@ -60,11 +60,11 @@ def memory_bytes(c: Columns) -> Array:
     return np.asarray(sum(memory_parts(c).values()))
 
 
-def least_recompute(c: Columns, room: float = ROOM) -> Array:
-    """The smallest share of the forward pass to do again with which a run fits into `room` of a GPU's memory; 1 where
+def least_recompute(c: Columns) -> Array:
+    """The smallest share of the forward pass to do again with which a run fits into `ROOM` of a GPU's memory; 1 where
     even that is too little."""
     none, some, most = (memory_bytes(c.with_recompute(np.full(len(c), share))) for share in (0.0, CHEAP, 1.0))
-    limit = room * c.gpu_memory
+    limit = ROOM * c.gpu_memory
     first = CHEAP * np.clip((none - limit) / np.maximum(none - some, 1), 0, 1)
     return np.asarray(first + (1 - CHEAP) * np.clip((some - limit) / np.maximum(some - most, 1), 0, 1))
 

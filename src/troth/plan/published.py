@@ -85,6 +85,12 @@ class _Row:
             raise Unsaid(f"{name}={self[name]!r}: expected a whole number")
         return int(number)
 
+    def need(self, name: str) -> int:
+        """The same; raises Unsaid where it is empty, too."""
+        if not self.number(name):
+            raise Unsaid(f"{name} not said")
+        return self.count(name)
+
     def noted(self, name: str) -> float:
         """What notes say as name=number; 0 where they do not."""
         said = re.search(rf"(?<!avg ){name}=([\d.,]+)", self["notes"])
@@ -92,12 +98,6 @@ class _Row:
             return float(said[1].replace(",", "")) if said else 0.0
         except ValueError:
             return 0.0
-
-    def need(self, name: str) -> int:
-        """The same; raises Unsaid where it is empty."""
-        if not self.number(name):
-            raise Unsaid(f"{name} not said")
-        return self.count(name)
 
 
 def read_published(path: Path) -> list[Published]:
@@ -240,6 +240,4 @@ def _counted(row: _Row, run: Run) -> float:
     d = run.dimensions
     hardware = re.search(r"hardware.{0,3}flops", row["notes"].lower())
     seen = d.seen(run.length) if any(name in row["source"].lower() for name in CAUSAL) else run.length
-    products = d.active_parameters - (0 if d.tied else d.vocab * d.hidden)
-    attention = d.layers * d.heads * (d.head_dim + d.value_dim) * seen
-    return 2 * (4 if hardware and run.recompute else 3) * (products + attention)
+    return 2 * (4 if hardware and run.recompute else 3) * d.multiplications(seen)

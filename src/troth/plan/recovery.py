@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from troth.plan.failures import FailureRate, write_seconds
-from troth.plan.goodput import Replicas, Restart, Saving, Spares, Strategy, goodput, spares_needed
+from troth.plan.goodput import GPUS_PER_NODE, Replicas, Restart, Saving, Spares, Strategy, goodput, spares_needed
 
 DETECT_SECONDS = 600.0
 """From a failure to the node replaced: MegaScale detects and diagnoses in less than 10 minutes on average."""
@@ -45,12 +45,12 @@ class GoodputCurve:
     mtbf: np.ndarray
 
 
-def saving(checkpoint: float, gpus: int, step: float, storage: Storage, gpus_per_node: int = 8) -> Saving:
+def saving(checkpoint: float, gpus: int, step: float, storage: Storage) -> Saving:
     """Of a checkpoint of that many bytes, spread evenly: a copy to hosts holds up a step, the write goes on behind it.
 
     step: seconds of a step of the optimizer.
     """
-    nodes = -(-gpus // gpus_per_node)
+    nodes = -(-gpus // GPUS_PER_NODE)
     return Saving(
         stall=checkpoint / gpus / COPY_BANDWIDTH,
         write=write_seconds(checkpoint, nodes, storage.node_bandwidth, storage.total_bandwidth),
@@ -66,7 +66,6 @@ def strategies(
     groups: int,
     peer_bandwidth: float,
     storage: Storage,
-    gpus_per_node: int = 8,
 ) -> dict[str, Strategy]:
     """The ways to go on after a failure, by name, with times in seconds: three, or two where there is only one group.
 
@@ -74,7 +73,7 @@ def strategies(
     leaves; groups hold a full copy of the weights each; peer_bandwidth: bytes a second into one GPU from a peer's. Each
     node of a restarted world reads its part, each GPU of a healing group a group's part.
     """
-    nodes = -(-gpus // gpus_per_node)
+    nodes = -(-gpus // GPUS_PER_NODE)
     load = write_seconds(checkpoint, nodes, storage.node_bandwidth, storage.total_bandwidth)
     ways: dict[str, Strategy] = {
         "restart the world": Restart(DETECT_SECONDS + load + START_SECONDS),

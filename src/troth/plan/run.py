@@ -39,14 +39,13 @@ class Run:
 
     recompute: the share of a layer's forward pass that is done again for its gradient, cheapest parts first. date: when
     the software is from, in years. stack: who wrote it, `fused` (Megatron's hand-tuned kernels), `torch` (Troth and
-    others) or `torchtitan`. imbalance: the tokens
-    of the busiest rank's experts over the mean. wide_experts: they stay in 16 bits, whatever the precision.
-    sends_once: a token goes to another domain once, however many of its experts are there (DeepEP, 2412.19437, section
-    3.2.2), and not once for each. overlap: experts' traffic goes on behind products of another micro-batch (DualPipe).
-    graphs: what is started as CUDA graphs, one of `GRAPHS`; of a whole `step`, sizes of what experts get stay on the
-    GPU, and their gates and casts are parts of their products.
-    ahead: modules of multi-token prediction behind the last layer, of a layer and the head each.
-    oversubscription: the network's bandwidth within a pod of `pod` GPUs over that between pods.
+    others) or `torchtitan`. imbalance: the tokens of the busiest rank's experts over the mean. wide_experts: they stay
+    in 16 bits, whatever the precision. sends_once: a token goes to another domain once, however many of its experts are
+    there (DeepEP, 2412.19437, section 3.2.2), and not once for each. overlap: experts' traffic goes on behind products
+    of another micro-batch (DualPipe). graphs: what is started as CUDA graphs, one of `GRAPHS`; of a whole `step`, sizes
+    of what experts get stay on the GPU, and their gates and casts are parts of their products. ahead: modules of
+    multi-token prediction behind the last layer, of a layer and the head each. oversubscription: the network's
+    bandwidth within a pod of `pod` GPUs over that between pods.
     """
 
     dimensions: Dimensions
@@ -93,9 +92,9 @@ class Columns:
 
     Derived: stage_layers, stage_moe, layers of a pipeline's rank that has most and those with experts among them;
     spared, how many fewer the last rank has; t, tokens of a micro-batch that the ranks of a tensor-parallel group
-    share; dp; m, micro-batches of a step;
-    pointwise_again and products_again, shares of the forward pass's pointwise work and products that are done again;
-    held and spread, parameters of a rank's part of the network before anything is sharded, and ranks that share each.
+    share; dp; m, micro-batches of a step; pointwise_again and products_again, shares of the forward pass's pointwise
+    work and products that are done again; dense_held and expert_held, parameters of a rank's part of the network before
+    anything is sharded, dense_ranks and expert_ranks, the ranks that share each.
     """
 
     def __init__(self, values: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from troth.plan.clouds import Cloud
 from troth.plan.cost import Duration, Offer, duration, offers
 from troth.plan.dimensions import Dimensions
 from troth.plan.failures import FailureRate, corruption_loss, failure_rate, straggler_slowdown
-from troth.plan.goodput import Goodput, goodput
+from troth.plan.goodput import GPUS_PER_NODE, Goodput, goodput
 from troth.plan.gpus import Gpu
 from troth.plan.layouts import Rules, best_layouts, parallel_table, rules_of
 from troth.plan.memory import memory_parts
@@ -126,16 +126,16 @@ def base_run(system: System, name: str, gpu: Gpu, gpus: int, batch_tokens: int,
     )  # fmt: skip
 
 
-def plan_training(system: System, name: str, base: Run, tokens: float, places: dict[str, Cloud], rate: FailureRate,
-                  count: int = 5, fixed: dict[str, int] | None = None, storage: Storage | None = None,
-                  simulations: int = 0, calibration: Calibration | None = None) -> TrainingPlan:  # fmt: skip
+def plan_training(
+    system: System, name: str, base: Run, tokens: float, places: dict[str, Cloud], rate: FailureRate, count: int = 5,
+    fixed: dict[str, int] | None = None, simulations: int = 0,
+) -> TrainingPlan:  # fmt: skip
     """The plan of training a system on up to `base.world` GPUs; `base` says what all layouts have in common;
     simulations: failures of each strategy to simulate.
 
     Raises ValueError where no layout fits, saying what would.
     """
-    k = calibration or Calibration()
-    storage = storage or Storage()
+    k = Calibration()
     train = system.train.model_copy(update={"batch_tokens": base.sequences * base.length})
     rules = rules_of(system.model, train)
     found = best_layouts(base, rules, count, k, fixed=fixed)
@@ -145,7 +145,7 @@ def plan_training(system: System, name: str, base: Run, tokens: float, places: d
     low, high = best.seconds * SPREAD[0], best.seconds * SPREAD[1] * (1 + DRIFT * beyond)
     batch = base.sequences * base.length
     critical = critical_batch(tokens)
-    ways, simulated = _goodputs(best, rate, storage, simulations)
+    ways, simulated = _goodputs(best, rate, simulations)
     strategy = max(ways, key=lambda way: ways[way].of_paid)
     corruption = _corruption(best)
     run = duration(tokens, best.tokens_per_second, base.world, ways[strategy].share * (1 - corruption))
@@ -154,7 +154,8 @@ def plan_training(system: System, name: str, base: Run, tokens: float, places: d
         considered=found.considered, candidates=candidates, seconds=(low, high),
         extrapolated=best.run.world > KNOWN_GPUS, fewer=_on_fewer(base, rules, k, fixed), critical=critical,
         batch_cost=batch_cost(tokens, batch, critical.middle), goodputs=ways, simulated=simulated,
-        strategy=strategy, corruption=corruption, straggling=straggler_slowdown(-(-best.run.world // 8)), duration=run,
+        strategy=strategy, corruption=corruption,
+        straggling=straggler_slowdown(-(-best.run.world // GPUS_PER_NODE)), duration=run,
         offers=offers(run, base.gpu.name, best.mfu, places),
     )  # fmt: skip
 
@@ -187,13 +188,13 @@ def _on_fewer(base: Run, rules: Rules, k: Calibration, fixed: dict[str, int] | N
 
 def operations(d: Dimensions, length: int) -> float:
     """Of training on a token, both ways, nothing done again; scores under the causal mask only."""
-    products = d.active_parameters - (0 if d.tied else d.vocab * d.hidden)
-    return 6 * (products + d.layers * d.heads * (d.head_dim + d.value_dim) * d.seen(length))
+    return 6 * d.multiplications(d.seen(length))
 
 
-def _goodputs(best: Candidate, rate: FailureRate, storage: Storage,
-              simulations: int) -> tuple[dict[str, Goodput], dict[str, Simulated]]:  # fmt: skip
-    run, mtbf = best.run, rate.mtbf(best.run.world)
+def _goodputs(
+    best: Candidate, rate: FailureRate, simulations: int
+) -> tuple[dict[str, Goodput], dict[str, Simulated]]:
+    storage, run, mtbf = Storage(), best.run, rate.mtbf(best.run.world)
     checkpoint = STATE_BYTES * float(run.dimensions.parameters)
     saves = saving(checkpoint, run.world, best.seconds, storage)
     ways = strategies(checkpoint, run.world, mtbf, best.seconds, run.dp_replicate, run.gpu.network, storage)

@@ -40,7 +40,12 @@ class CurateTable(Table):
     `..._below` a text goes; without a limit they are not asked. A quality model is trained where `quality_below` is
     given, on the folders `good` and `bad` of `quality_examples` or, without those, on what passes and what fails the
     rules. `personal_data` and `secrets` give way to placeholders; text of the files that `benchmarks` names goes. Of
-    three sentences in a row that `repeated_in` documents or more have in common the first stays (0: all stay).
+    texts that share `near_duplicate` of the smaller one's five words in a row the one published first stays. Of three
+    sentences in a row that `repeated_in` documents or more have in common the first stays (0: all stay). A text of
+    fewer than `min_words` words goes, by the `lenient` rules and where so little is left without what it repeats.
+
+    A claim is held against the `evidence_top_k` sentences of others that are nearest to it, and refuted where it is
+    wrong with a probability above `act_above`; `canary_rate` is the share of wrong claims that is expected.
 
     The policy says what becomes of a `superseded` statement, of a `contested` one, and of one that is hardly credible
     (its probability `drop_below`) and cannot be mended. A run that flags more than `max_false_alarms` of the claims
@@ -78,8 +83,8 @@ class CurateTable(Table):
     words of the `endpoint` where they say the same."""
 
     verifiers: tuple[VerifierName, ...] = ("arithmetic", "units", "dates", "ranges", "tables")
-    """Who judges claims besides the agreement of sources. `trained` and `entailment` need their files below, `endpoint`
-    its table, `code` a system that lets code be isolated (or `run_code_unsafely`)."""
+    """Who judges claims besides the agreement of sources. `entailment` needs its model below, `endpoint` its table,
+    `code` a system that lets code be isolated (or `run_code_unsafely`)."""
     tables: tuple[str, ...] = ()
     """Tables that claims are looked up in besides those of the corpus: files or folders that curation reads."""
     trained_verifier: Path | None = None

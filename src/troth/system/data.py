@@ -19,7 +19,8 @@ class DataTable(Table):
     pages that Troth ships. `weights` gives the share of training tokens for each collection, by its name; `stages`
     change the weights in the course of a run. Token shards at a URL are fetched ahead of use into the folder
     `shard_cache`, on a disk of each machine's own, which holds at most `shard_cache_bytes`; where it is not given, into
-    `cache` in the run folder."""
+    `cache` in the run folder. Of each kind of text that Python carries (docstrings, code, facts) at most
+    `max_python_bytes` are read."""
 
     sources: list[str] = Field(min_length=1)
     weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)

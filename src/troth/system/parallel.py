@@ -38,7 +38,7 @@ class ParallelTable(Table):
 
 @dataclass(frozen=True)
 class Layout:
-    """Sizes of the mesh, all of them known; `sequences` are rows of a step over all ranks."""
+    """Sizes of the mesh, all of them known; see `ParallelTable`."""
 
     pp: int
     dp_replicate: int

@@ -55,11 +55,11 @@ class ServeTable(Table):
     `response_store`, or in memory without it.
 
     A new request gets a 429 where `max_waiting` queue already, or where their prompts would keep it from its first
-    token for more than `max_ttft` seconds. A client that
-    leaves `max_unread` tokens unread loses its answer. On SIGTERM answers have `drain_seconds` to end. Bodies are read
-    up to `max_body_bytes`, uploaded files up to `max_file_bytes`. `api_keys` is a file that `troth key` writes: with it
-    only who has a key is answered. `files_dir` is a folder for files and batches, which are not offered without it.
-    With `grpc_port` xAI's SDK, which speaks gRPC, is answered there.
+    token for more than `max_ttft` seconds. A client that leaves `max_unread` tokens unread loses its answer. On SIGTERM
+    answers have `drain_seconds` to end. Bodies are read up to `max_body_bytes`, uploaded files up to `max_file_bytes`.
+    `api_keys` is a file that `troth key` writes: with it only who has a key is answered. `files_dir` is a folder for
+    files and batches, which are not offered without it. With `grpc_port` xAI's SDK, which speaks gRPC, is answered
+    there.
     """
 
     host: str = "127.0.0.1"

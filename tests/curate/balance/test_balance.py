@@ -50,9 +50,9 @@ def test_a_lost_viewpoint_is_seen():
     assert sum(row.before for row in lost) == 60
     assert report.documents == (200, 140)
     assert report.breadth["publisher"][1] < report.breadth["publisher"][0]
-    rows = {(axis, name): (was, now, left) for axis, name, was, now, left in report.as_rows()}
-    assert rows["publisher", "Bar"] == ("60", "0", "0%")
-    assert rows["licence", "(unknown)"] == ("120", "60", "50%")
+    rows = {(line.axis, line.name): (line.before, line.after) for line in report.lines}
+    assert rows["publisher", "Bar"] == (60, 0)
+    assert rows["licence", "(unknown)"] == (120, 60)
 
 
 def test_copies_that_go_take_no_viewpoint_with_them(tmp_path):

@@ -186,7 +186,7 @@ def test_names_that_cannot_be_opened_are_set_aside(tmp_path):
     (tmp_path / "good.txt").write_text("A page that can be read.")
     (tmp_path / "round.txt").symlink_to("round.txt")
     (tmp_path / "above").symlink_to("..")
-    Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.txt")).write_text("A name in Latin-1.")
+    Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.txt")).write_text("A name in Latin-1.", encoding="utf-8")
     found = collect(DataTable(sources=[str(tmp_path)]))
     assert [one.source for one in found.documents] == ["good.txt"]
     reasons = {one.source: one.reason for one in found.rejected}
@@ -213,9 +213,8 @@ def test_folders_are_read_in_sorted_order_with_relative_sources(tmp_path):
     for name in ("b/two.txt", "a.txt", "b/c/three.md"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(CELLS)
-    seen: list[str] = []
-    found = collect(DataTable(sources=[str(tmp_path)]), seen.append)
-    assert [d.source for d in found.documents] == ["a.txt", "b/c/three.md", "b/two.txt"] == seen
+    found = collect(DataTable(sources=[str(tmp_path)]))
+    assert [d.source for d in found.documents] == ["a.txt", "b/c/three.md", "b/two.txt"]
     assert {d.collection for d in found.documents} == {"documents"}
 
 

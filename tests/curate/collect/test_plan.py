@@ -59,13 +59,13 @@ def test_parts_are_read_in_any_order_and_their_documents_know_where_they_come_fr
     source = write(tmp_path / "in", [f"{number}.txt" for number in range(5)])
     os.utime(source / "0.txt", (1_600_000_000, 1_600_000_000))
     (source / "LICENSE.txt").write_text("Creative Commons Attribution 4.0 International")
-    plan = plan_collect([str(source)], tmp_path / "out", part_bytes=40_000, publisher="Field Press")
+    plan = plan_collect([str(source)], tmp_path / "out", part_bytes=40_000)
     documents, rejected = collected(tmp_path / "out", plan.parts)
     assert plan.parts == 3
     assert rejected == []
     assert [document.source for document in documents][:5] == [f"{number}.txt" for number in range(5)]
     first = documents[0]
-    assert (first.retrieved, first.licence, first.publisher) == ("2020-09-13", "CC-BY-4.0", "Field Press")
+    assert (first.retrieved, first.licence, first.publisher) == ("2020-09-13", "CC-BY-4.0", "0")
     assert first.encoding == "utf-8"
 
 
@@ -74,7 +74,7 @@ def test_a_plan_holds_when_a_run_goes_on_and_changes_are_named(tmp_path):
     plan = plan_collect([str(source)], out)
     assert plan_collect([str(source)], out) == plan
     with pytest.raises(ValueError, match="begun with other settings of its sources"):
-        plan_collect([str(source)], out, licence="CC0-1.0")
+        plan_collect([str(source)], out, part_bytes=1)
     (source / "c.txt").write_text(TEXT)
     with pytest.raises(ValueError, match=r"sources are other than when it was begun, from c\.txt on"):
         plan_collect([str(source)], out)

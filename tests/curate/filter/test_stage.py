@@ -10,8 +10,9 @@ from troth.curate.document import Document
 from troth.curate.duplicates.prints import read_prints
 from troth.curate.filter.document import Aids, filter_document
 from troth.curate.filter.fit import fit_quality
-from troth.curate.filter.quality import features_of, load, train
+from troth.curate.filter.quality import features, load, train
 from troth.curate.filter.stage import filter_part, quality_folder
+from troth.curate.filter.words import Words
 from troth.curate.parts import Parts
 from troth.curate.records import Decision
 from troth.system import CurateTable
@@ -99,7 +100,7 @@ def test_the_judge_learns_from_what_rules_say(tmp_path):
     fit_quality([0, 1], tmp_path, asked)
     model = load(quality_folder(tmp_path))
     assert model.auc > 0.95
-    unseen = [model.probability(one) for one in features_of([prose(1000), spam(1000)])]
+    unseen = [model.probability(features(Words(text))) for text in (prose(1000), spam(1000))]
     assert unseen[0] > 0.7
     assert unseen[1] < 0.3
     hidden = "\n\n".join(["buy the cheap wheel now", *[f"free heart now, buy the cheap {n} now" for n in NOUNS * 2]])
@@ -119,7 +120,7 @@ def test_the_judge_learns_from_folders(tmp_path):
 
 def test_too_few_examples_are_an_error(tmp_path):
     with pytest.raises(ValueError, match="50 good and 50 bad"):
-        train(features_of(["one"]), features_of(["two"]), 0)
+        train([features(Words("one"))], [features(Words("two"))], 0)
     with pytest.raises(ValueError, match=r"quality_examples: no folder"):
         fit_quality([], tmp_path, CurateTable(quality_below=0.5, quality_examples=str(tmp_path / "none")))
 

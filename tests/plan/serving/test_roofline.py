@@ -51,14 +51,6 @@ def test_decoding_one_sequence_takes_the_time_of_reading_what_is_active() -> Non
     assert float(one.step(1, 1).seconds) == pytest.approx(2 * active / 3.35e12, rel=0.1)
 
 
-def test_skewed_routing_reaches_fewer_experts_and_loads_one_gpu_more() -> None:
-    even, skewed = (Roofline(FLAGSHIP, Shape(H100, 64, 8), skew=skew) for skew in (0.0, 0.8))
-    tokens = np.array([64.0, 512.0])
-    assert (skewed.covered(tokens) < even.covered(tokens)).all()
-    assert skewed._chosen.sum() == pytest.approx(8, rel=0.02)
-    assert float(skewed.experts(np.array(1e5))) > float(even.experts(np.array(1e5)))
-
-
 def test_windows_and_latents_keep_less() -> None:
     shape = Shape(H100, 16, 8)
     full = Roofline(FLAGSHIP.model_copy(update={"sliding_window": None}), shape)

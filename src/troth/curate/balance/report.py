@@ -87,12 +87,6 @@ class Balance:
         """For programs."""
         return asdict(self)
 
-    def as_rows(self) -> Iterator[tuple[str, str, str, str, str]]:
-        """Axis, name, documents before and after, and the share that is left, for a table."""
-        for line in self.lines:
-            left = f"{line.after / line.before:.0%}" if line.before else "new"
-            yield line.axis, line.name, str(line.before), str(line.after), left
-
 
 def learn(documents: Iterable[Document]) -> Lens:
     """Topics and viewpoints of a corpus."""

@@ -19,7 +19,10 @@ from troth.curate.collect.warc import read_warc
 from troth.curate.collect.wiki import read_wiki
 from troth.curate.document import Document
 
-READERS: dict[str, Callable[[Any, Origin], Iterator[Document | Rejected]]] = {
+Reader = Callable[[Any, Origin], Iterator[Document | Rejected]]
+"""An open file, read from its start, to documents one at a time; ValueError sets the rest of the file aside."""
+
+READERS: dict[str, Reader] = {
     ".md": read_markdown,
     ".markdown": read_markdown,
     ".html": read_html,

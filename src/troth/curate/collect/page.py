@@ -1,7 +1,7 @@
 """HTML to the paragraphs of its main content, by resiliparse."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -29,12 +29,9 @@ def read_html(stream: BinaryIO, origin: Origin) -> Iterator[Document]:
     yield html_document(read_whole(stream), origin)
 
 
-def html_document(
-    data: bytes, origin: Origin, about: Mapping[str, str] | None = None, charset: str = ""
-) -> Document:
-    """A document from one page; what is known `about` it counts where the page says nothing. `charset` is what the
-    server declared; the page's own comes after it. Raises ValueError where the page has no text, or no end of elements
-    within elements."""
+def html_document(data: bytes, origin: Origin, charset: str = "") -> Document:
+    """A document from one page. `charset` is what the server declared; the page's own comes after it. Raises ValueError
+    where the page has no text, or no end of elements within elements."""
     declared = _CHARSET.search(data[:2048])
     text, encoding = decode(data, charset or (declared[1].decode() if declared else ""))
     tree = _parsed(text)
@@ -47,7 +44,6 @@ def html_document(
     told = {key: next((meta[name] for name in names if name in meta), "") for key, names in _NAMES.items()}
     told["title"] = tree.title or ""
     words = visible_text(tree, main_content=True) or visible_text(tree)
-    told = dict(about or {}) | {key: value for key, value in told.items() if value}
     return document(words, origin, told, encoding=encoding)
 
 

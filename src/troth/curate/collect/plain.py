@@ -1,7 +1,7 @@
 """Plain text, with an optional head of `Title:`, `Publisher:`, `Published:` and `Licence:` lines."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from troth.curate.collect.encoding import decode
@@ -17,12 +17,12 @@ def read_plain(stream: BinaryIO, origin: Origin) -> Iterator[Document]:
     yield plain_document(*decode(read_whole(stream)), origin)
 
 
-def plain_document(text: str, encoding: str, origin: Origin, about: Mapping[str, str] | None = None) -> Document:
-    """A document from plain text; what is known `about` it counts where it has no head."""
+def plain_document(text: str, encoding: str, origin: Origin) -> Document:
+    """A document from plain text."""
     text = clean(text)
     head, _, body = text.partition("\n\n")
     fields = [_HEAD.fullmatch(line) for line in head.split("\n")]
     told = {field[1].lower(): field[2] for field in fields if field}
     if not all(fields):
         told, body = {}, text
-    return document(unwrap(body), origin, {**(about or {}), **told}, encoding=encoding)
+    return document(unwrap(body), origin, told, encoding=encoding)

@@ -58,29 +58,25 @@ class Plan:
 
 
 def plan_collect(
-    sources: Sequence[str], out: Path, *, python_bytes: int = 2_000_000, part_bytes: int = _PART_BYTES,
-    licence: str = "", publisher: str = "",
-) -> Plan:  # fmt: skip
+    sources: Sequence[str], out: Path, *, python_bytes: int = 2_000_000, part_bytes: int = _PART_BYTES
+) -> Plan:
     """Write the plan of a run into `out`, or check that the one there still holds, and return its sizes.
 
     Sources are paths, fsspec URLs, `library` and `python`; one given twice counts once, and what lies in `out` not at
-    all. Where two hold files of the same name, the sources of the later one begin with its path. `licence` and
-    `publisher` hold for documents that name none; without a `publisher` each folder of a source counts as one, and so
-    does each file that lies in none. Raises ValueError for a source that does not exist or is one file of an unknown
-    kind, and where the sources are not those, or not as they were, when `out` was begun.
+    all. Where two hold files of the same name, the sources of the later one begin with its path. Where documents name
+    no publisher, each folder of a source counts as one, and so does each file that lies in none. Raises ValueError for
+    a source that does not exist or is one file of an unknown kind, and where the sources are not those, or not as they
+    were, when `out` was begun.
     """
     path = _path(out)
     with ExitStack() as stack:
         whole = _items(list(dict.fromkeys(sources)), out, path.parent, stack, python_bytes)
         items = _dealt((one for item in whole for one in _sliced(item, part_bytes)), part_bytes)
-        given = (
-            replace(item, licence=licence or item.licence, publisher=publisher or item.publisher) for item in items
-        )
         if path.exists():
-            for was, now in zip_longest(read_rows(path, Item), given):
+            for was, now in zip_longest(read_rows(path, Item), items):
                 _compare(was, now, out)
         else:
-            write_rows(path, Item, given)
+            write_rows(path, Item, items)
     return _sizes(path)
 
 

@@ -1,6 +1,6 @@
 """What every reader of a file format is given and gives back."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -38,10 +38,6 @@ class Origin:
     def record(self, number: int | str) -> str:
         """The source of one record of the file."""
         return f"{self.source}#{number}"
-
-
-Reader = Callable[[BinaryIO, Origin], Iterable[Document | Rejected]]
-"""An open file, read from its start, to documents one at a time; ValueError sets the rest of the file aside."""
 
 
 def document(text: str, origin: Origin, about: Mapping[str, str], source: str = "", **more: Any) -> Document:

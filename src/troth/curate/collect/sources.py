@@ -1,6 +1,5 @@
 """All documents of a run at once, for runs that fit into memory."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,17 +20,15 @@ class Collected:
     rejected: list[Rejected]
 
 
-def collect(data: DataTable, progress: Callable[[str], None] | None = None) -> Collected:
+def collect(data: DataTable) -> Collected:
     """Documents of `[data] sources`; see `plan_collect` for what these are and how their documents are named.
 
-    `progress` is told each file before it is read. Raises ValueError for a path that does not exist.
+    Raises ValueError for a path that does not exist.
     """
     found = Collected([], [])
     with TemporaryDirectory() as folder:
         plan = plan_collect(data.sources, Path(folder), python_bytes=data.max_python_bytes)
         for item in (item for part in range(plan.parts) for item in planned(Path(folder), part)):
-            if progress:
-                progress(item.source)
             if item.root == PYTHON:
                 found.documents.extend(collect_python(item.size))
                 continue

@@ -62,6 +62,6 @@ def _page(record: WarcRecord, source: str, origin: Origin) -> Iterator[Document]
     page = Origin(source, origin.collection, date[:10] or origin.retrieved, origin.licence, publisher)
     charset = record.http_charset or ""
     if kind in _HTML:
-        yield html_document(data, page, charset=charset)
+        yield html_document(data, page, charset)
     else:
         yield plain_document(*decode(data, charset), page)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from troth.curate.buckets import Buckets, groups
 from troth.curate.duplicates.prints import KINDS, PERMUTATIONS, read_prints
-from troth.curate.filter.words import Hashes
+from troth.curate.filter.words import Hashes, among
 from troth.curate.parts import Parts
 
 Numbers = npt.NDArray[np.int64]
@@ -63,7 +63,7 @@ def like_texts(
         for first in range(0, len(prints), _ROWS):
             rows = prints[first : first + _ROWS]
             ids = document_numbers(part, first, len(rows))
-            meant = (rows["kind"] != KINDS.index("facts")) & (rows["shingles"] > 0) & ~within(ids, without)
+            meant = (rows["kind"] != KINDS.index("facts")) & (rows["shingles"] > 0) & ~among(ids, without)
             if meant.any():
                 _add_bands(buckets, rows[meant], ids[meant])
     found = [np.zeros((0, 2), np.int64)]
@@ -76,13 +76,6 @@ def like_texts(
 def document_numbers(part: int, first: int, count: int) -> Numbers:
     """Numbers of `count` documents of a part from row `first` on."""
     return np.arange(count, dtype=np.int64) + ((part << 32) + first)
-
-
-def within(numbers: Numbers, known: Numbers) -> npt.NDArray[np.bool_]:
-    """Which of the numbers stand among those known, which are sorted."""
-    if not len(known):
-        return np.zeros(len(numbers), bool)
-    return known.take(np.searchsorted(known, numbers), mode="clip") == numbers
 
 
 def _add_bands(buckets: Buckets, rows: npt.NDArray[Any], ids: Numbers) -> None:

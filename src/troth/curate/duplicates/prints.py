@@ -7,20 +7,20 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 from rensa import RMinHash
 
-from troth.curate.document import Document
+from troth.curate.document import Document, Kind
 from troth.curate.duplicates.sentences import spans
 from troth.curate.filter.words import Hashes, Words, distinct, grams
 from troth.curate.parts import Parts
 
 SHINGLE_WORDS = 5
 PERMUTATIONS, _SEED = 128, 1
-KINDS = ("prose", "code", "facts", "table")
+KINDS = get_args(Kind)
 PRINT = np.dtype([
     ("high", "<u8"), ("low", "<u8"), ("kind", "u1"), ("date", "<u4"), ("length", "<u4"), ("shingles", "<u4"),
     ("publisher", "<u8"), ("minhash", "<u4", (PERMUTATIONS,)),

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from troth.curate.buckets import Buckets, groups
 from troth.curate.document import Document
-from troth.curate.duplicates.candidates import Numbers, within
+from troth.curate.duplicates.candidates import Numbers
 from troth.curate.duplicates.prints import read_prints, read_spans
 from troth.curate.duplicates.sentences import SPAN, sentences
-from troth.curate.filter.words import Words
+from troth.curate.filter.words import Words, among
 from troth.curate.parts import Parts
 from troth.curate.records import Decision
 from troth.system import CurateTable
@@ -60,7 +60,7 @@ def repeated_sentences(parts: Parts, numbers: Sequence[int], gone: Numbers, repe
         prints = read_prints(parts, part)
         for some in read_spans(parts, part):
             ids = some["row"] + np.int64(part << 32)
-            stays = ~within(ids, gone)
+            stays = ~among(ids, gone)
             some, ids = some[stays], ids[stays]
             said = np.empty(len(some), _SAID)
             said["hash"], said["number"], said["at"] = some["hash"], ids, some["at"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from troth.curate.duplicates.prints import shingles
-from troth.curate.filter.words import Hashes, Words
+from troth.curate.filter.words import Hashes, Words, among
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def containment(a: Hashes, b: Hashes) -> float:
     """Share of the smaller set's members that both sets have; both are sorted and without repetition."""
     if len(a) > len(b):
         a, b = b, a
-    return float((b.take(np.searchsorted(b, a), mode="clip") == a).mean()) if len(a) else 0.0
+    return float(among(a, b).mean()) if len(a) else 0.0
 
 
 class _Known:

@@ -6,6 +6,7 @@ One cluster of near duplicates has to fit in memory with its texts.
 
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -123,8 +124,7 @@ def duplicates_part(part: int, out: Path, settings: CurateTable) -> None:
                 continue
             cut = cuts.get(row, _UNCUT)
             left, made = cut_repeats(document, cut.at, settings)
-            for decision in made:
-                decisions.add(decision)
+            decisions.add_all(made)
             if left:
                 documents.add(left)
             if cut.others:
@@ -172,27 +172,29 @@ def _near(
     members = np.unique(pairs)
     clusters = members[_connected(np.searchsorted(members, pairs), len(members))]
     count = max(1, -(-_characters(parts, members) * 2 // BUCKET_BYTES))
-    folder = work / "clusters"
-    weigh = lambda one: len(one.text) * count  # noqa: E731  # all writers together hold one batch
-    writers = [RowWriter(folder / f"{bucket:04d}.parquet", Suspect, weigh=weigh) for bucket in range(count)]
-    cluster_of = dict(zip(members.tolist(), clusters.tolist(), strict=True))
-    for number, document in _rows(parts, members, Document):
-        cluster = cluster_of[number]
-        writers[cluster % count].add(
-            Suspect(cluster, number, document.source, document.publisher, document.published, document.text)
-        )
-    del cluster_of
+    files = [work / "clusters" / f"{bucket:04d}.parquet" for bucket in range(count)]
+
+    def weigh(suspect: Suspect) -> int:
+        return len(suspect.text) * count  # all writers together hold one batch
+
+    with ExitStack() as stack:
+        writers = [stack.enter_context(RowWriter(file, Suspect, weigh=weigh)) for file in files]
+        cluster_of = dict(zip(members.tolist(), clusters.tolist(), strict=True))
+        for number, document in _rows(parts, members, Document):
+            cluster = cluster_of[number]
+            writers[cluster % count].add(
+                Suspect(cluster, number, document.source, document.publisher, document.published, document.text)
+            )
+        del cluster_of
     homes = clusters[np.searchsorted(members, pairs[:, 0])] % count
-    for bucket, writer in enumerate(writers):
-        with writer:
-            pass
+    for bucket, file in enumerate(files):
         partners: dict[int, list[int]] = {}
         for a, b in pairs[homes == bucket].tolist():
             partners.setdefault(a, []).append(b)
             partners.setdefault(b, []).append(a)
-        suspects = sorted(read_rows(folder / f"{bucket:04d}.parquet", Suspect), key=lambda one: one.cluster)
-        for _, cluster_ in groupby(suspects, key=lambda one: one.cluster):
-            yield from resolve(list(cluster_), partners, settings.near_duplicate)
+        suspects = sorted(read_rows(file, Suspect), key=lambda one: one.cluster)
+        for _, members_of_one in groupby(suspects, key=lambda one: one.cluster):
+            yield from resolve(list(members_of_one), partners, settings.near_duplicate)
 
 
 def _characters(parts: Parts, members: Numbers) -> int:

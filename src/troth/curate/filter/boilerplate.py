@@ -57,11 +57,6 @@ _LONG = 600
 _MARKS = "|»›>•·/→"
 
 
-def boilerplate_rule(line: str) -> str:
-    """Name of the rule that a line breaks, or empty where it breaks none."""
-    return boilerplate_lines(line.strip()).get(0, "")
-
-
 def boilerplate_lines(text: str) -> dict[int, str]:
     """Numbers of the lines of a text that are boilerplate, with the rule that each breaks."""
     lowered = text.lower()

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from troth.curate.filter.edits import Edit, masked
-from troth.curate.filter.words import Words
+from troth.curate.filter.words import Words, runs_of
 
 _FORMS = {
     "private_key": (
@@ -83,8 +83,7 @@ def _long_chunks(words: Words) -> list[tuple[int, int]]:
     """Places of pieces between blanks that are long and have several digits, as all secrets have."""
     points = words.points
     seen = (points > 32) & (points != 0xA0)
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], seen, [False])).view(np.int8)))
-    starts, ends = edges[::2], edges[1::2]
+    starts, ends = runs_of(seen)
     long = ends - starts >= _SHORTEST
     starts, ends = starts[long], ends[long]
     digits = np.concatenate(([0], np.cumsum((points >= 0x30) & (points <= 0x39))))

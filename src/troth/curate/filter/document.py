@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from troth.curate.document import Document
 from troth.curate.filter.boilerplate import boilerplate_lines
@@ -53,7 +54,7 @@ def filter_document(document: Document, settings: CurateTable, aids: Aids) -> Fi
         best, probability = next(iter(ranked.items()))
         document = replace(document, language=best if probability > MIN_PROBABILITY else document.language)
         document, words, against = _judged(document, words, spoken, settings, decisions)
-        against = against or list(_tone(words, settings, aids))
+        against = against or [found for found in _tone(words, settings, aids) if found.broken]
         if against:
             return _dropped(document, words, decisions, against)
     if aids.benchmarks.grams:
@@ -85,9 +86,9 @@ def _judged(
                 document, words = _without(document, _rest(document.text, cut.keys()), rules, decisions)
             return document, words, lenient(words, settings.min_words, spoken, english=english)
         case "published":
-            for rules_ in ([spoken] if spoken else [], repetition(words), quality(words, english=english)):
-                if first := _first(rules_):
-                    return document, words, [first]
+            asked = chain([spoken] if spoken else [], repetition(words), quality(words, english=english))
+            if first := _first(asked):
+                return document, words, [first]
             left = c4(document.text)
             if left.against:
                 return document, words, left.against
@@ -119,15 +120,11 @@ def _first(findings: Iterable[Finding]) -> Finding | None:
 
 def _tone(words: Words, settings: CurateTable, aids: Aids) -> Iterator[Finding]:
     if settings.toxic_above is not None:
-        yield from _broken(toxic(words, settings.toxic_above))
+        yield toxic(words, settings.toxic_above)
     if settings.loaded_above is not None:
-        yield from _broken(loaded(words, settings.loaded_above))
+        yield loaded(words, settings.loaded_above)
     if settings.quality_below is not None and aids.model:
-        yield from _broken(aids.model.judge(words, settings.quality_below))
-
-
-def _broken(finding: Finding) -> list[Finding]:
-    return [finding] if finding.broken else []
+        yield aids.model.judge(words, settings.quality_below)
 
 
 def _redacted(document: Document, words: Words, settings: CurateTable, decisions: list[Decision]) -> Document:

@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from troth.curate.filter.repetition import repeated
-from troth.curate.filter.words import Hashes, Words, among, grams, hash_words
+from troth.curate.filter.words import Hashes, Words, among, grams, hash_words, runs_of_equals
 
 _ENGLISH = (
     "a about after all also an and any are as at be because been before between both but by can could did do does each "
@@ -62,9 +62,8 @@ def top_word(words: Words) -> float:
     hashes = hashes[~among(hashes, FUNCTION_WORDS)]
     if not len(hashes):
         return 0.0
-    ranked = np.sort(hashes)
-    edges = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1], [True])))
-    return int(np.diff(edges).max()) / int(words.is_word.sum())
+    _, counts = runs_of_equals(np.sort(hashes))
+    return int(counts.max()) / int(words.is_word.sum())
 
 
 def trigrams(words: Words) -> tuple[float, float]:
@@ -74,13 +73,12 @@ def trigrams(words: Words) -> tuple[float, float]:
     if not len(found):
         return 0.0, 0.0
     ranked = np.sort(found)
-    edges = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1], [True])))
-    counts = np.diff(edges)
+    first, counts = runs_of_equals(ranked)
     times = int(counts.max())
     if times == 1:
         return 0.0, 0.0
     lengths = words.lengths[words.is_word]
-    top = int(np.flatnonzero(np.isin(found, ranked[edges[:-1][counts == times]]))[0])
+    top = int(np.flatnonzero(np.isin(found, ranked[first[counts == times]]))[0])
     share = times * int(lengths[top : top + 3].sum()) / int(lengths.sum())
     return share, 1 - len(counts) / len(found)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from troth.curate.filter.edits import Edit, masked
-from troth.curate.filter.words import Words
+from troth.curate.filter.words import Words, runs_of
 
 _EMAIL = re.compile(
     r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,24}\b"
@@ -63,8 +63,7 @@ def _numbers(words: Words) -> list[tuple[int, int]]:
     if int(digit.sum()) < 4:
         return []
     allowed = _BETWEEN.take(points, mode="clip")
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], allowed, [False])).astype(np.int8)))
-    starts, ends = edges[::2], edges[1::2]
+    starts, ends = runs_of(allowed)
     seen = np.concatenate(([0], np.cumsum(digit)))
     dots = np.concatenate(([0], np.cumsum(points == 0x2E)))
     counts = seen[ends] - seen[starts]

@@ -5,8 +5,7 @@ Good and bad are what the user names or, where nothing is named, what passes all
 """
 
 import json
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from troth.curate.filter.finding import Finding
 from troth.curate.filter.words import Words, distinct, grams
+from troth.curate.rows import write_whole
 
 BITS = 18
 """2^18 weights."""
@@ -103,20 +103,13 @@ def save(model: QualityModel, folder: Path) -> None:
     """Write `weights.npy` and `model.json`, which comes last."""
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "weights.npy", model.weights)
-    partial = folder / "model.partial"
-    partial.write_text(json.dumps({"bias": model.bias, "auc": model.auc, "examples": model.examples}))
-    os.replace(partial, folder / "model.json")
+    write_whole(folder / "model.json", json.dumps({"bias": model.bias, "auc": model.auc, "examples": model.examples}))
 
 
 def load(folder: Path) -> QualityModel:
     """What `save` wrote. Raises ValueError where it is not there."""
     try:
-        about = json.loads((folder / "model.json").read_text())
+        about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         return QualityModel(np.load(folder / "weights.npy"), about["bias"], about["auc"], about["examples"])
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(f"{folder}: no quality model ({error})") from error
-
-
-def features_of(texts: Iterable[str]) -> list[Features]:
-    """Features of several texts."""
-    return [features(Words(text)) for text in texts]

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from troth.curate.filter.finding import Finding
-from troth.curate.filter.words import Hashes, Places, Spans, Words, grams
+from troth.curate.filter.words import Hashes, Places, Spans, Words, among, grams, runs_of_equals
 
 MAX_DUPLICATE_LINES = MAX_DUPLICATE_PARAGRAPHS = 0.3
 """Share of lines or paragraphs that repeat an earlier one."""
@@ -76,12 +76,10 @@ def top_gram(words: Words, n: int) -> int:
     if not len(found):
         return 0
     ranked = np.sort(found)
-    edges = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1], [True])))
-    counts = np.diff(edges)
+    first, counts = runs_of_equals(ranked)
     times = int(counts.max())
-    tops = ranked[edges[:-1][counts == times]]
-    # Of several the first in the text counts.
-    at = int(np.flatnonzero(np.isin(found, tops))[0]) if len(tops) > 1 else int(np.flatnonzero(found == tops[0])[0])
+    tops = ranked[first[counts == times]]
+    at = int(np.argmax(among(found, tops)))  # of several the first in the text counts
     return times * (int(words.lengths[at : at + n].sum()) + n - 1)
 
 

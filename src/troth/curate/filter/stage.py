@@ -34,8 +34,7 @@ def filter_part(part: int, out: Path, settings: CurateTable) -> None:
     ):
         for document in counter.documents(Parts(out, "collect").read(part, "documents", Document)):
             filtered = filter_document(document, settings, aids)
-            for decision in filtered.decisions:
-                decisions.add(decision)
+            decisions.add_all(filtered.decisions)
             if filtered.document:
                 documents.add(filtered.document)
                 prints.add(filtered.document, filtered.words)

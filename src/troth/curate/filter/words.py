@@ -7,6 +7,7 @@ Words are split much as spaCy's English rules do it, whose words the published l
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -90,7 +91,8 @@ class Words:
     @cached_property
     def lines(self) -> Spans:
         """Pieces between line feeds, empty ones too."""
-        return self._pieces(np.flatnonzero(self.points == 10), 1)
+        feeds = np.flatnonzero(self.points == 10)
+        return self.spans(np.concatenate(([0], feeds + 1)), np.append(feeds, len(self.points)))
 
     def filled(self, lines: Spans) -> npt.NDArray[np.bool_]:
         """Which of the lines hold more than blanks."""
@@ -100,11 +102,6 @@ class Words:
     def spans(self, starts: Places, ends: Places) -> Spans:
         """The pieces of the text at the places given, hashed as written."""
         return Spans(starts, ends, self._hash(self._exact_sums, starts, ends))
-
-    def _pieces(self, breaks: Places, width: int) -> Spans:
-        starts = np.concatenate(([0], breaks + width)).astype(np.int64)
-        ends = np.append(breaks, len(self.points)).astype(np.int64)
-        return self.spans(starts, ends)
 
     @cached_property
     def _classes(self) -> npt.NDArray[np.uint8]:
@@ -129,14 +126,16 @@ class Words:
         marks = np.flatnonzero(classes == PUNCTUATION)
         if len(marks):
             self._join(begins, marks)
+            self._part(begins, marks)
         begins &= classes != SPACE
         ends = (classes != SPACE) & np.append(begins[1:] | (classes[1:] == SPACE), True)
         return np.flatnonzero(begins), np.flatnonzero(ends) + 1
 
     def _join(self, begins: npt.NDArray[np.bool_], marks: Places) -> None:
         """Take back the breaks at marks that belong to a word (3.5, e.g., 20-year, name="a) or repeat (..., --)."""
-        points, kinds, classes = self.points, self.kinds, self._classes
+        points, classes = self.points, self._classes
         last = len(points) - 1
+        # Runs of marks: those before a word, behind one, and within one, of which all belong to it.
         first = np.flatnonzero(np.diff(marks, prepend=-2) != 1)
         final = np.append(first[1:], len(marks)) - 1
         sizes = final - first + 1
@@ -147,28 +146,34 @@ class Words:
         seen = np.cumsum(holds)
         before: Places = np.repeat(seen[first] - holds[first], sizes)
         inside = np.repeat(~opens & ~closes, sizes)
+        # Before a word, what follows the first mark that words keep at their ends; that mark begins the word.
         leading = np.repeat(opens, sizes)
         rest = leading & (seen > before)
         stay = leading & holds & (seen == before + 1)
+        # Behind a word, what comes before the last such mark, which ends the word.
         trailing = np.repeat(closes & ~opens, sizes)
         upto = trailing & (np.repeat(seen[final], sizes) - seen + holds > 0)
         end = trailing & holds & (np.repeat(seen[final], sizes) == seen)
         begins[marks[(inside | rest | upto) & ~stay]] = False
         after = marks[(inside | rest | (upto & ~end))] + 1
         begins[after[after <= last]] = False
-        twice = (mark == 0x2E) & (points[np.maximum(marks - 1, 0)] == 0x2E) & (marks > 0)
+        twice = (mark == ord(".")) & (points[np.maximum(marks - 1, 0)] == ord(".")) & (marks > 0)
         begins[marks[twice]] = False
-        marks, mark = marks[(marks > 0) & (marks < last)], mark[(marks > 0) & (marks < last)]
-        left, right = kinds[marks - 1], kinds[marks + 1]
+
+    def _part(self, begins: npt.NDArray[np.bool_], marks: Places) -> None:
+        """Put breaks at marks between two characters that are words of their own: it's, well-known, a=b, end.Next,
+        3-4."""
+        marks = marks[(marks > 0) & (marks < len(self.points) - 1)]
+        mark, left, right = self.points[marks], self.kinds[marks - 1], self.kinds[marks + 1]
         letters = (left & LETTER != 0) & (right & LETTER != 0)
-        digit = left & DIGIT != 0
-        apostrophe = ((mark == 0x27) | (mark == 0x2019)) & letters
+        apostrophe = ((mark == ord("'")) | (mark == ord("’"))) & letters
         begins[marks[apostrophe]] = True
         apart = letters & characters().dashes.take(mark, mode="clip")
         joint = characters().joints.take(mark, mode="clip")
         apart |= joint & (left & (LETTER | DIGIT) != 0) & (right & LETTER != 0)
-        apart |= (mark == 0x2E) & (left & LOWER != 0) & (right & UPPER != 0)
-        apart |= ((mark == 0x2D) | (mark == 0x2B) | (mark == 0x2A) | (mark == 0x5E)) & digit & (right & DIGIT != 0)
+        apart |= (mark == ord(".")) & (left & LOWER != 0) & (right & UPPER != 0)
+        sign = (mark == ord("-")) | (mark == ord("+")) | (mark == ord("*")) | (mark == ord("^"))
+        apart |= sign & (left & DIGIT != 0) & (right & DIGIT != 0)
         begins[marks[apart]] = begins[marks[apart] + 1] = True
 
     @cached_property
@@ -215,11 +220,25 @@ def distinct(hashes: Hashes) -> Hashes:
     return ranked[np.concatenate(([True], ranked[1:] != ranked[:-1]))] if len(ranked) else ranked
 
 
-def among(hashes: Hashes, known: Hashes) -> npt.NDArray[np.bool_]:
-    """Which hashes stand in `known`, which is sorted."""
+def among(numbers: npt.NDArray[Any], known: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which numbers, such as hashes, stand in `known`, which is sorted; shape of `numbers`."""
     if not len(known):
-        return np.zeros(len(hashes), bool)
-    return known.take(np.searchsorted(known, hashes), mode="clip") == hashes
+        return np.zeros(len(numbers), bool)
+    return known.take(np.searchsorted(known, numbers), mode="clip") == numbers
+
+
+def runs_of_equals(ranked: npt.NDArray[Any]) -> tuple[Places, Places]:
+    """Where each run of equal numbers begins in a sorted array, and how long it is, shape [different numbers]."""
+    if not len(ranked):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    edges = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1], [True])))
+    return edges[:-1], np.diff(edges)
+
+
+def runs_of(flags: npt.NDArray[np.bool_]) -> tuple[Places, Places]:
+    """First and last place (excluded) of each run of set flags, shape [runs]."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], flags, [False])).view(np.int8)))
+    return edges[::2], edges[1::2]
 
 
 def hash_runs(hashes: Hashes, starts: Places, ends: Places) -> Hashes:

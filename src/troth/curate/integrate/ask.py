@@ -9,20 +9,25 @@ import math
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
-import tantivy
-
 from troth.curate.integrate.ledger import open_table
 from troth.curate.integrate.look_up import Row, rows_where, search
+from troth.curate.validate.store import analyzer
 
 Standing = Literal["current", "contested", "superseded", "unconfirmed", "refuted"]
 _ORDER: tuple[Standing, ...] = "current", "contested", "superseded", "unconfirmed", "refuted"
 _FOUND, _PAGES, _PLACES, _COUNTED = 200, 20, 2000, 10_000
+"""At most: claims and pages that a search gives, claims of these pages, and claims that have a word."""
 _NAME_WEIGHT, _ENOUGH, _NEAR_BEST = 2.0, 2 / 3, 0.75
-_LEAST_MATCH, _KIND_ASKED_FOR, _ECHO, _ALIKE = 0.3, 1.3, 0.4, 0.25
+"""What a name or figure of the question weighs over other words; the share of all this that an answer has; and the
+share of the best one's share."""
+_LEAST_MATCH, _KIND_ASKED_FOR, _ECHO = 0.3, 1.3, 0.4
+"""Factors of an answer's score: BM25 counts from the first to 1; an object of the kind that is asked for; one that only
+repeats the question."""
+_ALIKE = 0.25
+"""Likeness from which evidence is shown."""
 _QUESTION = frozenset(
     "what which who whom whose when where why how many much long big large old far often is are was were do does did "  # noqa: SIM905
     "has have had can could will would there any tell me about please know it its as of".split()
@@ -79,7 +84,7 @@ class _Known:
     bm25: float
 
 
-def ask(folder: Path, question: str, at: str = "", limit: int = 5, generation: int | None = None) -> list[Answer]:
+def ask(folder: Path, question: str, at: str = "", limit: int = 5) -> list[Answer]:
     """The claims that answer a question, best first; none where the ledger knows nothing of it.
 
     With `at`, an ISO date or a year, how things stood then. What stands comes before what is superseded, unconfirmed or
@@ -87,11 +92,11 @@ def ask(folder: Path, question: str, at: str = "", limit: int = 5, generation: i
     """
     if at and not _DATE.fullmatch(at):
         raise ValueError(f"--at {at}: expected a year or an ISO date, such as 2019 or 2019-06-30")
-    wanted = _weights(folder, question, generation)
+    wanted = _weights(folder, question)
     if not wanted:
         return []
     covered = []
-    for known in _candidates(folder, question, generation):
+    for known in _candidates(folder, question):
         stems = _stems(f"{known.claim['text']} {known.claim['subject']} {known.claim['place']} {known.titles}")
         coverage = sum(weight for stem, weight in wanted.items() if stem in stems) / sum(wanted.values())
         answer = _answer(known, at)
@@ -113,27 +118,26 @@ def ask(folder: Path, question: str, at: str = "", limit: int = 5, generation: i
     return _merged(sorted(scored, key=lambda a: (_ORDER.index(a.standing), -a.score, a.claim_id)))[:limit]
 
 
-def _candidates(folder: Path, question: str, generation: int | None) -> list[_Known]:
+def _candidates(folder: Path, question: str) -> list[_Known]:
     words = " ".join(word for word in re.findall(r"\w+", question) if word.lower() not in _QUESTION)
     bm25: dict[str, float] = defaultdict(float)
     for column in ("text", "subject"):
-        for row in search(folder, "claims", column, words, _FOUND, ["claim_id"], generation):
+        for row in search(folder, "claims", column, words, _FOUND, ["claim_id"]):
             bm25[row["claim_id"]] += row["_score"]
-    pages = search(folder, "documents", "title", words, _PAGES, ["source_id"], generation)
+    pages = search(folder, "documents", "title", words, _PAGES, ["source_id"])
     on_pages = rows_where(
-        folder, "occurrences", "source_id", [row["source_id"] for row in pages], generation, _PLACES, ["claim_id"]
+        folder, "occurrences", "source_id", [row["source_id"] for row in pages], limit=_PLACES, columns=["claim_id"]
     )
     ids = {*bm25, *(row["claim_id"] for row in on_pages)}
-    claims = rows_where(folder, "claims", "claim_id", ids, generation)
+    claims = rows_where(folder, "claims", "claim_id", ids)
     places, findings, evidence = (
-        _by_claim(rows_where(folder, name, "claim_id", ids, generation))
+        _by_claim(rows_where(folder, name, "claim_id", ids))
         for name in ("occurrences", "findings", "evidence")
     )
     named = {place["source_id"] for several in places.values() for place in several}
     columns = ["source_id", "title", "publisher", "published_at"]
     documents = {
-        row["source_id"]: row
-        for row in rows_where(folder, "documents", "source_id", named, generation, columns=columns)
+        row["source_id"]: row for row in rows_where(folder, "documents", "source_id", named, columns=columns)
     }
     known = []
     for claim in claims:
@@ -253,20 +257,20 @@ def _key(value: str) -> str:
     return re.sub(r"^(?:the|an?) ", "", " ".join(value.casefold().split()))
 
 
-def _weights(folder: Path, question: str, generation: int | None) -> dict[str, float]:
+def _weights(folder: Path, question: str) -> dict[str, float]:
     """The stems of a question that say what it is about, by how rare they are in claims, names and figures doubly; none
     where it names what neither a claim nor a title has."""
     weights: dict[str, float] = {}
-    claims = open_table(folder, "claims", generation)
+    claims = open_table(folder, "claims")
     whole = claims.count_rows() if claims else 0
     for first, word in enumerate(re.findall(r"\w+(?:[.,]\d+)*", question)):
         stems = _stems(word) if word.lower() not in _QUESTION else frozenset()
         if not stems or not whole:
             continue
         named = word[0].isupper() or word[0].isdigit()
-        found = len(search(folder, "claims", "text", word, _COUNTED, ["_rowid"], generation))
+        found = len(search(folder, "claims", "text", word, _COUNTED, ["_rowid"]))
         if not found and named and first and not any(
-            search(folder, table, column, word, 1, ["_rowid"], generation)
+            search(folder, table, column, word, 1, ["_rowid"])
             for table, column in (("claims", "subject"), ("documents", "title"))
         ):
             return {}
@@ -277,11 +281,4 @@ def _weights(folder: Path, question: str, generation: int | None) -> dict[str, f
 
 
 def _stems(text: str) -> frozenset[str]:
-    return frozenset(_analyzer().analyze(text))
-
-
-@cache
-def _analyzer() -> tantivy.TextAnalyzer:
-    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
-    builder = builder.filter(tantivy.Filter.lowercase()).filter(tantivy.Filter.ascii_fold())
-    return builder.filter(tantivy.Filter.stopword("english")).filter(tantivy.Filter.stemmer("english")).build()
+    return frozenset(analyzer().analyze(text))

@@ -11,7 +11,8 @@ from troth.curate.integrate.ledger import generations, read_table
 from troth.curate.integrate.look_up import Row, quoted, rows_like, rows_where, search
 
 _HASH = re.compile(r"[0-9a-f]{4,16}")
-_NAMES_SEARCHED, _COPIES = 20_000, 1000
+_LISTED, _NAMES_SEARCHED, _COPIES = 10, 20_000, 1000
+"""Of subjects that fit, of names that one is compared with where none fits, and of a document's copies, at most."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Subject:
     about: str
 
 
-def find_subjects(folder: Path, asked: str, generation: int | None = None, limit: int = 10) -> list[Subject]:
+def find_subjects(folder: Path, asked: str, generation: int | None = None) -> list[Subject]:
     """What `asked` may mean: the source or the hash of a document, the id of a claim (or how one begins), or words.
 
     Where a name or an id fits, words are not searched for. Raises ValueError where there is no ledger, or where nothing
@@ -31,11 +32,11 @@ def find_subjects(folder: Path, asked: str, generation: int | None = None, limit
     """
     if not generations(folder):
         raise ValueError(f"{folder}: no ledger of a finished curation")
-    found = _by_name(folder, asked, generation, limit) or _by_words(folder, asked, generation, limit)
+    found = _by_name(folder, asked, generation) or _by_words(folder, asked, generation)
     if not found:
         near = ", ".join(_near(folder, asked, generation))
         raise ValueError(f"{asked}: neither a document, a claim nor words of one{f'; near it: {near}' if near else ''}")
-    return found[:limit]
+    return found[:_LISTED]
 
 
 def tell(folder: Path, subject: Subject, generation: int | None = None) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def tell(folder: Path, subject: Subject, generation: int | None = None) -> dict[
     return {"kind": subject.kind, "id": subject.id, **about(folder, subject.id, generation)}
 
 
-def _by_name(folder: Path, asked: str, generation: int | None, limit: int) -> list[Subject]:
+def _by_name(folder: Path, asked: str, generation: int | None) -> list[Subject]:
     columns = ["source_id", "title"]
     rows = rows_where(folder, "documents", "source_id", [asked], generation, 1)
     if not rows:
@@ -53,28 +54,28 @@ def _by_name(folder: Path, asked: str, generation: int | None, limit: int) -> li
             return [Subject("document", asked, refused[0]["reason"])]
     if not rows and _HASH.fullmatch(asked):
         begins = f"starts_with({{}}, {quoted(asked)})"
-        rows = rows_like(folder, "documents", begins.format("doc_sha"), limit, columns, generation)
-        claims = rows_like(folder, "claims", begins.format("claim_id"), limit, ["claim_id", "text"], generation)
+        rows = rows_like(folder, "documents", begins.format("doc_sha"), _LISTED, columns, generation)
+        claims = rows_like(folder, "claims", begins.format("claim_id"), _LISTED, ["claim_id", "text"], generation)
         if claims:
             return [*_documents(rows), *(Subject("claim", row["claim_id"], row["text"]) for row in claims)]
     if not rows:
         ends = f"ends_with(source_id, {quoted('/' + asked)})"
-        rows = rows_like(folder, "documents", ends, 2 * limit, columns, generation)
+        rows = rows_like(folder, "documents", ends, 2 * _LISTED, columns, generation)
     return _documents(rows)
 
 
-def _by_words(folder: Path, asked: str, generation: int | None, limit: int) -> list[Subject]:
-    claims = search(folder, "claims", "text", asked, limit, ["claim_id", "text"], generation)
+def _by_words(folder: Path, asked: str, generation: int | None) -> list[Subject]:
+    claims = search(folder, "claims", "text", asked, _LISTED, ["claim_id", "text"], generation)
     columns = ["source_id", "title"]
-    titles = search(folder, "documents", "title", asked, limit, columns, generation)
-    texts = search(folder, "documents", "text", asked, limit, columns, generation)
+    titles = search(folder, "documents", "title", asked, _LISTED, columns, generation)
+    texts = search(folder, "documents", "text", asked, _LISTED, columns, generation)
     named = [row for row in titles if row["title"].casefold() == asked.casefold()]
     if named:
         return _documents(named)
-    room = max(limit // 2, limit - len(claims))
+    room = max(_LISTED // 2, _LISTED - len(claims))
     documents = _documents([*titles, *texts])[:room]
     told = [Subject("claim", row["claim_id"], row["text"]) for row in claims]
-    return [*told[: limit - len(documents)], *documents]
+    return [*told[: _LISTED - len(documents)], *documents]
 
 
 def _documents(rows: list[Row]) -> list[Subject]:

@@ -2,7 +2,7 @@
 megabytes at a time."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,10 @@ class Feed:
     form: str = ""
 
 
-def stage_feeds(out: Path, stages: Iterable[str] = _STAGES) -> list[Feed]:
+def stage_feeds(out: Path) -> list[Feed]:
     """All finished parts of the curation in `out`: a part's table `claims` feeds the ledger's `claims`, and so on."""
     feeds: list[Feed] = []
-    for stage in stages:
+    for stage in _STAGES:
         folder = out / "work" / stage
         parts = sorted(int(mark.stem) for mark in folder.glob("*.done"))
         for name in TABLES:

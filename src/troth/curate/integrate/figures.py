@@ -40,7 +40,6 @@ class Figures:
     corrections: Counter[str] = field(default_factory=Counter)
     findings: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     claims: int = 0
-    evidence: int = 0
     verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)
     judged: Counter[str] = field(default_factory=Counter)
     refuted: Counter[str] = field(default_factory=Counter)
@@ -74,8 +73,8 @@ def count(out: Path) -> Figures:
 
     for batch in _batches(of("documents"), ("text",)):
         _add(figures.collected, batch)
-    figures.rejected, figures.claims, figures.evidence = (
-        sum(pq.read_metadata(file).num_rows for file in of(name)) for name in ("rejected", "claims", "evidence")
+    figures.rejected, figures.claims = (
+        sum(pq.read_metadata(file).num_rows for file in of(name)) for name in ("rejected", "claims")
     )
     _tally(figures.decisions, of("decisions"), ("stage", "label", "rule"))
     _tally(figures.findings, of("findings"), ("stance", "time", "nature"))

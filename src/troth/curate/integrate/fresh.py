@@ -10,8 +10,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-Hashes = np.ndarray
-"""One unsigned 64-bit integer a row."""
+from troth.curate.filter.words import Hashes
 
 
 def hashes(batch: Any) -> Hashes:

@@ -6,7 +6,7 @@ known by the label of its commits: the same run goes on behind it, another one t
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
@@ -33,9 +33,7 @@ _RUN, _FILES = "troth.run", "troth.files"
 _ENGLISH: dict[str, Any] = {"stem": True, "remove_stop_words": True, "ascii_folding": True, "with_position": False}
 
 
-def write_generation(
-    folder: Path, row: GenerationRow, feeds: Sequence[Feed], progress: Callable[[str], None] = lambda text: None
-) -> None:
+def write_generation(folder: Path, row: GenerationRow, feeds: Sequence[Feed]) -> None:
     """Add all rows of `feeds` to the ledger in `folder` as generation `row.gen`.
 
     A generation that stands already is left as it is. Raises ValueError for one older than the newest that stands.
@@ -48,7 +46,6 @@ def write_generation(
     folder.mkdir(parents=True, exist_ok=True)
     run = f"{row.gen} {fingerprint(feeds)}"
     for table in TABLES.values():
-        progress(f"ledger: {table.name}")
         _write_table(folder, table, [feed for feed in feeds if feed.table == table.name], row.gen, run, standing)
     for table in TABLES.values():
         _tag(lance.dataset(_path(folder, table.name)), row.gen)

@@ -10,15 +10,15 @@ from troth.curate.integrate.figures import count
 from troth.curate.integrate.mixture import Mixture, mixture, write_mixture
 
 
-def publish(out: Path, report: Mapping[str, Any], generation: int, published: str, name: str = "") -> Mixture:
+def publish(out: Path, report: Mapping[str, Any], generation: int, published: str) -> Mixture:
     """Write `data.toml`, `README.md` and `croissant.json` into `out`, beside `documents/`; gives the mixture.
 
-    `report` is the run's, see `write_card`; `published` the ISO date of the run; `name` that of the dataset, by default
-    the folder's. Raises ValueError where there are no curated documents.
+    `report` is the run's, see `write_card`; `published` the ISO date of the run. The dataset is called as the folder.
+    Raises ValueError where there are no curated documents.
     """
     figures = count(out)
     mixed = mixture(figures)
-    name = name or out.resolve().name
+    name = out.resolve().name
     write_mixture(out / "data.toml", out / "documents", mixed)
     write_card(out, figures, mixed, report, name, generation)
     write_croissant(out, figures, name, published, generation)

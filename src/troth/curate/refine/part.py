@@ -45,8 +45,7 @@ def refine_part(
             findings = with_timelines(others, timed)
             edits = list(corrections(document, findings, settings))
             done = {edit.occ_id: edit for edit in edits}
-            for edit in edits:
-                made.add(edit)
+            made.add_all(edits)
             for finding in findings:
                 if finding.claim_id not in decided:
                     decided.add(finding.claim_id)

@@ -115,7 +115,7 @@ def build_store(documents: Iterable[tuple[Document, int, Sequence[SubjectRow]]],
     with np.errstate(divide="ignore"):
         rarity = np.where(shared, np.log(max(1, columns.count) / np.maximum(counts, 1)) ** 2, 0.0)
     rarity.astype(np.float32).tofile(folder / "rarity.bin")
-    (folder / "about.json").write_text(json.dumps({"publishers": sorted(publishers), "names": sorted(names)}))
+    (folder / "about.json").write_text(json.dumps({"names": sorted(names)}), encoding="utf-8")
     return columns.count
 
 

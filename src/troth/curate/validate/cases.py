@@ -13,12 +13,7 @@ import numpy as np
 
 from troth.curate.document import Document
 from troth.curate.records import ClaimRow, Nature, OccurrenceRow
-from troth.curate.validate.candidates import (
-    Candidate,
-    candidates,
-    features,
-    voice,
-)
+from troth.curate.validate.candidates import Candidate, candidates, features, voice
 from troth.curate.validate.claims import Claim, find_claims
 from troth.curate.validate.evidence import Evidence, Surroundings
 from troth.curate.validate.neighbours import Place

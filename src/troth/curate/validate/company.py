@@ -4,21 +4,18 @@ Names of one kind keep like company: "in", "from" and "of" stand before countrie
 fits between two words is read off where it stands elsewhere, so that no list of kinds is needed.
 """
 
-import re
 from array import array
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import xxhash
 
 from troth.curate.buckets import BUCKET_BYTES, Buckets, in_order
 from troth.curate.validate.mapped import Maps
-from troth.curate.validate.phrases import BUCKETS
+from troth.curate.validate.phrases import BUCKETS, hash63, words_beside
 from troth.curate.validate.values import Value
 
 _REACH = 32
-_TOKEN = re.compile(r"\w+|[^\w\s]")
 _TOGETHER = 1 << 18
 _COUNTED = np.dtype([("mark", "<i8"), ("count", "<i8")])
 _ANY = 0
@@ -30,13 +27,12 @@ this, in nats."""
 
 def _sides(text: str, value: Value) -> tuple[str, str]:
     """The words right beside a value, marked with their side."""
-    before = _TOKEN.findall(text[max(0, value.start - _REACH) : value.start].lower())
-    after = _TOKEN.findall(text[value.end : value.end + _REACH].lower())
+    before, after = words_beside(text, value, _REACH)
     return f"<{before[-1] if before else ''}", f">{after[0] if after else ''}"
 
 
 def _mark(*parts: str) -> int:
-    return xxhash.xxh3_64_intdigest("\0".join(parts)) >> 1
+    return hash63("\0".join(parts))
 
 
 class CompanyWriter:

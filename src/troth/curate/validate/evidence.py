@@ -1,9 +1,8 @@
 """Evidence: sentences of other publishers, or of the same one elsewhere, that speak of the same thing as a claim."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,6 +62,11 @@ class Surroundings(NamedTuple):
     circle: Circle
 
 
+Hit = tuple[Stored, float, list[frozenset[int]], float, float]
+"""A sentence that may be a witness, how near it and the claim's are to each other, for each of its values the numbers
+of the claim's sentence's values that say the same, and summed rarity: of what both share, and of all that it has."""
+
+
 @lru_cache(_KEPT)
 def words_before(text: str, start: int) -> tuple[str, ...]:
     """The last few words before a place of a text."""
@@ -108,7 +112,7 @@ class Evidence:
         What shares nothing but the value does not count. A sentence that agrees in two other values already tells the
         same fact; what other names it has contradict nothing.
         """
-        store, text, kind = self.store, around.text, value.kind
+        store, text = self.store, around.text
         own = store.stem(value.text)
         context = store.stem(f"{text[: value.start]} {text[value.end :]}") - own
         words = frozenset(stem for stem in context if not stem & 1)
@@ -118,26 +122,11 @@ class Evidence:
         whole, rarest = store.weight(context), store.weight(subject)
         beside = words_before(text, value.start), words_after(text, value.end)
         spoken = self._spoken(around, value)
-        there = {hit.at for hit in around.near}
-        more = [store.get(at) for at in spoken.at if at not in there]
-        known = around.near, around.circle.mutual(words) if around.near else [], around.same, around.circle.bags
-        added = more, [0.0] * len(more), _same(around.values, more), store.bags(np.array([hit.at for hit in more], int))
         found: list[Witness] = []
-        for hit, mutual, equal, common, weight in chain.from_iterable(
-            zip(hits, mutual_H, same_H, store.shared(context, bags).tolist(), bags.whole.tolist(), strict=True)
-            for hits, mutual_H, same_H, bags in (known, added)
-        ):
+        for hit, mutual, equal, common, weight in self._hits(around, context, words, spoken.at):
             if around.about and hit.about and hit.about != around.about:
                 continue
-            stated = [
-                theirs for theirs, mine in zip(hit.values, equal, strict=True)
-                if theirs.kind == kind and mine.isdisjoint(others) and comparable(value, theirs)
-            ]  # fmt: skip
-            if not stated:
-                continue
-            shared = sum(not mine.isdisjoint(others) for mine in equal)
-            if kind == "name" and shared > 1:
-                stated = [theirs for theirs in stated if same(theirs, value)]
+            stated, shared = _stated(hit, equal, value, others)
             for theirs in stated:
                 # Sums of rarity are exact, so that what the value itself has can be taken from the whole.
                 cut = hit.stems & store.stem(theirs.text)
@@ -159,6 +148,21 @@ class Evidence:
                     )
                 )
         return found
+
+    def _hits(
+        self, around: Surroundings, context: frozenset[int], words: frozenset[int], at: list[int]
+    ) -> Iterator[Hit]:
+        """The neighbours of a sentence, then those of the sentences `at` that are none."""
+        there = {hit.at for hit in around.near}
+        more = [self.store.get(number) for number in at if number not in there]
+        bags = self.store.bags(np.array([hit.at for hit in more], int))
+        mutual = around.circle.mutual(words) if around.near else []
+        for hits, mutual_H, same_H, bags_H in (
+            (around.near, mutual, around.same, around.circle.bags),
+            (more, [0.0] * len(more), _same(around.values, more), bags),
+        ):
+            shared_H = self.store.shared(context, bags_H).tolist()
+            yield from zip(hits, mutual_H, same_H, shared_H, bags_H.whole.tolist(), strict=True)
 
     def _spoken(self, around: Surroundings, value: Value) -> Spoken:
         def heard(at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -182,6 +186,21 @@ class Evidence:
             return 0.0
         rarity = [self.store.rarity(stem) for stem in self.store.stem(value.text)]
         return max((2 - r**0.5 / 5 for r in rarity if r > 0), default=0.0) if rarity else 0.0
+
+
+def _stated(
+    hit: Stored, equal: list[frozenset[int]], value: Value, others: frozenset[int]
+) -> tuple[list[Value], int]:
+    """What a sentence states in the place of a value of another one, and how many of its values say the same as
+    `others` of that one; `equal` are, for each of its values, the numbers of those that do."""
+    stated = [
+        theirs for theirs, mine in zip(hit.values, equal, strict=True)
+        if theirs.kind == value.kind and mine.isdisjoint(others) and comparable(value, theirs)
+    ]  # fmt: skip
+    shared = sum(not mine.isdisjoint(others) for mine in equal) if stated else 0
+    if value.kind == "name" and shared > 1:
+        stated = [theirs for theirs in stated if same(theirs, value)]
+    return stated, shared
 
 
 def _same(values: list[Value], sentences: list[Stored]) -> list[list[frozenset[int]]]:

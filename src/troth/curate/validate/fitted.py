@@ -1,7 +1,6 @@
 """What is fitted to a corpus as a whole: the judge of its cases, and the calibration of its verifiers' opinions."""
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,6 +11,7 @@ import numpy as np
 
 from troth.curate.parts import Parts
 from troth.curate.records import short_hash
+from troth.curate.rows import write_whole
 from troth.curate.validate.candidates import FEATURES
 from troth.curate.validate.cases import ALIKE, Answers, Case, Role, with_answers
 from troth.curate.validate.judge import Voices, concatenated, fit, posteriors, publisher_errors, softmax
@@ -85,7 +85,7 @@ def judge_cases(out: Path, parts: int, settings: CurateTable) -> Judge:
     taken, by their hash."""
     path = Parts(out, "judge").folder / "judge.json"
     if path.exists():
-        known = json.loads(path.read_text())
+        known = json.loads(path.read_text(encoding="utf-8"))
         return Judge(np.array(known["theta"]), known["publishers"], np.array(known["error"]), known["rate"])
     heard: set[str] = set()
     total = 0
@@ -111,10 +111,7 @@ def judge_cases(out: Path, parts: int, settings: CurateTable) -> Judge:
             blind, blind_wrong = softmax(x @ theta, mask)[:, 0], softmax(x_planted @ theta, mask_planted)[:, 0]
             rate = wrong_share(trusted, blind[confirmed], blind_wrong, rate)
     found = {"theta": theta.tolist(), "publishers": publishers, "error": error.tolist(), "rate": rate}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(found))
-    os.replace(partial, path)
+    write_whole(path, json.dumps(found))
     return Judge(theta, publishers, error, rate)
 
 

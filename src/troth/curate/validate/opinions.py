@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from troth.curate.records import ClaimRow, EvidenceRow, Stance, VerdictRow, short_hash
+from troth.curate.rows import write_whole
 from troth.curate.validate.calibrate import Calibration, CalibrationReport, Combination, calibrate, combine, logit
 from troth.curate.validate.cases import Case
 from troth.curate.validate.statement import BLANK
@@ -177,14 +178,12 @@ def save(path: Path, found: CrossFitted) -> None:
         }
         for fitted in (found.whole, *found.halves)
     ]
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(data, indent=2))
-    partial.replace(path)
+    write_whole(path, json.dumps(data, indent=2))
 
 
 def load(path: Path) -> CrossFitted:
     """What `save` wrote."""
-    whole, first, second = map(_loaded, json.loads(path.read_text()))
+    whole, first, second = map(_loaded, json.loads(path.read_text(encoding="utf-8")))
     return CrossFitted(whole, (first, second))
 
 

@@ -42,22 +42,30 @@ class Spoken:
 
 def key_of(value: Value) -> int:
     """63 bits by which values of one form are compared."""
-    return _mark(f"{value.kind}/{value.key}")
+    return hash63(f"{value.kind}/{value.key}")
+
+
+def words_beside(text: str, value: Value, reach: int) -> tuple[list[str], list[str]]:
+    """The words and signs in the `reach` characters before a value of a text, and in those after it, in small
+    letters."""
+    before, after = text[max(0, value.start - reach) : value.start], text[value.end : value.end + reach]
+    return _TOKEN.findall(before.lower()), _TOKEN.findall(after.lower())
+
+
+def hash63(text: str) -> int:
+    """63 bits of a hash, which fit into a signed number."""
+    return xxhash.xxh3_64_intdigest(text) >> 1
 
 
 def phrases_of(text: str, value: Value) -> list[int]:
     """The phrases that a value of a text stands in, as 63 bits each: two words before it, two after, and one or two on
     either side."""
-    before = _TOKEN.findall(text[max(0, value.start - _REACH) : value.start].lower())[-2:]
-    after = _TOKEN.findall(text[value.end : value.end + _REACH].lower())[:2]
+    before, after = words_beside(text, value, _REACH)
+    before, after = before[-2:], after[:2]
     sides = [(before[-1:], after[:1]), (before, after[:1]), (before[-1:], after)]
     sides += [(before, [])] * (len(before) == 2) + [([], after)] * (len(after) == 2)
     kind = "name" if value.kind == "name" else "number"
-    return [_mark(f"{kind}\0{' '.join(left)}\0{' '.join(right)}") for left, right in sides if left or right]
-
-
-def _mark(text: str) -> int:
-    return xxhash.xxh3_64_intdigest(text) >> 1
+    return [hash63(f"{kind}\0{' '.join(left)}\0{' '.join(right)}") for left, right in sides if left or right]
 
 
 class PhraseWriter:

@@ -25,14 +25,7 @@ from troth.curate.validate.evidence import Evidence
 from troth.curate.validate.examine import Cloze, Examiner
 from troth.curate.validate.fitted import BATCH, Judge, answered_cases, batches, opinions_of
 from troth.curate.validate.neighbours import write_neighbours
-from troth.curate.validate.opinions import (
-    EXACT,
-    NOBODY,
-    CrossFitted,
-    Opinions,
-    ask,
-    question_of,
-)
+from troth.curate.validate.opinions import EXACT, NOBODY, CrossFitted, Opinions, ask, question_of
 from troth.curate.validate.precedence import overlaps, spoken_of
 from troth.curate.validate.store import Store
 from troth.curate.validate.subjects import SubjectRow, beside
@@ -155,8 +148,7 @@ def cases_part(part: int, parts: int, out: Path, settings: CurateTable, seed: in
         documents = counter.documents(cleaned_documents(out, [part]))
         for document, subjects in _with_subjects(out, part, documents):
             if _is_judged(document, collections):
-                for case in cases_of(document, subjects, evidence, pool, random, seen):
-                    cases.add(case)
+                cases.add_all(cases_of(document, subjects, evidence, pool, random, seen))
                 evidence.store.let_go()
     own.finish(part)
 
@@ -183,7 +175,7 @@ def opinions_part(part: int, out: Path, settings: CurateTable, classifier: Class
     if own.is_done(part):
         return
     store = _store(out)
-    verifiers = build_verifiers(settings, verifiers_home(out), classifier=classifier)
+    verifiers = build_verifiers(settings, verifiers_home(out), classifier)
     weighs_evidence = any(one.name not in EXACT for one in verifiers)
     with own.writer(part, "opinions", Opinions) as rows:
         for cases in batches(Parts(out, "cases").read(part, "cases", Case), BATCH):
@@ -226,10 +218,7 @@ def verdicts_part(
     """Verdicts, evidence, findings and canaries of one part."""
     own, store = Parts(out, "validate"), _store(out)
     known: set[str] = set()
-    supported: dict[str, list[Finding]] = {}
-    for one in Parts(out, "timelines").read(part, "findings", Finding):
-        if one.stance == "supported":
-            supported.setdefault(one.source_id, []).append(one)
+    supported = _supported(out, part)
     with (
         own.writer(part, "evidence", EvidenceRow) as evidence,
         own.writer(part, "verdicts", VerdictRow) as verdicts,
@@ -247,25 +236,29 @@ def verdicts_part(
                     blind_to_it = calibrated.blind_to(case.claim_id)
                     measured = verdict_of(case, p_C, said, blind_to_it, settings.act_above)
                     canaries.add(_canary(case, measured, supported.get(case.source_id, ())))
-                if case.role == "canary":
+                if case.role == "canary" or (case.role == "alone" and not said.verifier):
                     continue
                 verdict = verdict_of(case, p_C, said, calibrated.whole, settings.act_above)
-                if case.role == "alone" and not said.verifier:
-                    continue
                 findings.add(finding(case, verdict, answers, said, store))
                 if case.claim_id in known:
                     continue
                 known.add(case.claim_id)
                 rows = list(evidence_rows(case, store))
-                for row in rows:
-                    evidence.add(row)
+                evidence.add_all(rows)
                 seen = short_hash(*sorted(row.ev_id for row in rows))
-                for opinion in verdict_rows(case, p_C, verdict, answers, seen, generation):
-                    verdicts.add(opinion)
-                for opinion in said.rows(case, calibrated.whole, seen, generation):
-                    verdicts.add(opinion)
+                verdicts.add_all(verdict_rows(case, p_C, verdict, answers, seen, generation))
+                verdicts.add_all(said.rows(case, calibrated.whole, seen, generation))
             store.let_go()
     own.finish(part)
+
+
+def _supported(out: Path, part: int) -> dict[str, list[Finding]]:
+    """What timelines support in each document of a part, by its source."""
+    found: dict[str, list[Finding]] = {}
+    for one in Parts(out, "timelines").read(part, "findings", Finding):
+        if one.stance == "supported":
+            found.setdefault(one.source_id, []).append(one)
+    return found
 
 
 def _canary(case: Case, measured: Verdict, supported: Sequence[Finding]) -> Canary:

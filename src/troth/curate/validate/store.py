@@ -11,7 +11,7 @@ import marshal
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import starmap
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,7 @@ def mark(name: str) -> int:
     return int(short_hash(name), 16) >> 1
 
 
+@cache
 def analyzer() -> tantivy.TextAnalyzer:
     """Words to stems: lower case, ASCII, without English function words."""
     builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
@@ -105,9 +106,7 @@ class Store:
         self._stems = self._maps.array(folder / "stems.bin", np.uint32)
         self._said, self._speakers = Pieces(folder / "said.bin"), Pieces(folder / "speakers.bin")
         self._rarity = Maps().array(folder / "rarity.bin", np.float32)
-        about = json.loads((folder / "about.json").read_text())
-        self.publishers: list[str] = about["publishers"]
-        self.names = frozenset(about["names"])
+        self.names = frozenset(json.loads((folder / "about.json").read_text(encoding="utf-8"))["names"])
         self._stem_of = analyzer()
         index = tantivy.Index.open(str(folder / "index"))
         know_whitespace(index)

@@ -1,5 +1,6 @@
 """The page of `troth plan check`: predicted against measured, and errors by what runs have in common."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 
@@ -25,7 +26,7 @@ def check_page(judged: Sequence[Judged], left: Sequence[Published], constants: C
     """The HTML of what was compared; left: rows that could not be predicted. At least one run was judged."""
     found = {name: errors(judged, seconds) for name, seconds in KINDS.items()}
     found["equal runs, the median of each"] = same_but_measured_apart(judged)
-    rows = [[name, *_cells(one)] for name, one in found.items() if one]
+    rows = [[name, *one.cells()] for name, one in found.items() if one]
     return render(
         "check.html", runs=len(judged), rows=len(judged) + len(left), facts=_facts(found),
         legend=[(role, name) for name, role in ROLES.items()], picture=_against(judged),
@@ -36,11 +37,6 @@ def check_page(judged: Sequence[Judged], left: Sequence[Published], constants: C
 
 
 HEAD = ["", "runs", "median error", "within 20%", "within 30%", "bias"]
-
-
-def _cells(found: Errors) -> list[str]:
-    shares = (f"{share:.1%}" for share in (found.median, found.within_20, found.within_30))
-    return [str(found.count), *shares, f"{found.bias:+.1%}"]
 
 
 def _facts(found: dict[str, Errors | None]) -> list[tuple[str, str, str]]:
@@ -82,7 +78,7 @@ def _strips(judged: Sequence[Judged], name: str, key: Callable[[Judged], object]
 
 
 def _table(judged: Sequence[Judged], name: str, key: Callable[[Judged], object]) -> Table:
-    rows = [[str(group), *_cells(found)] for group, found in errors_by(judged, key).items()]
+    rows = [[str(group), *found.cells()] for group, found in errors_by(judged, key).items()]
     return Table(HEAD, rows, f"Errors by {name}")
 
 
@@ -105,8 +101,5 @@ def _constants(constants: Calibration) -> Table:
 
 
 def _left(left: Sequence[Published]) -> Table:
-    reasons: dict[str, int] = {}
-    for row in left:
-        reasons[row.reason] = reasons.get(row.reason, 0) + 1
-    rows = [[reason, str(count)] for reason, count in sorted(reasons.items(), key=lambda one: -one[1])]
+    rows = [[reason, str(count)] for reason, count in Counter(row.reason for row in left).most_common()]
     return Table(["", "rows"], rows, "Rows that say too little")

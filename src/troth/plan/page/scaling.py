@@ -16,10 +16,9 @@ STEPS = 7
 """The plan's GPUs and halves of them that are looked at."""
 
 
-def by_gpus(system: System, base: Run, plan: TrainingPlan, fixed: dict[str, int],
-            calibration: Calibration | None = None) -> list[Candidate]:  # fmt: skip
+def by_gpus(system: System, base: Run, plan: TrainingPlan, fixed: dict[str, int]) -> list[Candidate]:
     """The fastest layouts of the plan's batch on its GPUs and on halves of them, fewest first, where one fits."""
-    k = calibration or Calibration()
+    k = Calibration()
     rules = rules_of(system.model, system.train.model_copy(update={"batch_tokens": plan.batch_tokens}))
     found = [plan.best]
     for halvings in range(1, STEPS):
@@ -32,12 +31,12 @@ def by_gpus(system: System, base: Run, plan: TrainingPlan, fixed: dict[str, int]
     return [by_world[world] for world in sorted(by_world)]
 
 
-def goodput_curves(plan: TrainingPlan, rate: FailureRate, storage: Storage | None = None) -> dict[str, GoodputCurve]:
+def goodput_curves(plan: TrainingPlan, rate: FailureRate) -> dict[str, GoodputCurve]:
     """Of every strategy, for replica groups of the size that the plan has, from one of them to four times as many as
     it has, and a step as long as the plan's."""
     run = plan.best.run
     group = run.world // run.dp_replicate
     groups = sorted({max(round(run.dp_replicate * 4 * 2 ** (-i / 2)), 1) for i in range(24)})
     checkpoint = STATE_BYTES * float(run.dimensions.parameters)
-    return goodput_by_scale(rate, group * np.array(groups), checkpoint, plan.best.seconds, group, run.gpu.network,
-                            storage or Storage())  # fmt: skip
+    gpus = group * np.array(groups)
+    return goodput_by_scale(rate, gpus, checkpoint, plan.best.seconds, group, run.gpu.network, Storage())

@@ -90,12 +90,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Roofline:
-    """A network on a replica. `skew` is the exponent of a Zipf law by which experts are chosen: 0 is balanced."""
+    """A network on a replica, whose router chooses all experts equally often."""
 
     model: ModelConfig
     shape: Shape
     efficiency: Efficiency = FITTED
-    skew: float = 0.0
 
     def step(self, decoding: float | np.ndarray, context: float, prompt: float | np.ndarray = 0.0, seen: float = 0.0,
              prompts: float | np.ndarray = np.inf) -> Step:  # fmt: skip
@@ -160,28 +159,13 @@ class Roofline:
 
     def covered(self, tokens: np.ndarray) -> np.ndarray:
         """The expected share of a layer's experts that at least one of the tokens chooses."""
-        chosen = self._chosen
-        return np.mean(1 - (1 - chosen) ** np.asarray(tokens, float)[..., None], axis=-1)
+        passed_over = 1 - self.model.num_experts_per_tok / self.model.num_experts
+        return np.asarray(1 - passed_over ** np.asarray(tokens, float))
 
-    @cached_property
-    def _chosen(self) -> np.ndarray:
-        """The probability of each expert to be among a token's: they add up to `num_experts_per_tok`."""
-        experts, chosen = self.model.num_experts, self.model.num_experts_per_tok
-        if self.skew == 0:
-            return np.array([chosen / experts])
-        share = np.arange(1, experts + 1.0) ** -self.skew
-        found = np.minimum(1.0, share * chosen / share.sum())
-        for _ in range(8):  # What one cannot take beyond certainty goes to the others.
-            found = np.minimum(1.0, found * chosen / found.sum())
-        return found
-
-    @cached_property
+    @property
     def _busiest(self) -> float:
-        """Tokens of the busiest GPU's experts over the mean. An expert is not split, so the favourite bounds it."""
-        ranks = min(self.shape.gpus, self.model.num_experts)
-        if ranks == 1:
-            return 1.0
-        return max(self.efficiency.imbalance, ranks * float(self._chosen.max()) / self.model.num_experts_per_tok)
+        """Tokens of the busiest GPU's experts over the mean."""
+        return 1.0 if min(self.shape.gpus, self.model.num_experts) == 1 else self.efficiency.imbalance
 
     def dense(self, tokens: np.ndarray) -> np.ndarray:
         """Seconds of the products with what works on every token, for the `tokens` of a group; without the head."""

@@ -12,7 +12,8 @@ from troth.curate.validate.verifiers.rate_limit import RateLimit
 if TYPE_CHECKING:
     import httpx
 
-_LONGEST_PAUSE, _LONGEST_ASKED = 60.0, 600.0
+_FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_ASKED = 0.5, 60.0, 600.0
+"""Seconds: pauses double from the first to the longest; an endpoint that asks for one is heeded up to the last."""
 _LATER = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
 
@@ -37,7 +38,6 @@ class Endpoint:
     key: str
     limit: RateLimit
     attempts: int
-    first_pause: float = 0.5
 
     def ask(self, body: dict[str, Any], tokens: int) -> dict[str, Any]:
         """The answer to a chat request of about so many tokens, its own included.
@@ -82,7 +82,7 @@ class Endpoint:
         if asked is not None:
             time.sleep(asked)
         else:
-            longest = min(_LONGEST_PAUSE, self.first_pause * 2 ** (attempt - 1))
+            longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (attempt - 1))
             time.sleep(longest * random.uniform(0.5, 1))
 
 

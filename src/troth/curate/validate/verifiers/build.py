@@ -1,12 +1,11 @@
 """The verifiers that a system names, ready to judge."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from troth.curate.validate.verifiers.arithmetic import arithmetic
 from troth.curate.validate.verifiers.dates import dates
-from troth.curate.validate.verifiers.endpoint import EndpointJudge, Spent
+from troth.curate.validate.verifiers.endpoint import EndpointJudge
 from troth.curate.validate.verifiers.entailment import Classifier, EntailmentVerifier
 from troth.curate.validate.verifiers.exact import Check, ExactChecker
 from troth.curate.validate.verifiers.examples import code_findings
@@ -44,10 +43,7 @@ def _sandbox(settings: CurateTable) -> Sandbox:
     return Sandbox(unsafe=settings.run_code_unsafely)
 
 
-def build_verifiers(
-    settings: CurateTable, home: Path, *, classifier: Classifier | None = None,
-    progress: Callable[[Spent], None] = lambda spent: None,
-) -> list[Verifier]:  # fmt: skip
+def build_verifiers(settings: CurateTable, home: Path, classifier: Classifier | None = None) -> list[Verifier]:
     """The verifiers of `settings`, in the order named there.
 
     `home` is where a curation keeps what they share: `tables.sqlite` (see `index_tables`; without it no table is looked
@@ -73,5 +69,5 @@ def build_verifiers(
             built.append(EntailmentVerifier(classifier))
         else:
             assert settings.endpoint is not None
-            built.append(EndpointJudge(settings.endpoint, home / "requests.sqlite", progress))
+            built.append(EndpointJudge(settings.endpoint, home / "requests.sqlite"))
     return built

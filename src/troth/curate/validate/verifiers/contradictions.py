@@ -22,7 +22,9 @@ from troth.curate.validate.verifiers.words import opposites, words
 
 _LEAST, _MOST = 6, 45
 """Words of a sentence worth saying again."""
+_PER_DOCUMENT = 40
 _NEIGHBOUR = 0.4
+"""How often a passage has the sentence before, or after, the claim's own too."""
 _RARE, _SHARED, _ALIKE, _SAME = 60, 2, 0.4, 0.9
 """Another sentence tells the same if it has the value and two more words that at most 60 sentences have, and shares
 from 0.4 to 0.9 of the shorter one's words."""
@@ -54,11 +56,9 @@ class Pair:
     source: str
 
 
-def contradictions(
-    documents: Iterable[Document], random: np.random.Generator, per_document: int = 40
-) -> Iterator[Pair]:
-    """As many supported claims as contradicted ones, at most `per_document` of both from a document's own sentences and
-    as many that other sentences tell. Holds all sentences: meant for some thousands of documents."""
+def contradictions(documents: Iterable[Document], random: np.random.Generator) -> Iterator[Pair]:
+    """As many supported claims as contradicted ones, at most 40 of both from a document's own sentences and as many
+    that other sentences tell. Holds all sentences: meant for some thousands of documents."""
     documents = list(documents)
     texts: list[str] = []
     owners: list[Document] = []
@@ -76,11 +76,11 @@ def contradictions(
     for own in places.values():
         good = [i for i in own if _LEAST <= len(texts[i].split()) <= _MOST and texts[i].endswith(".")]
         names = [value for i in own for value in values[i] if value.kind == "name"]
-        for i in random.permutation(good)[:per_document]:
+        for i in random.permutation(good)[:_PER_DOCUMENT]:
             around = [j for j in (i - 1, i + 1) if own[0] <= j <= own[-1]]
             near = [texts[j] for j in around if random.random() < _NEIGHBOUR]
             yield from _pairs(texts[i], " ".join([texts[i], *near]), None, names, owners[i].source, random)
-        for i in [int(i) for i in random.permutation(good) if told.get(int(i))][:per_document]:
+        for i in [int(i) for i in random.permutation(good) if told.get(int(i))][:_PER_DOCUMENT]:
             j, value = told[i][random.integers(len(told[i]))]
             yield from _pairs(texts[i], texts[j], value, names, owners[i].source, random)
 

@@ -18,10 +18,10 @@ _MONTH, _DAY = rf"(?:{'|'.join(_MONTHS)})", rf"(?:{'|'.join(_DAYS)})"
 _YEAR = r"(?:1[0-9]|20)\d\d"
 
 
-def _date(i: int, year: str = _YEAR) -> str:
+def _date(i: int) -> str:
     return (
-        rf"(?:(?P<d{i}>\d{{1,2}})(?:st|nd|rd|th)? (?P<m{i}>{_MONTH}),? (?P<y{i}>{year})"
-        rf"|(?P<M{i}>{_MONTH}) (?P<D{i}>\d{{1,2}})(?:st|nd|rd|th)?,? (?P<Y{i}>{year}))(?!\d)"
+        rf"(?:(?P<d{i}>\d{{1,2}})(?:st|nd|rd|th)? (?P<m{i}>{_MONTH}),? (?P<y{i}>{_YEAR})"
+        rf"|(?P<M{i}>{_MONTH}) (?P<D{i}>\d{{1,2}})(?:st|nd|rd|th)?,? (?P<Y{i}>{_YEAR}))(?!\d)"
     )
 
 

@@ -4,7 +4,7 @@
 import json
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
@@ -47,11 +47,6 @@ class Spent:
     cost: float = 0.0
     unanswered: int = 0
 
-    def __str__(self) -> str:
-        tokens = f"{self.tokens_in:,} tokens in, {self.tokens_out:,} out"
-        lost = f", {self.unanswered:,} without an answer" if self.unanswered else ""
-        return f"{self.requests:,} requests ({self.cached:,} more from the cache{lost}), {tokens}, cost {self.cost:.4f}"
-
 
 @cache
 def judge_prompt() -> str:
@@ -69,7 +64,7 @@ class EndpointJudge:
 
     name = "endpoint"
 
-    def __init__(self, table: EndpointTable, cache: Path, progress: Callable[[Spent], None] = lambda spent: None):
+    def __init__(self, table: EndpointTable, cache: Path):
         import httpx
 
         key = os.environ.get(table.api_key_env, "") if table.api_key_env else ""
@@ -78,7 +73,7 @@ class EndpointJudge:
         client = httpx.Client(timeout=table.timeout_seconds, limits=httpx.Limits(max_connections=table.concurrency))
         limit = RateLimit(table.requests_per_minute, table.tokens_per_minute)
         self._endpoint = Endpoint(client, table.url.rstrip("/"), key, limit, table.attempts)
-        self._table, self._cache, self._progress = table, RequestCache(cache), progress
+        self._table, self._cache = table, RequestCache(cache)
         self._lock = threading.Lock()
         self._spent = Spent()
         self._silent = 0
@@ -171,7 +166,6 @@ class EndpointJudge:
                 s, cached=s.cached + cached, requests=s.requests + requests, tokens_in=s.tokens_in + tokens_in,
                 tokens_out=s.tokens_out + tokens_out, cost=s.cost + cost,
             )  # fmt: skip
-            self._progress(self._spent)
 
     def _body(self, question: Question, structured: bool) -> dict[str, Any]:
         rows = sorted(question.evidence, key=lambda row: (-row.likeness, row.ev_id))[:_PASSAGES]

@@ -2,12 +2,14 @@
 are there, and whether one of the two denies what the other says."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from troth import __version__
 from troth.curate.records import EvidenceRow, Stance, short_hash
 from troth.curate.validate.verifiers.protocol import Judgement, Question
 from troth.curate.validate.verifiers.words import Word, alike, opposite, words
+
+_OVERLAP = 0.4
+"""Share of a claim's words that a passage must have to be compared."""
 
 
 def lexical_score(claim: str, evidence: str) -> float:
@@ -34,11 +36,8 @@ def found(word: Word, among: list[Word]) -> bool:
     return any(alike(word.stem, other.stem) for other in among)
 
 
-@dataclass(frozen=True)
 class LexicalVerifier:
-    """A verifier that compares words. It speaks where at least `overlap` of the claim's words are in a passage."""
-
-    overlap: float = 0.4
+    """A verifier that compares words."""
 
     name = "lexical"
     prompt_hash = ""
@@ -48,7 +47,7 @@ class LexicalVerifier:
         return short_hash(self.name, __version__)
 
     def judge(self, questions: Sequence[Question]) -> list[Judgement | None]:
-        return [weigh_passages(question, lexical_score, self.overlap) for question in questions]
+        return [weigh_passages(question, lexical_score, _OVERLAP) for question in questions]
 
 
 def weigh_passages(

@@ -35,8 +35,3 @@ class RequestCache:
         """Keep an answer."""
         with self._lock:
             self._store.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, json.dumps(answer)))
-
-    def close(self) -> None:
-        """Let go of the file."""
-        with self._lock:
-            self._store.close()

@@ -17,6 +17,8 @@ from troth.curate.validate.verifiers.pairs import BUCKETS, features
 from troth.curate.validate.verifiers.protocol import Judgement, Question
 
 _RIDGE, _FORMAT = 1.0, 1
+_OVERLAP = 0.3
+"""Share of a claim's words that a passage must have to be asked about."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,6 @@ class TrainedVerifier:
     """A verifier that weighs the features of pairs; its raw score is the log-odds that a passage supports the claim."""
 
     weights: np.ndarray
-    overlap: float = 0.3
 
     name = "trained"
     prompt_hash = ""
@@ -38,7 +39,7 @@ class TrainedVerifier:
         return float(self.weights[features(claim, passage)].sum())
 
     def judge(self, questions: Sequence[Question]) -> list[Judgement | None]:
-        return [weigh_passages(question, self.score, self.overlap, certain=0.5) for question in questions]
+        return [weigh_passages(question, self.score, _OVERLAP, certain=0.5) for question in questions]
 
     def save(self, path: Path) -> None:
         """Write the weights, of which most are zero, as one `.npz` file."""
@@ -63,11 +64,11 @@ class TrainedVerifier:
         return cls(weights)
 
 
-def train_verifier(pairs: Sequence[Pair], ridge: float = _RIDGE) -> TrainedVerifier:
+def train_verifier(pairs: Sequence[Pair]) -> TrainedVerifier:
     """Fit a verifier to labelled pairs, of both labels. Raises ValueError where one is missing."""
     labels = np.array([pair.supported for pair in pairs], dtype=float)
     if not len(labels) or labels.min() == labels.max():
         raise ValueError("a verifier needs supported and contradicted pairs to learn from")
     rows = Rows.of([features(pair.claim, pair.passage) for pair in pairs])
-    weights = fit(rows, labels, BUCKETS, ridge)
+    weights = fit(rows, labels, BUCKETS, _RIDGE)
     return TrainedVerifier(weights.astype(np.float32).astype(float))
