@@ -5,7 +5,7 @@
 
 A small network (FSDP and expert parallelism over two ranks, a checkpoint every 5 of 60 steps) is trained once in peace.
 Then the same run is begun anew and hurt at random moments, from its start to its end, up to four times, until so many
-faults have happened: a rank gets SIGKILL, or torchrun does and its ranks go on as orphans; the disk has no byte free
+faults have happened: a rank gets SIGKILL, or torchrun does and its ranks end with it; the disk has no byte free
 for some seconds; a file of the newest complete checkpoint is cut off or has a bit flipped, and a rank is killed so
 that it is read; a TCP connection between the ranks, or of one with the store, is shut down. torchrun starts ranks
 anew up to three times (--max-restarts); where it gives up, the same command is run again.
@@ -22,7 +22,6 @@ that is away leaves its cores to the other.
 
 import argparse
 import json
-import os
 import random
 import re
 import shutil
@@ -31,7 +30,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -217,9 +216,6 @@ class Trial:
             self.hurt.wrong.append(f"ended with code {code} and no clear line at step {self.step()}; see {self.log}")
             return
         self.hurt.ends.append(lines[-1])
-        if orphan := re.search(r"process (\d+) on \S+ is training it", lines[-1]):
-            with suppress(ProcessLookupError):
-                os.kill(int(orphan[1]), signal.SIGTERM)
         if "none of its checkpoints is whole" in lines[-1]:
             if self._whole():
                 self.hurt.wrong.append(f"{self._whole()} are whole, but: {lines[-1]}")
@@ -251,11 +247,8 @@ class Trial:
     def _close(self, launcher: subprocess.Popen) -> None:
         """End what hangs."""
         if launcher.poll() is None:
-            ranks = ranks_of(launcher.pid)
             launcher.kill()
             launcher.wait()
-            for pid in ranks.values():
-                os.kill(pid, signal.SIGKILL)
 
 
 def differences(run: Path, peace: Path) -> list[str]:

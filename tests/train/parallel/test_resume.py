@@ -1,10 +1,13 @@
 """A run over ranks goes on after any end: to the bit over the same layout, and as one process over any other."""
 
 import socket
+import subprocess
+import sys
 
 import pytest
 
 from troth.model.families.weights import load_weights
+from troth.system.lock import held
 from troth.train.parallel import ranks
 from troth.train.parallel.ranks import first_host
 
@@ -70,6 +73,32 @@ def test_a_rank_whose_launcher_is_gone_does_not_stay(monkeypatch):
     monkeypatch.setattr(ranks, "_STORE_ANSWERS", 1.0)
     with pytest.raises(ConnectionError, match="rank 1 finds no torchrun at localhost"), ranks.joined("cpu"):
         pass
+
+
+HOLDS = """
+import os, sys, time
+from pathlib import Path
+from troth.system.lock import held
+from troth.train.parallel.ranks import joined
+
+with joined("cpu") as ranks, held(Path(sys.argv[1]) / str(ranks.rank), "training"):
+    ranks.wait()
+    os.write(1, b"held\\n")
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG")
+def test_ranks_end_with_a_torchrun_that_is_killed(tmp_path):
+    (tmp_path / "rank.py").write_text(HOLDS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    started = [*command, tmp_path / "rank.py", tmp_path]
+    with subprocess.Popen(started, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as torchrun:
+        assert [torchrun.stdout.readline() for _ in range(2)] == ["held\n"] * 2
+        torchrun.kill()
+    for rank in range(2):
+        with held(tmp_path / str(rank), "training", patience=10):
+            pass
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """Who this process is among those of a run: alone, or started by torchrun, Ray or Slurm, all with the same command."""
 
+import ctypes
 import logging
 import os
 import re
+import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +20,8 @@ from torch.distributed.constants import default_pg_timeout
 _PORT = 29500
 _STORE_ANSWERS = 60.0
 """Seconds. torchrun's store is there before its ranks are: one that does not answer is gone, and so should they be."""
+
+_PR_SET_PDEATHSIG = 1
 
 T = TypeVar("T")
 
@@ -71,6 +76,7 @@ def joined(device: str | None = None) -> Iterator[Ranks]:
     if world == 1 and "RANK" not in os.environ:
         yield Ranks(0, 1, device)
         return
+    _end_with_torchrun()
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     else:
@@ -86,6 +92,13 @@ def joined(device: str | None = None) -> Iterator[Ranks]:
             f"rank {os.environ['RANK']} lost its connection with others ({str(error).splitlines()[0]}): look for a "
             "rank that ended before; the same command goes on from the last checkpoint"
         ) from error
+
+
+def _end_with_torchrun() -> None:
+    """Have the kernel (Linux) end this process when the torchrun that started it ends in whatever way. One that gets
+    SIGKILL ends no rank, and ranks that went on would keep the run's folder from those that a new torchrun starts."""
+    if sys.platform == "linux" and "TORCHELASTIC_RUN_ID" in os.environ:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextmanager
