@@ -13,6 +13,7 @@ LOSSES = {"sequence_balance": 0.1, "mtp_weight": 0.3, "mtp_depth": 2}
 AGAIN = LOSSES | {"activation_checkpointing": "full"}
 GROWING = {"sequence_balance": 0.1, "batch_ramp": 0.7, "batch_ramp_start": 64}
 PIPELINE = {"pp": 2, "micro_batches": 8}
+ZERO_BUBBLE = {"schedule": "ZBVZeroBubble", "stages_per_rank": 2}
 TIED = {"tie_word_embeddings": True}
 PRE_NORM = {
     "num_shared_experts": 0, "router_score": "softmax", "attention_gate": False, "post_norms": False,
@@ -48,7 +49,7 @@ def check(world, cases):
 def test_each_dimension_alone_is_as_one_process():
     cases = [(LOSSES, {name: 2}) for name in ("dp_shard", "cp", "tp", "ep")]
     cases += [(AGAIN, {"cp": 2, "micro_batches": 2}), (GROWING, {"dp_shard": 2}), (GROWING, PIPELINE)]
-    cases += [(LOSSES, PIPELINE, TIED), ({}, {"dp_shard": 2}, TIED)]
+    cases += [(LOSSES, PIPELINE, TIED), ({}, {"dp_shard": 2}, TIED), (LOSSES, PIPELINE | ZERO_BUBBLE, TIED)]
     check(2, [*cases, *poisoned({"dp_shard": 2, "ep": 2}, PIPELINE)])
 
 
@@ -108,9 +109,12 @@ def test_dimensions_together_are_as_one_process():
 @pytest.mark.parametrize("schedule", ["InterleavedZeroBubble", "ZBVZeroBubble"])
 def test_zero_bubbles_are_as_one_process(schedule):
     layout = PIPELINE | {"micro_batches": 4, "schedule": schedule, "stages_per_rank": 2}
-    check(2, [(GROWING, layout | {"micro_batches": 8}, model) for model in ({}, TIED)] + [(ADAPTERS, layout)])
+    check(2, [
+        *((GROWING, layout | {"micro_batches": 8}, model) for model in ({}, TIED)), (ADAPTERS, layout),
+        *((LOSSES | {"mtp_depth": depth}, layout, model) for depth in (1, 2) for model in ({}, TIED)),
+    ])  # fmt: skip
     spread = [layout | sizes for sizes in ({"dp_replicate": 2}, {"dp_shard": 2, "ep": 2}, {"cp": 2}, {"tp": 2})]
     model = TIED if schedule.startswith("Interleaved") else {}
-    cases = [(train, sizes, model) for sizes in spread for train in ({}, {"sequence_balance": 0.1})]
-    cases += [(ADAPTERS, spread[1]), ({"activation_checkpointing": "full"}, spread[1]), ({}, spread[3], GPT_OSS)]
+    cases = [(train, sizes, model) for sizes in spread for train in ({}, LOSSES)]
+    cases += [(ADAPTERS, spread[1]), (AGAIN, spread[1]), (LOSSES, spread[3], GPT_OSS)]
     check(4, cases)

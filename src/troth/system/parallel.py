@@ -192,9 +192,6 @@ def _pipeline_problems(p: Layout, model: ModelConfig, train: TrainTable) -> Iter
         yield f"stages_per_rank={p.stages_per_rank}: schedule {p.schedule} needs 2 (or more, if interleaved)"
     if p.schedule == "ZBVZeroBubble" and p.stages_per_rank != 2:
         yield f"stages_per_rank={p.stages_per_rank}: schedule ZBVZeroBubble has 2"
-    if p.halves and train.mtp_weight:
-        # torch 2.13 halves no backward pass in which an embedding is met twice.
-        yield f"schedule={p.schedule}: multi-token prediction (train.mtp_weight) goes with 1F1B and Interleaved1F1B"
     if p.schedule == "ZBVZeroBubble" and p.spreads and model.tie_word_embeddings:
         # A rank has the first stage and the last, and FSDP shares the matrix out for each.
         yield (

@@ -101,6 +101,26 @@ def with_gradient_of(x: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
     return out
 
 
+class _Joining(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return grad, None
+
+
+def joining(x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+    """`x`, whose backward pass stands on the way to that of `h`, which it gives nothing.
+
+    Where a pipeline's schedule halves backward passes, torch 2.13 keeps for the second half what reaches a weight from
+    the way to the stage's inputs. Of an embedding that several parts of that way use it would do so more than once.
+    """
+    out: torch.Tensor = _Joining.apply(x, h)
+    return out
+
+
 def next_token_loss(
     h_ND: torch.Tensor, w_VD: torch.Tensor, targets_N: torch.Tensor, z_loss: float, scale: float = 1.0,
     softcap: float | None = None, count: int | None = None,

@@ -12,7 +12,7 @@ from troth.model.mtp import MTP
 from troth.model.rope import Positions
 from troth.system import TrainTable
 from troth.train.log_probs import token_log_probs
-from troth.train.loss import next_token_loss, with_gradient_of
+from troth.train.loss import joining, next_token_loss, with_gradient_of
 from troth.train.parallel.collectives import sum_over
 from troth.train.parallel.context_parallel import ContextParallel, times_of
 from troth.train.parallel.mesh import Mesh
@@ -86,15 +86,20 @@ class Objective(nn.Module):
         if reference_RP2 is not None:
             answers_RP2 = self._answers(h_BSD, documents_BT[:, self.share.tokens_S], targets_BS, reference_RP2.shape[1])
             return self._preferred(answers_RP2, reference_RP2) if self.training else answers_RP2
-        loss = self._loss(h_BSD, targets_BS, self.z_loss)
+        head_VD = self.decoder.lm_head.weight
+        if self.mtp is not None:
+            head_VD = joining(head_VD, h_BSD)
+        loss = self._loss(h_BSD, head_VD, targets_BS, self.z_loss)
         if self.mtp is not None:
             assert ahead_BKS is not None
             assert targets_BKS is not None
             positions = Positions.of(queries_Q.expand(len(inputs), -1), config)
             # As the decoder's own embedding but for its scale, which the norm behind it takes away.
-            embedded_BKSD = self.call(self.decoder.embed_tokens, ahead_BKS)
+            embedded_BKSD = joining(self.call(self.decoder.embed_tokens, ahead_BKS), h_BSD)
             depths = self.mtp(h_BSD, embedded_BKSD, positions, attend, self.call)
-            losses = [self._loss(h, targets, 0.0) for h, targets in zip(depths, targets_BKS.unbind(1), strict=True)]
+            losses = [
+                self._loss(h, head_VD, targets, 0.0) for h, targets in zip(depths, targets_BKS.unbind(1), strict=True)
+            ]
             mtp_loss = torch.stack(losses).mean()
             self.figures += mtp_loss.detach()
             loss = with_gradient_of(loss, self.mtp_weight * mtp_loss)
@@ -123,11 +128,13 @@ class Objective(nn.Module):
         self.figures += found_RPF.double().sum((0, 1)) / (self.count * times_ranks)
         return (loss_RP * pairs_RP).sum().expand(1) / (self.count * times_ranks)
 
-    def _loss(self, h_BSD: torch.Tensor, targets_BS: torch.Tensor, z_loss: float) -> torch.Tensor:
-        config, head = self.decoder.config, self.decoder.lm_head.weight.to(h_BSD.dtype)
+    def _loss(
+        self, h_BSD: torch.Tensor, head_VD: torch.Tensor, targets_BS: torch.Tensor, z_loss: float
+    ) -> torch.Tensor:
+        config = self.decoder.config
         return next_token_loss(
-            h_BSD.flatten(0, 1), head, targets_BS.flatten(), z_loss, config.logit_scale, config.logit_softcap,
-            self.count,
+            h_BSD.flatten(0, 1), head_VD.to(h_BSD.dtype), targets_BS.flatten(), z_loss, config.logit_scale,
+            config.logit_softcap, self.count,
         )  # fmt: skip
 
 

@@ -44,7 +44,10 @@ def test_stopped_and_continued_over_ranks_is_the_same_to_the_bit(over_ranks, sma
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("layout", "mtp_weight"),
-    [({"pp": 2, "micro_batches": 2}, 0.0), ({"dp_shard": 2}, 0.3), ({"tp": 2, "ep": 2}, 0.3)],
+    [
+        ({"pp": 2, "micro_batches": 2}, 0.0), ({"dp_shard": 2}, 0.3), ({"tp": 2, "ep": 2}, 0.3),
+        ({"pp": 2, "micro_batches": 2, "schedule": "ZBVZeroBubble", "stages_per_rank": 2}, 0.3),
+    ],
 )
 def test_a_run_from_a_folder_starts_with_its_weights(
     run_training, over_ranks, small, proof, tmp_path, layout, mtp_weight
