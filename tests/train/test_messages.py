@@ -77,6 +77,33 @@ def test_chats_as_sharegpt_writes_them(write, tmp_path):
         chats(write({"conversations": [{"from": "narrator", "value": "Once"}]}))
 
 
+def test_calls_as_sharegpt_writes_them(write):
+    call = {"name": "add", "arguments": {"a": 1, "b": 2}}
+    turns = [("human", "1 + 2?"), ("function_call", json.dumps(call)), ("observation", "3"), ("gpt", "It is 3.")]
+    line = {"conversations": [{"from": role, "value": text} for role, text in turns]}
+    (chat,) = chats(write(line))
+    assert chat.answers == (1, 3)
+    assert chat.messages[1] == {"role": "assistant", "content": "", "tool_calls": [CALL]}
+    line["conversations"][1]["value"] = json.dumps([call, call])
+    assert chats(write(line))[0].messages[1]["tool_calls"] == [CALL, CALL]
+    line["conversations"][1]["value"] = "add(1, 2)"
+    with pytest.raises(ValueError, match=re.escape("line 1: conversations[1]: a call that is not JSON")):
+        chats(write(line))
+
+
+def test_a_system_message_beside_a_chat_is_its_first(write):
+    system = {"role": "system", "content": "Be kind."}
+    for line in ({"messages": [USER, ASSISTANT]}, {"prompt": [USER], "completion": [ASSISTANT]}):
+        (chat,) = chats(write(line | {"system": "Be kind."}))
+        assert (chat.messages, chat.answers) == ([system, USER, ASSISTANT], (2,))
+        assert chats(write(line | {"system": ""})) == chats(write(line))
+    (chat,) = chats(write({"messages": [system, USER, ASSISTANT], "system": "Be rude."}))
+    assert chat.messages == [system, USER, ASSISTANT]
+    (pair,) = pairs(write({"system": "Be kind.", "chosen": [USER, ASSISTANT], "rejected": [USER, USER, ASSISTANT]}))
+    assert (pair.chosen.messages, pair.chosen.answers) == ([system, USER, ASSISTANT], (2,))
+    assert (pair.rejected.messages, pair.rejected.answers) == ([system, USER, USER, ASSISTANT], (3,))
+
+
 def test_chats_come_from_every_kind_of_file_and_from_a_bucket(tmp_path):
     """In a table each message has the keys of all messages, and each call the arguments of all calls, as nulls."""
     given = [{"messages": [USER, ASSISTANT], "id": 1}, CALLS | {"id": 2}]

@@ -3,7 +3,7 @@
 A chat is `{"messages": [{"role", "content", …}, …], "tools": […]}`, ShareGPT's `{"conversations": [{"from", "value"},
 …]}`, or `{"prompt", "completion"}`; a preference `{"prompt", "chosen", "rejected"}`. What these two have are lists of
 messages or all plain text. Without `prompt` what both answers begin with is it; lists may also begin
-with a prompt that stands beside them.
+with a prompt that stands beside them. A text `system` beside messages is their first, if none is among them.
 """
 
 import json
@@ -16,7 +16,7 @@ from troth.train.sources import read_rows
 _ROLES = "system", "user", "assistant", "tool"
 _REASONING = "reasoning_content", "reasoning", "thinking"
 _KNOWN = ("role", "content", "name", "tool_calls", "tool_call_id", "weight", *_REASONING)
-_BESIDE = "tools", "chat_template_kwargs"
+_BESIDE = "system", "tools", "chat_template_kwargs"
 _SHAREGPT = {
     "human": "user", "gpt": "assistant", "chatgpt": "assistant", "observation": "tool", "function_response": "tool"
 }  # fmt: skip
@@ -90,16 +90,17 @@ def _chat(line: _LINE, last_only: bool) -> Chat:
     name = "messages" if line.get("messages") is not None else "conversations"
     turns = line[name]
     if name == "conversations" and isinstance(turns, list):
-        turns = [_as_message(turn) for turn in turns]
+        turns = [_as_message(turn, f"{name}[{i}]") for i, turn in enumerate(turns)]
     messages = _messages(turns, name)
+    before = _system(line, messages)
     answers = [
-        i
+        len(before) + i
         for i, (message, given) in enumerate(zip(messages, turns, strict=True))
         if message["role"] == "assistant" and _weight(given, f"{name}[{i}]")
     ]
     if not answers:
         raise ValueError(f"{name}: no turn of the assistant to learn")
-    return Chat(messages, tuple(answers[-1:] if last_only else answers), _tools(line), _variables(line))
+    return Chat([*before, *messages], tuple(answers[-1:] if last_only else answers), _tools(line), _variables(line))
 
 
 def _completion(line: _LINE, last_only: bool) -> Chat | Completion:
@@ -136,6 +137,7 @@ def _preference(line: _LINE) -> TextPair | ChatPair:
     # Many files (UltraFeedback) have both a prompt and whole chats that begin with it.
     if before and alike[: len(before)] == before:
         good, bad = good[len(before) :], bad[len(before) :]
+    before = [*_system(line, [*before, *good]), *before]
     chats = []
     for name, messages in (("chosen", good), ("rejected", bad)):
         answers = [len(before) + i for i, message in enumerate(messages) if message["role"] == "assistant"]
@@ -150,11 +152,25 @@ def _shared(one: str | list[Any], other: str | list[Any]) -> int:
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
-def _as_message(turn: Any) -> Any:
+def _system(line: _LINE, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The message that a text `system` beside a chat is, unless the chat has one."""
+    text = line.get("system")
+    if not text or any(message["role"] == "system" for message in messages):
+        return []
+    return [{"role": "system", "content": _text(text, "system")}]
+
+
+def _as_message(turn: Any, name: str) -> Any:
     """A turn of ShareGPT's as a message; others as they are."""
     if not isinstance(turn, dict) or "from" not in turn:
         return turn
     role, content = turn["from"], turn.get("value")
+    if role == "function_call":
+        try:
+            calls = json.loads(content) if isinstance(content, str) else content
+        except ValueError as error:
+            raise ValueError(f"{name}: a call that is not JSON ({error})") from error
+        return {"role": "assistant", "tool_calls": calls if isinstance(calls, list) else [calls]}
     rest = {key: value for key, value in turn.items() if key not in ("from", "value")}
     return {"role": _SHAREGPT.get(role, role) if isinstance(role, str) else role, "content": content} | rest
 
