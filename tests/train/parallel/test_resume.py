@@ -1,5 +1,6 @@
 """A run over ranks goes on after any end: to the bit over the same layout, and as one process over any other."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -102,6 +103,38 @@ def test_ranks_end_with_a_torchrun_that_is_killed(tmp_path):
     for rank in range(2):
         with held(tmp_path / str(rank), "training", patience=10):
             pass
+
+
+JOB = {"SLURM_JOB_ID": "75", "SLURM_NTASKS": "4", "SLURM_JOB_NODELIST": "absent,localhost"}
+MEETS = """
+from troth.train.parallel.ranks import joined
+
+with joined("cpu") as ranks:
+    ranks.wait()
+    print(ranks.rank, ranks.world)
+"""
+
+
+def test_ranks_of_a_slurm_step_meet_on_its_first_machine():
+    step = {"SLURM_STEP_ID": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost"}
+    tasks = [
+        subprocess.Popen(
+            [sys.executable, "-c", MEETS], stdout=subprocess.PIPE, text=True,
+            env=os.environ | JOB | step | {"SLURM_PROCID": str(task), "SLURM_LOCALID": str(task)},
+        )
+        for task in range(2)
+    ]  # fmt: skip
+    assert [task.communicate(timeout=60)[0] for task in tasks] == ["0 2\n", "1 2\n"]
+
+
+def test_a_batch_script_of_slurm_and_a_shell_of_salloc_are_alone(monkeypatch):
+    for name, value in JOB.items():
+        monkeypatch.setenv(name, value)
+    for more in ({}, {"SLURM_PROCID": "0", "SLURM_LOCALID": "0"}):
+        for name, value in more.items():
+            monkeypatch.setenv(name, value)
+        with ranks.joined("cpu") as alone:
+            assert (alone.rank, alone.world) == (0, 1)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ import torch
 import torch.distributed as dist
 from torch.distributed.constants import default_pg_timeout
 
-_PORT = 29500
+_PORTS = range(15000, 25000)
+"""Of which each of Slurm's steps takes one, since jobs may share a machine: below those that connections are given."""
 _STORE_ANSWERS = 60.0
 """Seconds. torchrun's store is there before its ranks are: one that does not answer is gone, and so should they be."""
 
@@ -78,7 +79,8 @@ def joined(device: str | None = None) -> Iterator[Ranks]:
         return
     _end_with_torchrun()
     if device == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        # Slurm may show each task its own GPU only (--gpus-per-task).
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     else:
         # Its warning that gloo gathers where others exchange is of no use to anyone.
         logging.getLogger("torch.distributed.tensor._collective_utils").setLevel(logging.ERROR)
@@ -141,13 +143,16 @@ def _is_of_network(error: RuntimeError) -> bool:
 
 
 def _from_slurm() -> None:
-    if "RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) < 2:
+    """A step's variables, which srun sets: those of the whole job stand in a batch script too, which is no rank."""
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if "RANK" in os.environ or tasks == "1":
         return
+    job, step = int(os.environ["SLURM_JOB_ID"]), int(os.environ["SLURM_STEP_ID"])
     os.environ["RANK"] = os.environ["SLURM_PROCID"]
-    os.environ["WORLD_SIZE"] = os.environ["SLURM_NTASKS"]
+    os.environ["WORLD_SIZE"] = tasks
     os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
-    os.environ.setdefault("MASTER_ADDR", first_host(os.environ["SLURM_JOB_NODELIST"]))
-    os.environ.setdefault("MASTER_PORT", str(_PORT))
+    os.environ.setdefault("MASTER_ADDR", first_host(os.environ["SLURM_STEP_NODELIST"]))
+    os.environ.setdefault("MASTER_PORT", str(_PORTS[(16 * job + step) % len(_PORTS)]))
 
 
 def first_host(nodes: str) -> str:
