@@ -127,6 +127,34 @@ def test_ranks_of_a_slurm_step_meet_on_its_first_machine():
     assert [task.communicate(timeout=60)[0] for task in tasks] == ["0 2\n", "1 2\n"]
 
 
+@pytest.mark.slow
+def test_workers_of_ray_train_are_ranks(tmp_path):
+    """They have a process group, which stays theirs."""
+    ray, torch_trainer = pytest.importorskip("ray"), pytest.importorskip("ray.train.torch")
+    told = tmp_path / "told"
+    told.mkdir()
+
+    def worker():
+        import torch.distributed as dist
+
+        from troth.train.parallel.ranks import joined
+
+        for _ in range(2):
+            with joined("cpu") as ranks:
+                ranks.wait()
+                (told / str(ranks.rank)).write_text(str(ranks.world))
+        dist.barrier()
+
+    ray.init(num_cpus=2, include_dashboard=False)
+    try:
+        scaling = ray.train.ScalingConfig(num_workers=2)
+        run = ray.train.RunConfig(storage_path=str(tmp_path / "ray"))
+        torch_trainer.TorchTrainer(worker, scaling_config=scaling, run_config=run).fit()
+    finally:
+        ray.shutdown()
+    assert [(told / rank).read_text() for rank in ("0", "1")] == ["2", "2"]
+
+
 def test_a_batch_script_of_slurm_and_a_shell_of_salloc_are_alone(monkeypatch):
     for name, value in JOB.items():
         monkeypatch.setenv(name, value)

@@ -65,11 +65,12 @@ ALONE = Ranks(0, 1, "cpu")
 
 @contextmanager
 def joined(device: str | None = None) -> Iterator[Ranks]:
-    """Join the process group that the environment speaks of, and leave it at the end.
+    """Join the process group that the environment speaks of, and leave it at the end; one that is there already, as in
+    the workers of Ray's TorchTrainer, stays.
 
-    torchrun and Ray Train set RANK, WORLD_SIZE and MASTER_ADDR; under Slurm's srun these follow from its own
-    variables. The device is a GPU where there is one, unless given. Raises ConnectionError where another rank or the
-    store of the process group can be reached no more.
+    torchrun sets RANK, WORLD_SIZE and MASTER_ADDR; under Slurm's srun these follow from its own variables. The device
+    is a GPU where there is one, unless given. Raises ConnectionError where another rank or the store of the process
+    group can be reached no more.
     """
     _from_slurm()
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -105,6 +106,9 @@ def _end_with_torchrun() -> None:
 
 @contextmanager
 def _in_group(device: str) -> Iterator[Ranks]:
+    if dist.is_initialized():
+        yield Ranks(dist.get_rank(), dist.get_world_size(), device)
+        return
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         _find_store(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
     store, rank, world = next(dist.rendezvous("env://", timeout=default_pg_timeout))
