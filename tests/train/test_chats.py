@@ -1,6 +1,8 @@
 """Chats in rows: each a document of its own, loss on answers only, every chat once an epoch, nothing lost unseen."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +177,16 @@ def test_what_the_template_refuses_is_named_by_file_and_line(tmp_path, tokenizer
     (tmp_path / "a.jsonl").write_text("\n")
     with pytest.raises(ValueError, match="nothing to learn in it"):
         tokenise_chats([str(tmp_path / "a.jsonl")], refusing, tokenizer, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["examples.json", "tokens", "answers", "ends", "firsts"])
+def test_damaged_examples_are_named(folder, tmp_path, name):
+    shutil.copytree(folder, tmp_path / "tokens")
+    with (tmp_path / "tokens" / name).open("r+b") as file:
+        file.truncate(8)
+    for read in (Examples, lambda path: kept_examples(path, {})):
+        with pytest.raises(ValueError, match=re.escape(f"{tmp_path / 'tokens'}: no tokenised examples")):
+            read(tmp_path / "tokens")
 
 
 def test_a_fingerprint_is_of_contents_and_their_order(tmp_path):

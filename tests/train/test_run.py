@@ -79,6 +79,13 @@ def test_a_setting_that_is_gone_is_named(run, system):
         open_run(run, system.model, system.train, DATA)
 
 
+@pytest.mark.parametrize("text", ["", "{}", "[]"])
+def test_a_damaged_record_is_named(run, system, text):
+    (run / "run.json").write_text(text)
+    with pytest.raises(ValueError, match=re.escape(f"{run}/run.json: not the record of a run")):
+        open_run(run, system.model, system.train, DATA)
+
+
 def test_secrets_stay_out(monkeypatch):
     monkeypatch.setenv("TORCH_HUB_TOKEN", "hunter2")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -98,7 +99,7 @@ def kept_examples(folder: Path, made: dict[str, str]) -> dict[str, int] | None:
     first; None where there are none. Raises ValueError where they were made by something else (`made_by`)."""
     if not (folder / "examples.json").exists():
         return None
-    known = json.loads((folder / "examples.json").read_text())
+    known = _known(folder)
     for name, value in known.get("made_by", {}).items():
         if made.get(name) != value:
             raise ValueError(f"{folder}: was tokenised with another {name}; delete it, or name another --out")
@@ -133,20 +134,32 @@ def _write(
     return counts
 
 
+def _known(folder: Path) -> dict[str, Any]:
+    """What was written about the examples in a folder. Raises ValueError where their files are not as it says."""
+    try:
+        known: dict[str, Any] = json.loads((folder / "examples.json").read_text())
+        width = np.dtype(known["dtype"]).itemsize
+        sizes = {"tokens": width * known["tokens"], "answers": known["tokens"]}
+        sizes |= dict.fromkeys(("ends", "firsts"), 8 * known["examples"])
+        for name, size in sizes.items():
+            if (found := (folder / name).stat().st_size) != size:
+                raise ValueError(f"{name} has {found:,} bytes, not {size:,}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder}: no tokenised examples ({error!r}); delete it to have them written anew") from error
+    return known
+
+
 class Examples:
     """The examples that were written into a folder: `tokens[starts[i]:ends[i]]`, of which the first `firsts[i]` come
     before all that carry loss; `sha256` is the fingerprint of them all. Tokens are not read before they are asked for.
 
-    Raises ValueError where the writing did not finish there.
+    Raises ValueError where the writing did not finish there, or files are damaged.
     """
 
     def __init__(self, folder: Path):
-        try:
-            known = json.loads((folder / "examples.json").read_text())
-            dtype, self.sha256 = known["dtype"], known["sha256"]
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"{folder}: no tokenised examples ({error!r})") from error
-        self.tokens = np.memmap(folder / "tokens", dtype=dtype, mode="r")
+        known = _known(folder)
+        self.sha256 = known["sha256"]
+        self.tokens = np.memmap(folder / "tokens", dtype=known["dtype"], mode="r")
         self.answers = np.memmap(folder / "answers", dtype=bool, mode="r")
         self.ends = np.fromfile(folder / "ends", dtype=np.int64)
         self.firsts = np.fromfile(folder / "firsts", dtype=np.int64)

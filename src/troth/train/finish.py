@@ -1,7 +1,6 @@
 """The end of a run: its model as a folder, and the adapters that were learned as one of their own, which may also be
 had before."""
 
-import json
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,7 +19,7 @@ from troth.train.job import Job
 from troth.train.lora import adapters, lora_names, merged
 from troth.train.parallel.network import Network
 from troth.train.parallel.start import folder_tensors
-from troth.train.run import checkpoints_of
+from troth.train.run import checkpoints_of, read_record
 from troth.train.state import saved_tensors
 
 _Tensors = Iterable[tuple[str, torch.Tensor]]
@@ -69,11 +68,11 @@ def export_adapters(run: Path, folder: Path, say: Callable[[str], None]) -> int:
     passed over.
     """
     path = run / "run.json"
+    settings = read_record(path)["settings"]
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
         model, train = ModelConfig.model_validate(settings["model"]), TrainTable.model_validate(settings["train"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not the record of a run ({str(error).splitlines()[0]})") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: not of a run of this version ({str(error).splitlines()[0]})") from error
     if train.lora is None:
         raise ValueError(f"{run}: learns whole weights, not adapters (train.lora)")
     if (run / "model").exists():

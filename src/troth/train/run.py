@@ -33,7 +33,7 @@ def open_run(
     }
     path = run / "run.json"
     if path.exists():
-        record = json.loads(path.read_text())
+        record = read_record(path)
         started = {
             "model": _filled(ModelConfig, record["settings"]["model"], f"{path}: model"),
             "train": _filled(TrainTable, record["settings"]["train"], f"{path}: train"),
@@ -57,6 +57,18 @@ def open_run(
         "history": [],
     }
     save_record(path, record)
+    return record
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The record of a run. Raises ValueError where `path` is not that of one."""
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if missing := [table for table in ("model", "train", "data") if table not in record["settings"]]:
+            raise KeyError(missing[0])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        mend = "; delete it, and the run goes on" if path.exists() else ""
+        raise ValueError(f"{path}: not the record of a run ({error!r}){mend}") from error
     return record
 
 
