@@ -148,6 +148,10 @@ def test_evaluate_asks_the_questions_of_a_key(trained, run_here, tmp_path):
     assert 0 <= told["calibration_error"] <= 1
     assert 0 < told["bits_per_byte"]["documents"] < 8
     assert sum(told["experts"]["documents"]) == pytest.approx(1)
+    # A row an expert: of many experts' columns nothing could be read.
+    lines = run_here("evaluate", out / "model", "--key", key, "--set", sources).stdout.splitlines()
+    shares = [f"expert {expert} │ {share:.1%}" for expert, share in enumerate(told["experts"]["documents"])]
+    assert all(any(share in " ".join(line.split()) for line in lines) for share in shares)
 
 
 def test_a_run_folder_at_a_url_is_refused(parquet, refused):

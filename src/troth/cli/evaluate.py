@@ -44,9 +44,8 @@ def command(
     console.print(f"{true} of {len(answers)} questions answered truly ({true / len(answers):.1%})")
     console.print(f"untouched facts {result['untouched']:.1%}, corrupted facts {result['corrupted']:.1%}")
     console.print(f"calibration error {result['calibration_error']:.3f}")
-    experts = map(str, range(network.config.num_experts))
-    table = Table("kind of text", "bits per byte", *experts, title="Experts' shares of the tokens")
-    table.columns[0].no_wrap = True
-    for kind, bits in result["bits_per_byte"].items():
-        table.add_row(kind, f"{bits:.3f}", *(f"{share:.0%}" for share in result["experts"][kind]))
+    table = Table("", *result["experts"], title="Experts' shares of the tokens")
+    table.add_row("bits per byte", *(f"{bits:.3f}" for bits in result["bits_per_byte"].values()), end_section=True)
+    for expert, shares in enumerate(zip(*result["experts"].values(), strict=True)):
+        table.add_row(f"expert {expert}", *(f"{share:.1%}" for share in shares))
     console.print(table)
