@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 
 import pytest
 import torch
@@ -21,6 +22,16 @@ def sharded(shape, random_network, tmp_path):
     model = random_network(config)
     save_weights(model, to_hf_config(config, "float32", eos_token_id=7), tmp_path, shard_bytes=20_000)
     return model, tmp_path
+
+
+def test_what_cannot_be_written_is_named(tmp_path):
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
+    try:
+        with pytest.raises(OSError, match=r"shard-00000.partial: cannot be written \(.*File too large"):
+            write_tensors(tmp_path, [("weight", torch.zeros(100_000))])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
 
 
 def test_shards_are_loaded_as_one_network(sharded):

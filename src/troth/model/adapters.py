@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from troth.model.decoder import Decoder
 from troth.model.experts import Experts
 from troth.model.families.configs import FAMILIES
+from troth.model.families.folder import save_tensor_file
 from troth.model.lora import LoRAExperts, LoRALinear, adapt
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -45,7 +46,7 @@ def save_adapters(model: Decoder, folder: Path, base: str) -> None:
         "lora_dropout": 0.0, "target_modules": _targets(model, {name for name, _ in adapted}), "inference_mode": True,
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / _WEIGHTS, metadata={"format": "pt"})
+    save_tensor_file(tensors, folder / _WEIGHTS)
     (folder / _CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 

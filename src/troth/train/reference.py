@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from troth.model.families.folder import save_tensor_file
 from troth.train.parallel.network import Network
 from troth.train.parallel.ranks import Ranks
 from troth.train.preference import Preferences
@@ -57,8 +58,6 @@ def _stored(file: Path, key: str) -> np.ndarray | None:
 
 
 def _store(values_P2: torch.Tensor, file: Path, key: str) -> None:
-    from safetensors.torch import save_file
-
     partial = file.with_suffix(".partial")
-    save_file({"log_probs": values_P2}, partial, metadata={"key": key})
+    save_tensor_file({"log_probs": values_P2}, partial, metadata={"key": key})
     os.replace(partial, file)

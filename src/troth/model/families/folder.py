@@ -125,6 +125,14 @@ def _refuse_left(left: Mapping[str, Path], unused: str | None) -> None:
         raise ValueError(f"{left[min(extra)]}: unexpected tensor {min(extra)}")
 
 
+def save_tensor_file(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file. Raises OSError naming it, as where the disk is full."""
+    try:
+        save_file(tensors, path, metadata or {"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(f"{path}: cannot be written ({error})") from error
+
+
 def write_tensors(folder: Path, tensors: Iterable[tuple[str, torch.Tensor]], shard_bytes: int = SHARD_BYTES) -> None:
     """Write tensors as one file or, where they exceed `shard_bytes`, as shards with an index; no tensor is split."""
     shards: list[list[str]] = []
@@ -132,7 +140,7 @@ def write_tensors(folder: Path, tensors: Iterable[tuple[str, torch.Tensor]], sha
     size = whole = 0
 
     def flush() -> None:
-        save_file(held, folder / f"shard-{len(shards):05d}.partial", metadata={"format": "pt"})
+        save_tensor_file(held, folder / f"shard-{len(shards):05d}.partial")
         shards.append(list(held))
         held.clear()
 
