@@ -86,6 +86,8 @@ def test_calls_as_sharegpt_writes_them(write):
     assert chat.messages[1] == {"role": "assistant", "content": "", "tool_calls": [CALL]}
     line["conversations"][1]["value"] = json.dumps([call, call])
     assert chats(write(line))[0].messages[1]["tool_calls"] == [CALL, CALL]
+    line["conversations"][1]["weight"] = 0
+    assert chats(write(line))[0].answers == (3,)
     line["conversations"][1]["value"] = "add(1, 2)"
     with pytest.raises(ValueError, match=re.escape("line 1: conversations[1]: a call that is not JSON")):
         chats(write(line))

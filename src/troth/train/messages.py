@@ -155,9 +155,9 @@ def _shared(one: str | list[Any], other: str | list[Any]) -> int:
 def _system(line: _LINE, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The message that a text `system` beside a chat is, unless the chat has one."""
     text = line.get("system")
-    if not text or any(message["role"] == "system" for message in messages):
+    if not isinstance(text, str) or not text or any(message["role"] == "system" for message in messages):
         return []
-    return [{"role": "system", "content": _text(text, "system")}]
+    return [{"role": "system", "content": text}]
 
 
 def _as_message(turn: Any, name: str) -> Any:
@@ -165,13 +165,13 @@ def _as_message(turn: Any, name: str) -> Any:
     if not isinstance(turn, dict) or "from" not in turn:
         return turn
     role, content = turn["from"], turn.get("value")
+    rest = {key: value for key, value in turn.items() if key not in ("from", "value")}
     if role == "function_call":
         try:
             calls = json.loads(content) if isinstance(content, str) else content
         except ValueError as error:
             raise ValueError(f"{name}: a call that is not JSON ({error})") from error
-        return {"role": "assistant", "tool_calls": calls if isinstance(calls, list) else [calls]}
-    rest = {key: value for key, value in turn.items() if key not in ("from", "value")}
+        return {"role": "assistant", "tool_calls": calls if isinstance(calls, list) else [calls]} | rest
     return {"role": _SHAREGPT.get(role, role) if isinstance(role, str) else role, "content": content} | rest
 
 
