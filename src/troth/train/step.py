@@ -23,21 +23,24 @@ Judge = Callable[[float, float], bool]
 @dataclass(frozen=True)
 class Outcome:
     """What a step found, the same on all ranks: mean loss, norm of the gradient, and whether the weights were updated;
-    `shares` are the experts' shares of the load in this rank's layers; `figures` are further means, by name."""
+    `shares` are the experts' shares of the load in this rank's layers; `figures` are further means, by name; `leaving`
+    says whether a rank was asked to leave."""
 
     loss: float
     norm: float
     updated: bool
     shares: list[torch.Tensor]
     figures: dict[str, float]
+    leaving: bool = False
 
 
 def step(
     network: Network, optimizers: list[torch.optim.Optimizer], batch: Batch, lr_share: float, train: TrainTable,
-    judge: Judge = lambda loss, norm: True, groups: ReplicaGroups | None = None,
+    judge: Judge = lambda loss, norm: True, groups: ReplicaGroups | None = None, leaving: bool = False,
 ) -> Outcome | None:  # fmt: skip
-    """Learn from `batch`, the rows of this rank. `lr_share` is the learning rate as a share of its peak. None, and
-    nothing has happened, where a replica group was lost on the way."""
+    """Learn from `batch`, the rows of this rank. `lr_share` is the learning rate as a share of its peak; `leaving`
+    tells the others that this rank is asked to leave. None, and nothing has happened, where a replica group was lost on
+    the way."""
     device = network.device
     tokens, targets, documents = (
         torch.from_numpy(part).to(device, non_blocking=True) for part in (batch.inputs, batch.targets, batch.documents)
@@ -57,7 +60,8 @@ def step(
     if groups is not None:
         gradients = [weight.local.grad for weight in network.weights if weight.local.grad is not None]
         groups.sum([loss, *([found] if len(found) else []), *gradients, *(moe.load_E for moe in network.moe_layers())])
-    sums = torch.stack((loss.double(), sum_of_squares(network.weights), *found))
+    squares = sum_of_squares(network.weights)
+    sums = torch.stack((loss.double(), squares, *found, torch.full_like(squares, leaving)))
     if network.mesh is not None:
         dist.all_reduce(sums)
     norm = sums[1].sqrt()
@@ -76,5 +80,5 @@ def step(
     drop_gradients(network.weights)
     # Under adapters the experts' biases stay as they are, as all that is not an adapter does.
     shares = network.balance(train.balance_rate if updated and not network.adapted else 0.0)
-    figures = dict(zip(figure_names(train), sums[2:].tolist(), strict=True))
-    return Outcome(*loss_and_norm, updated, shares, figures)
+    figures = dict(zip(figure_names(train), sums[2:-1].tolist(), strict=True))
+    return Outcome(*loss_and_norm, updated, shares, figures, sums[-1].item() > 0)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ from troth.train.health.guard import SpikeGuard
 from troth.train.health.replicas import compare_replicas
 from troth.train.health.watch import Watch, WatchRule, to_stderr
 from troth.train.job import Job, Rows
+from troth.train.leaving import asked_to_leave
 from troth.train.lora import lora_names
 from troth.train.memory import keep_freed_memory
 from troth.train.meter import Meter
@@ -110,7 +112,7 @@ class Training:
         """All steps that are left."""
         train = self.job.train
         rule = WatchRule(least=train.hang_seconds, first=6 * train.hang_seconds, end=train.end_hanging)
-        with Watch(self.run, rule, self.say) as watch:
+        with Watch(self.run, rule, self.say) as watch, asked_to_leave() as self.leaving:
             begun = self.done
             while self.done < train.steps:
                 with Prefetch(self._batches(), self.ranks.device) as batches:
@@ -165,7 +167,7 @@ class Training:
             share = learning_rate_share(self.done, train)
             self.network.mtp_weight = mtp_weight(self.done, train)
             action = self.guard.judging(self.done)
-            outcome = one_step(self.network, self.optimizers, batch, share, train, action, self.groups)
+            outcome = one_step(self.network, self.optimizers, batch, share, train, action, self.groups, self.leaving())
             if outcome is None:
                 return
             if not outcome.updated:
@@ -182,11 +184,16 @@ class Training:
                 metrics = self.meter.report(self.done, seen, outcome, share, stages)
                 if metrics is not None:
                     report(metrics)
-            if self.done % train.checkpoint_every == 0 and self.done < train.steps:
+            due = outcome.leaving or self.done % train.checkpoint_every == 0
+            if due and self.done < train.steps:
                 watch.enter(self.done, "checkpoint")
                 self._compare_replicas()
                 self.guard.store()
                 self.checkpoints.save(self.done, self.state)
+                if outcome.leaving:
+                    self.checkpoints.wait()
+                    self._say(f"ended by SIGTERM after step {self.done}, with a checkpoint; the same command goes on")
+                    raise SystemExit(128 + signal.SIGTERM)
 
     def _rewind(self) -> None:
         """Go back to the newest checkpoint, or to the beginning where there is none yet."""
