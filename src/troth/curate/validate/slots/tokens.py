@@ -29,6 +29,11 @@ _TOKEN = re.compile(
 _PARTICLES = frozenset(
     ("of", "de", "la", "le", "du", "da", "di", "van", "von", "der", "del", "el", "es", "al", "bin", "dos", "e", "y")
 )
+_NO_NAMES = frozenset(
+    "a an the this that these those its their our your my his her at by for from in of on to with as since until "  # noqa: SIM905
+    "before after during under over between among about and or but if when while where there here it they we you he "
+    "she".split()
+)
 _END = re.compile(
     r"[.!?][\"')\]]*(?=\s+[\"'(\[]?[^\Wa-z_])|\n\s*\n"  # a full stop, a blank line,
     r"|\n(?=\s*(?:[-*•|#]|\d+[.)]\s|[A-Z][^\n.:]{1,40}:\s))"  # the next item of a list,
@@ -50,10 +55,10 @@ _INSIDE = re.compile(r"(?<=[a-zß-öø-ÿ,;] )[A-ZÀ-Þ][^\W\d_]*")
 
 
 class Words:
-    """What the corpus writes small, and what with a capital inside sentences."""
+    """What the corpus writes small, and what with a capital inside sentences. Words that begin no name are known."""
 
     def __init__(self) -> None:
-        self.small: set[str] = set()
+        self.small: set[str] = set(_NO_NAMES)
         self.capital: set[str] = set()
 
     def add(self, text: str) -> None:
