@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from troth.curate.validate.slots.lines import Lines
-from troth.curate.validate.slots.tokens import NAME, NUMBER, SLOTS, SUBJECT, YEAR
+from troth.curate.validate.slots.tokens import CLASSES, NAME, NUMBER, SLOTS, SUBJECT, YEAR
 
 GAP = "*"
 
@@ -24,7 +24,6 @@ MIN_PAGES = 3
 _TOGETHER = 1 << 18
 """Tokens of branches that are walked at once."""
 _RARE = 0.3
-_CLASSES = SLOTS | {SUBJECT}
 _ALONE, _SURE, _MANY, _ABOUT = 1.15, 0.9, 99, 1.1
 _PAIRS, _RELATED = 20, 0.35
 _IDLE = frozenset(
@@ -335,5 +334,5 @@ def _pairs(sizes: Iterable[int]) -> int:
 
 def _weight(forms: tuple[str, ...]) -> float:
     """How much a wording says: words count, little ones less, and whether a name is in it."""
-    words = sum(0.4 if form in _IDLE else 1.0 for form in forms if form[0].isalpha() and form not in _CLASSES)
+    words = sum(0.4 if form in _IDLE else 1.0 for form in forms if form[0].isalpha() and form not in CLASSES)
     return words + 0.5 * (words > 0 and (SUBJECT in forms or NAME in forms))

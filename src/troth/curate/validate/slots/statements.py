@@ -133,7 +133,7 @@ def _frames(documents: Sequence[Document], survey: Survey) -> dict[tuple[str, ..
     found = Lines()
     pages: list[tuple[str, str]] = []
     for document in documents:
-        title = subject_of(document.title, survey.usual)
+        title = survey.subject(document)
         page = _Page(document, title)
         sections: dict[str, list[Line]] = defaultdict(list)
         for line in lines(document, (plain_title(document.title), title), survey.subjects, survey.words):

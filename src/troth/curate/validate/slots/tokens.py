@@ -13,6 +13,7 @@ from troth.curate.document import Document
 
 NUMBER, DATE, NAME, SUBJECT, YEAR = "0", "D", "N", "S", "Y"
 SLOTS = frozenset((NUMBER, DATE, NAME, YEAR))
+CLASSES = SLOTS | {SUBJECT}
 _MONTHS = (
     "January|February|March|April|May|June|July|August|September|October|November|December|"
     "Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec"
@@ -68,6 +69,7 @@ class Words:
 
     def begins_name(self, word: str, following: str) -> bool:
         """Whether a sentence's first word is a name; `following` is the first letter of the next word."""
+        word = word.removesuffix("'s").removesuffix("’s")
         if word.lower() in self.small:
             return False
         return word in self.capital or following.isupper()
