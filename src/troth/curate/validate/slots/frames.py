@@ -25,7 +25,7 @@ _TOGETHER = 1 << 18
 """Tokens of branches that are walked at once."""
 _RARE = 0.3
 _ALONE, _SURE, _MANY, _ABOUT = 1.15, 0.9, 99, 1.1
-_PAIRS, _RELATED = 20, 0.35
+_PAIRS, _RELATED, _FEW = 20, 0.35, 2
 _IDLE = frozenset(
     "the a an of in on at by to for and or is are was were be been has have had it its this that these those there as "  # noqa: SIM905
     "with from".split()
@@ -248,7 +248,7 @@ def _walk_some(
     starts[:1] = True
     rivals = np.where(starts[first], _MANY, passing[before])
     crowd = np.bincount(pairs // pages, weights=rivals, minlength=len(counts)) / most
-    free = _free(ids, counts, starts, np.repeat(about, sizes))
+    subjects, free = _free(ids, counts, starts, np.repeat(about, sizes))
     gone: list[int] = []
     seen: list[int] = []
     alone: list[bool] = []
@@ -261,11 +261,11 @@ def _walk_some(
             child = path[k]
             if most[child] < MIN_PAGES:
                 break
-            if (
-                crowd[child] <= _ALONE and counts[child] < _SURE * counts[path[k - 1]] and not free[path[k - 1]]
-                and _weight(form[:k]) >= 1
-            ):  # fmt: skip
-                break
+            if crowd[child] <= _ALONE:
+                of_one = subjects[child] == 1 and subjects[path[k - 1]] > _FEW
+                varies = counts[child] < _SURE * counts[path[k - 1]] and not free[path[k - 1]]
+                if of_one or (varies and _weight(form[:k]) >= 1):
+                    break
             k += 1
         gone.append(k)
         seen.append(int(most[path[k - 1]]) if k > 1 else pages_begun)
@@ -273,9 +273,11 @@ def _walk_some(
     return gone, seen, alone
 
 
-def _free(ids: np.ndarray, counts: np.ndarray, starts: np.ndarray, about: np.ndarray) -> np.ndarray:
-    """Of each node, whether how its sentences go on has nothing to do with what they are about; `ids` are the nodes of
-    all tokens, `starts` tells which of these begin a sentence [tokens]."""
+def _free(
+    ids: np.ndarray, counts: np.ndarray, starts: np.ndarray, about: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each node, how many things its sentences are about, and whether how they go on has nothing to do with that;
+    `ids` are the nodes of all tokens, `starts` tells which of these begin a sentence [tokens]."""
     width = int(about.max()) + 1
     both, told = np.unique(ids * width + about, return_counts=True)
     alike = np.bincount(both // width, weights=told * (told - 1.0), minlength=len(counts))
@@ -286,7 +288,8 @@ def _free(ids: np.ndarray, counts: np.ndarray, starts: np.ndarray, about: np.nda
     went_on, went_on_alike = (
         np.bincount(above[parents], weights=pairs[parents], minlength=len(counts)) for pairs in (total, alike)
     )
-    return _unrelated(alike, went_on_alike, total - alike, went_on - went_on_alike)
+    free = _unrelated(alike, went_on_alike, total - alike, went_on - went_on_alike)
+    return np.bincount(both // width, minlength=len(counts)), free
 
 
 def _unrelated(alike: Any, same_alike: Any, others: Any, same_others: Any) -> Any:
@@ -311,7 +314,14 @@ def _wordings(
         if token and len(following[token]) >= _SURE * len(some):
             waiting.append((following[token], (*shared, token)))
         elif _is_wording(following, about):
-            waiting += [(part, (*shared, token) if token else shared) for token, part in following.items()]
+            subjects = len(set(about[some]))
+            value: list[int] = []
+            for token, part in following.items():
+                if token and (subjects <= _FEW or len(set(about[part])) > 1):
+                    waiting.append((part, (*shared, token)))
+                else:
+                    value += part
+            yield value, shared
         else:
             yield some, shared
 

@@ -152,6 +152,7 @@ def pieces(text: str) -> Iterator[tuple[int, int, bool]]:
             match
             and match.group()[0] in ".!?"
             and _ABBREVIATION.search(text, max(0, match.start() - 12), match.start() + 1)
+            and not _begins_sentence(text, end)
         ):
             continue
         body = text[start:end].strip()
@@ -162,6 +163,12 @@ def pieces(text: str) -> Iterator[tuple[int, int, bool]]:
             alone = match is not None and match.group().count("\n") > 1 and _TITLE.fullmatch(body) is not None
             yield first, last, marked or (alone and len(body.split()) <= _HEADING_WORDS)
         start = end
+
+
+def _begins_sentence(text: str, at: int) -> bool:
+    """Whether what follows an abbreviation can be no part of a name."""
+    following = _TITLE_WORD.search(text, at)
+    return following is not None and following.group().lower() in _NO_NAMES
 
 
 def plain_title(text: str) -> str:
