@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from troth.curate.document import Document
+from troth.curate.headings import is_heading
 
 NUMBER, DATE, NAME, SUBJECT, YEAR = "0", "D", "N", "S", "Y"
 SLOTS = frozenset((NUMBER, DATE, NAME, YEAR))
@@ -45,8 +46,6 @@ _ABBREVIATION = re.compile(
     r"Rep|Sen|Gov|Rev|Hon|Lt|Brig|Maj|Capt|Adm)|(?<!\d )\b[A-Z])\.$"
 )
 _TITLE_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
-_TITLE = re.compile(r"[^-*•|\n:][^\n:]*[^.!?:;,\"”)\n]")
-_HEADING_WORDS = 12
 _NAME_WORDS = 6
 
 
@@ -159,9 +158,8 @@ def pieces(text: str) -> Iterator[tuple[int, int, bool]]:
         if body:
             first = start + text[start:end].index(body)
             last = first + len(body)
-            marked = body.startswith("#")
-            alone = match is not None and match.group().count("\n") > 1 and _TITLE.fullmatch(body) is not None
-            yield first, last, marked or (alone and len(body.split()) <= _HEADING_WORDS)
+            alone = match is not None and match.group().count("\n") > 1
+            yield first, last, body.startswith("#") or (alone and is_heading(body))
         start = end
 
 
