@@ -205,7 +205,9 @@ def _walk(lines: Lines, page: np.ndarray, about: np.ndarray, step: int) -> tuple
     sizes, seen, alone = np.zeros(total, np.int32), np.zeros(total, np.int32), np.zeros(total, bool)
     for together in _together(branches.values(), lines):
         some = [lines.forms(at)[::step] for at in together]
-        sizes[together], seen[together], alone[together] = _walk_some(some, page[together], about[together], begun[together])
+        sizes[together], seen[together], alone[together] = _walk_some(
+            some, page[together], about[together], begun[together]
+        )
     return sizes, seen, alone
 
 

@@ -53,13 +53,13 @@ def _repeats(readings: Sequence[Reading], days: Sequence[int]) -> np.ndarray:
     """Which readings were stated on an earlier day, at least as closely: who says the same on the same day repeats
     nobody."""
     first: dict[Reading, int] = {}
-    for reading, day in zip(readings, days, strict=True):
-        first.setdefault(reading, day)
+    for reading, when in zip(readings, days, strict=True):
+        first.setdefault(reading, when)
     closest = {
-        reading: min(day for other, day in first.items() if agree(reading, other) and not finer(reading, other))
+        reading: min(when for other, when in first.items() if agree(reading, other) and not finer(reading, other))
         for reading in first
     }
-    return np.array([closest[reading] < day for reading, day in zip(readings, days, strict=True)], bool)
+    return np.array([closest[reading] < when for reading, when in zip(readings, days, strict=True)], bool)
 
 
 def different(readings: Sequence[Reading]) -> list[Reading]:

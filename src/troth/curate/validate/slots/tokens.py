@@ -124,8 +124,8 @@ def lines(document: Document, titles: Sequence[str], subjects: Subjects, words: 
     writes it so inside sentences, or where another capital follows.
     """
     heading, about = "", frozenset(titles)
-    for start, end, is_heading in pieces(document.text):
-        if is_heading:
+    for start, end, heads in pieces(document.text):
+        if heads:
             heading = plain_title(document.text[start:end])
             about = frozenset((*titles, heading))
             continue
@@ -138,7 +138,7 @@ def lines(document: Document, titles: Sequence[str], subjects: Subjects, words: 
 
 def headings(document: Document) -> set[str]:
     """What the sections of a document are about."""
-    return {plain_title(document.text[start:end]) for start, end, is_heading in pieces(document.text) if is_heading}
+    return {plain_title(document.text[start:end]) for start, end, heads in pieces(document.text) if heads}
 
 
 def pieces(text: str) -> Iterator[tuple[int, int, bool]]:
