@@ -116,7 +116,8 @@ def _in_frame(frame: tuple[str, ...], size: int) -> Placed:
 
 
 def _merge(placed: list[Placed | None], lines: Lines) -> None:
-    """Wordings that are a frequent one with something else in its place for the value join it."""
+    """Wordings that are a frequent one with something else in its place for the value join it; a more frequent one
+    does so only where nothing else than its value differs."""
     counts = Counter(one.frame for one in placed if one)
     # Only these are asked for, so that the index stays small.
     openings = [opening for frame in counts for opening in _openings(frame)]
@@ -138,7 +139,11 @@ def _merge(placed: list[Placed | None], lines: Lines) -> None:
                 other for other in min(begins[head], ends[tail], key=len)
                 if other not in joined and other not in (frame, wide) and len(other) >= len(wide)
                 and other[: len(head)] == head and other[len(other) - len(tail) :] == tail
-                and (other[len(head)] in (*SLOTS, GAP) or (GAP in frame and counts[other] < _RARE * counts[frame]))
+                and (
+                    counts[other] < _RARE * counts[frame] if GAP in frame and other[len(head)] not in (*SLOTS, GAP)
+                    else other[len(head)] in (*SLOTS, GAP)
+                    and (counts[other] <= counts[frame] or (head, tail) in _openings(other))
+                )
             ]  # fmt: skip
             if others and wide not in joined and _weight(head) + _weight(tail) >= 1:
                 joined |= dict.fromkeys((*others, *([] if wide == frame else [frame])), wide)
