@@ -15,6 +15,7 @@ from troth.curate.parts import Parts
 from troth.curate.records import ClaimRow, EvidenceRow, OccurrenceRow, TimedFinding, VerdictRow, short_hash
 from troth.curate.validate.slots import Statement, TimedVerdict, judge_documents
 from troth.curate.validate.slots.readings import agree, read
+from troth.curate.validate.slots.tokens import without_notes
 from troth.curate.validate.stages import (
     cleaned_documents,
     judged_collections,
@@ -162,6 +163,7 @@ def _finding(place: OccurrenceRow, verdict: TimedVerdict, text: bytes) -> TimedF
     told = verdict.statement
     superseded = verdict.time == "superseded" and verdict.stance != "refuted"
     newer = text[told.line_start : told.start].decode() + verdict.now + text[told.end : told.line_end].decode()
+    newer = without_notes(newer)
     answer = "" if superseded else verdict.answer
     said = verdict.now if superseded else answer if verdict.stance == "refuted" else told.text
     return TimedFinding(

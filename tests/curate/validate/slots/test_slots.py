@@ -9,7 +9,7 @@ from troth.curate.document import Document
 from troth.curate.validate.slots import Statement, frames, judge_documents, publisher_statements, survey
 from troth.curate.validate.slots.readings import read, within
 from troth.curate.validate.slots.slot import make_slot
-from troth.curate.validate.slots.tokens import pieces
+from troth.curate.validate.slots.tokens import pieces, without_notes
 
 LANDS = (
     "Arvenia", "Boscora", "Celdane", "Dorvik", "Estmark", "Fallonia", "Gressa", "Hallund", "Ibrenia", "Jorvala",
@@ -297,6 +297,24 @@ def test_alternatives_that_have_nothing_to_do_with_the_subject_are_wording(title
     old = {v.statement.text for v in verdicts if v.time == "superseded"}
     assert not old & {name for at in range(len(LANDS)) for name in (sea(at), rule(at).partition(" ")[2])}
     assert {f"{people(at, 2015):,}" for at in range(len(LANDS))} <= old
+
+
+def test_when_a_figure_is_from_is_no_part_of_the_wording():
+    """Some editions write it behind the figure, and others do not."""
+    documents = [
+        Document(
+            f"{who}/{year}/{land}", "documents", f"The people of {land} number {people(at, year):,}{note}. {more}",
+            title=land, publisher=who, published=f"{year}-06-01",
+        )
+        for who, more in (("A", "It rains there."), ("B", "Few go there."))
+        for at, land in enumerate(LANDS) for year in YEARS
+        for note in [f" (July {year - 1} est.)" if year > 2016 else ""]
+    ]  # fmt: skip
+    verdicts = judge_documents(documents, seed=0)[1]
+    assert {v.statement.text for v in verdicts} == {f"{people(at, y):,}" for at in range(len(LANDS)) for y in YEARS}
+    assert {v.statement.published[:4] for v in verdicts if v.time == "superseded"} == {"2015", "2016", "2018", "2020"}
+    assert without_notes("It has 3.2 million people (2018 est.).") == "It has 3.2 million people."
+    assert without_notes("The treaty (1957) has 12 rules (all old).") == "The treaty (1957) has 12 rules (all old)."
 
 
 @pytest.mark.parametrize(

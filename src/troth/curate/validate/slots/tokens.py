@@ -45,6 +45,10 @@ _ABBREVIATION = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Mt|No|vs|etc|e\.g|i\.e|c|ca|approx|Jr|Sr|Inc|Ltd|Prof|Gen|Col|"
     r"Rep|Sen|Gov|Rev|Hon|Lt|Brig|Maj|Capt|Adm)|(?<!\d )\b[A-Z])\.$"
 )
+_NOTE = re.compile(
+    r"(?P<figure>\d[^.;()\d]{0,30}?) "
+    rf"\((?:(?:about|as of|in|FY|{_MONTHS})\.? ?)?(?:1\d|20)\d\d(?:/\d\d)?(?: est\.?)?\)"
+)
 _TITLE_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _NAME_WORDS = 6
 
@@ -175,11 +179,19 @@ def plain_title(text: str) -> str:
     return " ".join(word for word in words if not _is_year(word))
 
 
+def without_notes(text: str) -> str:
+    """A text without the dates in parentheses that some write behind figures, as in 3.2 million (2018 est.)."""
+    return _NOTE.sub(r"\g<figure>", text)
+
+
 def tokenize(
     text: str, start: int, end: int, about: frozenset[str], subjects: Subjects, words: Words
 ) -> Iterator[Token]:
-    """Tokens of one sentence; runs of capitalised words are one name, the page's own subject its own class."""
+    """Tokens of one sentence; runs of capitalised words are one name, the page's own subject its own class. When a
+    figure is from, in parentheses behind it, is no part of the wording: editions write it now and then."""
     found = [(m.start(), m.end(), m.lastgroup or "") for m in _TOKEN.finditer(text, start, end)]
+    for note in _NOTE.finditer(text, start, end):
+        found = [one for one in found if not note.end("figure") <= one[0] < note.end()]
     at = 0
     while at < len(found):
         first, last, kind = found[at]
