@@ -271,7 +271,7 @@ def _walk_some(
             if crowd[child] <= _ALONE:
                 of_one = subjects[child] == 1 and subjects[path[k - 1]] > _FEW
                 varies = counts[child] < _SURE * counts[path[k - 1]] and not free[path[k - 1]]
-                if of_one or (varies and _weight(form[:k]) >= 1):
+                if (of_one or varies) and _weight(form[:k]) >= 1:
                     break
             k += 1
         gone.append(k)
