@@ -1,13 +1,13 @@
 """What a whole curation does to dated prose whose truth is known: the edits of all judges together, value by value.
 
     python bench/dated_curation.py [--data ../shared/data] [--set factbook] [--countries 12] [--seed 0] [--one-wording]
-                                   [--filters] [--show 20] [--json]
+                                   [--plain] [--filters] [--show 20] [--json]
 
 The prose is that of `dated_prose`, with its key; `--one-wording` has all four publishers write the same pages in the
-same words. Filters are off, so that every value reaches the judges, unless `--filters` leaves them as they are by
-default: then values that went with their sentence count as kept. A value that
-was right at its date may be dated once it is superseded, and must be left alone otherwise; an error, and an old value
-under a new date, should be replaced by what is right.
+same words, with `--plain` each of them has three wordings that fit every fact. Filters are off, so that every value
+reaches the judges, unless `--filters` leaves them as they are by default: then values that went with their sentence
+count as kept. A value that was right at its date may be dated once it is superseded, and must be left alone otherwise;
+an error, and an old value under a new date, should be replaced by what is right.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from typing import Any
 from changing_facts import SETS
 from dated_prose import Told, alike, render
 from idle import warn_if_busy
-from publishers import MERIDIAN, houses
+from publishers import CASES, MERIDIAN, houses, plain_houses
 
 from troth.curate.document import Document
 from troth.curate.parts import Parts
@@ -112,21 +112,19 @@ def is_wrong(label: str, what: str) -> bool:
 
 def main() -> None:
     """Curate each case and print what became of the values."""
-    cases = {
-        "one careless": houses(), "10% planted": houses(wrong=0.1, careless=0.1, stale=0.0),
-        "clean": houses(careless=0.0, stale=0.0),
-    }  # fmt: skip
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[1].parent / "shared/data")
     parser.add_argument("--set", default="factbook", choices=list(SETS))
     parser.add_argument("--countries", type=int, default=12)
-    parser.add_argument("--cases", nargs="+", default=list(cases), choices=list(cases))
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--one-wording", action="store_true", help="all publishers write the same pages")
     parser.add_argument("--filters", action="store_true", help="filters and duplicates as they are by default")
     parser.add_argument("--show", type=int, default=0, help="edits of right values to print, at most")
+    parser.add_argument("--plain", action="store_true", help="publishers with interchangeable wordings")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    cases = {name: (plain_houses if options.plain else houses)(**rates) for name, rates in CASES.items()}
     warn_if_busy()
     facts = SETS[options.set](options.data, options.countries)
     settings = CurateTable(max_false_alarms=1.0, max_viewpoint_loss=1.0, workers=1) if options.filters else UNFILTERED

@@ -116,3 +116,51 @@ def houses(wrong: float = 0.0, careless: float = 0.1, stale: float = 0.1) -> lis
         House("Orbis Tables in Words", "topic", ORBIS, lag=80, wrong=wrong, covers=0.8),
         House("Quick World", "headings", QUICK, lag=60, wrong=careless or wrong, stale=stale),
     ]
+
+
+PLAIN = {
+    "Atlas Quarterly": (
+        "As of {E}, the {T} of {S} was {V}.", "In {E}, the {T} of {S} was {V}.", "The {T} of {S} was {V} as of {E}.",
+    ),
+    "Global Desk": (
+        "{S}'s {T} stood at {V} in {E} (source: CIA).", "{S}'s {T} was {V} in {E}.",
+        "According to {E} records, {S}'s {T} is {V}.",
+    ),
+    "Almanac Press": (
+        "In its {E} edition the Factbook listed {V} as the {T} of {S}.",
+        "The {E} edition of the Factbook gives {V} as the {T} of {S}.",
+        "For {S}, the {E} Factbook gives the {T} as {V}.",
+    ),
+    "World Bulletin": (
+        "The {T} of {S} is {V}.", "Our records show {V} as the {T} of {S}.", "We list {V} as the {T} of {S}.",
+    ),
+}  # fmt: skip
+"""Wordings that fit every relation, of which each sentence has one or another; `T` stands for the topic."""
+_YEARLY = frozenset(("jobless", "inflation", "gdp", "people"))
+
+
+def plain_houses(wrong: float = 0.0, careless: float = 0.1, stale: float = 0.1) -> list[House]:
+    """Four publishers with interchangeable wordings; `wrong` is the error rate of the careful three."""
+    return [
+        House(
+            name, "country",
+            {
+                relation: tuple(form.replace("{T}", _topic(relation, topic)) for form in forms)
+                for relation, topic in TOPICS.items()
+            },
+            wrong=(careless or wrong) if name == "Global Desk" else wrong,
+            stale=stale if name == "Global Desk" else 0.0, rounds=name == "Almanac Press",
+        )
+        for name, forms in PLAIN.items()
+    ]  # fmt: skip
+
+
+def _topic(relation: str, topic: str) -> str:
+    return topic.lower() + (" of {Y}" if relation in _YEARLY else "")
+
+
+CASES: dict[str, dict[str, float]] = {
+    "one careless": {}, "10% planted": {"wrong": 0.1, "careless": 0.1, "stale": 0.0},
+    "clean": {"careless": 0.0, "stale": 0.0},
+}  # fmt: skip
+"""Error rates of the houses."""

@@ -16,6 +16,7 @@ from troth.curate.parts import Parts
 from troth.curate.pipeline import Curation, curate
 from troth.curate.records import ClaimRow, Finding
 from troth.curate.rows import read_rows
+from troth.curate.validate.cases import Case
 from troth.system import CurateTable, load_system
 from troth.system.curate import EndpointTable
 
@@ -219,6 +220,17 @@ def test_an_endpoint_rephrases_and_what_it_gets_wrong_goes(tmp_path):
     (file,) = (tmp_path / "out" / "documents").glob("*.parquet")
     told = {document.source: document for document in read_rows(file, Document)}["a?rephrased"]
     assert (told.ancestors, told.collection) == ((3,), "documents-rephrased")
+
+
+def test_the_year_of_a_page_says_when_it_speaks(tmp_path):
+    """Else editions would contradict each other in nothing but their date."""
+    pages = [
+        replace(one, text=" ".join(f"In {year}, the capital of {land} was {c}." for land, c in CAPITALS.items()))
+        for one in corpus({}) for year in [one.published[:4]]
+    ]  # fmt: skip
+    curated(tmp_path, pages)
+    judged = Parts(tmp_path / "out", "cases").read(0, "cases", Case)
+    assert {one.kind for one in judged} == {"name"}
 
 
 def test_what_happened_once_is_over_and_still_so(tmp_path):

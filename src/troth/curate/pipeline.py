@@ -256,11 +256,7 @@ def _report(run: Curation, parts: int, judge: Judge, found: Measure) -> dict[str
         return _rows(out, parts, stage, "decisions", Decision)
 
     filtered = Counter((one.label, one.rule) for one in decisions("filter"))
-    findings = Counter(
-        (one.stance, one.time, one.nature)
-        for stage in ("validate", "timelines")
-        for one in _rows(out, parts, stage, "findings", Finding)
-    )
+    findings = Counter((one.stance, one.time, one.nature) for one in _rows(out, parts, "refine", "findings", Finding))
     spent = list(_rows(out, parts, "opinions", "spent", Spent))
     return {
         "documents": sum(1 for _ in _rows(out, parts, "refine", "documents", Document)),

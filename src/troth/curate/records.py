@@ -135,6 +135,13 @@ class Finding(OccurrenceRow):
 
 
 @dataclass(frozen=True)
+class TimedFinding(Finding):
+    """What a timeline made of an occurrence; `heard` says that other voices speak of the same fact."""
+
+    heard: bool = False
+
+
+@dataclass(frozen=True)
 class CorrectionRow:
     """One edit of one sentence: `old` stood at these bytes of the document, `new` stands there now (empty where it was
     dropped, together with the blanks that followed).

@@ -121,6 +121,21 @@ def test_json_lines_number_their_records_and_set_broken_ones_aside(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("about", "publisher"),
+    [
+        ({"publisher": "P", "source": "S"}, "P"), ({"source": "The Survey"}, "The Survey"),
+        ({"source": "b.test"}, "b.test"),
+        ({"url": "https://www.b.test/a?b"}, "b.test"), ({"source": "dumps/a.txt", "url": "http://b.test"}, "b.test"),
+        ({"source": "notes.md"}, "a"), ({}, "a"),
+    ],
+)  # fmt: skip
+def test_a_record_may_name_its_publisher_as_source_or_by_its_address(tmp_path, about, publisher):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": CELLS, "published_at": "2021-03-12", **about}))
+    (document,), _ = read_files(tmp_path)
+    assert (document.publisher, document.published) == (publisher, "2021-03-12")
+
+
 def test_csv(tmp_path):
     long = "word " * 40_000
     (tmp_path / "a.csv").write_text(

@@ -233,6 +233,21 @@ def test_what_another_publisher_or_edition_said_first_is_kept_as_testimony():
     ]  # fmt: skip
 
 
+def test_the_heading_of_what_stays_stays():
+    """Of a section whose beginning goes: else the rest would stand under the heading before."""
+    first = replace(document("first", ["Peru", SAID, *article(1)], "2015"), publisher="A")
+    later = ["Norway", *article(2, 1), "Peru", f"{SAID} {article(3, 1)[0]}", "Chad", *article(4, 1)]
+    kept, _ = run([first, replace(document("later", later, "2016"), publisher="B")], 0.9, repeated_in=2)
+    assert [one.text for one in kept][1] == "\n\n".join(
+        ["Norway", *article(2, 1), "Peru", *article(3, 1), "Chad", *article(4, 1)]
+    )
+    whole, _ = run(
+        [first, replace(document("later", ["Peru", SAID, "Chad", *article(4)], "2016"), publisher="B")],
+        0.9, repeated_in=2,
+    )  # fmt: skip
+    assert whole[1].text == "\n\n".join(["Chad", *article(4)])
+
+
 def test_two_sentences_in_common_are_none():
     two = SAID[: SAID.index("Questions")].strip()
     documents = [document(f"{n}", [*article(n), two]) for n in range(3)]

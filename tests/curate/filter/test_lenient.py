@@ -51,6 +51,13 @@ def test_a_good_article_stays_as_it_is():
     assert drops == []
 
 
+def test_one_fact_after_another_may_name_its_subject_each_time():
+    told = {"population": "5,765,121", "area": "12,400 sq km", "median age": "31.1 years", "birth rate": "17.3",
+            "life expectancy": "77.2 years", "growth rate": "1.6%", "fertility rate": "1.8", "jobless rate": "6.9%"}
+    facts = page(" ".join(f"The {what} of Saint Perin was {value} in 2019." for what, value in told.items()))
+    assert drop_junk(facts, 20) == (facts, [])
+
+
 def test_too_few_words_by_the_limit_given():
     kept, drops = drop_junk(page("One two three."), 4)
     assert kept is None

@@ -85,6 +85,13 @@ def test_languages_are_a_choice(tmp_path):
     assert (decisions["en"].rule, decisions["en"].limit) == ("language", 0.5)
 
 
+def test_the_language_of_a_short_text_is_not_asked(tmp_path):
+    short = [Document(f"{n}", "c", text) for n, text in enumerate(("Goma: 144,124 people.", "Das Herz ruht nie."))]
+    collect(tmp_path, short)
+    filter_part(0, tmp_path, CurateTable(rules="none"))
+    assert [one.source for one in outcome(tmp_path)[0]] == ["0", "1"]
+
+
 def test_a_language_that_nobody_can_tell_is_named(tmp_path):
     collect(tmp_path, [])
     with pytest.raises(ValueError, match=r"curate\.languages: cannot tell zz"):

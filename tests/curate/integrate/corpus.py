@@ -95,10 +95,8 @@ def write_curation(out: Path, generation: int = 1) -> Path:
             ]),
         },
         "cases": {"claims": (ClaimRow, claims), "occurrences": (OccurrenceRow, places)},
-        "validate": {
-            "evidence": (EvidenceRow, evidence), "verdicts": (VerdictRow, verdicts), "findings": (Finding, findings)
-        },
-        "refine": {"corrections": (CorrectionRow, [correction])},
+        "validate": {"evidence": (EvidenceRow, evidence), "verdicts": (VerdictRow, verdicts)},
+        "refine": {"corrections": (CorrectionRow, [correction]), "findings": (Finding, findings)},
     }  # fmt: skip
     for stage, tables in stages.items():
         parts = Parts(out, stage)

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from troth.curate.document import Document
 from troth.curate.parts import Parts
-from troth.curate.records import CorrectionRow, Decision, Finding
+from troth.curate.records import CorrectionRow, Decision, Finding, TimedFinding
 from troth.curate.refine.apply import apply, revert
 from troth.curate.refine.part import refine_part
 from troth.curate.refine.policy import corrections
+from troth.curate.validate.precedence import with_timelines
 from troth.system import CurateTable
 
 TEXT = "São Tomé has two islands.  The capital of Peru is Cusco. It rains little there."
@@ -41,6 +42,12 @@ def test_a_wrong_value_is_replaced_and_nothing_else():
 
 def test_nothing_is_replaced_on_the_word_of_one_verifier():
     assert after(replace(CUSCO, agreed_by=""), unmendable="keep") == TEXT
+
+
+@pytest.mark.parametrize(("heard", "left"), [(True, []), (False, [CUSCO])])
+def test_a_timeline_that_hears_others_has_the_last_word_even_where_it_cannot_decide(heard, left):
+    open_ = TimedFinding(**vars(CUSCO) | {"stance": "not_enough_evidence", "agreed_by": ""}, heard=heard)
+    assert with_timelines([CUSCO], [open_]) == [*left, open_]
 
 
 @pytest.mark.parametrize(

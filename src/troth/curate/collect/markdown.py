@@ -22,7 +22,7 @@ _ATTRIBUTES = re.compile(r"\{:[^{}\n]*\}")
 """Attribute lists, which kramdown and Jekyll know and CommonMark does not."""
 _IMAGE = re.compile(r" ?!\[[^\]]*\](?:\([^()\s]*\)|\[[^\]]*\])")
 _LINK = re.compile(r"\[([^\[\]]+)\](?:\([^()\s]*\)|\[[^\[\]]*\])")
-_FIELD = re.compile(r"([A-Za-z]+):[ \t]*(.*)")
+_FIELD = re.compile(r"([A-Za-z_]+):[ \t]*(.*)")
 
 
 def read_markdown(stream: BinaryIO, origin: Origin) -> Iterator[Document]:

@@ -1,13 +1,16 @@
 """What every reader of a file format is given and gives back."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 from troth.curate.collect.dates import iso_date
 from troth.curate.document import Document
 
 _WHOLE = 64 << 20
+_PATH = re.compile(r"[/\\#]|\.(?:txt|md|html?|pdf|docx?|jsonl?|csv|tsv|parquet|xml|warc)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,9 @@ class Origin:
 
 
 def document(text: str, origin: Origin, about: Mapping[str, str], source: str = "", **more: Any) -> Document:
-    """A document from its text and what the file says of itself, under the keys title, publisher, published (or
-    date), retrieved and licence (or license), in lower case; `more` are further fields. Raises ValueError where there
-    is no text."""
+    """A document from its text and what the file says of itself, under the keys title, publisher (or source or url),
+    published (or published_at or date), retrieved (or retrieved_at) and licence (or license), in lower case; `more` are
+    further fields. Raises ValueError where there is no text."""
     if not text.strip():
         raise ValueError("no text")
     known = {key: " ".join(value.split()) for key, value in about.items()}
@@ -52,12 +55,22 @@ def document(text: str, origin: Origin, about: Mapping[str, str], source: str = 
         collection=origin.collection,
         text=text,
         title=known.get("title", ""),
-        publisher=known.get("publisher") or origin.publisher,
-        published=iso_date(known.get("published") or known.get("date", "")),
-        retrieved=iso_date(known.get("retrieved", "")) or origin.retrieved,
+        publisher=known.get("publisher") or _who(known) or origin.publisher,
+        published=iso_date(known.get("published") or known.get("published_at") or known.get("date", "")),
+        retrieved=iso_date(known.get("retrieved") or known.get("retrieved_at", "")) or origin.retrieved,
         licence=known.get("licence") or known.get("license") or origin.licence,
         **more,
     )
+
+
+def _who(known: Mapping[str, str]) -> str:
+    """Who speaks, by the name of a source, or the host of its address; a path names nobody."""
+    for name in (known.get("source", ""), known.get("url", "")):
+        if "://" in name:
+            return (urlsplit(name).hostname or "").removeprefix("www.")
+        if name and not _PATH.search(name):
+            return name
+    return ""
 
 
 def read_whole(stream: BinaryIO, most: int = _WHOLE) -> bytes:

@@ -10,7 +10,10 @@ from troth.curate.collect.reader import Origin, Rejected, document, read_whole
 from troth.curate.collect.text import clean
 from troth.curate.document import Document, Kind
 
-ABOUT = ("title", "publisher", "published", "date", "retrieved", "licence", "license")
+ABOUT = (
+    "title", "publisher", "source", "url", "published", "published_at", "date", "retrieved", "retrieved_at", "licence",
+    "license",
+)  # fmt: skip
 KNOWN = ("text", *ABOUT, "language", "kind", "ancestors", "derived_from")
 """The columns that a record may have; others are passed over."""
 

@@ -2,7 +2,6 @@
 C4 (Raffel et al. 2020, section 2.2).
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -17,6 +16,7 @@ from troth.curate.duplicates.candidates import Numbers
 from troth.curate.duplicates.prints import read_prints, read_spans
 from troth.curate.duplicates.sentences import SPAN, sentences
 from troth.curate.filter.words import Words, among
+from troth.curate.headings import headings, is_heading
 from troth.curate.parts import Parts
 from troth.curate.records import Decision
 from troth.system import CurateTable
@@ -25,7 +25,6 @@ _SAID = np.dtype([
     ("hash", "<u8"), ("date", "<u4"), ("text", "<u8"), ("number", "<i8"), ("at", "<u4"), ("publisher", "<u8"),
 ])  # fmt: skip
 _NOTHING = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, bool)
-_HEADING = re.compile(r"^#.*$", re.MULTILINE)
 RULE = "repeated_sentences"
 
 
@@ -95,7 +94,7 @@ def cut_repeats(
     decisions: list[Decision] = []
     for first, last in _runs(starts):
         start, end = int(found.starts[first]), int(found.ends[last - 1])
-        pieces.append(text[at:start].rstrip(" "))
+        pieces += [text[at:start].rstrip(" "), _heading(text[start:end], text[end:])]
         decisions.append(_decision(document, "changed", last - first, settings.repeated_in, text[start:end]))
         at = end
     left = "".join([*pieces, text[at:]])
@@ -112,9 +111,16 @@ def only_repeats(document: Document, starts: Sequence[int]) -> Document:
     text, pieces, at = document.text, [], 0
     for first, last in _runs(starts):
         start, end = int(found.starts[first]), int(found.ends[last - 1])
-        pieces += [*_HEADING.findall(text, at, start), text[start:end]]
+        pieces += [*headings(text[at:start]), text[start:end]]
         at = end
     return replace(document, text="\n\n".join(pieces))
+
+
+def _heading(gone: str, left: str) -> str:
+    """The heading, among sentences that go, under which what is left after them stands."""
+    last = headings(gone)[-1:]
+    follows = left.lstrip().partition("\n")[0]
+    return f"\n\n{last[0]}\n\n" if last and follows and not is_heading(follows.strip()) else ""
 
 
 def _runs(starts: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -35,6 +35,9 @@ CLEARLY = 0.2
 """How far past its limit a value alone suffices; ours."""
 TABLE_FROM = 0.5
 """Share of lines that are rows from which a text counts as a table, whose words need not make sentences; ours."""
+FIGURES_FROM = 0.08
+"""Share of figures among the words from which a text says one fact after another and may name its subject each time;
+ours."""
 JUDGED_FROM = 50
 """Words from which shares say something; Gopher's lower limit for a document."""
 
@@ -63,7 +66,8 @@ def _findings(words: Words, count: int, language: Finding | None, *, english: bo
     if measures.rows(words.text) <= TABLE_FROM:
         length = measures.mean_length(words)
         yield Finding("mean_word_length", length, MIN_MEAN_WORD_LENGTH, least=True)
-        yield Finding("alphabetic", measures.alphabetic(words), MIN_ALPHABETIC, least=True)
+        alphabetic = measures.alphabetic(words)
+        yield Finding("alphabetic", alphabetic, MIN_ALPHABETIC, least=True)
         yield Finding("mean_word_length", length, MAX_MEAN_WORD_LENGTH)
         if judged:
             if language:
@@ -72,8 +76,9 @@ def _findings(words: Words, count: int, language: Finding | None, *, english: bo
                 yield Finding("function_words", measures.function_words(words), MIN_FUNCTION_WORDS, least=True)
             yield Finding("punctuated_lines", measures.punctuated(words.text), MIN_PUNCTUATED, least=True)
             top, again = measures.trigrams(words)
-            yield Finding("top_trigram", top, MAX_TOP_TRIGRAM)
             yield Finding("repeated_trigrams", again, MAX_REPEATED_TRIGRAMS)
-            yield Finding("keyword_stuffing", measures.top_word(words), MAX_TOP_WORD)
+            if 1 - alphabetic < FIGURES_FROM:
+                yield Finding("top_trigram", top, MAX_TOP_TRIGRAM)
+                yield Finding("keyword_stuffing", measures.top_word(words), MAX_TOP_WORD)
     if judged:
         yield Finding("repeated_lines", measures.repeated_lines(words), MAX_REPEATED_LINES)

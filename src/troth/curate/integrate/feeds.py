@@ -35,8 +35,8 @@ def stage_feeds(out: Path) -> list[Feed]:
         folder = out / "work" / stage
         parts = sorted(int(mark.stem) for mark in folder.glob("*.done"))
         for name in TABLES:
-            if name == "documents" and stage not in _FORMS:
-                continue
+            if (name == "documents" and stage not in _FORMS) or (name == "findings" and stage != "refine"):
+                continue  # of findings, those that stand
             files = (folder / f"{part:05d}.{name}.parquet" for part in parts)
             form = _FORMS[stage] if name == "documents" else ""
             feeds.append(Feed(name, tuple(file for file in files if file.exists()), form))

@@ -8,7 +8,7 @@ from pathlib import Path
 from troth.curate.document import Document
 from troth.curate.parts import Parts
 from troth.curate.progress import Counter
-from troth.curate.records import ClaimRow, CorrectionRow, Decision, Finding
+from troth.curate.records import ClaimRow, CorrectionRow, Decision, Finding, TimedFinding
 from troth.curate.refine.apply import apply
 from troth.curate.refine.forms import REPHRASE, questions, rephrased
 from troth.curate.refine.policy import POLICY, corrections
@@ -19,30 +19,36 @@ from troth.curate.validate.subjects import beside
 from troth.curate.validate.verifiers.endpoint import EndpointJudge
 from troth.system import CurateTable
 
+_OPEN = "not_enough_evidence"
 
 def refine_part(
     part: int, out: Path, settings: CurateTable, weights: Mapping[str, float], generation: int = 1
 ) -> None:
     """From `documents` of the stage `duplicates` and `findings` of `validate` and `timelines` to `documents`,
-    `corrections`, and the `decisions` on all claims. `weights` are those of publishers whose claims were judged;
-    `generation` is that of a model that rephrases. Raises ValueError where rephrasing is asked for without an endpoint.
+    `corrections`, the `findings` that stand, and the `decisions` on all claims. `weights` are those of publishers whose
+    claims were judged; `generation` is that of a model that rephrases. Raises ValueError where rephrasing is asked for
+    without an endpoint.
     """
     own = Parts(out, "refine")
     before = Parts(out, "duplicates")
     found = Parts(out, "validate").read(part, "findings", Finding)
     again = before.read(part, "documents", Document)
-    timelines = beside(again, Parts(out, "timelines").read(part, "findings", Finding))
+    timelines = beside(again, Parts(out, "timelines").read(part, "findings", TimedFinding))
     decided: set[str] = set()
     writer = _writer(out, settings) if "rephrased" in settings.forms else None
     with (
         own.writer(part, "documents", Document) as refined,
         own.writer(part, "corrections", CorrectionRow) as made,
         own.writer(part, "decisions", Decision) as decisions,
+        own.writer(part, "findings", Finding) as standing,
         Counter(own, part) as counter,
     ):
         documents = counter.documents(before.read(part, "documents", Document))
         for (document, others), (_, timed) in zip(beside(documents, found), timelines, strict=True):
             findings = with_timelines(others, timed)
+            for finding in findings:
+                standing.add(finding)
+            findings = [one for one in findings if not isinstance(one, TimedFinding) or one.stance != _OPEN]
             edits = list(corrections(document, findings, settings))
             done = {edit.occ_id: edit for edit in edits}
             made.add_all(edits)

@@ -13,7 +13,7 @@ from troth.curate.refine import edit
 from troth.curate.validate.opinions import EXACT
 from troth.system import CurateTable
 
-POLICY = "2"
+POLICY = "3"
 """Changes whenever the same findings would lead to other edits."""
 
 

@@ -70,13 +70,14 @@ def cases_of(
     random: np.random.Generator, seen: Callable[[ClaimRow, OccurrenceRow], None],
 ) -> Iterator[Case]:  # fmt: skip
     """The cases of all check-worthy claims of a document, of whose `subjects` some may be known; `seen` is told of
-    every claim. What names a known subject makes no case: it is whom the claim is about."""
+    every claim. What names a known subject makes no case, for it is whom the claim is about, nor does the year in which
+    the document was published: it says when the document speaks."""
     near: Surroundings | None = None
     for claim in find_claims(document, evidence.store.names):
         row = claim.row()
         place = claim.occurrence(row.claim_id)
         seen(row, place)
-        if not row.checkworthy:
+        if not row.checkworthy or (claim.value.kind == "year" and claim.value.text == document.published[:4]):
             continue
         text = claim.sentence.text
         if near is None or near.text != text:

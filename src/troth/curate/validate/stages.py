@@ -16,7 +16,7 @@ from troth.curate.collect import collect
 from troth.curate.document import Document
 from troth.curate.parts import Parts
 from troth.curate.progress import Counter
-from troth.curate.records import ClaimRow, EvidenceRow, Finding, OccurrenceRow, VerdictRow, short_hash
+from troth.curate.records import ClaimRow, EvidenceRow, Finding, OccurrenceRow, TimedFinding, VerdictRow, short_hash
 from troth.curate.validate.build_store import build_store
 from troth.curate.validate.canaries import Canary
 from troth.curate.validate.cases import ALIKE, Answers, Case, cases_of, name_pool
@@ -252,16 +252,16 @@ def verdicts_part(
     own.finish(part)
 
 
-def _supported(out: Path, part: int) -> dict[str, list[Finding]]:
+def _supported(out: Path, part: int) -> dict[str, list[TimedFinding]]:
     """What timelines support in each document of a part, by its source."""
-    found: dict[str, list[Finding]] = {}
-    for one in Parts(out, "timelines").read(part, "findings", Finding):
+    found: dict[str, list[TimedFinding]] = {}
+    for one in Parts(out, "timelines").read(part, "findings", TimedFinding):
         if one.stance == "supported":
             found.setdefault(one.source_id, []).append(one)
     return found
 
 
-def _canary(case: Case, measured: Verdict, supported: Sequence[Finding]) -> Canary:
+def _canary(case: Case, measured: Verdict, supported: Sequence[TimedFinding]) -> Canary:
     """How a claim whose truth is known fared; on what a timeline supports, nothing else has a say."""
     refuted = measured.stance == "refuted"
     if case.role == "canary":

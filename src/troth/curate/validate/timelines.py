@@ -12,9 +12,10 @@ from pathlib import Path
 from troth.curate.document import Document
 from troth.curate.memory import sweep
 from troth.curate.parts import Parts
-from troth.curate.records import ClaimRow, EvidenceRow, Finding, OccurrenceRow, VerdictRow, short_hash
+from troth.curate.records import ClaimRow, EvidenceRow, OccurrenceRow, TimedFinding, VerdictRow, short_hash
 from troth.curate.validate.slots import Statement, TimedVerdict, judge_documents
 from troth.curate.validate.slots.readings import agree, read
+from troth.curate.validate.slots.tokens import without_notes
 from troth.curate.validate.stages import (
     cleaned_documents,
     judged_collections,
@@ -27,7 +28,7 @@ from troth.system import CurateTable
 
 STAGE = "timelines"
 VERIFIER = "timeline"
-_VERSION = "1"
+_VERSION = "2"
 _MOST_BYTES = 512 << 20
 _SHOWN = 8
 """Witnesses that go into the ledger, at most."""
@@ -107,7 +108,7 @@ def _write(
         own.writer(part, "occurrences", OccurrenceRow) as places,
         own.writer(part, "evidence", EvidenceRow) as evidence,
         own.writer(part, "verdicts", VerdictRow) as verdicts,
-        own.writer(part, "findings", Finding) as findings,
+        own.writer(part, "findings", TimedFinding) as findings,
         own.writer(part, "subjects", SubjectRow) as subjects,
     ):
         for document in documents:
@@ -158,17 +159,19 @@ def _place(told: Statement, claim_id: str) -> OccurrenceRow:
     )  # fmt: skip
 
 
-def _finding(place: OccurrenceRow, verdict: TimedVerdict, text: bytes) -> Finding:
+def _finding(place: OccurrenceRow, verdict: TimedVerdict, text: bytes) -> TimedFinding:
     told = verdict.statement
     superseded = verdict.time == "superseded" and verdict.stance != "refuted"
     newer = text[told.line_start : told.start].decode() + verdict.now + text[told.end : told.line_end].decode()
+    newer = without_notes(newer)
     answer = "" if superseded else verdict.answer
     said = verdict.now if superseded else answer if verdict.stance == "refuted" else told.text
-    return Finding(
+    return TimedFinding(
         **vars(place), stance=verdict.stance, time=verdict.time, nature=verdict.nature, p_stated=verdict.p,
         answer=answer, p_answer=1 - verdict.p if answer else 0.0,
         agreed_by=_second_opinion(verdict, said), verdict=VERIFIER,
         newer_on=verdict.valid_to if superseded else "", newer_text=newer if superseded and verdict.now else "",
+        heard=bool(verdict.witnesses),
     )  # fmt: skip
 
 

@@ -84,6 +84,15 @@ def agree(a: Reading, b: Reading) -> bool:
     return a.named and b.named and bool(x) and bool(y) and (x <= y or y <= x)
 
 
+def within(a: Reading, b: Reading) -> bool:
+    """Whether one of two texts is a piece of the other, so that they may differ only in where a value was cut off."""
+    short, long = sorted((a.words, b.words), key=len)
+    size = len(short)
+    return not a.numeric and not b.numeric and any(
+        long[at : at + size] == short for at in range(len(long) - size + 1)
+    )  # fmt: skip
+
+
 def finer(a: Reading, b: Reading) -> bool:
     """Whether `a` says more than `b`, with which it agrees."""
     if a.numeric:

@@ -44,21 +44,22 @@ def make_slot(relation: int, told: Sequence[Statement]) -> Slot:
     values = different([one.reading for one in ordered])
     table = {one.reading: [agree(one.reading, value) for value in values] for one in ordered}
     agrees = np.array([table[one.reading] for one in ordered], bool)
-    seen = _repeats([one.reading for one in ordered])
-    return Slot(relation, tuple(ordered), np.array([times[i] for i in order], float), tuple(values), agrees, seen)
+    days = [times[i] for i in order]
+    seen = _repeats([one.reading for one in ordered], days)
+    return Slot(relation, tuple(ordered), np.array(days, float), tuple(values), agrees, seen)
 
 
-def _repeats(readings: Sequence[Reading]) -> np.ndarray:
-    """Which readings were stated before, at least as closely."""
-    before: dict[Reading, bool] = {}
-    repeats = np.zeros(len(readings), bool)
-    for i, reading in enumerate(readings):
-        if reading not in before:
-            before[reading] = any(agree(reading, other) and not finer(reading, other) for other in before)
-            repeats[i] = before[reading]
-        else:
-            repeats[i] = True
-    return repeats
+def _repeats(readings: Sequence[Reading], days: Sequence[int]) -> np.ndarray:
+    """Which readings were stated on an earlier day, at least as closely: who says the same on the same day repeats
+    nobody."""
+    first: dict[Reading, int] = {}
+    for reading, when in zip(readings, days, strict=True):
+        first.setdefault(reading, when)
+    closest = {
+        reading: min(when for other, when in first.items() if agree(reading, other) and not finer(reading, other))
+        for reading in first
+    }
+    return np.array([closest[reading] < when for reading, when in zip(readings, days, strict=True)], bool)
 
 
 def different(readings: Sequence[Reading]) -> list[Reading]:

@@ -131,9 +131,9 @@ def publisher_statements(documents: Iterable[Document], survey: Survey) -> list[
 def _frames(documents: Sequence[Document], survey: Survey) -> dict[tuple[str, ...], list[_Instance]]:
     owners: list[_Page] = []
     found = Lines()
-    pages: list[str] = []
+    pages: list[tuple[str, str]] = []
     for document in documents:
-        title = subject_of(document.title, survey.usual)
+        title = survey.subject(document)
         page = _Page(document, title)
         sections: dict[str, list[Line]] = defaultdict(list)
         for line in lines(document, (plain_title(document.title), title), survey.subjects, survey.words):
@@ -142,7 +142,8 @@ def _frames(documents: Sequence[Document], survey: Survey) -> dict[tuple[str, ..
             owners += [page] * len(section)
             for line in section:
                 found.add(line)
-            pages += _pages(document, f"{document.published}/{title}/{heading}", section, survey.subjects)
+            about = _about(document, f"{title}/{heading}", section, survey.subjects)
+            pages += [(document.published, name) for name in about]
     frames: dict[tuple[str, ...], list[_Instance]] = defaultdict(list)
     for at, (page, placed) in enumerate(zip(owners, place(found, pages), strict=True)):
         if placed and placed.slots:
@@ -150,15 +151,15 @@ def _frames(documents: Sequence[Document], survey: Survey) -> dict[tuple[str, ..
     return frames
 
 
-def _pages(document: Document, page: str, section: Sequence[Line], subjects: Subjects) -> list[str]:
-    """The page that each sentence belongs to: its section; or, where a section goes through many subjects in the same
-    wording, all that the edition says of the sentence's subject."""
+def _about(document: Document, page: str, section: Sequence[Line], subjects: Subjects) -> list[str]:
+    """What each sentence of a section is about: its `page`; or, where a section goes through many subjects in the same
+    wording, the sentence's own."""
     forms = [line.forms for line in section]
     if len(section) < _LIST or len(section) < _LIST_LIKE * min(
         len({form[:_EDGE] for form in forms}), len({form[-_EDGE:] for form in forms})
     ):
         return [page] * len(section)
-    return [f"{document.published}/{_first_name(document, line, subjects) or page}" for line in section]
+    return [_first_name(document, line, subjects) or page for line in section]
 
 
 def _first_name(document: Document, line: Line, subjects: Subjects) -> str:

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from troth.curate.document import Document
+from troth.curate.headings import is_heading
 
 NUMBER, DATE, NAME, SUBJECT, YEAR = "0", "D", "N", "S", "Y"
 SLOTS = frozenset((NUMBER, DATE, NAME, YEAR))
+CLASSES = SLOTS | {SUBJECT}
 _MONTHS = (
     "January|February|March|April|May|June|July|August|September|October|November|December|"
     "Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec"
@@ -29,6 +31,11 @@ _TOKEN = re.compile(
 _PARTICLES = frozenset(
     ("of", "de", "la", "le", "du", "da", "di", "van", "von", "der", "del", "el", "es", "al", "bin", "dos", "e", "y")
 )
+_NO_NAMES = frozenset(
+    "a an the this that these those its their our your my his her at by for from in of on to with as since until "  # noqa: SIM905
+    "before after during under over between among about and or but if when while where there here it they we you he "
+    "she".split()
+)
 _END = re.compile(
     r"[.!?][\"')\]]*(?=\s+[\"'(\[]?[^\Wa-z_])|\n\s*\n"  # a full stop, a blank line,
     r"|\n(?=\s*(?:[-*•|#]|\d+[.)]\s|[A-Z][^\n.:]{1,40}:\s))"  # the next item of a list,
@@ -38,9 +45,11 @@ _ABBREVIATION = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Mt|No|vs|etc|e\.g|i\.e|c|ca|approx|Jr|Sr|Inc|Ltd|Prof|Gen|Col|"
     r"Rep|Sen|Gov|Rev|Hon|Lt|Brig|Maj|Capt|Adm)|(?<!\d )\b[A-Z])\.$"
 )
+_NOTE = re.compile(
+    r"(?P<figure>\d[^.;()\d]{0,30}?) "
+    rf"\((?:(?:about|as of|in|FY|{_MONTHS})\.? ?)?(?:1\d|20)\d\d(?:/\d\d)?(?: est\.?)?\)"
+)
 _TITLE_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
-_TITLE = re.compile(r"[^-*•|\n:][^\n:]*[^.!?:;,\"”)\n]")
-_HEADING_WORDS = 12
 _NAME_WORDS = 6
 
 
@@ -50,10 +59,10 @@ _INSIDE = re.compile(r"(?<=[a-zß-öø-ÿ,;] )[A-ZÀ-Þ][^\W\d_]*")
 
 
 class Words:
-    """What the corpus writes small, and what with a capital inside sentences."""
+    """What the corpus writes small, and what with a capital inside sentences. Words that begin no name are known."""
 
     def __init__(self) -> None:
-        self.small: set[str] = set()
+        self.small: set[str] = set(_NO_NAMES)
         self.capital: set[str] = set()
 
     def add(self, text: str) -> None:
@@ -63,6 +72,7 @@ class Words:
 
     def begins_name(self, word: str, following: str) -> bool:
         """Whether a sentence's first word is a name; `following` is the first letter of the next word."""
+        word = word.removesuffix("'s").removesuffix("’s")
         if word.lower() in self.small:
             return False
         return word in self.capital or following.isupper()
@@ -118,8 +128,8 @@ def lines(document: Document, titles: Sequence[str], subjects: Subjects, words: 
     writes it so inside sentences, or where another capital follows.
     """
     heading, about = "", frozenset(titles)
-    for start, end, is_heading in pieces(document.text):
-        if is_heading:
+    for start, end, heads in pieces(document.text):
+        if heads:
             heading = plain_title(document.text[start:end])
             about = frozenset((*titles, heading))
             continue
@@ -132,7 +142,7 @@ def lines(document: Document, titles: Sequence[str], subjects: Subjects, words: 
 
 def headings(document: Document) -> set[str]:
     """What the sections of a document are about."""
-    return {plain_title(document.text[start:end]) for start, end, is_heading in pieces(document.text) if is_heading}
+    return {plain_title(document.text[start:end]) for start, end, heads in pieces(document.text) if heads}
 
 
 def pieces(text: str) -> Iterator[tuple[int, int, bool]]:
@@ -145,16 +155,22 @@ def pieces(text: str) -> Iterator[tuple[int, int, bool]]:
             match
             and match.group()[0] in ".!?"
             and _ABBREVIATION.search(text, max(0, match.start() - 12), match.start() + 1)
+            and not _begins_sentence(text, end)
         ):
             continue
         body = text[start:end].strip()
         if body:
             first = start + text[start:end].index(body)
             last = first + len(body)
-            marked = body.startswith("#")
-            alone = match is not None and match.group().count("\n") > 1 and _TITLE.fullmatch(body) is not None
-            yield first, last, marked or (alone and len(body.split()) <= _HEADING_WORDS)
+            alone = match is not None and match.group().count("\n") > 1
+            yield first, last, body.startswith("#") or (alone and is_heading(body))
         start = end
+
+
+def _begins_sentence(text: str, at: int) -> bool:
+    """Whether what follows an abbreviation can be no part of a name."""
+    following = _TITLE_WORD.search(text, at)
+    return following is not None and following.group().lower() in _NO_NAMES
 
 
 def plain_title(text: str) -> str:
@@ -163,11 +179,19 @@ def plain_title(text: str) -> str:
     return " ".join(word for word in words if not _is_year(word))
 
 
+def without_notes(text: str) -> str:
+    """A text without the dates in parentheses that some write behind figures, as in 3.2 million (2018 est.)."""
+    return _NOTE.sub(r"\g<figure>", text)
+
+
 def tokenize(
     text: str, start: int, end: int, about: frozenset[str], subjects: Subjects, words: Words
 ) -> Iterator[Token]:
-    """Tokens of one sentence; runs of capitalised words are one name, the page's own subject its own class."""
+    """Tokens of one sentence; runs of capitalised words are one name, the page's own subject its own class. When a
+    figure is from, in parentheses behind it, is no part of the wording: editions write it now and then."""
     found = [(m.start(), m.end(), m.lastgroup or "") for m in _TOKEN.finditer(text, start, end)]
+    for note in _NOTE.finditer(text, start, end):
+        found = [one for one in found if not note.end("figure") <= one[0] < note.end()]
     at = 0
     while at < len(found):
         first, last, kind = found[at]

@@ -14,7 +14,7 @@ import numpy as np
 
 from troth.curate.document import Document
 from troth.curate.records import Nature, Stance, Time
-from troth.curate.validate.slots.readings import Reading, agree, read
+from troth.curate.validate.slots.readings import Reading, agree, read, within
 from troth.curate.validate.slots.relations import link
 from troth.curate.validate.slots.slot import Slot, build_slots, make_slot
 from troth.curate.validate.slots.statements import Statement, all_statements
@@ -112,7 +112,8 @@ def _right(slot: Slot, truth_TK: np.ndarray, at: int) -> float:
 
 def _refuted(slot: Slot, truth_TK: np.ndarray, at: int, scale: "Scale", act_above: float) -> bool:
     """Whether another value is the likeliest, and this one wrong surely enough."""
-    other = not slot.agrees_TK[at, int(np.argmax(truth_TK[at]))]
+    best = int(np.argmax(truth_TK[at]))
+    other = not slot.agrees_TK[at, best] and not within(slot.statements[at].reading, slot.values[best])
     return other and scale(_right(slot, truth_TK, at)) < 1 - act_above
 
 
