@@ -68,3 +68,11 @@ def test_claims_leave_opinions_out_and_keep_their_place():
         ("Lagos", "opinion"), ("Nigeria", "fact"), ("Abuja", "fact"),
     ]  # fmt: skip
     assert claims[2].row().claim_id != claims[1].row().claim_id
+
+
+def test_when_a_figure_is_from_is_no_claim():
+    text = "In Peru the rate is 3.2% (2016 est.), which (2016 prices) is more than in 2012. Bolivar died (1830)."
+    document = Document("a", "documents", text)
+    assert [claim.value.text for claim in find_claims(document, name_words([document]))] == [
+        "Peru", "3.2%", "2012", "1830",
+    ]  # fmt: skip

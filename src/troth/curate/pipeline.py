@@ -59,7 +59,7 @@ from troth.system.lock import held
 
 _PART_BYTES = 16 << 20
 """Bytes of sources that a part holds; what a stage keeps of one part has to fit in memory for every worker."""
-_TABLES = 2
+_TABLES = 3
 """Which tables stages leave to those after them: another number where a half-done run cannot be gone on with."""
 _GATE = ("max_false_alarms", "max_viewpoint_loss")
 """Settings that only the end asks for: with other ones what is not published yet is decided anew."""

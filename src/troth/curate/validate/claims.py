@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from troth.curate.document import Document
 from troth.curate.records import ClaimRow, OccurrenceRow, short_hash
+from troth.curate.validate.notes import years_of_notes
 from troth.curate.validate.sentences import Sentence, sentences
 from troth.curate.validate.statement import claim_row
 from troth.curate.validate.values import Value, find_values
@@ -58,7 +59,10 @@ def name_words(documents: Iterable[Document]) -> set[str]:
 
 
 def find_claims(document: Document, names: Container[str]) -> Iterator[Claim]:
-    """The values in all sentences of a document; see `find_values` for `names`."""
+    """The values in all sentences of a document; see `find_values` for `names`. When a figure is from is no claim of
+    its own: others give another year with another figure."""
     for sentence in sentences(document):
+        noted = years_of_notes(sentence.text)
         for value in find_values(sentence.text, names):
-            yield Claim(sentence, value)
+            if value.kind != "year" or value.text not in noted:
+                yield Claim(sentence, value)

@@ -13,9 +13,9 @@ from troth.curate.document import Document
 from troth.curate.memory import sweep
 from troth.curate.parts import Parts
 from troth.curate.records import ClaimRow, EvidenceRow, OccurrenceRow, TimedFinding, VerdictRow, short_hash
+from troth.curate.validate.notes import without_notes
 from troth.curate.validate.slots import Statement, TimedVerdict, judge_documents
 from troth.curate.validate.slots.readings import agree, read
-from troth.curate.validate.slots.tokens import without_notes
 from troth.curate.validate.stages import (
     cleaned_documents,
     judged_collections,

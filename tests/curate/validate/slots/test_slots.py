@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 
 from troth.curate.document import Document
+from troth.curate.validate.notes import without_notes
 from troth.curate.validate.slots import Statement, frames, judge_documents, publisher_statements, survey
 from troth.curate.validate.slots.readings import read, within
 from troth.curate.validate.slots.slot import make_slot
-from troth.curate.validate.slots.tokens import pieces, without_notes
+from troth.curate.validate.slots.tokens import pieces
 
 LANDS = (
     "Arvenia", "Boscora", "Celdane", "Dorvik", "Estmark", "Fallonia", "Gressa", "Hallund", "Ibrenia", "Jorvala",

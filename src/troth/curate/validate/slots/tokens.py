@@ -11,16 +11,13 @@ from dataclasses import dataclass
 
 from troth.curate.document import Document
 from troth.curate.headings import is_heading
+from troth.curate.validate.notes import MONTHS, NOTE
 
 NUMBER, DATE, NAME, SUBJECT, YEAR = "0", "D", "N", "S", "Y"
 SLOTS = frozenset((NUMBER, DATE, NAME, YEAR))
 CLASSES = SLOTS | {SUBJECT}
-_MONTHS = (
-    "January|February|March|April|May|June|July|August|September|October|November|December|"
-    "Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec"
-)
 _TOKEN = re.compile(
-    rf"(?P<date>\b\d{{1,2}}(?:st|nd|rd|th)? (?:{_MONTHS})\.?,? \d{{4}}\b|\b(?:{_MONTHS})\.? \d{{1,2}}, \d{{4}}\b)"
+    rf"(?P<date>\b\d{{1,2}}(?:st|nd|rd|th)? (?:{MONTHS})\.?,? \d{{4}}\b|\b(?:{MONTHS})\.? \d{{1,2}}, \d{{4}}\b)"
     r"|(?P<year>\b(?:1\d|20)\d\d\b(?![,.]\d|[%\w]))"
     r"|(?P<number>[$€£]?[-−]?\b\d[\d,]*(?<!,)(?:\.\d+)?"
     r"(?:\s?%|(?:[ -](?:hundred|thousand|million|billion|trillion)\b)?)(?!\w))"
@@ -44,10 +41,6 @@ _END = re.compile(
 _ABBREVIATION = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Mt|No|vs|etc|e\.g|i\.e|c|ca|approx|Jr|Sr|Inc|Ltd|Prof|Gen|Col|"
     r"Rep|Sen|Gov|Rev|Hon|Lt|Brig|Maj|Capt|Adm)|(?<!\d )\b[A-Z])\.$"
-)
-_NOTE = re.compile(
-    r"(?P<figure>\d[^.;()\d]{0,30}?) "
-    rf"\((?:(?:about|as of|in|FY|{_MONTHS})\.? ?)?(?:1\d|20)\d\d(?:/\d\d)?(?: est\.?)?\)"
 )
 _TITLE_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _NAME_WORDS = 6
@@ -179,18 +172,13 @@ def plain_title(text: str) -> str:
     return " ".join(word for word in words if not _is_year(word))
 
 
-def without_notes(text: str) -> str:
-    """A text without the dates in parentheses that some write behind figures, as in 3.2 million (2018 est.)."""
-    return _NOTE.sub(r"\g<figure>", text)
-
-
 def tokenize(
     text: str, start: int, end: int, about: frozenset[str], subjects: Subjects, words: Words
 ) -> Iterator[Token]:
     """Tokens of one sentence; runs of capitalised words are one name, the page's own subject its own class. When a
     figure is from, in parentheses behind it, is no part of the wording: editions write it now and then."""
     found = [(m.start(), m.end(), m.lastgroup or "") for m in _TOKEN.finditer(text, start, end)]
-    for note in _NOTE.finditer(text, start, end):
+    for note in NOTE.finditer(text, start, end):
         found = [one for one in found if not note.end("figure") <= one[0] < note.end()]
     at = 0
     while at < len(found):
