@@ -21,6 +21,7 @@ from troth.system import CurateTable
 
 _OPEN = "not_enough_evidence"
 
+
 def refine_part(
     part: int, out: Path, settings: CurateTable, weights: Mapping[str, float], generation: int = 1
 ) -> None:
