@@ -7,7 +7,7 @@ import pytest
 
 from troth.curate.document import Document
 from troth.curate.validate.notes import without_notes
-from troth.curate.validate.slots import Statement, frames, judge_documents, publisher_statements, survey
+from troth.curate.validate.slots import Statement, judge_documents, publisher_statements, survey, variety
 from troth.curate.validate.slots.readings import read, within
 from troth.curate.validate.slots.slot import make_slot
 from troth.curate.validate.slots.tokens import pieces
@@ -169,7 +169,7 @@ def test_the_order_of_documents_does_not_matter(verdicts):
 
 
 def test_wordings_are_the_same_however_many_branches_are_walked_at_once(verdicts, monkeypatch):
-    monkeypatch.setattr(frames, "_TOGETHER", 20)
+    monkeypatch.setattr(variety, "_TOGETHER", 20)
     assert list(map(repr, judge_documents(corpus(WRONG), seed=0)[1])) == list(map(repr, verdicts))
 
 
