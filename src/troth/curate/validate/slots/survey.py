@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from zlib import crc32
 
 from troth.curate.document import Document
@@ -11,6 +11,8 @@ from troth.curate.validate.slots.tokens import CLASSES, NAME, Subjects, Words, h
 _MOST, _FEW_TITLES = 0.5, 3
 _COMPANY = 1024
 """Kinds of company that are told apart."""
+_OPENING = 8_000
+"""Characters of a document in which it shows what it is about."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def _untitled(documents: Iterable[Document], words: Words) -> dict[str, str]:
         if plain_title(document.title):
             continue
         told: list[list[str]] = []
-        for line in lines(document, (), nothing, words):
+        for line in lines(replace(document, text=document.text[:_OPENING]), (), nothing, words):
             spans = [line.span(at, at + 1) for at, form in enumerate(line.forms) if form == NAME]
             told.append([plain_title(document.text[start:end]) for start, end in spans])
             wording = " ".join((document.published, *(form for form in line.forms if form not in CLASSES)))
