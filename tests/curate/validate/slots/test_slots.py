@@ -13,7 +13,8 @@ from troth.curate.validate.slots.slot import make_slot
 from troth.curate.validate.slots.tokens import pieces
 
 LANDS = (
-    "Arvenia", "Boscora", "Celdane", "Dorvik", "Estmark", "Fallonia", "Gressa", "Hallund", "Ibrenia", "Jorvala",
+    "Arvenia", "Boscora", "Celdane", "Dorvik", "Estmark and the Isles", "Fallonia", "Gressa", "Hallund", "Ibrenia",
+    "Jorvala",
 )  # fmt: skip
 RULERS = ("Anna Holm", "Bela Korda", "Carlo Venti", "Dora Lindqvist", "Emil Sand")
 YEARS = (2015, 2016, 2018, 2020, 2022)

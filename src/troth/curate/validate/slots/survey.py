@@ -1,5 +1,6 @@
 """What the corpus as a whole knows before its sentences are read: which words are names, and what pages are about."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -8,7 +9,7 @@ from zlib import crc32
 from troth.curate.document import Document
 from troth.curate.validate.slots.tokens import CLASSES, NAME, Subjects, Words, headings, lines, plain_title
 
-_MOST, _FEW_TITLES = 0.5, 3
+_MOST, _NEARLY, _FEW_TITLES = 0.5, 0.9, 3
 _COMPANY = 1024
 """Kinds of company that are told apart."""
 _OPENING = 8_000
@@ -52,7 +53,7 @@ def _untitled(documents: Iterable[Document], words: Words) -> dict[str, str]:
     sentences, the one that keeps the most different company in all of them, for what is said of a thing is more than
     what is said with a value. Names that most documents of a publisher have do not count."""
     company: dict[str, int] = defaultdict(int)
-    candidates: dict[str, tuple[str, list[str]]] = {}
+    candidates: dict[str, tuple[str, dict[str, str]]] = {}
     having: dict[str, Counter[str]] = defaultdict(Counter)
     nothing = Subjects(())
     for document in documents:
@@ -67,15 +68,25 @@ def _untitled(documents: Iterable[Document], words: Words) -> dict[str, str]:
                 company[name] |= 1 << crc32(wording.encode()) % _COMPANY
         counts = Counter(name for names in told for name in dict.fromkeys(names) if name)
         some = [name for name, n in counts.items() if n >= _MOST * len(told) or name in told[0]]
-        candidates[document.source] = document.publisher, some
+        candidates[document.source] = document.publisher, {name: _whole(name, document.text) for name in some}
         having[document.publisher].update(["", *some])
     found: dict[str, str] = {}
-    for source, (publisher, some) in candidates.items():
+    for source, (publisher, whole) in candidates.items():
         names = having[publisher]
-        special = [name for name in some if names[name] < _MOST * names[""]]
+        special = [name for name in whole if names[name] < _MOST * names[""]]
         if special:
-            found[source] = max(special, key=lambda name: company[name].bit_count())
+            found[source] = whole[max(special, key=lambda name: company[name].bit_count())]
     return found
+
+
+def _whole(name: str, text: str) -> str:
+    """A name with the other that a text nearly always joins to it: Antigua and Barbuda."""
+    other = r"[^\W\d_a-zß-öø-ÿ][\w’'-]*"
+    told: list[str] = re.findall(rf"(?<!\w)(?i:{re.escape(name)})( and (?:the )?{other})?(?!\w)", text[:_OPENING])
+    for rest, n in Counter(map(plain_title, told)).most_common(1):
+        if rest and n >= _NEARLY * len(told):
+            return f"{name} {rest}"
+    return name
 
 
 def _usual(titles: set[str]) -> set[str]:
