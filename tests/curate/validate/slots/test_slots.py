@@ -343,3 +343,22 @@ def test_a_corpus_that_repeats_nothing_has_no_statements(texts):
     assert verdicts == []
     assert learned.planted == 0
     assert [publisher_statements([one], survey(documents)) for one in documents] == [[] for _ in documents]
+
+
+def test_a_number_is_mended_as_its_publisher_writes_it():
+    """House B rounds to millions, and says the same in its other editions."""
+    documents = []
+    for at, land in enumerate(LANDS):
+        size = 12_345_678 + 3_456_789 * at
+        for year in YEARS:
+            rounded = "99.1 million" if (land, year) == ("Gressa", 2018) else f"{size / 1e6:.1f} million"
+            told = {
+                "A": f"Its forests cover {size:,} acres.", "B": f"There are {rounded} acres of forest.",
+                "C": f"Forests of {size:,} acres grow there.",
+            }  # fmt: skip
+            documents += [
+                Document(f"{who}/{year}/{land}", "documents", text, title=land, publisher=who, published=f"{year}-06-01")
+                for who, text in told.items()
+            ]
+    (mended,) = said(judge_documents(documents, seed=0)[1], "B/2018/Gressa", "99.1 million")
+    assert (mended.stance, mended.answer) == ("refuted", "33.1 million")

@@ -26,6 +26,8 @@ _RAREST, _DIGITS = 1e-3, 4
 _AT_ONE_TIME = 400
 _SETTLED = 0.05
 """What is right or wrong this surely is not contested, whoever says otherwise."""
+_ROUND = 1000
+"""Worth of one in the last figure from which on a number was rounded to be told, in thousands or millions."""
 
 
 @dataclass(frozen=True)
@@ -249,15 +251,28 @@ def _validity(held: np.ndarray, told: Sequence[Statement], at: int) -> tuple[str
 
 
 def _written(slot: Slot, value: int, at: int, right: np.ndarray) -> str:
-    """The value as the nearest credible statement writes it, preferring one that is as exact as the statement in
-    hand."""
+    """The value as the nearest credible statement writes it, preferring one of the same publisher that rounds the most
+    exact one of the time, and then one that is as exact as the statement in hand."""
     one = slot.statements[at]
     fitting = [i for i in range(len(slot.statements)) if slot.agrees_TK[i, value] and i != at]
     if not fitting:
         return ""
+
+    def step(i: int) -> float:
+        return slot.statements[i].reading.step
+
+    def rounds(i: int, other: int) -> bool:
+        off = abs(slot.statements[i].reading.number - slot.statements[other].reading.number)
+        return (step(i) == step(other) > 0 or step(i) >= _ROUND) and off <= step(i) / 2
+
+    exact = min(fitting, key=lambda i: (right[i] < 0.5, abs(slot.days[i] - slot.days[at]), step(i)))
     nearest = min(
-        fitting, key=lambda i: (right[i] < 0.5, slot.statements[i].reading.step != one.reading.step, abs(i - at))
-    )
+        fitting,
+        key=lambda i: (
+            right[i] < 0.5, slot.statements[i].publisher != one.publisher or not rounds(i, exact),
+            step(i) != one.reading.step, abs(i - at),
+        ),
+    )  # fmt: skip
     return slot.statements[nearest].text
 
 
