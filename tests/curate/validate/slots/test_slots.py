@@ -351,14 +351,14 @@ def test_a_number_is_mended_as_its_publisher_writes_it():
     for at, land in enumerate(LANDS):
         size = 12_345_678 + 3_456_789 * at
         for year in YEARS:
-            rounded = "99.1 million" if (land, year) == ("Gressa", 2018) else f"{size / 1e6:.1f} million"
+            rounded = "991 million" if (land, year) == ("Gressa", 2018) else f"{size / 1e6:.1f} million"
             told = {
                 "A": f"Its forests cover {size:,} acres.", "B": f"There are {rounded} acres of forest.",
                 "C": f"Forests of {size:,} acres grow there.",
             }  # fmt: skip
             documents += [
-                Document(f"{who}/{year}/{land}", "documents", text, title=land, publisher=who, published=f"{year}-06-01")
+                Document(f"{who}/{year}/{land}", "documents", text, title=land, publisher=who, published=f"{year}-06")
                 for who, text in told.items()
             ]
-    (mended,) = said(judge_documents(documents, seed=0)[1], "B/2018/Gressa", "99.1 million")
+    (mended,) = said(judge_documents(documents, seed=0)[1], "B/2018/Gressa", "991 million")
     assert (mended.stance, mended.answer) == ("refuted", "33.1 million")
