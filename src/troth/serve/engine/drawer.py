@@ -65,7 +65,10 @@ class TorchDrawer:
     ) -> tuple[list[float], list[list[int]], list[list[float]]]:
         """As `Drawer.likeliest`."""
         scores_SK, ids_SK = logits_SV.topk(min(count, logits_SV.shape[1]), dim=-1)
-        return logits_SV.logsumexp(-1).tolist(), ids_SK.tolist(), scores_SK.tolist()
+        most_S1 = logits_SV.amax(-1, keepdim=True)
+        # A float32 of the whole would leave of a likely token's little log-probability nothing but rounding.
+        sums_S = most_S1[:, 0].double() + (logits_SV - most_S1).exp().sum(-1).double().log()
+        return sums_S.tolist(), ids_SK.tolist(), scores_SK.tolist()
 
 
 def _descending(x_SV: torch.Tensor) -> torch.Tensor:

@@ -79,7 +79,7 @@ class Steps:
         """`Drawer.likeliest` on this decoder's threads."""
         rows, vocabulary = logits_SV.shape
         count = min(count, vocabulary)
-        sums_S, scores_SK = torch.empty(rows), torch.empty(rows, count)
+        sums_S, scores_SK = torch.empty(rows, dtype=torch.float64), torch.empty(rows, count)
         ids_SK = torch.empty(rows, count, dtype=torch.int32)
         self._library.troth_likeliest(
             self._decoder, logits_SV.data_ptr(), logits_SV.stride(0), vocabulary, rows, count,

@@ -51,7 +51,7 @@ class Choices {
     }
 
     // The logarithm of the sum of exponentials, and the `most` highest scores with their tokens, of equals the first.
-    float likeliest(const float *scores, int count, int most, int32_t *ids, float *scores_of) {
+    double likeliest(const float *scores, int count, int most, int32_t *ids, float *scores_of) {
         take(scores, count);
         Floats sum[4] = {zeros(), zeros(), zeros(), zeros()};
         for (size_t i = 0; i < weights.size(); i += STRETCH)
@@ -68,7 +68,7 @@ class Choices {
             scores_of[i] = weights[places[i]];
             ids[i] = tokens.empty() ? places[i] : tokens[places[i]];
         }
-        return highest + std::log(all);
+        return highest + std::log(double(all));
     }
 
   private:

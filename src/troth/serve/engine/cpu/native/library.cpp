@@ -109,7 +109,7 @@ void troth_step(
 // Of each row of scores the logarithm of the sum of its exponentials, and its `most` highest scores [rows, most] with
 // their tokens.
 void troth_likeliest(
-    void *decoder, const float *scores, int stride, int vocabulary, int rows, int most, float *sums, int32_t *tokens,
+    void *decoder, const float *scores, int stride, int vocabulary, int rows, int most, double *sums, int32_t *tokens,
     float *highest
 ) {
     static_cast<troth::Decoder *>(decoder)->likeliest(scores, stride, vocabulary, rows, most, sums, tokens, highest);

@@ -102,7 +102,7 @@ class Decoder {
 
     // What log-probabilities are made from, of each row of scores.
     void likeliest(
-        const float *scores, int stride, int vocabulary, int rows, int most, float *sums, int32_t *tokens,
+        const float *scores, int stride, int vocabulary, int rows, int most, double *sums, int32_t *tokens,
         float *highest
     ) {
         pool.run(rows, [&](int row) {
