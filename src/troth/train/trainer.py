@@ -112,11 +112,11 @@ class Training:
         """All steps that are left."""
         train = self.job.train
         rule = WatchRule(least=train.hang_seconds, first=6 * train.hang_seconds, end=train.end_hanging)
-        with Watch(self.run, rule, self.say) as watch, asked_to_leave() as self.leaving:
+        with Watch(self.run, rule, self.say) as watch, asked_to_leave() as leaving:
             begun = self.done
             while self.done < train.steps:
                 with Prefetch(self._batches(), self.ranks.device) as batches:
-                    self._until_rewound(batches, watch, report)
+                    self._until_rewound(batches, watch, report, leaving)
             if self.groups is not None:
                 watch.enter(train.steps, "quorum")
                 self.groups.part()
@@ -151,9 +151,12 @@ class Training:
         file = self.run / "reference.safetensors"
         return Referenced(rows, reference_log_probs(self.network, rows, file, key, self.ranks, self.say))
 
-    def _until_rewound(self, batches: Iterator[Batch], watch: Watch, report: Report) -> None:
+    def _until_rewound(
+        self, batches: Iterator[Batch], watch: Watch, report: Report, leaving: Callable[[], bool]
+    ) -> None:
         """Steps to the end, or until the next batch is another one: the run went back to its last checkpoint, or is as
-        far as another replica group, or must take a step again because one was lost."""
+        far as another replica group, or must take a step again because one was lost. Ends the process where a rank is
+        `leaving`."""
         train = self.job.train
         while self.done < train.steps:
             if self.groups is not None:
@@ -167,7 +170,7 @@ class Training:
             share = learning_rate_share(self.done, train)
             self.network.mtp_weight = mtp_weight(self.done, train)
             action = self.guard.judging(self.done)
-            outcome = one_step(self.network, self.optimizers, batch, share, train, action, self.groups, self.leaving())
+            outcome = one_step(self.network, self.optimizers, batch, share, train, action, self.groups, leaving())
             if outcome is None:
                 return
             if not outcome.updated:
