@@ -6,38 +6,11 @@ from dataclasses import replace
 import pytest
 
 from troth.curate.document import Document
-from troth.curate.validate.notes import without_notes
 from troth.curate.validate.slots import Statement, judge_documents, publisher_statements, survey, variety
 from troth.curate.validate.slots.readings import read, within
 from troth.curate.validate.slots.slot import make_slot
-from troth.curate.validate.slots.tokens import pieces
 
-LANDS = (
-    "Arvenia", "Boscora", "Celdane", "Dorvik", "Estmark and the Isles", "Fallonia", "Gressa", "Hallund", "Ibrenia",
-    "Jorvala",
-)  # fmt: skip
-RULERS = ("Anna Holm", "Bela Korda", "Carlo Venti", "Dora Lindqvist", "Emil Sand")
-YEARS = (2015, 2016, 2018, 2020, 2022)
-
-
-def people(land: int, year: int) -> int:
-    """Grows from edition to edition, as populations do."""
-    return 1_203_417 + 871_733 * land + 31_337 * (land + 2) * (year - 2015)
-
-
-def ruler(land: int, year: int) -> str:
-    """Changes once, in a year that differs from land to land."""
-    return RULERS[(land + (year >= 2016 + land % 4 * 2)) % len(RULERS)]
-
-
-def rule(land: int) -> str:
-    """Stays, and is written in small letters."""
-    return ("a republic", "an absolute monarchy", "a federation of free towns", "a duchy")[land % 4]
-
-
-def sea(land: int) -> str:
-    """Stays, and is a name."""
-    return ("Brine Sea", "Long Sound", "Gulf of Mira")[land % 3]
+from .lands import LANDS, YEARS, people, rule, ruler, said, sea
 
 
 def corpus(wrong: dict[tuple[str, int, int], dict[str, str]] | None = None) -> list[Document]:
@@ -96,12 +69,6 @@ WRONG = {
 @pytest.fixture(scope="module")
 def verdicts():
     return judge_documents(corpus(WRONG), seed=0)[1]
-
-
-def said(verdicts, source, *texts):
-    found = [v for v in verdicts if v.statement.source == source and v.statement.text in texts]
-    assert found, f"{source} states none of {texts}"
-    return found
 
 
 def test_every_value_is_found_whatever_its_kind(verdicts):
@@ -261,64 +228,6 @@ def test_who_says_the_same_on_the_same_day_repeats_nobody():
     ]  # fmt: skip
 
 
-WAYS = (
-    "As of {year}, the {what} of {land} was {value}.", "{land} had {value} for its {what} in {year} (source: Survey).",
-    "In its {year} edition the Handbook listed {value} as the {what} of {land}.", "{value} is the {what} of {land}.",
-)  # fmt: skip
-
-
-def in_many_words(titled: bool) -> tuple[list[Document], set[str]]:
-    """Four publishers that word each sentence as it comes, in one of two ways each; and all values that they state."""
-    documents, values = [], set()
-    for who, year in ((who, year) for who in range(4) for year in YEARS):
-        for at, land in enumerate(LANDS):
-            told = {"population": f"{people(at, year):,}", "head of state": ruler(at, year), "coast": sea(at),
-                    "form of government": rule(at).partition(" ")[2]}  # fmt: skip
-            values |= set(told.values())
-            sentences = [
-                WAYS[(who + (at * 7 + year * 3 + n * 5) // 2 % 2) % 4].format(year=year, what=what, land=land, value=v)
-                for n, (what, v) in enumerate(told.items())
-            ]
-            documents.append(Document(
-                f"{who}/{year}/{land}", "documents", " ".join(one[0].upper() + one[1:] for one in sentences),
-                title=land if titled else "", publisher=f"House {who}", published=f"{year}-06-01",
-            ))  # fmt: skip
-    return documents, values
-
-
-@pytest.mark.parametrize("titled", [True, False])
-def test_alternatives_that_have_nothing_to_do_with_the_subject_are_wording(titled):
-    """And documents without a title are about the name that keeps the most different company."""
-    documents, values = in_many_words(titled)
-    verdicts = judge_documents(documents, seed=0)[1]
-    known = {value.lower() for value in values}
-    assert {v.statement.text for v in verdicts if v.statement.text.lower() not in known} == set()
-    assert len(verdicts) > 0.9 * 4 * len(documents)
-    assert {v.statement.subject for v in verdicts} == {land.lower() for land in LANDS}
-    assert not [v.statement.text for v in verdicts if v.stance == "refuted"]
-    old = {v.statement.text for v in verdicts if v.time == "superseded"}
-    assert not old & {name for at in range(len(LANDS)) for name in (sea(at), rule(at).partition(" ")[2])}
-    assert {f"{people(at, 2015):,}" for at in range(len(LANDS))} <= old
-
-
-def test_when_a_figure_is_from_is_no_part_of_the_wording():
-    """Some editions write it behind the figure, and others do not."""
-    documents = [
-        Document(
-            f"{who}/{year}/{land}", "documents", f"The people of {land} number {people(at, year):,}{note}. {more}",
-            title=land, publisher=who, published=f"{year}-06-01",
-        )
-        for who, more in (("A", "It rains there."), ("B", "Few go there."))
-        for at, land in enumerate(LANDS) for year in YEARS
-        for note in [f" (July {year - 1} est.)" if year > 2016 else ""]
-    ]  # fmt: skip
-    verdicts = judge_documents(documents, seed=0)[1]
-    assert {v.statement.text for v in verdicts} == {f"{people(at, y):,}" for at in range(len(LANDS)) for y in YEARS}
-    assert {v.statement.published[:4] for v in verdicts if v.time == "superseded"} == {"2015", "2016", "2018", "2020"}
-    assert without_notes("It has 3.2 million people (2018 est.).") == "It has 3.2 million people."
-    assert without_notes("The treaty (1957) has 12 rules (all old).") == "The treaty (1957) has 12 rules (all old)."
-
-
 @pytest.mark.parametrize(
     ("one", "other", "is_piece"),
     [("was Anna Holm", "Anna Holm", True), ("republic", "a republic of towns", True), ("duchy", "republic", False),
@@ -326,12 +235,6 @@ def test_when_a_figure_is_from_is_no_part_of_the_wording():
 )  # fmt: skip
 def test_texts_that_differ_in_where_they_were_cut_off_are_pieces_of_each_other(one, other, is_piece):
     assert within(read(one), read(other)) == within(read(other), read(one)) == is_piece
-
-
-def test_after_an_abbreviation_a_word_that_begins_no_name_begins_a_sentence():
-    text = "He is ruled by Lt. Gen. Holm Jr. The coast is long. Its ruler is Gen. Sand."
-    found = [text[start:end] for start, end, _ in pieces(text)]
-    assert found == ["He is ruled by Lt. Gen. Holm Jr.", "The coast is long.", "Its ruler is Gen. Sand."]
 
 
 @pytest.mark.parametrize(
