@@ -57,6 +57,7 @@ def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     return run
 
 
+SPACELESS = "[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-ᇿ]+"
 CJK = "[一-龥぀-ゟ゠-ヿ]+"
 DEEPSEEK = (
     r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"""
@@ -86,6 +87,13 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "marks": {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
         "template": "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
         "{% else %} {{ m.content }}{{ eos_token }}{% endif %}{% endfor %}",
+    },
+    "afmoe": {
+        "splits": [r"\p{N}{1,3}(?=(?:\p{N}{3})*(?:\P{N}|$))", SPACELESS, DEEPSEEK.replace("\r\n", r"\r\n")],
+        "special": ["<|begin_of_text|>", "<|end_of_text|>", "<|im_start|>", "<|im_end|>"],
+        "marks": {"bos_token": "<|begin_of_text|>", "eos_token": "<|im_end|>"},
+        "template": "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
     },
     "gpt_oss": {
         "splits": [O200K],

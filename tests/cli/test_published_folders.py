@@ -14,6 +14,7 @@ SIZES = {
     "bos_token_id": None, "pad_token_id": None,
 }  # fmt: skip
 FAMILIES = {
+    "afmoe": {"num_experts": 4, "moe_intermediate_size": 32, "num_dense_layers": 1, "sliding_window": 8},
     "olmoe": {"num_experts": 4},
     "mixtral": {"num_local_experts": 4},
     "gpt_oss": {"num_local_experts": 4, "sliding_window": 8},
@@ -29,8 +30,8 @@ FAMILIES = {
     },
 }  # fmt: skip
 END = {
-    "olmoe": "<|endoftext|>", "mixtral": "</s>", "gpt_oss": "<|return|>", "qwen3_moe": "<|im_end|>",
-    "deepseek_v3": "<\uff5cend\u2581of\u2581sentence\uff5c>",
+    "afmoe": "<|im_end|>", "olmoe": "<|endoftext|>", "mixtral": "</s>", "gpt_oss": "<|return|>",
+    "qwen3_moe": "<|im_end|>", "deepseek_v3": "<\uff5cend\u2581of\u2581sentence\uff5c>",
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import re
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from troth.model.chat_template import ChatTemplate
 from troth.model.tokenizer import Tokenizer, read_chat_template
@@ -23,8 +24,6 @@ CHATS = [["What is 2 + 2?", " It is 4. "], ["Hi", "Hello", "  東京?\n", "Yes"]
 
 @pytest.fixture(scope="module")
 def both(published):
-    from transformers import AutoTokenizer
-
     return Tokenizer.load(published[1]), AutoTokenizer.from_pretrained(published[1])
 
 
@@ -109,8 +108,9 @@ def test_files_stay_as_they_were(published, both, tmp_path):
 
 
 ENDS = {
-    "olmoe": ["<|endoftext|>"], "mixtral": ["</s>"], "gpt_oss": ["<|return|>", "<|endoftext|>"],
-    "deepseek_v3": ["<｜end▁of▁sentence｜>"], "qwen3_moe": ["<|im_end|>", "<|endoftext|>"],
+    "afmoe": ["<|im_end|>", "<|end_of_text|>"], "olmoe": ["<|endoftext|>"], "mixtral": ["</s>"],
+    "gpt_oss": ["<|return|>", "<|endoftext|>"], "deepseek_v3": ["<｜end▁of▁sentence｜>"],
+    "qwen3_moe": ["<|im_end|>", "<|endoftext|>"],
 }  # fmt: skip
 
 
@@ -118,6 +118,22 @@ def test_what_is_trained_ends_where_turns_do(published, both):
     ours, _ = both
     template = read_chat_template(published[1])[0]
     assert trained_ends(ours, template, None) == [ours.special[text] for text in ENDS[published[0]]]
+
+
+def test_a_template_for_tools_is_used_where_there_are_tools(tokenizer, tmp_path):
+    """As Mixtral's folders have it."""
+    default = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    for_tools = "{% macro name(t) %}{{ t.function.name }}{% endmacro %}Use {{ name(tools[0]) }}. " + default
+    tokenizer.save(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    templates = [{"name": "default", "template": default}, {"name": "tool_use", "template": for_tools}]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": templates}))
+    chat = [{"role": "user", "content": "Where?"}]
+    tools = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}]
+    ours, theirs = ChatTemplate.from_folder(tmp_path, tokenizer), AutoTokenizer.from_pretrained(tmp_path)
+    for known, told in ((None, "Where?"), (tools, "Use look. Where?")):
+        assert theirs.apply_chat_template(chat, known, tokenize=False) == told
+        assert ours.encode(chat, known) == tokenizer.encode(told)
 
 
 @pytest.mark.parametrize(

@@ -270,7 +270,13 @@ def read_chat_template(folder: Path) -> tuple[str | None, dict[str, Any]]:
         settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         source = own.read_text(encoding="utf-8") if own.exists() else settings.get("chat_template")
         if isinstance(source, list):  # several templates by name
-            source = {entry["name"]: entry["template"] for entry in source}["default"]
+            source = _one_of({entry["name"]: entry["template"] for entry in source})
     except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: not readable ({error})") from error
     return source, settings
+
+
+def _one_of(named: dict[str, str]) -> str:
+    """The template "default", or "tool_use" where there are tools and a folder has one for them."""
+    default, tools = named["default"], named.get("tool_use")
+    return default if tools is None else f"{{% if tools %}}{tools}{{% else %}}{default}{{% endif %}}"

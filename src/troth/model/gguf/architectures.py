@@ -15,6 +15,8 @@ _AFMOE_PERIOD = 4
 """llama.cpp's AFMoE turns queries and keys by their positions in all layers but every fourth, whatever a file says."""
 _SIGMOID = 2
 """llama.cpp's number of routers whose scores are sigmoids."""
+_MOST_LAYERS, _MOST_EXPERTS = 512, 1024
+"""llama.cpp ends the process where a file has more."""
 _YARN = {"beta_fast": 32.0, "beta_slow": 1.0}
 """YaRN's borders, which only few of llama.cpp's architectures take from the file."""
 
@@ -38,7 +40,7 @@ class Architecture:
 
     def check(self, config: ModelConfig) -> None:
         """Raise ValueError saying what of `config` llama.cpp would run as something else than it is."""
-        for limit in (*self.limits(config), *_yarn_limits(config)):
+        for limit in (*self.limits(config), *_yarn_limits(config), *_size_limits(config, len(self.places(config)))):
             raise ValueError(f"{limit}, which llama.cpp's architecture {self.name} cannot run")
 
     def places(self, config: ModelConfig) -> list[int | None]:
@@ -97,6 +99,13 @@ def _yarn_limits(config: ModelConfig) -> Iterator[str]:
     for key, value in _YARN.items():
         if config.yarn is not None and getattr(config.yarn, key) != value:
             yield f"rope_parameters.{key}={getattr(config.yarn, key)} (not {value})"
+
+
+def _size_limits(config: ModelConfig, layers: int) -> Iterator[str]:
+    if layers > _MOST_LAYERS:
+        yield f"num_hidden_layers={config.num_hidden_layers} (more than {_MOST_LAYERS} layers there)"
+    if config.num_experts > _MOST_EXPERTS:
+        yield f"num_experts={config.num_experts} (more than {_MOST_EXPERTS:,})"
 
 
 def _without_rope(place: int) -> bool:

@@ -1,39 +1,21 @@
 """A folder's tokenizer and chat template as a GGUF file holds them.
 
-How a byte-level tokenizer splits text is named, not described: llama.cpp's `qwen2` is the pattern that Troth's and
-Qwen's have, its `gpt-2` the one of OLMoE's, `gpt-4o` that of gpt-oss's, `deepseek-v3` that of DeepSeek-V3's.
-SentencePiece's merge by scores of tokens, for which the ranks of their merges stand here.
+How a byte-level tokenizer splits text is named (`splitting`). SentencePiece's merge by scores of tokens, for which the
+ranks of their merges stand here.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
+from troth.model.gguf.splitting import known, llama_cpp_splitting
 from troth.model.library_encoding import steps_of
 from troth.model.tokenizer import Tokenizer, read_chat_template, tokenizer_json
-from troth.model.tokenizer_json import PATTERN
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)
 _NAMED = {
     "eot": "<|end|>", "fim_pre": "<|fim_prefix|>", "fim_suf": "<|fim_suffix|>", "fim_mid": "<|fim_middle|>"
 }  # fmt: skip
-_CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-_LARGE, _SMALL = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
-_O200K = (
-    rf"[^\r\n\p{{L}}\p{{N}}]?{_LARGE}*{_SMALL}+{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?{_LARGE}+{_SMALL}*{_CONTRACTION}"
-    rf"|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_SPACES}"
-)
-_DEEPSEEK_WORDS = (
-    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"""
-    rf"|{_SPACES}"
-)
-_PRE = {
-    (PATTERN,): "qwen2",
-    (_O200K,): "gpt-4o",
-    (r"\p{N}{1,3}", "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+", _DEEPSEEK_WORDS): "deepseek-v3",
-}
-"""llama.cpp's names of the patterns that split a text one after another."""
 
 
 def vocabulary(folder: Path, rows: int) -> dict[str, Any]:
@@ -57,7 +39,7 @@ def vocabulary(folder: Path, rows: int) -> dict[str, Any]:
         tokens[entry["id"]], types[entry["id"]] = entry["content"], kind
     found: dict[str, Any] = {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": types}
     if any(step["type"] == "ByteLevel" for step in steps):
-        found |= _byte_level(data, steps, folder)
+        found |= _byte_level(data, folder)
     else:
         found |= _by_scores(data, steps, types)
     template, settings = read_chat_template(folder)
@@ -68,15 +50,10 @@ def vocabulary(folder: Path, rows: int) -> dict[str, Any]:
     return found
 
 
-def _byte_level(data: dict[str, Any], steps: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
-    patterns = [step["pattern"].get("Regex") or "" for step in steps if step["type"] == "Split"]
-    by_itself = any(step.get("use_regex", True) for step in steps if step["type"] == "ByteLevel")
-    # DeepSeek-V3's has ends of lines themselves, in place of their names.
-    named = tuple(pattern.replace("\r", r"\r").replace("\n", r"\n") for pattern in patterns)
-    pre = _PRE.get(named) if not by_itself else "gpt-2" if not patterns else None
+def _byte_level(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    pre = llama_cpp_splitting(data["pre_tokenizer"])
     if pre is None:
-        known = ", ".join(f"'{name}'" for name in ("gpt-2", *_PRE.values()))
-        raise ValueError(f"{folder / 'tokenizer.json'}: splits text otherwise than llama.cpp's {known}")
+        raise ValueError(f"{folder / 'tokenizer.json'}: splits text otherwise than llama.cpp's {known()}")
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in data["model"]["merges"]]
     return {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": pre, "tokenizer.ggml.merges": merges}
 
