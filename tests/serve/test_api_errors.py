@@ -1,5 +1,6 @@
 """What the web API refuses, and in which words."""
 
+import json
 from typing import Any
 
 import httpx
@@ -28,11 +29,18 @@ from .test_api import HELLO, MODEL, chat
         ({"max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
         ({"n": 0}, "n", "greater than or equal to 1"),
         ({"magic": True}, "magic", "Unrecognized request argument supplied: magic"),
+        ({"tool_choice": {"function": {"name": "f"}}}, "tool_choice", "tool_choice.type: Field required"),
+        ({"response_format": {"type": "json_schema"}}, "response_format", "response_format.json_schema: Field req"),
+        ({"messages": [{"role": "user", "content": 1}]}, "messages", "messages.0.content: Input should"),
+        ({"structured_outputs": {"choice": ["\ud83d"]}}, "structured_outputs", "surrogates not allowed"),
+        ({"chat_template_kwargs": {"self": 1}}, "chat_template_kwargs", "self is given to the template already"),
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
 )
 def test_errors_of_chat(server: str, change: dict[str, Any], param: str | None, says: str):
-    answer = httpx.post(f"{server}/v1/chat/completions", json={"model": MODEL, "messages": HELLO} | change)
+    body = json.dumps({"model": MODEL, "messages": HELLO} | change)
+    headers = {"Content-Type": "application/json"}
+    answer = httpx.post(f"{server}/v1/chat/completions", content=body, headers=headers)
     assert answer.status_code == 400, answer.text
     error = answer.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
@@ -49,6 +57,8 @@ def test_errors_of_chat(server: str, change: dict[str, Any], param: str | None, 
         {"prompt": ""},
         {"prompt": [-1]},
         {"prompt": ["a"], "suffix": "b"},
+        {"prompt": [4000], "echo": True},
+        {"prompt": [2**70], "echo": True},
     ],
     ids=str,
 )
@@ -76,6 +86,9 @@ def test_other_errors_have_the_same_shape(server: str, client: openai.OpenAI):
     with pytest.raises(openai.NotFoundError) as error:
         chat(client, model="gpt-5")
     assert (error.value.code, error.value.param) == ("model_not_found", "model")
+    with pytest.raises(openai.NotFoundError, match=r"The model 'aaa+ \.\.\. aaa+' does not exist") as error:
+        chat(client, model="a" * 100_000)
+    assert len(error.value.body["message"]) < 2000
     answers = [
         httpx.post(f"{server}/v1/completions", content=b"{", headers={"content-type": "application/json"}),
         httpx.get(f"{server}/v1/nothing"),

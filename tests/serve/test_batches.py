@@ -123,6 +123,20 @@ def test_a_batch_answers_every_line_and_tells_which_failed(client: openai.OpenAI
         client.batches.cancel(batch.id)
 
 
+def test_a_line_that_is_no_text_fails_alone(client: openai.OpenAI):
+    """Half of a surrogate pair, or no number, in a line: others are answered."""
+    at = "/v1/completions"
+    asked = [
+        line("a", at, prompt="A bird"), line("b", at, prompt="A bird \ud83d"),
+        line("c", at, prompt="A bird", model="\ud83d"), line("d", at, prompt="A bird", temperature=float("nan")),
+    ]  # fmt: skip
+    done = ended(client, begin(client, *asked, endpoint=at))
+    assert done.status == "completed"
+    assert [found["custom_id"] for found in results(client, done.output_file_id)] == ["a", "b"]
+    bad = results(client, done.error_file_id)
+    assert [(found["custom_id"], found["response"]["status_code"]) for found in bad] == [("c", 404), ("d", 400)]
+
+
 def test_embeddings_in_a_batch(client: openai.OpenAI):
     done = ended(client, begin(client, line("e", "/v1/embeddings", input="A bird"), endpoint="/v1/embeddings"))
     [result] = results(client, done.output_file_id)

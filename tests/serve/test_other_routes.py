@@ -118,6 +118,33 @@ def test_tokens_of_texts_and_conversations(server: str, tokenizer: Tokenizer):
     assert post("/detokenize", tokens=[-1]).json()["error"]["param"] == "tokens"
 
 
+def test_tokens_of_a_conversation_are_those_that_a_chat_has(talking: str):
+    """However it is written: in parts, with what templates do not know, from which an answer goes on."""
+
+    def count(path: str, **body: Any) -> int:
+        # The first grammar of a server takes some seconds.
+        answer = httpx.post(f"{talking}{path}", json={"model": "talker"} | body, timeout=60).json()
+        return answer["count"] if path == "/tokenize" else answer["usage"]["prompt_tokens"]
+
+    call = {"id": "c", "type": "function", "function": {"name": "now", "arguments": '{"a": 1}'}}
+    said = [
+        {"role": "developer", "content": [{"type": "text", "text": "Be "}, {"type": "text", "text": "brief."}]},
+        *HELLO, {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "noon"},
+    ]  # fmt: skip
+    tools = [{"type": "function", "function": {"name": "now", "strict": True}}]
+    begun = {"messages": [*HELLO, {"role": "assistant", "content": "There"}], "continue_final_message": True}
+    for chat in ({"messages": said, "tools": tools}, begun):
+        assert count("/tokenize", **chat) == count("/v1/chat/completions", max_tokens=1, **chat)
+    for wrong, param in (
+        ({"messages": [{"role": "user"}]}, "messages"),
+        ({"messages": HELLO, "chat_template_kwargs": {"messages": []}}, "chat_template_kwargs"),
+        (begun | {"messages": HELLO}, None),
+    ):
+        refused = httpx.post(f"{talking}/tokenize", json=wrong)
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
+
+
 @pytest.mark.parametrize("published", ["mixtral"], indirect=True)
 def test_texts_stand_behind_the_token_that_their_model_expects(
     published: tuple[str, Path], config: ModelConfig, run_server: Callable[..., AbstractContextManager[str]],
@@ -165,6 +192,16 @@ def test_a_deferred_answer_is_fetched_later(run_server: Callable[..., AbstractCo
         assert later["choices"] == now["choices"]
         assert later["object"] == "chat.completion"
         assert httpx.get(f"{address}x").status_code == 404
+        # Also with fields whose names are no names in Python.
+        for more, says in (
+            ({"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"const": 1}}}}, "1"),
+            ({"structured_outputs": {"json": {"const": 2}}}, "2"),
+        ):
+            held = {"messages": HELLO, "deferred": True, "model": "tiny"} | more
+            request_id = httpx.post(f"{url}/v1/chat/completions", json=held).json()["request_id"]
+            later = f"{url}/v1/chat/deferred-completion/{request_id}"
+            wait_until(lambda at=later: httpx.get(at).status_code != 202)
+            assert httpx.get(later).json()["choices"][0]["message"]["content"] == says
         refused = httpx.post(f"{url}/v1/chat/completions", json=body | {"deferred": True, "stream": True})
         assert refused.status_code == 400
         assert "stream is false" in refused.json()["error"]["message"]

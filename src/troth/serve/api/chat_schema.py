@@ -119,8 +119,8 @@ class ChosenTools(Body):
     allowed_tools: AllowedTools
 
 
-_GIVEN = {"messages", "tools", "add_generation_prompt", "goes_on"}
-"""Variables of a template that follow from the rest of a request."""
+_GIVEN = {"messages", "tools", "add_generation_prompt", "goes_on", "self"}
+"""Variables of a template that follow from the rest of a request, or that Jinja has."""
 
 
 class ReasoningOptions(Body):

@@ -33,7 +33,7 @@ def completion_router(served: Served) -> APIRouter:
         found = await encoded(characters, lambda: _prompts(body, served.tokenizer))
         prompts = [served.last_tokens(ids, body.truncate_prompt_tokens, body.limit) for ids in found]
         begins = [
-            _beginning(body, served.tokenizer, given, ids) for given, ids in zip(body.prompts, prompts, strict=True)
+            _beginning(body, served, given, ids) for given, ids in zip(body.prompts, prompts, strict=True)
         ]
         await served.prepare(body.grammar)
         requests = [
@@ -128,13 +128,14 @@ def _told(body: CompletionRequest, reading: Reading, prompt: list[int], texts: T
     return told
 
 
-def _beginning(body: CompletionRequest, tokenizer: Tokenizer, given: str | list[int], ids: list[int]) -> str:
+def _beginning(body: CompletionRequest, served: Served, given: str | list[int], ids: list[int]) -> str:
     """What a text begins with: with `echo` its prompt as it was given, or, where that was ids or only the last of them
-    are kept, as these are spelt."""
+    are kept, as these are spelt. Raises a 400 for an id that is unknown."""
     if not body.echo:
         return ""
     if not isinstance(given, str) or body.truncate_prompt_tokens is not None:
-        return tokenizer.decode(ids)
+        served.check_tokens(ids, "prompt")
+        return served.tokenizer.decode(ids)
     # JSON can spell half of a surrogate pair, for which the tokens have the replacement character.
     return given.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
-from troth.serve.api.errors import ApiError
+from troth.serve.api.errors import AnyJson, ApiError
 from troth.serve.api.exchange import current_holder
 from troth.serve.api.inside import Answer, Ask, Inside
 from troth.serve.api.served import new_id
@@ -38,7 +38,7 @@ class Deferred:
         if len(self._kept) >= _MOST_KEPT:
             says = f"{_MOST_KEPT} deferred answers wait to be fetched, the most that are kept"
             raise ApiError(429, says, "deferred", "too_many_requests", retry_after=60)
-        asked = body.model_dump(exclude_unset=True, mode="json") | {"deferred": False}
+        asked = body.model_dump(exclude_unset=True, mode="json", by_alias=True) | {"deferred": False}
         holder = current_holder()
         task = asyncio.create_task(self._answer(asked, holder))
         request_id = new_id("deferred")
@@ -58,7 +58,7 @@ class Deferred:
             if not kept.answering.done():
                 return Response(status_code=202)
             answer = kept.answering.result()
-            return JSONResponse(answer.body, answer.status)
+            return AnyJson(answer.body, answer.status)
 
         return router
 

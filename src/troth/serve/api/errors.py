@@ -15,6 +15,9 @@ from starlette.types import Scope, Send
 from troth.serve.engine.thread import EngineStopped, Overloaded, Unread
 
 RETRY_AFTER_SECONDS = 1
+# Messages repeat what was wrong, which may be megabytes.
+_LONGEST = 1000
+_HALF = _LONGEST // 2
 _ANTHROPIC_TYPES = {
     401: "authentication_error", 403: "permission_error", 404: "not_found_error", 413: "request_too_large",
     429: "rate_limit_error", 503: "overloaded_error",
@@ -45,7 +48,7 @@ class ApiError(Exception):
     def __init__(
         self, status: int, message: str, param: str | None = None, code: str | None = None, retry_after: float = 0
     ):
-        super().__init__(message)
+        super().__init__(message if len(message) <= _LONGEST else f"{message[:_HALF]} ... {message[-_HALF:]}")
         self.retry_after = max(RETRY_AFTER_SECONDS, math.ceil(retry_after))
         self.status = status
         self.param = param
@@ -113,7 +116,7 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def _validation(request: Request, error: RequestValidationError) -> JSONResponse:
         problems = error.errors()
-        told = _first_problem(problems)
+        told = _first_problem(problems, error.body)
         if problems[0]["loc"] == ("body",) and problems[0]["type"] != "missing":
             # FastAPI takes a body for JSON only where it is said to be.
             kind = request.headers.get("content-type", "nothing")
@@ -140,12 +143,11 @@ async def refuse(scope: Scope, send: Send, error: ApiError, headers: Mapping[str
     await answer(scope["path"], error, headers)(scope, nothing, send)
 
 
-def _first_problem(problems: Sequence[Any]) -> ApiError:
+def _first_problem(problems: Sequence[Any], body: Any) -> ApiError:
     # Of a union pydantic reports every branch; the one that fits the value best fails deepest, and not by its type.
     alike = [problem for problem in problems if problem["loc"][:2] == problems[0]["loc"][:2]]
     first = max(alike, key=lambda problem: (len(problem["loc"]), not problem["type"].endswith("_type")))
-    # Parts with brackets are names that pydantic gives to branches of a union.
-    place = [str(part) for part in first["loc"] if part != "body" and "[" not in str(part)]
+    place = _keys(first["loc"][1:], body, missing=first["type"] == "missing")
     if first["type"] == "json_invalid":
         return ApiError(400, f"the body is not JSON: {first['ctx']['error']}")
     param = place[0] if place else None
@@ -156,6 +158,21 @@ def _first_problem(problems: Sequence[Any]) -> ApiError:
         return ApiError(400, "the request has no body")
     message = first["msg"].removeprefix("Value error, ")
     return ApiError(400, f"{'.'.join(place)}: {message}" if place else message, param, "invalid_value")
+
+
+def _keys(loc: Sequence[str | int], body: Any, missing: bool) -> list[str]:
+    """A place in a body of JSON by its keys alone: pydantic names branches of unions between them."""
+    if not isinstance(body, dict | list):
+        return [str(part) for part in loc]  # of a form, or in the address
+    keys = []
+    at: Any = body
+    for part in loc:
+        try:
+            at = at[part]
+        except (LookupError, TypeError):
+            continue
+        keys.append(str(part))
+    return keys + [str(part) for part in loc[-1:] if missing]
 
 
 def first_key(place: str) -> str:

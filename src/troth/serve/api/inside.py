@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 # Where an ASGI scope has an `Inside`; what comes over the network has no such entry.
 INSIDE = "troth.inside"
+_JSON = {"Content-Type": "application/json"}
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,11 @@ def asker(app: ASGIApp) -> Ask:
             await app({**scope, INSIDE: inside}, receive, send)
 
         transport = httpx.ASGITransport(marked, raise_app_exceptions=False)
+        # All that JSON can say, half of a surrogate pair too: what is wrong with it, the route tells.
+        sent = json.dumps(body).encode("ascii")
         while True:
-            answer = await transport.handle_async_request(httpx.Request("POST", f"http://inside{path}", json=body))
+            request = httpx.Request("POST", f"http://inside{path}", content=sent, headers=_JSON)
+            answer = await transport.handle_async_request(request)
             if answer.status_code != 429:
                 break
             await asyncio.sleep(float(answer.headers["retry-after"]))

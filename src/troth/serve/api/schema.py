@@ -45,6 +45,8 @@ class StructuredOutputs(Body):
         given = sum(value not in (None, False) for value in self.model_dump().values())
         if given != 1:
             raise ValueError(f"exactly one of json, json_object, regex, choice and grammar is needed, not {given}")
+        for text in (self.regex or "", self.grammar or "", *(self.choice or ())):
+            text.encode()  # Half of a surrogate pair is no text that could be written.
         return self
 
     def value(self) -> Json | Pattern:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -59,6 +59,13 @@ class Served:
             return ids
         begin = [ids[0]] if most > 1 and ids[0] == self.tokenizer.begin else []
         return begin + ids[len(ids) - most + len(begin) :]
+
+    def check_tokens(self, ids: Iterable[int], param: str) -> None:
+        """Raises a 400 about `param` where one of its token ids is unknown."""
+        size = self.tokenizer.vocab_size
+        if unknown := [token for token in ids if not 0 <= token < size]:
+            says = f"{param}: token {unknown[0]} is unknown: ids go from 0 to {size - 1}"
+            raise ApiError(400, says, param, "invalid_value")
 
     async def prepare(self, grammar: Grammar | None) -> None:
         """Compile what a text has to be, if anything. Raises a 400 that names what of it the compiler does not take."""

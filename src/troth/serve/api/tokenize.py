@@ -3,22 +3,23 @@
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field, model_validator
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 
 from troth.serve.api.body import Body
-from troth.serve.api.errors import ApiError
+from troth.serve.api.chat_schema import ChatRequest
+from troth.serve.api.question import prompt
 from troth.serve.api.served import Served, encoded
 
 
 class TokenizeRequest(Body):
-    """A text as it is (`prompt`), or a conversation as the chat template writes it (`messages`) for an answer, which
-    goes on from the last message with `continue_final_message`."""
+    """A text as it is (`prompt`), or `messages` and what goes with them as in POST /v1/chat/completions."""
 
     model: str | None = None
     prompt: str | None = None
-    messages: list[dict[str, Any]] | None = None
-    tools: list[dict[str, Any]] | None = None
-    chat_template_kwargs: dict[str, Any] = Field(default={})
+    messages: list[Any] | None = None
+    tools: list[Any] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
     continue_final_message: bool = False
     add_special_tokens: bool = True
     return_token_strs: bool = False
@@ -60,20 +61,19 @@ def tokenize_router(served: Served) -> APIRouter:
     @router.post("/tokenize", response_model_exclude_none=True)
     async def tokenize(body: TokenizeRequest) -> TokenizeAnswer:
         served.check_model(body.model)
-        words = served.tokenizer
+        words, text = served.tokenizer, body.prompt
         encode = words.encode_raw if body.add_special_tokens else words.encode_special
-        text = body.prompt
-        characters = len(str(body.messages) if text is None else text)
-        tokens = await encoded(characters, lambda: _conversation(served, body) if text is None else encode(text))
+        if text is None:
+            tokens = list((await prompt(served, _chat(body).question(), None)).ids)
+        else:
+            tokens = await encoded(len(text), lambda: encode(text))
         texts = [served.token_texts.text(token) for token in tokens] if body.return_token_strs else None
         return TokenizeAnswer(count=len(tokens), max_model_len=served.context, tokens=tokens, token_strs=texts)
 
     @router.post("/detokenize")
     async def detokenize(body: DetokenizeRequest) -> DetokenizeAnswer:
         served.check_model(body.model)
-        size = served.tokenizer.vocab_size
-        if unknown := [token for token in body.tokens if not 0 <= token < size]:
-            raise ApiError(400, f"tokens: {unknown[0]} is unknown: ids go from 0 to {size - 1}", "tokens")
+        served.check_tokens(body.tokens, "tokens")
         return DetokenizeAnswer(prompt=served.tokenizer.decode(body.tokens))
 
     @router.get("/tokenizer_info")
@@ -89,11 +89,11 @@ def _spelling(setting: Any) -> Any:
     return setting["content"] if isinstance(setting, dict) and "content" in setting else setting
 
 
-def _conversation(served: Served, body: TokenizeRequest) -> list[int]:
-    if served.template is None:
-        raise ApiError(400, f"{served.model_id} has no chat template; send a prompt", "messages", "invalid_value")
+def _chat(body: TokenizeRequest) -> ChatRequest:
+    """The chat that is meant. Raises RequestValidationError as that route does."""
+    given = body.model_dump(include={"messages", "tools", "chat_template_kwargs", "continue_final_message"})
     try:
-        more = body.chat_template_kwargs
-        return served.template.encode(body.messages or [], body.tools, body.continue_final_message, **more)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ApiError(400, f"messages: {error}", "messages", "invalid_value") from error
+        return ChatRequest(model="", **given)
+    except ValidationError as error:
+        problems = [problem | {"loc": ("body", *problem["loc"])} for problem in error.errors()]
+        raise RequestValidationError(problems, body=given) from error
