@@ -55,7 +55,7 @@ def test_stop_strings_count_behind_the_tokens_that_a_text_has_at_least(
 
 def test_a_call_in_a_text_is_not_cut_by_stop_strings():
     """They count before it and behind it."""
-    tag = Tag(begin='<call>{"a": ', value=Json(name="a", schema_text="{}"), end="}</call>")
+    tag = Tag(name="a", begin='<call>{"a": ', value=Json(name="a", schema_text="{}"), end="}</call>")
     grammar = Grammar(tags=(tag,), trigger="<call>")
     for before, call, behind in (("See: ", '<call>{"a": "i, j"}</call>', ", k"), ("See, ", "<call>", "")):
         params = SamplingParams(stop=(", ", '"'), grammar=grammar)

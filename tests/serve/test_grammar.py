@@ -83,7 +83,7 @@ def test_rows_of_a_batch_follow_their_own_grammars(engine: Engine):
 
 def test_forced_tags_and_free_ones(engine: Engine):
     value = Json(name="arguments", schema_text=json.dumps({"type": "object", "properties": {}}), strict=True)
-    tags = tuple(Tag(begin=f"<call>{name} ", value=value, end="</call>") for name in ("one", "two"))
+    tags = tuple(Tag(name=name, begin=f"<call>{name} ", value=value, end="</call>") for name in ("one", "two"))
     calls = {"<call>one {}</call>", "<call>two {}</call>"}
     assert set(say_many(engine, Grammar(tags=tags, forced=True, several=False))) == calls
     several = [text.split("\n") for text in say_many(engine, Grammar(tags=tags, forced=True))]
@@ -166,7 +166,8 @@ def test_tokens_that_readers_see_are_part_of_the_text(tokenizer: Tokenizer, conf
     [outputs] = engine.generate([Request((1, 2), SamplingParams(logit_bias=begun, max_tokens=8, seed=1))])
     assert set("".join(output.text for output in outputs).split("<think>")) == {""}
     value = Json(name="arguments", schema_text=json.dumps({"type": "object", "properties": {}}), strict=True)
-    call = Grammar(tags=(Tag(begin="<tool_call>", value=value, end="</tool_call>"),), forced=True, several=False)
+    tag = Tag(name="one", begin="<tool_call>", value=value, end="</tool_call>")
+    call = Grammar(tags=(tag,), forced=True, several=False)
     [outputs] = engine.generate([Request((1, 2), SamplingParams(grammar=call, seed=1, logit_bias={
         qwen.special[mark]: 100 for mark in marks
     }))])  # fmt: skip

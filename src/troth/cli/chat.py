@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from troth.model.chat_template import ChatTemplate
+    from troth.serve.api.reading import Part, Reading
     from troth.serve.engine.engine import Engine
     from troth.serve.engine.sampling_params import SamplingParams
 
@@ -30,12 +31,15 @@ def command(
 ) -> None:
     """Talk to a model; /exit or Ctrl-D ends. Lines may also be piped in, one a turn.
 
-    With --json each answer is one line: role, content, finish_reason, prompt_tokens, completion_tokens.
+    With --json each answer is one line: role, content, finish_reason, prompt_tokens, completion_tokens, and
+    reasoning_content of models that reason; that is not told them again.
     """
     table = read_system(system, changes).serve
     from rich.console import Console
 
     from troth.model.chat_template import ChatTemplate
+    from troth.serve.api import trained_format as form
+    from troth.serve.api.reading import Reading
     from troth.serve.engine.engine import Engine
     from troth.serve.engine.sampling_params import SamplingParams
 
@@ -43,14 +47,18 @@ def command(
     template = ChatTemplate.from_folder(folder, engine.tokenizer)
     if template is None:
         raise ValueError(f"{folder}: no chat template in tokenizer_config.json")
-    params = SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed)
+    channels = form.channels(calls=False) if form.on_channels(template) else None
+    params = SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed, channels=channels)
+    reasons = form.knows_reasoning(template)
     console = Console(highlight=False, markup=False)
     messages: list[dict[str, str]] = []
     while (line := _read(console)) is not None:
         if line:
             messages.append({"role": "user", "content": line})
             prompt = _fit(engine, template, messages, max_tokens)
-            answer = _answer(engine, prompt, params, None if as_json else console)
+            inside = channels is not None or engine.tokenizer.decode(prompt[-8:]).rstrip().endswith(form.THINK)
+            reading = Reading(reasons=reasons, inside=inside)
+            answer = _answer(engine, prompt, params, reading, None if as_json else console)
             if as_json:
                 print(json.dumps(answer, ensure_ascii=False), flush=True)
             messages.append({"role": "assistant", "content": answer["content"]})
@@ -83,7 +91,7 @@ def _fit(engine: Engine, template: ChatTemplate, messages: list[dict[str, str]],
 
 
 def _answer(
-    engine: Engine, prompt: tuple[int, ...], params: SamplingParams, console: Console | None
+    engine: Engine, prompt: tuple[int, ...], params: SamplingParams, reading: Reading, console: Console | None
 ) -> dict[str, Any]:
     """One answer, streamed to the console where there is one; Ctrl-C ends the answer, not the conversation."""
     from troth.serve.engine.request import Request
@@ -102,13 +110,21 @@ def _answer(
     try:
         while engine.has_work:
             for output in engine.step():
-                if console is not None:
-                    console.print(output.text, end="", soft_wrap=True)
-                answer["content"] += output.text
+                for part in reading.take(output):
+                    if console is not None:
+                        _show(console, part)
                 answer |= {"finish_reason": output.finish_reason, "completion_tokens": output.output_tokens}
     except KeyboardInterrupt:
         engine.cancel(request_id)
         answer["finish_reason"] = "cancelled"
     if console is not None:
         console.print()
-    return answer
+    answer["content"] = reading.text("content")
+    return answer | ({"reasoning_content": thought} if (thought := reading.text("reasoning")) else {})
+
+
+def _show(console: Console, part: Part) -> None:
+    """Reasoning is dim, and has a line between it and the answer."""
+    if part.begins and part.block.index:
+        console.print("\n")
+    console.print(part.text, end="", soft_wrap=True, style="dim" if part.block.kind == "reasoning" else None)

@@ -10,8 +10,9 @@ from troth.serve.api import trained_format as form
 from troth.serve.api.errors import ApiError, first_key
 from troth.serve.api.reading import Reading
 from troth.serve.api.served import Served, encoded
+from troth.serve.engine.channels import has_channels
 from troth.serve.engine.request import Request
-from troth.serve.engine.sampling_params import Grammar, Json, Pattern, Reasoning, SamplingParams
+from troth.serve.engine.sampling_params import Channels, Grammar, Json, Pattern, Reasoning, SamplingParams
 
 # Tokens of reasoning, where they are not more than half of the answer.
 _BUDGETS = {"minimal": 512, "low": 1024, "medium": 8192, "high": 24576}
@@ -60,6 +61,7 @@ class Prompt:
     reasoning: Reasoning | None
     reasons: bool
     calls: bool
+    channels: Channels | None
 
     def reading(self) -> Reading:
         """A reader of one answer."""
@@ -67,7 +69,8 @@ class Prompt:
 
     def request(self, params: SamplingParams, adapter: str | None, priority: int = 0, salt: str = "") -> Request:
         """One request to the engine."""
-        guided = params.model_copy(update={"grammar": self.grammar, "reasoning": self.reasoning})
+        held = {"grammar": self.grammar, "reasoning": self.reasoning, "channels": self.channels}
+        guided = params.model_copy(update=held)
         return Request(self.ids, guided, priority=priority, adapter=adapter, salt=salt)
 
 
@@ -117,8 +120,17 @@ async def prompt(served: Served, question: Question, max_tokens: int | None) -> 
     ids = served.last_tokens(ids, question.truncate, max_tokens)
     grammar = _grammar(question, offered)
     reasons = form.knows_reasoning(template)
+    on_channels = form.on_channels(template) and has_channels(served.tokenizer.special)
     reasoning = None
-    if reasons and not question.goes_on:
+    if on_channels and not question.goes_on:
+        if question.effort == "none" and question.budget is None and not offered:
+            ids += served.tokenizer.encode_special(form.FINAL)
+        else:
+            room = served.context - len(ids)
+            forced = question.choice == "required"
+            reasoning = form.reasoning_on_channels(_budget(question, min(max_tokens or room, room)), forced)
+            grammar = grammar and grammar.model_copy(update={"channels": True})
+    elif reasons and not question.goes_on:
         wanted = question.effort not in (None, "none") or question.budget is not None
         written = served.tokenizer.decode(ids[-8:]).rstrip()
         begun = written.endswith(form.THINK)
@@ -129,7 +141,8 @@ async def prompt(served: Served, question: Question, max_tokens: int | None) -> 
             room = served.context - len(ids)
             reasoning = form.reasoning(_budget(question, min(max_tokens or room, room)))
     await served.prepare(grammar)
-    return Prompt(tuple(ids), grammar, reasoning, reasons, bool(offered))
+    channels = form.channels(bool(offered)) if on_channels else None
+    return Prompt(tuple(ids), grammar, reasoning, reasons, bool(offered), channels)
 
 
 def call_message(name: str, arguments: str, call_id: str | None) -> Mapping[str, Any]:
@@ -159,7 +172,7 @@ def _grammar(question: Question, offered: tuple[Tool, ...]) -> Grammar | None:
     if forced and not called:
         lacking = "there are no tools to call" if question.named is None else f"no tool is called {question.named!r}"
         raise ApiError(400, f"tool_choice: {lacking}", "tool_choice", "invalid_value")
-    tags = tuple(form.call_tag(json.dumps(tool.name), tool.arguments) for tool in called)
+    tags = tuple(form.call_tag(tool.name, tool.arguments) for tool in called)
     if not tags and question.value is None:
         return None
     value = None if forced else question.value

@@ -17,6 +17,7 @@ from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.adapters import Adapters
 from troth.serve.engine.block_pool import BlockPool
 from troth.serve.engine.block_tables import BlockTables, sliding_blocks
+from troth.serve.engine.channels import OneText, ends_on_channels
 from troth.serve.engine.computing import drafter_for, drawer_for, pooler_for, runner_for, stored_dtype
 from troth.serve.engine.cpu.runner import CpuRunner
 from troth.serve.engine.drafts import guess
@@ -92,7 +93,8 @@ class Engine:
         self.scheduler = Scheduler(self.tables, table.max_batch, table.max_step_tokens, Pace(table.max_step_ms / 1000))
         self._sequences: dict[str, Sequence] = {}
         self._prefilled_tokens = 0
-        self._end_tokens = frozenset(default_ends(tokenizer) if end_tokens is None else end_tokens)
+        ends = frozenset(default_ends(tokenizer) if end_tokens is None else end_tokens)
+        self._end_tokens = ends_on_channels(ends, tokenizer.special)
         self.drawing = Drawing(tokenizer, self._end_tokens, drawer_for(runner))
         self._grammars = Grammars(tokenizer, self._end_tokens)
         self._rehearsals = Rehearsals(tokenizer, self._end_tokens)
@@ -160,7 +162,9 @@ class Engine:
             raise ValueError(f"request {request.id} is already at work")
         wanted = request.params.max_tokens
         most = self.context if wanted is None else min(self.context, len(request.prompt) + wanted)
-        sequence = Sequence(request, most, self._guide(request.params), self._unwanted(request.params))
+        sequence = Sequence(
+            request, most, self._guide(request.params), self._unwanted(request.params), self._channels(request)
+        )
         self._sequences[request.id] = sequence
         self.scheduler.add(sequence)
         return request.id
@@ -273,7 +277,12 @@ class Engine:
         if params.grammar is None and params.reasoning is None:
             return None
         matcher = None if params.grammar is None else self._grammars.matcher(params.grammar)
-        return Guide(self.tokenizer, self._end_tokens, params.reasoning, matcher)
+        covers = params.grammar is not None and params.grammar.channels
+        return Guide(self.tokenizer, self._end_tokens, params.reasoning, matcher, covers)
+
+    def _channels(self, request: Request) -> OneText | None:
+        told = request.params.channels
+        return None if told is None else OneText(self.tokenizer, told, request.prompt)
 
     def _unwanted(self, params: SamplingParams) -> Unwanted | None:
         if not (params.allowed_token_ids or params.bad_words):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from troth.model.tokenizer import Tokenizer
+from troth.serve.engine.channels import MARKS, has_channels, messages
 from troth.serve.engine.cpu.library import load
 from troth.serve.engine.sampling_params import Grammar, Json, Pattern
 from troth.serve.engine.unenforced import unenforced
@@ -26,6 +27,7 @@ MOST_CHARACTERS = 40_000
 MOST_DEPTH = 64
 # In strings of limited length XGrammar allows control characters, which JSON does not, and no escapes.
 _LIMITED_CHARACTER = r"([^\"\\\r\n])"
+_NO_TEXT = b"\xff"
 _JSON_CHARACTER = r'([^\0-\x1f\"\\]) | ("\\" basic_escape)'
 
 
@@ -64,7 +66,8 @@ class Grammars:
             if grammar in self._compiled:
                 self._compiled.move_to_end(grammar)
                 return self._compiled[grammar]
-        text = json.dumps({"type": "structural_tag", "format": _format(grammar)})
+        told = self._messages(grammar) if grammar.channels else _format(grammar)
+        text = json.dumps({"type": "structural_tag", "format": told})
         try:
             compiled = self._compiler.compile_structural_tag(text)
         except RuntimeError as error:
@@ -81,14 +84,29 @@ class Grammars:
 
         return Matcher(GrammarMatcher(self.compile(grammar)), self._tokenizer.vocab_size)
 
+    def _messages(self, grammar: Grammar) -> dict[str, Any]:
+        value = None if grammar.value is None else _value(grammar.value)
+        calls = {tag.name: _json(tag.value) for tag in grammar.tags}
+        silent = {i for i, text in enumerate(self._vocabulary) if text in (b"", _NO_TEXT)} | {*self._end_tokens}
+        return messages(self._tokenizer.special, silent, value, calls, grammar.forced)
+
+    @cached_property
+    def _vocabulary(self) -> list[bytes]:
+        """The text of each token. Those without any are never part of what a grammar matches; those between messages
+        are, as such only: they have a byte that is no text."""
+        tokenizer = self._tokenizer
+        hidden = {tokenizer.special[text] for text in tokenizer.special.keys() - tokenizer.visible}
+        marks = {tokenizer.special[mark] for mark in MARKS} if has_channels(tokenizer.special) else set()
+        return [
+            _NO_TEXT if i in marks else b"" if i in hidden else tokenizer.decode_bytes([i])
+            for i in range(tokenizer.vocab_size)
+        ]
+
     @cached_property
     def _compiler(self) -> "GrammarCompiler":
         from xgrammar import GrammarCompiler, TokenizerInfo, VocabType
 
-        tokenizer = self._tokenizer
-        hidden = {tokenizer.special[text] for text in tokenizer.special.keys() - tokenizer.visible}
-        # Tokens without text are never part of what a grammar matches.
-        vocabulary = [b"" if i in hidden else tokenizer.decode_bytes([i]) for i in range(tokenizer.vocab_size)]
+        vocabulary = self._vocabulary
         info = TokenizerInfo(
             vocabulary, VocabType.RAW, vocab_size=len(vocabulary), stop_token_ids=self._end_tokens or None
         )

@@ -10,18 +10,21 @@ from troth.serve.engine.sampling_params import Reasoning
 
 
 class Guide:
-    """Masks the scores of the next token and follows the tokens that are taken.
+    """Masks the scores of the next token and follows the tokens that are taken. A grammar that `covers` reasoning holds
+    for all of the text, another for what follows it.
 
     `complete` tells that the text has ended by its grammar.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, end_tokens: Iterable[int], reasoning: Reasoning | None, matcher: Matcher | None
-    ):
+        self, tokenizer: Tokenizer, end_tokens: Iterable[int], reasoning: Reasoning | None, matcher: Matcher | None,
+        covers: bool = False,
+    ):  # fmt: skip
         self._tokenizer = tokenizer
         self._ends = sorted(end_tokens)
         self._reasoning = reasoning
         self._matcher = matcher
+        self._covers = covers
         self._spent = 0
         self._tail = b""
         self._forced: list[int] = []
@@ -37,7 +40,7 @@ class Guide:
             kept = logits_V[self._forced[0]].item()
             logits_V.fill_(-torch.inf)
             logits_V[self._forced[0]] = kept
-        elif self._reasoning is not None:
+        elif self._reasoning is not None and not self._covers:
             # Reasoning that ended the text would be one without an answer.
             logits_V[self._ends] = -torch.inf
         elif self._matcher is not None:
@@ -48,10 +51,11 @@ class Guide:
         forced = bool(self._forced)
         if forced:
             self._forced.pop(0)
+        reasons = self._reasoning is not None
+        if self._matcher is not None and (self._covers or not (reasons or forced)):
+            self._matcher.take(token)
         if self._reasoning is not None:
             self._reason(self._reasoning, data)
-        elif self._matcher is not None and not forced:
-            self._matcher.take(token)
 
     def _reason(self, reasoning: Reasoning, data: bytes) -> None:
         end = reasoning.end.encode()
@@ -63,10 +67,11 @@ class Guide:
         self._tail = self._tail[-len(end) :]
         if self._forced:
             return
-        if self._matcher is not None and self._tail.endswith(end[:-1]):
+        if self._matcher is not None and not self._covers and self._tail.endswith(end[:-1]):
             # The token that completes the end could bring a beginning of the answer that no grammar has seen.
             self._force(reasoning.closing[reasoning.closing.index(reasoning.end) + len(reasoning.end) - 1 :])
-        elif reasoning.budget is not None and self._spent >= reasoning.budget:
+        elif data and reasoning.budget is not None and self._spent >= reasoning.budget:
+            # Tokens without text stand between messages, where none can be ended.
             self._force(reasoning.closing)
 
     def _force(self, text: str) -> None:

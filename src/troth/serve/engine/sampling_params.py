@@ -36,10 +36,11 @@ class Pattern(BaseModel):
 
 
 class Tag(BaseModel):
-    """A JSON value between two fixed texts."""
+    """A JSON value between two fixed texts; `name` is that of the function it is for."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    name: str
     begin: str
     value: Json
     end: str
@@ -49,6 +50,7 @@ class Grammar(BaseModel):
     """What a text may be: a `value`, or tags with a line break between them, `several` or one.
 
     With neither `value` nor `forced`, other text may stand around tags, which begin wherever `trigger` is written.
+    With `channels` it holds for the messages of `Channels`, reasoning among them: a tag is a call.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,6 +60,7 @@ class Grammar(BaseModel):
     trigger: str = ""
     forced: bool = False
     several: bool = True
+    channels: bool = False
 
 
 class Reasoning(BaseModel):
@@ -69,6 +72,19 @@ class Reasoning(BaseModel):
     end: str
     closing: str
     budget: int | None = Field(default=None, ge=1)
+
+
+class Channels(BaseModel):
+    """An answer in gpt-oss's messages is told as one text: reasoning up to `thought`, then the answer; before the name
+    of a function that is called stands `call`, before its arguments `arguments`, behind them `call_end`. Without
+    `call`, none may be called."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    thought: str
+    call: str
+    arguments: str
+    call_end: str
 
 
 class SamplingParams(BaseModel):
@@ -86,7 +102,8 @@ class SamplingParams(BaseModel):
     it without `skip_special_tokens`. Of the first `min_tokens` tokens none ends the text or belongs to a stop
     string, unless a grammar ends it. Only `allowed_token_ids` are drawn, where there are any, and no token that
     completes one of `bad_words`; a grammar goes before both. The same `seed` draws the same random numbers whatever
-    else is in the batch. With a `grammar` the text ends where that is complete.
+    else is in the batch. With a `grammar` the text ends where that is complete, and with `channels` it is told as those
+    say.
 
     Raises pydantic's ValidationError (a ValueError) out of range.
     """
@@ -117,6 +134,7 @@ class SamplingParams(BaseModel):
     ignore_eos: bool = False
     grammar: Grammar | None = None
     reasoning: Reasoning | None = None
+    channels: Channels | None = None
 
     @model_validator(mode="after")
     def _asks_for_something(self) -> Self:

@@ -5,6 +5,7 @@ import hashlib
 
 import torch
 
+from troth.serve.engine.channels import OneText
 from troth.serve.engine.guide import Guide
 from troth.serve.engine.penalties import Penalties
 from troth.serve.engine.request import FinishReason, Output, Request, SampledToken
@@ -19,17 +20,20 @@ class Sequence:
     `order` is its place among others, `queued` the time (of `perf_counter`) since which it waits for its next token,
     `most_tokens` where it ends by length. `cached_tokens` of the prompt were found
     in the cache at first admission, at the time (of `monotonic`) `admitted`. `drafts` are guesses of the next tokens.
-    A `guide` says what may come next, where not everything may, and `unwanted` what should not.
+    A `guide` says what may come next, where not everything may, and `unwanted` what should not; messages on `channels`
+    are told as one text.
     """
 
     def __init__(
-        self, request: Request, most_tokens: int, guide: Guide | None = None, unwanted: Unwanted | None = None
-    ):
+        self, request: Request, most_tokens: int, guide: Guide | None = None, unwanted: Unwanted | None = None,
+        channels: OneText | None = None,
+    ):  # fmt: skip
         params = request.params
         self.request = request
         self.params = params
         self.guide = guide
         self.unwanted = unwanted
+        self.channels = channels
         self.tokens = list(request.prompt)
         self.prompt_tokens = len(request.prompt)
         self.most_tokens = most_tokens
@@ -115,6 +119,8 @@ class Sequence:
         self.tokens.append(token.id)
         if self.penalties is not None:
             self.penalties.append(token.id)
+        if self.channels is not None:
+            data = self.channels.take(token.id, data)
         text = self.text.push(data, may_stop=self.output_tokens > self.params.min_tokens)
         if self.guide is not None:
             self.guide.take(token.id, data)
