@@ -4,6 +4,7 @@ written: byte-level BPE however it splits, and BPE that falls back on bytes (Sen
 It has the methods of tiktoken's Encoding that `Tokenizer` uses.
 """
 
+import copy
 import json
 import re
 import secrets
@@ -130,8 +131,9 @@ def _without_special(data: dict[str, Any], special: dict[str, int]) -> dict[str,
 
 def _without_prefix(data: dict[str, Any]) -> dict[str, Any]:
     """The same without the space that some put before a text."""
-    changed: dict[str, Any] = json.loads(json.dumps(data))
-    for step in steps_of(changed, *_PLACES):
+    places = "normalizer", "pre_tokenizer"
+    changed = data | {place: copy.deepcopy(data.get(place)) for place in places}
+    for step in steps_of(changed, *places):
         if step["type"] == "Prepend":
             step |= {"type": "Sequence", "normalizers": []}
             step.pop("prepend")
