@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from troth.plan.run import CHEAP, Array, Columns
+from troth.plan.memory_layer import Layer, kept_by, layer_of, parameters_of
+from troth.plan.run import Array, Columns
 
 CHUNK_BYTES, LEAST_ROWS = 2**26, 128
 """Of the scores over the vocabulary that are there at a time (`train.loss`)."""
@@ -31,19 +32,6 @@ Parts = dict[str, Array]
 
 
 @dataclass(frozen=True)
-class Layer:
-    """Bytes of one layer and one micro-batch. kept: what the backward pass finds without recomputation; products: with
-    selective; passing: what is there for a moment beside it. dense and routed: its parameters on a rank whose weights
-    are gathered."""
-
-    kept: Array
-    products: Array
-    passing: Array
-    dense: Array
-    routed: Array
-
-
-@dataclass(frozen=True)
 class Place:
     """A rank of a pipeline: its layers, whether it has embedding and head (0 or 1), how many micro-batches' worth of
     activations it has at most, in all and summed over layers of either kind, and tensors that it sends or receives."""
@@ -56,6 +44,25 @@ class Place:
     flying_dense: Array
     flying_moe: Array
     exchanged: Array
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a rank has to do with of the network, in parameters. Its weights are one of so many `shares`, or it is
+    `alone` (0 or 1). `tables` are embedding and head, `own_tables` as they are where they are gathered; `matrices` all
+    other weights but routers; `spread` its part of all; `own` all of its layers and tables gathered, of which `layer`
+    is one. `pipelined` with others, and with weights that are `staying` together through the step."""
+
+    shares: Array
+    alone: Array
+    tables: Array
+    own_tables: Array
+    matrices: Array
+    spread: Array
+    own: Array
+    layer: Array
+    pipelined: np.ndarray
+    staying: np.ndarray
 
 
 def fsdp_parts(c: Columns) -> Parts:
@@ -96,57 +103,96 @@ def _places(c: Columns) -> list[Place]:
     return places
 
 
-def _worst_moment(c: Columns, at: Place) -> Parts:
+def _share(c: Columns, at: Place, dense: Layer, moe: Layer) -> Share:
     shares = c.dp * c.cp * c.tp / c.dp_replicate
     alone = (c.world == c.pp) * 1.0
-    u = c.t / c.tp
-    dense, moe = _layer(c, moe=False), _layer(c, moe=True)
     tables = c.vocab * c.hidden * np.where(c.tied > 0, np.maximum(at.table, at.head), at.table + at.head)
     own_tables = tables / np.where(c.titan > 0, c.tp, 1)
     routers = at.moe_layers * c.hidden * c.experts
-    matrices = at.dense_layers * _parameters(c, moe=False) + at.moe_layers * _parameters(c, moe=True) - routers
+    matrices = at.dense_layers * parameters_of(c, moe=False) + at.moe_layers * parameters_of(c, moe=True) - routers
+    layer = np.where(at.moe_layers > 0, moe.dense + moe.routed, dense.dense + dense.routed)
+    own = at.dense_layers * dense.dense + at.moe_layers * (moe.dense + moe.routed) + own_tables
+    pipelined = (c.pp > 1) & (alone == 0)
+    # torchtitan's pipelines leave weights together.
+    staying = pipelined & (c.titan > 0)
     spread = (matrices + routers + tables) / shares
-    muon = np.where(c.muon > 0, matrices / shares, 0)
-    held = {"weights": 4 * spread, "optimizer": 4 * muon + 8 * (spread - muon)}
+    return Share(shares, alone, tables, own_tables, matrices, spread, own, layer, pipelined, staying)
 
-    a_layer = np.where(at.moe_layers > 0, 1.0, 0.0)
+
+def _held(c: Columns, of: Share) -> Parts:
+    muon = np.where(c.muon > 0, of.matrices / of.shares, 0)
+    return {"weights": 4 * of.spread, "optimizer": 4 * muon + 8 * (of.spread - muon)}
+
+
+def _gradients(c: Columns, at: Place, of: Share) -> tuple[Array, Array, Array]:
+    """When all are there; of these what comes last; and what micro-batches before this one have left."""
+    gradients = np.where(of.pipelined, 4 * of.own, 4 * of.spread)
+    # Of one batch only, the first layer's gradients come last, and those of the tables behind them.
+    first = np.where(at.moe_layers > 0, parameters_of(c, moe=True), 0) + at.dense_layers * parameters_of(c, moe=False)
+    later = first + of.tables
+    started = _started(c, at)
+    coming = np.where(
+        _steady(c, at), 0, np.where(of.pipelined, 4 * (of.layer + of.own_tables), 4 * later / of.shares)
+    )
+    left = np.where(
+        c.pp > 1,
+        4 * ((of.own - of.own_tables) * started + of.own_tables * np.where(at.head > 0, started > 0, started == 1)),
+        np.where(c.m > 1, gradients, 0),
+    )
+    return gradients, coming, left
+
+
+def _started(c: Columns, at: Place) -> Array:
+    """The share of a rank's chunks that have gone backwards before its last forward pass."""
+    return np.asarray(np.clip(np.ceil((c.m - at.flying) * c.vpp / c.pp), 0, c.vpp) / c.vpp)
+
+
+def _steady(c: Columns, at: Place) -> Array:
+    return np.where(c.pp > 1, _started(c, at) == 1, c.m > 1)
+
+
+def _standing(c: Columns, at: Place, of: Share) -> Array:
+    """Buffers that are there all the time."""
+    u = c.t / c.tp
+    batch = 24 * c.sequences / c.dp * c.length
+    cast = np.where(of.alone > 0, 2 * of.tables, 0)
+    passing_between = at.exchanged * 2 * c.hidden * u
+    # The last rank of torchtitan's pipelines leaves the scores of all micro-batches. Its figures are what the allocator
+    # has: blocks that one stream freed are none that others get, so that what gathers weights and shares gradients out
+    # has its own: two layers' of each, and the parts of gradients.
+    outputs = np.where(of.staying, at.head * 2 * c.vocab * u * c.m, 0)
+    streams = np.where(c.titan > 0, 2 * (2 + 4) * of.layer + 4 * of.spread, 0)
+    return batch + passing_between + cast + outputs + streams
+
+
+def _gathered(c: Columns, at: Place, of: Share) -> tuple[Array, Array]:
+    """Weights that are whole for all of a step, and a layer's while it is computed."""
+    # Of many chunks torch's schedules keep the next three's together: not the embedding's at the peak.
+    near = np.where(c.vpp > NEAR_CHUNKS, at.head, 1)
+    root = np.where(of.alone > 0, 0, 2 * np.where(of.staying, of.own, of.own_tables * near))
+    return root, np.where((of.alone > 0) | of.staying, 0, 2 * of.layer)
+
+
+def _worst_moment(c: Columns, at: Place) -> Parts:
+    u = c.t / c.tp
+    dense, moe = layer_of(c, moe=False), layer_of(c, moe=True)
 
     def either(name: str) -> Array:
         """Of the layer that is being computed, one with experts where there is one."""
-        return np.where(a_layer > 0, getattr(moe, name), getattr(dense, name))
+        return np.where(at.moe_layers > 0, getattr(moe, name), getattr(dense, name))
 
-    layer_kept = np.where(a_layer > 0, _kept(c, moe), _kept(c, dense))
+    of = _share(c, at, dense, moe)
+    held, standing = _held(c, of), _standing(c, at, of)
+    gradients, coming, left = _gradients(c, at, of)
+    root, one = _gathered(c, at, of)
+    layer_kept = np.where(at.moe_layers > 0, kept_by(c, moe), kept_by(c, dense))
     again = np.where(c.recompute > 0, either("kept") - layer_kept, 0)
-    layer = either("dense") + either("routed")
-    # The share of a rank's chunks that have gone backwards before its last forward pass.
-    started = np.clip(np.ceil((c.m - at.flying) * c.vpp / c.pp), 0, c.vpp) / c.vpp
-    pipelined = (c.pp > 1) & (alone == 0)
-    own = at.dense_layers * dense.dense + at.moe_layers * (moe.dense + moe.routed) + own_tables
-    gradients = np.where(pipelined, 4 * own, 4 * spread)
-    batch = 24 * c.sequences / c.dp * c.length
-    # Of one batch only, the first layer's gradients come last, and those of the tables behind them.
-    first = np.where(at.moe_layers > 0, _parameters(c, moe=True), 0) + at.dense_layers * _parameters(c, moe=False)
-    later = first + tables
-    steady = np.where(c.pp > 1, started == 1, c.m > 1)
-    coming = np.where(steady, 0, np.where(pipelined, 4 * (layer + own_tables), 4 * later / shares))
-    cast = np.where(alone > 0, 2 * tables, 0)
-    passing_between = at.exchanged * 2 * c.hidden * u
-    # torchtitan's pipelines leave weights together, and their last rank the scores of all micro-batches. Its figures
-    # are what the allocator has: blocks that one stream freed are none that others get, so that what gathers weights
-    # and shares gradients out has its own: two layers' of each, and the parts of gradients.
-    staying = pipelined & (c.titan > 0)
-    outputs = np.where(staying, at.head * 2 * c.vocab * u * c.m, 0)
-    streams = np.where(c.titan > 0, 2 * (2 + 4) * layer + 4 * spread, 0)
-    standing = batch + passing_between + cast + outputs + streams
-    # Of many chunks torch's schedules keep the next three's together: not the embedding's at the peak.
-    near = np.where(c.vpp > NEAR_CHUNKS, at.head, 1)
-    root = np.where(alone > 0, 0, 2 * np.where(staying, own, own_tables * near))
-    one = np.where((alone > 0) | staying, 0, 2 * layer)
-    # Micro-batches before this one have left gradients.
-    left = np.where(
-        c.pp > 1, 4 * ((own - own_tables) * started + own_tables * np.where(at.head > 0, started > 0, started == 1)),
-        np.where(c.m > 1, gradients, 0),
-    )  # fmt: skip
+    full = at.flying_dense * kept_by(c, dense) + at.flying_moe * kept_by(c, moe)
+    kept = (at.dense_layers * kept_by(c, dense) + at.moe_layers * kept_by(c, moe)) / c.vpp
+    # Without a steady state only the first chunk's activations are left when its gradients come; pipelines share
+    # gradients out with the last micro-batch.
+    rest = np.where(_steady(c, at), full, full / c.vpp) - kept
+    shared_rest = np.where(of.pipelined, 0, rest)
     rows = np.minimum(u, np.maximum(LEAST_ROWS, CHUNK_BYTES // (c.vocab * 2)))
     of_head = at.head * 2 * c.vocab * c.hidden / np.where(c.titan > 0, c.tp, 1)
     hidden = 2 * c.hidden * u
@@ -160,12 +206,6 @@ def _worst_moment(c: Columns, at: Place) -> Parts:
             "buffers": standing + buffers,
         }  # fmt: skip
 
-    full = at.flying_dense * _kept(c, dense) + at.flying_moe * _kept(c, moe)
-    kept = (at.dense_layers * _kept(c, dense) + at.moe_layers * _kept(c, moe)) / c.vpp
-    # Without a steady state only the first chunk's activations are left when its gradients come; pipelines share
-    # gradients out with the last micro-batch.
-    rest = np.where(steady, full, full / c.vpp) - kept
-    shared_rest = np.where(pipelined, 0, rest)
     return most([
         # The layer that was computed last, forwards and backwards.
         moment(left + of_head, full + again, either("passing"), root + one),
@@ -175,22 +215,22 @@ def _worst_moment(c: Columns, at: Place) -> Parts:
             left, full + at.head * (3 * hidden + whole_input),
             np.where(c.titan > 0, again, at.head * (6 * c.vocab * c.hidden + hidden)),
             # What came together for the last experts stays until something else does.
-            root + np.where(shares > c.ep * c.etp, 2 * either("routed"), 0),
+            root + np.where(of.shares > c.ep * c.etp, 2 * either("routed"), 0),
             at.head * np.where(c.titan > 0, scores * u, 4 * rows) * c.vocab,
         ),
         # The layer that was computed first, backwards.
         moment(
             gradients - coming + of_head, rest + layer_kept + again, either("passing"),
-            root + np.where(pipelined & ~staying, 2 * (own - own_tables), one),
+            root + np.where(of.pipelined & ~of.staying, 2 * (of.own - of.own_tables), one),
         ),
         # Its gradients, which are shared out in float32, and those of the layer before them.
-        moment(gradients + 2 * layer + of_head, shared_rest, np.where(alone > 0, 0, 8 * layer), root + one),
+        moment(gradients + 2 * of.layer + of_head, shared_rest, np.where(of.alone > 0, 0, 8 * of.layer), root + one),
         # Those of embedding and head.
         moment(
-            gradients + 2 * own_tables, shared_rest,
-            np.where(alone > 0, 2 * own_tables, 4 * own_tables + 4 * layer), root,
+            gradients + 2 * of.own_tables, shared_rest,
+            np.where(of.alone > 0, 2 * of.own_tables, 4 * of.own_tables + 4 * of.layer), root,
         ),
-        moment(gradients, zero, np.where(c.muon > 0, _muon(c, at, shares), 0), zero),
+        moment(gradients, zero, np.where(c.muon > 0, _muon(c, at, of.shares), 0), zero),
     ])  # fmt: skip
 
 
@@ -214,64 +254,3 @@ def _muon(c: Columns, at: Place, shares: Array) -> Array:
         room(c.hidden * c.dense_ffn, 2 * at.dense_layers, narrow(c.dense_ffn), parted),
         room(c.hidden * queries, (1 + c.attention_gate) * layers, narrow(queries), parted),
     ])  # fmt: skip
-
-
-def _parameters(c: Columns, *, moe: bool) -> Array:
-    """Of a layer in all."""
-    if moe:
-        return (
-            c.attention_parameters + c.matrices * c.hidden * c.shared_ffn + c.hidden * c.experts
-            + c.experts * c.expert_parameters
-        )  # fmt: skip
-    return c.attention_parameters + c.matrices * c.hidden * c.dense_ffn
-
-
-def _kept(c: Columns, layer: Layer) -> Array:
-    """Bytes that a layer leaves for its backward pass, with checkpointing as `recompute` says."""
-    entry = 2 * c.hidden * c.t / c.tp
-    selective = layer.products + (layer.kept - layer.products) * (1 - np.minimum(c.recompute / CHEAP, 1))
-    share = np.maximum(c.recompute - CHEAP, 0) / (1 - CHEAP)
-    return np.asarray(selective * (1 - share) + entry * share)
-
-
-def _layer(c: Columns, *, moe: bool) -> Layer:
-    u, tp = c.t / c.tp, c.tp > 1
-    hidden, gathered = 2 * c.hidden * u, np.where(tp, 2 * c.hidden * c.t, 0)
-    queries, keys = 2 * c.heads * c.head_dim * u, 2 * c.kv_heads * c.head_dim * u
-    alone = (c.world == c.pp) & True
-    # Norms keep their input; those of a network on one rank, whose weights stay in float32, in float32.
-    normed = hidden * (2 + 2 * c.post_norms) + c.qk_norm * (queries + keys)
-    kept = normed * np.where(alone, 2, 1)
-    kept = kept + np.where(tp, gathered, hidden)
-    # torchtitan repeats keys and values for all heads before ranks of `cp` gather them.
-    kept = kept + queries * (2 + 2 * c.attention_gate) + 2 * np.where(c.titan > 0, queries, keys) * c.cp
-    kept = kept + 4 * u * (c.heads + c.qk_norm * (c.heads + c.kv_heads))
-    kept = kept + c.rotated * 8 * c.head_dim * c.t
-    products = hidden + queries * (1 + c.attention_gate) + 2 * keys + 2 * c.hidden * c.t
-    if moe:
-        routed = u * c.topk
-        row = 2 * c.hidden * routed
-        shared = 2 * c.shared_ffn * u
-        has_shared = c.shared_ffn > 0
-        kept = kept + hidden + np.where(has_shared, gathered, 0) + 4 * shared
-        kept = kept + (2 + c.etp) * row + 8 * c.moe_ffn * routed
-        kept = kept + 8 * routed * np.where(c.ep > 1, 5, 3) + 4 * c.experts * u
-        products = products + 2 * c.experts * u + 4 * c.moe_ffn * routed + row * c.etp
-        products = products + 2 * shared + np.where(has_shared, 2 * c.hidden * c.t, 0)
-        dense = (c.attention_parameters + c.matrices * c.hidden * c.shared_ffn) / c.tp + c.hidden * c.experts
-        held = c.experts * c.expert_parameters / (c.ep * c.etp)
-        # At the exchange between ranks; and at the gates, backwards, beside gradients of the last matrix.
-        exchange = row * np.where(c.ep > 1, 3 * c.etp, 2)
-        gates = 4 * c.moe_ffn * routed - 2 * row + 2 * held / c.matrices + np.where(alone, 0, 4 * dense)
-        passing = np.maximum(exchange, gates)
-    else:
-        inner = 2 * c.dense_ffn * u
-        kept = kept + np.where(tp, gathered, hidden) + 4 * inner
-        products = products + 2 * inner + 2 * c.hidden * c.t
-        passing = 2 * inner + 2 * hidden + gathered
-        dense = (c.attention_parameters + c.matrices * c.hidden * c.dense_ffn) / c.tp
-        held = np.zeros_like(dense)
-    # torchtitan keeps what attention returns, and every second product.
-    products = np.where(c.titan > 0, hidden + queries + (products - hidden) / 2, products)
-    # On one rank weights in bf16 are made for a layer and kept with the rest.
-    return Layer(kept + np.where(alone, 2 * (dense + held), 0), products, passing, dense, held)
