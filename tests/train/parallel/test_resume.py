@@ -127,6 +127,54 @@ def test_ranks_of_a_slurm_step_meet_on_its_first_machine():
     assert [task.communicate(timeout=60)[0] for task in tasks] == ["0 2\n", "1 2\n"]
 
 
+LEFT_ALONE = """
+import os, sys
+import torch
+import torch.distributed as dist
+from torch.distributed.pipelining import PipelineStage
+from troth.train.checkpoints import Checkpoints
+from troth.train.parallel.ranks import joined
+
+
+class Meets(torch.nn.Module):
+    def forward(self, x):
+        dist.barrier()
+        return x
+
+
+with joined("cpu") as ranks:
+    checkpoints, x = Checkpoints(sys.argv[1], 1), torch.zeros(1)
+    here = torch.device("cpu")
+    meets = PipelineStage(Meets(), 0, 3, here, input_args=(x,), output_args=(x,), group=dist.group.WORLD)
+    ranks.wait()
+    if ranks.rank == 2:
+        os._exit(1)
+    if ranks.rank == 1:
+        meets.forward_one_chunk(0, (x,))
+    checkpoints.save(1, {"x": x})
+    checkpoints.wait()
+"""
+
+
+def test_a_rank_that_is_lost_in_a_checkpoint_or_a_pipeline_is_named_as_the_cause(tmp_path):
+    """torch and the writer of checkpoints put errors of their own around the network's."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    place = {"WORLD_SIZE": "3", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", LEFT_ALONE, tmp_path], stderr=subprocess.PIPE, text=True,
+            env=os.environ | place | {"RANK": str(rank)},
+        )
+        for rank in range(3)
+    ]  # fmt: skip
+    said = [process.communicate(timeout=60)[1].splitlines() for process in started]
+    for rank in range(2):
+        assert f"ConnectionError: rank {rank} lost its connection with others (" in said[rank][-1]
+        assert "gloo/" not in said[rank][-1]
+
+
 @pytest.mark.slow
 def test_workers_of_ray_train_are_ranks(tmp_path):
     """They have a process group, which stays theirs."""

@@ -88,11 +88,11 @@ def joined(device: str | None = None) -> Iterator[Ranks]:
     try:
         with _in_group(device) as ranks:
             yield ranks
-    except RuntimeError as error:
-        if not _is_of_network(error):
+    except (RuntimeError, OSError) as error:
+        if (lost := _of_network(error)) is None:
             raise
         raise ConnectionError(
-            f"rank {os.environ['RANK']} lost its connection with others ({str(error).splitlines()[0]}): look for a "
+            f"rank {os.environ['RANK']} lost its connection with others ({lost}): look for a "
             "rank that ended before; the same command goes on from the last checkpoint"
         ) from error
 
@@ -141,9 +141,15 @@ def _find_store(host: str, port: int) -> None:
             return
 
 
-def _is_of_network(error: RuntimeError) -> bool:
-    """gloo has no error of its own, but says where in its sources it arose."""
-    return isinstance(error, dist.DistError) or "gloo/" in str(error)
+def _of_network(error: BaseException | None) -> str | None:
+    """What the network said, where that is what an error, or what it arose from, is about: torch's pipelines and the
+    writing of checkpoints put errors of their own around it. gloo has none, but says where in its sources it arose."""
+    said = None
+    while error is not None:
+        if isinstance(error, dist.DistError) or "gloo/" in str(error):
+            said = re.sub(r"^\[\S*gloo/\S*\] |\. This is typically.*", "", str(error).strip().splitlines()[0])
+        error = error.__cause__
+    return said
 
 
 def _from_slurm() -> None:
