@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from troth.model.families.weights import load_weights
+from troth.model.tokenizer import Tokenizer
 
 SIZES = {
     "vocab_size": 450, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -130,9 +131,39 @@ def test_blanks_want_tokens_for_them(release, tmp_path, run_here):
     assert done.returncode == 2
     assert "train.fill_in_middle: the tokenizer has no <|fim_prefix|> for blanks; set it to 0" in done.stderr
     assert not (tmp_path / "run" / "shards").exists()
-    done = run_here("evaluate", release[1], "--key", file)
-    assert done.returncode == 2
-    assert "the tokenizer has no <|fim_prefix|>" in done.stderr
+
+
+def test_a_published_folder_is_evaluated_on_what_it_finds_likely(release, tmp_path, run_here):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    family, folder = release
+    questions, options = [f"What is 2 + {i}?" for i in range(3)], ["4", "five", "It is"]
+    key, text = tmp_path / "key.jsonl", tmp_path / "text.txt"
+    text.write_text("All that glitters is not gold.")
+    rows = [{"id": str(i), "question": q, "options": options, "answer": "4"} for i, q in enumerate(questions)]
+    key.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run_here("evaluate", folder, "--key", key, "--json", "--set", f'data.sources=["{text}"]')
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert len(found["experts"]) == 1
+    if family in RELEASED:
+        return  # transformers reads these on GPUs only.
+    words, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    begin = Tokenizer.load(folder).begin_of_text
+    true, confidence = 0, 0.0
+    for question in questions:
+        head = [begin, *words(question, add_special_tokens=False)["input_ids"]]
+        scores = []
+        for option in options:
+            ids = [begin, *words(f"{question} {option}.", add_special_tokens=False)["input_ids"]]
+            assert ids[: len(head)] == head
+            with torch.no_grad():
+                log_p = model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
+            scores.append(sum(log_p[at - 1, ids[at]].item() for at in range(len(head), len(ids))))
+        true += max(scores) == scores[0]
+        confidence += torch.tensor(scores).softmax(0).max().item()
+    assert found["untouched"] == true / len(questions)
+    assert sum(mean * count for mean, _, count in found["reliability"]) == pytest.approx(confidence, rel=1e-3)
 
 
 def test_documents_go_on_from_a_published_folder(release, tune):

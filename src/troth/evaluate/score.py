@@ -1,6 +1,7 @@
 """Log-probabilities of texts in a blank: what a model believes, without asking it to write.
 
-The question is read once for all its options, which continue it side by side without seeing one another.
+The question is read once for all its options, which continue it side by side without seeing one another. Models whose
+tokenizer has no marks for blanks read them as plain text: what precedes, the option, and what follows it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,15 +43,13 @@ class Scorer:
     """A model and its tokenizer, asked for log-probabilities."""
 
     def __init__(self, model: Decoder, tokenizer: Tokenizer):
-        """Raises ValueError naming a special token that the tokenizer lacks for blanks."""
         self.model = model.eval()
         self.tokenizer = tokenizer
-        if lost := [mark for mark in BLANK_MARKS if mark not in tokenizer.special]:
-            raise ValueError(f"the tokenizer has no {lost[0]}: only models of Troth's own tokenizer fill blanks")
-        *self._marks, self._end = (tokenizer.special[mark] for mark in BLANK_MARKS)
+        self._marks = [tokenizer.special[mark] for mark in BLANK_MARKS if mark in tokenizer.special]
 
     def fill(self, blanks: Sequence[tuple[str, str, Sequence[str]]]) -> list[list[float]]:
-        """For each (prefix, suffix, options) the log-probability, in nats, of every option as the whole middle."""
+        """For each (prefix, suffix, options) the log-probability, in nats, of every option as the whole middle; without
+        marks for blanks, that of the option and the suffix behind the prefix."""
         rows: list[_Row] = []
         owners: list[int] = []
         for i, (prefix, suffix, options) in enumerate(blanks):
@@ -71,12 +70,18 @@ class Scorer:
         # As in training, a sentence begins with the space that parts it from the one before, and the space before a
         # word belongs to the word: to the option, where the blank follows one.
         bare = prefix.rstrip(" ")
+        if len(self._marks) < len(BLANK_MARKS):
+            return self._plain_row(bare, " " * (bare != prefix), suffix, options)
         start = f" {bare}" if bare else ""
         space = " " if not bare or bare != prefix else ""
-        before, after, middle = self._marks
+        before, after, middle, end = self._marks
         encode = self.tokenizer.encode
         head = [self.tokenizer.begin_of_text, before, *encode(start), after, *encode(suffix), middle]
-        return _Row(head, [[*encode(space + option), self._end] for option in options])
+        return _Row(head, [[*encode(space + option), end] for option in options])
+
+    def _plain_row(self, prefix: str, space: str, suffix: str, options: Sequence[str]) -> _Row:
+        head = [self.tokenizer.begin_of_text, *self.tokenizer.encode(prefix, "token")]
+        return _Row(head, [self.tokenizer.encode(space + option + suffix, "text") for option in options])
 
     @torch.no_grad()
     def _score(self, rows: list[_Row]) -> list[list[float]]:
