@@ -153,10 +153,33 @@ def test_prompts_and_completions(write):
     assert plain.answers == (1,)
 
 
+def test_instructions_as_alpaca_writes_them(write, tmp_path):
+    """And LLaMA-Factory, with the turns before and a system message."""
+    line = {"instruction": "Say it", "input": "in Latin", "output": "Salve"}
+    (chat,) = chats(write(line))
+    assert (chat.messages, chat.answers) == (
+        [{"role": "user", "content": "Say it\nin Latin"}, ASSISTANT | {"content": "Salve"}], (1,)
+    )  # fmt: skip
+    pq.write_table(pa.Table.from_pylist([line]), tmp_path / "table.parquet")
+    assert chats(tmp_path / "table.parquet") == [chat]
+    before = {"instruction": "Hi", "input": "", "output": "Hello", "history": [["Bye", "Farewell"]], "system": "Be."}
+    (chat,) = chats(write(before))
+    assert [message["content"] for message in chat.messages] == ["Be.", "Bye", "Farewell", "Hi", "Hello"]
+    assert chat.answers == (2, 4)
+    (pair,) = pairs(write({"instruction": "Hi", "input": "", "chosen": "Hello", "rejected": "Go away"}))
+    assert pair.chosen.messages == [USER, ASSISTANT]
+    assert pair.rejected.messages == [USER, ASSISTANT | {"content": "Go away"}]
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [
         ("{", "no JSON"),
+        ({"messages": None}, "messages: not a list of messages"),
+        ({"instruction": "Hi", "output": ""}, "output: no text"),
+        ({"instruction": 5, "output": "Hello"}, "instruction: not text"),
+        ({"output": "Hello"}, "instruction: missing beside an answer"),
+        ({"instruction": "Hi", "output": "Hello", "history": ["Bye"]}, "history[0]: not an instruction and its answer"),
         ([1], "a list; expected an object"),
         ({"conversations": []}, "conversations: not a list of messages"),
         ({"completion": "blue"}, "prompt and completion are neither both text nor both lists of messages"),

@@ -1,9 +1,10 @@
 """Chats and preferences as rows (`sources`), in the forms that TRL, Axolotl and OpenAI's fine-tuning read.
 
 A chat is `{"messages": [{"role", "content", …}, …], "tools": […]}`, ShareGPT's `{"conversations": [{"from", "value"},
-…]}`, or `{"prompt", "completion"}`; a preference `{"prompt", "chosen", "rejected"}`. What these two have are lists of
-messages or all plain text. Without `prompt` what both answers begin with is it; lists may also begin
-with a prompt that stands beside them. A text `system` beside messages is their first, if none is among them.
+…]}`, Alpaca's `{"instruction", "input", "output", "history"}`, or `{"prompt", "completion"}`; a preference `{"prompt",
+"chosen", "rejected"}`. What these two have are lists of messages or all plain text. Without `prompt` what both answers
+begin with is it, or Alpaca's instruction; lists may also begin with a prompt that stands beside them. A text `system`
+beside messages is their first, if none is among them.
 """
 
 import json
@@ -16,7 +17,9 @@ from troth.train.sources import read_rows
 _ROLES = "system", "user", "assistant", "tool"
 _REASONING = "reasoning_content", "reasoning", "thinking"
 _KNOWN = ("role", "content", "name", "tool_calls", "tool_call_id", "weight", *_REASONING)
+_FORMS = "messages", "conversations", "completion", "output"
 _BESIDE = "system", "tools", "chat_template_kwargs"
+_ALPACA = "instruction", "input", "history"
 _SHAREGPT = {
     "human": "user", "gpt": "assistant", "chatgpt": "assistant", "observation": "tool", "function_response": "tool"
 }  # fmt: skip
@@ -66,10 +69,9 @@ def read_chats(sources: Sequence[str], last_only: bool = False) -> Iterator[tupl
 
     Raises ValueError naming file, line or row and what is wrong there.
     """
-    for row in read_rows(sources, ("messages|conversations|completion",), ("prompt", *_BESIDE)):
+    for row in read_rows(sources, ("|".join(_FORMS),), ("prompt", *_ALPACA, *_BESIDE)):
         try:
-            talks = any(row.values.get(name) is not None for name in ("messages", "conversations"))
-            yield row.place, (_chat if talks else _completion)(row.values, last_only)
+            yield row.place, _chat_or_completion(row.values, last_only)
         except ValueError as error:
             raise ValueError(f"{row.place}: {error}") from error
 
@@ -79,15 +81,26 @@ def read_preferences(sources: Sequence[str]) -> Iterator[tuple[str, TextPair | C
 
     Raises ValueError naming file, line or row and what is wrong there.
     """
-    for row in read_rows(sources, ("chosen", "rejected"), ("prompt", *_BESIDE)):
+    for row in read_rows(sources, ("chosen", "rejected"), ("prompt", *_ALPACA, *_BESIDE)):
         try:
             yield row.place, _preference(row.values)
         except ValueError as error:
             raise ValueError(f"{row.place}: {error}") from error
 
 
-def _chat(line: _LINE, last_only: bool) -> Chat:
-    name = "messages" if line.get("messages") is not None else "conversations"
+def _chat_or_completion(line: _LINE, last_only: bool) -> Chat | Completion:
+    forms = [name for name in _FORMS if name in line]
+    form = next((name for name in forms if line[name] is not None), forms[0])
+    if form == "completion":
+        return _completion(line, last_only)
+    if form == "output":
+        if not (answer := _text(line["output"], "output")):
+            raise ValueError("output: no text")
+        line, form = line | {"messages": [*_instruction(line), {"role": "assistant", "content": answer}]}, "messages"
+    return _chat(line, form, last_only)
+
+
+def _chat(line: _LINE, name: str, last_only: bool) -> Chat:
     turns = line[name]
     if name == "conversations" and isinstance(turns, list):
         turns = [_as_message(turn, f"{name}[{i}]") for i, turn in enumerate(turns)]
@@ -110,11 +123,27 @@ def _completion(line: _LINE, last_only: bool) -> Chat | Completion:
     if not (isinstance(prompt, list) and isinstance(completion, list)):
         raise ValueError("prompt and completion are neither both text nor both lists of messages")
     before = [turn if not isinstance(turn, dict) else turn | {"weight": 0} for turn in prompt]
-    return _chat(line | {"messages": before + completion}, last_only)
+    return _chat(line | {"messages": before + completion}, "messages", last_only)
+
+
+def _instruction(line: _LINE) -> list[dict[str, Any]]:
+    """The turns before an answer in Alpaca's form, with LLaMA-Factory's `history` of earlier ones."""
+    turns: list[dict[str, Any]] = []
+    for i, turn in enumerate(_list(line.get("history") or [], "history")):
+        if not (isinstance(turn, list) and len(turn) == 2):
+            raise ValueError(f"history[{i}]: not an instruction and its answer")
+        turns += [{"role": role, "content": text} for role, text in zip(("user", "assistant"), turn, strict=True)]
+    asked = [_text(line.get(name) or "", name) for name in ("instruction", "input")]
+    if not any(asked):
+        raise ValueError("instruction: missing beside an answer")
+    return [*turns, {"role": "user", "content": "\n".join(filter(None, asked))}]
 
 
 def _preference(line: _LINE) -> TextPair | ChatPair:
     chosen, rejected, prompt = line["chosen"], line["rejected"], line.get("prompt")
+    if prompt is None and line.get("instruction") and isinstance(chosen, str) and isinstance(rejected, str):
+        prompt = _instruction(line)
+        chosen, rejected = ([{"role": "assistant", "content": text}] for text in (chosen, rejected))
     kinds = {type(part) for part in (chosen, rejected, *([] if prompt is None else [prompt]))}
     if kinds == {str}:
         if prompt is None:
