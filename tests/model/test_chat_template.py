@@ -2,6 +2,7 @@
 transformers; and what an answer is learned behind is what it is asked by."""
 
 import json
+import re
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -82,9 +83,13 @@ def test_where_a_folder_keeps_its_template(tmp_path: Path, tokenizer: Tokenizer)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     found = ChatTemplate.from_folder(tmp_path, tokenizer)
     assert found.encode([{"role": "user", "content": "x"}]) == [*tokenizer.encode("x"), tokenizer.end_of_text]
-    (tmp_path / "chat_template.jinja").write_text("{% broken")
-    with pytest.raises(ValueError, match="chat template is not valid"):
+    (tmp_path / "tokenizer_config.json").write_text('{"chat_template": 5}')
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path}/tokenizer_config.json: not readable")):
         ChatTemplate.from_folder(tmp_path, tokenizer)
+    (tmp_path / "chat_template.jinja").write_text("{% broken")
+    for read in (ChatTemplate.from_folder, ChatTemplate.for_tuning):
+        with pytest.raises(ValueError, match=re.escape(f"{tmp_path}: the chat template is not valid")):
+            read(tmp_path, tokenizer)
 
 
 TOOLS = [

@@ -72,7 +72,7 @@ class ChatTemplate:
         Raises ValueError naming the file that is not what it should be.
         """
         source, settings = read_chat_template(folder)
-        return None if source is None else cls(source, tokenizer, _named_tokens(settings))
+        return None if source is None else cls._of(folder, source, tokenizer, settings)
 
     @classmethod
     def for_tuning(cls, folder: Path, tokenizer: Tokenizer) -> "ChatTemplate":
@@ -86,7 +86,14 @@ class ChatTemplate:
                     f"{folder}: has no chat template, and its tokenizer lacks {lost[0]} for Troth's own; "
                     "put a chat_template.jinja into the folder"
                 )
-        return cls(source, tokenizer, _named_tokens(settings))
+        return cls._of(folder, source, tokenizer, settings)
+
+    @classmethod
+    def _of(cls, folder: Path, source: str, tokenizer: Tokenizer, settings: dict[str, Any]) -> "ChatTemplate":
+        try:
+            return cls(source, tokenizer, _named_tokens(settings))
+        except ValueError as error:
+            raise ValueError(f"{folder}: {error}") from error
 
     def encode(
         self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None = None, goes_on: bool = False,

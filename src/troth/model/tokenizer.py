@@ -271,6 +271,8 @@ def read_chat_template(folder: Path) -> tuple[str | None, dict[str, Any]]:
         source = own.read_text(encoding="utf-8") if own.exists() else settings.get("chat_template")
         if isinstance(source, list):  # several templates by name
             source = _one_of({entry["name"]: entry["template"] for entry in source})
+        if not isinstance(source, str | None):
+            raise TypeError(f"chat_template={source!r}")
     except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: not readable ({error})") from error
     return source, settings
