@@ -101,7 +101,7 @@ def save_until_killed(checkpoints: Checkpoints, acknowledged: Path) -> None:
     state, notices = larger(0), []
     first = checkpoints.load(state, notices.append)
     assert all("never finished" in notice for notice in notices), notices
-    told = int(acknowledged.read_text())
+    told = int(acknowledged.read_text(encoding="utf-8"))
     assert first >= told, f"{told} was complete, {first} is what was found"
     expected = larger(first)
     assert first == 0 or all(torch.equal(local(state[name]), local(expected[name])) for name in expected)

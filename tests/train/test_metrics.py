@@ -72,7 +72,7 @@ def test_the_loss_of_multi_token_prediction_is_shown_and_written(tmp_path):
 def test_a_full_disk_is_named_with_the_file_to_the_last(tmp_path):
     log = MetricsLog(tmp_path, 0)
     log.file.close()
-    log.file = open("/dev/full", "a")  # noqa: SIM115
+    log.file = open("/dev/full", "a", encoding="utf-8")  # noqa: SIM115
     with pytest.raises(OSError, match=r"/dev/full: step \d+ could not be reported: .*No space left"):
         log.write(REPORT)
     with pytest.raises(OSError, match=r"/dev/full: the last report could not be written: .*No space left"):

@@ -123,6 +123,6 @@ class Cache:
 @contextlib.contextmanager
 def _locked(path: Path, flags: int = 0) -> Iterator[None]:
     """Alone with a file, among threads and processes."""
-    with path.open("w") as lock:
+    with path.open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | flags)
         yield

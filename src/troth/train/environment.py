@@ -68,6 +68,6 @@ def devices() -> list[str]:
     if torch.cuda.is_available():
         return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    found = re.search(r"model name\s*: (.+)", cpuinfo.read_text(encoding="utf-8")) if cpuinfo.exists() else None
     name = found[1] if found else platform.processor() or platform.machine()
     return [f"{name}, {os.cpu_count()} threads"]

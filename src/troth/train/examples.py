@@ -137,7 +137,7 @@ def _write(
 def _known(folder: Path) -> dict[str, Any]:
     """What was written about the examples in a folder. Raises ValueError where their files are not as it says."""
     try:
-        known: dict[str, Any] = json.loads((folder / "examples.json").read_text())
+        known: dict[str, Any] = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
         width = np.dtype(known["dtype"]).itemsize
         sizes = {"tokens": width * known["tokens"], "answers": known["tokens"]}
         sizes |= dict.fromkeys(("ends", "firsts"), 8 * known["examples"])

@@ -35,7 +35,8 @@ def export(
     if mtp is not None:
         save_mtp(mtp, partial, getattr(torch, dtype))
     tokenizer.save(partial, chat_template)
-    kept = {} if start is None or not (start / GENERATION).exists() else json.loads((start / GENERATION).read_text())
+    known = None if start is None else start / GENERATION
+    kept = {} if known is None or not known.exists() else json.loads(known.read_text(encoding="utf-8"))
     (partial / GENERATION).write_text(json.dumps(kept | {"eos_token_id": eos}, indent=2), encoding="utf-8")
     os.replace(partial, folder)
 

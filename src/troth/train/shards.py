@@ -111,7 +111,7 @@ def open_shards(folder: str | Path, cache: Path | None = None, cache_bytes: int 
             with fsspec.open(f"{place}/shards.json") as file:
                 index = json.load(file)
         else:
-            index = json.loads((Path(folder) / "shards.json").read_text())
+            index = json.loads((Path(folder) / "shards.json").read_text(encoding="utf-8"))
         dtype, begin = np.dtype(index["dtype"]), index.get("begin")
         listed = {
             name: (entry["divisor"], tuple(ShardFile(**file) for file in entry["files"]))

@@ -58,7 +58,7 @@ def train(
     record = ranks.once(lambda: _open(run, job, ranks.device))
     final = run / "model"
     if final.exists():
-        kept, asked = json.loads((final / "config.json").read_text())["dtype"], job.train.export_dtype
+        kept, asked = json.loads((final / "config.json").read_text(encoding="utf-8"))["dtype"], job.train.export_dtype
         if ranks.first and kept != asked:
             say(f"{final} is kept, in {kept}; delete it to have it written in {asked}, from the last checkpoint on")
         return final

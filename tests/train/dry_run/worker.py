@@ -82,7 +82,7 @@ def let_go() -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    job = json.loads(Path(sys.argv[1]).read_text())
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     dist.init_process_group("gloo")
     let_go()
     # The dry run is of devices that multiply bf16 as it is.
@@ -90,5 +90,5 @@ if __name__ == "__main__":
     kinds = {"model": ModelConfig, "train": TrainTable, "parallel": ParallelTable}
     cases = [{name: kind(**case[name]) for name, kind in kinds.items()} for case in job]
     peaks = [min(peak(**case) for _ in range(TAKES)) for case in cases]
-    Path(f"{sys.argv[1]}.{dist.get_rank()}").write_text(json.dumps(peaks))
+    Path(f"{sys.argv[1]}.{dist.get_rank()}").write_text(json.dumps(peaks), encoding="utf-8")
     dist.destroy_process_group()

@@ -20,7 +20,7 @@ from troth.train.tuning import chats_job, preferences_job
 
 def main(job: Path) -> None:
     torch.set_num_threads(1)
-    told = json.loads(job.read_text())
+    told = json.loads(job.read_text(encoding="utf-8"))
     tokenizer = Tokenizer.load(Path(told["tokenizer"]))
     with joined() as ranks:
         for case in told["cases"]:

@@ -199,5 +199,5 @@ class Watch:
 
 def _append(file: Path, text: str) -> None:
     file.parent.mkdir(exist_ok=True)
-    with file.open("a") as out:
+    with file.open("a", encoding="utf-8") as out:
         out.write(text)
