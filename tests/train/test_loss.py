@@ -95,15 +95,19 @@ def test_layers_computed_again_give_the_same_gradients_and_count_once(tiny, dtyp
     assert all(load.sum() == 40 * tiny.num_experts_per_tok for load in loads[0])
 
 
-def test_what_is_timed_at_first_is_no_product_of_a_layer(tiny):
-    """How fast bf16 is here is found out once in a process, before a layer's products are kept for its second pass."""
+@pytest.mark.parametrize("cast_to", [torch.bfloat16, None])
+def test_what_is_timed_at_first_is_no_product_of_a_layer(tiny, cast_to):
+    """How fast bf16 is here is found out once in a process, before a layer's products are kept for its second pass;
+    over ranks layers are given weights in bf16."""
     model = initialise(Decoder(tiny), 0).train()
+    if cast_to is None:
+        model.to(torch.bfloat16)
     inputs = torch.arange(128)[None] % tiny.vocab_size
     gradients = []
     for recompute in ("selective", "none"):
         float32_over_bf16.cache_clear()
         model.zero_grad()
-        model(inputs, call=training_call(torch.bfloat16, recompute)).float().square().sum().backward()
+        model(inputs, call=training_call(cast_to, recompute)).float().square().sum().backward()
         gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
     assert all(map(torch.equal, *gradients))
 

@@ -41,8 +41,9 @@ def training_call(cast_to: torch.dtype | None, recompute: str) -> Call:
     Without `cast_to` parts are called as they are. `recompute` is none, full (a layer keeps nothing but its input, and
     is computed a second time in the backward pass) or selective (it keeps the results of its products too).
     """
-    if cast_to == torch.bfloat16:
-        # Timed within a layer it would be one of the layer's products, which computing it again does not repeat.
+    if recompute == "selective":
+        # Timed within a layer it would be one of the layer's products, which computing it again does not repeat. Over
+        # ranks FSDP casts to bf16, which is not told here.
         float32_over_bf16("cpu")
 
     def cast(part: nn.Module, *args: Any) -> torch.Tensor:
