@@ -60,6 +60,7 @@ def test_an_embedding_on_both_arms_of_a_v_is_not_shared_out():
             "schedule=ZBVZeroBubble: train.activation_checkpointing may be none or full",
         ),
         ({"objective": "preference"}, {"micro_batches": 6144}, "leaves 1 of the 12288 sequences of a batch to each"),
+        ({"sequence_length": 1001}, {"tp": 2}, "tp = 2 does not divide train.sequence_length = 1001; it may be 1, 7"),
     ],
 )  # fmt: skip
 def test_what_a_layout_cannot_train_is_refused(train, sizes, told):

@@ -142,6 +142,8 @@ def _problems(p: Layout, model: ModelConfig, train: TrainTable) -> Iterator[str]
         )
     if p.cp > 1:
         yield from _divides("cp", 2 * p.cp * p.tp, {"train.sequence_length": train.sequence_length}, "2 * cp * tp")
+    elif p.tp > 1:
+        yield from _divides("tp", p.tp, {"train.sequence_length": train.sequence_length})
     if p.replica_groups > 1 and train.on_spike == "rewind":
         yield f"replica_groups={p.replica_groups}: train.on_spike=rewind would part the groups; it may be skip or stop"
     rows = p.rows_ranks * p.micro_batches

@@ -70,7 +70,7 @@ def judge(
         return "go", "", replace(state, losses=losses, norms=norms, skips=skips, quiet=quiet)
     taken = state.skips if rule.action == "skip" else len(state.left_out)
     if taken >= rule.most:
-        return "stop", f"{reason}, after {taken} times of {rule.action}", state
+        return "stop", reason + (f", after {taken} times of {rule.action}" if taken else ""), state
     if rule.action == "skip":
         return "skip", reason, replace(state, skips=taken + 1, quiet=0)
     return "rewind", reason, replace(state, left_out=tuple(sorted({*state.left_out, batch})))
