@@ -148,7 +148,9 @@ def test_adapters_of_a_run_are_exported_before_its_end_and_merged(home, base, tr
 
 @pytest.mark.parametrize("adapted", [False, True])
 def test_preferences_move_answers_apart(home, base, troth, tmp_path, adapted):
-    changes = ["train.steps=12", "train.preference.beta=0.2", "train.lora.rank=4"][: 2 + adapted]
+    # A batch of five rows has two for each of two pairs.
+    changes = ["train.steps=12", "train.preference.beta=0.2", "train.batch_tokens=320"]
+    changes += ["train.lora.rank=4"] if adapted else []
     told = troth(home / "pairs.jsonl", "--from", base, "--objective", "preference", "--out", tmp_path, settings=changes)
     assert "3 pairs" in told.err
     assert "accuracy 100%" in told.err
@@ -199,6 +201,10 @@ def test_examples_are_kept_but_not_for_other_settings(home, base, troth, tmp_pat
         (
             ["--from", "{base}", "--objective", "preference"], ["parallel.micro_batches=4"],
             "leaves 1 of the 4 sequences of a batch to each, and the answers of a pair stay together",
+        ),
+        (
+            ["--from", "{base}", "--objective", "preference"], ["train.batch_tokens=65", "train.sequence_length=64"],
+            "train: batch_tokens=65 is less than 2 * sequence_length=128: each answer of a pair has a row",
         ),
         ([], ["train.epochs=2"], "epochs=2.0: for objective chat or preference"),
     ],

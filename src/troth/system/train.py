@@ -87,6 +87,11 @@ class TrainTable(Table):
     def _fits(self) -> "TrainTable":
         if self.batch_tokens < self.sequence_length:
             raise ValueError(f"batch_tokens={self.batch_tokens} is less than sequence_length={self.sequence_length}")
+        if not self.sequences:
+            raise ValueError(
+                f"batch_tokens={self.batch_tokens} is less than 2 * sequence_length={2 * self.sequence_length}: each "
+                "answer of a pair has a row"
+            )
         if self.batch_ramp and (not self.first_sequences or self.sequences % self.first_sequences):
             raise ValueError(
                 f"batch_ramp: {self.sequences} sequences of a batch are no multiple of the {self.first_sequences} "
@@ -106,8 +111,9 @@ class TrainTable(Table):
 
     @property
     def sequences(self) -> int:
-        """Rows of a full batch."""
-        return self.batch_tokens // self.sequence_length
+        """Rows of a full batch; of preferences a row for each answer of a pair."""
+        rows = self.batch_tokens // self.sequence_length
+        return rows - rows % 2 if self.objective == "preference" else rows
 
     @property
     def first_sequences(self) -> int:

@@ -107,7 +107,7 @@ def run_rank(
         stack.enter_context(assumed(gpu))
         tracker = stack.enter_context(Tracker(ANSWERS))
         follow(tracker, network, optimizers)
-        rows = train.batch_tokens // train.sequence_length // layout.rows_ranks
+        rows = train.sequences // layout.rows_ranks
         zeros = np.zeros((rows, train.sequence_length), dtype=np.int64)
         step(network, optimizers, Batch(zeros, zeros, zeros), 1.0, train)
         layers = [int(name) for decoder in network.decoders for name in decoder.layers]
