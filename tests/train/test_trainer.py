@@ -59,8 +59,12 @@ def test_training_lowers_the_loss(run_training, recipe, tmp_path):
 
 
 def test_activations_computed_again_change_nothing(at_once, run_training, recipe, tmp_path):
-    run_training(tmp_path, recipe(activation_checkpointing="full"))
-    assert outcome(tmp_path) == outcome(at_once)
+    run_training(tmp_path / "whole", recipe(activation_checkpointing="full"))
+    assert outcome(tmp_path / "whole") == outcome(at_once)
+    with pytest.raises(Killed):  # For want of memory, say.
+        run_training(tmp_path / "stopped", recipe(), stop_at(6))
+    run_training(tmp_path / "stopped", recipe(activation_checkpointing="full"))
+    assert outcome(tmp_path / "stopped") == outcome(at_once)
 
 
 def test_a_run_says_what_it_is_and_does(at_once, tokenizer, tiny, recipe):

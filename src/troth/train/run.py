@@ -13,7 +13,11 @@ from troth.model.config import ModelConfig
 from troth.system import System, TrainTable
 from troth.train.environment import code_version, environment
 
-_FREE = {"export_dtype", "checkpoint_every", "keep_checkpoints", "log_every", "hang_seconds", "end_hanging"}
+_FREE = {
+    "activation_checkpointing", "export_dtype", "checkpoint_every", "keep_checkpoints", "log_every", "hang_seconds",
+    "end_hanging",
+}  # fmt: skip
+"""What changes nothing of what a run learns."""
 
 
 def open_run(
