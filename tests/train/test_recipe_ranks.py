@@ -10,7 +10,7 @@ import pytest
 
 FORKED, WORKER = (Path(__file__).parent / f"{name}.py" for name in ("forked", "recipe_ranks"))
 LOSSES = {"sequence_balance": 0.1, "mtp_weight": 0.3, "mtp_depth": 2}
-AGAIN = LOSSES | {"activation_checkpointing": "full"}
+AGAIN, KEPT = (LOSSES | {"activation_checkpointing": how} for how in ("full", "selective"))
 GROWING = {"sequence_balance": 0.1, "batch_ramp": 0.7, "batch_ramp_start": 64}
 PIPELINE = {"pp": 2, "micro_batches": 8}
 ZERO_BUBBLE = {"schedule": "ZBVZeroBubble", "stages_per_rank": 2}
@@ -65,6 +65,10 @@ def test_tensor_parallel_families_and_adapters_are_as_one_process():
     check(2, [(train, {"tp": 2}, model) for train, model in cases])
 
 
+def test_what_selective_recomputation_keeps_is_as_one_process_where_fsdp_keeps_weights_for_another_micro_batch():
+    check(4, [(KEPT, {"pp": 2, "micro_batches": 4, "dp_shard": 2, "ep": 2})])
+
+
 @pytest.mark.slow
 def test_what_is_no_number_on_one_rank_is_left_out_on_all():
     check(2, poisoned({"tp": 2}, {"cp": 2}, {"dp_replicate": 2}))
@@ -98,9 +102,10 @@ def test_dimensions_together_are_as_one_process():
     interleaved = {"pp": 2, "micro_batches": 4, "schedule": "Interleaved1F1B", "stages_per_rank": 2, "dp_shard": 2}
     pipelines = [(GROWING, PIPELINE | {"cp": 2}), (GROWING, PIPELINE | {"tp": 2})]
     pipelines += [(GROWING | {"batch_ramp_start": 128}, interleaved)]
-    for losses in (LOSSES, AGAIN):
+    for losses in (LOSSES, AGAIN, KEPT):
         pipelines += [(losses, interleaved, model) for model in ({}, TIED)]
     pipelines += [(LOSSES, {"pp": 2, "micro_batches": 2, name: 2}, TIED) for name in ("dp_replicate", "cp", "tp")]
+    pipelines += [(KEPT, {"pp": 2, "micro_batches": 2, name: 2}) for name in ("dp_replicate", "cp", "tp")]
     pipelines += [(LOSSES, {"pp": 4, "micro_batches": 4}, TIED)]
     check(4, [*((LOSSES, layout) for layout in layouts), *pipelines])
 

@@ -8,7 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 from torch.func import functional_call
-from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    _CachedTorchDispatchMode,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+)
 
 from troth.model.decoder import Call, DecoderLayer
 from troth.model.moe import MoE
@@ -79,8 +84,21 @@ def _first_and_again(
     layer: DecoderLayer, selective: bool
 ) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
     """The contexts of a layer's two passes: in the second, what it counts has been counted."""
-    first, second = create_selective_checkpoint_contexts(_policy) if selective else (nullcontext(), nullcontext())
-    return first, _Again(layer, second)
+    if not selective:
+        return nullcontext(), _Again(layer, nullcontext())
+    first, second = create_selective_checkpoint_contexts(_policy)
+    return first, _Again(layer, _GivesKept(_policy, second.storage))
+
+
+class _GivesKept(_CachedTorchDispatchMode):
+    """Gives out what was kept, and lets all else be done; torch's own refuses what the first pass did not do. FSDP
+    gathers weights within a layer, in a pipeline sometimes in the second pass alone: in the first they were there
+    still, from another micro-batch."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func not in _KEPT:
+            return func(*args, **(kwargs or {}))
+        return super().__torch_dispatch__(func, types, args, kwargs)
 
 
 class _Again(AbstractContextManager[None]):
