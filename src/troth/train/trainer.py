@@ -56,11 +56,15 @@ def train(
     layout = ranks.once(lambda: _lay_out(job, ranks.world))
     ranks.once(lambda: group_number(layout.replica_groups))
     record = ranks.once(lambda: _open(run, job, ranks.device))
+    if job.train.checkpoints is None:
+        # Or the first checkpoint would say so, when there is something to lose.
+        ranks.all_see(run / "run.json")
     final = run / "model"
-    if final.exists():
-        kept, asked = json.loads((final / "config.json").read_text(encoding="utf-8"))["dtype"], job.train.export_dtype
-        if ranks.first and kept != asked:
-            say(f"{final} is kept, in {kept}; delete it to have it written in {asked}, from the last checkpoint on")
+    if ranks.once(final.exists):
+        if ranks.first:
+            kept = json.loads((final / "config.json").read_text(encoding="utf-8"))["dtype"]
+            if kept != (asked := job.train.export_dtype):
+                say(f"{final} is kept, in {kept}; delete it to have it written in {asked}, from the last checkpoint on")
         return final
     keep_freed_memory()
     training = Training(job, run, layout, record, ranks, say)

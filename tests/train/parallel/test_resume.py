@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,8 @@ from troth.train.parallel import ranks
 from troth.train.parallel.ranks import first_host
 
 from .conftest import case, deviation, reports
+
+FORKED = Path(__file__).parents[1] / "forked.py"
 
 
 @pytest.mark.slow
@@ -125,6 +128,52 @@ def test_ranks_of_a_slurm_step_meet_on_its_first_machine():
         for task in range(2)
     ]  # fmt: skip
     assert [task.communicate(timeout=60)[0] for task in tasks] == ["0 2\n", "1 2\n"]
+
+
+NOT_SHARED = """
+import sys
+from pathlib import Path
+from troth.train.parallel.ranks import joined
+
+with joined("cpu") as ranks:
+    file = Path(sys.argv[1]) / str(ranks.rank // 2) / "run.json"
+    ranks.once(lambda: file.touch())
+    ranks.all_see(file.parents[1] / "0" / "run.json")
+    ranks.all_see(file, patience=0.1)
+"""
+
+
+def test_a_folder_that_not_all_ranks_see_is_refused_before_anything_is_learned(tmp_path):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "job.py").write_text(NOT_SHARED)
+    command = [sys.executable, FORKED, "3", tmp_path / "job.py", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert f"ValueError: {tmp_path / '0'}: rank 2 on {socket.gethostname()} does not see it; ranks on" in done.stderr
+    assert done.stderr.count("ValueError: ") == 1
+
+
+OWN_FOLDERS = """
+import os, sys
+from troth.cli.main import main
+
+shards, words, home = sys.argv[1:]
+sets = ["fill_in_middle=0", "steps=1", f"checkpoints=file://{home}/bucket"]
+sets = [f"--set=train.{change}" for change in sets]
+sys.argv = ["troth", "train", shards, "--out", f"{home}/{os.environ['RANK']}", "--tokenizer", words, *sets]
+main()
+"""
+
+
+def test_a_finished_run_ends_where_each_machine_has_a_folder_of_its_own(shards, tokenizer, tmp_path):
+    """Only the first then has the model."""
+    (tmp_path / "0" / "model").mkdir(parents=True)
+    (tmp_path / "0" / "model" / "config.json").write_text('{"dtype": "float32"}')
+    tokenizer.save(tmp_path)
+    (tmp_path / "job.py").write_text(OWN_FOLDERS)
+    command = [sys.executable, FORKED, "2", tmp_path / "job.py", shards, tmp_path, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.endswith(f"Model: {tmp_path / '0' / 'model'}\n"), done.stderr
 
 
 LEFT_ALONE = """

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
@@ -58,6 +59,25 @@ class Ranks:
         if isinstance(answer[0], ValueError):
             raise answer[0] if self.first else SystemExit(2)
         return cast(T, answer[0])
+
+
+    def all_see(self, file: Path, patience: float = 30.0) -> None:
+        """Check that `file`, which the first rank has written, is there for all; shared file systems may need some of
+        `patience` seconds for it. Collective. Raises ValueError naming the first rank that does not see it."""
+        if self.world == 1:
+            return
+        end = time.monotonic() + patience
+        while not (seen := file.exists()) and time.monotonic() < end:
+            time.sleep(0.5)
+        told: list[str] = [""] * self.world
+        dist.all_gather_object(told, "" if seen else f"rank {self.rank} on {socket.gethostname()}")
+        if blind := next(filter(None, told), None):
+            if not self.first:
+                raise SystemExit(2)
+            raise ValueError(
+                f"{file.parent}: {blind} does not see it; ranks on several machines need a folder that they share, or "
+                "checkpoints at a URL (train.checkpoints)"
+            )
 
 
 ALONE = Ranks(0, 1, "cpu")
