@@ -97,13 +97,22 @@ def test_a_file_is_not_read_further_than_needed(tmp_path):
         next(found)
 
 
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_an_array_is_read_as_its_items(tmp_path, pack):
+    """As Alpaca's and ShareGPT's files mostly are."""
+    path = tmp_path / ("a.json" if pack is bytes else "a.json.gz")
+    path.write_bytes(pack(json.dumps([{"text": "x"}, {"text": "y"}], indent=1).encode()))
+    assert [text for _, text, _ in read_documents([str(path)])] == ["x", "y"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
         ("a.jsonl", b'{"text": "x"}\n\n{"text": \n', "a.jsonl, line 3: no JSON"),
         ("a.jsonl", b'{"text": "x"}\n{"body": "y", "url": ""}\n', "a.jsonl, line 2: no 'text'; it has body, url"),
         ("a.jsonl", b'["x"]\n', "a.jsonl, line 1: a list; expected an object, with 'text'"),
-        ("a.json", b'[\n {"text": "x"}\n]', "a.json, line 1: an array over several lines; expected an object a line"),
+        ("a.json", b'[\n {"text": "x"},\n {"body": "y"}\n]', "a.json, item 2: no 'text'; it has body"),
+        ("a.json", b'[\n {"text": "x"}\n', "a.json, line 1: no JSON (Expecting ',' delimiter"),
         ("a.jsonl", b"null\n", "a.jsonl, line 1: a NoneType; expected an object"),
         ("a.jsonl", b'{"text": "\xff"}\n', "a.jsonl, line 1: no JSON"),
         ("a.jsonl", b'{"text": 3}\n', "a.jsonl, line 1: text=3; expected text"),

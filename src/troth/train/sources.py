@@ -25,9 +25,9 @@ def read_rows(sources: Sequence[str], needed: Sequence[str], others: Sequence[st
     """The rows of all files, source after source, a folder's files by name; each has the columns `needed` (`a|b` is one
     or the other, of which messages name the first), and may have `others`.
 
-    A source is a file, a folder or an fsspec URL of one: `.parquet`, `.jsonl`, `.ndjson` or `.json` (an object a line;
-    also packed, as `.jsonl.gz`, `.zst` or `.bz2`), or a Lance dataset, a folder `.lance`. Raises ValueError naming the
-    file, and the line or column, that cannot be read.
+    A source is a file, a folder or an fsspec URL of one: `.parquet`, `.jsonl`, `.ndjson` or `.json` (an object a line,
+    or in `.json` one array of them, which is read whole; also packed, as `.jsonl.gz`, `.zst` or `.bz2`), or a Lance
+    dataset, a folder `.lance`. Raises ValueError naming the file, and the line or column, that cannot be read.
     """
     import fsspec
 
@@ -149,16 +149,7 @@ def _line_rows(fs: Any, path: str, place: str, needed: Sequence[str]) -> _Values
     packed = _PACKED.get(PurePosixPath(path).suffix)
     with fs.open(path) as stream:
         lines = pa.CompressedInputStream(stream, packed) if packed else stream
-        for number, line in enumerate(_lines(lines), start=1):
-            if not line.strip():
-                continue
-            where = f"{place}, line {number}"
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                array = number == 1 and line.lstrip().startswith(b"[")
-                told = "an array over several lines; expected an object a line (jq -c '.[]')" if array else "no JSON"
-                raise ValueError(f"{where}: {told} ({error})") from error
+        for where, row in _objects(_lines(lines), place, arrays=_form(path) == ".json"):
             if not isinstance(row, dict):
                 told = " and ".join(map(_told, needed))
                 raise ValueError(f"{where}: a {type(row).__name__}; expected an object, with {told}")
@@ -166,6 +157,23 @@ def _line_rows(fs: Any, path: str, place: str, needed: Sequence[str]) -> _Values
                 if not _has(row, name):
                     raise ValueError(f"{where}: no {_told(name)}; it has {', '.join(row) or 'nothing'}")
             yield where, row
+
+
+def _objects(lines: Iterator[bytes], place: str, arrays: bool) -> Iterator[tuple[str, Any]]:
+    """What stands on each line, or the items of an array where there may be one."""
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{place}, line {number}"
+        array = arrays and number == 1 and line.lstrip().startswith(b"[")
+        try:
+            found = json.loads(b"\n".join([line, *lines]) if array else line)
+        except ValueError as error:
+            raise ValueError(f"{where}: no JSON ({error})") from error
+        if array:
+            yield from ((f"{place}, item {item}", row) for item, row in enumerate(found, start=1))
+        else:
+            yield where, found
 
 
 def _lines(stream: Any) -> Iterator[bytes]:
