@@ -33,6 +33,12 @@ def test_nano_is_there_and_complete():
     assert system.train.batch_tokens >= system.train.sequence_length
 
 
+def test_a_file_needs_no_table_that_its_verb_does_not_read(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text(NANO.read_text().partition("[cycle]")[0])
+    assert load_system(str(path)).train == load_system("nano").train
+
+
 def test_changes_come_after_the_file_and_the_last_one_counts():
     before = load_system("nano")
     changes = ["train.steps=7", "serve.host=0.0.0.0", "train.steps = 8", "data.weights.library=0.25"]

@@ -9,4 +9,4 @@ class CycleTable(Table):
     """`folds` models cross-examine the corpus, each trained for `examiner_steps` on pages that it does not judge."""
 
     folds: int = Field(default=3, ge=2)
-    examiner_steps: int = Field(gt=0)
+    examiner_steps: int = Field(default=2000, gt=0)

@@ -26,7 +26,7 @@ class System(Table):
     model: ModelConfig
     train: TrainTable
     parallel: ParallelTable = ParallelTable()
-    cycle: CycleTable
+    cycle: CycleTable = CycleTable()
     serve: ServeTable = ServeTable()
 
 

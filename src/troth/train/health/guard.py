@@ -35,7 +35,7 @@ class SpikeGuard:
         def decide(loss: float, norm: float) -> bool:
             action, why, self.state = judge(self.rule, self.state, self.batch_of(step), loss, norm)
             if action == "stop":
-                raise ValueError(f"step {step + 1}: {why}; lower train.muon_lr or train.adam_lr")
+                raise ValueError(f"step {step + 1}: {why}; lower train.muon_lr or train.adam_lr, in another run")
             self.rewinds = action == "rewind"
             what = "goes back to the last checkpoint" if self.rewinds else "leaves the weights as they are"
             self.told = f"step {step + 1}: {why}; the run {what}"
