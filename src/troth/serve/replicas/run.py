@@ -116,21 +116,28 @@ def running(
             name="Front", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=10_000,
         )(Front)  # fmt: skip
         host, port = address
-        serve.start(http_options={"host": host, "port": port})
-        application = front.bind(replicas.bind(folder.resolve(), table, model_id, adapters, keys), table)
-        fronts = serve.run(application, name=NAME, route_prefix="/")
-        yield
-        asyncio.run(_end(fronts))
-    except BaseException:
-        serve.shutdown()
-        raise
+        inner = table.model_copy(update={"allowed_origins": ()})
+        bound = front.bind(replicas.bind(folder.resolve(), inner, model_id, adapters, keys), table)
+        try:
+            serve.start(http_options={"host": host, "port": port})
+            fronts = serve.run(bound, name=NAME, route_prefix="/")
+        except BaseException:
+            serve.shutdown()
+            raise
+        try:
+            yield
+        finally:
+            asyncio.run(_end(fronts))
     finally:
         ray.shutdown()
 
 
 async def _end(fronts: "DeploymentHandle") -> None:
-    """Wait for the answers at work, under which Serve's own end would close the ingress; then end Serve."""
+    """Wait for the answers at work, under which Serve's own end would close the ingress; then, or where that is cut
+    short, end Serve."""
     from ray import serve
 
-    await fronts.drain.remote()
-    await serve.shutdown_async()
+    try:
+        await fronts.drain.remote()
+    finally:
+        await serve.shutdown_async()
