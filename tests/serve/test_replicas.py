@@ -54,10 +54,11 @@ def test_a_conversation_keeps_its_replica():
 def test_what_a_client_says_comes_first():
     assert key(chat("a", "b", prompt_cache_key="mine")) == "mine" == key({"prompt_cache_key": "mine"})
     assert key(chat("a", "b", prompt_cache_key="mine"), {b"x-grok-conv-id": b"ours"}) == "ours"
+    assert key({"prompt_cache_key": "half \ud83d"}) == "half ?", "what the ring can hash"
 
 
 def test_what_has_no_prompt_goes_anywhere():
-    for body in (b"", b"\xff", b"[1]", b"{}", b'{"messages": []}', b'{"messages": 7}'[:-1]):
+    for body in (b"", b"\xff", b"[1]", b"{}", b'{"messages": []}', b'{"messages": 7}'[:-1], b"[" * 50_000):
         assert affinity({}, body) == ""
 
 
