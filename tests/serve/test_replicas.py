@@ -195,6 +195,9 @@ def test_two_replicas(start: Callable[..., Server], proverbs: str):
         client.completions.create(model="tiny", prompt=[1] * 5000)
     assert origins(refused.value.response) == ["*"]
 
+    named = httpx.get(f"{server.url}/models", headers={"x-request-id": "one-7"})
+    assert named.headers.get_list("x-request-id") == ["one-7"]
+
     # A replica is killed: the other goes on with greedy texts and those with a seed, and the rest of what it wrote ends
     # with an error.
     begun: set[int] = set()
