@@ -142,7 +142,7 @@ def _wait_for_an_answer(host: str, port: int) -> None:
     end = time.monotonic() + _LISTENING_SECONDS
     while time.monotonic() < end:
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(str(httpx.URL(scheme="http", host=host, port=port, path="/ready"))).is_success:
+            if httpx.get(httpx.URL(scheme="http", host=host, port=port, path="/ready"), trust_env=False).is_success:
                 break
         time.sleep(0.05)
 
