@@ -238,7 +238,7 @@ def serve_process(folder: Path, tmp_path_factory: pytest.TempPathFactory):
                     printed += line
                 facts = json.loads(printed)
                 url = facts["url"].removesuffix("/v1")
-                wait_until(lambda: _answers(f"{url}/health"), 30)
+                wait_until(lambda: _answers(f"{url}/health", facts["uds"]), 30)
                 yield ServeProcess(facts, url, process, log)
             finally:
                 process.kill()
@@ -246,9 +246,10 @@ def serve_process(folder: Path, tmp_path_factory: pytest.TempPathFactory):
     return run
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, uds: str | None) -> bool:
     try:
-        return httpx.get(url).status_code == 200
+        with httpx.Client(transport=httpx.HTTPTransport(uds=uds)) as client:
+            return client.get(url).status_code == 200
     except httpx.TransportError:
         return False
 

@@ -69,6 +69,7 @@ def test_another_engine_is_told_what_ours_would_be(folder: Path, tmp_path: Path)
     command = [*TROTH, "serve", str(folder), "--engine", "vllm", "--port", "7001", "--api-key", "secret"]
     command += ["--name", "mine", "--served-model-name", "ours", "--max-model-len", "999", "--chat-template", "a.jinja"]
     command += ["--kv-cache-dtype", "int8", "--enforce-eager", "--set", "serve.generation_config=none"]
+    command += ["--uds", "a.sock"]
     environment = os.environ | {"PYTHONPATH": path}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     arguments, key = json.loads(done.stdout)
@@ -83,7 +84,7 @@ def test_another_engine_is_told_what_ours_would_be(folder: Path, tmp_path: Path)
         "--host": "127.0.0.1", "--port": "7001", "--max-num-seqs": "16", "--allowed-origins": "[]",
         "--max-model-len": "999", "--chat-template": "a.jinja",
         "--max-num-batched-tokens": "512", "--kv-cache-dtype": "int8_per_token_head",
-        "--generation-config": "vllm",
+        "--generation-config": "vllm", "--uds": "a.sock",
     }  # fmt: skip
 
 

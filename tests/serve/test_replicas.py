@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import signal
 import socket
@@ -53,10 +54,11 @@ def test_a_conversation_keeps_its_replica():
 def test_what_a_client_says_comes_first():
     assert key(chat("a", "b", prompt_cache_key="mine")) == "mine" == key({"prompt_cache_key": "mine"})
     assert key(chat("a", "b", prompt_cache_key="mine"), {b"x-grok-conv-id": b"ours"}) == "ours"
+    assert key({"prompt_cache_key": "half \ud83d"}) == "half ?", "what the ring can hash"
 
 
 def test_what_has_no_prompt_goes_anywhere():
-    for body in (b"", b"\xff", b"[1]", b"{}", b'{"messages": []}', b'{"messages": 7}'[:-1]):
+    for body in (b"", b"\xff", b"[1]", b"{}", b'{"messages": []}', b'{"messages": 7}'[:-1], b"[" * 50_000):
         assert affinity({}, body) == ""
 
 
@@ -122,12 +124,12 @@ class Server:
 
 
 @pytest.fixture
-def start(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, int], Server]]:
+def start(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
     started: list[subprocess.Popen[str]] = []
 
-    def start(span: str, max_batch: int) -> Server:
+    def start(span: str, max_batch: int, *more: str) -> Server:
         settings = ["--set", "serve.cache_tokens=32768", "--set", f"serve.max_batch={max_batch}"]
-        command = [*TROTH, "serve", str(folder), "--replicas", span, "--port", "0", "--json", *settings]
+        command = [*TROTH, "serve", str(folder), "--replicas", span, "--port", "0", "--json", *settings, *more]
         log = (tmp_path_factory.mktemp("log") / "stderr").open("w")
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         started.append(process)
@@ -156,10 +158,15 @@ def wait(condition: Callable[[], Any], seconds: float = STARTING_SECONDS) -> Non
         time.sleep(0.2)
 
 
+def origins(answer: httpx.Response) -> list[str]:
+    """Those that may read an answer; browsers want them to be said once."""
+    return answer.headers.get_list("access-control-allow-origin")
+
+
 @pytest.mark.slow
-def test_two_replicas(start: Callable[[str, int], Server], proverbs: str):
+def test_two_replicas(start: Callable[..., Server], proverbs: str):
     """One server for all, since Ray takes its time to begin."""
-    server = start("2:2", 18)
+    server = start("2:2", 18, "--allowed-origins", '["*"]')
     client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0, timeout=60)
     assert [model.id for model in client.models.list()] == ["tiny"]
     assert len(server.replicas()) == 2
@@ -182,9 +189,14 @@ def test_two_replicas(start: Callable[[str, int], Server], proverbs: str):
     assert min(map(len, homes.values())) >= 3
     clients = [conversation for conversations in homes.values() for conversation in conversations[:3]]
 
-    # Errors come through as they are.
-    with pytest.raises(openai.BadRequestError, match="at most"):
+    # Errors come through as they are, and browsers let pages of other sites read them.
+    client = client.copy(default_headers={"Origin": "https://chat.example"})
+    with pytest.raises(openai.BadRequestError, match="at most") as refused:
         client.completions.create(model="tiny", prompt=[1] * 5000)
+    assert origins(refused.value.response) == ["*"]
+
+    named = httpx.get(f"{server.url}/models", headers={"x-request-id": "one-7"})
+    assert named.headers.get_list("x-request-id") == ["one-7"]
 
     # A replica is killed: the other goes on with greedy texts and those with a seed, and the rest of what it wrote ends
     # with an error.
@@ -232,14 +244,15 @@ def test_two_replicas(start: Callable[[str, int], Server], proverbs: str):
         next(lines)
         server.process.send_signal(signal.SIGTERM)
         wait(lambda: httpx.get(f"{server.url.removesuffix('/v1')}/ready").status_code == 503, 10)
-        with pytest.raises(openai.InternalServerError, match="takes no new requests"):
+        with pytest.raises(openai.InternalServerError, match="takes no new requests") as refused:
             client.completions.create(model="tiny", prompt="Go")
+        assert origins(refused.value.response) == ["*"]
         assert [line for line in lines if line][-1] == "data: [DONE]"
     assert server.process.wait(timeout=120) == 0
 
 
 @pytest.mark.slow
-def test_a_load_brings_a_second_replica(start: Callable[[str, int], Server]):
+def test_a_load_brings_a_second_replica(start: Callable[..., Server]):
     # A port that Ray's HAProxy usually takes is held by another program, or by a second server of replicas.
     with socket.socket() as other:
         other.bind(("", free_port(9101)))
@@ -268,3 +281,39 @@ def test_a_load_brings_a_second_replica(start: Callable[[str, int], Server]):
     assert set(answered) == {200}
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(timeout=120) == 0
+
+
+@pytest.mark.slow
+def test_whoever_does_not_wait_for_the_end_leaves_nothing(start: Callable[..., Server]):
+    """A second signal cuts the drain short."""
+    server = start("1:1", 4)
+    family = psutil.Process(server.process.pid).children(recursive=True)
+    body = {"prompt": "Go", "max_tokens": 4000, "ignore_eos": True, "stream": True}
+    with httpx.stream("POST", f"{server.url}/completions", json=body, timeout=60) as stream:
+        lines = stream.iter_lines()  # Dropped, it would close the connection.
+        next(lines)
+        server.process.send_signal(signal.SIGINT)
+        wait(lambda: httpx.get(f"{server.url.removesuffix('/v1')}/ready").status_code == 503, 10)
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(timeout=60) == 130
+    assert psutil.wait_procs(family, timeout=10)[1] == []
+
+
+@pytest.mark.slow
+def test_whoever_interrupts_the_start_need_not_wait_for_it(folder: Path, tmp_path: Path):
+    """As terminals do, which interrupt all that the command has started, too."""
+    log = tmp_path / "log"
+    with log.open("w") as errors:
+        command = [*TROTH, "serve", str(folder), "--replicas", "1", "--port", "0"]
+        process = subprocess.Popen(command, stdout=errors, stderr=errors, start_new_session=True)
+    try:
+        itself = psutil.Process(process.pid)
+        # The first of Serve's actors: Ray has begun, and the replica is far from ready.
+        wait(lambda: any("Serve" in " ".join(child.cmdline()) for child in itself.children(recursive=True)))
+        family = itself.children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        assert psutil.wait_procs(family, timeout=10)[1] == []
+        assert "Traceback" not in log.read_text()
+    finally:
+        process.kill()

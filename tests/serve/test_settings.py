@@ -1,10 +1,15 @@
 """What settings of a server change that others know as options of vLLM's."""
 
+import shutil
+import signal
+import socket
+import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import httpx
+import openai
 import pytest
 
 import troth
@@ -12,7 +17,10 @@ from troth.model.tokenizer import Tokenizer
 from troth.serve.build import chat_template
 from troth.system.serve import ServeTable
 
+from .conftest import ServeProcess
+
 Run = Callable[..., AbstractContextManager[str]]
+Serve = Callable[..., AbstractContextManager[ServeProcess]]
 HELLO = [{"role": "user", "content": "A bird"}]
 
 
@@ -70,3 +78,59 @@ def test_monitors_may_ask_for_heads_only(server: str):
         answer = httpx.head(f"{server}{path}")
         assert (answer.status_code, answer.content) == (200, b"")
     assert httpx.get(f"{server}/version").json() == {"version": troth.__version__}
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-signed one for 127.0.0.1, and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    path = tmp_path_factory.mktemp("tls")
+    made = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    named = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(path / "key.pem"), "-out", str(path / "certificate.pem")]
+    subprocess.run([*made, *named, *files], check=True, capture_output=True)
+    return path / "certificate.pem", path / "key.pem"
+
+
+def test_tls_is_spoken_by_a_certificate(
+    serve_process: Serve, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+):
+    public, key = certificate
+    monkeypatch.setenv("SSL_CERT_FILE", str(public))  # Whom clients trust.
+    with serve_process("--ssl-certfile", str(public), "--ssl-keyfile", str(key)) as process:
+        assert process.url.startswith("https://127.0.0.1:")
+        client = openai.OpenAI(base_url=process.facts["url"], api_key="none", max_retries=0, timeout=30)
+        stream = client.completions.create(model="tiny", prompt="A bird", max_tokens=5, stream=True)
+        assert [event.choices[0].finish_reason for event in stream][-1] in ("length", "stop")
+        with pytest.raises(httpx.TransportError):
+            httpx.get(process.url.replace("https", "http"))
+
+
+def test_what_is_no_certificate_is_told_before_anything_is_loaded(
+    run_here: Callable[..., subprocess.CompletedProcess[str]], folder: Path, certificate: tuple[Path, Path]
+):
+    public, key = certificate
+    for arguments, says in (
+        (["--ssl-certfile", public], f"serve.ssl_certfile={public}: no certificate and key in PEM"),
+        (["--ssl-certfile", "nowhere.pem"], "serve.ssl_certfile=nowhere.pem: no such file"),
+        (["--ssl-keyfile", key], "serve.ssl_keyfile is the key of serve.ssl_certfile, which is not given"),
+        (["--uds", "x", "--replicas", "2"], "are for one process: leave out --replicas"),
+        (["--uds", key], f"cannot listen on {key}: Address already in use"),
+    ):
+        done = run_here("serve", folder, *arguments)
+        assert (done.returncode, says in done.stderr, done.stderr.count("\n")) == (2, True, 1), done.stderr
+
+
+def test_a_socket_of_the_file_system_takes_the_place_of_a_port(serve_process: Serve, tmp_path: Path):
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(path))
+    with serve_process("--uds", str(path)) as process:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url=process.url) as client:
+            body = {"prompt": "A bird", "max_tokens": 5, "stream": True}
+            assert client.post("/v1/completions", json=body).text.endswith("data: [DONE]\n\n")
+        process.process.send_signal(signal.SIGTERM)
+        assert process.process.wait(timeout=60) == 0
+    assert not path.exists()

@@ -3,6 +3,63 @@
 import contextlib
 import resource
 import socket
+import ssl
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def listening(host: str, port: int, uds: Path | None) -> Iterator[socket.socket]:
+    """A bound socket while open, at a path of the file system where there is one. Raises OSError as `listen` does."""
+    with listen(host, port) if uds is None else _listen_at(uds) as listener:
+        try:
+            yield listener
+        finally:
+            if uds is not None:
+                uds.unlink(missing_ok=True)
+
+
+def _listen_at(path: Path) -> socket.socket:
+    """In the place of a socket that a server has left behind, too."""
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        if path.exists() and stat.S_ISSOCK(path.stat().st_mode) and not _answers(path):
+            path.unlink()
+        listener.bind(str(path))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise OSError(f"cannot listen on {path}: {error.strerror or error}") from error
+    return listener
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+    return True
+
+
+def check_certificate(certificate: Path | None, key: Path | None) -> None:
+    """Raises ValueError naming the setting where TLS could not be spoken by these files."""
+    for name, path in (("ssl_certfile", certificate), ("ssl_keyfile", key)):
+        if path is not None and not path.is_file():
+            raise ValueError(f"serve.{name}={path}: no such file")
+    if certificate is None:
+        if key is not None:
+            raise ValueError("serve.ssl_keyfile is the key of serve.ssl_certfile, which is not given")
+        return
+    try:
+        # Without a password to give, OpenSSL would ask for one at the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except OSError as error:
+        raise ValueError(
+            f"serve.ssl_certfile={certificate}: no certificate and key in PEM that belong together and need no "
+            f"password ({error})"
+        ) from error
 
 
 def listen(host: str, port: int) -> socket.socket:

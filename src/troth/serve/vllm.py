@@ -10,11 +10,10 @@ from typing import NoReturn
 from troth.system.serve import ServeTable
 
 
-def vllm_command(folder: Path, table: ServeTable, address: tuple[str, int], model_id: str) -> list[str]:
+def vllm_command(folder: Path, table: ServeTable, model_id: str) -> list[str]:
     """The command line of vLLM's server. Its cache takes the memory that it finds, whatever `cache_tokens` says."""
-    host, port = address
     options = {
-        "--host": host, "--port": port, "--max-num-seqs": table.max_batch,
+        "--host": table.host, "--port": table.port, "--max-num-seqs": table.max_batch,
         "--max-num-batched-tokens": max(table.max_step_tokens, table.max_batch),
         "--allowed-origins": json.dumps(table.allowed_origins),
     }  # fmt: skip
@@ -26,15 +25,16 @@ def vllm_command(folder: Path, table: ServeTable, address: tuple[str, int], mode
         options["--max-model-len"] = table.max_model_len
     if table.chat_template is not None:
         options["--chat-template"] = table.chat_template
+    for name in ("uds", "ssl_certfile", "ssl_keyfile"):
+        if value := getattr(table, name):
+            options["--" + name.replace("_", "-")] = value
     said = [str(part) for pair in options.items() for part in pair]
     said += ["--served-model-name", model_id, *table.aliases]
     said += ["--enforce-eager"] if table.enforce_eager else []
     return [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(folder), *said]
 
 
-def become_vllm(
-    folder: Path, table: ServeTable, address: tuple[str, int], model_id: str, api_keys: list[str]
-) -> NoReturn:
+def become_vllm(folder: Path, table: ServeTable, model_id: str, api_keys: list[str]) -> NoReturn:
     """Put vLLM's server in the place of this process. Raises ValueError where it is missing or would be less safe."""
     if importlib.util.find_spec("vllm") is None:
         raise ValueError("--engine vllm: vLLM is not installed here; pip install vllm, or leave --engine out")
@@ -44,5 +44,5 @@ def become_vllm(
         raise ValueError("--engine vllm takes one --api-key")
     # By the environment, where other users of the machine do not see it.
     environment = os.environ | ({"VLLM_API_KEY": api_keys[0]} if api_keys else {})
-    command = vllm_command(folder, table, address, model_id)
+    command = vllm_command(folder, table, model_id)
     os.execve(command[0], command, environment)

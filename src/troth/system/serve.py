@@ -60,10 +60,16 @@ class ServeTable(Table):
     `api_keys` is a file that `troth key` writes: with it only who has a key is answered. `files_dir` is a folder for
     files and batches, which are not offered without it. With `grpc_port` xAI's SDK, which speaks gRPC, is answered
     there.
+
+    A server listens on `host` and `port`, or on the Unix domain socket `uds`; by TLS with the certificate and key in
+    `ssl_certfile` and `ssl_keyfile` (PEM, also in one file).
     """
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
+    uds: Path | None = None
+    ssl_certfile: Path | None = None
+    ssl_keyfile: Path | None = None
     grpc_port: int | None = Field(default=None, ge=0, le=65535)
     max_batch: int = Field(default=16, gt=0)
     max_step_tokens: int = Field(default=512, gt=0)

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from fastapi import FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 
 import troth
@@ -28,6 +27,7 @@ from troth.serve.api.inside import asker
 from troth.serve.api.messages import message_router
 from troth.serve.api.metrics import Metrics
 from troth.serve.api.openai_answers import Model, ModelList
+from troth.serve.api.origins import Origins
 from troth.serve.api.page import page_router
 from troth.serve.api.response_store import ResponseStore
 from troth.serve.api.responses import response_router
@@ -67,11 +67,7 @@ def create_app(served: Served, table: ServeTable, keys: Keys | None = None, drai
         app.add_middleware(Authorise, keys=keys)
     app.add_middleware(Draining, drain=drain)
     if table.allowed_origins:
-        told = ("x-request-id", "retry-after")
-        app.add_middleware(
-            CORSMiddleware, allow_origins=table.allowed_origins, allow_methods="*", allow_headers="*",
-            expose_headers=told,
-        )  # fmt: skip
+        app.add_middleware(Origins, origins=table.allowed_origins)
     app.add_middleware(Access, tracing=tracing)
     add_error_handlers(app)
     app.include_router(metrics.router())

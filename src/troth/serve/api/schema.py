@@ -19,6 +19,8 @@ _MOST_CHOICES = 128
 _MOST_STOPS = 16
 _MOST_STOP_TOKENS = 1024
 _MOST_TEXTS = 2048
+# Over all texts: each has them checked and copied, while nothing else is answered.
+_MOST_NAMED = 1_000_000
 
 
 class StreamOptions(Body):
@@ -142,6 +144,21 @@ class Sampling(Body):
             raise ValueError("nothing would be left of the prompt; -1 is as many tokens as fit")
         return count
 
+    @property
+    def texts(self) -> int:
+        """How many are asked for."""
+        return self.n
+
+    @model_validator(mode="after")
+    def _names_few_tokens(self) -> "Sampling":
+        named = len(self.logit_bias or ()) + len(self.allowed_token_ids or ())
+        if named * self.texts > _MOST_NAMED:
+            raise ValueError(
+                f"logit_bias and allowed_token_ids name {named:,} tokens for each of {self.texts:,} texts, at most "
+                f"{_MOST_NAMED:,} in all can be"
+            )
+        return self
+
     @model_validator(mode="after")
     def _prompt_is_scored_whole(self) -> "Sampling":
         if self.prompt_logprobs is not None and self.stream:
@@ -221,8 +238,8 @@ class CompletionRequest(Sampling):
 
     @model_validator(mode="after")
     def _bounded(self) -> "CompletionRequest":
-        if (texts := len(self.prompts) * self.n) > _MOST_TEXTS:
-            raise ValueError(f"{texts:,} texts are asked for at once, at most {_MOST_TEXTS:,} can be")
+        if self.texts > _MOST_TEXTS:
+            raise ValueError(f"{self.texts:,} texts are asked for at once, at most {_MOST_TEXTS:,} can be")
         return self
 
     @model_validator(mode="after")
@@ -230,6 +247,11 @@ class CompletionRequest(Sampling):
         if self.max_tokens == 0 and not self.echo and self.prompt_logprobs is None:
             raise ValueError("max_tokens 0 asks for the prompt alone: it needs echo or prompt_logprobs")
         return self
+
+    @property
+    def texts(self) -> int:
+        """How many are asked for, over all prompts."""
+        return len(self.prompts) * self.n
 
     @property
     def prompts(self) -> list[str | list[int]]:

@@ -39,7 +39,9 @@ class Served:
     aliases: tuple[str, ...] = ()
 
     def sampling(self, asked: SamplingParams) -> SamplingParams:
-        """What a request asked for, with the defaults of what it did not."""
+        """What a request asked for, with the defaults of what it did not. Raises a 400 for an unknown token."""
+        for name in ("logit_bias", "stop_token_ids", "allowed_token_ids"):
+            self.check_tokens(getattr(asked, name), name)
         left = {name: value for name, value in self.defaults.items() if name not in asked.model_fields_set}
         return asked.model_copy(update=left) if left else asked
 

@@ -16,12 +16,12 @@ def affinity(headers: Mapping[bytes, bytes], body: bytes) -> str:
         return conversation.decode("latin-1")
     try:
         request = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):  # A replica tells what is wrong.
         return ""
     if not isinstance(request, dict):
         return ""
     if isinstance(key := request.get("prompt_cache_key"), str) and key:
-        return key
+        return key.encode(errors="replace").decode()  # JSON can spell half of a surrogate pair.
     beginning = [request.get("instructions"), request.get("system"), _beginning(request)]
     if not any(beginning):
         return ""

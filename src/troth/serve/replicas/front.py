@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from troth.serve.api.body_limit import BodyLimit
 from troth.serve.api.drain import Drain, Draining
 from troth.serve.api.errors import ApiError, refuse
+from troth.serve.api.origins import Origins
 from troth.serve.replicas.affinity import affinity
 from troth.serve.replicas.exposition import merged_metrics
 from troth.serve.replicas.resume import Diverged, Relayed
@@ -40,7 +41,10 @@ class Front:
         self._drain = Drain()
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        return Draining(BodyLimit(self._answer, self._table.max_body_bytes, self._table.max_file_bytes), self._drain)
+        table = self._table
+        app: ASGIApp = Draining(BodyLimit(self._answer, table.max_body_bytes, table.max_file_bytes), self._drain)
+        # Here and not in the replicas, so that what this front answers by itself can be read, too.
+        return Origins(app, table.allowed_origins) if table.allowed_origins else app
 
     async def drain(self) -> None:
         """Take no new requests, and return when those at work have ended or have had their time."""

@@ -73,6 +73,8 @@ class Relayed:
     async def take(self, message: Message) -> None:
         """Send of a replica's message what the client lacks. Raises Diverged."""
         if message["type"] == "http.response.start":
+            # Ray tells the request's id itself, the same one.
+            message["headers"] = [pair for pair in message["headers"] if pair[0] != b"x-request-id"]
             if self.begun is not None:
                 if message["status"] != self.begun["status"]:
                     raise Diverged(f"its status is {message['status']}")

@@ -10,9 +10,12 @@ import logging
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import httpx
 
 from troth.security.keys import Keys
 from troth.system.serve import AutoscalingTable, ServeTable
@@ -33,6 +36,7 @@ FLAGS = {
 # such as a second server of replicas or an exporter of metrics.
 PORTS = {"RAY_SERVE_HAPROXY_METRICS_PORT": 9101, "RAY_SERVE_HAPROXY_STATS_PORT": 8404}
 NAME = "troth"
+_LISTENING_SECONDS = 10
 # A conversation's replica, or the next one on the ring while that one's batch is full.
 ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
 
@@ -116,21 +120,39 @@ def running(
             name="Front", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=10_000,
         )(Front)  # fmt: skip
         host, port = address
-        serve.start(http_options={"host": host, "port": port})
-        application = front.bind(replicas.bind(folder.resolve(), table, model_id, adapters, keys), table)
-        fronts = serve.run(application, name=NAME, route_prefix="/")
-        yield
-        asyncio.run(_end(fronts))
-    except BaseException:
-        serve.shutdown()
-        raise
+        inner = table.model_copy(update={"allowed_origins": ()})
+        bound = front.bind(replicas.bind(folder.resolve(), inner, model_id, adapters, keys), table)
+        try:
+            serve.start(http_options={"host": host, "port": port})
+            fronts = serve.run(bound, name=NAME, route_prefix="/")
+            _wait_for_an_answer(host, port)
+        except BaseException:
+            serve.shutdown()
+            raise
+        try:
+            yield
+        finally:
+            asyncio.run(_end(fronts))
     finally:
         ray.shutdown()
 
 
+def _wait_for_an_answer(host: str, port: int) -> None:
+    """HAProxy listens a little after Serve says that all is running; on a cluster it may do so on another machine."""
+    end = time.monotonic() + _LISTENING_SECONDS
+    while time.monotonic() < end:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(httpx.URL(scheme="http", host=host, port=port, path="/ready"), trust_env=False).is_success:
+                break
+        time.sleep(0.05)
+
+
 async def _end(fronts: "DeploymentHandle") -> None:
-    """Wait for the answers at work, under which Serve's own end would close the ingress; then end Serve."""
+    """Wait for the answers at work, under which Serve's own end would close the ingress; then, or where that is cut
+    short, end Serve."""
     from ray import serve
 
-    await fronts.drain.remote()
-    await serve.shutdown_async()
+    try:
+        await fronts.drain.remote()
+    finally:
+        await serve.shutdown_async()
