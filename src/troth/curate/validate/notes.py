@@ -2,12 +2,14 @@
 
 import re
 
+from troth.curate.validate.values import SPELLED
+
 MONTHS = (
     "January|February|March|April|May|June|July|August|September|October|November|December|"
     "Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec"
 )
 NOTE = re.compile(
-    r"(?P<figure>\d[^.;()\d]{0,30}?) "
+    rf"(?P<figure>(?:\d|\b{SPELLED.pattern}\b)[^.;()\d]{{0,30}}?) "
     rf"\((?:(?:about|as of|in|FY|{MONTHS})\.? ?)?(?:1\d|20)\d\d(?:/\d\d)?(?: est\.?)?\)"
 )
 _YEAR = re.compile(r"(?:1\d|20)\d\d")

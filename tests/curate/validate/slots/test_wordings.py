@@ -71,3 +71,21 @@ def test_after_an_abbreviation_a_word_that_begins_no_name_begins_a_sentence():
     text = "He is ruled by Lt. Gen. Holm Jr. The coast is long. Its ruler is Gen. Sand."
     found = [text[start:end] for start, end, _ in pieces(text)]
     assert found == ["He is ruled by Lt. Gen. Holm Jr.", "The coast is long.", "Its ruler is Gen. Sand."]
+
+
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+
+def test_a_number_in_words_is_that_number():
+    """A publisher that rounds to millions and writes them out agrees with those that give every figure."""
+    documents = [
+        Document(f"{who}/{year}/{land}", "documents", text, title=land, publisher=who, published=f"{year}-06-01")
+        for at, land in enumerate(LANDS) for year in YEARS for n in [people(at, year)]
+        for who, text in (
+            ("A", f"The population of {land} is {n:,}."), ("B", f"{land} has {n:,} inhabitants."),
+            ("C", f"Some {NUMBERS[round(n / 1e6)]} million people live in {land}."),
+        )
+    ]  # fmt: skip
+    verdicts = [v for v in judge_documents(documents, seed=0)[1] if v.statement.publisher == "C"]
+    assert {v.stance for v in verdicts} == {"supported"}
+    assert len(verdicts) == len(LANDS) * len(YEARS)

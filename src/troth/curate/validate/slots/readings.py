@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 
+from troth.curate.validate.values import SPELLED, spelled
+
 _SCALE = {"hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
 _NUMBER = re.compile(r"([-−]?\d[\d,]*)(\.\d+)?(?:[ -]?(hundred|thousand|million|billion|trillion)\b)?", re.IGNORECASE)
+_BEGINS = re.compile(rf"(?:(?:a|an|about|some) )?(?P<number>{SPELLED.pattern})(?![\w-])", re.IGNORECASE)
 _WORDS = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _MONTHS = [
     "january",
@@ -56,10 +59,12 @@ class Reading:
 def read(text: str) -> Reading:
     """The reading of a value as written.
 
-    A date is one number, its days; a text with several numbers is read as words.
+    A date is one number, its days; a text with several numbers is read as words. What begins with a number in words
+    says that number.
     """
     if when := _date(text):
         return Reading(float(when.toordinal()), 1.0, ("date",))
+    text = _in_figures(text)
     match = _NUMBER.search(text)
     if match and not _NUMBER.search(text, match.end()) and not _glued(text, match):
         whole, part, scale = match.group(1).replace(",", "").replace("−", "-"), match.group(2) or "", match.group(3)
@@ -101,10 +106,10 @@ def finer(a: Reading, b: Reading) -> bool:
 
 
 def keys(reading: Reading) -> tuple[str, ...]:
-    """Hashable keys such that readings that agree mostly share one: a number to three figures, words sorted, each
-    name's last word."""
+    """Hashable keys such that readings that agree mostly share one: a number to three, two and one figures, words
+    sorted, each name's last word."""
     if reading.numeric:
-        return (f"{reading.number:.2e}",)
+        return tuple(f"{reading.number:.{digits}e}" for digits in (2, 1, 0))
     if reading.named:
         return (" ".join(sorted(reading.words)), reading.words[-1])
     return (" ".join(sorted(set(reading.words))),)
@@ -122,6 +127,12 @@ def _grain(reading: Reading) -> float:
 
 def _units_agree(a: Reading, b: Reading) -> bool:
     return not a.words or not b.words or bool(set(a.words) & set(b.words))
+
+
+def _in_figures(text: str) -> str:
+    """A text whose number stands in words at its beginning, with that in figures."""
+    match = _BEGINS.match(text)
+    return f"{spelled(match.group('number'))}{text[match.end() :]}" if match else text
 
 
 def _glued(text: str, match: re.Match[str]) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from troth.curate.document import Document
 from troth.curate.headings import is_heading
 from troth.curate.validate.notes import MONTHS, NOTE
+from troth.curate.validate.values import SPELLED
 
 NUMBER, DATE, NAME, SUBJECT, YEAR = "0", "D", "N", "S", "Y"
 SLOTS = frozenset((NUMBER, DATE, NAME, YEAR))
@@ -21,6 +22,7 @@ _TOKEN = re.compile(
     r"|(?P<year>\b(?:1\d|20)\d\d\b(?![,.]\d|[%\w]))"
     r"|(?P<number>[$€£]?[-−]?\b\d[\d,]*(?<!,)(?:\.\d+)?"
     r"(?:\s?%|(?:[ -](?:hundred|thousand|million|billion|trillion)\b)?)(?!\w))"
+    rf"|(?P<spelled>(?i:\b{SPELLED.pattern}(?: (?:thousand|million|billion|trillion))?\b)(?![-'’]))"
     r"|(?P<mixed>[^\W_]*[+-]?\d[^\W_]*(?:[.:+-]\d[^\W_]*)*)"
     r"|(?P<word>[^\W\d_]+(?:[.](?=[^\W\d_][.\s]|[^\W\d_]\w))?(?:['’-][^\W\d_]+)*)"
     r"|(?P<mark>[^\w\s])"
@@ -46,7 +48,7 @@ _TITLE_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _NAME_WORDS = 6
 
 
-_FORMS = {"date": DATE, "year": YEAR, "number": NUMBER, "mixed": NUMBER}
+_FORMS = {"date": DATE, "year": YEAR, "number": NUMBER, "spelled": NUMBER, "mixed": NUMBER}
 _SMALL = re.compile(r"\b[a-zß-öø-ÿ]+\b")
 _INSIDE = re.compile(r"(?<=[a-zß-öø-ÿ,;] )[A-ZÀ-Þ][^\W\d_]*")
 
