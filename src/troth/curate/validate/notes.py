@@ -15,11 +15,6 @@ NOTE = re.compile(
 _YEAR = re.compile(r"(?:1\d|20)\d\d")
 
 
-def without_notes(text: str) -> str:
-    """A text without the dates in parentheses that some write behind figures, as in 3.2 million (2018 est.)."""
-    return NOTE.sub(r"\g<figure>", text)
-
-
 def years_of_notes(text: str) -> frozenset[str]:
     """The years that its figures are from."""
     return frozenset(

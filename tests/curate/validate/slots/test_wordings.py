@@ -3,7 +3,7 @@
 import pytest
 
 from troth.curate.document import Document
-from troth.curate.validate.notes import without_notes
+from troth.curate.validate.notes import years_of_notes
 from troth.curate.validate.slots import judge_documents
 from troth.curate.validate.slots.tokens import pieces
 
@@ -63,8 +63,8 @@ def test_when_a_figure_is_from_is_no_part_of_the_wording():
     verdicts = judge_documents(documents, seed=0)[1]
     assert {v.statement.text for v in verdicts} == {f"{people(at, y):,}" for at in range(len(LANDS)) for y in YEARS}
     assert {v.statement.published[:4] for v in verdicts if v.time == "superseded"} == {"2015", "2016", "2018", "2020"}
-    assert without_notes("It has 3.2 million people (2018 est.).") == "It has 3.2 million people."
-    assert without_notes("The treaty (1957) has 12 rules (all old).") == "The treaty (1957) has 12 rules (all old)."
+    assert years_of_notes("It has 3.2 million people (2018 est.), some ten million trees (2019).") == {"2018", "2019"}
+    assert years_of_notes("The treaty (1957) has 12 rules (all old).") == frozenset()
 
 
 def test_after_an_abbreviation_a_word_that_begins_no_name_begins_a_sentence():
