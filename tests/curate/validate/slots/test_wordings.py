@@ -89,3 +89,26 @@ def test_a_number_in_words_is_that_number():
     verdicts = [v for v in judge_documents(documents, seed=0)[1] if v.statement.publisher == "C"]
     assert {v.stance for v in verdicts} == {"supported"}
     assert len(verdicts) == len(LANDS) * len(YEARS)
+
+
+def test_a_list_without_marks_is_no_row_of_headings():
+    """And its lines, which would be names else, are sentences of other publishers too."""
+    ways = {"A": "{what} = {value}", "B": "{what} – {value}", "C": "{what}: {value}"}
+    documents = [
+        Document(
+            f"{who}/{year}/{land}", "documents", "\n\n".join([land, *lines]), title=land, publisher=who,
+            published=f"{year}-06-01",
+        )
+        for at, land in enumerate(LANDS) for year in YEARS for who, way in ways.items()
+        for lines in [[
+            way.format(what=what, value=value) for what, value in (
+                ("Population", f"{people(at, year):,}"), ("Head of state", ruler(at, year)), ("Coast", sea(at)),
+                ("Form of government", rule(at)),
+            )
+        ]]
+    ]  # fmt: skip
+    verdicts = judge_documents(documents, seed=0)[1]
+    assert len(verdicts) == 4 * len(documents)
+    assert {v.stance for v in verdicts} == {"supported"}
+    text = "Arvenia\n\nThe coast\n\nIt is long.\n\nIts ruler\n\nAnna Holm rules."
+    assert [heads for _, _, heads in pieces(text)] == [True, True, False, True, False]

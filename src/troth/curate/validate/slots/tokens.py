@@ -8,6 +8,7 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from troth.curate.document import Document
 from troth.curate.headings import is_heading
@@ -45,7 +46,7 @@ _ABBREVIATION = re.compile(
     r"Rep|Sen|Gov|Rev|Hon|Lt|Brig|Maj|Capt|Adm)|(?<!\d )\b[A-Z])\.$"
 )
 _TITLE_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
-_NAME_WORDS = 6
+_NAME_WORDS, _ITEMS = 6, 4
 
 
 _FORMS = {"date": DATE, "year": YEAR, "number": NUMBER, "spelled": NUMBER, "mixed": NUMBER}
@@ -141,8 +142,16 @@ def headings(document: Document) -> set[str]:
 
 
 def pieces(text: str) -> Iterator[tuple[int, int, bool]]:
-    """Where sentences (False) and headings (True) stand: a heading has no full stop and a block of its own, or
-    marks."""
+    """Where sentences (False) and headings (True) stand: a heading has no full stop and a block of its own, or marks.
+    Of many blocks in a row that could be headings the first may be one; the others are a list."""
+    for heads, group in groupby(_pieces(text), key=lambda piece: piece[2] and text[piece[0]] != "#"):
+        run = list(group)
+        first = 1 if heads and len(run) >= _ITEMS else len(run)
+        yield from run[:first]
+        yield from ((start, end, False) for start, end, _ in run[first:])
+
+
+def _pieces(text: str) -> Iterator[tuple[int, int, bool]]:
     start = 0
     for match in [*_END.finditer(text), None]:
         end = match.end() if match else len(text)
