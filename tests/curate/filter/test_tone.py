@@ -50,7 +50,7 @@ def test_languages_are_told_apart(code, text):
     assert judged_language(text * 20, [])[1] is None
 
 
-def test_names_and_figures_are_of_no_language():
+def test_figures_and_capitals_are_of_no_language():
     """Taken with them, nobody could tell what these plain sentences are."""
     people = {2000: "6,400,706", 2005: "7,364,862", 2010: "8,766,930"}
     text = " ".join(f"The population in {year} of Burundi was {n} as of 2012." for year, n in people.items())

@@ -16,7 +16,7 @@ language, one in a hundred of 15 words or more."""
 _WINDOWS, _WINDOW = 4, 160
 """Pieces spread over the text, and the characters of each."""
 
-_NAME_OR_FIGURE = re.compile(r"(?<=[^.!?\s] )[A-ZÀ-ÖØ-Þ][\w’'-]*|\S*\d\S*")
+_FIGURE = re.compile(r"\S*\d\S*")
 
 
 def language(text: str) -> dict[str, float]:
@@ -27,13 +27,13 @@ def language(text: str) -> dict[str, float]:
 def judged_language(text: str, languages: Iterable[str]) -> tuple[dict[str, float], Finding | None]:
     """What `language` says of a text, and the probability that it is in one of `languages`; None where all are welcome.
 
-    Names and figures are of no language: a text that is in none of these is asked again without them, if enough is
+    Figures and capitals are of no language: a text that is in none of these is asked again without them, if enough is
     left.
     """
     wanted = frozenset(languages)
     ranked = language(text)
     found = _kept(ranked, wanted) if wanted else None
-    if found and found.broken and len(rest := _without_names(_sample(text))) >= MIN_CHARACTERS:
+    if found and found.broken and len(rest := _plain(_sample(text))) >= MIN_CHARACTERS:
         anew = language(rest)
         if not (second := _kept(anew, wanted)).broken:
             return anew, second
@@ -44,9 +44,9 @@ def _kept(ranked: dict[str, float], wanted: frozenset[str]) -> Finding:
     return Finding("language", float(sum(ranked.get(code, 0.0) for code in wanted)), MIN_PROBABILITY, least=True)
 
 
-def _without_names(text: str) -> str:
-    """A text without figures and without what has a capital inside sentences."""
-    return re.sub(r"[^\S\n]+", " ", _NAME_OR_FIGURE.sub("", text))
+def _plain(text: str) -> str:
+    """A text in small letters, without figures."""
+    return re.sub(r"[^\S\n]+", " ", _FIGURE.sub("", text)).lower()
 
 
 def known_languages() -> list[str]:
