@@ -21,6 +21,9 @@ from troth.curate.validate.slots.readings import agree, finer, keys, read
         ("seventy-eight years", "78.4 years"),
         ("about two hundred and three million", "202,600,000"),
         ("One million", "1,274,000"),
+        ("93,000 km²", "93,000 sq km"),
+        ("89,110 square miles", "230,800 sq km"),
+        ("5,895 m", "19,341 feet"),
     ],
 )
 def test_the_same_in_other_words(one, other):
@@ -42,6 +45,9 @@ def test_the_same_in_other_words(one, other):
         ("12", "thirteen members"),
         ("seventy-eight", "79.4"),
         ("sixty million", "60"),
+        ("93,000 square miles", "93,000 sq km"),
+        ("40 miles", "40 years"),
+        ("20 °C", "68 °C"),
     ],
 )
 def test_another_value(one, other):

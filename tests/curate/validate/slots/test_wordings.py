@@ -112,3 +112,27 @@ def test_a_list_without_marks_is_no_row_of_headings():
     assert {v.stance for v in verdicts} == {"supported"}
     text = "Arvenia\n\nThe coast\n\nIt is long.\n\nIts ruler\n\nAnna Holm rules."
     assert [heads for _, _, heads in pieces(text)] == [True, True, False, True, False]
+
+
+def test_what_a_table_under_a_heading_gives_for_each_year_is_about_the_page_and_the_heading():
+    """Else its rows could not be told apart."""
+    ways = {"A": "{0:,.0f} sq km", "B": "{0:,.0f} km²", "C": "{1:,.1f} thousand sq km"}
+
+    def row(who, at, what, year):
+        area = people(at, year) / len(what) * (2 if (who, at, what, year) == ("A", 4, "Land area", 2018) else 1)
+        return f"Year: {year}; {what}: {ways[who].format(area, area / 1000)}"
+
+    documents = [
+        Document(
+            f"{who}/{land}", "documents", title=land, publisher=who, published="2023-06-01",
+            text="\n\n".join(part for what in ("Land area", "Area of lakes")
+                             for part in (what, *(row(who, at, what, year) for year in YEARS))),
+        )
+        for at, land in enumerate(LANDS) for who in ways
+    ]  # fmt: skip
+    verdicts = judge_documents(documents, seed=0)[1]
+    assert len(verdicts) == 2 * len(YEARS) * len(documents)
+    assert {v.statement.subject for v in verdicts} >= {"arvenia land area", "arvenia area of lakes"}
+    assert [(v.statement.source, v.statement.year) for v in verdicts if v.stance == "refuted"] == [
+        (f"A/{LANDS[4]}", "2018")
+    ]
