@@ -46,7 +46,8 @@ _ABBREVIATION = re.compile(
     r"Rep|Sen|Gov|Rev|Hon|Lt|Brig|Maj|Capt|Adm)|(?<!\d )\b[A-Z])\.$"
 )
 _TITLE_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
-_NAME_WORDS, _ITEMS = 6, 4
+_NAME_WORDS, _ITEMS = 6, 3
+_PAIR = re.compile(r"\S +[=–—-] +\S")
 
 
 _FORMS = {"date": DATE, "year": YEAR, "number": NUMBER, "spelled": NUMBER, "mixed": NUMBER}
@@ -143,12 +144,14 @@ def headings(document: Document) -> set[str]:
 
 def pieces(text: str) -> Iterator[tuple[int, int, bool]]:
     """Where sentences (False) and headings (True) stand: a heading has no full stop and a block of its own, or marks.
-    Of many blocks in a row that could be headings the first may be one; the others are a list."""
-    for heads, group in groupby(_pieces(text), key=lambda piece: piece[2] and text[piece[0]] != "#"):
+    Several blocks in a row that could be headings, each of them a pair ("Coast – 40 km"), are a list."""
+    for paired, group in groupby(_pieces(text), key=lambda piece: piece[2] and _is_pair(text[piece[0] : piece[1]])):
         run = list(group)
-        first = 1 if heads and len(run) >= _ITEMS else len(run)
-        yield from run[:first]
-        yield from ((start, end, False) for start, end, _ in run[first:])
+        yield from [(*piece[:2], False) for piece in run] if paired and len(run) >= _ITEMS else run
+
+
+def _is_pair(block: str) -> bool:
+    return not block.startswith("#") and _PAIR.search(block) is not None
 
 
 def _pieces(text: str) -> Iterator[tuple[int, int, bool]]:
