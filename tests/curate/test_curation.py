@@ -100,6 +100,27 @@ def test_an_old_value_that_newer_pages_contradict_is_dated(tmp_path):
     assert {one: after[one] for one in "de"} == {one.source: one.text for one in towers[:2]}
 
 
+def test_what_is_dated_is_followed_by_a_sentence_that_was_said_by_then(tmp_path):
+    """And not by the old one with today's value, whose date would be wrong."""
+    lands = ("Arvenia", "Boscora", "Celdane", "Dorvik", "Estmark", "Fallonia", "Gressa", "Hallund")
+    ways = {"Almanac": "In {y}, {n:,} people lived in {land}.", "Handbook": "{land} had {n:,} inhabitants as of {y}."}
+    pages = [
+        Document(f"{house}/{y}/{land}", "documents", way.format(y=y, land=land, n=n),
+                 title=land, publisher=house, published=f"{y}-06-01")
+        for at, land in enumerate(lands) for y in (2015, 2016, 2018, 2020)
+        for n in [1_203_417 + 871_733 * at + 61_337 * (y - 2010)] for house, way in ways.items()
+    ]  # fmt: skip
+    curated(tmp_path, pages)
+    edits = read_table(tmp_path / "out" / "ledger", "corrections")
+    assert {row["kind"] for row in edits} == {"dated"}
+    assert len(edits) == 2 * 3 * len(lands)
+    later = {page.text for page in pages if page.published.startswith("2020")}
+    for row in edits:
+        was, _, newer = row["new"].partition(" By 2020: ")
+        assert was == row["old"]
+        assert newer in later
+
+
 def test_publishers_that_fill_in_the_same_form_contradict_each_other_though_most_of_it_is_cut_as_repeated(tmp_path):
     """Of what all say in the same words the first one keeps it; what the others lose still speaks for them."""
     lands = ("Arvenia", "Boscora", "Celdane", "Dorvik", "Estmark", "Fallonia", "Gressa", "Hallund", "Ibrenia", "Jorva")

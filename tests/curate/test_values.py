@@ -26,6 +26,15 @@ def test_values_of_a_sentence():
     assert ("name", "Museum of Modern Art") in _values("It hangs at the Museum of Modern Art.")
 
 
+def test_numbers_in_words_are_whole():
+    """Else an edit would leave half of one standing: seventy-78.4 years."""
+    assert _values("It has seventy-eight years.") == [("quantity", "seventy-eight years")]
+    assert same(_one("about seventy-eight years"), _one("about 78 years"))
+    assert same(_one("about one hundred and sixty-seven million"), _one("about 167 million"))
+    assert same(_one("about one million"), _one("about 1 million"))
+    assert _values("One of them has no hundreds.") == []
+
+
 def test_the_first_word_is_a_name_only_if_the_corpus_writes_it_large_inside_sentences():
     assert _values("In Oslo it rains.") == [("name", "Oslo")]
 

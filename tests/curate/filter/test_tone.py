@@ -2,7 +2,7 @@
 
 import pytest
 
-from troth.curate.filter.language import kept_language, language
+from troth.curate.filter.language import judged_language, language
 from troth.curate.filter.loaded import loaded, tone
 from troth.curate.filter.toxic import toxic
 from troth.curate.filter.words import Words
@@ -43,8 +43,18 @@ def test_one_bad_word_condemns_no_text():
     ],
 )
 def test_languages_are_told_apart(code, text):
-    ranked = language(text * 20)
+    ranked, found = judged_language(text * 20, ["en", "de", "fr"])
     assert next(iter(ranked)) == code
-    assert not kept_language(ranked, ["en", "de", "fr"]).broken
-    assert kept_language(ranked, ["it"]).broken
-    assert kept_language(ranked, []) is None
+    assert not found.broken
+    assert judged_language(text * 20, ["it"])[1].broken
+    assert judged_language(text * 20, [])[1] is None
+
+
+def test_figures_and_capitals_are_of_no_language():
+    """Taken with them, nobody could tell what these plain sentences are."""
+    people = {2000: "6,400,706", 2005: "7,364,862", 2010: "8,766,930"}
+    text = " ".join(f"The population in {year} of Burundi was {n} as of 2012." for year, n in people.items())
+    assert language(text)["en"] < 0.5
+    ranked, found = judged_language(text, ["en"])
+    assert next(iter(ranked)) == "en"
+    assert not found.broken

@@ -78,6 +78,16 @@ def test_a_superseded_fact_keeps_its_words_and_gains_its_date():
     assert after(old, superseded="keep") == TEXT
 
 
+def test_a_sentence_that_tells_its_date_gains_only_what_is_newer():
+    told = replace(PAGE, text=TEXT.replace("of Peru is", "of Peru in 2012 is"))
+    moved = {at: getattr(CUSCO, at) + len(" in 2012") for at in ("byte_end", "object_start", "object_end")}
+    since = {"time": "superseded", "newer_on": "2020-01-01", "newer_text": "Lima is its capital"}
+    old = replace(CUSCO, stance="supported", **moved, **since)
+    (edit,) = corrections(told, [old], CurateTable())
+    assert (edit.kind, edit.new) == ("dated", f"{edit.old} By 2020: Lima is its capital.")
+    assert not list(corrections(told, [replace(old, newer_text="")], CurateTable()))
+
+
 def test_a_contested_claim_is_attributed():
     disputed = replace(CUSCO, stance="not_enough_evidence", nature="contested")
     assert "According to The Atlas, the capital of Peru is Cusco." in after(disputed)

@@ -13,7 +13,7 @@ from troth.curate.filter.edits import apart, make
 from troth.curate.filter.finding import Finding
 from troth.curate.filter.fineweb import fineweb
 from troth.curate.filter.gopher import quality
-from troth.curate.filter.language import MIN_CHARACTERS, MIN_PROBABILITY, kept_language, language
+from troth.curate.filter.language import MIN_CHARACTERS, MIN_PROBABILITY, judged_language
 from troth.curate.filter.lenient import lenient
 from troth.curate.filter.loaded import loaded
 from troth.curate.filter.personal import personal_data
@@ -51,8 +51,7 @@ def filter_document(document: Document, settings: CurateTable, aids: Aids) -> Fi
     if document.kind == "prose":
         spoken = None
         if len(document.text) >= MIN_CHARACTERS:
-            ranked = language(document.text)
-            spoken = kept_language(ranked, settings.languages)
+            ranked, spoken = judged_language(document.text, settings.languages)
             best, probability = next(iter(ranked.items()))
             document = replace(document, language=best if probability > MIN_PROBABILITY else document.language)
         document, words, against = _judged(document, words, spoken, settings, decisions)

@@ -13,11 +13,14 @@ def corrected(sentence: str, start: int, end: int, answer: str) -> str:
 
 
 def dated(sentence: str, at: int, published: str, newer_on: str, newer_text: str) -> str:
-    """The sentence with the year in which it was said, followed by what newer text says in its own words.
+    """The sentence with the year in which it was said, unless it tells that year, followed by what newer text says in
+    its own words.
 
     `at` is where the object stands, since a name that opens the sentence keeps its capital; dates are ISO.
     """
     newer = f" By {newer_on[:4]}: {_stopped(newer_text)}" if newer_on and newer_text else ""
+    if re.search(rf"\b{published[:4]}\b", sentence):
+        return f"{_stopped(sentence)}{newer}" if newer else sentence
     return f"As of {published[:4]}, {_stopped(_inside(sentence, at))}{newer}"
 
 

@@ -13,7 +13,7 @@ from troth.curate.refine import edit
 from troth.curate.validate.opinions import EXACT
 from troth.system import CurateTable
 
-POLICY = "3"
+POLICY = "4"
 """Changes whenever the same findings would lead to other edits."""
 
 
@@ -55,7 +55,8 @@ def _edited(
     if found.time == "superseded" and found.stance != "refuted":
         if settings.superseded == "keep" or not (document.published and found.agreed_by):
             return "", old
-        return "dated", edit.dated(old, at, document.published, found.newer_on, found.newer_text)
+        new = edit.dated(old, at, document.published, found.newer_on, found.newer_text)
+        return ("dated" if new != old else ""), new
     if found.nature == "contested":
         if settings.contested == "keep" or not document.publisher:
             return "", old

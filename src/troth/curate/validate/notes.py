@@ -2,20 +2,17 @@
 
 import re
 
+from troth.curate.validate.values import SPELLED
+
 MONTHS = (
     "January|February|March|April|May|June|July|August|September|October|November|December|"
     "Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec"
 )
 NOTE = re.compile(
-    r"(?P<figure>\d[^.;()\d]{0,30}?) "
+    rf"(?P<figure>(?:\d|\b{SPELLED.pattern}\b)[^.;()\d]{{0,30}}?) "
     rf"\((?:(?:about|as of|in|FY|{MONTHS})\.? ?)?(?:1\d|20)\d\d(?:/\d\d)?(?: est\.?)?\)"
 )
 _YEAR = re.compile(r"(?:1\d|20)\d\d")
-
-
-def without_notes(text: str) -> str:
-    """A text without the dates in parentheses that some write behind figures, as in 3.2 million (2018 est.)."""
-    return NOTE.sub(r"\g<figure>", text)
 
 
 def years_of_notes(text: str) -> frozenset[str]:

@@ -13,7 +13,6 @@ from troth.curate.document import Document
 from troth.curate.memory import sweep
 from troth.curate.parts import Parts
 from troth.curate.records import ClaimRow, EvidenceRow, OccurrenceRow, TimedFinding, VerdictRow, short_hash
-from troth.curate.validate.notes import without_notes
 from troth.curate.validate.slots import Statement, TimedVerdict, judge_documents
 from troth.curate.validate.slots.readings import agree, read
 from troth.curate.validate.stages import (
@@ -77,7 +76,7 @@ def timelines(
         _, verdicts = judge_documents(told, seed, settings.act_above, mirrors)
         for verdict in verdicts:
             by_source.setdefault(verdict.statement.source, []).append(verdict)
-        shown |= _sentences(told, chain.from_iterable(map(_closest, verdicts)))
+        shown |= _sentences(told, chain.from_iterable((*_closest(one), *filter(None, [one.newer])) for one in verdicts))
     for part in range(parts):
         if not own.is_done(part):
             _write(own, part, cleaned_documents(out, [part]), by_source, shown, generation)
@@ -120,7 +119,7 @@ def _write(
                 places.add(place)
                 about = f"{verdict.statement.subject} {verdict.statement.year}".strip().lower()
                 subjects.add(SubjectRow(document.source, place.byte_start, place.byte_end, about))
-                findings.add(_finding(place, verdict, text))
+                findings.add(_finding(place, verdict, shown))
                 if claim.claim_id in known:
                     continue
                 known.add(claim.claim_id)
@@ -159,18 +158,17 @@ def _place(told: Statement, claim_id: str) -> OccurrenceRow:
     )  # fmt: skip
 
 
-def _finding(place: OccurrenceRow, verdict: TimedVerdict, text: bytes) -> TimedFinding:
-    told = verdict.statement
+def _finding(place: OccurrenceRow, verdict: TimedVerdict, shown: dict[_Sentence, str]) -> TimedFinding:
+    told, newer = verdict.statement, verdict.newer
     superseded = verdict.time == "superseded" and verdict.stance != "refuted"
-    newer = text[told.line_start : told.start].decode() + verdict.now + text[told.end : told.line_end].decode()
-    newer = without_notes(newer)
     answer = "" if superseded else verdict.answer
     said = verdict.now if superseded else answer if verdict.stance == "refuted" else told.text
     return TimedFinding(
         **vars(place), stance=verdict.stance, time=verdict.time, nature=verdict.nature, p_stated=verdict.p,
         answer=answer, p_answer=1 - verdict.p if answer else 0.0,
         agreed_by=_second_opinion(verdict, said), verdict=VERIFIER,
-        newer_on=verdict.valid_to if superseded else "", newer_text=newer if superseded and verdict.now else "",
+        newer_on=(newer.published if newer else verdict.valid_to) if superseded else "",
+        newer_text=shown[newer.source, newer.doc_sha, newer.line_start] if superseded and newer else "",
         heard=bool(verdict.witnesses),
     )  # fmt: skip
 

@@ -8,22 +8,29 @@ from typing import Literal
 
 Kind = Literal["year", "date", "quantity", "name"]
 
-_WORDS = (
+_FROM_2 = (
     "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
-    "nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred"
-)  # fmt: skip
-NUMBER_WORDS = {word: n for n, word in enumerate(_WORDS.split(), start=2) if n <= 20} | {
-    "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90, "hundred": 100,
-}  # fmt: skip
+    "nineteen"
+)
+_SMALL, _TENS = _FROM_2.split(), ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+NUMBER_WORDS = (
+    {word: n for n, word in enumerate(_SMALL, 2)} | {word: 10 * n for n, word in enumerate(_TENS, 2)} | {"hundred": 100}
+)
+_DIGIT = "|".join(("one", *_SMALL[:8]))
+_UP_TO_99 = rf"(?:{'|'.join(_TENS)})(?:[ -](?:{_DIGIT}))?|{'|'.join(_SMALL)}"
+SPELLED = re.compile(  # few letters begin one; "one" by itself is mostly no number
+    rf"(?=[tfsenho])(?:(?:(?:{_DIGIT}) )?hundred(?: (?:and )?(?:{_UP_TO_99}|one))?|{_UP_TO_99}"
+    r"|one(?= (?:thousand|million|billion|trillion)\b))",
+    re.IGNORECASE,
+)
+"""A number below a thousand in words."""
 _MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
 _DATE = re.compile(
     rf"\b(?:\d{{1,2}} (?:{_MONTHS})(?:,? \d{{4}})?|(?:{_MONTHS}) \d{{1,2}}(?:, \d{{4}})?|(?:{_MONTHS}) \d{{4}})\b"
 )
 _YEAR = re.compile(r"\b(?:AD \d{1,4}|\d{1,4} (?:BC|AD|BCE|CE)\b|(?:1\d|20)\d\d\b)")
 _NUMBER = re.compile(
-    # What a number can begin with first, or all its words are tried at every place.
-    rf"(?=[\dtfsenh])(?:(?<![\w.,])\d+(?:,\d{{3}})*(?:\.\d+)?(?![\w%]*\d)|\b(?:{'|'.join(NUMBER_WORDS)})\b)",
-    re.IGNORECASE,
+    rf"(?<![\w.,])\d+(?:,\d{{3}})*(?:\.\d+)?(?![\w%]*\d)|\b{SPELLED.pattern}\b", re.IGNORECASE
 )
 _UNIT = re.compile(
     r"(?:[ -](?:million|billion|trillion|thousand)\b)?(?:%|[ -]?(?:per cent|percent)\b|°C|°F|"
@@ -146,8 +153,16 @@ def _quantities(sentence: str) -> Iterator[Value]:
         end = unit.end() if unit else match.end()
         words = re.sub(r"[ -]+", " ", sentence[match.end() : end]).strip().removesuffix("s")
         number = match.group().replace(",", "").lower()
-        number = str(NUMBER_WORDS.get(number, number))
+        number = number if number[0].isdigit() else str(spelled(number))
         yield Value(match.start(), end, sentence[match.start() : end], "quantity", f"{number} {words}".strip(), words)
+
+
+def spelled(words: str) -> int:
+    """What a number says that is written in words: "two hundred and three"."""
+    above, hundred, below = words.lower().replace("-", " ").rpartition("hundred")
+    ones = {"one": 1} | NUMBER_WORDS
+    plain = [sum(ones.get(word, 0) for word in part.split()) for part in (above, below)]
+    return 100 * (plain[0] or 1) + plain[1] if hundred else plain[1]
 
 
 def _names(sentence: str, names: Container[str] | None) -> Iterator[Value]:

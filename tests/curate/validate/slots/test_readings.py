@@ -18,6 +18,12 @@ from troth.curate.validate.slots.readings import agree, finer, keys, read
         ("English (official), Dutch", "Dutch, English (official)"),
         ("presidential republic", "Presidential republic."),
         ("Obama", "Barack Obama"),
+        ("seventy-eight years", "78.4 years"),
+        ("about two hundred and three million", "202,600,000"),
+        ("One million", "1,274,000"),
+        ("93,000 km²", "93,000 sq km"),
+        ("89,110 square miles", "230,800 sq km"),
+        ("5,895 m", "19,341 feet"),
     ],
 )
 def test_the_same_in_other_words(one, other):
@@ -36,7 +42,12 @@ def test_the_same_in_other_words(one, other):
         ("8 50 S, 13 13 E", "8 50 N, 13 13 E"),
         ("presidential republic", "parliamentary republic"),
         ("Barack Obama", "Michelle Bachelet"),
-        ("12", "twelve members"),
+        ("12", "thirteen members"),
+        ("seventy-eight", "79.4"),
+        ("sixty million", "60"),
+        ("93,000 square miles", "93,000 sq km"),
+        ("40 miles", "40 years"),
+        ("20 °C", "68 °C"),
     ],
 )
 def test_another_value(one, other):
@@ -47,6 +58,7 @@ def test_another_value(one, other):
 def test_a_rounded_number_agrees_with_what_it_was_rounded_from(number):
     exact, rounded = read(f"{number:,}"), read(f"{number / 1e6:.1f} million")
     assert agree(exact, rounded)
+    assert set(keys(exact)) & set(keys(rounded))
     assert finer(exact, rounded) or exact.number == rounded.number
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from troth.curate.document import Document
-from troth.curate.validate.notes import without_notes
+from troth.curate.validate.notes import years_of_notes
 from troth.curate.validate.slots import judge_documents
 from troth.curate.validate.slots.tokens import pieces
 
@@ -63,11 +63,76 @@ def test_when_a_figure_is_from_is_no_part_of_the_wording():
     verdicts = judge_documents(documents, seed=0)[1]
     assert {v.statement.text for v in verdicts} == {f"{people(at, y):,}" for at in range(len(LANDS)) for y in YEARS}
     assert {v.statement.published[:4] for v in verdicts if v.time == "superseded"} == {"2015", "2016", "2018", "2020"}
-    assert without_notes("It has 3.2 million people (2018 est.).") == "It has 3.2 million people."
-    assert without_notes("The treaty (1957) has 12 rules (all old).") == "The treaty (1957) has 12 rules (all old)."
+    assert years_of_notes("It has 3.2 million people (2018 est.), some ten million trees (2019).") == {"2018", "2019"}
+    assert years_of_notes("The treaty (1957) has 12 rules (all old).") == frozenset()
 
 
 def test_after_an_abbreviation_a_word_that_begins_no_name_begins_a_sentence():
     text = "He is ruled by Lt. Gen. Holm Jr. The coast is long. Its ruler is Gen. Sand."
     found = [text[start:end] for start, end, _ in pieces(text)]
     assert found == ["He is ruled by Lt. Gen. Holm Jr.", "The coast is long.", "Its ruler is Gen. Sand."]
+
+
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+
+def test_a_number_in_words_is_that_number():
+    """A publisher that rounds to millions and writes them out agrees with those that give every figure."""
+    documents = [
+        Document(f"{who}/{year}/{land}", "documents", text, title=land, publisher=who, published=f"{year}-06-01")
+        for at, land in enumerate(LANDS) for year in YEARS for n in [people(at, year)]
+        for who, text in (
+            ("A", f"The population of {land} is {n:,}."), ("B", f"{land} has {n:,} inhabitants."),
+            ("C", f"Some {NUMBERS[round(n / 1e6)]} million people live in {land}."),
+        )
+    ]  # fmt: skip
+    verdicts = [v for v in judge_documents(documents, seed=0)[1] if v.statement.publisher == "C"]
+    assert {v.stance for v in verdicts} == {"supported"}
+    assert len(verdicts) == len(LANDS) * len(YEARS)
+
+
+def test_a_list_without_marks_is_no_row_of_headings():
+    """And its lines, which would be names else, are sentences of other publishers too."""
+    ways = {"A": "{what} = {value}", "B": "{what} – {value}", "C": "{what}: {value}"}
+    documents = [
+        Document(
+            f"{who}/{year}/{land}", "documents", "\n\n".join([land, *lines]), title=land, publisher=who,
+            published=f"{year}-06-01",
+        )
+        for at, land in enumerate(LANDS) for year in YEARS for who, way in ways.items()
+        for lines in [[
+            way.format(what=what, value=value) for what, value in (
+                ("Population", f"{people(at, year):,}"), ("Head of state", ruler(at, year)), ("Coast", sea(at)),
+                ("Form of government", rule(at)),
+            )
+        ]]
+    ]  # fmt: skip
+    verdicts = judge_documents(documents, seed=0)[1]
+    assert len(verdicts) == 4 * len(documents)
+    assert {v.stance for v in verdicts} == {"supported"}
+    text = "Arvenia\n\nThe coast\n\nIt is long.\n\nIts ruler\n\nAnna Holm rules."
+    assert [heads for _, _, heads in pieces(text)] == [True, True, False, True, False]
+
+
+def test_what_a_table_under_a_heading_gives_for_each_year_is_about_the_page_and_the_heading():
+    """Else its rows could not be told apart."""
+    ways = {"A": "{0:,.0f} sq km", "B": "{0:,.0f} km²", "C": "{1:,.1f} thousand sq km"}
+
+    def row(who, at, what, year):
+        area = people(at, year) / len(what) * (2 if (who, at, what, year) == ("A", 4, "Land area", 2018) else 1)
+        return f"Year: {year}; {what}: {ways[who].format(area, area / 1000)}"
+
+    documents = [
+        Document(
+            f"{who}/{land}", "documents", title=land, publisher=who, published="2023-06-01",
+            text="\n\n".join(part for what in ("Land area", "Area of lakes")
+                             for part in (what, *(row(who, at, what, year) for year in YEARS))),
+        )
+        for at, land in enumerate(LANDS) for who in ways
+    ]  # fmt: skip
+    verdicts = judge_documents(documents, seed=0)[1]
+    assert len(verdicts) == 2 * len(YEARS) * len(documents)
+    assert {v.statement.subject for v in verdicts} >= {"arvenia land area", "arvenia area of lakes"}
+    assert [(v.statement.source, v.statement.year) for v in verdicts if v.stance == "refuted"] == [
+        (f"A/{LANDS[4]}", "2018")
+    ]

@@ -7,10 +7,15 @@ punctuation; a name agrees with its surname.
 import re
 from dataclasses import dataclass
 from datetime import date
+from fractions import Fraction
 from functools import lru_cache
+
+from troth.curate.validate.values import SPELLED, spelled
+from troth.curate.validate.verifiers.units import convert, unit_of
 
 _SCALE = {"hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
 _NUMBER = re.compile(r"([-−]?\d[\d,]*)(\.\d+)?(?:[ -]?(hundred|thousand|million|billion|trillion)\b)?", re.IGNORECASE)
+_BEGINS = re.compile(rf"(?:(?:a|an|about|some) )?(?P<number>{SPELLED.pattern})(?![\w-])", re.IGNORECASE)
 _WORDS = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _MONTHS = [
     "january",
@@ -56,10 +61,12 @@ class Reading:
 def read(text: str) -> Reading:
     """The reading of a value as written.
 
-    A date is one number, its days; a text with several numbers is read as words.
+    A date is one number, its days; a text with several numbers is read as words. What begins with a number in words
+    says that number.
     """
     if when := _date(text):
         return Reading(float(when.toordinal()), 1.0, ("date",))
+    text = _in_figures(text)
     match = _NUMBER.search(text)
     if match and not _NUMBER.search(text, match.end()) and not _glued(text, match):
         whole, part, scale = match.group(1).replace(",", "").replace("−", "-"), match.group(2) or "", match.group(3)
@@ -72,10 +79,11 @@ def read(text: str) -> Reading:
 
 
 def agree(a: Reading, b: Reading) -> bool:
-    """Whether two readings say the same: numbers to the closeness of the coarser one, names where one is part of the
-    other, words as a set."""
+    """Whether two readings say the same: numbers to the closeness of the coarser one, in any two units of one kind,
+    names where one is part of the other, words as a set."""
     if a.numeric and b.numeric:
-        return abs(a.number - b.number) <= _MORE * max(_grain(a), _grain(b)) and _units_agree(a, b)
+        times = _worth(a.words, b.words)
+        return bool(times) and abs(a.number * times - b.number) <= _MORE * max(_grain(a) * times, _grain(b))
     if a.numeric or b.numeric:
         return False
     x, y = set(a.words), set(b.words)
@@ -96,15 +104,15 @@ def within(a: Reading, b: Reading) -> bool:
 def finer(a: Reading, b: Reading) -> bool:
     """Whether `a` says more than `b`, with which it agrees."""
     if a.numeric:
-        return _grain(a) < _grain(b)
+        return _grain(a) * _worth(a.words, b.words) < _grain(b)
     return len(a.words) > len(b.words)
 
 
 def keys(reading: Reading) -> tuple[str, ...]:
-    """Hashable keys such that readings that agree mostly share one: a number to three figures, words sorted, each
-    name's last word."""
+    """Hashable keys such that readings that agree mostly share one: a number to three, two and one figures, words
+    sorted, each name's last word."""
     if reading.numeric:
-        return (f"{reading.number:.2e}",)
+        return tuple(f"{reading.number:.{digits}e}" for digits in (2, 1, 0))
     if reading.named:
         return (" ".join(sorted(reading.words)), reading.words[-1])
     return (" ".join(sorted(set(reading.words))),)
@@ -120,8 +128,23 @@ def _grain(reading: Reading) -> float:
     return step
 
 
-def _units_agree(a: Reading, b: Reading) -> bool:
-    return not a.words or not b.words or bool(set(a.words) & set(b.words))
+@lru_cache(maxsize=1 << 14)
+def _worth(one: tuple[str, ...], other: tuple[str, ...]) -> float:
+    """How many of another unit one is: 1 where only one is told, or their words are partly the same; 0 where they
+    differ."""
+    if not one or not other or one == other:
+        return 1.0
+    mine, theirs = unit_of(" ".join(one)), unit_of(" ".join(other))
+    if mine is None or theirs is None:
+        return float(bool(set(one) & set(other)))
+    nothing, worth = convert(Fraction(0), mine, theirs), convert(Fraction(1), mine, theirs)
+    return float(worth) if worth and nothing == 0 else 0.0
+
+
+def _in_figures(text: str) -> str:
+    """A text whose number stands in words at its beginning, with that in figures."""
+    match = _BEGINS.match(text)
+    return f"{spelled(match.group('number'))}{text[match.end() :]}" if match else text
 
 
 def _glued(text: str, match: re.Match[str]) -> bool:

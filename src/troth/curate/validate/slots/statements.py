@@ -1,8 +1,9 @@
 """From documents to statements: in a wording that comes back, what is spoken of, and what is said of it.
 
 The subject is the coarsest context that makes a wording occur once an edition: the page's title, else the heading, else
-a name in the sentence; where figures of several years stand side by side, the year is part of it. A year that moves
-along with the editions' dates is a date stamp and says nothing. What is left in the slots are the values.
+a name in the sentence; where figures of several years stand side by side, the year is part of it and, if need be, the
+heading below the title. A year that moves along with the editions' dates is a date stamp and says nothing. What is left
+in the slots are the values.
 """
 
 import sys
@@ -216,14 +217,16 @@ def _subject(
         if len(slots) > 1:
             options.append((lambda one, slot=slot: plain_title(one.text(slot)), [slot]))  # type: ignore[misc]
     roles = [slot for slot in named if len(slots) > 2 or not years]
-    for extra in ([], *([year] for year in years), *([role] for role in roles)):
-        for name, taken in options:
-            if (
-                not set(taken) & set(extra)
-                and len(slots) - len(taken) - len(extra) > 0
-                and _tells_apart(told, name, extra)
-            ):
-                return name, taken, extra
+    extras: list[list[int]] = [[], *([year] for year in years), *([role] for role in roles)]
+    tried = [(*option, extra) for extra in extras for option in options]
+    tried += [(lambda one: f"{one.page.title} {one.heading}", [], [year]) for year in years]
+    for name, taken, extra in tried:
+        if (
+            not set(taken) & set(extra)
+            and len(slots) - len(taken) - len(extra) > 0
+            and _tells_apart(told, name, extra)
+        ):
+            return name, taken, extra
     return None
 
 

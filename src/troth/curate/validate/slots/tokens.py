@@ -8,10 +8,12 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from troth.curate.document import Document
 from troth.curate.headings import is_heading
 from troth.curate.validate.notes import MONTHS, NOTE
+from troth.curate.validate.values import SPELLED
 
 NUMBER, DATE, NAME, SUBJECT, YEAR = "0", "D", "N", "S", "Y"
 SLOTS = frozenset((NUMBER, DATE, NAME, YEAR))
@@ -21,6 +23,7 @@ _TOKEN = re.compile(
     r"|(?P<year>\b(?:1\d|20)\d\d\b(?![,.]\d|[%\w]))"
     r"|(?P<number>[$€£]?[-−]?\b\d[\d,]*(?<!,)(?:\.\d+)?"
     r"(?:\s?%|(?:[ -](?:hundred|thousand|million|billion|trillion)\b)?)(?!\w))"
+    rf"|(?P<spelled>(?i:\b{SPELLED.pattern}(?: (?:thousand|million|billion|trillion))?\b)(?![-'’]))"
     r"|(?P<mixed>[^\W_]*[+-]?\d[^\W_]*(?:[.:+-]\d[^\W_]*)*)"
     r"|(?P<word>[^\W\d_]+(?:[.](?=[^\W\d_][.\s]|[^\W\d_]\w))?(?:['’-][^\W\d_]+)*)"
     r"|(?P<mark>[^\w\s])"
@@ -43,10 +46,11 @@ _ABBREVIATION = re.compile(
     r"Rep|Sen|Gov|Rev|Hon|Lt|Brig|Maj|Capt|Adm)|(?<!\d )\b[A-Z])\.$"
 )
 _TITLE_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
-_NAME_WORDS = 6
+_NAME_WORDS, _ITEMS = 6, 3
+_PAIR = re.compile(r"\S +[=–—-] +\S")
 
 
-_FORMS = {"date": DATE, "year": YEAR, "number": NUMBER, "mixed": NUMBER}
+_FORMS = {"date": DATE, "year": YEAR, "number": NUMBER, "spelled": NUMBER, "mixed": NUMBER}
 _SMALL = re.compile(r"\b[a-zß-öø-ÿ]+\b")
 _INSIDE = re.compile(r"(?<=[a-zß-öø-ÿ,;] )[A-ZÀ-Þ][^\W\d_]*")
 
@@ -139,8 +143,18 @@ def headings(document: Document) -> set[str]:
 
 
 def pieces(text: str) -> Iterator[tuple[int, int, bool]]:
-    """Where sentences (False) and headings (True) stand: a heading has no full stop and a block of its own, or
-    marks."""
+    """Where sentences (False) and headings (True) stand: a heading has no full stop and a block of its own, or marks.
+    Several blocks in a row that could be headings, each of them a pair ("Coast – 40 km"), are a list."""
+    for paired, group in groupby(_pieces(text), key=lambda piece: piece[2] and _is_pair(text[piece[0] : piece[1]])):
+        run = list(group)
+        yield from [(*piece[:2], False) for piece in run] if paired and len(run) >= _ITEMS else run
+
+
+def _is_pair(block: str) -> bool:
+    return not block.startswith("#") and _PAIR.search(block) is not None
+
+
+def _pieces(text: str) -> Iterator[tuple[int, int, bool]]:
     start = 0
     for match in [*_END.finditer(text), None]:
         end = match.end() if match else len(text)

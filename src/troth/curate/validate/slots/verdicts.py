@@ -35,10 +35,10 @@ class TimedVerdict:
     """The judgement of one statement.
 
     `p` is the probability that it was right at its date; `answer` the credible value then, as a witness writes it,
-    where that is another, and `now` today's, where it is known and another. `valid_from` and `valid_to` are the dates
-    of the first statement by which the value held and of the first by which it no longer did. `note` tells an old value
-    under a new date (`stale`) and a value in whose place several publishers see another at the same time (`contested`).
-    Witnesses are the statements of the slot by other publishers.
+    where that is another, and `newer` says today's, where it is known and another. `valid_from` and `valid_to` are the
+    dates of the first statement by which the value held and of the first by which it no longer did. `note` tells an old
+    value under a new date (`stale`) and a value in whose place several publishers see another at the same time
+    (`contested`). Witnesses are the statements of the slot by other publishers.
     """
 
     statement: Statement
@@ -47,11 +47,16 @@ class TimedVerdict:
     nature: Nature
     p: float
     answer: str
-    now: str
+    newer: Statement | None
     valid_from: str
     valid_to: str
     note: str
     witnesses: tuple[Statement, ...]
+
+    @property
+    def now(self) -> str:
+        """Today's value; empty where it is this one or unknown."""
+        return self.newer.text if self.newer else ""
 
 
 @dataclass(frozen=True)
@@ -230,12 +235,21 @@ def _verdicts(
             nature="contested" if disputed else "fact",
             p=p,
             answer=_written(slot, int(np.argmax(truth_TK[at])), at, right) if refuted else "",
-            now=told[last].text if newer else "",
+            newer=_newer(told, at, last, right) if newer else None,
             valid_from=start,
             valid_to=end,
             note="stale" if is_old else "",
             witnesses=witnesses[voices[at]],
         )
+
+
+def _newer(told: Sequence[Statement], at: int, last: int, right: np.ndarray) -> Statement:
+    """The first statement after one by which today's value, that of the last one, holds: the same publisher's, and in
+    the same words, where there is one."""
+    after = [i for i in range(at + 1, len(told)) if right[i] > 0.5 and agree(told[i].reading, told[last].reading)]
+    own, words = told[at].publisher, told[at].relation
+    first = min(after, key=lambda i: (told[i].publisher != own, told[i].relation != words, i), default=last)
+    return told[first]
 
 
 def _validity(held: np.ndarray, told: Sequence[Statement], at: int) -> tuple[str, str]:
