@@ -123,8 +123,8 @@ def test_a_value_is_no_table():
 
 def test_a_missing_table_is_named(tmp_path):
     path = tmp_path / "short.toml"
-    path.write_text(NANO.read_text().replace("[cycle]", "[other]"))
-    assert "cycle: field required" in refused(path)
+    path.write_text(NANO.read_text().replace("[data]", "[other]"))
+    assert "data: field required" in refused(path)
 
 
 def test_further_problems_are_counted():
