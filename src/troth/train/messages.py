@@ -12,11 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from troth.train.chat_messages import checked_list, checked_messages, checked_text
 from troth.train.sources import read_rows
 
-_ROLES = "system", "user", "assistant", "tool"
-_REASONING = "reasoning_content", "reasoning", "thinking"
-_KNOWN = ("role", "content", "name", "tool_calls", "tool_call_id", "weight", *_REASONING)
 _FORMS = "messages", "conversations", "completion", "output"
 _BESIDE = "system", "tools", "chat_template_kwargs"
 _ALPACA = "instruction", "input", "history"
@@ -94,7 +92,7 @@ def _chat_or_completion(line: _LINE, last_only: bool) -> Chat | Completion:
     if form == "completion":
         return _completion(line, last_only)
     if form == "output":
-        if not (answer := _text(line["output"], "output")):
+        if not (answer := checked_text(line["output"], "output")):
             raise ValueError("output: no text")
         line, form = line | {"messages": [*_instruction(line), {"role": "assistant", "content": answer}]}, "messages"
     return _chat(line, form, last_only)
@@ -104,7 +102,7 @@ def _chat(line: _LINE, name: str, last_only: bool) -> Chat:
     turns = line[name]
     if name == "conversations" and isinstance(turns, list):
         turns = [_as_message(turn, f"{name}[{i}]") for i, turn in enumerate(turns)]
-    messages = _messages(turns, name)
+    messages = checked_messages(turns, name)
     before = _system(line, messages)
     answers = [
         len(before) + i
@@ -129,11 +127,11 @@ def _completion(line: _LINE, last_only: bool) -> Chat | Completion:
 def _instruction(line: _LINE) -> list[dict[str, Any]]:
     """The turns before an answer in Alpaca's form, with LLaMA-Factory's `history` of earlier ones."""
     turns: list[dict[str, Any]] = []
-    for i, turn in enumerate(_list(line.get("history") or [], "history")):
+    for i, turn in enumerate(checked_list(line.get("history") or [], "history")):
         if not (isinstance(turn, list) and len(turn) == 2):
             raise ValueError(f"history[{i}]: not an instruction and its answer")
         turns += [{"role": role, "content": text} for role, text in zip(("user", "assistant"), turn, strict=True)]
-    asked = [_text(line.get(name) or "", name) for name in ("instruction", "input")]
+    asked = [checked_text(line.get(name) or "", name) for name in ("instruction", "input")]
     if not any(asked):
         raise ValueError("instruction: missing beside an answer")
     return [*turns, {"role": "user", "content": "\n".join(filter(None, asked))}]
@@ -156,13 +154,13 @@ def _preference(line: _LINE) -> TextPair | ChatPair:
         return TextPair(prompt, chosen, rejected)
     if {type(chosen), type(rejected)} != {list} or not isinstance(prompt, list | str | None):
         raise ValueError("prompt, chosen and rejected are neither all text nor all lists of messages")
-    good, bad = _messages(chosen, "chosen"), _messages(rejected, "rejected")
+    good, bad = checked_messages(chosen, "chosen"), checked_messages(rejected, "rejected")
     if good == bad:
         raise ValueError("chosen and rejected are the same")
     alike = good[: _shared(good, bad)]
     if isinstance(prompt, str) and not alike:
         raise ValueError("prompt: text, where chosen and rejected are messages that do not begin with it")
-    before = _messages(prompt, "prompt") if isinstance(prompt, list) else alike
+    before = checked_messages(prompt, "prompt") if isinstance(prompt, list) else alike
     # Many files (UltraFeedback) have both a prompt and whole chats that begin with it.
     if before and alike[: len(before)] == before:
         good, bad = good[len(before) :], bad[len(before) :]
@@ -204,63 +202,6 @@ def _as_message(turn: Any, name: str) -> Any:
     return {"role": _SHAREGPT.get(role, role) if isinstance(role, str) else role, "content": content} | rest
 
 
-def _messages(value: Any, name: str) -> list[dict[str, Any]]:
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"{name}: not a list of messages")
-    return [_message(message, f"{name}[{i}]") for i, message in enumerate(value)]
-
-
-def _message(given: Any, name: str) -> dict[str, Any]:
-    """A message with text as `content`, reasoning as `reasoning_content` and arguments of calls as objects."""
-    if not isinstance(given, dict):
-        raise ValueError(f"{name}: not an object")
-    given = {key: value for key, value in given.items() if value is not None}
-    if unknown := sorted(given.keys() - _KNOWN):
-        raise ValueError(f"{name}: unknown key {unknown[0]!r}; known are {', '.join(_KNOWN)}")
-    # OpenAI renamed `system` to `developer`; templates know the first.
-    role = {"developer": "system"}.get(given.get("role", ""), given.get("role"))
-    if role not in _ROLES:
-        raise ValueError(f"{name}: role={role!r}; expected one of {', '.join(_ROLES)}")
-    message = {"role": role, "content": _text(given.get("content", ""), f"{name}.content")}
-    if role != "assistant":
-        if "content" not in given:
-            raise ValueError(f"{name}: a {role} message needs content")
-        if "tool_calls" in given:
-            raise ValueError(f"{name}: tool_calls in a {role} message; only the assistant calls")
-    message |= {key: _text(given[key], f"{name}.{key}") for key in ("name", "tool_call_id") if key in given}
-    reasoning = [_text(given[key], f"{name}.{key}") for key in _REASONING if key in given]
-    if reasoning:
-        message["reasoning_content"] = reasoning[0]
-    elif role == "assistant" and message["content"].lstrip().startswith("<think>"):
-        inside, end, after = message["content"].lstrip().removeprefix("<think>").partition("</think>")
-        if not end:
-            raise ValueError(f"{name}.content: <think> without </think>")
-        message |= {"reasoning_content": inside.strip("\n"), "content": after.lstrip("\n")}
-    if given.get("tool_calls"):
-        message["tool_calls"] = [
-            _call(call, f"{name}.tool_calls[{i}]") for i, call in enumerate(_list(given["tool_calls"], name))
-        ]
-    if role == "assistant" and not (message["content"] or message.get("tool_calls")):
-        raise ValueError(f"{name}: an assistant message without content or tool_calls")
-    return message
-
-
-def _call(call: Any, name: str) -> dict[str, Any]:
-    function = call.get("function", call) if isinstance(call, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise ValueError(f"{name}: not a call of a function by its name")
-    arguments = function.get("arguments", {})
-    if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments or "{}")
-        except ValueError as error:
-            raise ValueError(f"{name}: arguments are not JSON ({error})") from error
-    if not isinstance(arguments, dict):
-        raise ValueError(f"{name}: arguments are not an object")
-    kept = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
-    return kept | {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
-
-
 def _tools(line: _LINE) -> list[dict[str, Any]] | None:
     """Functions as JSON schemas, or as JSON text, which tables may hold them as."""
     tools = line.get("tools")
@@ -271,7 +212,7 @@ def _tools(line: _LINE) -> list[dict[str, Any]] | None:
             raise ValueError(f"tools: not JSON ({error})") from error
     if not tools:
         return None
-    for i, tool in enumerate(_list(tools, "tools")):
+    for i, tool in enumerate(checked_list(tools, "tools")):
         function = tool.get("function", tool) if isinstance(tool, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise ValueError(f"tools[{i}]: not a function with a name")
@@ -290,20 +231,3 @@ def _weight(given: dict[str, Any], name: str) -> bool:
     if weight not in (0, 1, None):
         raise ValueError(f"{name}: weight={weight!r}; expected 0 or 1")
     return weight != 0
-
-
-def _list(value: Any, name: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise ValueError(f"{name}: not a list")
-    return value
-
-
-def _text(value: Any, name: str) -> str:
-    """Text, or a list of pieces of text as one."""
-    if isinstance(value, list):
-        pieces = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in value]
-        if all(isinstance(piece, str) for piece in pieces):
-            return "".join(str(piece) for piece in pieces)
-    if not isinstance(value, str):
-        raise ValueError(f"{name}: not text")
-    return value
