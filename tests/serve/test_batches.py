@@ -145,14 +145,22 @@ def test_embeddings_in_a_batch(client: openai.OpenAI):
 
 def test_a_file_that_is_no_batch_fails_with_its_lines(client: openai.OpenAI):
     bad = [line("a"), "text", line("a"), line("b") | {"url": "/v1/embeddings"}, line("c", stream=True)]
+    bad.append(line("d", deferred=True))
     batch = ended(client, begin(client, *bad))
     assert batch.status == "failed"
     assert [(error.line, error.code) for error in batch.errors.data] == [
         (2, "invalid_json_line"), (3, "duplicate_custom_id"), (4, "mismatched_endpoint"), (5, "invalid_request"),
+        (6, "invalid_request"),
     ]  # fmt: skip
     assert ended(client, begin(client)).errors.data[0].code == "empty_file"
     with pytest.raises(openai.NotFoundError, match="No such file"):
         client.batches.create(input_file_id="file-x", endpoint=CHAT, completion_window="24h")
+
+
+def test_a_file_that_is_sent_as_text_is_told(client: openai.OpenAI):
+    told = httpx.post(f"{client.base_url}files", data={"file": "batch.jsonl", "purpose": "batch"})
+    assert told.status_code == 400
+    assert told.json()["error"]["message"] == "file: a text where a file has to be (curl -F file=@NAME)"
 
 
 def test_a_cancelled_batch_keeps_what_it_has(client: openai.OpenAI):

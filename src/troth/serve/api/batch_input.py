@@ -85,6 +85,7 @@ def _line(number: int, text: bytes, endpoint: str) -> Line:
         raise BadLine("mismatched_endpoint", f"url has to be {endpoint}, the batch's endpoint", "url")
     if not isinstance(body, dict):
         raise BadLine("missing_required_parameter", "body has to be an object", "body")
-    if body.get("stream"):
-        raise BadLine("invalid_request", "stream is not possible in a batch", "body.stream")
+    for key in ("stream", "deferred"):
+        if body.get(key):
+            raise BadLine("invalid_request", f"{key} is not possible in a batch", f"body.{key}")
     return Line(number, custom_id, body)

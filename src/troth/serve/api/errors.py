@@ -157,6 +157,8 @@ def _first_problem(problems: Sequence[Any], body: Any) -> ApiError:
     if first["type"] == "missing" and not place:
         return ApiError(400, "the request has no body")
     message = first["msg"].removeprefix("Value error, ")
+    if "UploadFile" in message:
+        message = "a text where a file has to be (curl -F file=@NAME)"
     return ApiError(400, f"{'.'.join(place)}: {message}" if place else message, param, "invalid_value")
 
 
