@@ -51,8 +51,8 @@ class ServeTable(Table):
     What a request leaves open of how to sample is as the folder's generation_config.json has it (`auto`), or as the
     API's definitions do.
 
-    Of answers of the Responses API the newest `stored_responses` are kept, for `stored_days`, in the SQLite file
-    `response_store`, or in memory without it.
+    Of answers of the Responses API the newest `stored_responses` are kept, `stored_bytes` in all with what was asked,
+    for `stored_days`, in the SQLite file `response_store`, or in memory without it.
 
     A new request gets a 429 where `max_waiting` queue already, or where their prompts would keep it from its first
     token for more than `max_ttft` seconds. A client that leaves `max_unread` tokens unread loses its answer. On SIGTERM
@@ -97,5 +97,6 @@ class ServeTable(Table):
     draft_tokens: int = Field(default=4, gt=0)
     response_store: Path | None = None
     stored_responses: int = Field(default=10_000, gt=0)
+    stored_bytes: int = Field(default=2**28, gt=0)
     stored_days: float = Field(default=30, gt=0)
     autoscaling: AutoscalingTable | None = None

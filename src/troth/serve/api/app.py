@@ -46,7 +46,9 @@ def create_app(served: Served, table: ServeTable, keys: Keys | None = None, drai
     tracing = tracing_from_environment(served.model_id)
     metrics = Metrics(served.model_id, served.engine, served.context)
     served.engine.observer = metrics
-    store = ResponseStore(table.response_store, table.stored_responses, table.stored_days)
+    store = ResponseStore(
+        table.response_store, table.stored_responses, table.stored_bytes, table.stored_days
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

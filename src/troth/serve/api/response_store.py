@@ -18,6 +18,10 @@ WITH RECURSIVE chain(id, previous, depth) AS (
 SELECT input, response, responses.previous FROM chain JOIN responses USING (id) ORDER BY depth DESC
 """
 
+_SIZE = "ALTER TABLE responses ADD COLUMN bytes INTEGER AS (length(input) + length(response))"
+_HELD = "SELECT count(*), total(bytes) FROM responses INDEXED BY by_age_with_size"
+_FORGET_OLDEST = "DELETE FROM responses WHERE id = (SELECT id FROM responses ORDER BY created LIMIT 1)"
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -28,12 +32,12 @@ class Stored:
 
 
 class ResponseStore:
-    """Holds the newest `most` answers, none longer than `days`; each is there for the holder of the key that it was
-    asked with (None without keys) alone. Every method is quick, and safe from any thread."""
+    """Holds the newest `most` answers, `most_bytes` in all and none longer than `days`; each is there for the holder of
+    the key that it was asked with (None without keys) alone. Every method is quick, and safe from any thread."""
 
-    def __init__(self, path: Path | None, most: int, days: float):
+    def __init__(self, path: Path | None, most: int, most_bytes: int, days: float):
         """Raises ValueError where the file at `path` is not what it should be; without a path all is in memory."""
-        self._most, self._days = most, days
+        self._most, self._most_bytes, self._days = most, most_bytes, days
         self._lock = threading.Lock()
         try:
             self._base = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
@@ -43,7 +47,10 @@ class ResponseStore:
                 "CREATE TABLE IF NOT EXISTS responses "
                 "(id TEXT PRIMARY KEY, holder TEXT, previous TEXT, created REAL, input TEXT, response TEXT) STRICT"
             )
-            self._base.execute("CREATE INDEX IF NOT EXISTS by_age ON responses (created)")
+            if not any(column[1] == "bytes" for column in self._base.execute("PRAGMA table_xinfo(responses)")):
+                self._base.execute(_SIZE)
+            # Sizes are in it, or they could be added up only by reading all that is kept.
+            self._base.execute("CREATE INDEX IF NOT EXISTS by_age_with_size ON responses (created, bytes)")
         except sqlite3.Error as error:
             raise ValueError(f"{path}: cannot hold responses ({error})") from error
 
@@ -54,11 +61,13 @@ class ResponseStore:
         row = response["id"], holder, previous, now, json.dumps(items), json.dumps(response)
         with self._lock:
             self._base.execute("INSERT OR REPLACE INTO responses VALUES (?, ?, ?, ?, ?, ?)", row)
-            self._base.execute(
-                "DELETE FROM responses WHERE created < ? OR "
-                "id IN (SELECT id FROM responses ORDER BY created DESC LIMIT -1 OFFSET ?)",
-                (now - self._days * _DAY, self._most),
-            )
+            self._base.execute("DELETE FROM responses WHERE created < ?", (now - self._days * _DAY,))
+            while self._too_much():
+                self._base.execute(_FORGET_OLDEST)
+
+    def _too_much(self) -> bool:
+        count, size = self._base.execute(_HELD).fetchone()
+        return bool(count > self._most or size > self._most_bytes)
 
     def chain(self, holder: str | None, response_id: str) -> list[Stored]:
         """An answer and those that it goes on from, oldest first; empty where one of them is not there (any more)."""
