@@ -9,7 +9,7 @@ from troth.cli.options import AsJson, Ledger, print_json, read_ledger_path
 from troth.cli.output import console
 
 if TYPE_CHECKING:
-    from troth.curate.integrate.ask import Answer
+    from troth.curate.integrate.standing import Answer
 
 _SOURCES_SHOWN = 4
 
