@@ -11,6 +11,7 @@ from hypothesis import given
 from typer.testing import CliRunner
 
 from troth.cli.main import app
+from troth.model.chat_template import ChatTemplate
 from troth.model.tokenizer import Tokenizer
 from troth.serve.api import trained_format as form
 from troth.serve.api.reading import Reading
@@ -20,14 +21,19 @@ from troth.serve.engine.request import Output, SampledToken
 from .conftest import save_random_model
 
 TEMPLATE = (
-    "{% if tools %}<|start|>developer<|message|># Tools: {{ tools | tojson }}<|end|>{% endif %}"
+    "{% if reasoning_effort is not defined %}{% set reasoning_effort = 'medium' %}{% endif %}"
+    "<|start|>system<|message|>{{ 'Reasoning: ' + reasoning_effort }}. Channels: analysis, commentary, final.<|end|>"
+    "{% if tools %}<|start|>developer<|message|># Tools{% for tool in tools %}"
+    "{{ '\n// ' + tool.function.description + '\ntype ' + tool.function.name }}{% endfor %}<|end|>{% endif %}"
     "{% for m in messages %}{% if m.role == 'assistant' and m.tool_calls %}{% set call = m.tool_calls[0].function %}"
-    "<|start|>assistant to=functions.{{ call.name }}<|channel|>commentary json<|message|>{{ call.arguments | tojson }}"
-    "<|call|>{% elif m.role == 'assistant' %}<|start|>assistant<|channel|>final<|message|>{{ m.content }}<|end|>"
+    "{% if m.thinking %}<|start|>assistant<|channel|>analysis<|message|>{{ m.thinking }}<|end|>{% endif %}"
+    "{{ '<|start|>assistant to=' }}{{ 'functions.' + call.name }}<|channel|>commentary json<|message|>"
+    "{{ call.arguments | tojson }}<|call|>"
+    "{% elif m.role == 'assistant' %}<|start|>assistant<|channel|>final<|message|>{{ m.content }}<|end|>"
     "{% else %}<|start|>{{ m.role }}<|message|>{{ m.content }}<|end|>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|start|>assistant{% endif %}"
-    "{# reasoning stands on <|channel|>analysis #}"
 )
+"""What gpt-oss's does, and how, in few words."""
 FINAL = "<|channel|>final<|message|>"
 REASONED = f"<|channel|>analysis<|message|>Is it 4? Yes.<|end|><|start|>assistant{FINAL}It is 4.<|return|>"
 
@@ -120,7 +126,8 @@ def client(run_server, on_channels):
 
 
 ASK = [{"role": "user", "content": "What is the weather in Paris?"}]
-PLACE = {"type": "object", "properties": {"city": {"enum": ["Paris", "Lima"]}}, "required": ["city"]}
+CITY = {"city": {"enum": ["Paris", "Lima"]}}
+PLACE = {"type": "object", "properties": CITY, "required": ["city"], "additionalProperties": False}
 TOOLS = [{"type": "function", "function": {"name": name, "parameters": PLACE}} for name in ("weather", "map")]
 
 
@@ -131,7 +138,7 @@ def chat(client, **changes):
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "map"}}], ids=str)
 def test_forced_calls_are_made_behind_reasoning_of_a_bounded_length(client, choice):
     reasoned = []
-    for seed in range(4):
+    for seed in range(12):
         bound = {"reasoning": {"max_tokens": 20}}
         [answer] = chat(client, tools=TOOLS, tool_choice=choice, seed=seed, extra_body=bound).choices
         assert answer.finish_reason == "tool_calls"
@@ -154,6 +161,23 @@ def test_an_answer_of_a_schema_comes_behind_reasoning(client):
             reasoned.append(bool(message.model_extra.get("reasoning_content")))
             assert (answer.usage.completion_tokens_details.reasoning_tokens > 0) == (effort == "low")
         assert any(reasoned) == (effort == "low")
+
+
+@pytest.mark.parametrize(
+    ("effort", "told"), [(None, "medium"), ("none", "low"), ("minimal", "low"), ("high", "high"), ("xhigh", "high")]
+)
+def test_the_template_is_told_of_an_effort_that_it_knows(speaks, effort, told):
+    template = ChatTemplate(TEMPLATE, speaks)
+    prompt = speaks.decode(template.encode(ASK, **form.switches(effort, template)))
+    assert f"Reasoning: {told}." in prompt
+
+
+def test_a_call_and_the_thought_before_it_are_told_again(client):
+    [answer] = chat(client, tools=TOOLS, tool_choice="required", seed=2).choices
+    [call] = answer.message.tool_calls
+    result = {"role": "tool", "tool_call_id": call.id, "content": "12"}
+    again = [*ASK, answer.message.model_dump(exclude_none=True), result]
+    assert chat(client, messages=again, tools=TOOLS, seed=2).choices[0].finish_reason
 
 
 def test_no_mark_is_shown(client):

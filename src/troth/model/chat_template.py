@@ -178,7 +178,7 @@ class ChatTemplate:
         variables = {"documents": None} | self._variables | given
         try:
             return self._template.render(messages=safe, add_generation_prompt=asks, **variables)
-        except (TemplateError, TypeError, ValueError) as error:
+        except (TemplateError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"the chat template refuses the messages: {error}") from error
 
     def _safe(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -96,8 +96,9 @@ async def prompt(served: Served, question: Question, max_tokens: int | None) -> 
     offered = () if question.choice == "none" else question.tools
     if question.tools and not form.knows_calls(template):
         raise ApiError(400, f"tools: {served.model_id} was not trained to call functions", "tools", "unsupported_value")
-    functions = [_function(tool) for tool in offered]
-    variables = form.switches(question.effort) | dict(question.variables)
+    on_channels = form.on_channels(template) and has_channels(served.tokenizer.special)
+    functions = [_function(tool, described=on_channels) for tool in offered]
+    variables = form.switches(question.effort, template) | dict(question.variables)
 
     max_tokens = max_tokens or served.most_tokens
     room = served.context - min(max_tokens or served.context // 8, served.context // 2)
@@ -120,7 +121,6 @@ async def prompt(served: Served, question: Question, max_tokens: int | None) -> 
     ids = served.last_tokens(ids, question.truncate, max_tokens)
     grammar = _grammar(question, offered)
     reasons = form.knows_reasoning(template)
-    on_channels = form.on_channels(template) and has_channels(served.tokenizer.special)
     reasoning = None
     if on_channels and not question.goes_on:
         if question.effort == "none" and question.budget is None and not offered:
@@ -185,6 +185,7 @@ def _budget(question: Question, most: int) -> int:
     return half if wanted is None else min(wanted, half)
 
 
-def _function(tool: Tool) -> dict[str, Any]:
-    described = {} if tool.description is None else {"description": tool.description}
-    return {"type": "function", "function": {"name": tool.name, **described, "parameters": tool.parameters}}
+def _function(tool: Tool, described: bool) -> dict[str, Any]:
+    """A tool as templates take it, with a description if it has one or all have to be `described`."""
+    told = {"description": tool.description or ""} if tool.description is not None or described else {}
+    return {"type": "function", "function": {"name": tool.name, **told, "parameters": tool.parameters}}

@@ -20,6 +20,7 @@ CALL_END = "}\n</tool_call>"
 _CLOSING = f"\n{THOUGHT}\n\n"
 FINAL = f"{CHANNEL}final{MESSAGE}"
 """What an answer of gpt-oss begins with that has no reasoning before it."""
+_GPT_OSS_KNOWS = {"none": "low", "minimal": "low", "xhigh": "high"}
 _ENDED = f"{END}{START}assistant"
 
 
@@ -36,7 +37,7 @@ def on_channels(template: ChatTemplate) -> bool:
 def knows_calls(template: ChatTemplate) -> bool:
     """Whether a chat template writes calls in this form."""
     if on_channels(template):
-        return "to=functions." in template.source
+        return "functions." in template.source
     return CALL_NAME.replace("\n", "\\n") in template.source or CALL_NAME in template.source
 
 
@@ -63,6 +64,10 @@ def reasoning_on_channels(budget: int | None, calls: bool) -> Reasoning:
     return Reasoning(end=THOUGHT, closing=closing, budget=budget)
 
 
-def switches(effort: str | None) -> dict[str, Any]:
-    """What templates are told of the effort, each in its own words."""
+def switches(effort: str | None, template: ChatTemplate) -> dict[str, Any]:
+    """What a template is told of the effort, in its own words; of none that is not said."""
+    if effort is None:
+        return {}
+    if on_channels(template):
+        return {"reasoning_effort": _GPT_OSS_KNOWS.get(effort, effort)}
     return {"reasoning_effort": effort} | ({"enable_thinking": False} if effort == "none" else {})

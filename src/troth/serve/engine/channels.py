@@ -109,10 +109,13 @@ def messages(
         token(START), written("assistant"),
     )  # fmt: skip
     last = [] if forced else [row(token(CHANNEL), written("final"), token(MESSAGE), value or plain)]
+    form = row(
+        one_of(row(written(" "), maybe(token(CONSTRAIN))), token(CONSTRAIN)), written("json"), token(MESSAGE)
+    )  # fmt: skip
     for name, arguments in calls.items():
-        receiver, form = written(f" to=functions.{name}"), (maybe(token(CONSTRAIN)), written("json"), token(MESSAGE))
+        receiver = written(f" to=functions.{name}")
         last += [
-            row(token(CHANNEL), written("commentary"), receiver, maybe(written(" ")), *form, arguments),
-            row(receiver, token(CHANNEL), written("commentary"), maybe(written(" ")), *form, arguments),
+            row(token(CHANNEL), written("commentary"), receiver, form, arguments),
+            row(receiver, token(CHANNEL), written("commentary"), form, arguments),
         ]
     return row({"type": "star", "content": thought}, one_of(*last))
