@@ -107,8 +107,8 @@ PIECES = [*MARKS, "final", "analysis", " to=functions.f", "commentary", "{", '"a
 
 @given(st.lists(st.sampled_from(PIECES)))
 def test_whatever_comes_in_any_order_is_read(speaks, pieces):
-    """Nothing fails, and what stands behind `final` is answer."""
-    reading = read(speaks, "".join(pieces) + "<|end|><|start|>assistant" + FINAL + "done<|return|>")
+    """Nothing fails, and what stands behind `final` is answer. Where calls may be made, a grammar holds them."""
+    reading = read(speaks, "".join(pieces) + "<|end|><|start|>assistant" + FINAL + "done<|return|>", calls=False)
     assert "".join(block.text for block in reading.blocks).endswith("done")
 
 
@@ -168,7 +168,7 @@ def test_an_answer_of_a_schema_comes_behind_reasoning(client):
 )
 def test_the_template_is_told_of_an_effort_that_it_knows(speaks, effort, told):
     template = ChatTemplate(TEMPLATE, speaks)
-    prompt = speaks.decode(template.encode(ASK, **form.switches(effort, template)))
+    prompt = speaks.decode(template.encode(ASK, **form.switches(effort, None, template)))
     assert f"Reasoning: {told}." in prompt
 
 

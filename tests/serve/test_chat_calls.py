@@ -248,11 +248,12 @@ def test_an_answer_goes_on_from_a_message(talking: str, tokenizer: Tokenizer):
 def test_a_chat_may_name_variables_of_the_template(
     folder: Path, run_server: Callable[..., AbstractContextManager[str]], tmp_path: Path, tokenizer: Tokenizer
 ):
-    """As clients switch reasoning off where templates know `enable_thinking`."""
+    """As clients switch reasoning off where templates know `enable_thinking`, and efforts do, and on, by `thinking`."""
     path = tmp_path / "told"
     shutil.copytree(folder, path)
     settings = json.loads((path / "tokenizer_config.json").read_text())
     template = "{{ messages[-1].content }}{% if enable_thinking is defined and not enable_thinking %} now{% endif %}"
+    template += "{% if thinking %} slowly{% endif %}"
     (path / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": template}))
     with run_server(path) as url:
 
@@ -260,9 +261,12 @@ def test_a_chat_may_name_variables_of_the_template(
             body = {"model": "told", "messages": [{"role": "user", "content": "A bird"}], "max_tokens": 1}
             return httpx.post(f"{url}/v1/chat/completions", json=body | more)
 
-        plain, quick = len(tokenizer.encode("A bird")), len(tokenizer.encode("A bird now"))
+        plain, quick, slow = (len(tokenizer.encode(f"A bird{how}")) for how in ("", " now", " slowly"))
         assert ask().json()["usage"]["prompt_tokens"] == plain
         assert ask(chat_template_kwargs={"enable_thinking": False}).json()["usage"]["prompt_tokens"] == quick
+        assert ask(reasoning_effort="none").json()["usage"]["prompt_tokens"] == quick
+        for wanted in ({"reasoning_effort": "high"}, {"reasoning": {"max_tokens": 9}}):
+            assert ask(**wanted).json()["usage"]["prompt_tokens"] == slow
         refused = ask(chat_template_kwargs={"tools": []})
     assert refused.status_code == 400
     assert "tools is given to the template already" in refused.json()["error"]["message"]

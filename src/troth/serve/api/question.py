@@ -98,7 +98,9 @@ async def prompt(served: Served, question: Question, max_tokens: int | None) -> 
         raise ApiError(400, f"tools: {served.model_id} was not trained to call functions", "tools", "unsupported_value")
     on_channels = form.on_channels(template) and has_channels(served.tokenizer.special)
     functions = [_function(tool, described=on_channels) for tool in offered]
-    variables = form.switches(question.effort, template) | dict(question.variables)
+    wanted = None if question.effort is None else question.effort != "none"
+    wanted = wanted if question.budget is None else True
+    variables = form.switches(question.effort, wanted, template) | dict(question.variables)
 
     max_tokens = max_tokens or served.most_tokens
     room = served.context - min(max_tokens or served.context // 8, served.context // 2)
@@ -131,7 +133,6 @@ async def prompt(served: Served, question: Question, max_tokens: int | None) -> 
             reasoning = form.reasoning_on_channels(_budget(question, min(max_tokens or room, room)), forced)
             grammar = grammar and grammar.model_copy(update={"channels": True})
     elif reasons and not question.goes_on:
-        wanted = question.effort not in (None, "none") or question.budget is not None
         written = served.tokenizer.decode(ids[-8:]).rstrip()
         begun = written.endswith(form.THINK)
         if wanted and not begun and not written.endswith(form.THOUGHT):

@@ -64,10 +64,10 @@ def reasoning_on_channels(budget: int | None, calls: bool) -> Reasoning:
     return Reasoning(end=THOUGHT, closing=closing, budget=budget)
 
 
-def switches(effort: str | None, template: ChatTemplate) -> dict[str, Any]:
-    """What a template is told of the effort, in its own words; of none that is not said."""
-    if effort is None:
-        return {}
+def switches(effort: str | None, wanted: bool | None, template: ChatTemplate) -> dict[str, Any]:
+    """What a template is told of an effort, if one is asked for, and whether reasoning is `wanted` (None leaves that to
+    the template): in gpt-oss's words, or in Qwen's and DeepSeek's."""
     if on_channels(template):
-        return {"reasoning_effort": _GPT_OSS_KNOWS.get(effort, effort)}
-    return {"reasoning_effort": effort} | ({"enable_thinking": False} if effort == "none" else {})
+        return {} if effort is None else {"reasoning_effort": _GPT_OSS_KNOWS.get(effort, effort)}
+    told = {} if effort is None else {"reasoning_effort": effort}
+    return told if wanted is None else told | {"enable_thinking": wanted, "thinking": wanted}
