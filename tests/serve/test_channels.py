@@ -45,7 +45,7 @@ def speaks(tokenizer: Tokenizer) -> Tokenizer:
 
 def read(tokenizer: Tokenizer, answer: str, calls: bool = True, prompt: str = "<|start|>assistant") -> Reading:
     """An answer that a model wrote behind a prompt, as the API reads it."""
-    told = OneText(tokenizer, form.channels(calls), tokenizer.encode_special(prompt))
+    told = OneText(tokenizer, form.told("channels", calls), tokenizer.encode_special(prompt))
     reading = Reading(reasons=True, inside="final" not in prompt, calls=calls)
     ids = tokenizer.encode_special(answer)
     special = set(tokenizer.special.values())

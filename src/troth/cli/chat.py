@@ -47,8 +47,8 @@ def command(
     template = ChatTemplate.from_folder(folder, engine.tokenizer)
     if template is None:
         raise ValueError(f"{folder}: no chat template in tokenizer_config.json")
-    channels = form.channels(calls=False) if form.on_channels(template) else None
-    params = SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed, channels=channels)
+    told = form.told("channels", calls=False) if form.on_channels(template) else None
+    params = SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed, told=told)
     reasons = form.knows_reasoning(template)
     console = Console(highlight=False, markup=False)
     messages: list[dict[str, str]] = []
@@ -56,7 +56,7 @@ def command(
         if line:
             messages.append({"role": "user", "content": line})
             prompt = _fit(engine, template, messages, max_tokens)
-            inside = channels is not None or engine.tokenizer.decode(prompt[-8:]).rstrip().endswith(form.THINK)
+            inside = told is not None or engine.tokenizer.decode(prompt[-8:]).rstrip().endswith(form.THINK)
             reading = Reading(reasons=reasons, inside=inside)
             answer = _answer(engine, prompt, params, reading, None if as_json else console)
             if as_json:

@@ -12,7 +12,7 @@ from troth.serve.api.reading import Reading
 from troth.serve.api.served import Served, encoded
 from troth.serve.engine.channels import has_channels
 from troth.serve.engine.request import Request
-from troth.serve.engine.sampling_params import Channels, Grammar, Json, Pattern, Reasoning, SamplingParams
+from troth.serve.engine.sampling_params import Form, Grammar, Json, Pattern, Reasoning, SamplingParams, Told
 
 # Tokens of reasoning, where they are not more than half of the answer.
 _BUDGETS = {"minimal": 512, "low": 1024, "medium": 8192, "high": 24576}
@@ -61,7 +61,7 @@ class Prompt:
     reasoning: Reasoning | None
     reasons: bool
     calls: bool
-    channels: Channels | None
+    told: Told | None
 
     def reading(self) -> Reading:
         """A reader of one answer."""
@@ -69,7 +69,7 @@ class Prompt:
 
     def request(self, params: SamplingParams, adapter: str | None, priority: int = 0, salt: str = "") -> Request:
         """One request to the engine."""
-        held = {"grammar": self.grammar, "reasoning": self.reasoning, "channels": self.channels}
+        held = {"grammar": self.grammar, "reasoning": self.reasoning, "told": self.told}
         guided = params.model_copy(update=held)
         return Request(self.ids, guided, priority=priority, adapter=adapter, salt=salt)
 
@@ -96,7 +96,10 @@ async def prompt(served: Served, question: Question, max_tokens: int | None) -> 
     offered = () if question.choice == "none" else question.tools
     if question.tools and not form.knows_calls(template):
         raise ApiError(400, f"tools: {served.model_id} was not trained to call functions", "tools", "unsupported_value")
-    on_channels = form.on_channels(template) and has_channels(served.tokenizer.special)
+    calls_form = form.form_of(template)
+    if calls_form == "channels" and not has_channels(served.tokenizer.special):
+        calls_form = "json"
+    on_channels = calls_form == "channels"
     functions = [_function(tool, described=on_channels) for tool in offered]
     wanted = None if question.effort is None else question.effort != "none"
     wanted = wanted if question.budget is None else True
@@ -121,7 +124,7 @@ async def prompt(served: Served, question: Question, max_tokens: int | None) -> 
     except ValueError as error:
         raise ApiError(400, str(error), question.param, "invalid_value") from error
     ids = served.last_tokens(ids, question.truncate, max_tokens)
-    grammar = _grammar(question, offered)
+    grammar = _grammar(question, offered, "xml" if calls_form == "xml" else "json")
     reasons = form.knows_reasoning(template)
     reasoning = None
     if on_channels and not question.goes_on:
@@ -131,7 +134,7 @@ async def prompt(served: Served, question: Question, max_tokens: int | None) -> 
             room = served.context - len(ids)
             forced = question.choice == "required"
             reasoning = form.reasoning_on_channels(_budget(question, min(max_tokens or room, room)), forced)
-            grammar = grammar and grammar.model_copy(update={"channels": True})
+            grammar = grammar and grammar.model_copy(update={"form": "channels"})
     elif reasons and not question.goes_on:
         written = served.tokenizer.decode(ids[-8:]).rstrip()
         begun = written.endswith(form.THINK)
@@ -142,8 +145,8 @@ async def prompt(served: Served, question: Question, max_tokens: int | None) -> 
             room = served.context - len(ids)
             reasoning = form.reasoning(_budget(question, min(max_tokens or room, room)))
     await served.prepare(grammar)
-    channels = form.channels(bool(offered)) if on_channels else None
-    return Prompt(tuple(ids), grammar, reasoning, reasons, bool(offered), channels)
+    told = form.told(calls_form, bool(offered)) if offered or on_channels else None
+    return Prompt(tuple(ids), grammar, reasoning, reasons, bool(offered), told)
 
 
 def call_message(name: str, arguments: str, call_id: str | None) -> Mapping[str, Any]:
@@ -167,7 +170,7 @@ def _shorter(messages: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     return [messages[:first] + messages[i:] for i in begins or [first]]
 
 
-def _grammar(question: Question, offered: tuple[Tool, ...]) -> Grammar | None:
+def _grammar(question: Question, offered: tuple[Tool, ...], calls_form: Form) -> Grammar | None:
     called = [tool for tool in offered if question.named in (None, tool.name)]
     forced = question.choice == "required"
     if forced and not called:
@@ -177,7 +180,7 @@ def _grammar(question: Question, offered: tuple[Tool, ...]) -> Grammar | None:
     if not tags and question.value is None:
         return None
     value = None if forced else question.value
-    return Grammar(value=value, tags=tags, trigger=form.CALL, forced=forced, several=question.several)
+    return Grammar(value=value, tags=tags, trigger=form.CALL, forced=forced, several=question.several, form=calls_form)
 
 
 def _budget(question: Question, most: int) -> int:

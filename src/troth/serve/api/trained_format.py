@@ -1,7 +1,7 @@
 """How a model writes reasoning and calls of functions: as it was trained to, in the form of Hermes and Qwen.
 
 <think>reasoning</think>, then text, then calls, each {"name", "arguments"} as JSON in <tool_call> tags. What gpt-oss
-writes, in messages on channels, the engine tells in this form.
+writes, in messages on channels, the engine tells in this form, and Qwen3-Coder's calls, in XML.
 """
 
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 from troth.model.chat_template import ChatTemplate
 from troth.serve.engine.channels import CHANNEL, END, MESSAGE, START
-from troth.serve.engine.sampling_params import Channels, Json, Reasoning, Tag
+from troth.serve.engine.sampling_params import Form, Json, Reasoning, Tag, Told
 
 THINK = "<think>"
 THOUGHT = "</think>"
@@ -34,10 +34,17 @@ def on_channels(template: ChatTemplate) -> bool:
     return CHANNEL in template.source
 
 
+def form_of(template: ChatTemplate) -> Form:
+    """How the models of a chat template write calls."""
+    if on_channels(template):
+        return "channels"
+    return "xml" if "<function=" in template.source and "<parameter=" in template.source else "json"
+
+
 def knows_calls(template: ChatTemplate) -> bool:
     """Whether a chat template writes calls in this form."""
-    if on_channels(template):
-        return "functions." in template.source
+    if (form := form_of(template)) != "json":
+        return form == "xml" or "functions." in template.source
     return CALL_NAME.replace("\n", "\\n") in template.source or CALL_NAME in template.source
 
 
@@ -46,11 +53,14 @@ def call_tag(name: str, arguments: Json) -> Tag:
     return Tag(name=name, begin=CALL_NAME + json.dumps(name) + CALL_ARGUMENTS, value=arguments, end=CALL_END)
 
 
-def channels(calls: bool) -> Channels:
-    """gpt-oss's messages in this form, calls among them where functions may be called."""
-    return Channels(
-        thought=_CLOSING, call=f"\n{CALL_NAME}" if calls else "", arguments=CALL_ARGUMENTS, call_end=CALL_END
-    )
+def told(form: Form, calls: bool) -> Told | None:
+    """How the engine is to tell an answer, with calls where functions may be called; None where it is in this form."""
+    if form == "json":
+        return None
+    call = CALL_NAME if form == "xml" else f"\n{CALL_NAME}"
+    return Told(
+        form=form, thought=_CLOSING, call=call if calls else "", arguments=CALL_ARGUMENTS, call_end=CALL_END
+    )  # fmt: skip
 
 
 def reasoning(budget: int | None) -> Reasoning:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from troth.model.tokenizer import Tokenizer
-from troth.serve.engine.sampling_params import Channels
+from troth.serve.engine.sampling_params import Told
 
 START, CHANNEL, CONSTRAIN, MESSAGE, END = "<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", "<|end|>"
 ENDS = "<|return|>", "<|call|>"
@@ -35,7 +35,7 @@ def ends_on_channels(ends: frozenset[int], special: Mapping[str, int]) -> frozen
 class OneText:
     """The text of an answer, token by token; where it stands when it begins follows from its `prompt`."""
 
-    def __init__(self, tokenizer: Tokenizer, told: Channels, prompt: Sequence[int]):
+    def __init__(self, tokenizer: Tokenizer, told: Told, prompt: Sequence[int]):
         self._marks = {tokenizer.special[mark]: mark for mark in MARKS}
         self._told = told
         self._header = ""
@@ -62,6 +62,10 @@ class OneText:
             return data
         ended, self._kind, self._header = self._kind, None, ""
         return self._told.call_end.encode() if ended == "call" else b""
+
+    def close(self) -> bytes:
+        """Nothing is held back."""
+        return b""
 
     def _open(self) -> str:
         receiver = _RECEIVER.search(self._header) if self._told.call else None

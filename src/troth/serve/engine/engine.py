@@ -36,6 +36,7 @@ from troth.serve.engine.sampling_params import SamplingParams
 from troth.serve.engine.scheduler import Chunk, Scheduler
 from troth.serve.engine.sequence import Sequence
 from troth.serve.engine.unwanted import Unwanted
+from troth.serve.engine.xml_calls import XmlCalls
 from troth.system.serve import ServeTable
 
 BLOCK_SIZE = 16
@@ -163,7 +164,7 @@ class Engine:
         wanted = request.params.max_tokens
         most = self.context if wanted is None else min(self.context, len(request.prompt) + wanted)
         sequence = Sequence(
-            request, most, self._guide(request.params), self._unwanted(request.params), self._channels(request)
+            request, most, self._guide(request.params), self._unwanted(request.params), self._told(request)
         )
         self._sequences[request.id] = sequence
         self.scheduler.add(sequence)
@@ -277,12 +278,14 @@ class Engine:
         if params.grammar is None and params.reasoning is None:
             return None
         matcher = None if params.grammar is None else self._grammars.matcher(params.grammar)
-        covers = params.grammar is not None and params.grammar.channels
+        covers = params.grammar is not None and params.grammar.form == "channels"
         return Guide(self.tokenizer, self._end_tokens, params.reasoning, matcher, covers)
 
-    def _channels(self, request: Request) -> OneText | None:
-        told = request.params.channels
-        return None if told is None else OneText(self.tokenizer, told, request.prompt)
+    def _told(self, request: Request) -> OneText | XmlCalls | None:
+        told, grammar = request.params.told, request.params.grammar
+        if told is not None and told.form == "channels":
+            return OneText(self.tokenizer, told, request.prompt)
+        return None if told is None or grammar is None else XmlCalls(told, grammar)
 
     def _unwanted(self, params: SamplingParams) -> Unwanted | None:
         if not (params.allowed_token_ids or params.bad_words):

@@ -15,8 +15,9 @@ import torch
 from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.channels import MARKS, has_channels, messages
 from troth.serve.engine.cpu.library import load
-from troth.serve.engine.sampling_params import Grammar, Json, Pattern
+from troth.serve.engine.sampling_params import Grammar, Json, Pattern, Tag
 from troth.serve.engine.unenforced import unenforced
+from troth.serve.engine.xml_calls import BEGIN, END
 
 if TYPE_CHECKING:
     from xgrammar import CompiledGrammar, GrammarCompiler, GrammarMatcher
@@ -66,7 +67,7 @@ class Grammars:
             if grammar in self._compiled:
                 self._compiled.move_to_end(grammar)
                 return self._compiled[grammar]
-        told = self._messages(grammar) if grammar.channels else _format(grammar)
+        told = self._messages(grammar) if grammar.form == "channels" else _format(grammar)
         text = json.dumps({"type": "structural_tag", "format": told})
         try:
             compiled = self._compiler.compile_structural_tag(text)
@@ -153,10 +154,10 @@ def _format(grammar: Grammar) -> dict[str, Any]:
     if not grammar.tags:
         assert value is not None, "a grammar of nothing"
         return value
-    tags = [{"type": "tag", "begin": tag.begin, "content": _json(tag.value), "end": tag.end} for tag in grammar.tags]
+    tags = [_xml(tag) if grammar.form == "xml" else _tag(tag) for tag in grammar.tags]
     if value is None and not grammar.forced:
         return {
-            "type": "triggered_tags", "triggers": [grammar.trigger], "tags": tags,
+            "type": "triggered_tags", "triggers": [BEGIN if grammar.form == "xml" else grammar.trigger], "tags": tags,
             "stop_after_first": not grammar.several,
         }  # fmt: skip
     calls = {
@@ -164,6 +165,18 @@ def _format(grammar: Grammar) -> dict[str, Any]:
         "stop_after_first": not grammar.several,
     }  # fmt: skip
     return calls if value is None else {"type": "or", "elements": [value, calls]}
+
+
+def _tag(tag: Tag) -> dict[str, Any]:
+    return {"type": "tag", "begin": tag.begin, "content": _json(tag.value), "end": tag.end}
+
+
+def _xml(tag: Tag) -> dict[str, Any]:
+    _check(tag.value)
+    schema = json.loads(tag.value.schema_text)
+    # More white space than models are trained to write would let a weak one write nothing else.
+    content = {"type": "json_schema", "json_schema": schema, "style": "qwen_xml", "max_whitespace_cnt": 1}
+    return {"type": "tag", "begin": f"{BEGIN}{tag.name}>\n", "content": content, "end": END}
 
 
 def _value(value: Json | Pattern) -> dict[str, Any]:
@@ -183,6 +196,16 @@ def _pattern(value: Pattern) -> dict[str, Any]:
 def _json(value: Json) -> dict[str, Any]:
     from xgrammar import Grammar as Compiled
 
+    _check(value)
+    try:
+        # Without free white space, because a weak model may otherwise write nothing else.
+        found = Compiled.from_json_schema(value.schema_text, any_whitespace=False, strict_mode=value.strict)
+    except RuntimeError as error:
+        raise ValueError(f"{value.name}: {_reason(error)}") from error
+    return {"type": "grammar", "grammar": str(found).replace(_LIMITED_CHARACTER, _JSON_CHARACTER)}
+
+
+def _check(value: Json) -> None:
     size, depth = len(value.schema_text), _depth(value.schema_text)
     if size > MOST_CHARACTERS or depth > MOST_DEPTH:
         raise ValueError(
@@ -191,12 +214,6 @@ def _json(value: Json) -> dict[str, Any]:
         )
     if value.strict and (lacking := unenforced(json.loads(value.schema_text))):
         raise ValueError(f"{value.name}: strict answers cannot be held to {lacking}; leave it or strict out")
-    try:
-        # Without free white space, because a weak model may otherwise write nothing else.
-        found = Compiled.from_json_schema(value.schema_text, any_whitespace=False, strict_mode=value.strict)
-    except RuntimeError as error:
-        raise ValueError(f"{value.name}: {_reason(error)}") from error
-    return {"type": "grammar", "grammar": str(found).replace(_LIMITED_CHARACTER, _JSON_CHARACTER)}
 
 
 def _depth(text: str) -> int:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -10,6 +10,10 @@ MOST_LOGPROBS = 20
 # Keys of generation_config.json by what they are called here.
 _DEFAULTS = {name: name for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")}
 _DEFAULTS |= {"max_tokens": "max_new_tokens"}
+
+
+Form = Literal["json", "channels", "xml"]
+"""How calls are written: as JSON in a tag, or as `Told` says."""
 
 
 class Json(BaseModel):
@@ -50,7 +54,7 @@ class Grammar(BaseModel):
     """What a text may be: a `value`, or tags with a line break between them, `several` or one.
 
     With neither `value` nor `forced`, other text may stand around tags, which begin wherever `trigger` is written.
-    With `channels` it holds for the messages of `Channels`, reasoning among them: a tag is a call.
+    Of another `form` than json tags are calls as `Told` has them; on channels it holds for reasoning, too.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,7 +64,7 @@ class Grammar(BaseModel):
     trigger: str = ""
     forced: bool = False
     several: bool = True
-    channels: bool = False
+    form: Form = "json"
 
 
 class Reasoning(BaseModel):
@@ -74,13 +78,14 @@ class Reasoning(BaseModel):
     budget: int | None = Field(default=None, ge=1)
 
 
-class Channels(BaseModel):
-    """An answer in gpt-oss's messages is told as one text: reasoning up to `thought`, then the answer; before the name
-    of a function that is called stands `call`, before its arguments `arguments`, behind them `call_end`. Without
-    `call`, none may be called."""
+class Told(BaseModel):
+    """An answer that is written in gpt-oss's messages on `channels`, or whose calls are Qwen3-Coder's `xml`, is told as
+    text with calls in JSON: reasoning up to `thought`, then the answer; before the name of a function that is called
+    stands `call`, before its arguments `arguments`, behind them `call_end`. Without `call`, none may be called."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    form: Form
     thought: str
     call: str
     arguments: str
@@ -102,8 +107,7 @@ class SamplingParams(BaseModel):
     it without `skip_special_tokens`. Of the first `min_tokens` tokens none ends the text or belongs to a stop
     string, unless a grammar ends it. Only `allowed_token_ids` are drawn, where there are any, and no token that
     completes one of `bad_words`; a grammar goes before both. The same `seed` draws the same random numbers whatever
-    else is in the batch. With a `grammar` the text ends where that is complete, and with `channels` it is told as those
-    say.
+    else is in the batch. With a `grammar` the text ends where that is complete, and it is `told` as that says.
 
     Raises pydantic's ValidationError (a ValueError) out of range.
     """
@@ -134,7 +138,7 @@ class SamplingParams(BaseModel):
     ignore_eos: bool = False
     grammar: Grammar | None = None
     reasoning: Reasoning | None = None
-    channels: Channels | None = None
+    told: Told | None = None
 
     @model_validator(mode="after")
     def _asks_for_something(self) -> Self:

@@ -11,6 +11,7 @@ from troth.serve.engine.penalties import Penalties
 from troth.serve.engine.request import FinishReason, Output, Request, SampledToken
 from troth.serve.engine.text_stream import TextStream
 from troth.serve.engine.unwanted import Unwanted
+from troth.serve.engine.xml_calls import XmlCalls
 
 
 class Sequence:
@@ -20,20 +21,20 @@ class Sequence:
     `order` is its place among others, `queued` the time (of `perf_counter`) since which it waits for its next token,
     `most_tokens` where it ends by length. `cached_tokens` of the prompt were found
     in the cache at first admission, at the time (of `monotonic`) `admitted`. `drafts` are guesses of the next tokens.
-    A `guide` says what may come next, where not everything may, and `unwanted` what should not; messages on `channels`
-    are told as one text.
+    A `guide` says what may come next, where not everything may, and `unwanted` what should not; `told` changes how
+    the text is told.
     """
 
     def __init__(
         self, request: Request, most_tokens: int, guide: Guide | None = None, unwanted: Unwanted | None = None,
-        channels: OneText | None = None,
+        told: OneText | XmlCalls | None = None,
     ):  # fmt: skip
         params = request.params
         self.request = request
         self.params = params
         self.guide = guide
         self.unwanted = unwanted
-        self.channels = channels
+        self.told = told
         self.tokens = list(request.prompt)
         self.prompt_tokens = len(request.prompt)
         self.most_tokens = most_tokens
@@ -119,8 +120,8 @@ class Sequence:
         self.tokens.append(token.id)
         if self.penalties is not None:
             self.penalties.append(token.id)
-        if self.channels is not None:
-            data = self.channels.take(token.id, data)
+        if self.told is not None:
+            data = self.told.take(token.id, data)
         text = self.text.push(data, may_stop=self.output_tokens > self.params.min_tokens)
         if self.guide is not None:
             self.guide.take(token.id, data)
@@ -134,7 +135,7 @@ class Sequence:
         elif len(self.tokens) >= self.most_tokens:
             reason = "length"
         if reason is not None:
-            text += self.text.close()
+            text += (self.text.push(self.told.close()) if self.told is not None else "") + self.text.close()
         return Output(
             request_id=self.request.id,
             text=text,
