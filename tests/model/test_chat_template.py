@@ -115,6 +115,18 @@ CHAT = [
     {"role": "user", "content": "Thanks"},
     {"role": "assistant", "content": "You are welcome.\n"},
 ]
+UNTIL_ANSWERED = (
+    "{% for m in messages %}{% if m.tool_calls %}{% set answered = namespace(is=false) %}"
+    "{% for later in messages[loop.index:] %}{% if later.role == 'assistant' and not later.tool_calls %}"
+    "{% set answered.is = true %}{% endif %}{% endfor %}"
+    "<|assistant|>{% if m.thinking and not answered.is %}(thinks) {{ m.thinking }}{% endif %}"
+    "{% for call in m.tool_calls %} (calls) {{ call.function.name }}{% endfor %}<|end|>"
+    "{% elif m.role == 'assistant' %}<|assistant|>{% if m.thinking and loop.last and not add_generation_prompt %}"
+    "(thinks) {{ m.thinking }}{% endif %} (says) {{ m.content }}<|end|>"
+    "{% else %}<|user|>{{ m.content }}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+"""As gpt-oss's, leaves out what was thought before a call once there is an answer."""
 # As Qwen's: newlines between turns, past reasoning dropped, an empty one written where there is none.
 FORGETFUL = """
 {%- set ns = namespace(asked=0) %}
@@ -212,8 +224,9 @@ def test_reasoning_is_turned_off_in_training_as_in_serving(tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("source", "chat"), [(conversation_template(), CHAT), (FORGETFUL, CHAT), (MARKED, PLAIN)],
-    ids=["ours", "forgetful", "marked"],
+    ("source", "chat"),
+    [(conversation_template(), CHAT), (FORGETFUL, CHAT), (UNTIL_ANSWERED, CHAT), (MARKED, PLAIN)],
+    ids=["ours", "forgetful", "until answered", "marked"],
 )  # fmt: skip
 def test_answers_stand_behind_what_they_are_asked_by(tokenizer, source, chat):
     template = ChatTemplate(source, tokenizer)

@@ -128,14 +128,7 @@ class ChatTemplate:
         for place in sorted(answers):
             prompt = self._render(safe[:place], True, given)
             whole = self._render(safe[: place + 1], False, given)
-            if not whole.startswith(prompt):
-                same = next(i for i, pair in enumerate(zip(prompt, whole + "\0", strict=False)) if len({*pair}) > 1)
-                raise ValueError(
-                    f"the chat template asks for message {place + 1} by {_shown(prompt[same:])}, but writes it as "
-                    f"{_shown(whole[same:])}; give what is missing (reasoning_content, chat_template_kwargs), or use a "
-                    "template that begins answers as it asks for them"
-                )
-            answer = self._until_its_end(whole[len(prompt) :])
+            answer = self._until_its_end(self._answer(safe, place, prompt, whole, given))
             if not answer.strip():
                 raise ValueError(f"the chat template writes nothing of message {place + 1}")
             for lost in _lost(safe[place], answer.replace(_BREAK, "")):
@@ -166,6 +159,26 @@ class ChatTemplate:
             ids += self._ids(text, ids[-1:])
             answers += [answer] * (len(ids) - len(answers))
         return Example(ids, answers)
+
+    def _answer(
+        self, safe: list[dict[str, Any]], place: int, prompt: str, whole: str, given: dict[str, Any]
+    ) -> str:  # fmt: skip
+        """What `whole` has of the message at a place behind what it is asked by. Of the messages before, some templates
+        leave out what they had where it was asked, as gpt-oss's does with thoughts before a call once it is answered:
+        the message is then what would be another if it said something else."""
+        if whole.startswith(prompt):
+            return whole[len(prompt) :]
+        asked = prompt.removeprefix(self._render(safe[:place], False, given))
+        other = self._render([*safe[:place], {"role": "assistant", "content": "-"}], False, given)
+        before, found, _ = whole[: _alike(whole, other)].rpartition(asked)
+        if asked != prompt and found:
+            return whole[len(before) + len(asked) :]
+        same = _alike(prompt, whole)
+        raise ValueError(
+            f"the chat template asks for message {place + 1} by {_shown(prompt[same:])}, but writes it as "
+            f"{_shown(whole[same:])}; give what is missing (reasoning_content, chat_template_kwargs), or use a "
+            "template that begins answers as it asks for them"
+        )
 
     def _until_its_end(self, answer: str) -> str:
         """An answer without the white space behind its last special token, which nobody asks the model for."""
@@ -236,6 +249,11 @@ def _to_the_end_of(content: str, rendered: str) -> str:
     if not body or not found:
         raise ValueError("the chat template does not write the last message as it is: no answer can go on from it")
     return before + content.lstrip()
+
+
+def _alike(one: str, other: str) -> int:
+    """How long the common beginning is."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _lost(message: dict[str, Any], answer: str) -> Iterator[str]:
