@@ -11,7 +11,7 @@ from hypothesis import given
 from troth.model.chat_template import ChatTemplate
 from troth.serve.api import trained_format as form
 from troth.serve.engine.sampling_params import Grammar, Json
-from troth.serve.engine.xml_calls import XmlCalls
+from troth.serve.engine.xml_calls import XmlCalls, argument
 
 from .conftest import save_random_model
 
@@ -65,6 +65,19 @@ def test_a_call_is_told_as_json_wherever_it_is_cut(cuts):
 def test_a_call_without_arguments_and_one_cut_short():
     assert form.CALL_ARGUMENTS + "{}}" in told("<tool_call>\n<function=weather>\n\n</function>\n</tool_call>", [])
     assert told(CALL[:60], []).endswith(form.CALL_ARGUMENTS + "{")
+
+
+@pytest.mark.parametrize(
+    ("text", "schema", "value"),
+    [
+        ("12", {"type": "string"}, "12"), ("12", {"type": "integer"}, 12), ("12", None, 12), ("NaN", None, "NaN"),
+        ("null", {"type": ["string", "null"]}, None), ("a b", {"type": ["string", "null"]}, "a b"),
+        (" c ", {"enum": ["c"]}, "c"),
+        ("[1]", True, [1]), ("", {"type": "string"}, ""),
+    ],
+)  # fmt: skip
+def test_the_schema_says_what_an_argument_is(text, schema, value):
+    assert argument(f"\n{text}\n", schema) == value
 
 
 @pytest.fixture(scope="module")

@@ -62,15 +62,15 @@ class XmlCalls:
             key, _, value = (part.decode("utf-8", "replace") for part in whole[len(_PARAMETER) :].partition(b">"))
             between, self._between = self._between, b", "
             assert self._properties is not None
-            argument = _value(value, self._properties.get(key))
-            return between + f"{json.dumps(key)}: {json.dumps(argument, ensure_ascii=False)}".encode()
+            said = json.dumps(argument(value, self._properties.get(key)), ensure_ascii=False)
+            return between + f"{json.dumps(key)}: {said}".encode()
         if self._held.startswith(END.strip().encode()):
             self._held, self._properties = self._held[len(END.strip()) :], None
             return b"}" + self._told.call_end.encode()
         return None
 
 
-def _value(text: str, schema: Any) -> Any:
+def argument(text: str, schema: Any) -> Any:
     """An argument by its text, which is JSON but for strings, and stands on lines of its own."""
     said = schema if isinstance(schema, dict) else {}
     if (bare := text.strip()) in said.get("enum", ()):
@@ -79,5 +79,9 @@ def _value(text: str, schema: Any) -> Any:
     if said.get("type") == "string":
         return text
     with suppress(ValueError):
-        return json.loads(bare)
+        return json.loads(bare, parse_constant=_no_json)
     return text
+
+
+def _no_json(constant: str) -> None:
+    raise ValueError(f"{constant} is none, though Python reads it")
