@@ -163,6 +163,11 @@ def test_an_answer_of_a_schema_comes_behind_reasoning(client):
         assert any(reasoned) == (effort == "low")
 
 
+def test_a_tokenizer_without_the_marks_has_no_channels(speaks, tokenizer):
+    assert form.form_of(ChatTemplate(TEMPLATE, speaks)) == "channels"
+    assert form.form_of(ChatTemplate(TEMPLATE, tokenizer)) == "json"
+
+
 @pytest.mark.parametrize(
     ("effort", "told"), [(None, "medium"), ("none", "low"), ("minimal", "low"), ("high", "high"), ("xhigh", "high")]
 )

@@ -60,7 +60,7 @@ class ChatTemplate:
         except TemplateError as error:
             raise ValueError(f"the chat template is not valid: {error}") from error
         self.source = source
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._variables = _named_tokens(tokenizer.settings) if variables is None else variables
         spellings = sorted((text for text in tokenizer.special if len(text) > 1), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, spellings)) or "(?!)")
@@ -150,7 +150,7 @@ class ChatTemplate:
             (example,) = self.examples([{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}], [1])
         except ValueError:
             return None
-        return example.ids[-1] if example.ids[-1] in self._tokenizer.special.values() else None
+        return example.ids[-1] if example.ids[-1] in self.tokenizer.special.values() else None
 
     def _example(self, parts: list[tuple[str, bool]]) -> Example:
         ids: list[int] = []
@@ -213,15 +213,15 @@ class ChatTemplate:
         end = 0
         behind: Behind = "nothing"
         if before:
-            behind = "token" if before[-1] in self._tokenizer.special.values() else "text"
+            behind = "token" if before[-1] in self.tokenizer.special.values() else "text"
         for match in self._special.finditer(text):
             ids += self._plain(text[end : match.start()], behind)
-            ids.append(self._tokenizer.special[match[0]])
+            ids.append(self.tokenizer.special[match[0]])
             end, behind = match.end(), "token"
         return ids + self._plain(text[end:], behind)
 
     def _plain(self, text: str, behind: Behind) -> list[int]:
-        return self._tokenizer.encode(text.replace(_BREAK, ""), behind)
+        return self.tokenizer.encode(text.replace(_BREAK, ""), behind)
 
     def _guard(self, value: Any) -> Any:
         """`_break` of all strings in lists and objects but plain words, which templates compare with words of theirs:

@@ -10,7 +10,6 @@ from troth.serve.api import trained_format as form
 from troth.serve.api.errors import ApiError, first_key
 from troth.serve.api.reading import Reading
 from troth.serve.api.served import Served, encoded
-from troth.serve.engine.channels import has_channels
 from troth.serve.engine.request import Request
 from troth.serve.engine.sampling_params import Form, Grammar, Json, Pattern, Reasoning, SamplingParams, Told
 
@@ -97,8 +96,6 @@ async def prompt(served: Served, question: Question, max_tokens: int | None) -> 
     if question.tools and not form.knows_calls(template):
         raise ApiError(400, f"tools: {served.model_id} was not trained to call functions", "tools", "unsupported_value")
     calls_form = form.form_of(template)
-    if calls_form == "channels" and not has_channels(served.tokenizer.special):
-        calls_form = "json"
     on_channels = calls_form == "channels"
     functions = [_function(tool, described=on_channels) for tool in offered]
     wanted = None if question.effort is None else question.effort != "none"
@@ -127,23 +124,16 @@ async def prompt(served: Served, question: Question, max_tokens: int | None) -> 
     grammar = _grammar(question, offered, "xml" if calls_form == "xml" else "json")
     reasons = form.knows_reasoning(template)
     reasoning = None
-    if on_channels and not question.goes_on:
-        if question.effort == "none" and question.budget is None and not offered:
-            ids += served.tokenizer.encode_special(form.FINAL)
-        else:
-            room = served.context - len(ids)
-            forced = question.choice == "required"
-            reasoning = form.reasoning_on_channels(_budget(question, min(max_tokens or room, room)), forced)
-            grammar = grammar and grammar.model_copy(update={"form": "channels"})
-    elif reasons and not question.goes_on:
-        written = served.tokenizer.decode(ids[-8:]).rstrip()
-        begun = written.endswith(form.THINK)
-        if wanted and not begun and not written.endswith(form.THOUGHT):
-            ids += served.tokenizer.encode_special(form.THINK + "\n")
-            begun = True
+    if reasons and not question.goes_on:
+        begins, begun = _beginning(served, ids, on_channels, wanted, bool(offered))
+        ids += served.tokenizer.encode_special(begins)
         if begun:
             room = served.context - len(ids)
-            reasoning = form.reasoning(_budget(question, min(max_tokens or room, room)))
+            budget = _budget(question, min(max_tokens or room, room))
+            forced = question.choice == "required"
+            reasoning = form.reasoning_on_channels(budget, forced) if on_channels else form.reasoning(budget)
+            if on_channels and grammar is not None:
+                grammar = grammar.model_copy(update={"form": "channels"})
     await served.prepare(grammar)
     told = form.told(calls_form, bool(offered)) if offered or on_channels else None
     return Prompt(tuple(ids), grammar, reasoning, reasons, bool(offered), told)
@@ -156,6 +146,19 @@ def call_message(name: str, arguments: str, call_id: str | None) -> Mapping[str,
     except ValueError:
         given = arguments  # cut short by a limit of tokens: shown as it was
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": given}}
+
+
+def _beginning(
+    served: Served, ids: list[int], on_channels: bool, wanted: bool | None, offered: bool
+) -> tuple[str, bool]:  # fmt: skip
+    """What the answer to a prompt is made to begin with, and whether it then is inside of reasoning."""
+    if on_channels:
+        at_once = wanted is False and not offered
+        return (form.FINAL, False) if at_once else ("", True)
+    written = served.tokenizer.decode(ids[-8:]).rstrip()
+    if written.endswith(form.THINK):
+        return "", True
+    return (form.THINK + "\n", True) if wanted and not written.endswith(form.THOUGHT) else ("", False)
 
 
 def _shorter(messages: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from troth.model.chat_template import ChatTemplate
-from troth.serve.engine.channels import CHANNEL, END, MESSAGE, START
+from troth.serve.engine.channels import CHANNEL, END, MESSAGE, START, has_channels
 from troth.serve.engine.sampling_params import Form, Json, Reasoning, Tag, Told
 
 THINK = "<think>"
@@ -30,8 +30,8 @@ def knows_reasoning(template: ChatTemplate) -> bool:
 
 
 def on_channels(template: ChatTemplate) -> bool:
-    """Whether answers are messages on channels, as gpt-oss's."""
-    return CHANNEL in template.source
+    """Whether answers are messages on channels, as gpt-oss's: its template and its tokenizer know them."""
+    return CHANNEL in template.source and has_channels(template.tokenizer.special)
 
 
 def form_of(template: ChatTemplate) -> Form:
