@@ -188,7 +188,8 @@ def test_a_deferred_answer_is_fetched_later(run_server: Callable[..., AbstractCo
         pending = httpx.get(address)
         assert pending.status_code == 202
         wait_until(lambda: httpx.get(address).status_code == 200)
-        later, now = httpx.get(address).json(), httpx.post(f"{url}/v1/chat/completions", json=body).json()
+        later = httpx.get(address).json()
+        now = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
         assert later["choices"] == now["choices"]
         assert later["object"] == "chat.completion"
         assert httpx.get(f"{address}x").status_code == 404
