@@ -24,7 +24,7 @@ from troth.model.chat_template import conversation_template
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
 from troth.model.families.configs import to_hf_config
-from troth.model.families.weights import save_weights
+from troth.model.families.weights import load_weights, save_weights
 from troth.model.initialise import initialise
 from troth.model.norm import RMSNorm
 from troth.model.tokenizer import Tokenizer
@@ -152,6 +152,12 @@ def talker(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer, confi
     settings = {"eos_token_id": [speaks.special[text] for text in ends]}
     (path / "generation_config.json").write_text(json.dumps(settings))
     return path
+
+
+@pytest.fixture(scope="session")
+def plain(folder: Path) -> Decoder:
+    """The network of `folder` itself: an engine keeps its weights packed only."""
+    return load_weights(folder)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from troth.model.families.weights import load_weights
 from troth.serve.engine.engine import Engine
 from troth.serve.engine.request import Request
 from troth.serve.engine.sampling_params import SamplingParams
@@ -21,6 +22,7 @@ def test_thousands_of_greedy_tokens_are_the_plain_networks_within_the_bound(
     folder: Path, dtype: torch.dtype, record_property: Callable[[str, object], None]
 ):
     engine = Engine.from_folder(folder, ServeTable(cache_tokens=8192, max_step_tokens=24), dtype=dtype)
+    plain = load_weights(folder, dtype)
     random = torch.Generator().manual_seed(3)
     prompts = [tuple(torch.randint(391, (5 + 13 * n,), generator=random).tolist()) for n in range(12)]
     greedy = SamplingParams(temperature=0, max_tokens=200, ignore_eos=True)
@@ -29,8 +31,8 @@ def test_thousands_of_greedy_tokens_are_the_plain_networks_within_the_bound(
     for prompt, found in zip(prompts, outputs, strict=True):
         written = [token.id for output in found for token in output.tokens]
         with torch.inference_mode():
-            h_TD = engine.model(torch.tensor([[*prompt, *written[:-1]]]))[0, len(prompt) - 1 :]
-            logits_TV = engine.model.logits(h_TD)[:, : engine.tokenizer.vocab_size].float()
+            h_TD = plain(torch.tensor([[*prompt, *written[:-1]]]))[0, len(prompt) - 1 :]
+            logits_TV = plain.logits(h_TD)[:, : engine.tokenizer.vocab_size].float()
         taken_T = logits_TV.gather(1, torch.tensor(written)[:, None])[:, 0]
         worst_T, best_T = logits_TV.aminmax(dim=-1)
         gaps_T = (best_T - taken_T) / (best_T - worst_T)

@@ -9,6 +9,7 @@ import torch
 
 from troth.model.attention import packed_attention
 from troth.model.config import ModelConfig
+from troth.model.families.weights import load_weights
 from troth.model.initialise import initialise
 from troth.model.mtp import MTP, load_mtp, save_mtp
 from troth.model.rope import Positions
@@ -84,7 +85,7 @@ def test_what_was_written_before_is_guessed(folder: Path):
 
 def test_the_module_guesses_what_it_would_over_the_whole_text(with_mtp: Path):
     engine = Engine.from_folder(with_mtp, ServeTable(cache_tokens=4096, speculate="mtp", max_step_tokens=50))
-    mtp = load_mtp(with_mtp)
+    plain, mtp = load_weights(with_mtp), load_mtp(with_mtp)
     module = next(iter(mtp.layers.values()))
     for prompt in PROMPTS:
         engine.add(Request(prompt, PARAMS["greedy"]))
@@ -95,12 +96,12 @@ def test_the_module_guesses_what_it_would_over_the_whole_text(with_mtp: Path):
             if not sequence.drafts:
                 continue
             tokens_1T = torch.tensor([sequence.tokens])
-            positions = Positions.of(torch.arange(tokens_1T.shape[1] - 1)[None], engine.model.config)
-            attend = packed_attention(engine.model.config, torch.zeros_like(tokens_1T[:, 1:]))
+            positions = Positions.of(torch.arange(tokens_1T.shape[1] - 1)[None], plain.config)
+            attend = packed_attention(plain.config, torch.zeros_like(tokens_1T[:, 1:]))
             with torch.inference_mode():
-                embedded_1TD = engine.model.embed_tokens(tokens_1T[:, 1:])
-                h_1TD = module(engine.model(tokens_1T[:, :-1]), embedded_1TD, positions, attend)
-                scores_V = engine.model.logits(h_1TD[0, -1])[: engine.tokenizer.vocab_size]
+                embedded_1TD = plain.embed_tokens(tokens_1T[:, 1:])
+                h_1TD = module(plain(tokens_1T[:, :-1]), embedded_1TD, positions, attend)
+                scores_V = plain.logits(h_1TD[0, -1])[: engine.tokenizer.vocab_size]
             assert sequence.drafts == [int(scores_V.argmax())]
             compared += 1
     assert compared > 50

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from troth.model.config import ModelConfig
+from troth.model.decoder import Decoder
 from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.engine import Engine
 from troth.serve.engine.request import Request
@@ -24,24 +25,23 @@ from .conftest import save_random_model, wait_until
 HELLO = [{"role": "user", "content": "Where there is smoke?"}]
 
 
-def expected(engine: Engine, ids: list[int]) -> torch.Tensor:
+def expected(plain: Decoder, ids: list[int]) -> torch.Tensor:
     """By the model itself, in one pass and without a cache."""
     with torch.inference_mode():
-        mean_D = engine.model(torch.tensor([ids]))[0].mean(0)
+        mean_D = plain(torch.tensor([ids]))[0].mean(0)
     return mean_D / mean_D.norm()
 
 
 def test_embeddings_are_the_mean_of_last_hidden_states(
-    client: openai.OpenAI, make_engine: Callable[..., Engine], tokenizer: Tokenizer, proverbs: str
+    client: openai.OpenAI, plain: Decoder, tokenizer: Tokenizer, proverbs: str
 ):
-    engine = make_engine()
     texts = ["A bird", proverbs, "A bird in the hand", proverbs]
     found = client.embeddings.create(model="tiny", input=texts, encoding_format="float")
     ids = [tokenizer.encode(text) for text in texts]
     assert found.usage.prompt_tokens == found.usage.total_tokens == sum(map(len, ids))
     assert [item.index for item in found.data] == [0, 1, 2, 3]
     for item, tokens in zip(found.data, ids, strict=True):
-        torch.testing.assert_close(torch.tensor(item.embedding), expected(engine, tokens), atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(torch.tensor(item.embedding), expected(plain, tokens), atol=1e-4, rtol=1e-3)
 
 
 def test_embeddings_of_ids_in_base64_and_shortened(client: openai.OpenAI, server: str, tokenizer: Tokenizer):
@@ -74,7 +74,9 @@ def test_errors_of_embeddings(server: str, change: dict[str, Any], says: str):
     assert says in answer.json()["error"]["message"]
 
 
-def test_embeddings_and_texts_share_steps_and_give_all_blocks_back(make_engine: Callable[..., Engine]):
+def test_embeddings_and_texts_share_steps_and_give_all_blocks_back(
+    make_engine: Callable[..., Engine], plain: Decoder
+):
     engine = make_engine(max_step_tokens=16, cache_tokens=256)
     params = SamplingParams(temperature=0, max_tokens=40, ignore_eos=True)
     prompts = [tuple(range(20 + 3 * i)) for i in range(4)]
@@ -90,7 +92,7 @@ def test_embeddings_and_texts_share_steps_and_give_all_blocks_back(make_engine: 
         for text in (first, second):
             assert [output.tokens for output in text] == [output.tokens for output in alone[place]]
         vector_D = torch.tensor(pooled.embedding)
-        torch.testing.assert_close(vector_D / vector_D.norm(), expected(engine, list(prompt)), atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(vector_D / vector_D.norm(), expected(plain, list(prompt)), atol=1e-4, rtol=1e-3)
 
 
 def test_tokens_of_texts_and_conversations(server: str, tokenizer: Tokenizer):

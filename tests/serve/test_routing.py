@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 
+from troth.model.decoder import Decoder
 from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.engine import Engine
 from troth.serve.engine.request import Request
@@ -11,7 +12,9 @@ from troth.serve.engine.routing import first_choices
 from troth.serve.engine.sampling_params import SamplingParams
 
 
-def test_first_choices_are_those_of_the_plain_forward(make_engine: Callable[..., Engine], tokenizer: Tokenizer):
+def test_first_choices_are_those_of_the_plain_forward(
+    make_engine: Callable[..., Engine], plain: Decoder, tokenizer: Tokenizer
+):
     engine = make_engine(max_step_tokens=16)
     prompts = [tuple(tokenizer.encode(text)) for text in ("All that glitters is not gold, and a rolling", "A bird")]
     asked = [
@@ -25,7 +28,7 @@ def test_first_choices_are_those_of_the_plain_forward(make_engine: Callable[...,
     assert all(moe.observe is None for moe in layers)
     for prompt, tokens in zip(prompts, told, strict=True):
         text = [*prompt, *(token.id for token in tokens[:-1])]
-        with torch.inference_mode(), first_choices(engine.model, list(range(len(text)))) as chosen:
-            engine.model(torch.tensor([text]))
+        with torch.inference_mode(), first_choices(plain, list(range(len(text)))) as chosen:
+            plain(torch.tensor([text]))
         first_NL = torch.stack(chosen, dim=1)[len(prompt) - 1 :]
         assert [token.experts for token in tokens] == [tuple(layers) for layers in first_NL.tolist()]

@@ -16,6 +16,7 @@ from troth.model.config import ModelConfig
 from troth.model.decoder import Call, DecoderLayer, plainly
 from troth.model.families.configs import read_config
 from troth.model.families.folder import TensorFolder, write_tensors
+from troth.model.families.weights import allocate
 from troth.model.moe import MoE
 from troth.model.norm import RMSNorm
 from troth.model.products import Linear
@@ -99,10 +100,7 @@ def load_mtp(folder: Path, dtype: torch.dtype = torch.float32, device: str = "cp
     depth = sum(name.endswith(".eh_proj.weight") for name in stored.place)
     with torch.device("meta"):
         mtp = MTP(config, depth).to(dtype)
-    mtp = mtp.to_empty(device=device)
-    for moe in mtp.moe_layers():
-        for name in ("expert_bias", "load_E"):
-            setattr(moe, name, torch.zeros(config.num_experts, dtype=torch.float32, device=device))
+    allocate(mtp, device)
     with torch.no_grad():
         stored.fill((name, tensor, tensor.shape) for name, tensor in mtp.state_dict().items())
     return mtp.eval()

@@ -51,7 +51,6 @@ def build_app(
     sys.setswitchinterval(0.0005)
     defaults = sampling_defaults(folder, table)  # What is wrong there should not be told after minutes of loading.
     engine = Engine.from_folder(folder, table, adapters=adapters, ranks=ranks)
-    engine.release()
     template = chat_template(folder, table, engine.tokenizer)
     thread = EngineThread(engine, table.max_batch, table.max_waiting, table.max_ttft, table.max_unread)
     served = Served(

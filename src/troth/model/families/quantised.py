@@ -10,6 +10,8 @@ from troth.model.families.family import FP8_BLOCK
 
 _HALF = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 """What the numbers of one sign stand for in 4 bits: one of exponent's two bits, and one of the fraction."""
+_TILE = 1 << 18
+"""Bytes that are widened at a time, so few that what comes of them on the way stays in a processor's cache."""
 
 
 def from_fp8(weight_OI: torch.Tensor, scale_oi: torch.Tensor) -> torch.Tensor:
@@ -22,7 +24,15 @@ def from_fp8(weight_OI: torch.Tensor, scale_oi: torch.Tensor) -> torch.Tensor:
 def from_mxfp4(blocks: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
     """Bytes [..., runs, 16], two numbers in each (the low half first), and exponents [..., runs] biased by 127, to
     float32 [..., runs * 32]."""
+    rows = max(1, _TILE // max(1, blocks[:1].numel()))
+    tiles = zip(blocks.split(rows), scales.split(rows), strict=True)
+    return torch.cat([_widen(tile, exponents) for tile, exponents in tiles])
+
+
+def _widen(blocks: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+    # Both numbers of a byte at once: a pair in float32 is as wide as a whole number of 64 bits.
     values = torch.tensor(_HALF + tuple(-x for x in _HALF), device=blocks.device)
-    pairs = torch.stack((blocks & 15, blocks >> 4), dim=-1)
-    numbers = values[pairs.int()].flatten(-2)
-    return torch.ldexp(numbers, scales[..., None].int() - 127).flatten(-2)
+    pairs = torch.stack((values.repeat(16), values.repeat_interleave(16)), dim=-1).view(torch.int64).flatten()
+    numbers = pairs.index_select(0, blocks.flatten().int()).view(blocks.shape).view(torch.float32)
+    powers = torch.ldexp(torch.ones_like(scales, dtype=torch.float32), scales.int() - 127)
+    return (numbers * powers[..., None]).flatten(-2)

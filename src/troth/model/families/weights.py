@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
 from troth.model.families.configs import FAMILIES, read_config
 from troth.model.families.folder import SHARD_BYTES, TensorFolder, write_tensors
+from troth.model.moe import MoE
 
 
 def save_weights(model: Decoder, config: dict[str, Any], folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
@@ -41,25 +44,66 @@ def load_weights(folder: Path, dtype: torch.dtype = torch.float32, device: str =
 
     Raises ValueError naming the file, key or tensor that is missing, left over, misshapen or of another type.
     """
-    config = read_config(folder)
-    model = empty_decoder(config, dtype, device)
-    with torch.no_grad():
-        targets = ((part.name, part.tensor, part.shape) for part in stored_tensors(model))
-        TensorFolder(Path(folder), device).fill(targets, FAMILIES[config.model_type].unused(config))
-    return model.eval()
+    stored = StoredDecoder(folder, dtype, device)
+    for layer in stored.model.layers.values():
+        stored.read(layer)
+    return stored.model
+
+
+class StoredDecoder:
+    """The decoder that a folder describes, whose layers are on the meta device until they are read: a network that does
+    not fit into memory as it is may fit if each layer is packed, or split, before the next is there.
+
+    Raises ValueError as `load_weights` does; of a tensor that is missing or left over, before any is read.
+    """
+
+    def __init__(self, folder: Path, dtype: torch.dtype, device: str = "cpu"):
+        config = read_config(folder)
+        with torch.device("meta"):
+            self.model = Decoder(config).to(dtype).eval()
+        self._device, self._folder = device, TensorFolder(Path(folder), device)
+        shapes = {part.name: part.shape for part in stored_tensors(self.model)}
+        self._folder.check(shapes, FAMILIES[config.model_type].unused(config))
+        others = {part: name for name, part in self.model.named_children() if name != "layers"}
+        self._places = others | {layer: f"layers.{number}" for number, layer in self.model.layers.items()}
+        for part in others:
+            self.read(part)
+        if config.tie_word_embeddings:
+            self.model.lm_head.weight = self.model.embed_tokens.weight
+
+    def read(self, part: nn.Module) -> None:
+        """Fill a layer where it is not in memory yet."""
+        if not any(parameter.is_meta for parameter in part.parameters()):
+            return
+        allocate(part, self._device)
+        tensors = ((f"{self._places[part]}.{name}", tensor) for name, tensor in part.state_dict().items())
+        read_tensors(self._folder, self.model.config, tensors)
+
+    @contextmanager
+    def lent(self, part: nn.Module) -> Iterator[None]:
+        """A layer in memory for as long as the context is open."""
+        self.read(part)
+        yield
+        part.to("meta")
 
 
 def empty_decoder(config: ModelConfig, dtype: torch.dtype, device: str) -> Decoder:
     """A decoder whose weights hold nothing yet, but for routers' buffers, which are zero and float32."""
     with torch.device("meta"):
         model = Decoder(config).to(dtype)
-    model = model.to_empty(device=device)
-    for moe in model.moe_layers():
-        for name in ("expert_bias", "load_E"):
-            setattr(moe, name, torch.zeros(config.num_experts, dtype=torch.float32, device=device))
+    allocate(model, device)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.embed_tokens.weight
     return model
+
+
+def allocate(module: nn.Module, device: str) -> None:
+    """Give a module of the meta device memory, with zeros in its routers' buffers only, which are float32."""
+    module.to_empty(device=device)
+    for moe in module.modules():
+        if isinstance(moe, MoE):
+            for name in ("expert_bias", "load_E"):
+                setattr(moe, name, torch.zeros_like(getattr(moe, name), dtype=torch.float32))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import torch
 
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
+from troth.model.families.weights import StoredDecoder
 from troth.model.mtp import MTP, MTPModule
 from troth.serve.engine.adapters import Adapters
 from troth.serve.engine.cpu.pack import WeightKind
@@ -33,10 +34,12 @@ def stored_dtype(config: ModelConfig, dtype: str, table: ServeTable, device: str
 
 
 def runner_for(
-    model: Decoder, cache: KVCache, table: ServeTable, adapters: Adapters, context: int, alone: bool
-) -> CpuRunner | TorchRunner | DeterministicRunner:
+    model: Decoder, cache: KVCache, table: ServeTable, adapters: Adapters, context: int, alone: bool,
+    stored: StoredDecoder | None,
+) -> CpuRunner | TorchRunner | DeterministicRunner:  # fmt: skip
     """The library's runner where it can run the network, `alone`: without other ranks; else one of torch, for whose
-    sake the decoder gets the adapters, and packed weights where 8 or 4 bit are asked for."""
+    sake the decoder gets the adapters, and packed weights where 8 or 4 bit are asked for. Layers that are `stored` yet
+    are read as they are packed."""
     weight = model.embed_tokens.weight
     plain: WeightKind = "float32" if weight.dtype == torch.float32 else "bfloat16"
     kind = plain if table.weights == "auto" else table.weights
@@ -49,10 +52,13 @@ def runner_for(
         # macOS tells no affinity.
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         threads = table.threads or cores
-        return CpuRunner(model, cache, kind, most_rows, threads, adapters, keeps_states=guesses)
+        return CpuRunner(model, cache, kind, most_rows, threads, adapters, guesses, stored)
     if kind in ("int8", "int4"):
         log.warning("%s weights are widened to %s for each product, which takes time: %s", kind, plain, reason)
-        pack_weights(model, kind)
+        pack_weights(model, kind, stored)
+    elif stored:
+        for layer in model.layers.values():
+            stored.read(layer)
     adapters.join(model)
     if table.deterministic:
         return DeterministicRunner(model, cache, adapters)

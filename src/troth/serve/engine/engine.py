@@ -11,7 +11,7 @@ import torch
 from troth.model.decoder import Decoder
 from troth.model.ends import configured_ends, default_ends
 from troth.model.families.configs import read_config
-from troth.model.families.weights import load_weights
+from troth.model.families.weights import StoredDecoder
 from troth.model.mtp import MTP, load_mtp
 from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.adapters import Adapters
@@ -47,14 +47,16 @@ class Engine:
 
     `end_tokens` are the ids at which a text ends; without them, the tokenizer's end of text and end of turn. `mtp` are
     the modules that guess tokens with serve.speculate="mtp", `adapters` the folders of LoRA adapters by the names that
-    requests call them; with `ranks` each keeps a part of the model, and rank 0 is asked. Raises ValueError where these
-    do not fit the model or each other, `cache_tokens` is less than one block, or the tokenizer knows more tokens than
+    requests call them; with `ranks` each keeps a part of the model, and rank 0 is asked. Layers of the model that are
+    `stored` yet are read one by one as they are packed or split. Raises ValueError where these do not fit the model or
+    each other, `cache_tokens` is less than one block, or the tokenizer knows more tokens than
     the model.
     """
 
     def __init__(
         self, model: Decoder, tokenizer: Tokenizer, table: ServeTable, end_tokens: Iterable[int] | None = None,
         mtp: MTP | None = None, adapters: Mapping[str, Path] | None = None, ranks: Ranks | None = None,
+        stored: StoredDecoder | None = None,
     ):  # fmt: skip
         blocks = table.cache_tokens // BLOCK_SIZE
         if blocks < 1:
@@ -79,7 +81,7 @@ class Engine:
             raise ValueError("serve.speculate='mtp': no mtp/ folder is beside the weights; 'ngram' needs none")
         if ranks is not None and (guesses or adapters or table.deterministic):
             raise ValueError("adapters, serve.speculate='mtp' and serve.deterministic are served by one process only")
-        kept = model.config if ranks is None else split(model, ranks)
+        kept = model.config if ranks is None else split(model, ranks, stored)
         self.cache = KVCache(
             kept, blocks, sliding, BLOCK_SIZE, weight.dtype, weight.device, int(guesses), table.kv_cache_dtype
         )
@@ -87,7 +89,7 @@ class Engine:
             BlockPool(blocks), BlockPool(sliding) if sliding else None, BLOCK_SIZE, model.config.window
         )
         self.adapters = Adapters(model, adapters or {})
-        runner = runner_for(model, self.cache, table, self.adapters, self.context, alone=ranks is None)
+        runner = runner_for(model, self.cache, table, self.adapters, self.context, ranks is None, stored)
         self.runner: Runner = runner if ranks is None or ranks.rank else LeadingRunner(runner)
         self.pooler = pooler_for(runner)
         self.drafter = drafter_for(runner, model, self.cache, table, mtp, tokenizer.vocab_size)
@@ -117,10 +119,12 @@ class Engine:
         stated = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         dtype = dtype or stored_dtype(config, stated.get("dtype") or stated.get("torch_dtype"), table, device)
         tokenizer = Tokenizer.load(folder)
-        model = load_weights(folder, dtype, device)
+        stored = StoredDecoder(folder, dtype, device)
         ends = {*default_ends(tokenizer), *configured_ends(folder)}
         mtp = load_mtp(folder, dtype, device) if table.speculate == "mtp" else None
-        return cls(model, tokenizer, table, ends, mtp, adapters, ranks)
+        engine = cls(stored.model, tokenizer, table, ends, mtp, adapters, ranks, stored)
+        engine.release()
+        return engine
 
     def check(self, request: Request) -> None:
         """Raise ValueError where a request can never be served: a prompt empty, too long, or of unknown tokens, or a

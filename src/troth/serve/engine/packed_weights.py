@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 
 from troth.model.decoder import Decoder
 from troth.model.experts import Experts
+from troth.model.families.weights import StoredDecoder
 from troth.model.moe import Router
 from troth.serve.engine.cpu.quantise import GROUP, Bits, dequantise, quantise
 
@@ -99,15 +100,20 @@ class PackedExperts(Experts):
 
 
 @torch.no_grad()
-def pack_weights(model: Decoder, kind: Literal["int8", "int4"]) -> None:
-    """Put packed parts in the place of a decoder's own, one after the other; routers and the embedding stay."""
+def pack_weights(model: Decoder, kind: Literal["int8", "int4"], stored: StoredDecoder | None = None) -> None:
+    """Put packed parts in the place of a decoder's own, one after the other; routers and the embedding stay. Layers
+    that are `stored` yet are read one after the other."""
     bits: Bits = 8 if kind == "int8" else 4
-    routers = {module.gate for module in model.modules() if isinstance(module, Router)}
-    for name, module in list(model.named_modules()):
-        if isinstance(module, nn.Linear) and module not in routers:
-            model.set_submodule(name, PackedLinear(module, bits))
-        elif isinstance(module, Experts):
-            model.set_submodule(name, PackedExperts(module, bits))
+    for layer in model.layers.values():
+        if stored:
+            stored.read(layer)
+        routers = {module.gate for module in layer.modules() if isinstance(module, Router)}
+        for name, module in list(layer.named_modules()):
+            if isinstance(module, nn.Linear) and module not in routers:
+                layer.set_submodule(name, PackedLinear(module, bits))
+            elif isinstance(module, Experts):
+                layer.set_submodule(name, PackedExperts(module, bits))
+    model.set_submodule("lm_head", PackedLinear(model.lm_head, bits))
 
 
 def packed_kind(model: Decoder) -> str | None:

@@ -21,6 +21,7 @@ from troth.model.attention import Attention
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder, DecoderLayer
 from troth.model.experts import Experts
+from troth.model.families.weights import StoredDecoder
 from troth.model.latent_attention import LatentAttention
 from troth.model.moe import FeedForward, MoE
 from troth.serve.engine.runner import Runner
@@ -94,8 +95,9 @@ def follow(runner: Runner) -> None:
 
 
 @torch.no_grad()
-def split(model: Decoder, ranks: Ranks) -> ModelConfig:
-    """Keep this rank's part of a whole decoder, in place, and return the configuration of its cache.
+def split(model: Decoder, ranks: Ranks, stored: StoredDecoder | None = None) -> ModelConfig:
+    """Keep this rank's part of a whole decoder, in place, and return the configuration of its cache. Layers that are
+    `stored` yet are read one after the other.
 
     Raises ValueError where heads, experts or sizes do not divide evenly, or norms go over all heads.
     """
@@ -114,6 +116,8 @@ def split(model: Decoder, ranks: Ranks) -> ModelConfig:
         raise ValueError(f"model_type {config.model_type} normalises over all heads: serve it in one process")
     for layer in model.layers.values():
         assert isinstance(layer, DecoderLayer)
+        if stored:
+            stored.read(layer)
         attention, mlp = layer.self_attn, layer.mlp
         _split_attention(attention, ranks)
         for part in mlp.modules() if isinstance(mlp, MoE) else [mlp]:

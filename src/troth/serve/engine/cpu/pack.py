@@ -20,6 +20,9 @@ WIDE = 2
 WeightKind = Literal["float32", "bfloat16", "int8", "int4"]
 
 _CHUNK = 1 << 26
+_TILE = 1 << 19
+"""Weights that are packed at a time, so few that what comes of them on the way stays in a processor's cache."""
+_BITS = {"float32": 32, "bfloat16": 16, "int8": 8.5, "int4": 4.5}
 
 
 @cache
@@ -69,12 +72,15 @@ class Arena:
     def matrix(self, weight_OI: torch.Tensor, kind: WeightKind, bias_O: torch.Tensor | None = None) -> Matrix:
         """A packed copy of a weight; outputs are padded to a panel and inputs to a group, with zeros."""
         outputs, inputs = weight_OI.shape
-        weight_OI = pad(weight_OI.detach(), (0, -inputs % GROUP, 0, -outputs % PANEL))
-        packed = _PACK[kind](weight_OI)
-        part = self.take(packed.nbytes)
-        part[: packed.nbytes].copy_(packed.view(-1).view(torch.uint8))
+        width, rows = inputs + -inputs % GROUP, outputs + -outputs % PANEL
+        part = self.take(int(rows * width * _BITS[kind] / 8))
+        step, at = max(_TILE // (PANEL * width), 1) * PANEL, 0
+        for tile_OI in weight_OI.detach().split(step):
+            packed = _PACK[kind](pad(tile_OI, (0, width - inputs, 0, -len(tile_OI) % PANEL)))
+            part[at : at + packed.nbytes].copy_(packed.view(-1).view(torch.uint8))
+            at += packed.nbytes
         bias = None if bias_O is None else self.keep(pad(bias_O.detach().float(), (0, -outputs % PANEL)), torch.float32)
-        return Matrix(part.data_ptr(), bias, None, number_of(kind), outputs, weight_OI.shape[1], 0)
+        return Matrix(part.data_ptr(), bias, None, number_of(kind), outputs, width, 0)
 
 
 def interleaved(gate_up_2SX: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ import torch
 
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
+from troth.model.families.weights import StoredDecoder
 from troth.model.moe import MoE
 from troth.model.mtp import MTPModule
 from troth.serve.engine.adapters import Adapters
@@ -57,7 +58,7 @@ class CpuRunner:
 
     def __init__(
         self, model: Decoder, cache: KVCache, kind: WeightKind, most_rows: int, threads: int,
-        adapters: Adapters | None = None, keeps_states: bool = False,
+        adapters: Adapters | None = None, keeps_states: bool = False, stored: StoredDecoder | None = None,
     ):  # fmt: skip
         assert why_not(model.config) is None
         assert cache.block_size == _BLOCK
@@ -67,7 +68,7 @@ class CpuRunner:
         self._routed = {
             number: layer.mlp for number, layer in enumerate(model.layers.values()) if isinstance(layer.mlp, MoE)
         }
-        self.weights = PackedDecoder(model, cache, kind, adapters)
+        self.weights = PackedDecoder(model, cache, kind, adapters, stored)
         self._steps = Steps(self.weights.decoder, most_rows, threads)
 
     def run(self, chunks: Items[Chunk], wanted: list[int]) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """A decoder's weights as the library has them: packed once, with the addresses of all in the library's structures."""
 
 import ctypes
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 
 from troth.model.attention import Attention
 from troth.model.decoder import Decoder, DecoderLayer
+from troth.model.families.weights import StoredDecoder
 from troth.model.latent_attention import LatentAttention
 from troth.model.moe import FeedForward, MoE
 from troth.model.mtp import MTPModule
@@ -25,9 +27,13 @@ _NAMES: dict[torch.dtype, WeightKind] = {torch.float32: "float32", torch.bfloat1
 
 
 class PackedDecoder:
-    """The weights of `model` in one kind, with those of its adapters; `decoder` has their addresses."""
+    """The weights of `model` in one kind, with those of its adapters; `decoder` has their addresses. Layers that are
+    `stored` yet are in memory only while they are packed."""
 
-    def __init__(self, model: Decoder, cache: KVCache, kind: WeightKind, adapters: Adapters | None):
+    def __init__(
+        self, model: Decoder, cache: KVCache, kind: WeightKind, adapters: Adapters | None,
+        stored: StoredDecoder | None = None,
+    ):  # fmt: skip
         config = model.config
         self.config, self.cache, self.kind = config, cache, kind
         self.arena = Arena()
@@ -36,7 +42,8 @@ class PackedDecoder:
         layers = (Layer * config.num_hidden_layers)()
         for number, layer in enumerate(model.layers.values()):
             assert isinstance(layer, DecoderLayer)
-            layers[number] = self._layer(layer, number)
+            with stored.lent(layer) if stored else nullcontext():
+                layers[number] = self._layer(layer, number)
         self.decoder = self._whole(model, layers)
 
     def module(self, module: MTPModule) -> Model:
