@@ -28,7 +28,7 @@ def test_what_is_lacking_is_told_at_once(settings, message, tmp_path):
 
 def test_a_mistaken_source_does_not_claim_the_folder(tmp_path):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "page.md").write_text("Lima is the capital of Peru, and has been since it was founded.", encoding="utf-8")
+    (tmp_path / "page.md").write_text("Lima is the capital of Peru, and was so from the start.", encoding="utf-8")
     out, settings = tmp_path / "out", CurateTable(min_words=0)
     for name, told in {"pgae.md": "pgae.md: no such file or folder", "empty": "empty: no files to read"}.items():
         with pytest.raises(ValueError, match=told):

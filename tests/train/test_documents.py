@@ -168,9 +168,9 @@ def test_files_of_another_objective_say_which(tmp_path):
     chats, pairs = tmp_path / "chats.jsonl", tmp_path / "pairs.parquet"
     chats.write_text('{"messages": []}\n', encoding="utf-8")
     pq.write_table(pa.table({"prompt": ["a"], "chosen": ["b"], "rejected": ["c"]}), pairs)
-    with pytest.raises(ValueError, match="no 'text'; it has messages, which train.objective=chat reads$"):
+    with pytest.raises(ValueError, match=r"no 'text'; it has messages, which train\.objective=chat reads$"):
         list(read_documents([str(chats)]))
-    with pytest.raises(ValueError, match="it has prompt, chosen, rejected, which train.objective=preference reads$"):
+    with pytest.raises(ValueError, match=r"it has prompt, chosen, rejected, which train\.objective=preference reads$"):
         list(read_documents([str(pairs)]))
 
 

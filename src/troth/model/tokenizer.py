@@ -116,8 +116,8 @@ class Tokenizer:
         ranks = {bytes(token): rank for token, rank in learner.get_mergeable_ranks()}
         if len(ranks) < ordinary:
             raise ValueError(
-                f"model.vocab_size={vocab_size}: the texts give only {len(ranks) + len(SPECIAL)} tokens; set it to that "
-                "or less, give more texts, or name a tokenizer that is there"
+                f"model.vocab_size={vocab_size}: the texts give only {len(ranks) + len(SPECIAL)} tokens; set it to "
+                "that or less, give more texts, or name a tokenizer that is there"
             )
         return cls(ranks)
 
