@@ -1,6 +1,7 @@
 """`troth export`: one line, or JSON, says what was written; a mistake is one line too."""
 
 import json
+import resource
 import subprocess
 import sys
 from functools import partial
@@ -52,6 +53,17 @@ def test_programs_read_the_same(export, folder, tmp_path):
         "path": str(path), "bytes": path.stat().st_size, "tensors": 78, "layers": 4, "empty": 2, "rounded": False,
         "type": "bf16",
     }  # fmt: skip
+
+
+def test_a_disk_that_is_full_is_told_with_the_file(export, folder, tmp_path):
+    path, limits = tmp_path / "nano.gguf", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
+    try:
+        done = export(folder, "--gguf", path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert f"troth: {path}: cannot be written, which a full disk would explain (" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -263,6 +263,22 @@ def test_too_little_text_is_explained(refused, tmp_path):
     assert "model.vocab_size=300: the texts give only" in refused("train", path, "--out", tmp_path / "run", *SETTINGS)
 
 
+def test_names_with_brackets_are_shown_whole(parquet, run_here, tmp_path):
+    out = tmp_path / "a [b]"
+    assert run_here("train", parquet, "--out", out, "--shards-only", *SETTINGS).stdout == f"Shards: {out}/shards\n"
+
+
+def test_the_folder_around_what_is_meant_is_told(parquet, trained, refused, tmp_path):
+    out = trained[1]
+    for name in ("ledger", "documents"):
+        (tmp_path / "curated" / name).mkdir(parents=True)
+    told = refused("train", tmp_path / "curated", "--out", tmp_path / "run", *SETTINGS)
+    assert f"{tmp_path / 'curated' / 'documents'} is what to train on" in told
+    for verb in ("serve", "chat", "evaluate", "show --model"):
+        assert refused(*verb.split(), out).endswith(f"{out}/config.json: no such file; {out}/model is a model folder")
+    assert f"{parquet}: a file; expected a model folder" in refused("serve", parquet)
+
+
 def test_evaluate_names_what_it_cannot_read(trained, refused, tmp_path):
     _, out = trained
     assert str(tmp_path / "config.json") in refused("evaluate", tmp_path)

@@ -24,3 +24,13 @@ def test_what_is_lacking_is_told_at_once(settings, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         curate(Curation((str(tmp_path / "page.md"),), out, CurateTable(**settings)))
     assert not out.exists()
+
+
+def test_a_mistaken_source_does_not_claim_the_folder(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "page.md").write_text("Lima is the capital of Peru, and was so from the start.", encoding="utf-8")
+    out, settings = tmp_path / "out", CurateTable(min_words=0)
+    for name, told in {"pgae.md": "pgae.md: no such file or folder", "empty": "empty: no files to read"}.items():
+        with pytest.raises(ValueError, match=told):
+            curate(Curation((str(tmp_path / name),), out, settings))
+    assert curate(Curation((str(tmp_path / "page.md"),), out, settings))["documents"] == 1

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -162,6 +163,13 @@ def test_metrics_have_the_names_of_vllm_and_count(server: str, client: openai.Op
     gauges = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "num_preemptions_total")
     assert [after[f"vllm:{name}"] for name in gauges[:3]] == [0, 0, 0]
     assert after["vllm:num_preemptions_total"] == 0
+
+
+def test_the_page_lists_all_metrics(server: str):
+    text = (Path(__file__).parents[2] / "docs/serving/operations.md").read_text(encoding="utf-8")
+    told = {name for row in re.findall(r"^\| `vllm:.*", text, re.MULTILINE) for name in re.findall(r"`(vllm:\w+)", row)}
+    types = re.findall(r"^# TYPE (\S+)", httpx.get(f"{server}/metrics").text, re.MULTILINE)
+    assert told == {name for name in types if not name.endswith("_created")}
 
 
 def test_metrics_of_what_runs_and_of_who_leaves(server: str, client: openai.OpenAI):

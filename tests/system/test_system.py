@@ -93,6 +93,8 @@ def test_a_file_of_ones_own(tmp_path):
         ("data.stages=[{ from = 1.5, weights = { a = 1 } }]", "data.stages.0.from=1.5: input should be less than 1"),
         ("data.stages=[{ of = 0.5, weights = { a = 1 } }]", "data.stages.0.from: field required"),
         ("data.stages=[{ from = 0.5, weights = { a = 1 }, to = 1 }]", "stages.0.to: unknown key; known here: from, w"),
+        ("serve.allowed_origins=*", "serve.allowed_origins='*': input should be a list, such as [\"*\"]"),
+        ("curate.languages=en", "curate.languages='en': input should be a list, such as [\"en\"]"),
         ("serve.port=70000", "serve.port=70000: input should be less than or equal to 65535"),
     ],
 )

@@ -143,7 +143,7 @@ def test_a_folder_that_is_no_lance_dataset_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("source", "told"),
     [
-        ("nowhere.jsonl", "nowhere.jsonl: cannot be read"),
+        ("nowhere.jsonl", "nowhere.jsonl: cannot be read: no such file or folder"),
         ("nowhere.lance", "nowhere.lance: cannot be read"),
         ("memory://nowhere", "memory://nowhere: cannot be read"),
         ("rockets://moon/a.jsonl", "rockets://moon/a.jsonl: cannot be read"),
@@ -162,6 +162,16 @@ def test_a_table_without_texts_says_what_it_has(tmp_path):
     for name in ("a.parquet", "a.lance"):
         with pytest.raises(ValueError, match=rf"{name}: no column 'text'; it has body, url"):
             list(read_documents([str(tmp_path / name)]))
+
+
+def test_files_of_another_objective_say_which(tmp_path):
+    chats, pairs = tmp_path / "chats.jsonl", tmp_path / "pairs.parquet"
+    chats.write_text('{"messages": []}\n', encoding="utf-8")
+    pq.write_table(pa.table({"prompt": ["a"], "chosen": ["b"], "rejected": ["c"]}), pairs)
+    with pytest.raises(ValueError, match=r"no 'text'; it has messages, which train\.objective=chat reads$"):
+        list(read_documents([str(chats)]))
+    with pytest.raises(ValueError, match=r"it has prompt, chosen, rejected, which train\.objective=preference reads$"):
+        list(read_documents([str(pairs)]))
 
 
 def test_a_row_without_a_text_is_named(tmp_path):

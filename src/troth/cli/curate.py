@@ -58,7 +58,7 @@ def command(
     else:
         console.print(curation_report(report))
         if report["accepted"]:
-            console.print(f"Curated documents: {out / 'documents'}", soft_wrap=True)
-        console.print(f"Ledger: {out / 'ledger'}", soft_wrap=True)
+            console.print(f"Curated documents: {out / 'documents'}", soft_wrap=True, markup=False)
+        console.print(f"Ledger: {out / 'ledger'}", soft_wrap=True, markup=False)
     if not report["accepted"]:
         raise ValueError(f"{out}: not integrated: {report['reason']}")

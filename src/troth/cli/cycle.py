@@ -33,4 +33,5 @@ def command(
         print_json(scores)
         return
     console.print(cycle_table(scores), curation_table(scores["curation"]))
-    console.print(f"Report: {report}\nModel:  {out / 'best'} (generation {scores['best']})", soft_wrap=True)
+    told = f"Report: {report}\nModel:  {out / 'best'} (generation {scores['best']})"
+    console.print(told, soft_wrap=True, markup=False)

@@ -82,7 +82,7 @@ def _curation(folder: Path, form: str, to: Path, as_json: bool) -> None:
         return
     for name, count in rows.items():
         console.print(f"{name}: {count:,} rows")
-    console.print(f"{form}: {to}", soft_wrap=True)
+    console.print(f"{form}: {to}", soft_wrap=True, markup=False)
 
 
 def _gguf(folder: Path, gguf: Path, kind: str, as_json: bool) -> None:
@@ -112,7 +112,8 @@ def _gguf(folder: Path, gguf: Path, kind: str, as_json: bool) -> None:
             "llama.cpp rounds the borders of YaRN, which this model does not (rope_parameters.truncate=False): its "
             "scores will differ; docs/gguf.md says by how much"
         )
-    console.print(f"{done.path}: {decimal(done.bytes)}, {done.tensors} tensors ({kind})", soft_wrap=True)
+    told = f"{done.path}: {decimal(done.bytes)}, {done.tensors} tensors ({kind})"
+    console.print(told, soft_wrap=True, markup=False)
 
 
 def _adapters(run: Path, folder: Path, as_json: bool) -> None:

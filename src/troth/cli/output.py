@@ -19,7 +19,7 @@ stderr = Console(stderr=True, highlight=False)
 
 def say(text: str) -> None:
     """One line of news, out of the way of results."""
-    stderr.print(text, soft_wrap=True)
+    stderr.print(text, soft_wrap=True, markup=False)
 
 
 def show_result(result: dict[str, Any], text: str, as_json: bool) -> None:
@@ -27,7 +27,7 @@ def show_result(result: dict[str, Any], text: str, as_json: bool) -> None:
     if as_json:
         print_json(result)
     else:
-        console.print(text, soft_wrap=True)
+        console.print(text, soft_wrap=True, markup=False)
 
 
 def figures_table(*head: str, title: str) -> Table:

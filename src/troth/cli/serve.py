@@ -136,9 +136,13 @@ def command(
 
 def _check(folder: Path, table: ServeTable, engine: EngineName, several: bool, api_keys: list[str]) -> None:
     """Raise ValueError for what cannot be had, before anything slow is done."""
+    from troth.model.families.configs import read_config
+
     if not all(api_keys):
         raise ValueError("--api-key: is empty, and would let nobody in")
-    if not folder.is_dir():
+    if engine is EngineName.TROTH:
+        read_config(folder)
+    elif not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
     check_certificate(table.ssl_certfile, table.ssl_keyfile)
     if engine is EngineName.VLLM and several:

@@ -76,11 +76,11 @@ def show(facts: dict[str, Any], as_json: bool) -> None:
     if facts["sampling"]:
         said = ", ".join(f"{name} {value:g}" for name, value in facts["sampling"].items())
         table.add_row("sampling", f"{said}, unless a request says otherwise (generation_config.json)")
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.print(table)
     console.print("\nTry it from another terminal:")
     for line in _examples(facts["url"], facts["uds"], facts["model"], facts["needs_key"]):
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)
 
 
 def _examples(url: str, uds: str | None, model_id: str, needs_key: bool) -> list[str]:

@@ -68,7 +68,7 @@ def command(
 
     Run the same command again to continue an interrupted run.
 
-    On many ranks, laid out by the system's [parallel] table: torchrun --nproc-per-node 8 --no-python troth train ...
+    On many ranks, laid out by the system's table `parallel`: torchrun --nproc-per-node 8 --no-python troth train ...
     """
     changes = [*(changes or []), *([] if objective is None else [f"train.objective={objective}"])]
     settings = read_system(system, changes)
@@ -79,6 +79,9 @@ def command(
         return
     if not documents or out is None:
         raise ValueError("train: documents and --out DIR are needed, but for a --dry-run")
+    for source in documents:
+        if (Path(source) / "ledger").is_dir() and (inside := Path(source) / "documents").is_dir():
+            raise ValueError(f"{source}: is a curation as a whole; {inside} is what to train on")
     if _URL.match(str(out)):
         raise ValueError(f"--out {out}: a run folder is on a disk; checkpoints may go to a URL (train.checkpoints)")
     if shards_only and settings.train.objective != "documents":

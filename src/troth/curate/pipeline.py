@@ -18,7 +18,7 @@ from troth.curate.balance.report import balance
 from troth.curate.balance.viewpoints import lost_viewpoint
 from troth.curate.collect import collect
 from troth.curate.collect.part import collect_part
-from troth.curate.collect.plan import plan_collect
+from troth.curate.collect.plan import is_planned, plan_collect
 from troth.curate.collect.reader import Rejected
 from troth.curate.document import Document
 from troth.curate.duplicates.stage import duplicates_part, find_duplicates
@@ -107,7 +107,8 @@ def curate(
 
 
 def _claim_folder(run: Curation) -> None:
-    """Settings that change no result, such as how many processes work, may change between runs."""
+    """Settings that change no result, such as how many processes work, may change between runs, and all of them where
+    the sources could not be read."""
     own = {
         "sources": list(run.sources),
         "settings": run.settings.model_dump(mode="json", exclude={"executor", "workers"}),
@@ -115,7 +116,7 @@ def _claim_folder(run: Curation) -> None:
         "seed": run.seed,
     }
     path, done = run.out / "run.json", run.out / "report.json"
-    if not path.exists():
+    if not path.exists() or not is_planned(run.out):
         _save(path, own | {"tables": _TABLES})
         return
     known = json.loads(path.read_text(encoding="utf-8"))

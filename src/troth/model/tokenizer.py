@@ -115,7 +115,10 @@ class Tokenizer:
         learner.train_from_iterator(map(whole, texts), ordinary, pattern=PATTERN)
         ranks = {bytes(token): rank for token, rank in learner.get_mergeable_ranks()}
         if len(ranks) < ordinary:
-            raise ValueError(f"model.vocab_size={vocab_size}: the texts give only {len(ranks) + len(SPECIAL)} tokens")
+            raise ValueError(
+                f"model.vocab_size={vocab_size}: the texts give only {len(ranks) + len(SPECIAL)} tokens; set it to "
+                "that or less, give more texts, or name a tokenizer that is there"
+            )
         return cls(ranks)
 
     @property

@@ -36,19 +36,21 @@ class CurateTable(Table):
     machine (`local`), a Ray cluster or Slurm.
 
     Filters: a text stays in one of the `languages` (ISO 639-1 codes; all, where the list is empty) that passes the
-    `rules`: `lenient` ones, those of Gopher, C4 and FineWeb as `published`, or `none`. Past the limits `..._above` and
-    `..._below` a text goes; without a limit they are not asked. A quality model is trained where `quality_below` is
-    given, on the folders `good` and `bad` of `quality_examples` or, without those, on what passes and what fails the
-    rules. `personal_data` and `secrets` give way to placeholders; text of the files that `benchmarks` names goes. Of
-    texts that share `near_duplicate` of the smaller one's five words in a row the one published first stays. Of three
-    sentences in a row that `repeated_in` documents or more have in common the first stays (0: all stay). A text of
-    fewer than `min_words` words goes, by the `lenient` rules and where so little is left without what it repeats.
+    `rules`: `lenient` ones, those of Gopher, C4 and FineWeb as `published`, or `none`. Past the limits `toxic_above`,
+    `loaded_above` and `quality_below` a text goes; without a limit they are not asked. A quality model is trained where
+    `quality_below` is given, on the folders `good` and `bad` of `quality_examples` or, without those, on what passes
+    and what fails the rules. `personal_data` and `secrets` give way to placeholders; text of the files that
+    `benchmarks` names goes. Of texts that share `near_duplicate` of the smaller one's five words in a row the one
+    published first stays. Of three sentences in a row that `repeated_in` documents or more have in common the first
+    stays (0: all stay). A text of fewer than `min_words` words goes, by the `lenient` rules and where so little is left
+    without what it repeats.
 
     A claim is held against the `evidence_top_k` sentences of others that are nearest to it, and refuted where it is
-    wrong with a probability above `act_above`; `canary_rate` is the share of wrong claims that is expected.
+    wrong with a probability above `act_above`. How many claims are wrong is estimated, from `canary_rate` on and at
+    most that share.
 
-    The policy says what becomes of a `superseded` statement, of a `contested` one, and of one that is hardly credible
-    (its probability `drop_below`) and cannot be mended. A run that flags more than `max_false_alarms` of the claims
+    The policy says what becomes of a `superseded` statement, of a `contested` one, and of an `unmendable` one that is
+    hardly credible (its probability below `drop_below`). A run that flags more than `max_false_alarms` of the claims
     that others confirm, or drops more than `max_viewpoint_loss` of the documents of a viewpoint, is not integrated.
     `references` are collections (files, folders, URLs) that testify and are not judged.
     """
@@ -92,4 +94,6 @@ class CurateTable(Table):
     entailment_model: Path | None = None
     """A model folder with a classification head that says what a passage says of a claim."""
     run_code_unsafely: bool = False
+    """Lets the verifier `code` run what documents hold without a sandbox, where the system has none."""
     endpoint: EndpointTable | None = None
+    """The judge `endpoint`, which also rephrases."""

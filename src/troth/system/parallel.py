@@ -18,9 +18,9 @@ class ParallelTable(Table):
     pp: parts of the layers, a pipeline; each rank has `stages_per_rank` of them. dp_replicate: copies that read
     different rows; dp_shard: ranks that read different rows and hold a share of the weights each (FSDP). cp: shares of
     every sequence. tp: shares of every attention head's and dense feed-forward's matrices, and of a sequence between
-    them. ep: shares of the experts, over ranks that dp_shard, cp and tp give; etp (1 or tp): shares of each expert.
-    A rank's rows are computed in `micro_batches`. replica_groups: copies of all this, each under a launcher of its own,
-    that read different rows and outlive each other (torchft).
+    them. ep: shares of the experts, over ranks that dp_shard, cp and tp give; etp: shares of each expert, 1 or tp. A
+    rank's rows are computed in `micro_batches`, which pass through a pipeline by the `schedule`. replica_groups: copies
+    of all this, each under a launcher of its own, that read different rows and outlive each other (torchft).
     """
 
     pp: int = Field(default=1, gt=0)

@@ -41,15 +41,15 @@ class ServeTable(Table):
 
     `weights` are kept as the folder has them (`auto`: on a CPU in bfloat16 only where its library runs), or in the kind
     that is named: 8 and 4 bit take 8.5 and 4.5 bits a weight. `threads` of a CPU: all that the process may use, unless
-    given. Keys and values are kept in the weights' floats (`auto`), or in 8 bit with a scale for each token and head,
-    which takes half the memory of bfloat16 and a quarter of float32.
+    given. By `kv_cache_dtype` keys and values are kept in the weights' floats (`auto`), or in 8 bit with a scale for
+    each token and head, which takes half the memory of bfloat16 and a quarter of float32.
 
     A request's prompt and answer have at most `max_model_len` tokens together, where the model and the cache hold more.
     Chats are written by the Jinja template in the file `chat_template`, in place of the folder's. `aliases` are further
     names that clients may call the model. Pages of `allowed_origins` ("*": all) may ask from within a browser.
 
-    What a request leaves open of how to sample is as the folder's generation_config.json has it (`auto`), or as the
-    API's definitions do.
+    What a request leaves open of how to sample is as the folder's generation_config.json has it (`generation_config`
+    `auto`), or as the API's definitions do. `autoscaling` is for `troth serve --replicas`.
 
     Of answers of the Responses API the newest `stored_responses` are kept, `stored_bytes` in all with what was asked,
     for `stored_days`, in the SQLite file `response_store`, or in memory without it.

@@ -1,5 +1,6 @@
 """Loading a system: a named or given TOML file, changed by `--set table.key=value`, checked by pydantic."""
 
+import json
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -87,6 +88,8 @@ def _first_problem(error: ValidationError) -> str:
         known = ", ".join(field.alias or name for name, field in table.model_fields.items())
         return f"{key}: unknown key; known here: {known}"
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] in ("list_type", "tuple_type"):
+        message = f"input should be a list, such as {json.dumps([first['input']], ensure_ascii=False, default=str)}"
     value = "" if isinstance(first["input"], dict) else f"={first['input']!r}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{key}{value}: {message[0].lower()}{message[1:]}{more}"

@@ -26,16 +26,16 @@ class LoRATable(Table):
 
 
 class TrainTable(Table):
-    """What is learned is documents, the assistant's `answers` in chats (all of a chat or its last), or which of two
-    answers is preferred. `lora`, where given, is how fine-tuning leaves the weights as they are. With `epochs`, which
-    fine-tuning may have, so often is everything read, however many `steps` that takes.
-    `batch_tokens` and `sequence_length` are in tokens. `optimizer` is that of the matrices inside layers; all else
-    has AdamW. Learning rates are peaks of the schedule, and it ends at
-    `lr_floor` times these; `warmup`, `decay` (which cosine does without) and `batch_ramp` are shares of all steps.
-    While it ramps, a batch grows from `batch_ramp_start` tokens, an eighth of a batch where not given.
-    `sequence_balance` and `mtp_weight` weigh losses beside that of the next token: that of rows whose tokens all want
-    the same experts, and that of the `mtp_depth` tokens after the next, which in the last `decay` of the steps weighs
-    `mtp_decay_weight` where that is given. `fill_in_middle` is the share of sequences trained with a blank. With full
+    """What is learned (`objective`) is documents, the assistant's `answers` in chats (all of a chat or its last), or
+    which of two answers is preferred, as `preference` has it. `lora`, where given, is how fine-tuning leaves the
+    weights as they are. With `epochs`, which fine-tuning may have, so often is everything read, however many `steps`
+    that takes. `batch_tokens` and `sequence_length` are in tokens. `optimizer` is that of the matrices inside layers;
+    all else has AdamW. Learning rates (`muon_lr`, `adam_lr`) are peaks of the `schedule`, and it ends at `lr_floor`
+    times these; `warmup`, `decay` (which cosine does without) and `batch_ramp` are shares of all steps. While it ramps,
+    a batch grows from `batch_ramp_start` tokens, an eighth of a batch where not given. `sequence_balance` and
+    `mtp_weight` weigh losses beside that of the next token: that of rows whose tokens all want the same experts, and
+    that of the `mtp_depth` tokens after the next, which in the last `decay` of the steps weighs `mtp_decay_weight`
+    where that is given. `fill_in_middle` is the share of sequences trained with a blank. With full
     `activation_checkpointing` a layer keeps its input only and is computed again for its gradient; with selective, it
     keeps the results of products too. With `precision` float8 the products of attention, dense feed-forwards and shared
     experts are in 8 bits, where the device has such, and all others in bf16. In `float64`, which is for proofs, weights
@@ -43,7 +43,13 @@ class TrainTable(Table):
     (s3://bucket/run) that they go to, in place of the run folder's own. `on_spike` says what happens where the loss or
     the gradient jumps or is no number: this update is left out, the run goes back to its last checkpoint and leaves out
     the data, or it ends. A rank that has not moved for `hang_seconds` is named and, with `end_hanging`, ended, so that
-    torchrun starts anew."""
+    torchrun starts anew.
+
+    Weights decay by `weight_decay` times the rate, and gradients of a larger norm than `clip` are brought to it.
+    `balance_rate` is what a step adds to or takes from an expert's bias, and `z_loss` weighs the squared logarithm of
+    the sum of scores (PaLM). Every `log_every` steps there is a report, every `checkpoint_every` a checkpoint, of which
+    the newest `keep_checkpoints` stay. `seed` decides first weights, the order of rows and, in curation, planted
+    errors."""
 
     steps: int = Field(gt=0)
     epochs: float | None = Field(default=None, gt=0)

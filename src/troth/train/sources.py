@@ -1,7 +1,7 @@
 """Rows of files of every kind, read as a stream: Parquet, JSON lines and Lance, on this machine or at an fsspec URL."""
 
 import json
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -10,6 +10,8 @@ _LINES = {".jsonl", ".ndjson", ".json"}
 _PACKED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 _ROWS = 256
 """Rows of a table that are held at a time."""
+_OBJECTIVES = {"chosen": "preference", "messages": "chat", "conversations": "chat", "text": "documents"}
+"""Which objective reads files that have such a column."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,14 @@ def read_rows(sources: Sequence[str], needed: Sequence[str], others: Sequence[st
         try:
             fs, path = fsspec.core.url_to_fs(source)
             files = list(_files(fs, path))
+        except FileNotFoundError:
+            raise ValueError(f"{source}: cannot be read: no such file or folder") from None
         except Exception as error:  # Every file system has errors of its own.
             raise ValueError(f"{source}: cannot be read ({error!r})") from error
         if not files:
             raise ValueError(
-                f"{source}: nothing to read; expected Parquet, JSON lines or a Lance dataset (.parquet, .jsonl, .lance)"
+                f"{source}: nothing to read; expected Parquet, JSON lines or a Lance dataset (.parquet, .jsonl, "
+                ".lance), which `troth curate` makes of other documents"
             )
         for file in files:
             yield from _rows(fs, file, needed, others)
@@ -112,7 +117,7 @@ def _lance_batches(fs: Any, path: str, place: str, needed: Sequence[str], others
 def _columns(names: list[str], place: str, needed: Sequence[str], others: Sequence[str]) -> list[str]:
     for name in needed:
         if not _has(names, name):
-            raise ValueError(f"{place}: no column {_told(name)}; it has {', '.join(names)}")
+            raise ValueError(f"{place}: no column {_told(name)}; it has {_found(names, needed)}")
     return [name for part in (*needed, *others) for name in part.split("|") if name in names]
 
 
@@ -122,6 +127,13 @@ def _has(names: Container[str], needed: str) -> bool:
 
 def _told(needed: str) -> str:
     return repr(needed.partition("|")[0])
+
+
+def _found(names: Iterable[str], needed: Sequence[str]) -> str:
+    """What there is instead, and with which objective it would be read."""
+    names, asked = list(names), "|".join(needed).split("|")
+    other = next((_OBJECTIVES[name] for name in _OBJECTIVES if name in names and name not in asked), None)
+    return (", ".join(names) or "nothing") + (f", which train.objective={other} reads" if other else "")
 
 
 _Values = Iterator[tuple[str, dict[str, Any]]]
@@ -155,7 +167,7 @@ def _line_rows(fs: Any, path: str, place: str, needed: Sequence[str]) -> _Values
                 raise ValueError(f"{where}: a {type(row).__name__}; expected an object, with {told}")
             for name in needed:
                 if not _has(row, name):
-                    raise ValueError(f"{where}: no {_told(name)}; it has {', '.join(row) or 'nothing'}")
+                    raise ValueError(f"{where}: no {_told(name)}; it has {_found(row, needed)}")
             yield where, row
 
 

@@ -65,8 +65,8 @@ def plan_collect(
     Sources are paths, fsspec URLs, `library` and `python`; one given twice counts once, and what lies in `out` not at
     all. Where two hold files of the same name, the sources of the later one begin with its path. Where documents name
     no publisher, each folder of a source counts as one, and so does each file that lies in none. Raises ValueError for
-    a source that does not exist or is one file of an unknown kind, and where the sources are not those, or not as they
-    were, when `out` was begun.
+    a source that does not exist or is one file of an unknown kind, for sources without any file, and where the sources
+    are not those, or not as they were, when `out` was begun.
     """
     path = _path(out)
     with ExitStack() as stack:
@@ -77,7 +77,16 @@ def plan_collect(
                 _compare(was, now, out)
         else:
             write_rows(path, Item, items)
-    return _sizes(path)
+    plan = _sizes(path)
+    if not plan.files:
+        path.unlink()
+        raise ValueError(f"{', '.join(sources)}: no files to read")
+    return plan
+
+
+def is_planned(out: Path) -> bool:
+    """Whether a plan was written into `out`, which is where the work of a run begins."""
+    return _path(out).exists()
 
 
 def planned(out: Path, part: int) -> Iterator[Item]:

@@ -162,5 +162,16 @@ def read_config(folder: Path) -> ModelConfig:
     path = Path(folder) / "config.json"
     try:
         return from_hf_config(json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(_no_model(Path(folder))) from None
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _no_model(folder: Path) -> str:
+    """Why a folder is none of a model. A run has its model in a folder of its own, and a cycle its best one."""
+    if not folder.is_dir():
+        told = "a file; expected a model folder, with a config.json" if folder.exists() else "no such folder"
+        return f"{folder}: {told}"
+    inside = [folder / name for name in ("model", "best") if (folder / name / "config.json").exists()]
+    return f"{folder / 'config.json'}: no such file" + (f"; {inside[0]} is a model folder" if inside else "")

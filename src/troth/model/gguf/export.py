@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +69,7 @@ def export_gguf(
     each 32 numbers; bf16 where rows are no multiple of 32), or f32. Norms, routers and their biases stay float32.
 
     `report` is called with the bytes of tensors that are written, and of all. Raises ValueError where the folder is
-    not as it should be, or where llama.cpp cannot run what is in it.
+    not as it should be, where llama.cpp cannot run what is in it, or where the file cannot be written.
     """
     import gguf
 
@@ -98,9 +99,12 @@ def export_gguf(
             report(done, total)
         writer.close()
         partial.replace(path)
-    except BaseException:
-        writer.close()
+    except BaseException as error:
+        with suppress(OSError):
+            writer.close()
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # NumPy's tells neither the file nor why
+            raise ValueError(f"{path}: cannot be written, which a full disk would explain ({error})") from error
         raise
     rounded = config.yarn is not None and not config.yarn.truncate
     return Written(path, path.stat().st_size, len(tensors), len(places), places.count(None), rounded)

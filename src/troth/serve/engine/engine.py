@@ -112,8 +112,6 @@ class Engine:
         Raises ValueError naming the folder, file, key or tensor that is missing or wrong.
         """
         folder = Path(folder)
-        if not folder.is_dir():
-            raise ValueError(f"{folder}: no such folder")
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         config = read_config(folder)
         stated = json.loads((folder / "config.json").read_text(encoding="utf-8"))
