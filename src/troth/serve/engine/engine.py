@@ -18,7 +18,7 @@ from troth.serve.engine.adapters import Adapters
 from troth.serve.engine.block_pool import BlockPool
 from troth.serve.engine.block_tables import BlockTables, sliding_blocks
 from troth.serve.engine.channels import OneText, ends_on_channels
-from troth.serve.engine.computing import drafter_for, drawer_for, pooler_for, runner_for, stored_dtype
+from troth.serve.engine.computing import drafter_for, drawer_for, runner_for, stored_dtype
 from troth.serve.engine.cpu.runner import CpuRunner
 from troth.serve.engine.drafts import guess
 from troth.serve.engine.drawing import Drawing
@@ -89,7 +89,6 @@ class Engine:
         self.adapters = Adapters(model, adapters or {})
         runner = runner_for(model, self.cache, table, self.adapters, self.context, alone=ranks is None)
         self.runner: Runner = runner if ranks is None or ranks.rank else LeadingRunner(runner)
-        self.pooler = pooler_for(runner)
         self.drafter = drafter_for(runner, model, self.cache, table, mtp, tokenizer.vocab_size)
         self.scheduler = Scheduler(self.tables, table.max_batch, table.max_step_tokens, Pace(table.max_step_ms / 1000))
         self._sequences: dict[str, Sequence] = {}
@@ -301,7 +300,7 @@ class Engine:
         """The part of a step that embeddings are made from."""
         if not chunks:
             return []
-        states = self.pooler.hidden(chunks).split([chunk.count for chunk in chunks])
+        states = self.runner.hidden(chunks).split([chunk.count for chunk in chunks])
         ended = [chunk.sequence for chunk in chunks if chunk.samples]
         for chunk, h_TD in zip(chunks, states, strict=True):
             chunk.sequence.pool(h_TD, chunk.start)

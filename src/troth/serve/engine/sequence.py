@@ -97,7 +97,7 @@ class Sequence:
 
     def pool(self, h_TD: torch.Tensor, start: int) -> None:
         """Add the hidden states of tokens from position `start` on to what an embedding is the mean of."""
-        sum_D = h_TD.float().sum(0)
+        sum_D = h_TD.double().sum(0)  # in float32 the last bit would depend on how the prompt was cut
         self.pooled_D = sum_D if start == 0 or self.pooled_D is None else self.pooled_D + sum_D
 
     def embedding(self) -> Output:
@@ -112,7 +112,7 @@ class Sequence:
             cached_tokens=0,
             admitted=self.admitted,
             finish_reason="stop",
-            embedding=tuple((self.pooled_D / self.prompt_tokens).tolist()),
+            embedding=tuple((self.pooled_D / self.prompt_tokens).float().tolist()),
         )
 
     def append(self, token: SampledToken, data: bytes, ends: bool) -> Output:
