@@ -132,7 +132,7 @@ class Sequence:
             reason = "stop"
             if stop_reason is None and token.id in self.params.stop_token_ids:
                 stop_reason = token.id
-        elif len(self.tokens) >= self.most_tokens:
+        elif len(self.tokens) >= self.most_tokens or (self.guide is not None and self.guide.stuck):
             reason = "length"
         if reason is not None:
             text += (self.text.push(self.told.close()) if self.told is not None else "") + self.text.close()
