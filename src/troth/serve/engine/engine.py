@@ -284,7 +284,7 @@ class Engine:
         told, grammar = request.params.told, request.params.grammar
         if told is not None and told.form == "channels":
             return OneText(self.tokenizer, told, request.prompt)
-        return None if told is None or grammar is None else XmlCalls(told, grammar)
+        return None if told is None or grammar is None else XmlCalls(told, grammar, request.params.reasoning)
 
     def _unwanted(self, params: SamplingParams) -> Unwanted | None:
         if not (params.allowed_token_ids or params.bad_words):
