@@ -134,6 +134,15 @@ def test_experts_and_embeddings_are_those_of_the_decoder(config, tokenizer, monk
     torch.testing.assert_close(*embeddings, atol=1e-4, rtol=1e-4)
 
 
+def test_an_embedding_does_not_depend_on_company_or_cut(config, tokenizer):
+    model, found = network(config, {}), set()
+    for changes in ({"max_step_tokens": 512}, {"max_step_tokens": 7}, {"max_step_tokens": 50, "max_batch": 1}):
+        engine = Engine(model, tokenizer, ServeTable(cache_tokens=512, **changes))
+        pooled = engine.generate(Request(tuple(range(10, 90 + length)), pooled=True) for length in range(3))
+        found.add(tuple(outputs[0].embedding for outputs in pooled))
+    assert len(found) == 1
+
+
 def test_a_library_from_other_sources_is_refused(monkeypatch, caplog):
     path = Path(load()._name)
     assert library.opened(path) is not None

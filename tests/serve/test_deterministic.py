@@ -92,6 +92,26 @@ def test_scores_are_bit_equal_alone_in_a_batch_and_in_any_chunks(
         assert differing(alone, together) == 0
 
 
+def test_embeddings_are_bit_equal_too_and_change_no_text_that_shares_their_beginning(
+    config: ModelConfig, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("troth.serve.engine.computing.why_not", lambda _: "switched off")
+    scored = SamplingParams(temperature=0, max_tokens=6, ignore_eos=True, logprobs=5)
+    pooled = [Request(prompt(length), pooled=True, id=str(length)) for length in (40, 150, 61)]
+
+    def engine(**changes: Any) -> Engine:
+        table = ServeTable(cache_tokens=4096, deterministic=True, **changes)
+        return Engine(network(config, {}, torch.bfloat16), tokenizer, table)
+
+    alone = [engine().generate([request])[0][0].embedding for request in pooled]
+    [text] = engine().generate([Request(prompt(150), scored)])
+    beside = engine(max_step_tokens=37)
+    assert [outputs[0].embedding for outputs in beside.generate(pooled)] == alone
+    [after] = beside.generate([Request(prompt(150), scored)])
+    assert after[0].cached_tokens == 144
+    assert [output.tokens for output in after] == [output.tokens for output in text]
+
+
 def test_without_the_mode_sums_do_depend_on_the_batch(config: ModelConfig, tokenizer: Tokenizer):
     """Else the mode would be for nothing."""
     model = network(config, {}, torch.float32)

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from troth.model.adapters import save_adapters
 from troth.model.attention import packed_attention
 from troth.model.config import ModelConfig
 from troth.model.families.weights import load_weights
 from troth.model.initialise import initialise
+from troth.model.lora import adapt
 from troth.model.mtp import MTP, load_mtp, save_mtp
 from troth.model.rope import Positions
 from troth.serve.engine.engine import Engine
@@ -105,6 +107,28 @@ def test_the_module_guesses_what_it_would_over_the_whole_text(with_mtp: Path):
             assert sequence.drafts == [int(scores_V.argmax())]
             compared += 1
     assert compared > 50
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_drafts_and_an_adapter_of_the_head_go_together(
+    with_mtp: Path, tmp_path: Path, deterministic: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """In torch, where what an adapter adds has to be of the rows that the head is asked about."""
+    monkeypatch.setattr("troth.serve.engine.computing.why_not", lambda _: "switched off")
+    model = load_weights(with_mtp, torch.float32, "cpu")
+    adapt(model, ["lm_head"], 2, alpha=2)
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(1))
+    save_adapters(model, tmp_path / "head", "tiny")
+    found = []
+    for speculate in ("none", "mtp"):
+        table = ServeTable(cache_tokens=4096, speculate=speculate, deterministic=deterministic, max_step_tokens=50)
+        engine = Engine.from_folder(with_mtp, table, adapters={"head": tmp_path / "head"})
+        requests = [Request(p, PARAMS["greedy"], adapter=name) for p in PROMPTS for name in ("head", None)]
+        found.append(list(texts(engine.generate(requests))))
+    assert found[0] == found[1]
+    assert engine.stats.drafted > 0
 
 
 def test_mtp_needs_its_module(folder: Path):

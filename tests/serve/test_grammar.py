@@ -18,7 +18,7 @@ from troth.serve.engine.engine import Engine
 from troth.serve.engine.grammar import Grammars
 from troth.serve.engine.guide import Guide
 from troth.serve.engine.request import Output, Request
-from troth.serve.engine.sampling_params import Grammar, Json, Reasoning, SamplingParams, Tag
+from troth.serve.engine.sampling_params import Grammar, Json, Pattern, Reasoning, SamplingParams, Tag
 from troth.system.serve import ServeTable
 
 PERSON = {
@@ -106,6 +106,27 @@ def test_reasoning_ends_at_its_budget_and_then_the_grammar_holds(engine: Engine)
     free, outputs = say(engine, None, reasoning=THINK, seed=2, max_tokens=60, ignore_eos=True)
     assert free.index("\n</think>\n\n") <= 10 * max(map(len, engine.tokenizer.ranks))
     assert len(outputs) == 60
+
+
+def test_a_text_that_its_grammar_leads_nowhere_is_cut_short(engine: Engine):
+    """As by length. One way of many is a dead end, which a rehearsal may miss."""
+    dead = Grammar(value=Pattern(name="grammar", grammar=r'root ::= [a-y]{200} | "zz" [^\u0000-\U0010ffff]'))
+    for reasoning in (None, THINK):
+        text, outputs = say(
+            engine, dead, temperature=0, logit_bias={engine.tokenizer.encode("z")[0]: 100.0}, reasoning=reasoning
+        )
+        assert text.endswith("zz")
+        assert outputs[-1].finish_reason == "length"
+    assert not engine.has_work
+
+
+def test_behind_reasoning_a_text_has_its_fewest_tokens(engine: Engine):
+    end = engine.tokenizer.end_of_text
+    _, outputs = say(engine, None, temperature=0, logit_bias={end: 100.0}, reasoning=THINK, min_tokens=40)
+    assert [token.id == end for output in outputs for token in output.tokens] == [False] * 40 + [True]
+    stop = {"logit_bias": {7: 100.0}, "stop_token_ids": (7,)}
+    _, outputs = say(engine, None, temperature=0, reasoning=THINK, min_tokens=4, **stop)
+    assert [token.id == 7 for output in outputs for token in output.tokens] == [False] * 4 + [True]
 
 
 def test_nothing_comes_between_the_end_of_reasoning_and_the_grammar(tokenizer: Tokenizer):

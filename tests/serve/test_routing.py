@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import pytest
 import torch
 
 from troth.model.decoder import Decoder
@@ -12,10 +13,14 @@ from troth.serve.engine.routing import first_choices
 from troth.serve.engine.sampling_params import SamplingParams
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
 def test_first_choices_are_those_of_the_plain_forward(
-    make_engine: Callable[..., Engine], plain: Decoder, tokenizer: Tokenizer
-):
-    engine = make_engine(max_step_tokens=16)
+    make_engine: Callable[..., Engine], plain: Decoder, tokenizer: Tokenizer, deterministic: bool,
+    monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    if deterministic:
+        monkeypatch.setattr("troth.serve.engine.computing.why_not", lambda _: "switched off")
+    engine = make_engine(max_step_tokens=40, deterministic=deterministic)
     prompts = [tuple(tokenizer.encode(text)) for text in ("All that glitters is not gold, and a rolling", "A bird")]
     asked = [
         Request(prompt, SamplingParams(temperature=0, max_tokens=12, ignore_eos=True, experts=experts))

@@ -103,6 +103,14 @@ def test_tokens_are_where_their_uniform_number_says(name: str, vocabulary: int, 
         assert end - shares[token] - 1e-5 <= uniform <= end + 1e-5, (params, token)
 
 
+@pytest.mark.parametrize("name", ["torch", *KERNELS])
+def test_the_lowest_temperatures_take_the_likeliest(name: str, config, choose_kernels):
+    drawer = drawer_of(name, config, choose_kernels)
+    params = [SamplingParams(temperature=warm) for warm in (1e-5, 1e-20, 1e-42, 5e-324)]
+    logits_SV = torch.tensor([[3.0, -1e4, 20.0, 19.0, -torch.inf]]).repeat(len(params), 1)
+    assert drawer.draw(logits_SV, params, [0.9] * len(params)) == [2] * len(params)
+
+
 @pytest.mark.parametrize("name", KERNELS)
 def test_scores_that_are_no_numbers_are_not_drawn(name: str, config, choose_kernels):
     drawer = drawer_of(name, config, choose_kernels)
@@ -131,8 +139,12 @@ def test_the_likeliest_and_the_sum_of_all(name: str, vocabulary: int, config, ch
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"temperature": -1}, {"top_p": 1.1}, {"max_tokens": 0}, {"logprobs": 21}, {"typo": 1}]
-)
+    "wrong",
+    [
+        {"temperature": -1}, {"top_p": 1.1}, {"max_tokens": 0}, {"logprobs": 21}, {"repetition_penalty": 1e-50},
+        {"typo": 1},
+    ],
+)  # fmt: skip
 def test_parameters_out_of_range_are_refused(wrong: dict):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         SamplingParams(**wrong)

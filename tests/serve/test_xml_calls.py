@@ -33,10 +33,11 @@ TEMPLATE = (
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}
 
 
-def told(text: str, cuts: list[int]) -> str:
+def told(text: str, cuts: list[int], thinks: bool = False) -> str:
     """What a text is told as that comes in pieces."""
     tag = form.call_tag("weather", Json(name="weather", schema_text=json.dumps(SCHEMA)))
-    calls = XmlCalls(form.told("xml", calls=True), Grammar(tags=(tag,), trigger=form.CALL, form="xml"))
+    grammar = Grammar(tags=(tag,), trigger=form.CALL, form="xml")
+    calls = XmlCalls(form.told("xml", calls=True), grammar, form.reasoning(None) if thinks else None)
     data = text.encode()
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     pieces = [calls.take(0, data[first:last]) for first, last in itertools.pairwise(places)]
@@ -50,6 +51,12 @@ CALL = (
     "</tool_call>"
 )
 ARGUMENTS = {"city": 'São "Paulo"\n<b>\n', "days": 3, "units": "c", "more": {"wind": True}}
+
+
+@given(st.lists(st.integers(0, 300)))
+def test_thoughts_of_calls_stay_as_they_are(cuts):
+    thoughts = "I could <tool_call>\n<function=weather> or\n</think>\n"
+    assert told(thoughts + CALL, cuts, thinks=True) == thoughts + told(CALL, [])
 
 
 @given(st.lists(st.integers(0, 300)))

@@ -25,10 +25,17 @@ def texts(engine: Engine) -> list[list[int]]:
     return [[token.id for output in found for token in output.tokens] for found in engine.generate(requests)]
 
 
+def embeddings(engine: Engine) -> list[tuple[float, ...]]:
+    """Those of prompts of several lengths."""
+    requests = [Request(tuple(range(3, 3 + length)), pooled=True) for length in (1, 30, 70)]
+    return [found[0].embedding for found in engine.generate(requests)]
+
+
 def written(engine: Engine) -> dict[str, Any]:
-    """The texts, and the bytes of weights and cache of this process."""
+    """The texts and embeddings, and the bytes of weights and cache of this process."""
     weights = sum(parameter.nbytes for parameter in engine.model.parameters())
-    return {"texts": texts(engine), "weights": weights, "cache": engine.cache.bytes}
+    vectors = embeddings(engine)
+    return {"texts": texts(engine), "embeddings": vectors, "weights": weights, "cache": engine.cache.bytes}
 
 
 def table(speculate: str) -> ServeTable:

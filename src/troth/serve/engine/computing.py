@@ -18,7 +18,7 @@ from troth.serve.engine.drafts import Drafter, LookupDrafter, MTPDrafter, TorchM
 from troth.serve.engine.drawer import Drawer, TorchDrawer
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.packed_weights import pack_weights
-from troth.serve.engine.runner import Pooler, TorchRunner
+from troth.serve.engine.runner import TorchRunner
 from troth.system.serve import ServeTable
 
 log = logging.getLogger(__name__)
@@ -68,13 +68,6 @@ def runner_for(
     return TorchRunner(model, cache, adapters, guesses, graphs)
 
 
-def pooler_for(runner: CpuRunner | TorchRunner | DeterministicRunner) -> Pooler:
-    """Who computes hidden states: the runner itself, where it can."""
-    if isinstance(runner, DeterministicRunner):
-        return TorchRunner(runner.model, runner.cache, runner.adapters)
-    return runner
-
-
 def drawer_for(runner: CpuRunner | TorchRunner | DeterministicRunner) -> Drawer:
     """Who draws tokens from scores: the library, where it computes them."""
     return runner if isinstance(runner, CpuRunner) else TorchDrawer()
@@ -92,5 +85,6 @@ def drafter_for(
     assert mtp is not None
     module = next(iter(mtp.layers.values()))
     assert isinstance(module, MTPModule)
-    first = CpuModule(runner, module) if isinstance(runner, CpuRunner) else TorchModule(model, module, cache)
-    return MTPDrafter(first, runner, vocab_size)
+    if isinstance(runner, CpuRunner):
+        return MTPDrafter(CpuModule(runner, module), runner, vocab_size)
+    return MTPDrafter(TorchModule(model, module, cache, runner.adapters), runner, vocab_size)

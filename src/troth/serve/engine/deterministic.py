@@ -15,6 +15,7 @@ from torch import nn
 
 from troth.model.decoder import Decoder
 from troth.model.experts import Experts
+from troth.model.moe import MoE
 from troth.model.scores import Scores
 from troth.serve.engine.adapters import Adapters
 from troth.serve.engine.kv_cache import KVCache
@@ -46,7 +47,10 @@ class DeterministicRunner:
         places = {place: row for row, place in enumerate(wanted)}
         weight, count = self.model.embed_tokens.weight, sum(chunk.count for chunk in chunks)
         self.states_TD = weight.new_empty(count, weight.shape[1])
+        choices = [_Choices(moe, count) for moe in self.model.moe_layers() if moe.observe is not None]
         for rows in passes(chunks):
+            for layer in choices:
+                layer.rows = rows
             full = [rows.get(slot, next(iter(rows.values()))) for slot in range(ROWS)]
             tokens, positions = [row.token for row in full], [row.position for row in full]
             tokens_1R, positions_1R = (torch.tensor([part], device=device) for part in (tokens, positions))
@@ -57,7 +61,14 @@ class DeterministicRunner:
                 logits_RV = self.model.logits(h_1RD[0])
                 slots, targets = (list(part) for part in zip(*found, strict=True))
                 logits_WV[targets] = logits_RV[slots].float()
+        for layer in choices:
+            layer.tell(wanted)
         return logits_WV
+
+    def hidden(self, chunks: Items[Chunk]) -> torch.Tensor:
+        """Hidden states of all the step's tokens after the last norm, [tokens, hidden]."""
+        self.run(chunks, [])
+        return self.states_TD
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,29 @@ def passes(chunks: Items[Chunk]) -> list[dict[int, Row]]:
             found[number][slot] = Row(chunk, position, token, place)
             place += 1
     return found
+
+
+class _Choices:
+    """A layer's gates and experts, put together from the passes of a step, whose `observe` is told of them once."""
+
+    def __init__(self, moe: MoE, count: int):
+        assert moe.observe is not None
+        self.moe, self.observe = moe, moe.observe
+        self.rows: dict[int, Row] = {}
+        k, device = moe.router.config.num_experts_per_tok, moe.expert_bias.device
+        self.gates_Tk = torch.empty(count, k, device=device)
+        self.chosen_Tk = torch.empty(count, k, dtype=torch.int64, device=device)
+        moe.observe = self._note
+
+    def _note(self, gates_Rk: torch.Tensor, chosen_Rk: torch.Tensor) -> None:
+        places, slots = [row.place for row in self.rows.values()], list(self.rows)
+        self.gates_Tk[places] = gates_Rk[slots].float()
+        self.chosen_Tk[places] = chosen_Rk[slots]
+
+    def tell(self, wanted: list[int]) -> None:
+        """Let the observer know of the tokens at these places."""
+        self.moe.observe = self.observe
+        self.observe(self.gates_Tk[wanted], self.chosen_Tk[wanted])
 
 
 class OneShapeExperts(nn.Module):

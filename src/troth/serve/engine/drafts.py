@@ -16,6 +16,7 @@ import torch
 from troth.model.decoder import Decoder
 from troth.model.mtp import MTPModule
 from troth.model.rope import Positions
+from troth.serve.engine.adapters import Adapters
 from troth.serve.engine.kv_cache import KVCache
 from troth.serve.engine.scheduler import Chunk
 from troth.serve.engine.sequence import Sequence
@@ -71,8 +72,8 @@ class Module(Protocol):
 class TorchModule:
     """The module as it is, on any device."""
 
-    def __init__(self, model: Decoder, module: MTPModule, cache: KVCache):
-        self.model, self.module, self.cache = model, module, cache
+    def __init__(self, model: Decoder, module: MTPModule, cache: KVCache, adapters: Adapters):
+        self.model, self.module, self.cache, self.adapters = model, module, cache, adapters
 
     def scores(self, states_TD: torch.Tensor, chunks: Items[Chunk], told: list[int], last: list[int]) -> torch.Tensor:
         device = self.cache.device
@@ -83,6 +84,7 @@ class TorchModule:
         h_1TD = self.module(
             states_TD[None], embedded_1TD, Positions.of(positions_1T, self.model.config), self.cache.attend(chunks)
         )
+        self.adapters.rows(chunk.adapter for chunk in chunks)  # adapters may be of the head
         return self.model.logits(h_1TD[0, last])
 
 

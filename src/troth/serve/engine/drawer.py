@@ -39,7 +39,8 @@ class TorchDrawer:
         def column(values: Iterable[float]) -> torch.Tensor:
             return torch.tensor(list(values), device=logits_SV.device, dtype=torch.float32)[:, None]
 
-        probs_SV = torch.softmax(logits_SV / column(p.temperature for p in params), dim=-1)
+        # Lower temperatures would make scores endless, and change nothing.
+        probs_SV = torch.softmax(logits_SV / column(max(p.temperature, 1e-30) for p in params), dim=-1)
         if any(p.min_p > 0 for p in params):
             least_S1 = column(p.min_p for p in params) * probs_SV.amax(-1, keepdim=True)
             probs_SV = torch.where(probs_SV >= least_S1, probs_SV, 0)

@@ -18,7 +18,7 @@ from troth.serve.engine.adapters import Adapters
 from troth.serve.engine.block_pool import BlockPool
 from troth.serve.engine.block_tables import BlockTables, sliding_blocks
 from troth.serve.engine.channels import OneText, ends_on_channels
-from troth.serve.engine.computing import drafter_for, drawer_for, pooler_for, runner_for, stored_dtype
+from troth.serve.engine.computing import drafter_for, drawer_for, runner_for, stored_dtype
 from troth.serve.engine.cpu.runner import CpuRunner
 from troth.serve.engine.drafts import guess
 from troth.serve.engine.drawing import Drawing
@@ -91,7 +91,6 @@ class Engine:
         self.adapters = Adapters(model, adapters or {})
         runner = runner_for(model, self.cache, table, self.adapters, self.context, ranks is None, stored)
         self.runner: Runner = runner if ranks is None or ranks.rank else LeadingRunner(runner)
-        self.pooler = pooler_for(runner)
         self.drafter = drafter_for(runner, model, self.cache, table, mtp, tokenizer.vocab_size)
         self.scheduler = Scheduler(self.tables, table.max_batch, table.max_step_tokens, Pace(table.max_step_ms / 1000))
         self._sequences: dict[str, Sequence] = {}
@@ -287,7 +286,7 @@ class Engine:
         told, grammar = request.params.told, request.params.grammar
         if told is not None and told.form == "channels":
             return OneText(self.tokenizer, told, request.prompt)
-        return None if told is None or grammar is None else XmlCalls(told, grammar)
+        return None if told is None or grammar is None else XmlCalls(told, grammar, request.params.reasoning)
 
     def _unwanted(self, params: SamplingParams) -> Unwanted | None:
         if not (params.allowed_token_ids or params.bad_words):
@@ -303,7 +302,7 @@ class Engine:
         """The part of a step that embeddings are made from."""
         if not chunks:
             return []
-        states = self.pooler.hidden(chunks).split([chunk.count for chunk in chunks])
+        states = self.runner.hidden(chunks).split([chunk.count for chunk in chunks])
         ended = [chunk.sequence for chunk in chunks if chunk.samples]
         for chunk, h_TD in zip(chunks, states, strict=True):
             chunk.sequence.pool(h_TD, chunk.start)

@@ -115,15 +115,16 @@ class Grammars:
 
 
 class Matcher:
-    """How far a text has come in its grammar."""
+    """How far a text has come in its grammar. `stuck` tells that nothing may follow though it has not ended."""
 
     def __init__(self, matcher: "GrammarMatcher", vocab_size: int):
         self._matcher = matcher
         self._bits = np.zeros((1, -(-vocab_size // 32)), dtype=np.int32)
+        self._look_ahead()
 
     def mask(self, logits_V: torch.Tensor) -> None:
         """Make impossible, in place, what may not come next."""
-        if not self._matcher.fill_next_token_bitmask(self._bits):
+        if not self._forbids:
             return
         library = load() if logits_V.device.type == "cpu" else None
         if library is not None:
@@ -136,11 +137,17 @@ class Matcher:
         """Go on by a token that was allowed."""
         accepted = self._matcher.accept_token(token)
         assert accepted, f"token {token} was drawn against the grammar"
+        if not self.complete:
+            self._look_ahead()
 
     @property
     def complete(self) -> bool:
         """Whether the text has ended, by one of the end tokens."""
         return bool(self._matcher.is_terminated())
+
+    def _look_ahead(self) -> None:
+        self._forbids = bool(self._matcher.fill_next_token_bitmask(self._bits))
+        self.stuck = self._forbids and not self._bits.any()
 
 
 def name_of(grammar: Grammar) -> str:

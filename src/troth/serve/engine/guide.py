@@ -13,7 +13,7 @@ class Guide:
     """Masks the scores of the next token and follows the tokens that are taken. A grammar that `covers` reasoning holds
     for all of the text, another for what follows it.
 
-    `complete` tells that the text has ended by its grammar.
+    `complete` tells that the text has ended by its grammar, and `stuck` that it can neither end by it nor go on.
     """
 
     def __init__(
@@ -33,6 +33,20 @@ class Guide:
     def complete(self) -> bool:
         """Whether the grammar has come to its end."""
         return self._reasoning is None and self._matcher is not None and self._matcher.complete
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the grammar has led to where nothing may follow."""
+        return self._in_force and self._matcher is not None and self._matcher.stuck
+
+    @property
+    def open(self) -> bool:
+        """Whether neither a grammar nor a text that is written in the model's place says what comes next."""
+        return not self._forced and (self._matcher is None or not self._in_force)
+
+    @property
+    def _in_force(self) -> bool:
+        return self._covers or self._reasoning is None
 
     def mask(self, logits_V: torch.Tensor) -> None:
         """Make impossible, in place, what may not come next."""

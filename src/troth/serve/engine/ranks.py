@@ -79,9 +79,17 @@ class LeadingRunner:
         self.runner = runner
 
     def run(self, chunks: Items[Chunk], wanted: list[int]) -> torch.Tensor:
-        told = [ToldChunk(c.tokens, c.start, c.count, c.blocks, c.sliding_blocks, c.adapter) for c in chunks]
-        dist.broadcast_object_list([(told, wanted)], device=torch.device("cpu"))
+        _tell(chunks, wanted)
         return self.runner.run(chunks, wanted)
+
+    def hidden(self, chunks: Items[Chunk]) -> torch.Tensor:
+        _tell(chunks, None)
+        return self.runner.hidden(chunks)
+
+
+def _tell(chunks: Items[Chunk], wanted: list[int] | None) -> None:
+    told = [ToldChunk(c.tokens, c.start, c.count, c.blocks, c.sliding_blocks, c.adapter) for c in chunks]
+    dist.broadcast_object_list([(told, wanted)], device=torch.device("cpu"))
 
 
 def follow(runner: Runner) -> None:
@@ -91,7 +99,11 @@ def follow(runner: Runner) -> None:
         dist.broadcast_object_list(received, device=torch.device("cpu"))
         if received[0] is None:
             return
-        runner.run(*received[0])
+        chunks, wanted = received[0]
+        if wanted is None:
+            runner.hidden(chunks)
+        else:
+            runner.run(chunks, wanted)
 
 
 @torch.no_grad()

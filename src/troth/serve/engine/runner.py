@@ -19,10 +19,6 @@ class Runner(Protocol):
         """Scores over the vocabulary, float32 [wanted, vocabulary], of the step's tokens at these places."""
         ...
 
-
-class Pooler(Protocol):
-    """Computes a step's tokens like a runner, for their hidden states."""
-
     def hidden(self, chunks: Items[Chunk]) -> torch.Tensor:
         """Hidden states of all the step's tokens after the last norm, [tokens, hidden]."""
         ...

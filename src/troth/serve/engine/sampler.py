@@ -28,7 +28,7 @@ def sample(
             sequence.penalties.apply(logits_SV[row])
         if sequence.guide is not None:
             sequence.guide.mask(logits_SV[row])
-        elif sequence.output_tokens < sequence.params.min_tokens:
+        if sequence.output_tokens < sequence.params.min_tokens and (sequence.guide is None or sequence.guide.open):
             logits_SV[row, [*end_tokens, *sequence.params.stop_token_ids]] = float("-inf")
         if sequence.unwanted is not None:
             sequence.unwanted.avoid(logits_SV[row], sequence.tokens, sequence.prompt_tokens)

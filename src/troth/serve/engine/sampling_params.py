@@ -107,7 +107,8 @@ class SamplingParams(BaseModel):
     it without `skip_special_tokens`. Of the first `min_tokens` tokens none ends the text or belongs to a stop
     string, unless a grammar ends it. Only `allowed_token_ids` are drawn, where there are any, and no token that
     completes one of `bad_words`; a grammar goes before both. The same `seed` draws the same random numbers whatever
-    else is in the batch. With a `grammar` the text ends where that is complete, and it is `told` as that says.
+    else is in the batch. With a `grammar` the text ends where that is complete, or as by length where it leads no
+    further, and it is `told` as that says.
 
     Raises pydantic's ValidationError (a ValueError) out of range.
     """
@@ -133,7 +134,7 @@ class SamplingParams(BaseModel):
     echo: bool = False
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
-    repetition_penalty: float = Field(default=1.0, gt=0)
+    repetition_penalty: float = Field(default=1.0, ge=1e-9, le=1e9)
     logit_bias: dict[int, float] = Field(default_factory=dict)
     ignore_eos: bool = False
     grammar: Grammar | None = None

@@ -97,7 +97,7 @@ class Sequence:
 
     def pool(self, h_TD: torch.Tensor, start: int) -> None:
         """Add the hidden states of tokens from position `start` on to what an embedding is the mean of."""
-        sum_D = h_TD.float().sum(0)
+        sum_D = h_TD.double().sum(0)  # in float32 the last bit would depend on how the prompt was cut
         self.pooled_D = sum_D if start == 0 or self.pooled_D is None else self.pooled_D + sum_D
 
     def embedding(self) -> Output:
@@ -112,7 +112,7 @@ class Sequence:
             cached_tokens=0,
             admitted=self.admitted,
             finish_reason="stop",
-            embedding=tuple((self.pooled_D / self.prompt_tokens).tolist()),
+            embedding=tuple((self.pooled_D / self.prompt_tokens).float().tolist()),
         )
 
     def append(self, token: SampledToken, data: bytes, ends: bool) -> Output:
@@ -132,7 +132,7 @@ class Sequence:
             reason = "stop"
             if stop_reason is None and token.id in self.params.stop_token_ids:
                 stop_reason = token.id
-        elif len(self.tokens) >= self.most_tokens:
+        elif len(self.tokens) >= self.most_tokens or (self.guide is not None and self.guide.stuck):
             reason = "length"
         if reason is not None:
             text += (self.text.push(self.told.close()) if self.told is not None else "") + self.text.close()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from troth.serve.engine.sampling_params import Grammar, Told
+from troth.serve.engine.sampling_params import Grammar, Reasoning, Told
 from troth.serve.engine.text_stream import overlap
 
 BEGIN, END = "<tool_call>\n<function=", "\n</function>\n</tool_call>"
@@ -17,10 +17,11 @@ _PARAMETER, _BEHIND = b"<parameter=", b"</parameter>"
 
 class XmlCalls:
     """The text of an answer, token by token. A grammar holds its calls; what type an argument has, the schemas of its
-    tags say, for the text of a number may be one."""
+    tags say, for the text of a number may be one. Of `reasoning`, which no grammar holds, all stays as it is."""
 
-    def __init__(self, told: Told, grammar: Grammar):
+    def __init__(self, told: Told, grammar: Grammar, reasoning: Reasoning | None = None):
         self._told = told
+        self._thought, self._tail = b"" if reasoning is None else reasoning.end.encode(), b""
         self._schemas = {tag.name: json.loads(tag.value.schema_text) for tag in grammar.tags}
         self._held = b""
         self._properties: Mapping[str, Any] | None = None
@@ -28,8 +29,12 @@ class XmlCalls:
 
     def take(self, token: int, data: bytes) -> bytes:
         """What more of the text is certain; an argument is when it is complete."""
-        self._held += data
         text = b""
+        if self._thought not in self._tail:
+            self._tail = self._tail[-len(self._thought) :] + data
+            after = self._tail.partition(self._thought)[2]
+            text, data = data[: len(data) - len(after)], after
+        self._held += data
         while (more := self._outside() if self._properties is None else self._inside()) is not None:
             text += more
         if self._properties is None:
