@@ -88,6 +88,9 @@ def test_html_is_read_in_the_encoding_that_it_declares(tmp_path):
     document = read_one(tmp_path / "page.htm")
     assert document.title == "Łódź"
     assert document.text.startswith("Łódź is a city.")
+    page = f"<?xml version='1.0' encoding='iso-8859-2'?>\n<html><p>Łódź is a city. {CELLS}</p></html>"
+    (tmp_path / "page.xhtml").write_bytes(page.encode("iso-8859-2"))
+    assert read_one(tmp_path / "page.xhtml").text.startswith("Łódź is a city.")
 
 
 def test_plain_text_with_and_without_a_head(tmp_path):

@@ -70,8 +70,8 @@ def read_file(source: Source, name: str, origin: Origin) -> Iterator[Document | 
         return
     broken = 0
     try:
-        # The WARC reader unpacks by itself, since each of its records is packed alone.
-        packed = "" if suffix in (".warc", ".wet") else name
+        # The WARC reader unpacks these by itself, since each of its records is packed alone.
+        packed = "" if suffix in (".warc", ".wet") and name.lower().endswith((".gz", ".zst")) else name
         with unpacked(source, packed) as content:
             for found in READERS[suffix](content, origin):
                 if isinstance(found, Document):
