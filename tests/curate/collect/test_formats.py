@@ -1,5 +1,6 @@
 """Word documents, tables and Parquet: what is in them comes out as plain lines, and ancestry is kept."""
 
+import gzip
 import io
 import json
 import zipfile
@@ -143,3 +144,85 @@ def test_broken_records_are_listed_up_to_a_thousand_and_then_counted():
     found = read(b"{\n" * 1500, "a.jsonl")
     assert len(found) == 1001
     assert found[-1] == Rejected("a.jsonl", "500 more broken records")
+
+
+RESTRUCTURED = """.. _cells:
+
+:orphan:
+
+=====
+Cells
+=====
+
+.. module:: cells
+   :synopsis: hidden
+
+A :class:`~bio.Cell` *lives* in
+``code_``; see `the page <http://a.test>`_, Python_ and :rfc:`1149` [1]_.
+
+.. note:: It is small,
+   as we said.
+
+   Really.
+
+.. image:: cell.png
+   :alt: gone
+
+   Gone too.
+
+Walls
+-----
+.. function:: divide(cell)
+
+   It divides, as in::
+
+      divide(cell)
+
+      divide(*cell)
+
+   Then there are two.
+
+* a wall that is
+  thick
+* a membrane
+
+====  =====
+Name  Count
+====  =====
+wall  1
+====  =====
+
+.. a comment
+   of two lines
+
+.. [1] By pigeon.
+"""
+
+
+def test_restructured_text():
+    (document,) = read(RESTRUCTURED.encode(), "cells.rst")
+    assert isinstance(document, Document)
+    assert document.text.split("\n\n") == [
+        "Cells", "A bio.Cell lives in code_; see the page, Python and RFC 1149.", "It is small, as we said.", "Really.",
+        "Walls", "divide(cell)", "It divides, as in", "divide(cell)", "divide(*cell)", "Then there are two.",
+        "a wall that is thick", "a membrane", "Name; Count", "wall; 1", "By pigeon.",
+    ]  # fmt: skip
+    assert (document.title, document.kind) == ("Cells", "prose")
+
+
+@pytest.mark.parametrize("name", ["README", "1.", "mail/inbox", "NOTICE.gz"])
+def test_a_name_without_a_suffix_is_that_of_a_text(name):
+    data = b"A letter, as a mailbox keeps it."
+    (document,) = read(gzip.compress(data) if name.endswith(".gz") else data, name)
+    assert isinstance(document, Document)
+    assert document.text == data.decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("run", b"#!/bin/sh"), ("object", b"\x7fELF\0\1"), ("Makefile", b"all:"), ("a.out", b"text")],
+)  # fmt: skip
+def test_what_has_no_suffix_and_is_no_text_is_set_aside(name, data):
+    (rejected,) = read(data, name)
+    assert isinstance(rejected, Rejected)
+    assert "suffix" in rejected.reason or "no reader" in rejected.reason

@@ -128,7 +128,7 @@ def _files(source: str, out: Path) -> Iterator[File]:
     for file in list_files(source):
         if file.path.startswith(own):
             continue  # a run's own results, where they lie in the folder that it reads
-        if file.path.rstrip("/").endswith(source.rstrip("/")) and "/" not in file.name and not form(file.name):
+        if file.path.rstrip("/").endswith(source.rstrip("/")) and "/" not in file.name and form(file.name) is None:
             raise ValueError(f"{source}: cannot read this kind of file; known are {known_forms()}")
         yield file
 
