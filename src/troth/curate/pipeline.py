@@ -226,7 +226,7 @@ def _refined(run: Curation, parts: int, judge: Judge) -> dict[str, Any]:
     report |= {"accepted": not reason, "reason": reason}
     feeds = stage_feeds(out)
     row = GenerationRow(
-        run.generation, "", fingerprint(feeds), json.dumps(asdict(found), sort_keys=True), not reason, POLICY, reason
+        run.generation, fingerprint(feeds), json.dumps(asdict(found), sort_keys=True), not reason, POLICY, reason
     )
     if reason:
         reject_generation(out / "ledger", row)
