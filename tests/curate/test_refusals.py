@@ -11,6 +11,9 @@ from troth.system import CurateTable
     [
         ({"languages": ["xx"]}, "curate.languages: cannot tell xx"),
         ({"benchmarks": ["/nowhere.jsonl"]}, "curate.benchmarks: /nowhere.jsonl: no text"),
+        ({"references": ["/nowhere"]}, "curate.references: /nowhere: no such file or folder"),
+        ({"tables": ["/nowhere.csv"]}, "curate.tables: /nowhere.csv: no such file"),
+        ({"quality_below": 0.5, "quality_examples": "/nowhere"}, "curate.quality_examples: no folder /nowhere/good"),
         ({"verifiers": ["trained"], "trained_verifier": "/nowhere.npz"}, "/nowhere.npz: not a trained verifier"),
         ({"verifiers": ["entailment"]}, "curate.entailment_model: name a model folder"),
         ({"verifiers": ["endpoint"]}, "curate.endpoint: the endpoint judge needs this table"),
@@ -23,4 +26,11 @@ def test_what_is_lacking_is_told_at_once(settings, message, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(ValueError, match=message):
         curate(Curation((str(tmp_path / "page.md"),), out, CurateTable(**settings)))
+    assert not out.exists()
+
+
+def test_a_source_that_is_not_there_claims_no_folder(tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match=r"pagse\.md: no such file or folder"):
+        curate(Curation((str(tmp_path / "pagse.md"),), out, CurateTable()))
     assert not out.exists()

@@ -18,12 +18,12 @@ from troth.curate.balance.report import balance
 from troth.curate.balance.viewpoints import lost_viewpoint
 from troth.curate.collect import collect
 from troth.curate.collect.part import collect_part
-from troth.curate.collect.plan import plan_collect
+from troth.curate.collect.plan import check_sources, plan_collect
 from troth.curate.collect.reader import Rejected
 from troth.curate.document import Document
 from troth.curate.duplicates.stage import duplicates_part, find_duplicates
 from troth.curate.execute import Executor, run_stage
-from troth.curate.filter.fit import fit_quality
+from troth.curate.filter.fit import check_examples, fit_quality
 from troth.curate.filter.stage import check_filters, filter_part
 from troth.curate.integrate.feeds import fingerprint, stage_feeds
 from troth.curate.integrate.ledger import reject_generation, write_generation
@@ -90,9 +90,7 @@ def curate(
     by a version whose half-done work this one cannot read, and where a part fails. A run that was refused may be called
     again with other limits.
     """
-    # Before hours of work that could not be gone on with, for a folder keeps the settings that it was begun with.
-    check_filters(run.settings)
-    refuse_incomplete(run.settings, classifier)
+    _refuse_missing(run, classifier)
     give_back_freed_memory()
     with held(run.out, "curating into", patience=1.0):
         _claim_folder(run)
@@ -104,6 +102,21 @@ def curate(
         report: dict[str, Any] = json.loads(json.dumps(_refined(run, parts, judge)))
         _save(done, report)
         return report
+
+
+def _refuse_missing(run: Curation, classifier: Classifier | None) -> None:
+    """Before hours of work that could not be gone on with, for a folder keeps the settings that it was begun with."""
+    check_filters(run.settings)
+    check_examples(run.settings)
+    refuse_incomplete(run.settings, classifier)
+    if (run.out / "run.json").exists():
+        return  # what is done is done, whatever became of its sources
+    check_sources(run.sources, run.out)
+    for key in ("references", "tables"):
+        try:
+            check_sources(getattr(run.settings, key), run.out)
+        except ValueError as error:
+            raise ValueError(f"curate.{key}: {error}") from error
 
 
 def _claim_folder(run: Curation) -> None:

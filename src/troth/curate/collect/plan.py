@@ -80,6 +80,13 @@ def plan_collect(
     return _sizes(path)
 
 
+def check_sources(sources: Iterable[str], out: Path) -> None:
+    """Raises ValueError as `plan_collect` does for a source that does not exist or is one file of an unknown kind."""
+    for name in sources:
+        if name not in ("library", PYTHON):
+            next(_files(name, out), None)
+
+
 def planned(out: Path, part: int) -> Iterator[Item]:
     """The files of one part, in their order."""
     for row in pq.read_table(_path(out), filters=[("part", "=", part)]).to_pylist():
