@@ -167,7 +167,9 @@ def _stage(
 def _cleaned(run: Curation) -> int:
     """Collect, filter and deduplicate; the number of parts."""
     out, settings = run.out, run.settings
-    plan = plan_collect(run.sources, out, python_bytes=run.python_bytes, part_bytes=_PART_BYTES)
+    plan = plan_collect(
+        run.sources, out, python_bytes=run.python_bytes, part_bytes=_PART_BYTES, text_column=settings.text_column
+    )
     numbers = range(plan.parts)
     stage = partial(_stage, run, plan.parts)
     stage("collect", partial(collect_part, out=out), (), plan.bytes)
@@ -219,7 +221,7 @@ def _judged(
 def _references(run: Curation) -> Iterator[Document]:
     """Reference collections: they testify and are not judged."""
     if run.settings.references:
-        found = collect(DataTable(sources=list(run.settings.references)))
+        found = collect(DataTable(sources=list(run.settings.references)), run.settings.text_column)
         yield from found.documents
 
 

@@ -37,10 +37,12 @@ CORE = """<cp:coreProperties xmlns:cp="c" xmlns:dc="http://purl.org/dc/elements/
 </cp:coreProperties>"""
 
 
-def docx(body: str = BODY, core: str | None = CORE) -> bytes:
+def docx(body: str = BODY, core: str | None = CORE, main: str = "word/document.xml") -> bytes:
     packed = io.BytesIO()
+    kind = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument"
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as package:
-        package.writestr("word/document.xml", body)
+        package.writestr("_rels/.rels", f"<Relationships><Relationship Type='{kind}' Target='/{main}'/></Relationships>")
+        package.writestr(main, body)
         if core:
             package.writestr("docProps/core.xml", core)
     return packed.getvalue()
@@ -55,6 +57,8 @@ def test_docx():
     assert document.retrieved == "2024-05-01"
     (untitled,) = read(docx(core=None), "rivers.docx")
     assert (untitled.title, untitled.publisher) == ("Rivers", "")
+    (online,) = read(docx(main="word/document2.xml"), "rivers.docx")
+    assert online == document
 
 
 def test_docx_that_would_grow_or_read_other_files_is_refused():
@@ -98,11 +102,33 @@ def test_parquet_with_and_without_a_text_column():
     assert [(one.source, one.text, one.published), (three.source, three.published)] == [
         ("a.parquet#0", "One.", "2020"), ("a.parquet#2", ""),
     ]  # fmt: skip
-    assert none == Rejected("a.parquet#1", "no field text")
+    assert none == Rejected("a.parquet#1", "no text")
     (table,) = read(parquet({"name": ["Nile", "Po"], "km": [6650, None]}), "rivers.parquet")
     assert (table.kind, table.text) == ("table", "name: Nile; km: 6650\nname: Po")
     (wrong,) = read(parquet({"text": [1, 2]}), "a.parquet")
     assert wrong.reason == "the column text holds int64, not text"
+    categories = io.BytesIO()
+    pq.write_table(pa.table({"text": pa.array(["One.", "Two.", "One."]).dictionary_encode()}), categories)
+    assert [one.text for one in read(categories.getvalue(), "a.parquet")] == ["One.", "Two.", "One."]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.tsv", "a.parquet"])
+def test_the_text_may_stand_in_another_column(name):
+    rows = [{"Text": "not this", "content": f"{word} cell, dividing.", "date": "2020"} for word in ("One", "Two")]
+    lines = "\n".join(map(json.dumps, rows))
+    sheet = "Text\tCONTENT\tdate\n" + "".join("\t".join(row.values()) + "\n" for row in rows)
+    data = {
+        ".jsonl": lines.encode(), ".json": json.dumps(rows).encode("utf-16"), ".tsv": sheet.encode(),
+        ".csv": ("\n\nsep=;\n" + sheet.replace("\t", ";")).encode(),
+        ".parquet": parquet({key: [row[key] for row in rows] for key in rows[0]}),
+    }[name[1:]]  # fmt: skip
+    origin = Origin(name, text_column="content")
+    found = list(read_file(Source(io.BytesIO(data)), name, origin))
+    assert [(one.text, one.published, one.kind) for one in found] == [
+        ("One cell, dividing.", "2020", "prose"), ("Two cell, dividing.", "2020", "prose"),
+    ]  # fmt: skip
+    (wrong, *_) = read(lines.replace("content", "body").replace("Text", "id").encode(), "a.jsonl")
+    assert wrong.reason == "no field text: it has id, body, date (curate.text_column names another)"
 
 
 def test_what_troth_wrote_keeps_its_ancestry(tmp_path):
@@ -137,7 +163,7 @@ def test_json_of_many_lines_is_one_record():
     (one,) = read(json.dumps({"title": "A", "text": "One."}, indent=2).encode(), "a.json")
     assert (one.title, one.text) == ("A", "One.")
     (other,) = read(json.dumps({"modules": [{"name": "fs"}] * 900}, indent=4).encode(), "b.json")
-    assert other.reason == "no field text"
+    assert other.reason == "no field text: it has modules (curate.text_column names another)"
 
 
 def test_broken_records_are_listed_up_to_a_thousand_and_then_counted():

@@ -45,6 +45,7 @@ class Item:
     publisher: str = ""
     start: int = 0
     end: int = 0
+    text_column: str = "text"
 
 
 @dataclass(frozen=True)
@@ -58,20 +59,23 @@ class Plan:
 
 
 def plan_collect(
-    sources: Sequence[str], out: Path, *, python_bytes: int = 2_000_000, part_bytes: int = _PART_BYTES
-) -> Plan:
+    sources: Sequence[str], out: Path, *, python_bytes: int = 2_000_000, part_bytes: int = _PART_BYTES,
+    text_column: str = "text",
+) -> Plan:  # fmt: skip
     """Write the plan of a run into `out`, or check that the one there still holds, and return its sizes.
 
     Sources are paths, fsspec URLs, `library` and `python`; one given twice counts once, and what lies in `out` not at
     all. Where two hold files of the same name, the sources of the later one begin with its path. Where documents name
-    no publisher, each folder of a source counts as one, and so does each file that lies in none. Raises ValueError for
+    no publisher, each folder of a source counts as one, and so does each file that lies in none. `text_column` is the
+    field of records that holds their text. Raises ValueError for
     a source that does not exist or is one file of an unknown kind, and where the sources are not those, or not as they
     were, when `out` was begun.
     """
     path = _path(out)
     with ExitStack() as stack:
         whole = _items(list(dict.fromkeys(sources)), out, path.parent, stack, python_bytes)
-        items = _dealt((one for item in whole for one in _sliced(item, part_bytes)), part_bytes)
+        named = (replace(item, text_column=text_column) for item in whole)
+        items = _dealt((one for item in named for one in _sliced(item, part_bytes)), part_bytes)
         if path.exists():
             for was, now in zip_longest(read_rows(path, Item), items):
                 _compare(was, now, out)
