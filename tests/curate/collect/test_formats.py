@@ -41,7 +41,8 @@ def docx(body: str = BODY, core: str | None = CORE, main: str = "word/document.x
     packed = io.BytesIO()
     kind = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument"
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as package:
-        package.writestr("_rels/.rels", f"<Relationships><Relationship Type='{kind}' Target='/{main}'/></Relationships>")
+        one = f"<Relationship Type='{kind}' Target='/{main}'/>"
+        package.writestr("_rels/.rels", f"<Relationships>{one}</Relationships>")
         package.writestr(main, body)
         if core:
             package.writestr("docProps/core.xml", core)
