@@ -274,6 +274,8 @@ def _report(run: Curation, parts: int, judge: Judge, found: Measure) -> dict[str
     findings = Counter((one.stance, one.time, one.nature) for one in _rows(out, parts, "refine", "findings", Finding))
     spent = list(_rows(out, parts, "opinions", "spent", Spent))
     return {
+        "collected": sum(1 for _ in _rows(out, parts, "collect", "documents", _Named)),
+        "set_aside": sum(1 for _ in _rows(out, parts, "collect", "rejected", Rejected)),
         "documents": sum(1 for _ in _rows(out, parts, "refine", "documents", Document)),
         "dropped": {rule: count for (label, rule), count in sorted(filtered.items()) if label == "dropped"},
         "changed": {rule: count for (label, rule), count in sorted(filtered.items()) if label == "changed"},
@@ -290,9 +292,16 @@ def _report(run: Curation, parts: int, judge: Judge, found: Measure) -> dict[str
 
 @dataclass(frozen=True)
 class _Counted:
-    """As little of a row as can be read."""
+    """As little of a claim's row as can be read."""
 
     claim_id: str
+
+
+@dataclass(frozen=True)
+class _Named:
+    """As little of a document as can be read."""
+
+    source: str
 
 
 def _rows(out: Path, parts: int, stage: str, table: str, row: type) -> Iterator[Any]:
