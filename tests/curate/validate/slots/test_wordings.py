@@ -145,12 +145,13 @@ def terms(wrong: dict[tuple[str, int], tuple[int, int]], another: frozenset[tupl
         "C": "{who} ({since}–{until}) held the office of mayor.", "D": "{who} governed it from {since} until {until}.",
     }  # fmt: skip
     documents = []
+    greek = ("Alpha", "Beta", "Gamma", "Delta", "Kappa", "Omega")
     for house, way in ways.items():
         for town in range(60):
             after = 8 * ((house, town) in another)
             since, until = wrong.get((house, town), (1900 + 7 * town % 90 + after, 1904 + 7 * town % 90 + after))
             text = way.format(who=RULERS[(town + after // 8) % 5], since=since, until=until)
-            title = f"{LANDS[town // 6 % 10]} {'Alpha Beta Gamma Delta Kappa Omega'.split()[town % 6]}"
+            title = f"{LANDS[town // 6 % 10]} {greek[town % 6]}"
             documents.append(Document(f"{house}/{town}", "documents", text, title=title, publisher=house))
     return documents
 
