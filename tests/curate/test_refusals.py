@@ -34,3 +34,8 @@ def test_a_source_that_is_not_there_claims_no_folder(tmp_path):
     with pytest.raises(ValueError, match=r"pagse\.md: no such file or folder"):
         curate(Curation((str(tmp_path / "pagse.md"),), out, CurateTable()))
     assert not out.exists()
+
+
+def test_an_empty_source_is_not_the_folder_at_hand(tmp_path):
+    with pytest.raises(ValueError, match="a source is empty"):
+        curate(Curation(("",), tmp_path / "out", CurateTable()))

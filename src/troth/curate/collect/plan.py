@@ -134,6 +134,8 @@ def _publisher(name: str) -> str:
 
 
 def _files(source: str, out: Path) -> Iterator[File]:
+    if not source.strip():
+        raise ValueError("a source is empty, as where a variable is not set; name a file, a folder or a URL")
     given = f"{Path(source).absolute()}/"
     own = tuple(place for place in (f"{out.absolute()}/", f"{out.resolve()}/") if not given.startswith(place))
     for file in list_files(source):
