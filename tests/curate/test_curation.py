@@ -201,6 +201,7 @@ def test_curating_the_library_never_opens_its_key(tmp_path):
     assert report["accepted"]
     assert report["claims"] > 3000
     assert report["duplicates"] == 36
+    assert (report["collected"], report["set_aside"], report["documents"]) == (117, 0, 117 - 36 - 3)
     assert any(Path(path).name == "almanac.csv" for path in opened)
     assert not any(Path(path).name == "key.jsonl" for path in opened)
 

@@ -11,6 +11,9 @@ from troth.system import CurateTable
     [
         ({"languages": ["xx"]}, "curate.languages: cannot tell xx"),
         ({"benchmarks": ["/nowhere.jsonl"]}, "curate.benchmarks: /nowhere.jsonl: no text"),
+        ({"references": ["/nowhere"]}, "curate.references: /nowhere: no such file or folder"),
+        ({"tables": ["/nowhere.csv"]}, "curate.tables: /nowhere.csv: no such file"),
+        ({"quality_below": 0.5, "quality_examples": "/nowhere"}, "curate.quality_examples: no folder /nowhere/good"),
         ({"verifiers": ["trained"], "trained_verifier": "/nowhere.npz"}, "/nowhere.npz: not a trained verifier"),
         ({"verifiers": ["entailment"]}, "curate.entailment_model: name a model folder"),
         ({"verifiers": ["endpoint"]}, "curate.endpoint: the endpoint judge needs this table"),
@@ -34,3 +37,15 @@ def test_a_mistaken_source_does_not_claim_the_folder(tmp_path):
         with pytest.raises(ValueError, match=told):
             curate(Curation((str(tmp_path / name),), out, settings))
     assert curate(Curation((str(tmp_path / "page.md"),), out, settings))["documents"] == 1
+
+
+def test_a_source_that_is_not_there_claims_no_folder(tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match=r"pagse\.md: no such file or folder"):
+        curate(Curation((str(tmp_path / "pagse.md"),), out, CurateTable()))
+    assert not out.exists()
+
+
+def test_an_empty_source_is_not_the_folder_at_hand(tmp_path):
+    with pytest.raises(ValueError, match="a source is empty"):
+        curate(Curation(("",), tmp_path / "out", CurateTable()))

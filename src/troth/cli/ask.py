@@ -27,13 +27,21 @@ def command(
     folder = read_ledger_path(ledger)
     from dataclasses import asdict
 
-    from troth.curate.integrate.ask import ask
+    from troth.curate.integrate.ask import ask, documents_about
 
     answers = ask(folder, question, at, limit)
+    about = {} if answers else documents_about(folder, question)
     if as_json:
-        print_json({"question": question, "at": at or None, "answers": [asdict(answer) for answer in answers]})
+        found = [asdict(answer) for answer in answers]
+        print_json({"question": question, "at": at or None, "answers": found, "documents": about})
         return
-    if not answers:
+    if about:
+        console.print("No claim that was judged answers this, but these documents have its words:", soft_wrap=True)
+        for source, rule in about.items():
+            why = f" (dropped: {rule.replace('_', ' ')})" if rule else ""
+            console.print(f"  {escape(source)}{why}", soft_wrap=True)
+        console.print("`troth explain` tells what became of each.")
+    elif not answers:
         console.print("The curated documents know nothing of this.")
     for answer in answers:
         _print(answer, at)

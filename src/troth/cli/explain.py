@@ -194,8 +194,7 @@ def _print_decision(row: dict[str, Any]) -> None:
 def _print_generations(story: dict[str, Any]) -> None:
     for row in story["generations"]:
         state = "accepted" if row["accepted"] else f"refused: {escape(row['reason'])}"
-        model = f", judged with model {row['model_hash']}" if row["model_hash"] else ""
-        console.print(f"\nGeneration {row['gen']}: {state}{model}", soft_wrap=True)
+        console.print(f"\nGeneration {row['gen']}: {state}", soft_wrap=True)
 
 
 def _stance(stance: str) -> str:

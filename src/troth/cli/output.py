@@ -54,6 +54,10 @@ def curation_report(report: dict[str, Any]) -> Table:
     def share(found: dict[str, float]) -> str:
         return f"{found['share']:.1%} ({found['low']:.1%} to {found['high']:.1%})"
 
+    if "collected" in report:  # a finished folder may be an earlier version's
+        table.add_row("documents collected", f"{report['collected']:,}")
+        if report["set_aside"]:
+            table.add_row("files or records set aside", f"{report['set_aside']:,}")
     table.add_row("documents kept", f"{report['documents']:,}")
     for what in ("dropped", "changed", "corrections"):
         for rule, count in report[what].items():

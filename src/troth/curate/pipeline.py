@@ -18,12 +18,12 @@ from troth.curate.balance.report import balance
 from troth.curate.balance.viewpoints import lost_viewpoint
 from troth.curate.collect import collect
 from troth.curate.collect.part import collect_part
-from troth.curate.collect.plan import is_planned, plan_collect
+from troth.curate.collect.plan import check_sources, is_planned, plan_collect
 from troth.curate.collect.reader import Rejected
 from troth.curate.document import Document
 from troth.curate.duplicates.stage import duplicates_part, find_duplicates
 from troth.curate.execute import Executor, run_stage
-from troth.curate.filter.fit import fit_quality
+from troth.curate.filter.fit import check_examples, fit_quality
 from troth.curate.filter.stage import check_filters, filter_part
 from troth.curate.integrate.feeds import fingerprint, stage_feeds
 from troth.curate.integrate.ledger import reject_generation, write_generation
@@ -90,9 +90,7 @@ def curate(
     by a version whose half-done work this one cannot read, and where a part fails. A run that was refused may be called
     again with other limits.
     """
-    # Before hours of work that could not be gone on with, for a folder keeps the settings that it was begun with.
-    check_filters(run.settings)
-    refuse_incomplete(run.settings, classifier)
+    _refuse_missing(run, classifier)
     give_back_freed_memory()
     with held(run.out, "curating into", patience=1.0):
         _claim_folder(run)
@@ -104,6 +102,21 @@ def curate(
         report: dict[str, Any] = json.loads(json.dumps(_refined(run, parts, judge)))
         _save(done, report)
         return report
+
+
+def _refuse_missing(run: Curation, classifier: Classifier | None) -> None:
+    """Before hours of work that could not be gone on with, for a folder keeps the settings that it was begun with."""
+    check_filters(run.settings)
+    check_examples(run.settings)
+    refuse_incomplete(run.settings, classifier)
+    if is_planned(run.out):
+        return  # what is done is done, whatever became of its sources
+    check_sources(run.sources, run.out)
+    for key in ("references", "tables"):
+        try:
+            check_sources(getattr(run.settings, key), run.out)
+        except ValueError as error:
+            raise ValueError(f"curate.{key}: {error}") from error
 
 
 def _claim_folder(run: Curation) -> None:
@@ -155,7 +168,9 @@ def _stage(
 def _cleaned(run: Curation) -> int:
     """Collect, filter and deduplicate; the number of parts."""
     out, settings = run.out, run.settings
-    plan = plan_collect(run.sources, out, python_bytes=run.python_bytes, part_bytes=_PART_BYTES)
+    plan = plan_collect(
+        run.sources, out, python_bytes=run.python_bytes, part_bytes=_PART_BYTES, text_column=settings.text_column
+    )
     numbers = range(plan.parts)
     stage = partial(_stage, run, plan.parts)
     stage("collect", partial(collect_part, out=out), (), plan.bytes)
@@ -207,7 +222,7 @@ def _judged(
 def _references(run: Curation) -> Iterator[Document]:
     """Reference collections: they testify and are not judged."""
     if run.settings.references:
-        found = collect(DataTable(sources=list(run.settings.references)))
+        found = collect(DataTable(sources=list(run.settings.references)), run.settings.text_column)
         yield from found.documents
 
 
@@ -227,7 +242,7 @@ def _refined(run: Curation, parts: int, judge: Judge) -> dict[str, Any]:
     report |= {"accepted": not reason, "reason": reason}
     feeds = stage_feeds(out)
     row = GenerationRow(
-        run.generation, "", fingerprint(feeds), json.dumps(asdict(found), sort_keys=True), not reason, POLICY, reason
+        run.generation, fingerprint(feeds), json.dumps(asdict(found), sort_keys=True), not reason, POLICY, reason
     )
     if reason:
         reject_generation(out / "ledger", row)
@@ -260,6 +275,8 @@ def _report(run: Curation, parts: int, judge: Judge, found: Measure) -> dict[str
     findings = Counter((one.stance, one.time, one.nature) for one in _rows(out, parts, "refine", "findings", Finding))
     spent = list(_rows(out, parts, "opinions", "spent", Spent))
     return {
+        "collected": sum(1 for _ in _rows(out, parts, "collect", "documents", _Named)),
+        "set_aside": sum(1 for _ in _rows(out, parts, "collect", "rejected", Rejected)),
         "documents": sum(1 for _ in _rows(out, parts, "refine", "documents", Document)),
         "dropped": {rule: count for (label, rule), count in sorted(filtered.items()) if label == "dropped"},
         "changed": {rule: count for (label, rule), count in sorted(filtered.items()) if label == "changed"},
@@ -276,9 +293,16 @@ def _report(run: Curation, parts: int, judge: Judge, found: Measure) -> dict[str
 
 @dataclass(frozen=True)
 class _Counted:
-    """As little of a row as can be read."""
+    """As little of a claim's row as can be read."""
 
     claim_id: str
+
+
+@dataclass(frozen=True)
+class _Named:
+    """As little of a document as can be read."""
+
+    source: str
 
 
 def _rows(out: Path, parts: int, stage: str, table: str, row: type) -> Iterator[Any]:

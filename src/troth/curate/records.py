@@ -166,11 +166,10 @@ class CorrectionRow:
 
 @dataclass(frozen=True)
 class GenerationRow:
-    """One curation as a whole: `model_hash` names the model that judged (empty for none), `data_tag` the input,
-    `metrics` are figures as a JSON object. `accepted` is false, with a `reason`, where a gate refused it."""
+    """One curation as a whole: `data_tag` names the input, `metrics` are figures as a JSON object. `accepted` is false,
+    with a `reason`, where a gate refused it."""
 
     gen: int
-    model_hash: str
     data_tag: str
     metrics: str
     accepted: bool

@@ -35,6 +35,8 @@ class CurateTable(Table):
     Stages are worked on by so many `workers` (0: as many as there are cores) of an `executor`: processes of this
     machine (`local`), a Ray cluster or Slurm.
 
+    `text_column` is the field of JSON records and the column of tables that holds a document's text.
+
     Filters: a text stays in one of the `languages` (ISO 639-1 codes; all, where the list is empty) that passes the
     `rules`: `lenient` ones, those of Gopher, C4 and FineWeb as `published`, or `none`. Past the limits `toxic_above`,
     `loaded_above` and `quality_below` a text goes; without a limit they are not asked. A quality model is trained where
@@ -58,6 +60,7 @@ class CurateTable(Table):
     executor: Literal["local", "ray", "slurm"] = "local"
     workers: int = Field(default=0, ge=0)
 
+    text_column: str = Field(default="text", min_length=1)
     languages: list[Annotated[str, Field(pattern="^[a-z]{2,3}$")]] = Field(default=["en"])
     rules: Literal["lenient", "published", "none"] = "lenient"
     toxic_above: float | None = Field(default=0.02, ge=0, le=1)

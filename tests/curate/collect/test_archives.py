@@ -66,6 +66,21 @@ def test_warc():
     assert len(list(ArchiveIterator(io.BytesIO(b"".join(records))))) == len(records)
 
 
+def test_what_a_server_sent_wrong_is_of_no_other_record():
+    gzipped = "Content-Type: text/html\r\nContent-Encoding: gzip"
+    chunked = "Content-Type: text/html\r\nTransfer-Encoding: chunked"
+    records = [
+        record("http://a.test/unpacked", PAGE, gzipped),
+        record("http://a.test/whole", PAGE, chunked),
+        record("http://a.test/broken", gzip.compress(PAGE)[:12] + 40 * b"\xff", gzipped),
+        record("dns:a.test", b"", kind="response").replace(b"application/http; msgtype=response", b"text/dns"),
+        record("http://a.test/lodz", POLISH, 'Content-Type: text/html; charset="iso-8859-2"'),
+    ]
+    unpacked, whole, broken, lodz = read(b"".join(map(gzip.compress, records)), "a.warc.gz")
+    assert [unpacked.text, whole.text, lodz.text] == ["A cell is small, and it lives."] * 2 + ["Łódź jest miastem."]
+    assert (broken.source, broken.reason[:14]) == ("http://a.test/broken", "broken answer:")
+
+
 @pytest.mark.parametrize("cut", [9, 20, 40, 60])
 @pytest.mark.parametrize("pack", [gzip.compress, bytes], ids=["gzip", "plain"])
 def test_a_warc_that_is_cut_keeps_the_pages_before(pack, cut):

@@ -44,7 +44,6 @@ def test_a_source_tree(tmp_path):
     assert (by_name["README.md"].kind, by_name["README.md"].licence) == ("prose", "MIT")
     reasons = {one.source: one.reason.partition(":")[0] for one in found.rejected}
     assert reasons == {
-        "LICENSE": "no reader for a name without a suffix",
         "node_modules/left/pad.js": "code of others",
         "made.go": "generated code",
         "all.min.js": "minified code or data",

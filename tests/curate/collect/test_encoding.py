@@ -50,3 +50,16 @@ def test_a_file_of_lines_keeps_one_fallback():
     found = list(lines(stream))
     assert found[:3] == [(f"{RUSSIAN}\n", "cp1251"), ("Да\n", "cp1251"), ("plain\n", "utf-8")]
     assert found[3][1] == ""
+
+
+@pytest.mark.parametrize("text", [FRENCH, RUSSIAN, JAPANESE])
+def test_utf_8_with_a_broken_character_stays_utf_8(text):
+    data = text.rstrip().encode()
+    middle = len(data) // 2
+    assert decode(data + "é".encode()[:1]) == (text.rstrip() + "\ufffd", "utf-8")
+    found, encoding = decode(data[:middle] + b"\xff" + data[middle:])
+    assert (encoding, found[:20]) == ("utf-8", text[:20])
+    stream = io.BufferedReader(io.BytesIO(data + b"\xff\n" + data + b"\n"))
+    assert list(lines(stream)) == [(text.rstrip() + "\ufffd\n", "utf-8"), (text.rstrip() + "\n", "utf-8")]
+    with pytest.raises(ValueError, match="NUL"):
+        decode(data + b"\0")

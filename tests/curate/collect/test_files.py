@@ -68,6 +68,12 @@ def test_markdown_without_front_matter_takes_its_first_heading(tmp_path):
     assert CELLS in document.text
 
 
+def test_markdown_with_the_front_matter_of_hugo(tmp_path):
+    (tmp_path / "a.md").write_text(f'+++\ntitle = "Cells"\ndate = 2021-03-12\n+++\n\n{CELLS}\n')
+    document = read_one(tmp_path / "a.md")
+    assert (document.text, document.title, document.published) == (CELLS, "Cells", "2021-03-12")
+
+
 def test_html_keeps_the_article_and_not_the_navigation(tmp_path):
     (tmp_path / "page.html").write_text(
         "<html><head><title>Cells &amp; walls</title><meta name='publisher' content='Field Press'>"
@@ -88,6 +94,9 @@ def test_html_is_read_in_the_encoding_that_it_declares(tmp_path):
     document = read_one(tmp_path / "page.htm")
     assert document.title == "Łódź"
     assert document.text.startswith("Łódź is a city.")
+    page = f"<?xml version='1.0' encoding='iso-8859-2'?>\n<html><p>Łódź is a city. {CELLS}</p></html>"
+    (tmp_path / "page.xhtml").write_bytes(page.encode("iso-8859-2"))
+    assert read_one(tmp_path / "page.xhtml").text.startswith("Łódź is a city.")
 
 
 def test_plain_text_with_and_without_a_head(tmp_path):
@@ -125,7 +134,10 @@ def test_json_lines_number_their_records_and_set_broken_ones_aside(tmp_path):
     ("about", "publisher"),
     [
         ({"publisher": "P", "source": "S"}, "P"), ({"source": "The Survey"}, "The Survey"),
-        ({"source": "b.test"}, "b.test"),
+        ({"source": "b.test"}, "b.test"), ({"source": "France 24"}, "France 24"), ({"source": "c4"}, "c4"),
+        ({"source": "doc-17", "url": "http://b.test"}, "b.test"), ({"source": "17"}, "a"),
+        ({"source": "PMC123456"}, "a"),
+        ({"source": "2f1a09c4-77d2-4a11-9a3e-0c8f5d2b6e10"}, "a"), ({"source": "wiki:en:17_3"}, "a"),
         ({"url": "https://www.b.test/a?b"}, "b.test"), ({"source": "dumps/a.txt", "url": "http://b.test"}, "b.test"),
         ({"source": "notes.md"}, "a"), ({}, "a"),
     ],

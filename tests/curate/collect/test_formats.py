@@ -1,5 +1,6 @@
 """Word documents, tables and Parquet: what is in them comes out as plain lines, and ancestry is kept."""
 
+import gzip
 import io
 import json
 import zipfile
@@ -36,10 +37,13 @@ CORE = """<cp:coreProperties xmlns:cp="c" xmlns:dc="http://purl.org/dc/elements/
 </cp:coreProperties>"""
 
 
-def docx(body: str = BODY, core: str | None = CORE) -> bytes:
+def docx(body: str = BODY, core: str | None = CORE, main: str = "word/document.xml") -> bytes:
     packed = io.BytesIO()
+    kind = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument"
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as package:
-        package.writestr("word/document.xml", body)
+        one = f"<Relationship Type='{kind}' Target='/{main}'/>"
+        package.writestr("_rels/.rels", f"<Relationships>{one}</Relationships>")
+        package.writestr(main, body)
         if core:
             package.writestr("docProps/core.xml", core)
     return packed.getvalue()
@@ -54,6 +58,8 @@ def test_docx():
     assert document.retrieved == "2024-05-01"
     (untitled,) = read(docx(core=None), "rivers.docx")
     assert (untitled.title, untitled.publisher) == ("Rivers", "")
+    (online,) = read(docx(main="word/document2.xml"), "rivers.docx")
+    assert online == document
 
 
 def test_docx_that_would_grow_or_read_other_files_is_refused():
@@ -97,11 +103,33 @@ def test_parquet_with_and_without_a_text_column():
     assert [(one.source, one.text, one.published), (three.source, three.published)] == [
         ("a.parquet#0", "One.", "2020"), ("a.parquet#2", ""),
     ]  # fmt: skip
-    assert none == Rejected("a.parquet#1", "no field text")
+    assert none == Rejected("a.parquet#1", "no text")
     (table,) = read(parquet({"name": ["Nile", "Po"], "km": [6650, None]}), "rivers.parquet")
     assert (table.kind, table.text) == ("table", "name: Nile; km: 6650\nname: Po")
     (wrong,) = read(parquet({"text": [1, 2]}), "a.parquet")
     assert wrong.reason == "the column text holds int64, not text"
+    categories = io.BytesIO()
+    pq.write_table(pa.table({"text": pa.array(["One.", "Two.", "One."]).dictionary_encode()}), categories)
+    assert [one.text for one in read(categories.getvalue(), "a.parquet")] == ["One.", "Two.", "One."]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.tsv", "a.parquet"])
+def test_the_text_may_stand_in_another_column(name):
+    rows = [{"Text": "not this", "content": f"{word} cell, dividing.", "date": "2020"} for word in ("One", "Two")]
+    lines = "\n".join(map(json.dumps, rows))
+    sheet = "Text\tCONTENT\tdate\n" + "".join("\t".join(row.values()) + "\n" for row in rows)
+    data = {
+        ".jsonl": lines.encode(), ".json": json.dumps(rows).encode("utf-16"), ".tsv": sheet.encode(),
+        ".csv": ("\n\nsep=;\n" + sheet.replace("\t", ";")).encode(),
+        ".parquet": parquet({key: [row[key] for row in rows] for key in rows[0]}),
+    }[name[1:]]  # fmt: skip
+    origin = Origin(name, text_column="content")
+    found = list(read_file(Source(io.BytesIO(data)), name, origin))
+    assert [(one.text, one.published, one.kind) for one in found] == [
+        ("One cell, dividing.", "2020", "prose"), ("Two cell, dividing.", "2020", "prose"),
+    ]  # fmt: skip
+    (wrong, *_) = read(lines.replace("content", "body").replace("Text", "id").encode(), "a.jsonl")
+    assert wrong.reason == "no field text: it has id, body, date (curate.text_column names another)"
 
 
 def test_what_troth_wrote_keeps_its_ancestry(tmp_path):
@@ -136,10 +164,92 @@ def test_json_of_many_lines_is_one_record():
     (one,) = read(json.dumps({"title": "A", "text": "One."}, indent=2).encode(), "a.json")
     assert (one.title, one.text) == ("A", "One.")
     (other,) = read(json.dumps({"modules": [{"name": "fs"}] * 900}, indent=4).encode(), "b.json")
-    assert other.reason == "no field text"
+    assert other.reason == "no field text: it has modules (curate.text_column names another)"
 
 
 def test_broken_records_are_listed_up_to_a_thousand_and_then_counted():
     found = read(b"{\n" * 1500, "a.jsonl")
     assert len(found) == 1001
     assert found[-1] == Rejected("a.jsonl", "500 more broken records")
+
+
+RESTRUCTURED = """.. _cells:
+
+:orphan:
+
+=====
+Cells
+=====
+
+.. module:: cells
+   :synopsis: hidden
+
+A :class:`~bio.Cell` *lives* in
+``code_``; see `the page <http://a.test>`_, Python_ and :rfc:`1149` [1]_.
+
+.. note:: It is small,
+   as we said.
+
+   Really.
+
+.. image:: cell.png
+   :alt: gone
+
+   Gone too.
+
+Walls
+-----
+.. function:: divide(cell)
+
+   It divides, as in::
+
+      divide(cell)
+
+      divide(*cell)
+
+   Then there are two.
+
+* a wall that is
+  thick
+* a membrane
+
+====  =====
+Name  Count
+====  =====
+wall  1
+====  =====
+
+.. a comment
+   of two lines
+
+.. [1] By pigeon.
+"""
+
+
+def test_restructured_text():
+    (document,) = read(RESTRUCTURED.encode(), "cells.rst")
+    assert isinstance(document, Document)
+    assert document.text.split("\n\n") == [
+        "Cells", "A bio.Cell lives in code_; see the page, Python and RFC 1149.", "It is small, as we said.", "Really.",
+        "Walls", "divide(cell)", "It divides, as in", "divide(cell)", "divide(*cell)", "Then there are two.",
+        "a wall that is thick", "a membrane", "Name; Count", "wall; 1", "By pigeon.",
+    ]  # fmt: skip
+    assert (document.title, document.kind) == ("Cells", "prose")
+
+
+@pytest.mark.parametrize("name", ["README", "1.", "mail/inbox", "NOTICE.gz"])
+def test_a_name_without_a_suffix_is_that_of_a_text(name):
+    data = b"A letter, as a mailbox keeps it."
+    (document,) = read(gzip.compress(data) if name.endswith(".gz") else data, name)
+    assert isinstance(document, Document)
+    assert document.text == data.decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("run", b"#!/bin/sh"), ("object", b"\x7fELF\0\1"), ("Makefile", b"all:"), ("a.out", b"text")],
+)  # fmt: skip
+def test_what_has_no_suffix_and_is_no_text_is_set_aside(name, data):
+    (rejected,) = read(data, name)
+    assert isinstance(rejected, Rejected)
+    assert "suffix" in rejected.reason or "no reader" in rejected.reason

@@ -14,5 +14,5 @@ from .corpus import write_curation
 @pytest.fixture(scope="session")
 def curation(tmp_path_factory) -> Path:
     out = write_curation(tmp_path_factory.mktemp("curation"))
-    write_generation(out / "ledger", GenerationRow(1, "", "data", "{}", accepted=True), stage_feeds(out))
+    write_generation(out / "ledger", GenerationRow(1, "data", "{}", accepted=True), stage_feeds(out))
     return out

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from troth.curate.integrate.ask import ask
+from troth.curate.integrate.ask import ask, documents_about
 
 
 def answers(curation, question, **more):
@@ -46,6 +46,16 @@ def test_the_title_of_the_page_and_the_subject_count(curation):
 )  # fmt: skip
 def test_as_of_a_date(curation, at, expected):
     assert answers(curation, "What is the population of Angola?", at=at) == expected
+
+
+def test_documents_that_have_the_words_are_named_where_no_claim_answers(curation):
+    ledger = curation / "ledger"
+    assert ask(ledger, "What to buy now?") == []
+    assert documents_about(ledger, "What to buy now?") == {"guide/spam.md": "repeated_trigrams"}
+    found = {"atlas/norway.md": "", "guide/copy.md": "exact_duplicate"}
+    assert documents_about(ledger, "Where is a fjord?") == found
+    assert documents_about(ledger, "Who likes cold fjords?") == {}
+    assert documents_about(ledger, "Who is the king of Atlantis?") == documents_about(ledger, "") == {}
 
 
 def test_a_contested_claim_is_told_with_both_sides(curation):

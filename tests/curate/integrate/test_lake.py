@@ -22,7 +22,7 @@ from .corpus import documents, write_curation
 def finished(tmp_path_factory):
     out = write_curation(tmp_path_factory.mktemp("finished"))
     write_rows(out / "documents" / "00000.parquet", Document, documents()[:3])
-    write_generation(out / "ledger", GenerationRow(1, "", "", "{}", accepted=True), stage_feeds(out))
+    write_generation(out / "ledger", GenerationRow(1, "", "{}", accepted=True), stage_feeds(out))
     return out
 
 

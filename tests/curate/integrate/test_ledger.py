@@ -21,7 +21,7 @@ from .corpus import documents, write_curation
 
 
 def generation(number: int, **more) -> GenerationRow:
-    return GenerationRow(number, "", "data", "{}", **({"accepted": True} | more))
+    return GenerationRow(number, "data", "{}", **({"accepted": True} | more))
 
 
 def rows(folder: Path, number: int | None = None) -> dict[str, list[dict]]:
@@ -136,7 +136,7 @@ ledger._COMMIT_ROWS = 40
 feeds = stage_feeds(out)
 print("writing", flush=True)
 for number in (1, 2):
-    ledger.write_generation(out / "ledger", GenerationRow(number, "", "", "{}", True), feeds)
+    ledger.write_generation(out / "ledger", GenerationRow(number, "", "{}", True), feeds)
 """
 
 

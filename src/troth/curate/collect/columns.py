@@ -1,4 +1,4 @@
-"""Parquet: one document a row from its column `text`, or a table whose rows become lines of text."""
+"""Parquet: one document a row from its column of text, or a table whose rows become lines of text."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -18,8 +18,8 @@ _ROWS = 256
 
 def read_parquet(stream: io.BufferedReader, origin: Origin) -> Iterator[Document | Rejected]:
     """Rows in their order, a row group's column at a time in memory. Names of columns count in any case; raises
-    ValueError for a broken file and for a column `text` that holds no text. Documents that Troth wrote come back as
-    they were."""
+    ValueError for a broken file and for a column of text that holds none. Documents that Troth wrote come back as they
+    were."""
     try:
         with pq.ParquetFile(stream) as file:
             names = file.schema_arrow.names
@@ -28,11 +28,14 @@ def read_parquet(stream: io.BufferedReader, origin: Origin) -> Iterator[Document
                 for number, one in enumerate(rows_of(file, Document, groups), _rows_before(file, origin)):
                     yield one if one.text and one.text.strip() else Rejected(origin.record(number), "no text")
                 return
+            column = origin.text_column
             known = {name.lower(): name for name in reversed(names) if name.lower() in KNOWN}
-            if "text" in known:
-                kind = file.schema_arrow.field(known["text"]).type
+            if found := next((name for name in names if name.lower() == column.lower()), ""):
+                known[column] = found
+                kind = file.schema_arrow.field(found).type
+                kind = kind.value_type if pa.types.is_dictionary(kind) else kind
                 if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
-                    raise ValueError(f"the column text holds {kind}, not text")
+                    raise ValueError(f"the column {found} holds {kind}, not text")
                 yield from _documents(file, groups, known, origin)
             else:
                 yield from table_documents(_rows(file, groups), names, origin, {"": "utf-8"})

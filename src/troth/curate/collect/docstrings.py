@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Iterator
 
-_ROLE = re.compile(r":[a-z:]+:`~?([^`<]+?)(?:\s*<[^>]*>)?`")
+_ROLE = re.compile(r":[a-z:]+:`[~!]?([^`<]+?)(?:\s*<[^>]*>)?`")
 _QUOTED = re.compile(r"`{1,2}([^`\n]+)`{1,2}")
 _STARRED = re.compile(r"(?<![\w*])\*{1,2}([^\s*][^*\n]*?)\*{1,2}(?![\w*])")
 _RULE = re.compile(r"[=\-~^*+#_|. ]{3,}")
@@ -36,7 +36,7 @@ def sentences(text: str) -> Iterator[str]:
             continue
         if _LIST.match(block) or any(_COLUMNS.search(line) for line in lines):
             continue
-        words = _unmarked(" ".join(block.split()))
+        words = unmarked(" ".join(block.split()))
         if _reads(words):
             yield words
 
@@ -53,7 +53,8 @@ def _docstrings(tree: ast.Module) -> Iterator[str]:
         waiting += reversed(node.body)
 
 
-def _unmarked(text: str) -> str:
+def unmarked(text: str) -> str:
+    """Words without the marks of roles, code and emphasis, and without the colons before a literal block."""
     return _STARRED.sub(r"\1", _QUOTED.sub(r"\1", _ROLE.sub(r"\1", text))).removesuffix("::").rstrip()
 
 

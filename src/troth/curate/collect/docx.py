@@ -26,7 +26,7 @@ def read_docx(stream: BinaryIO, origin: Origin) -> Iterator[Document]:
     a row a line as `column: cell; column: cell`. Deleted text, comments and notes are left out."""
     try:
         with zipfile.ZipFile(io.BytesIO(read_whole(stream, _LARGEST))) as package:
-            main = _unpacked(package, "word/document.xml")
+            main = _unpacked(package, _main(package))
             core = _unpacked(package, "docProps/core.xml") if "docProps/core.xml" in package.namelist() else b"<none/>"
     except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"broken DOCX: {error}") from error
@@ -40,6 +40,15 @@ def read_docx(stream: BinaryIO, origin: Origin) -> Iterator[Document]:
     blocks = [] if body is None else list(_blocks(body))
     about["title"] = about["title"] or next((words for style, words in blocks if style == "heading"), "")
     yield document(clean("\n\n".join(words for _, words in blocks)), origin, about, encoding="utf-8")
+
+
+def _main(package: zipfile.ZipFile) -> str:
+    """Where the text is: Word itself, in a browser, calls it word/document2.xml."""
+    if "_rels/.rels" in package.namelist():
+        for element in xml_tree(_unpacked(package, "_rels/.rels")):
+            if element.get("Type", "").endswith("/officeDocument"):
+                return element.get("Target", "").lstrip("/")
+    return "word/document.xml"
 
 
 def _unpacked(package: zipfile.ZipFile, name: str) -> bytes:

@@ -1,5 +1,5 @@
 """From bytes to text: UTF-8, what a byte order mark or the file itself declares, what charset-normalizer detects, and
-Windows-1252 where nothing says more."""
+Windows-1252 where nothing says more. UTF-8 with a few broken characters, as where it was cut, stays UTF-8."""
 
 import codecs
 import io
@@ -21,6 +21,7 @@ _IN_USE = [
 _ENOUGH = 32
 """Bytes beyond ASCII from which on a detector knows more than that most such files are Windows-1252."""
 _SAMPLE = 1 << 16
+_BEYOND_ASCII = bytes(range(128, 256))
 _LONGEST = 64 << 20
 
 
@@ -35,11 +36,13 @@ def decode(data: bytes, declared: str = "") -> tuple[str, str]:
             return _text(data, encoding), codecs.lookup(encoding).name
         except (LookupError, UnicodeError):
             continue
-    encoding = _detected(data)
     try:
+        if _is_damaged_utf_8(data):
+            return _text(data, "utf-8", "replace"), "utf-8"
+        encoding = _detected(data)
         return _text(data, encoding), encoding
     except UnicodeError:
-        raise ValueError("neither UTF-8 nor Windows-1252 text") from None
+        raise ValueError(_no_text(data)) from None
 
 
 def lines(stream: io.BufferedReader) -> Iterator[tuple[str, str]]:
@@ -67,17 +70,34 @@ def lines(stream: io.BufferedReader) -> Iterator[tuple[str, str]]:
             yield _text(line, "utf-8"), "utf-8"
         except UnicodeError:
             try:
+                if _is_damaged_utf_8(line):
+                    yield _text(line, "utf-8", "replace"), "utf-8"
+                    continue
                 fallback = fallback or _detected(head if not head.isascii() else line)
                 yield _text(line, fallback), fallback
             except UnicodeError:
-                yield "neither UTF-8 nor Windows-1252 text", ""
+                yield _no_text(line), ""
 
 
-def _text(data: bytes, encoding: str) -> str:
-    text = data.decode(encoding)
+def _text(data: bytes, encoding: str, errors: str = "strict") -> str:
+    text = data.decode(encoding, errors)
     if "\0" in text:
         raise UnicodeError("NUL")
     return text
+
+
+def _no_text(data: bytes) -> str:
+    nul = "; it has NUL characters, as files that are no text have" if b"\0" in data else ""
+    return f"neither UTF-8 nor Windows-1252 text{nul}"
+
+
+def _is_damaged_utf_8(data: bytes) -> bool:
+    """Whether of the characters beyond ASCII that bytes would be in UTF-8 at least twice as many are whole as are
+    broken: in other encodings hardly any are whole."""
+    text = data.decode(errors="replace")
+    broken = text.count("\ufffd")
+    whole = len(text) - len(data.translate(None, _BEYOND_ASCII)) - broken
+    return whole >= 2 * broken
 
 
 def _detected(data: bytes) -> str:

@@ -12,7 +12,7 @@ from troth.curate.collect.reader import Origin, document, read_whole
 from troth.curate.collect.text import clean
 from troth.curate.document import Document
 
-_FRONT = re.compile(r"---\n(.*?)\n?(?:---|\.\.\.)(?:\n|$)", re.DOTALL)
+_FRONT = re.compile(r"(?:---\n(.*?)\n?(?:---|\.\.\.)|\+\+\+\n(.*?)\n?\+\+\+)(?:\n|$)", re.DOTALL)
 _TAGS = re.compile(r"<!--.*?-->|<[^<>]*>", re.DOTALL)
 _BLOCKS = {
     "Paragraph", "Heading", "BlockQuote", "CodeBlock", "HtmlBlock", "List", "Item", "Table", "TableHead", "TableRow",
@@ -22,17 +22,18 @@ _ATTRIBUTES = re.compile(r"\{:[^{}\n]*\}")
 """Attribute lists, which kramdown and Jekyll know and CommonMark does not."""
 _IMAGE = re.compile(r" ?!\[[^\]]*\](?:\([^()\s]*\)|\[[^\]]*\])")
 _LINK = re.compile(r"\[([^\[\]]+)\](?:\([^()\s]*\)|\[[^\[\]]*\])")
-_FIELD = re.compile(r"([A-Za-z_]+):[ \t]*(.*)")
+_FIELD = re.compile(r"([A-Za-z_]+)(?::| *=)[ \t]*(.*)")
 
 
 def read_markdown(stream: BinaryIO, origin: Origin) -> Iterator[Document]:
-    """One document a file: its front matter of `key: value` lines, or its first heading where that has no title."""
+    """One document a file: its front matter of `key: value` lines (YAML; or TOML's, as Hugo has it), or its first
+    heading where that has no title."""
     raw, encoding = decode(read_whole(stream))
     text = clean(raw)
     front = _FRONT.match(text)
     about: dict[str, str] = {}
     if front:
-        fields = filter(None, map(_FIELD.fullmatch, front[1].split("\n")))
+        fields = filter(None, map(_FIELD.fullmatch, (front[1] or front[2] or "").split("\n")))
         about = {field[1].lower(): field[2].strip().strip("\"'") for field in fields}
         text = text[front.end() :]
     blocks = list(_blocks(text))

@@ -20,7 +20,9 @@ _NAMES = {
 }
 _DEEPEST = 1000
 """Elements within each other that are read; browsers give up at 512. The time of extraction grows with the square."""
-_CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?\s*([\w-]+)", re.IGNORECASE)
+_CHARSET = re.compile(
+    rb"(?:<meta[^>]{0,200}charset|^\s*<\?xml[^>]{0,200}encoding)\s*=\s*[\"']?\s*([\w-]+)", re.IGNORECASE
+)
 
 
 def read_html(stream: BinaryIO, origin: Origin) -> Iterator[Document]:

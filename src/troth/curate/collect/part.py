@@ -49,7 +49,8 @@ def read_item(item: Item) -> Iterator[tuple[Source | None, Document | Rejected]]
     fs, _ = filesystem(item.root)
     is_local = "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
     origin = Origin(
-        item.source, item.collection, item.retrieved, item.licence, item.publisher, item.start, item.end
+        item.source, item.collection, item.retrieved, item.licence, item.publisher, item.start, item.end,
+        item.text_column,
     )  # fmt: skip
     try:
         info = fs.info(item.path)

@@ -17,6 +17,18 @@ def read_plain(stream: BinaryIO, origin: Origin) -> Iterator[Document]:
     yield plain_document(*decode(read_whole(stream)), origin)
 
 
+def read_bare(stream: BinaryIO, origin: Origin) -> Iterator[Document]:
+    """A file whose name has no suffix, such as README: plain text, if it is one. Raises ValueError where it is not."""
+    data = read_whole(stream)
+    try:
+        text, encoding = decode(data)
+    except ValueError as error:
+        raise ValueError(f"a name without a suffix is read as text, and this is none: {error}") from error
+    if text.startswith("#!"):
+        raise ValueError("a script whose name has no suffix")
+    yield plain_document(text, encoding, origin)
+
+
 def plain_document(text: str, encoding: str, origin: Origin) -> Document:
     """A document from plain text."""
     text = clean(text)

@@ -45,6 +45,7 @@ class Item:
     publisher: str = ""
     start: int = 0
     end: int = 0
+    text_column: str = "text"
 
 
 @dataclass(frozen=True)
@@ -58,20 +59,23 @@ class Plan:
 
 
 def plan_collect(
-    sources: Sequence[str], out: Path, *, python_bytes: int = 2_000_000, part_bytes: int = _PART_BYTES
-) -> Plan:
+    sources: Sequence[str], out: Path, *, python_bytes: int = 2_000_000, part_bytes: int = _PART_BYTES,
+    text_column: str = "text",
+) -> Plan:  # fmt: skip
     """Write the plan of a run into `out`, or check that the one there still holds, and return its sizes.
 
     Sources are paths, fsspec URLs, `library` and `python`; one given twice counts once, and what lies in `out` not at
     all. Where two hold files of the same name, the sources of the later one begin with its path. Where documents name
-    no publisher, each folder of a source counts as one, and so does each file that lies in none. Raises ValueError for
-    a source that does not exist or is one file of an unknown kind, for sources without any file, and where the sources
-    are not those, or not as they were, when `out` was begun.
+    no publisher, each folder of a source counts as one, and so does each file that lies in none. `text_column` is the
+    field of records that holds their text. Raises ValueError for a source that does not exist or is one file of an
+    unknown kind, for sources without any file, and where the sources are not those, or not as they were, when `out` was
+    begun.
     """
     path = _path(out)
     with ExitStack() as stack:
         whole = _items(list(dict.fromkeys(sources)), out, path.parent, stack, python_bytes)
-        items = _dealt((one for item in whole for one in _sliced(item, part_bytes)), part_bytes)
+        named = (replace(item, text_column=text_column) for item in whole)
+        items = _dealt((one for item in named for one in _sliced(item, part_bytes)), part_bytes)
         if path.exists():
             for was, now in zip_longest(read_rows(path, Item), items):
                 _compare(was, now, out)
@@ -87,6 +91,13 @@ def plan_collect(
 def is_planned(out: Path) -> bool:
     """Whether a plan was written into `out`, which is where the work of a run begins."""
     return _path(out).exists()
+
+
+def check_sources(sources: Iterable[str], out: Path) -> None:
+    """Raises ValueError as `plan_collect` does for a source that does not exist or is one file of an unknown kind."""
+    for name in sources:
+        if name not in ("library", PYTHON):
+            next(_files(name, out), None)
 
 
 def planned(out: Path, part: int) -> Iterator[Item]:
@@ -132,12 +143,14 @@ def _publisher(name: str) -> str:
 
 
 def _files(source: str, out: Path) -> Iterator[File]:
+    if not source.strip():
+        raise ValueError("a source is empty, as where a variable is not set; name a file, a folder or a URL")
     given = f"{Path(source).absolute()}/"
     own = tuple(place for place in (f"{out.absolute()}/", f"{out.resolve()}/") if not given.startswith(place))
     for file in list_files(source):
         if file.path.startswith(own):
             continue  # a run's own results, where they lie in the folder that it reads
-        if file.path.rstrip("/").endswith(source.rstrip("/")) and "/" not in file.name and not form(file.name):
+        if file.path.rstrip("/").endswith(source.rstrip("/")) and "/" not in file.name and form(file.name) is None:
             raise ValueError(f"{source}: cannot read this kind of file; known are {known_forms()}")
         yield file
 

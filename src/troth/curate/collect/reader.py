@@ -10,6 +10,7 @@ from troth.curate.collect.dates import iso_date
 from troth.curate.document import Document
 
 _WHOLE = 64 << 20
+_ID = re.compile(r"#?(?:[a-z]+[-_:.])*\d+(?:[-_.:]\d+)*|[a-z]{1,4}\d{4,}|(?=\D*\d)[\da-f-]{12,}", re.IGNORECASE)
 _PATH = re.compile(r"[/\\#]|\.(?:txt|md|html?|pdf|docx?|jsonl?|csv|tsv|parquet|xml|warc)$", re.IGNORECASE)
 
 
@@ -27,7 +28,7 @@ class Origin:
     `retrieved`, and the licence and publisher that hold where the file names none.
 
     A large file may be read in slices: from `start` to before `end`, in bytes for JSON lines and in row groups for
-    Parquet. Without an `end` the whole file is meant.
+    Parquet. Without an `end` the whole file is meant. `text_column` is the field of a record that holds its text.
     """
 
     source: str
@@ -37,6 +38,7 @@ class Origin:
     publisher: str = ""
     start: int = 0
     end: int = 0
+    text_column: str = "text"
 
     def record(self, number: int | str) -> str:
         """The source of one record of the file."""
@@ -64,11 +66,11 @@ def document(text: str, origin: Origin, about: Mapping[str, str], source: str = 
 
 
 def _who(known: Mapping[str, str]) -> str:
-    """Who speaks, by the name of a source, or the host of its address; a path names nobody."""
+    """Who speaks, by the name of a source, or the host of its address; a path names nobody, nor does a number."""
     for name in (known.get("source", ""), known.get("url", "")):
         if "://" in name:
             return (urlsplit(name).hostname or "").removeprefix("www.")
-        if name and not _PATH.search(name):
+        if name and not _PATH.search(name) and not _ID.fullmatch(name):
             return name
     return ""
 

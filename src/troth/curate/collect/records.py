@@ -14,8 +14,10 @@ ABOUT = (
     "title", "publisher", "source", "url", "published", "published_at", "date", "retrieved", "retrieved_at", "licence",
     "license",
 )  # fmt: skip
-KNOWN = ("text", *ABOUT, "language", "kind", "ancestors", "derived_from")
-"""The columns that a record may have; others are passed over."""
+KNOWN = (*ABOUT, "language", "kind", "ancestors", "derived_from")
+"""The columns that a record may have besides its text; others are passed over."""
+_NAMED = 8
+"""Fields of a record without text that a message names at most."""
 
 
 def read_json_lines(stream: io.BufferedReader, origin: Origin) -> Iterator[Document | Rejected]:
@@ -26,13 +28,13 @@ def read_json_lines(stream: io.BufferedReader, origin: Origin) -> Iterator[Docum
             continue
         # How many records come before a slice is not known, only how many bytes.
         where = origin.record(f"{origin.start}+{number}" if origin.start else number)
-        yield _read(line, origin, where, encoding)
+        yield _read_line(line, origin, where, encoding)
         number += 1
 
 
 def read_json(stream: io.BufferedReader, origin: Origin) -> Iterator[Document | Rejected]:
     """JSON lines, or what is read as a whole: an array of records, or a record of many lines."""
-    begins = stream.peek(1).lstrip(b"\xef\xbb\xbf \t\r\n")
+    begins = stream.peek(1)[:64].translate(None, b"\0\xff\xfe").lstrip(b"\xef\xbb\xbf \t\r\n")  # of UTF-16, too
     if not begins.startswith((b"[", b"{\n", b"{\r")):
         yield from read_json_lines(stream, origin)
         return
@@ -45,30 +47,49 @@ def read_json(stream: io.BufferedReader, origin: Origin) -> Iterator[Document | 
         yield _read(record, origin, origin.record(number), encoding)
 
 
-def _read(record: Any, origin: Origin, where: str, encoding: str) -> Document | Rejected:
-    """A record, or the line that holds it; without an encoding, what is wrong with the line."""
+def _read_line(line: str, origin: Origin, where: str, encoding: str) -> Document | Rejected:
+    """A record from the line that holds it; without an encoding, what is wrong with the line."""
     if not encoding:
-        return Rejected(where, record)
+        return Rejected(where, line)
     try:
-        return from_record(json.loads(record) if isinstance(record, str) else record, origin, where, encoding)
+        record = json.loads(line)
     except json.JSONDecodeError as error:
         return Rejected(where, f"broken JSON: {error}")
     except (ValueError, RecursionError) as error:
         return Rejected(where, str(error))
+    return _read(record, origin, where, encoding)
+
+
+def _read(record: Any, origin: Origin, where: str, encoding: str) -> Document | Rejected:
+    try:
+        return from_record(record, origin, where, encoding)
+    except ValueError as error:
+        return Rejected(where, str(error))
 
 
 def from_record(record: Any, origin: Origin, where: str, encoding: str) -> Document:
-    """A document from a mapping with `text`, and what Troth knows of the other columns: text that is a program stays as
-    it is written, and ancestry is kept. Raises ValueError naming what is missing or wrong."""
-    match record:
-        case {"text": str(text)}:
-            about = {key: str(record[key]) for key in ABOUT if record.get(key) is not None}
-            more = _more(record)
-            text = text if more["kind"] == "code" else clean(text)
-            text.encode()  # JSON can spell half a character, which no file can hold
-            return document(text, origin, about, where, encoding=encoding, **more)
-        case _:
-            raise ValueError("no field text")
+    """A document from a mapping with the field `origin.text_column`, and what Troth knows of the other columns: text
+    that is a program stays as it is written, and ancestry is kept. Raises ValueError naming what is missing or wrong.
+    """
+    if not isinstance(record, Mapping):
+        raise ValueError(f"no record with fields, but {type(record).__name__}")
+    text = record.get(origin.text_column)
+    if not isinstance(text, str):
+        raise ValueError(_lacking(record, origin.text_column))
+    about = {key: str(record[key]) for key in ABOUT if record.get(key) is not None}
+    more = _more(record)
+    text = text if more["kind"] == "code" else clean(text)
+    text.encode()  # JSON can spell half a character, which no file can hold
+    return document(text, origin, about, where, encoding=encoding, **more)
+
+
+def _lacking(record: Mapping[str, Any], column: str) -> str:
+    if record.get(column) is not None:
+        return f"no text in field {column}, but {type(record[column]).__name__}"
+    if column in record:
+        return "no text"
+    there = ", ".join(map(str, list(record)[:_NAMED])) or "none"
+    return f"no field {column}: it has {there} (curate.text_column names another)"
 
 
 def _more(record: Mapping[str, Any]) -> dict[str, Any]:

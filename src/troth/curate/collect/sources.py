@@ -20,14 +20,14 @@ class Collected:
     rejected: list[Rejected]
 
 
-def collect(data: DataTable) -> Collected:
+def collect(data: DataTable, text_column: str = "text") -> Collected:
     """Documents of `[data] sources`; see `plan_collect` for what these are and how their documents are named.
 
     Raises ValueError for a path that does not exist.
     """
     found = Collected([], [])
     with TemporaryDirectory() as folder:
-        plan = plan_collect(data.sources, Path(folder), python_bytes=data.max_python_bytes)
+        plan = plan_collect(data.sources, Path(folder), python_bytes=data.max_python_bytes, text_column=text_column)
         for item in (item for part in range(plan.parts) for item in planned(Path(folder), part)):
             if item.root == PYTHON:
                 found.documents.extend(collect_python(item.size))

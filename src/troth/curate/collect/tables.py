@@ -1,7 +1,8 @@
-"""CSV and TSV: with a column `text` one document a row, without one a table whose rows become lines of text."""
+"""CSV and TSV: with a column of text one document a row, without one a table whose rows become lines of text."""
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -13,12 +14,13 @@ from troth.curate.document import Document
 
 _DELIMITERS = ",;\t|"
 _LONGEST = 2**31 - 1
+_SEPARATOR = re.compile(r"sep=(.)\s*$", re.IGNORECASE)
 _CHUNK = 64 << 10
 
 
 def read_csv(stream: io.BufferedReader, origin: Origin) -> Iterator[Document | Rejected]:
     """The first row names the columns, in any order and case. Fields are kept apart by commas, or by `;`, tabs or `|`
-    where the first row has no comma."""
+    where these part the first row into more, or by what a line such as `sep=;`, as Excel writes it, says before it."""
     return _read(stream, origin, _DELIMITERS)
 
 
@@ -30,16 +32,19 @@ def read_tsv(stream: io.BufferedReader, origin: Origin) -> Iterator[Document | R
 def _read(stream: io.BufferedReader, origin: Origin, delimiters: str) -> Iterator[Document | Rejected]:
     encodings = {"": ""}
     texts = _texts(stream, encodings)
-    head = next(texts, "")
-    delimiter = next((one for one in delimiters if one in head), delimiters[0])
+    head = next(filter(str.strip, texts), "")
     previous = csv.field_size_limit(_LONGEST)
     try:
+        if (said := _SEPARATOR.match(head)) and len(delimiters) > 1:
+            head, delimiter = next(texts, ""), said[1]
+        else:
+            delimiter = max(delimiters, key=lambda one: len(next(csv.reader([head], delimiter=one), [])))
         rows = csv.reader(_again(head, texts), delimiter=delimiter, strict=True)
         columns = [name.strip() for name in next(rows, [])]
         if not any(columns):
             raise ValueError("no row that names the columns")
         lower = [name.lower() for name in columns]
-        if "text" in lower:
+        if origin.text_column.lower() in lower:
             yield from _documents(rows, lower, origin, encodings)
         else:
             yield from table_documents(_whole(rows, columns), columns, origin, encodings)
@@ -68,6 +73,7 @@ def _documents(
 ) -> Iterator[Document | Rejected]:
     number = 0
     wanted = {name: columns.index(name) for name in KNOWN if name in columns and name != "ancestors"}
+    wanted[origin.text_column] = columns.index(origin.text_column.lower())
     try:
         for row in filter(None, rows):
             where = origin.record(number)

@@ -47,6 +47,13 @@ def fit_quality(numbers: Sequence[int], out: Path, settings: CurateTable) -> Non
     quality.save(quality.train(good, bad, _SEED), folder)
 
 
+def check_examples(settings: CurateTable) -> None:
+    """Raises ValueError where `quality_examples` lacks a folder and the judge is asked for."""
+    if settings.quality_below is not None and settings.quality_examples:
+        for kind in ("good", "bad"):
+            next(_texts(Path(settings.quality_examples) / kind), None)
+
+
 def _judged(numbers: Sequence[int], out: Path, rules: CurateTable) -> Iterator[tuple[str, Features, bool]]:
     """Prose, its features, and whether it passes the rules."""
     for part in numbers:

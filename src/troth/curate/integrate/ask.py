@@ -73,6 +73,21 @@ def ask(folder: Path, question: str, at: str = "", limit: int = 5) -> list[Answe
     return merged_answers(sorted(scored, key=lambda a: (_ORDER.index(a.standing), -a.score, a.claim_id)))[:limit]
 
 
+def documents_about(folder: Path, question: str, limit: int = 3) -> dict[str, str]:
+    """Where a question has no answer: sources of documents that have its words, though no claim that was judged says
+    it, and the rule by which each was dropped, empty for those that stayed."""
+    words = [word for word in re.findall(r"\w+", question) if word.lower() not in _QUESTION]
+    wanted = _stems(" ".join(words))
+    rows = search(folder, "documents", "text", " ".join(words), _PAGES, ["source_id", "title", "text"])
+    near = [row for row in rows if len(wanted & _stems(f"{row['title']} {row['text']}")) >= _ENOUGH * len(wanted)]
+    sources = list(dict.fromkeys(row["source_id"] for row in near))[:limit]
+    dropped = {
+        row["subject"]: row["rule"] for row in reversed(rows_where(folder, "decisions", "subject", sources))
+        if row["label"] == "dropped"
+    }  # fmt: skip
+    return {source: dropped.get(source, "") for source in sources}
+
+
 def _found(folder: Path, question: str) -> dict[str, float]:
     """Ids of claims that may answer, by BM25's scores: 0 for those that only stand on a page whose title was found."""
     words = " ".join(word for word in re.findall(r"\w+", question) if word.lower() not in _QUESTION)

@@ -198,7 +198,8 @@ def index_for_verifiers(out: Path, parts: int, settings: CurateTable, seed: int)
     home = verifiers_home(out)
     shutil.rmtree(home, ignore_errors=True)
     if "tables" in settings.verifiers:
-        named = collect(DataTable(sources=list(settings.tables))).documents if settings.tables else []
+        data = DataTable(sources=list(settings.tables)) if settings.tables else None
+        named = collect(data, settings.text_column).documents if data else []
         found = chain(named, cleaned_documents(out, range(parts)))
         index_tables(home / "tables.sqlite", (document for document in found if document.kind == "table"))
     if "trained" in settings.verifiers and settings.trained_verifier is None:

@@ -113,11 +113,14 @@ def _write(
         for document in documents:
             text = document.text.encode()
             told = [one for one in by_source.get(document.source, ()) if one.statement.doc_sha == document.sha]
-            for verdict in sorted(told, key=lambda one: one.statement.start):
+            told.sort(key=lambda one: one.statement.start)
+            # Of a term each year belongs to the other one; what stands last belongs to the first, as all else does.
+            spoken_of = {one.statement.line_start: _about(one.statement) for one in told}
+            for verdict in told:
                 claim = _claim(document, text, verdict)
                 place = _place(verdict.statement, claim.claim_id)
                 places.add(place)
-                about = f"{verdict.statement.subject} {verdict.statement.year}".strip().lower()
+                about = spoken_of[verdict.statement.line_start]
                 subjects.add(SubjectRow(document.source, place.byte_start, place.byte_end, about))
                 findings.add(_finding(place, verdict, shown))
                 if claim.claim_id in known:
@@ -149,6 +152,10 @@ def _claim(document: Document, text: bytes, verdict: TimedVerdict) -> ClaimRow:
         "valid_from": verdict.valid_from, "valid_to": verdict.valid_to, "nature": verdict.nature,
     }  # fmt: skip
     return ClaimRow(**about)
+
+
+def _about(told: Statement) -> str:
+    return f"{told.subject} {told.year}".strip().lower()
 
 
 def _place(told: Statement, claim_id: str) -> OccurrenceRow:

@@ -7,7 +7,7 @@ from troth.curate.validate.notes import years_of_notes
 from troth.curate.validate.slots import judge_documents
 from troth.curate.validate.slots.tokens import pieces
 
-from .lands import LANDS, YEARS, people, rule, ruler, sea
+from .lands import LANDS, RULERS, YEARS, people, rule, ruler, sea
 
 WAYS = (
     "As of {year}, the {what} of {land} was {value}.", "{land} had {value} for its {what} in {year} (source: Survey).",
@@ -136,3 +136,34 @@ def test_what_a_table_under_a_heading_gives_for_each_year_is_about_the_page_and_
     assert [(v.statement.source, v.statement.year) for v in verdicts if v.stance == "refuted"] == [
         (f"A/{LANDS[4]}", "2018")
     ]
+
+
+def terms(wrong: dict[tuple[str, int], tuple[int, int]], another: frozenset[tuple[str, int]]) -> list[Document]:
+    """What four publishers say of the mayors of sixty towns; some years are `wrong`, and some tell of `another` one."""
+    ways = {
+        "A": "{who} was mayor from {since} to {until}.", "B": "Between {since} and {until} the mayor was {who}.",
+        "C": "{who} ({since}–{until}) held the office of mayor.", "D": "{who} governed it from {since} until {until}.",
+    }  # fmt: skip
+    documents = []
+    greek = ("Alpha", "Beta", "Gamma", "Delta", "Kappa", "Omega")
+    for house, way in ways.items():
+        for town in range(60):
+            after = 8 * ((house, town) in another)
+            since, until = wrong.get((house, town), (1900 + 7 * town % 90 + after, 1904 + 7 * town % 90 + after))
+            text = way.format(who=RULERS[(town + after // 8) % 5], since=since, until=until)
+            title = f"{LANDS[town // 6 % 10]} {greek[town % 6]}"
+            documents.append(Document(f"{house}/{town}", "documents", text, title=title, publisher=house))
+    return documents
+
+
+def test_both_years_of_a_term_are_judged_and_another_term_is_no_error():
+    wrong = {("A", 3): (1919, 1925), ("B", 14): (1905, 1912), ("C", 33): (1948, 1955), ("D", 47): (1959, 1961)}
+    refuted = {
+        (v.statement.source, v.statement.text, v.answer)
+        for v in judge_documents(terms(wrong, frozenset()), seed=0)[1] if v.stance == "refuted"
+    }  # fmt: skip
+    assert refuted == {
+        ("A/3", "1919", "1921"), ("B/14", "1905", "1908"), ("C/33", "1948", "1951"), ("D/47", "1961", "1963"),
+    }  # fmt: skip
+    another = frozenset((house, town) for town in range(0, 60, 4) for house in "ABCD"[town // 4 % 4])
+    assert not [v for v in judge_documents(terms({}, another), seed=0)[1] if v.stance == "refuted"]

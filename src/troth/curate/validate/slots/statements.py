@@ -21,6 +21,8 @@ from troth.curate.validate.slots.survey import Survey, subject_of
 from troth.curate.validate.slots.tokens import NAME, SUBJECT, YEAR, Line, Subjects, lines, plain_title
 
 _NEARLY, _LIST, _LIST_LIKE, _EDGE = 0.93, 6, 2, 4
+_BETWEEN = 4
+"""Words and marks between the two years of a term."""
 _TEXT = 8 << 20
 """Characters of publishers that are read at once, where one has not more."""
 Relation = tuple[str, str, int]
@@ -185,14 +187,17 @@ def _state(frame: tuple[str, ...], told: list[_Instance], survey: Survey) -> lis
     if not set(years) & set(beside) and len(values) > 1 and set(years) & set(values):
         beside = [*beside, next(slot for slot in values if slot in years)]
         values.remove(beside[-1])
+    belongs = dict.fromkeys(values, beside)
+    if _is_term(told, slots, years) and years[0] in beside and years[1] in values:
+        belongs[years[0]] = [*(slot for slot in beside if slot != years[0]), years[1]]
     found = []
-    relations = {slot: (told[0].page.document.publisher, " ".join(frame), slot) for slot in values}
+    relations = {slot: (told[0].page.document.publisher, " ".join(frame), slot) for slot in belongs}
     for one in told:
         document, byte = one.page.document, one.page.byte
-        when = sys.intern(" ".join(one.text(slot) for slot in beside))
         about = sys.intern(subject_of(name(one), survey.usual))
         line_start, line_end = map(byte, one.lines.place(one.at))
-        for slot in values:
+        for slot, others in belongs.items():
+            when = sys.intern(" ".join(one.text(other) for other in others))
             start, end = map(byte, one.span(slot))
             found.append(
                 Statement(
@@ -248,6 +253,20 @@ def _constant(told: list[_Instance], slot: int) -> bool:
 
 def _is_year(told: list[_Instance], slot: int) -> bool:
     return all(one.form(slot) == YEAR for one in told)
+
+
+def _is_term(told: list[_Instance], slots: list[int], years: list[int]) -> bool:
+    """Whether two years stand by each other, the earlier one first, as in "from 1999 to 2003", and no number besides:
+    then both say something of the subject, each as far as the other is the same: another term is no error."""
+    if len(years) != 2 or any(_is_number(told, slot) for slot in slots if slot not in years):
+        return False
+    (_, first_ends), (last_begins, _) = (told[0].slots[slot] for slot in years)
+    ordered = sum(one.text(years[0]) <= one.text(years[1]) for one in told)
+    return 0 <= last_begins - first_ends <= _BETWEEN and ordered >= _NEARLY * len(told)
+
+
+def _is_number(told: list[_Instance], slot: int) -> bool:
+    return 2 * sum(read(one.text(slot)).numeric for one in told) > len(told)
 
 
 def _is_name(told: list[_Instance], slot: int) -> bool:
