@@ -230,7 +230,7 @@ class Step:
         dense = np.where(at.dense_layers > 0, self.dense.dense, self.moe.dense)
         return [
             self.moment(self.left + self.of_head, self.full + self.again, self._returning, first),
-            self._first_layer(),
+            self._first_layer(), self._first_layer(coming=True),
             *({kind: size * several for kind, size in one.items()} for one in accumulating),
             self._shared_out(0 * c.t, of.own_tables, of.shares),
             self._shared_out(of.own_tables, dense, self.ends),
@@ -245,16 +245,17 @@ class Step:
             2 * np.maximum(together - before - parameters, 0),
         )  # fmt: skip
 
-    def _first_layer(self) -> Parts:
-        """Backwards through the layer that was computed first."""
+    def _first_layer(self, coming: bool = False) -> Parts:
+        """Backwards through the layer that was computed first, or before it, as its weights are `coming` together."""
         c, at, of = self.c, self.at, self.of
         kept = (at.dense_layers * kept_by(c, self.dense) + at.moe_layers * kept_by(c, self.moe)) / c.vpp
         # Without a steady state only the first chunk's activations are left when its gradients come.
         rest = np.where(self.steady, self.full, self.full / c.vpp) - kept
         weights = np.where(of.pipelined & ~of.staying, 2 * (of.own - of.own_tables), self.one)
+        arriving = np.where(self.same > 1, self.either("routed"), np.where(self.ends > 1, self.either("dense"), 0))
         return self.moment(
-            self.gradients - self.coming + self.of_head, rest + self.kept + self.again, self._returning,
-            self.root + weights,
+            self.gradients - self.coming + self.of_head, rest + self.kept + self.again,
+            0 * c.t if coming else self._returning, self.root + weights + (2 * arriving if coming else 0),
         )  # fmt: skip
 
     @property
