@@ -19,12 +19,24 @@ def cases(small):
     def batch(rows, length):
         return f"train.batch_tokens={rows * length}"
 
+    wide = [f"model.{name}={size}" for name, size in (
+        ("hidden_size", 1024), ("intermediate_size", 4096), ("moe_intermediate_size", 1024), ("num_hidden_layers", 4),
+    )] + ["train.sequence_length=256"]  # fmt: skip
     nano = {
         "one rank": (1, []),
         "sharded": (4, [batch(16, 256)]),
         "experts, full": (4, [batch(16, 256), "parallel.ep=4", "train.activation_checkpointing=full"]),
         "tensors": (2, [batch(16, 256), "parallel.tp=2"]),
-    }
+        "width": (4, [batch(256, 256), "parallel.tp=2", "model.qk_norm=width"]),
+        "tokens ahead": (4, [batch(16, 256), "train.mtp_weight=0.1"]),
+        "weights": (8, [*wide, batch(8, 256)]),
+        "weights, dense": (8, [*wide, batch(8, 256), "model.num_dense_layers=4"]),
+        "uneven experts": (12, [*wide, batch(12, 256), "model.num_experts=16", "parallel.ep=4"]),
+        "two micro-batches": (16, [*wide, batch(16, 256), "parallel.pp=2", "parallel.micro_batches=2"]),
+        "uneven stages": (6, [
+            *wide, batch(12, 256), "model.num_hidden_layers=5", "parallel.pp=3", "parallel.micro_batches=6",
+        ]),
+    }  # fmt: skip
     mini = {
         "one rank": (1, []),
         "sharded": (4, [batch(16, 4096)]),

@@ -136,6 +136,22 @@ def test_the_flagships_whole_context_keeps_a_machine_busy(gpus: int) -> None:
     lay_out(parallel_table(run), system.model, system.train, run.world)
 
 
+def test_widths_that_training_refuses_take_no_places_of_others() -> None:
+    # 1,000 sequences: most widths leave ranks of a copy that do not share out the parts of Grok-1's 8 experts.
+    system = load_system("grok-1", ["train.batch_tokens=8192000"])
+    base = base_run(system, "grok-1", gpu_named("a100"), 9999, system.train.batch_tokens)
+    run = best_layouts(base, rules_of(system.model, system.train), 1, Calibration()).runs[0]
+    lay_out(parallel_table(run), system.model, system.train, run.world)
+
+
+def test_tensor_parallelism_divides_sequences() -> None:
+    # 14 heads over 7 ranks would fit, but 256 tokens do not go up in 7.
+    system = load_system("nano", ["model.num_attention_heads=14", "model.num_key_value_heads=7"])
+    base = base_run(system, "nano", gpu_named("h100"), 7, system.train.batch_tokens)
+    with pytest.raises(ValueError, match="with tp=7 divides the network"):
+        best_layouts(base, rules_of(system.model, system.train), 1, Calibration(), fixed={"tp": 7})
+
+
 def test_8_bits_are_taken_where_they_are_faster_and_allowed() -> None:
     def precisions(gpu: str, **train: str) -> set[str]:
         system = load_system("grok-2", [f"train.{name}={value}" for name, value in train.items()])

@@ -17,8 +17,8 @@ class Dimensions:
     and shared ones `shared_ffn` wide in all; the others have one feed-forward of width `dense_ffn`. `matrices` is how
     many a feed-forward has: 3 where it is gated, 2 where not. `windows` layers see `window` tokens, the others all.
     clamped: gates with biases and bounds (gpt-oss), which no fused kernel computes. post_norms: norms behind attention
-    and feed-forward too; qk_norm: of queries and keys; rotated: the share of layers whose queries and keys know their
-    positions; reach: nodes' groups of experts that a token may go to, 0 where all.
+    and feed-forward too; qk_norm: of queries and keys, qk_whole: of all heads together; rotated: the share of layers
+    whose queries and keys know their positions; reach: nodes' groups of experts that a token may go to, 0 where all.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Dimensions:
     latent: Latent | None = None
     post_norms: bool = False
     qk_norm: bool = False
+    qk_whole: bool = False
     rotated: float = 1.0
     reach: int = 0
 
@@ -56,7 +57,7 @@ class Dimensions:
             c.head_dim, c.vocab_size, c.intermediate_size, c.num_hidden_layers - c.num_dense_layers, c.num_experts,
             c.num_experts_per_tok, c.moe_intermediate_size, c.num_shared_experts * c.moe_intermediate_size, 3,
             c.tie_word_embeddings, c.attention_gate, c.sliding_window or 0, sliding, c.swiglu_limit is not None,
-            c.latent, c.post_norms, c.qk_norm != "none",
+            c.latent, c.post_norms, c.qk_norm != "none", c.qk_norm == "width",
             sum(c.uses_rope(layer) for layer in range(c.num_hidden_layers)) / c.num_hidden_layers,
             c.topk_groups if c.num_expert_groups > 1 else 0,
         )  # fmt: skip

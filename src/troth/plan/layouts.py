@@ -145,7 +145,7 @@ def _grid(run: Run, fixed: dict[str, int]) -> dict[str, Array]:
     lists = [[fixed[name]] if name in fixed else free[name] for name in ("tp", "pp", "cp", "ep")]
     rows = []
     for tp, pp, cp, ep in product(*lists):
-        if tp * pp * cp > run.world or (run.length % (2 * cp * tp) and cp > 1):
+        if tp * pp * cp > run.world or run.length % (2 * cp * tp if cp > 1 else tp):
             continue
         # Ranks that read different rows: the most that GPUs, batch and network allow, and fewer by small factors.
         widths = (n for n in reversed(_divisors_of_batch(run.sequences)) if n * tp * pp * cp <= run.world)
@@ -191,7 +191,7 @@ def _given(fixed: dict[str, int], name: str, free: list[int]) -> list[int]:
 def _shares_out(run: Run, ranks: int, ep: int, etp: int) -> bool:
     """Whether the ranks of a copy share the experts out: those that have the same ones get whole ones or equal parts,
     as training asks for."""
-    if ranks % ep:
+    if ranks % ep or (run.sharded and ranks % (ep * etp)):
         return False
     d, held = run.dimensions, max(ranks // (ep * etp), 1)
     return not run.sharded or held <= d.experts // ep or d.moe_ffn // etp % held == 0

@@ -9,25 +9,34 @@ from troth.plan.run import CHEAP, Array, Columns
 
 @dataclass(frozen=True)
 class Layer:
-    """Bytes of one layer and one micro-batch. kept: what the backward pass finds without recomputation; products: with
-    selective; passing: what is there for a moment beside it. dense and routed: its parameters on a rank whose weights
-    are gathered."""
+    """Bytes of one layer and one micro-batch. kept: what the backward pass finds without recomputation, `attention` of
+    it in front of the feed-forward; products: with selective. What is there for a moment beside it: `passing` forwards,
+    `returning` backwards. dense and routed: its parameters on a rank whose weights are gathered."""
 
     kept: Array
+    attention: Array
     products: Array
     passing: Array
+    returning: Array
     dense: Array
     routed: Array
 
 
 def parameters_of(c: Columns, *, moe: bool) -> Array:
-    """Of a layer in all."""
+    """Of a layer in all; experts as if each rank that shares them had as many as the first."""
     if moe:
         return (
             c.attention_parameters + c.matrices * c.hidden * c.shared_ffn + c.hidden * c.experts
-            + c.experts * c.expert_parameters
+            + c.experts * c.expert_parameters * _filled_up(c)
         )  # fmt: skip
     return c.attention_parameters + c.matrices * c.hidden * c.dense_ffn
+
+
+def _filled_up(c: Columns) -> Array:
+    """FSDP shares whole experts out while each rank gets one: of 4 over 3 ranks the first has 2, as if there were 6."""
+    here, ranks = c.experts / c.ep, c.expert_ranks / c.dp_replicate
+    most = np.ceil(here / ranks) * ranks
+    return np.asarray(np.where(here >= ranks, most / np.maximum(here, 1), 1))
 
 
 def kept_by(c: Columns, layer: Layer) -> Array:
@@ -45,7 +54,8 @@ def layer_of(c: Columns, *, moe: bool) -> Layer:
     queries, keys = 2 * c.heads * c.head_dim * u, 2 * c.kv_heads * c.head_dim * u
     alone = (c.world == c.pp) & True
     # Norms keep their input; those of a network on one rank, whose weights stay in float32, in float32.
-    normed = hidden * (2 + 2 * c.post_norms) + c.qk_norm * (queries + keys)
+    # Over all heads together, ranks of `tp` compute norms in float32, in two steps.
+    normed = hidden * (2 + 2 * c.post_norms) + (queries + keys) * np.where(c.qk_whole * tp, 4, c.qk_norm)
     kept = normed * np.where(alone, 2, 1)
     kept = kept + np.where(tp, gathered, hidden)
     # torchtitan repeats keys and values for all heads before ranks of `cp` gather them.
@@ -53,6 +63,7 @@ def layer_of(c: Columns, *, moe: bool) -> Layer:
     kept = kept + 4 * u * (c.heads + c.qk_norm * (c.heads + c.kv_heads))
     kept = kept + c.rotated * 8 * c.head_dim * c.t
     products = hidden + queries * (1 + c.attention_gate) + 2 * keys + 2 * c.hidden * c.t
+    attention = kept
     if moe:
         routed = u * c.topk
         row = 2 * c.hidden * routed
@@ -64,19 +75,20 @@ def layer_of(c: Columns, *, moe: bool) -> Layer:
         products = products + 2 * c.experts * u + 4 * c.moe_ffn * routed + row * c.etp
         products = products + 2 * shared + np.where(has_shared, 2 * c.hidden * c.t, 0)
         dense = (c.attention_parameters + c.matrices * c.hidden * c.shared_ffn) / c.tp + c.hidden * c.experts
-        held = c.experts * c.expert_parameters / (c.ep * c.etp)
+        held = c.experts * c.expert_parameters / (c.ep * c.etp) * _filled_up(c)
         # At the exchange between ranks; and at the gates, backwards, beside gradients of the last matrix.
         exchange = row * np.where(c.ep > 1, 3 * c.etp, 2)
-        gates = 4 * c.moe_ffn * routed - 2 * row + 2 * held / c.matrices + np.where(alone, 0, 4 * dense)
-        passing = np.maximum(exchange, gates)
+        gates = 4 * c.moe_ffn * routed - 2 * row + 2 * held / c.matrices
+        passing, returning = exchange, np.maximum(exchange, gates)
     else:
         inner = 2 * c.dense_ffn * u
         kept = kept + np.where(tp, gathered, hidden) + 4 * inner
         products = products + 2 * inner + 2 * c.hidden * c.t
-        passing = 2 * inner + 2 * hidden + gathered
+        passing, returning = np.zeros_like(inner), 2 * inner + 2 * hidden + gathered
         dense = (c.attention_parameters + c.matrices * c.hidden * c.dense_ffn) / c.tp
         held = np.zeros_like(dense)
     # torchtitan keeps what attention returns, and every second product.
     products = np.where(c.titan > 0, hidden + queries + (products - hidden) / 2, products)
     # On one rank weights in bf16 are made for a layer and kept with the rest.
-    return Layer(kept + np.where(alone, 2 * (dense + held), 0), products, passing, dense, held)
+    cast = np.where(alone, 2 * (dense + held), 0)
+    return Layer(kept + cast, attention + cast, products, passing, returning, dense, held)

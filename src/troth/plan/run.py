@@ -174,7 +174,7 @@ def _gpu(gpu: Gpu, precision: str) -> dict[str, float]:
 def _network(d: Dimensions, length: int) -> dict[str, float]:
     sizes = ("layers", "hidden", "heads", "vocab", "moe_layers", "experts", "topk", "moe_ffn", "shared_ffn",
              "dense_ffn", "matrices", "kv_heads", "head_dim", "attention_gate", "post_norms", "qk_norm",
-             "rotated", "reach", "tied", "expert_parameters", "attention_parameters", "body_parameters",
+             "qk_whole", "rotated", "reach", "tied", "expert_parameters", "attention_parameters", "body_parameters",
              "routed_parameters")  # fmt: skip
     row = {name: getattr(d, name) for name in sizes}
     latent = d.latent
