@@ -17,6 +17,7 @@ from troth.plan.serving.fleet import Assumptions, FleetPlan, plan_fleet
 from troth.plan.serving.region import Site
 from troth.plan.serving.replica import Targets
 from troth.plan.serving.sites import sites_from
+from troth.plan.serving.traffic import Traffic
 from troth.system import load_system, named_systems
 
 QUICK = Assumptions(requests=500)
@@ -57,6 +58,13 @@ def test_twice_the_users_take_twice_the_gpus(fleet: FleetPlan) -> None:
     twice = plan(users=200_000)
     assert twice.gpus == pytest.approx(2 * fleet.gpus, rel=0.1)
     assert twice.cost_per_hour == pytest.approx(2 * fleet.cost_per_hour, rel=0.15)
+
+
+def test_one_user_takes_no_prefill_for_a_full_replica() -> None:
+    """A replica of huge GPUs may decode answers of one token for thousands that compute prompts."""
+    few = plan(users=1, traffic=Traffic(answer=1, question=60), targets=Targets(0.5, 1.0, 0.9))
+    assert all(region.prefills <= 1 for region in few.regions)
+    assert few.gpus <= 2 * (few.choice.decode.gpus + (few.choice.prefill.gpus if few.choice.prefill else 0))
 
 
 def test_the_same_seed_gives_the_same_plan(fleet: FleetPlan) -> None:

@@ -52,6 +52,11 @@ def test_waits_are_those_of_a_queue_with_equal_service() -> None:
     assert float(done.ttft.mean()) == pytest.approx(service * (1 + used / (2 * (1 - used))), rel=0.05)
 
 
+def test_a_replica_is_never_busier_than_all_the_time() -> None:
+    """Also where its last step goes on beyond the last arrival."""
+    assert run(same(3, 0.001, prompt=2000)).busy == pytest.approx(1)
+
+
 def test_more_load_waits_longer_and_more_replicas_less() -> None:
     rng = np.random.default_rng(1)
     few, many = (arrivals(Traffic(), rate, 20, MINI.max_position_embeddings, rng) for rate in (5.0, 15.0))

@@ -47,14 +47,16 @@ class Group:
     longest: int
     most_requests: int
 
-    def measure(self, rate: float, network: float, targets: Targets, seconds: float, rng: np.random.Generator
-                ) -> Percentiles:  # fmt: skip
-        """What users wait where each decode replica gets `rate` requests a second. Answers are underway as the load has
+    def measure(
+        self, rate: float, network: float, targets: Targets, seconds: float, rng: np.random.Generator, full: float = 1
+    ) -> Percentiles:
+        """What users wait where each decode replica gets `rate` requests a second, and prefill replicas are there for
+        decode replicas that are `full`, a share of what they are planned for. Answers are underway as the load has
         them; the first quarter of requests is left out, in which prompts begin to queue."""
-        decodes, prefills = self._sizes()
+        decodes, prefills = self._sizes(full)
         span = min(seconds, self.most_requests / (rate * decodes))
         requests = arrivals(self.traffic, rate * decodes, span, self.longest, rng)
-        underway = self._underway(rate * decodes, rng)
+        underway = self._underway(rate * decodes, decodes, rng)
         if self.choice.prefill:
             before, after = self._apart(requests, underway, prefills, decodes)
             busy = (before.busy, after.busy)
@@ -70,22 +72,22 @@ class Group:
             before.hits, len(requests.at), span,
         )  # fmt: skip
 
-    def _underway(self, rate: float, rng: np.random.Generator) -> Requests:
+    def _underway(self, rate: float, decodes: int, rng: np.random.Generator) -> Requests:
         """Answers that are being given at a moment: as many as come in the time of one (Little), long ones more often
         than they are asked for, each somewhere between its beginning and its end."""
         drawn = sample(self.traffic, 4000, self.longest, rng)
-        most = most_at_once(self.decode, self.need.context) * self._sizes()[0]
+        most = most_at_once(self.decode, self.need.context) * decodes
         count = min(most, max(1, round(rate * self.need.answer * self.choice.tpot)))
         chosen = rng.choice(len(drawn.answer), count, p=drawn.answer / drawn.answer.sum())
         said = (drawn.answer[chosen] * rng.random(count)).astype(int)
         prompt, left = drawn.prompt[chosen] + said, drawn.answer[chosen] - said
         return Requests(np.zeros(count), prompt, prompt, prompt, left, np.arange(count))
 
-    def _sizes(self) -> tuple[int, int]:
+    def _sizes(self, full: float) -> tuple[int, int]:
         """Decode and prefill replicas: as few as stand to each other nearly as the fleet's do."""
         if not self.choice.prefill:
             return TOGETHER, 0
-        ratio = self.choice.rate / self.choice.prefill_rate
+        ratio = full * self.choice.rate / self.choice.prefill_rate
         decodes = min((1, 2, 3), key=lambda count: ceil(count * ratio) / (count * ratio))
         return decodes, ceil(decodes * ratio)
 

@@ -173,7 +173,7 @@ class _Simulation:
             pairs = max(sum(seen) / sharing, *seen)
         seconds = self.clock.seconds(decoding, replica.contexts, prompt, most, pairs)
         if now <= self.at[-1]:
-            replica.busy += seconds
+            replica.busy += min(seconds, self.at[-1] - now)
         heapq.heappush(self.ending, (now + seconds, number, lambda end: self._end(number, shares, end)))
 
     def _end(self, number: int, shares: list[tuple[list[int], int]], now: float) -> None:

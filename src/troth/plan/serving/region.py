@@ -38,14 +38,15 @@ class Hardware:
     start: float
     trace: float
 
-    def gpus(self, replicas: float) -> float:
+    def gpus(self, replicas: float, full: float) -> float:
         """GPUs of so many decode replicas and the prefill replicas that they need."""
-        return replicas * self.group.choice.decode.gpus + self.prefills(replicas) * self._prefill_gpus
+        return replicas * self.group.choice.decode.gpus + self.prefills(replicas, full) * self._prefill_gpus
 
-    def prefills(self, replicas: float) -> int:
-        """Prefill replicas beside so many decode replicas; 0 where these do both."""
+    def prefills(self, replicas: float, full: float) -> int:
+        """Prefill replicas beside so many decode replicas, which are `full`, a share of what they are planned for, at
+        the region's busiest: where few ask, one may be far from it. 0 where these do both."""
         choice = self.group.choice
-        return ceil(replicas * choice.rate / choice.prefill_rate - 1e-9) if choice.prefill else 0
+        return ceil(replicas * full * choice.rate / choice.prefill_rate - 1e-9) if choice.prefill else 0
 
     @property
     def _prefill_gpus(self) -> int:
@@ -105,15 +106,17 @@ def plan_region(
     busiest = max([float(load.max()) * (1 + 2 * traffic.burst), *(float((load + more).max()) for more in guests)])
     scaling, day = _follow(_day(site, peak, hardware, rng), float(load.min()), busiest, hardware)
     most, at_peak = scaling.most, ceil(load.max() / scaling.rate)
+    full = busiest / (most * scaling.rate)
     percentiles = hardware.group.measure(
-        peak / at_peak, network[site.name][site.name], hardware.targets, hardware.trace, rng
+        peak / at_peak, network[site.name][site.name], hardware.targets, hardware.trace, rng, full
     )
-    cost = hardware.gpus(day.mean) * site.price
+    cost = hardware.gpus(day.mean, full) * site.price
     tokens_per_hour = float(load.mean()) * hardware.group.need.answer * 3600
     return RegionPlan(
         name=site.name, users=round(users * site.share), peak_rate=peak, network=network[site.name][site.name],
-        least=scaling.least, at_peak=at_peak, most=most, prefills=hardware.prefills(most),
-        gpus_at_peak=round(hardware.gpus(at_peak)), gpus=round(hardware.gpus(most)), percentiles=percentiles, day=day,
+        least=scaling.least, at_peak=at_peak, most=most, prefills=hardware.prefills(most, full),
+        gpus_at_peak=round(hardware.gpus(at_peak, full)), gpus=round(hardware.gpus(most, full)),
+        percentiles=percentiles, day=day,
         cost_per_hour=cost, cost_per_million=cost / tokens_per_hour * 1e6,
         failover=_failover(site, sites, users, network, hardware), autoscaling=_table(scaling, hardware),
     )  # fmt: skip
