@@ -47,7 +47,7 @@ LATENTS = {
         "qk_norm": "none", "head_dim": 40, "latent": LATENT | {"q_lora_rank": None}, "num_attention_heads": 8,
     },
 }  # fmt: skip
-WHOLE = [("float32", "auto"), ("bfloat16", "auto"), ("int8", "auto"), ("int4", "auto")]
+WHOLE = [("float32", "auto"), ("bfloat16", "auto"), ("int8", "auto"), ("int4", "auto"), ("mxfp4", "auto")]
 IN_8_BIT = [("float32", "int8"), ("bfloat16", "int8"), ("bfloat16", "fp8")]
 """Kinds of weights, and of keys and values; latents in 8 bit are left to torch."""
 LENGTHS = 300, 5, 33, 520

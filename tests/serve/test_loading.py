@@ -1,10 +1,13 @@
 """What loading a folder takes: the weights as they are served, and one layer as it is stored."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
@@ -12,6 +15,12 @@ from troth.model.families.configs import to_hf_config
 from troth.model.families.weights import save_weights
 from troth.model.initialise import initialise
 from troth.model.tokenizer import Tokenizer
+from troth.serve.engine.engine import Engine
+from troth.serve.engine.request import Request
+from troth.serve.engine.sampling_params import SamplingParams
+from troth.system import ServeTable
+
+from .conftest import random_network
 
 LOAD = """
 import re, sys, threading, time
@@ -64,3 +73,38 @@ def test_a_network_is_never_whole_in_memory_as_it_is_stored(
     command = [sys.executable, "-c", LOAD, str(deep), kind]
     loaded = subprocess.run(command, capture_output=True, text=True, check=True)
     assert 10 < int(loaded.stdout) < most
+
+
+def test_experts_of_gpt_oss_stay_the_4_bit_floats_that_they_are(
+    config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path
+):
+    """Its config.json does not say in what the others are."""
+    changes = {
+        "model_type": "gpt_oss", "biases": True, "attention_sinks": True, "swiglu_limit": 7.0, "qk_norm": "none",
+        "attention_gate": False, "post_norms": False, "num_dense_layers": 0, "num_shared_experts": 0, "head_dim": 16,
+        "router_score": "softmax", "rope_layers": "all", "mup_enabled": False, "hidden_size": 64,
+        "intermediate_size": 32, "moe_intermediate_size": 32, "global_attn_every_n_layers": 2,
+    }  # fmt: skip
+    model = random_network(config, changes, torch.bfloat16)
+    described = to_hf_config(model.config, "bfloat16", tokenizer.end_of_text)
+    save_weights(model, described, tmp_path)
+    tokenizer.save(tmp_path)
+    path, random = tmp_path / "model.safetensors", torch.Generator().manual_seed(1)
+    tensors = load_file(path)
+    for name in [name for name in tensors if name.endswith(("experts.gate_up_proj", "experts.down_proj"))]:
+        experts, inner, outer = tensors.pop(name).shape
+        runs = experts, outer, inner // 32
+        tensors[f"{name}_blocks"] = torch.randint(256, (*runs, 16), generator=random, dtype=torch.uint8)
+        tensors[f"{name}_scales"] = torch.randint(120, 126, runs, generator=random, dtype=torch.uint8)
+    save_file(tensors, path)
+    del described["dtype"]
+    (tmp_path / "config.json").write_text(json.dumps(described | {"quantization_config": {"quant_method": "mxfp4"}}))
+    kinds = {}
+    for kind in ("auto", "int8", "bfloat16", "float32"):
+        engine = Engine.from_folder(tmp_path, ServeTable(cache_tokens=256, weights=kind))
+        kinds[kind] = engine.weights[0]
+        [outputs] = engine.generate([Request((5, 6, 7), SamplingParams(temperature=0, max_tokens=4))])
+        assert outputs[-1].finish_reason is not None
+    assert kinds == {
+        "auto": "bfloat16, experts mxfp4", "int8": "int8, experts mxfp4", "bfloat16": "bfloat16", "float32": "float32",
+    }  # fmt: skip

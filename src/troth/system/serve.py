@@ -40,7 +40,8 @@ class ServeTable(Table):
     (`ngram`), or one by the model's multi-token prediction (`mtp`).
 
     `weights` are kept as the folder has them (`auto`: on a CPU in bfloat16 only where its library runs), or in the kind
-    that is named: 8 and 4 bit take 8.5 and 4.5 bits a weight. `threads` of a CPU: all that the process may use, unless
+    that is named: 8 and 4 bit take 8.5 and 4.5 bits a weight. On a CPU experts that are MXFP4, as gpt-oss's, stay so
+    unless floats of 16 or 32 bits are asked for. `threads` of a CPU: all that the process may use, unless
     given. By `kv_cache_dtype` keys and values are kept in the weights' floats (`auto`), or in 8 bit with a scale for
     each token and head, which takes half the memory of bfloat16 and a quarter of float32.
 

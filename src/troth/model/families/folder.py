@@ -19,6 +19,7 @@ from troth.model.families.quantised import from_fp8, from_mxfp4
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _SIDES = "", "_scale_inv", "_blocks", "_scales"
 """What a tensor may be called besides its name: numbers in 8 or 4 bits, and what they are scaled by."""
+_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 SHARD_BYTES = 5 * 10**9
 """The size that transformers splits at."""
 
@@ -45,6 +46,13 @@ class TensorFolder:
                 found = ", ".join(sorted(file.name for file in folder.glob("*.safetensors"))[:3]) or "no safetensors"
                 raise ValueError(f"{path}: no such file, nor {_INDEX} beside it; in the folder: {found}")
             self.place = dict.fromkeys(self._file(path).keys(), path)
+
+    def dtype_of(self, suffix: str) -> str | None:
+        """The dtype of the first tensor whose name ends so, as torch calls it, of floats of 16 bits and more."""
+        for name, path in self.place.items():
+            if name.endswith(suffix):
+                return _DTYPES.get(self._file(path).get_slice(name).get_dtype())
+        return None
 
     def check(self, shapes: Mapping[str, torch.Size], unused: str | None = None) -> None:
         """Raise ValueError naming a tensor that is missing, or left over though its name does not begin with `unused`,

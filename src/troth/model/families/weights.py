@@ -50,9 +50,18 @@ def load_weights(folder: Path, dtype: torch.dtype = torch.float32, device: str =
     return stored.model
 
 
+def stated_dtype(folder: Path) -> str | None:
+    """In what a folder's config.json says that its weights are; where it says nothing, as gpt-oss's, what its embedding
+    is in."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    stated: str | None = config.get("dtype") or config.get("torch_dtype")
+    return stated or TensorFolder(folder).dtype_of("embed_tokens.weight")
+
+
 class StoredDecoder:
     """The decoder that a folder describes, whose layers are on the meta device until they are read: a network that does
-    not fit into memory as it is may fit if each layer is packed, or split, before the next is there.
+    not fit into memory as it is may fit if each layer is packed, or split, before the next is there. `in_mxfp4` says
+    that its experts are 4-bit floats there.
 
     Raises ValueError as `load_weights` does; of a tensor that is missing or left over, before any is read.
     """
@@ -62,6 +71,7 @@ class StoredDecoder:
         with torch.device("meta"):
             self.model = Decoder(config).to(dtype).eval()
         self._device, self._folder = device, TensorFolder(Path(folder), device)
+        self.in_mxfp4 = any(name.endswith("_blocks") for name in self._folder.place)
         shapes = {part.name: part.shape for part in stored_tensors(self.model)}
         self._folder.check(shapes, FAMILIES[config.model_type].unused(config))
         others = {part: name for name, part in self.model.named_children() if name != "layers"}

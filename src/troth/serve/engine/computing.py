@@ -24,7 +24,7 @@ from troth.system.serve import ServeTable
 log = logging.getLogger(__name__)
 
 
-def stored_dtype(config: ModelConfig, dtype: str, table: ServeTable, device: str) -> torch.dtype:
+def stored_dtype(config: ModelConfig, dtype: str | None, table: ServeTable, device: str) -> torch.dtype:
     """In what a folder's weights, which it has in `dtype`, are loaded."""
     if table.weights != "auto":
         return torch.float32 if table.weights == "float32" else torch.bfloat16
@@ -52,7 +52,10 @@ def runner_for(
         # macOS tells no affinity.
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         threads = table.threads or cores
-        return CpuRunner(model, cache, kind, most_rows, threads, adapters, guesses, stored)
+        # What was trained in 4 bits is exact in them, and wider only takes longer to read.
+        keeps = stored is not None and stored.in_mxfp4 and kind != "float32" and table.weights != "bfloat16"
+        experts = "mxfp4" if keeps else kind
+        return CpuRunner(model, cache, kind, most_rows, threads, adapters, guesses, stored, experts)
     if kind in ("int8", "int4"):
         log.warning("%s weights are widened to %s for each product, which takes time: %s", kind, plain, reason)
         pack_weights(model, kind, stored)

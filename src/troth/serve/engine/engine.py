@@ -1,6 +1,5 @@
 """The engine's synchronous core: add requests, step, collect what each step gave."""
 
-import json
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 from troth.model.decoder import Decoder
 from troth.model.ends import configured_ends, default_ends
 from troth.model.families.configs import read_config
-from troth.model.families.weights import StoredDecoder
+from troth.model.families.weights import StoredDecoder, stated_dtype
 from troth.model.mtp import MTP, load_mtp
 from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.adapters import Adapters
@@ -113,8 +112,7 @@ class Engine:
         folder = Path(folder)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         config = read_config(folder)
-        stated = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        dtype = dtype or stored_dtype(config, stated.get("dtype") or stated.get("torch_dtype"), table, device)
+        dtype = dtype or stored_dtype(config, stated_dtype(folder), table, device)
         tokenizer = Tokenizer.load(folder)
         stored = StoredDecoder(folder, dtype, device)
         ends = {*default_ends(tokenizer), *configured_ends(folder)}
@@ -193,7 +191,9 @@ class Engine:
     def weights(self) -> tuple[str, int]:
         """The kind of the weights that steps read, and their bytes."""
         if isinstance(self.runner, CpuRunner):
-            return self.runner.kind, self.runner.weights.arena.bytes
+            packed = self.runner.weights
+            kind = packed.kind if packed.experts == packed.kind else f"{packed.kind}, experts {packed.experts}"
+            return kind, packed.arena.bytes
         tensors = (*self.model.parameters(), *self.model.buffers())
         kind = packed_kind(self.model) or str(self.cache.dtype).removeprefix("torch.")
         return kind, sum(tensor.nbytes for tensor in tensors)

@@ -71,7 +71,7 @@ class AdapterPack:
                 continue
             b_Or = torch.block_diag(*(b_Or for _, b_Or in pairs))
             self.rank = max(self.rank, -(-len(a_rI) // PANEL) * PANEL)
-            a = self.arena.matrix(a_rI, "int8" if kind == "int4" else kind)
+            a = self.arena.matrix(a_rI, "int8" if kind in ("int4", "mxfp4") else kind)
             b = self.arena.matrix(
                 interleaved(b_Or.unflatten(0, (2, -1))) if meet else b_Or,
                 "float32" if kind == "float32" else "bfloat16",

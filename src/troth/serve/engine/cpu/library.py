@@ -11,7 +11,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-VERSION = 8
+VERSION = 9
 """That of `native/decoder.h`."""
 KERNELS = ("neon_dotprod", "neon") if platform.machine() in ("aarch64", "arm64") else ("avx512", "avx_vnni", "avx2")
 """Kinds of this machine's processors, the best first."""

@@ -10,19 +10,19 @@ import torch
 from torch.nn.functional import pad
 
 from troth.serve.engine.cpu.library import Matrix, load
-from troth.serve.engine.cpu.quantise import GROUP, quantise
+from troth.serve.engine.cpu.quantise import GROUP, quantise, to_mxfp4
 
 PANEL = 64
 _HALF = PANEL // 2
 WIDE = 2
 """The number of bfloat16 that is widened, in `native/matmul.h`."""
 
-WeightKind = Literal["float32", "bfloat16", "int8", "int4"]
+WeightKind = Literal["float32", "bfloat16", "int8", "int4", "mxfp4"]
 
 _CHUNK = 1 << 26
 _TILE = 1 << 19
 """Weights that are packed at a time, so few that what comes of them on the way stays in a processor's cache."""
-_BITS = {"float32": 32, "bfloat16": 16, "int8": 8.5, "int4": 4.5}
+_BITS = {"float32": 32, "bfloat16": 16, "int8": 8.5, "int4": 4.5, "mxfp4": 4.5}
 
 
 @cache
@@ -31,7 +31,7 @@ def number_of(kind: WeightKind) -> int:
     if kind == "bfloat16":
         library = load()
         return 1 if library is not None and library.troth_pairs_are_faster() else WIDE
-    return {"float32": 0, "int8": 3, "int4": 4}[kind]
+    return {"float32": 0, "int8": 3, "int4": 4, "mxfp4": 7}[kind]
 
 
 class Arena:
@@ -103,7 +103,14 @@ def _pack_int8(weight_OI: torch.Tensor) -> torch.Tensor:
 
 
 def _pack_int4(weight_OI: torch.Tensor) -> torch.Tensor:
-    number_OI, scale_OG = quantise(weight_OI, 4)
+    return _pack_halves(*quantise(weight_OI, 4))
+
+
+def _pack_mxfp4(weight_OI: torch.Tensor) -> torch.Tensor:
+    return _pack_halves(*to_mxfp4(weight_OI))
+
+
+def _pack_halves(number_OI: torch.Tensor, scale_OG: torch.Tensor) -> torch.Tensor:
     number_POGhw4 = number_OI.view(-1, PANEL, scale_OG.shape[1], 2, 4, 4)
     # The first 16 inputs of a group in the low halves of bytes, the others in the high halves.
     return _with_scales(number_POGhw4[:, :, :, 0] | (number_POGhw4[:, :, :, 1] << 4), scale_OG)
@@ -116,4 +123,6 @@ def _with_scales(bytes_POGw4: torch.Tensor, scale_OG: torch.Tensor) -> torch.Ten
     return torch.cat((words, scales), dim=-1)
 
 
-_PACK = {"float32": _pack_float32, "bfloat16": _pack_bfloat16, "int8": _pack_int8, "int4": _pack_int4}
+_PACK = {
+    "float32": _pack_float32, "bfloat16": _pack_bfloat16, "int8": _pack_int8, "int4": _pack_int4, "mxfp4": _pack_mxfp4,
+}  # fmt: skip

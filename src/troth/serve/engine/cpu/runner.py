@@ -48,7 +48,8 @@ def latents_fit(config: ModelConfig) -> bool:
 
 
 class CpuRunner:
-    """Runs steps of up to `most_rows` tokens on `threads` threads with weights of one kind.
+    """Runs steps of up to `most_rows` tokens on `threads` threads with weights of one kind, routed experts perhaps in
+    another.
 
     `adapters` are those that a chunk may name; they are not joined to the model. With `keeps_states`, `states_TD` are
     the hidden states of all tokens of the latest step. The cache's memory is used in an order of its own: whoever else
@@ -59,6 +60,7 @@ class CpuRunner:
     def __init__(
         self, model: Decoder, cache: KVCache, kind: WeightKind, most_rows: int, threads: int,
         adapters: Adapters | None = None, keeps_states: bool = False, stored: StoredDecoder | None = None,
+        experts: WeightKind | None = None,
     ):  # fmt: skip
         assert why_not(model.config) is None
         assert cache.block_size == _BLOCK
@@ -68,7 +70,7 @@ class CpuRunner:
         self._routed = {
             number: layer.mlp for number, layer in enumerate(model.layers.values()) if isinstance(layer.mlp, MoE)
         }
-        self.weights = PackedDecoder(model, cache, kind, adapters, stored)
+        self.weights = PackedDecoder(model, cache, kind, adapters, stored, experts)
         self._steps = Steps(self.weights.decoder, most_rows, threads)
 
     def run(self, chunks: Items[Chunk], wanted: list[int]) -> torch.Tensor:

@@ -27,15 +27,15 @@ _NAMES: dict[torch.dtype, WeightKind] = {torch.float32: "float32", torch.bfloat1
 
 
 class PackedDecoder:
-    """The weights of `model` in one kind, with those of its adapters; `decoder` has their addresses. Layers that are
-    `stored` yet are in memory only while they are packed."""
+    """The weights of `model` in one kind, those of routed experts perhaps in another, with its adapters'; `decoder` has
+    their addresses. Layers that are `stored` yet are in memory only while they are packed."""
 
     def __init__(
         self, model: Decoder, cache: KVCache, kind: WeightKind, adapters: Adapters | None,
-        stored: StoredDecoder | None = None,
+        stored: StoredDecoder | None = None, experts: WeightKind | None = None,
     ):  # fmt: skip
         config = model.config
-        self.config, self.cache, self.kind = config, cache, kind
+        self.config, self.cache, self.kind, self.experts = config, cache, kind, experts or kind
         self.arena = Arena()
         self.adapters = AdapterPack(self.arena, model, adapters)
         self._cached = {name: getattr(cache, name) for name in ("keys", "values", "key_scales", "value_scales")}
@@ -121,36 +121,37 @@ class PackedDecoder:
         return {"qkv": self._linear(first, attention.kv_a_proj_with_mqa), "latents": latents}
 
     def _units(self, mlp: MoE | FeedForward) -> "tuple[ctypes.Array[Unit], int]":
-        """Routed experts, then what every token goes through, and how many the first are."""
-        found = []
+        """Routed experts, then what every token goes through, and how many the first are; all in one kind, as the rows
+        that they are given."""
+        found, kind = [], self.experts if isinstance(mlp, MoE) else self.kind
         if isinstance(mlp, MoE):
             experts = mlp.experts
             for number in range(self.config.num_experts):
                 biases = (None if part is None else part[number] for part in (experts.gate_up_bias, experts.down_bias))
-                unit = self._unit(experts.gate_up_proj[number], experts.down_proj[number], *biases)
-                unit.gate_up.adapters = self.adapters.expert(experts, number, "gate_up", self.kind)
-                unit.down.adapters = self.adapters.expert(experts, number, "down", self.kind)
+                unit = self._unit(kind, experts.gate_up_proj[number], experts.down_proj[number], *biases)
+                unit.gate_up.adapters = self.adapters.expert(experts, number, "gate_up", kind)
+                unit.down.adapters = self.adapters.expert(experts, number, "down", kind)
                 found.append(unit)
         routed = len(found)
         other = mlp.shared_experts if isinstance(mlp, MoE) else mlp
         if other is not None:
             gate_up = torch.stack((other.gate_proj.weight, other.up_proj.weight))
-            unit = self._unit(gate_up, other.down_proj.weight)
-            unit.gate_up.adapters = self.adapters.linear((other.gate_proj, other.up_proj), self.kind, meet=True)
-            unit.down.adapters = self.adapters.linear((other.down_proj,), self.kind)
+            unit = self._unit(kind, gate_up, other.down_proj.weight)
+            unit.gate_up.adapters = self.adapters.linear((other.gate_proj, other.up_proj), kind, meet=True)
+            unit.down.adapters = self.adapters.linear((other.down_proj,), kind)
             found.append(unit)
         return (Unit * len(found))(*found), routed
 
     def _unit(
-        self, gate_up_2SD: torch.Tensor, down_DS: torch.Tensor, gate_up_bias_2S: torch.Tensor | None = None,
-        down_bias_D: torch.Tensor | None = None,
+        self, kind: WeightKind, gate_up_2SD: torch.Tensor, down_DS: torch.Tensor,
+        gate_up_bias_2S: torch.Tensor | None = None, down_bias_D: torch.Tensor | None = None,
     ) -> Unit:  # fmt: skip
         return Unit(
             self.arena.matrix(
-                interleaved(gate_up_2SD), self.kind,
+                interleaved(gate_up_2SD), kind,
                 None if gate_up_bias_2S is None else interleaved(gate_up_bias_2S[..., None])[:, 0],
             ),
-            self.arena.matrix(down_DS, self.kind, down_bias_D),
+            self.arena.matrix(down_DS, kind, down_bias_D),
         )  # fmt: skip
 
     def _whole(self, model: Decoder, layers: "ctypes.Array[Layer]") -> Model:

@@ -7,7 +7,7 @@
 namespace troth {
 
 // Goes up with every change that makes a library built before a wrong one.
-constexpr int VERSION = 8;
+constexpr int VERSION = 9;
 
 // What a LoRA adapter adds to a weight's outputs, b (a x); without outputs where it leaves the weight alone.
 struct Adapter {

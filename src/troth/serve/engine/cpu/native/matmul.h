@@ -38,6 +38,7 @@ void multiply(const Matrix &w, int panel, const Rows &x, const int *which, int c
         case PAIRS: return panel_of<PAIRS>(w, panel, x, which, count, add, emit);
         case WIDE: return panel_of<WIDE>(w, panel, x, which, count, add, emit);
         case INT8: return panel_of<INT8>(w, panel, x, which, count, add, emit);
+        case MXFP4: return panel_of<MXFP4>(w, panel, x, which, count, add, emit);
         default: return panel_of<INT4>(w, panel, x, which, count, add, emit);
     }
 }

@@ -6,9 +6,10 @@
 
 namespace troth {
 
-// Of weights the first five, of keys and values the first three and the last two, which are 8-bit numbers widened like
-// WIDE, one in a word: a vector then has 16 bytes.
-enum Kind : int32_t { F32 = 0, PAIRS = 1, WIDE = 2, INT8 = 3, INT4 = 4, WIDE_INT8 = 5, WIDE_FP8 = 6 };
+// Of weights all but WIDE_INT8 and WIDE_FP8, of keys and values the first three and these two, which are 8-bit numbers
+// widened like WIDE, one in a word: a vector then has 16 bytes. MXFP4 are the 4-bit floats of OCP Microscaling Formats
+// 1.0, their sign in the highest bit.
+enum Kind : int32_t { F32 = 0, PAIRS = 1, WIDE = 2, INT8 = 3, INT4 = 4, WIDE_INT8 = 5, WIDE_FP8 = 6, MXFP4 = 7 };
 
 constexpr bool is_float(int kind) { return kind <= WIDE; }
 constexpr bool is_byte(int kind) { return kind == WIDE_INT8 || kind == WIDE_FP8; }
@@ -21,7 +22,7 @@ constexpr int PANEL = 64, GROUP = 32;
 struct Adapter;
 
 struct Matrix {
-    const char *data;  // panels; for INT8 and INT4 each group of inputs is followed by its 64 scales in float16
+    const char *data;  // panels; of whole numbers and MXFP4 each group of inputs is followed by its 64 scales in float16
     const float *bias;  // or null
     const Adapter *adapters;  // each adapter's part in it by the adapter's number, or null
     int32_t kind, outputs, inputs, unused;

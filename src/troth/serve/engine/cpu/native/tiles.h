@@ -111,11 +111,21 @@ template <int KIND, int ROWS, Fetch FETCH>
         UNROLL for (int v = 0; v < 4; v++) store(out[r] + 16 * v, sum[r][v]);
 }
 
+// The sixteen floats of 4 bit twice, so that they are whole numbers, and FP4_OFFSET more, so that none has a sign.
+constexpr int FP4_OFFSET = 12;
+alignas(16) constexpr uint8_t TWICE_FP4[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+
+template <int KIND> inline Ints small_numbers(Ints halves) {
+    if constexpr (KIND == MXFP4) return look_up(TWICE_FP4, halves);
+    else return halves;
+}
+
 template <int KIND, int ROWS, Fetch FETCH>
 [[gnu::noinline]] void integer_tile(
     const char *panel, size_t bytes, const Rows &x, const int *which, int inputs, float (*out)[PANEL]
 ) {
-    constexpr int OFFSET = KIND == INT8 ? BYTE_OFFSET : 8;  // weights are stored without a sign
+    // Weights are stored without a sign.
+    constexpr int OFFSET = KIND == INT8 ? BYTE_OFFSET : KIND == MXFP4 ? FP4_OFFSET : 8;
     constexpr int COLUMNS = std::min(2, columns_at_once(ROWS));
     Floats sum[ROWS][4];
     UNROLL for (auto &row : sum)
@@ -143,9 +153,9 @@ template <int KIND, int ROWS, Fetch FETCH>
                     } else {  // the first 16 inputs of the group, then the others
                         const Ints later = broadcast_word(x.row(which[r])[g * 8 + w + 4]);
                         UNROLL for (int c = 0; c < COLUMNS; c++)
-                            whole[r][c] = add_small_bytes(whole[r][c], low_halves(column[c]), word);
+                            whole[r][c] = add_small_bytes(whole[r][c], small_numbers<KIND>(low_halves(column[c])), word);
                         UNROLL for (int c = 0; c < COLUMNS; c++)
-                            whole[r][c] = add_small_bytes(whole[r][c], high_halves(column[c]), later);
+                            whole[r][c] = add_small_bytes(whole[r][c], small_numbers<KIND>(high_halves(column[c])), later);
                     }
                 }
             }

@@ -117,6 +117,11 @@ inline Ints low_halves(Ints x) {
 
 inline Ints high_halves(Ints x) { return low_halves({_mm256_srli_epi16(x.a, 4), _mm256_srli_epi16(x.b, 4)}); }
 
+inline Ints look_up(const uint8_t *table, Ints x) {
+    const __m256i both = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i *>(table)));
+    return {_mm256_shuffle_epi8(both, x.a), _mm256_shuffle_epi8(both, x.b)};
+}
+
 // Never the faster way here: see `troth_pairs_are_faster`.
 inline Floats add_pairs(Floats sum, Ints x, Ints y) {
     return fma(second_halves(x), second_halves(y), fma(first_halves(x), first_halves(y), sum));

@@ -53,6 +53,12 @@ inline Floats second_halves(Ints x) { return as_floats(_mm512_and_si512(x, _mm51
 inline Ints low_halves(Ints x) { return _mm512_and_si512(x, _mm512_set1_epi8(15)); }
 inline Ints high_halves(Ints x) { return _mm512_and_si512(_mm512_srli_epi16(x, 4), _mm512_set1_epi8(15)); }
 
+// For each byte, which is less than 16, what a table has there.
+inline Ints look_up(const uint8_t *table, Ints x) {
+    const __m128i *place = reinterpret_cast<const __m128i *>(table);
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_load_si128(place)), x);
+}
+
 // sum + the products of words of two bfloat16; of words of four bytes, those of x without a sign. They stand for
 // numbers that are 128 less, of which BYTE_OFFSET is left to take off the sum.
 inline Floats add_pairs(Floats sum, Ints x, Ints y) { return _mm512_dpbf16_ps(sum, (__m512bh)x, (__m512bh)y); }
@@ -62,7 +68,7 @@ inline Ints add_bytes(Ints sum, Ints x, Ints y) {
     asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(y));
     return sum;
 }
-// The same where x's bytes are less than 16.
+// The same where x's bytes are less than 32.
 inline Ints add_small_bytes(Ints sum, Ints x, Ints y) { return add_bytes(sum, x, y); }
 
 inline Floats load_half(const void *x) { return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i *>(x))); }

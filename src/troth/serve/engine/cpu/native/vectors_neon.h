@@ -103,6 +103,11 @@ inline Ints high_halves(Ints x) {
     return each(shifted, x);
 }
 
+inline Ints look_up(const uint8_t *table, Ints x) {
+    const uint8x16_t all = vld1q_u8(table);
+    return each([all](auto x) { return vreinterpretq_s32_u8(vqtbl1q_u8(all, vreinterpretq_u8_s32(x))); }, x);
+}
+
 // Never the faster way here (see `troth_pairs_are_faster`): the instruction for it, bfdot, rounds in a way of its own.
 inline Floats add_pairs(Floats sum, Ints x, Ints y) {
     return fma(second_halves(x), second_halves(y), fma(first_halves(x), first_halves(y), sum));
