@@ -64,7 +64,7 @@ def test_a_model_folder_is_shown_as_it_is(show, tmp_path):
     ("arguments", "told"),
     [
         (["--length", "2049"], "--length 2049: the network has 2048 positions"),
-        (["--model", "nowhere"], "nowhere/config.json"),
+        (["--model", "nowhere"], "nowhere: no such folder"),
         (["--set", "model.num_experts=1"], "num_experts_per_tok=2 exceeds num_experts=1"),
     ],
 )

@@ -29,7 +29,7 @@ def test_scores_are_those_of_the_module(config: ModelConfig, texts: list[Text], 
     caches = [KVCache(model.config, BLOCKS, BLOCKS, 16, torch.float32, torch.device("cpu"), extra=1) for _ in range(2)]
     in_torch = TorchRunner(model, caches[0], Adapters(model, {}), keeps_states=True)
     here = CpuRunner(model, caches[1], "float32", 900, 2, keeps_states=True)
-    modules = TorchModule(model, module, caches[0]), CpuModule(here, module)
+    modules = TorchModule(model, module, caches[0], Adapters(model, {})), CpuModule(here, module)
     for chunks in list(together(texts))[:-1]:  # behind the last one's tokens there are none to tell
         last = (torch.tensor([chunk.count for chunk in chunks]).cumsum(0) - 1).tolist()
         told = [token for c in chunks for token in c.sequence.tokens[c.start + 1 : c.start + c.count + 1]]

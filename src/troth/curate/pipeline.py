@@ -18,7 +18,7 @@ from troth.curate.balance.report import balance
 from troth.curate.balance.viewpoints import lost_viewpoint
 from troth.curate.collect import collect
 from troth.curate.collect.part import collect_part
-from troth.curate.collect.plan import check_sources, is_planned, plan_collect
+from troth.curate.collect.plan import check_sources, plan_collect
 from troth.curate.collect.reader import Rejected
 from troth.curate.document import Document
 from troth.curate.duplicates.stage import duplicates_part, find_duplicates
@@ -109,7 +109,7 @@ def _refuse_missing(run: Curation, classifier: Classifier | None) -> None:
     check_filters(run.settings)
     check_examples(run.settings)
     refuse_incomplete(run.settings, classifier)
-    if is_planned(run.out):
+    if (run.out / "run.json").exists():
         return  # what is done is done, whatever became of its sources
     check_sources(run.sources, run.out)
     for key in ("references", "tables"):
@@ -120,8 +120,7 @@ def _refuse_missing(run: Curation, classifier: Classifier | None) -> None:
 
 
 def _claim_folder(run: Curation) -> None:
-    """Settings that change no result, such as how many processes work, may change between runs, and all of them where
-    the sources could not be read."""
+    """Settings that change no result, such as how many processes work, may change between runs."""
     own = {
         "sources": list(run.sources),
         "settings": run.settings.model_dump(mode="json", exclude={"executor", "workers"}),
@@ -129,7 +128,7 @@ def _claim_folder(run: Curation) -> None:
         "seed": run.seed,
     }
     path, done = run.out / "run.json", run.out / "report.json"
-    if not path.exists() or not is_planned(run.out):
+    if not path.exists():
         _save(path, own | {"tables": _TABLES})
         return
     known = json.loads(path.read_text(encoding="utf-8"))

@@ -68,8 +68,7 @@ def plan_collect(
     all. Where two hold files of the same name, the sources of the later one begin with its path. Where documents name
     no publisher, each folder of a source counts as one, and so does each file that lies in none. `text_column` is the
     field of records that holds their text. Raises ValueError for a source that does not exist or is one file of an
-    unknown kind, for sources without any file, and where the sources are not those, or not as they were, when `out` was
-    begun.
+    unknown kind, and where the sources are not those, or not as they were, when `out` was begun.
     """
     path = _path(out)
     with ExitStack() as stack:
@@ -81,23 +80,16 @@ def plan_collect(
                 _compare(was, now, out)
         else:
             write_rows(path, Item, items)
-    plan = _sizes(path)
-    if not plan.files:
-        path.unlink()
-        raise ValueError(f"{', '.join(sources)}: no files to read")
-    return plan
-
-
-def is_planned(out: Path) -> bool:
-    """Whether a plan was written into `out`, which is where the work of a run begins."""
-    return _path(out).exists()
+    return _sizes(path)
 
 
 def check_sources(sources: Iterable[str], out: Path) -> None:
-    """Raises ValueError as `plan_collect` does for a source that does not exist or is one file of an unknown kind."""
-    for name in sources:
-        if name not in ("library", PYTHON):
-            next(_files(name, out), None)
+    """Raises ValueError as `plan_collect` does for a source that does not exist or is one file of an unknown kind, and
+    where none has any file."""
+    given = list(sources)
+    found = [name in ("library", PYTHON) or next(_files(name, out), None) is not None for name in given]
+    if given and not any(found):
+        raise ValueError(f"{', '.join(given)}: no files to read")
 
 
 def planned(out: Path, part: int) -> Iterator[Item]:
