@@ -73,6 +73,8 @@ class Grammars:
             compiled = self._compiler.compile_structural_tag(text)
         except RuntimeError as error:
             raise ValueError(f"{name_of(grammar)}: {_reason(error)}") from error
+        if self._matcher(compiled).stuck:
+            raise ValueError(f"{name_of(grammar)}: no token of the model begins a text that matches it")
         with self._lock:
             self._compiled[grammar] = compiled
             while len(self._compiled) > 1 and self.cached_bytes > self._cache_bytes:
@@ -81,9 +83,12 @@ class Grammars:
 
     def matcher(self, grammar: Grammar) -> "Matcher":
         """A matcher at the beginning of a text."""
+        return self._matcher(self.compile(grammar))
+
+    def _matcher(self, compiled: "CompiledGrammar") -> "Matcher":
         from xgrammar import GrammarMatcher
 
-        return Matcher(GrammarMatcher(self.compile(grammar)), self._tokenizer.vocab_size)
+        return Matcher(GrammarMatcher(compiled), self._tokenizer.vocab_size)
 
     def _messages(self, grammar: Grammar) -> dict[str, Any]:
         value = None if grammar.value is None else _value(grammar.value)
