@@ -178,7 +178,7 @@ def test_what_is_no_schema_is_named(engine: Engine, schema: str, says: str):
 def test_a_grammar_that_no_token_may_begin_is_refused(tokenizer: Tokenizer):
     braces = [i for i in range(tokenizer.vocab_size) if tokenizer.decode_bytes([i]).startswith(b"{")]
     grammars = Grammars(tokenizer, [tokenizer.end_of_text, *braces])
-    with pytest.raises(ValueError, match=r"response_format\.schema: no token of the model begins a text that matches it"):
+    with pytest.raises(ValueError, match=r"^response_format\.schema: no token of the model begins a text"):
         grammars.compile(Grammar(value=Json(name="response_format.schema", schema_text='{"type": "object"}')))
 
 
