@@ -5,7 +5,8 @@ costs 5% of nano's step and taught it no more); the update is scaled by 0.2 * sq
 size is like AdamW's (Liu et al., 2502.16982).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from itertools import accumulate
 from typing import Literal
 
@@ -55,7 +56,9 @@ class Muon(torch.optim.Optimizer):
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__([weight.local for weight in weights], defaults)
         self.weights, self.dtype, self.round_bytes = list(weights), dtype, round_bytes
-        self.parted = [_parted(weight) for weight in weights]
+        # A part of a mesh names all of its ranks: of 400,000 there is to be one, and not one for each weight.
+        part_of = cache(DeviceMesh.__getitem__)
+        self.parted = [_parted(weight, part_of) for weight in weights]
         for weight in weights:
             self.state[weight.local]["momentum"] = torch.zeros_like(weight.local)
 
@@ -118,7 +121,7 @@ def _rounds(members: list[Weight], most: int) -> Iterator[list[tuple[Weight, sli
 _Parted = tuple[DeviceMesh, tuple[Placement, ...]] | None
 
 
-def _parted(weight: Weight) -> _Parted:
+def _parted(weight: Weight, part_of: Callable[[DeviceMesh, tuple[str, ...]], DeviceMesh]) -> _Parted:
     """The dimensions of the mesh over which matrices are parted, not stacks of them, and how [stack, out, in] is."""
     w = weight.whole
     if not isinstance(w, DTensor):
@@ -134,7 +137,7 @@ def _parted(weight: Weight) -> _Parted:
                 places.append(Shard(dim))
     if not names:
         return None
-    mesh = w.device_mesh if len(names) == w.device_mesh.ndim else w.device_mesh[tuple(names)]
+    mesh = w.device_mesh if len(names) == w.device_mesh.ndim else part_of(w.device_mesh, tuple(names))
     return mesh, tuple(places)
 
 

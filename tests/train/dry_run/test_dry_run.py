@@ -128,3 +128,31 @@ def test_named_systems_fit_their_gpus(name, world, spares):
     assert report.spares == spares
     assert report.worst.peak.bytes < 40e9  # Half of an H100's.
     assert {layer for rank in report.ranks for layer in rank.layers} >= {0, system.model.num_hidden_layers - 1}
+
+
+PEAK = """
+import resource, sys
+from troth.model.config import ModelConfig
+from troth.system import ParallelTable, TrainTable, lay_out
+from troth.train.dry_run.run import run_rank
+
+model, train, parallel = (
+    kind.model_validate_json(text)
+    for kind, text in zip((ModelConfig, TrainTable, ParallelTable), sys.argv[1:], strict=True)
+)
+run_rank(model, train, lay_out(parallel, model, train, 16_384), train.precision, 0)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_more_layers_on_many_ranks_take_no_more_of_this_machine():
+    """FSDP has meshes of its own for each weight, 2 MB each here, 47 MB where there are 400,000 ranks."""
+    parallel = ParallelTable(dp_replicate=4096, dp_shard=2, tp=2, ep=4)
+    train = TRAIN.model_copy(update={"batch_tokens": 128 * 8192})
+    peaks = []
+    for layers in (2, 18):
+        given = (MODEL.model_copy(update={"num_hidden_layers": layers}), train, parallel)
+        command = [sys.executable, "-c", PEAK, *(table.model_dump_json() for table in given)]
+        peaks.append(int(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout))
+    assert peaks[1] - peaks[0] < 100

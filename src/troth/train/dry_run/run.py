@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial, partialmethod
+from functools import cache, partial, partialmethod
 from multiprocessing import get_context
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.device_mesh import DeviceMesh
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from troth.model.config import ModelConfig
@@ -98,7 +99,8 @@ def run_rank(
         mesh = Mesh.over(layout, "cpu") if layout.world > 1 else None
         dtype = DTYPES[precision]
         fake = FakeTensorMode(allow_non_fake_inputs=True)
-        with replaced([(nn.Module, "to_empty", partialmethod(_to_empty, fake, nn.Module.to_empty))]):
+        others = [(nn.Module, "to_empty", partialmethod(_to_empty, fake, nn.Module.to_empty)), *_meshes_once()]
+        with replaced(others):
             network = Network(model, train, layout, dtype, mesh, "cpu")
         optimizers = build_optimizers(
             network.weights, train.muon_lr, train.adam_lr, train.weight_decay, dtype, train.optimizer
@@ -113,6 +115,16 @@ def run_rank(
         layers = [int(name) for decoder in network.decoders for name in decoder.layers]
         collectives = tracker.collectives(_names_of_groups(mesh) if mesh else {})
         return Rank(rank, layers, tracker.peak(), collectives, time.process_time() - start)
+
+
+def _meshes_once() -> list[tuple[Any, str, Any]]:
+    """FSDP takes meshes apart and joins them anew for every weight, and each mesh names all ranks: 47 MB of 400,000."""
+    part, join = cache(DeviceMesh.__getitem__), DeviceMesh._concatenate
+    joined = cache(lambda *meshes: join(list(meshes)))
+    return [
+        (DeviceMesh, "__getitem__", part),
+        (DeviceMesh, "_concatenate", lambda meshes: joined(*meshes)),
+    ]
 
 
 def _to_empty(module: nn.Module, fake: FakeTensorMode, to_empty: Callable[..., Any], device: str) -> None:
