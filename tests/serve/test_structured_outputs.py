@@ -62,7 +62,7 @@ def test_who_asks_by_older_names_is_told_the_new_one(client: openai.OpenAI):
     [
         ({"regex": "(a"}, "structured_outputs.regex: Regex parsing error at position 3"),
         ({"grammar": 'start ::= "a"'}, 'structured_outputs.grammar: .*root rule with name "root" is not found'),
-        ({"grammar": 'root ::= root "a"'}, "structured_outputs.grammar: there are texts that begin by it"),
+        ({"grammar": 'root ::= root "a"'}, "structured_outputs.grammar: no token of the model begins a text"),
         ({"regex": "a" * 40_001}, "has 40,001 characters"),
         ({"regex": "a", "choice": ["a"]}, "exactly one of json, json_object, regex, choice and grammar"),
         ({}, "not 0"),
