@@ -57,4 +57,5 @@ def test_all_positions_fit_into_four_gibibytes():
     assert whole < 4
     # The longest exceeds the shortest by seven times as many tokens as the middle one does. In the library little but
     # the cache is left to grow, which is there from the start; some MiB are the allocator's.
-    assert whole - short < 1.5 * 7 * (middle - short) + NOISE
+    # Where that is all, the middle one may be less than the shortest.
+    assert whole - short < 1.5 * 7 * max(middle - short, 0) + NOISE
