@@ -85,6 +85,7 @@ def test_weights_that_were_mxfp4_stay_what_they_are():
     other = torch.randn(64, 96, generator=random)
     near = (floats_of(*to_mxfp4(other)) - other).unflatten(1, (-1, 32)).abs().amax(-1)
     assert (near <= other.unflatten(1, (-1, 32)).abs().amax(-1) / 4).all(), "8 goes to 6"
+    assert (floats_of(*to_mxfp4(torch.full((1, 32), 2.0**20))) == 6 * 2.0**15).all(), "beyond the largest scale"
 
 
 @torch.no_grad()

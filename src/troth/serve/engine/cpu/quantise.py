@@ -42,7 +42,7 @@ def to_mxfp4(weight_OI: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     weight_OGg = weight_OI.float().unflatten(-1, (-1, GROUP))
     _, power_OG1 = torch.frexp(weight_OGg.abs().amax(-1, keepdim=True))
     scale_OG1 = torch.ldexp(torch.ones_like(weight_OGg[..., :1]), (power_OG1 - 3).clamp(-23, 15))
-    quarters_OGg = (weight_OGg.abs() * (4 / scale_OG1)).ceil().int()
+    quarters_OGg = (weight_OGg.abs() * (4 / scale_OG1)).ceil().clamp(max=32).int()
     code_OGg = torch.tensor(_CODES, dtype=torch.uint8).index_select(0, quarters_OGg.flatten()).view_as(weight_OGg)
     code_OGg |= (weight_OGg < 0).to(torch.uint8) << 3
     return code_OGg.flatten(-2), (scale_OG1[..., 0] / 2).half()
