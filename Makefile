@@ -59,7 +59,7 @@ clean: ## Remove caches and build leftovers; the environment (.venv) and what yo
 
 .venv/.troth-dev: .venv/.troth
 	@echo "Installing what tests and checks need into .venv"
-	@$(PIP) --editable ".[dev]"
+	@$(PIP) "troth[dev]"
 	@touch $@
 
 # Looked at on each run; replaced, and so newer than the stamps, only where .venv cannot serve: it is missing or broken,

@@ -13,7 +13,8 @@ log = logging.getLogger(__name__)
 
 VERSION = 9
 """That of `native/decoder.h`."""
-KERNELS = ("neon_dotprod", "neon") if platform.machine() in ("aarch64", "arm64") else ("avx512", "avx_vnni", "avx2")
+_ARM = platform.machine() in ("aarch64", "arm64")
+KERNELS = ("neon_dotprod", "neon") if _ARM else ("avx512_vnni", "avx512", "avx_vnni", "avx2")
 """Kinds of this machine's processors, the best first."""
 _INT, _FLOAT, _POINTER = c_int32, c_float, c_void_p
 

@@ -13,9 +13,12 @@
 namespace troth {
 namespace {
 
-#ifdef __AVX512BF16__
+#ifdef __AVX512VNNI__
+bool has_pairs() { return __builtin_cpu_supports("avx512bf16"); }
+
 // The shortest of many runs each, so that other programs change nothing.
 bool pairs_are_faster() {
+    if (!has_pairs()) return false;
     const __m512 one = _mm512_set1_ps(1.f);
     auto shortest = [&](auto product) {
         auto best = std::chrono::nanoseconds::max();
@@ -33,18 +36,24 @@ bool pairs_are_faster() {
         }
         return best;
     };
-    const auto pairs = shortest([&](__m512 x) { return _mm512_dpbf16_ps(x, (__m512bh)one, (__m512bh)one); });
+    const __m512i ones = _mm512_castps_si512(one);
+    const auto pairs = shortest([&](__m512 x) { return add_pairs(x, ones, ones); });
     return pairs < 2 * shortest([&](__m512 x) { return _mm512_fmadd_ps(one, one, x); });
 }
+#else
+bool has_pairs() { return true; }
+bool pairs_are_faster() { return false; }
+#endif
 
+#ifdef __AVX512F__
 bool supported() {
+#ifdef __AVX512VNNI__
+    if (!__builtin_cpu_supports("avx512vnni")) return false;
+#endif
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 #elif defined(__aarch64__)
-bool pairs_are_faster() { return false; }
-
 bool supported() {
 #ifndef __ARM_FEATURE_DOTPROD
     return true;
@@ -57,8 +66,6 @@ bool supported() {
 #endif
 }
 #else
-bool pairs_are_faster() { return false; }
-
 // What has these has the conversions of float16 too.
 bool supported() {
 #ifdef __AVXVNNI__
@@ -75,6 +82,9 @@ extern "C" {
 
 // Whether this processor has what the products are made of.
 int troth_supported() { return troth::supported(); }
+
+// Whether bfloat16 can be multiplied in PAIRS, by an instruction or as if by one.
+int troth_has_pairs() { return troth::has_pairs(); }
 
 // Whether bfloat16 products are best done in PAIRS: whether one of them takes less than twice a float32 product's time.
 int troth_pairs_are_faster() { return troth::pairs_are_faster(); }

@@ -37,7 +37,7 @@ struct Matrix {
 };
 
 // Rows of activations as one kind of weight wants them: float32 for F32 and WIDE, bfloat16 for PAIRS, else 8-bit
-// numbers with a scale and a sum for each group of 32.
+// numbers with a scale and a sum for each group of 32, and where ROWS_ARE_WIDENED once more in 16 bits behind them.
 struct Rows {
     char *words = nullptr;
     float *scales = nullptr;
@@ -46,6 +46,13 @@ struct Rows {
     int groups = 0;     // of a row
 
     const int32_t *row(int i) const { return reinterpret_cast<const int32_t *>(words + size_t(i) * stride); }
+
+    int16_t *widened(int i) const { return reinterpret_cast<int16_t *>(words + size_t(i) * stride + groups * GROUP); }
+
+    // Four of the 8-bit numbers of row i, from the 4 * `word`-th on, for INT8.
+    FourBytes four(int i, int word) const {
+        return four_bytes(row(i) + (ROWS_ARE_WIDENED ? groups * (GROUP / 4) + 2 * word : word));
+    }
 
     // Puts 32 numbers at place `at` of row i.
     void put32(int kind, int i, int at, Floats a, Floats b) const {
@@ -62,6 +69,10 @@ struct Rows {
             Ints p = to_ints(a * inverse), q = to_ints(b * inverse);
             store_int8(row + at, p);
             store_int8(row + at + 16, q);
+            if constexpr (ROWS_ARE_WIDENED) {
+                store_widened(widened(i) + at, p);
+                store_widened(widened(i) + at + 16, q);
+            }
             scales[size_t(i) * groups + at / GROUP] = most / 127.f;
             sums[size_t(i) * groups + at / GROUP] = sum_of(plus(p, q));
         }

@@ -147,11 +147,12 @@ template <int KIND, int ROWS, Fetch FETCH>
                     column[c] = load_words(at);
                 }
                 UNROLL for (int r = 0; r < ROWS; r++) {
-                    const Ints word = broadcast_word(x.row(which[r])[g * 8 + w]);
                     if constexpr (KIND == INT8) {
-                        UNROLL for (int c = 0; c < COLUMNS; c++) whole[r][c] = add_bytes(whole[r][c], column[c], word);
+                        const FourBytes four = x.four(which[r], g * 8 + w);
+                        UNROLL for (int c = 0; c < COLUMNS; c++) whole[r][c] = add_bytes(whole[r][c], column[c], four);
                     } else {  // the first 16 inputs of the group, then the others
-                        const Ints later = broadcast_word(x.row(which[r])[g * 8 + w + 4]);
+                        const int32_t *row = x.row(which[r]) + g * 8 + w;
+                        const Ints word = broadcast_word(row[0]), later = broadcast_word(row[4]);
                         UNROLL for (int c = 0; c < COLUMNS; c++)
                             whole[r][c] = add_small_bytes(whole[r][c], small_numbers<KIND>(low_halves(column[c])), word);
                         UNROLL for (int c = 0; c < COLUMNS; c++)

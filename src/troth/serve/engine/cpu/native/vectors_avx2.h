@@ -129,18 +129,25 @@ inline Floats add_pairs(Floats sum, Ints x, Ints y) {
 
 constexpr int BYTE_OFFSET = 128;
 #ifdef __AVXVNNI__
+using FourBytes = __m256i;
+constexpr bool ROWS_ARE_WIDENED = false;
+inline FourBytes four_bytes(const int32_t *row) { return _mm256_set1_epi32(row[0]); }
 // By name, as in `vectors_avx512.h`.
-inline __m256i add_bytes(__m256i sum, __m256i x, __m256i y) {
+inline __m256i add_bytes(__m256i sum, __m256i x, FourBytes y) {
     asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(x), "x"(y));
     return sum;
 }
 inline __m256i add_small_bytes(__m256i sum, __m256i x, __m256i y) { return add_bytes(sum, x, y); }
 #else
-// In 16 bits, the even bytes and the odd ones: products of bytes would not fit into the sums that AVX2 has for them.
-inline __m256i add_bytes(__m256i sum, __m256i x, __m256i y) {
+struct FourBytes {
+    __m256i even, odd;
+};
+constexpr bool ROWS_ARE_WIDENED = true;
+inline FourBytes four_bytes(const int32_t *row) { return {_mm256_set1_epi32(row[0]), _mm256_set1_epi32(row[1])}; }
+inline __m256i add_bytes(__m256i sum, __m256i x, FourBytes y) {
     const __m256i even = _mm256_and_si256(x, _mm256_set1_epi16(255)), odd = _mm256_srli_epi16(x, 8);
-    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(even, _mm256_srai_epi16(_mm256_slli_epi16(y, 8), 8)));
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(odd, _mm256_srai_epi16(y, 8)));
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(even, y.even));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(odd, y.odd));
 }
 
 inline __m256i add_small_bytes(__m256i sum, __m256i x, __m256i y) {
@@ -148,7 +155,7 @@ inline __m256i add_small_bytes(__m256i sum, __m256i x, __m256i y) {
 }
 #endif
 
-inline Ints add_bytes(Ints sum, Ints x, Ints y) { return {add_bytes(sum.a, x.a, y.a), add_bytes(sum.b, x.b, y.b)}; }
+inline Ints add_bytes(Ints sum, Ints x, FourBytes y) { return {add_bytes(sum.a, x.a, y), add_bytes(sum.b, x.b, y)}; }
 
 inline Ints add_small_bytes(Ints sum, Ints x, Ints y) {
     return {add_small_bytes(sum.a, x.a, y.a), add_small_bytes(sum.b, x.b, y.b)};
@@ -193,6 +200,11 @@ inline Floats load_fp8_over_256(const char *x) {
 }
 
 inline void store_int8(char *to, Ints x) { store_bytes(to, x); }
+
+inline void store_widened(int16_t *to, Ints x) {
+    const __m256i evens_first = _mm256_shufflelo_epi16(narrow(x), 0xd8);
+    _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), _mm256_shufflehi_epi16(evens_first, 0xd8));
+}
 
 inline void store_fp8(char *to, Floats x) {
     const auto rounded = [](__m256 size, __m256 signed_one) {

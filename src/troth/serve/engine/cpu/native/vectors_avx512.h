@@ -1,6 +1,6 @@
-// Sixteen numbers of 32 bit in one register of AVX-512. `vectors_avx2.h` says the same in two of AVX2, `vectors_neon.h`
-// in four of NEON; with these, one source gives a library for each kind of processor, and the same results but for
-// bfloat16 in pairs.
+// Sixteen numbers of 32 bit in one register of AVX-512, with products of bytes (VNNI) or without. `vectors_avx2.h` says
+// the same in two of AVX2, `vectors_neon.h` in four of NEON; with these, one source gives a library for each kind of
+// processor, and the same results but for bfloat16 in pairs.
 #pragma once
 #include <immintrin.h>
 
@@ -59,17 +59,44 @@ inline Ints look_up(const uint8_t *table, Ints x) {
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_load_si128(place)), x);
 }
 
-// sum + the products of words of two bfloat16; of words of four bytes, those of x without a sign. They stand for
-// numbers that are 128 less, of which BYTE_OFFSET is left to take off the sum.
-inline Floats add_pairs(Floats sum, Ints x, Ints y) { return _mm512_dpbf16_ps(sum, (__m512bh)x, (__m512bh)y); }
+// sum + the products of words of two bfloat16; of words of four bytes, those of x without a sign. These stand for
+// numbers that are 128 less, of which BYTE_OFFSET is left to take off the sum; y's are four of a row of 8-bit numbers.
 constexpr int BYTE_OFFSET = 128;
+#ifdef __AVX512VNNI__
+// Which some of those have who have VNNI, and none of the others: see `troth_has_pairs`.
+inline Floats add_pairs(Floats sum, Ints x, Ints y) {
+    asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(x), "v"(y));
+    return sum;
+}
+using FourBytes = Ints;
+constexpr bool ROWS_ARE_WIDENED = false;
+inline FourBytes four_bytes(const int32_t *row) { return broadcast_word(row[0]); }
 // By name: with its own function for it GCC 12 copies each sum into another register and back, 1.3 times as long.
-inline Ints add_bytes(Ints sum, Ints x, Ints y) {
+inline Ints add_bytes(Ints sum, Ints x, FourBytes y) {
     asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(y));
     return sum;
 }
 // The same where x's bytes are less than 32.
 inline Ints add_small_bytes(Ints sum, Ints x, Ints y) { return add_bytes(sum, x, y); }
+#else
+inline Floats add_pairs(Floats sum, Ints x, Ints y) {
+    return fma(second_halves(x), second_halves(y), fma(first_halves(x), first_halves(y), sum));
+}
+// In 16 bits, the even bytes and the odd ones: products of bytes would not fit into the sums that there are for them.
+struct FourBytes {
+    Ints even, odd;
+};
+constexpr bool ROWS_ARE_WIDENED = true;
+inline FourBytes four_bytes(const int32_t *row) { return {broadcast_word(row[0]), broadcast_word(row[1])}; }
+inline Ints add_bytes(Ints sum, Ints x, FourBytes y) {
+    const Ints even = _mm512_and_si512(x, _mm512_set1_epi16(255)), odd = _mm512_srli_epi16(x, 8);
+    sum = plus(sum, _mm512_madd_epi16(even, y.even));
+    return plus(sum, _mm512_madd_epi16(odd, y.odd));
+}
+inline Ints add_small_bytes(Ints sum, Ints x, Ints y) {
+    return plus(sum, _mm512_madd_epi16(_mm512_maddubs_epi16(x, y), _mm512_set1_epi16(1)));
+}
+#endif
 
 inline Floats load_half(const void *x) { return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i *>(x))); }
 
@@ -78,9 +105,11 @@ inline Floats load_bf16(const uint16_t *x) {
     return as_floats(_mm512_slli_epi32(wide, 16));
 }
 
+// To the nearest, of two the even one: the upper halves.
 inline void store_bf16(uint16_t *to, Floats x) {
-    const __m256bh y = _mm512_cvtneps_pbh(x);
-    std::memcpy(to, &y, 32);
+    const __m512i bits = _mm512_castps_si512(x), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), broadcast_word(1));
+    const __m512i up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, broadcast_word(0x7fff)));
+    _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), _mm512_cvtepi32_epi16(_mm512_srli_epi32(up, 16)));
 }
 
 // Sixteen 8-bit numbers: whole ones, or floats in e4m3 (2209.05433), which float16 holds but for a factor of 256.
@@ -96,6 +125,12 @@ inline Floats load_fp8_over_256(const char *x) {
 
 inline void store_int8(char *to, Ints x) {
     _mm_storeu_si128(reinterpret_cast<__m128i *>(to), _mm512_cvtsepi32_epi8(x));
+}
+
+// Sixteen 8-bit numbers in 16 bits each, of every four the even ones first.
+inline void store_widened(int16_t *to, Ints x) {
+    const __m256i evens_first = _mm256_shufflelo_epi16(_mm512_cvtepi32_epi16(x), 0xd8);
+    _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), _mm256_shufflehi_epi16(evens_first, 0xd8));
 }
 
 // Of numbers up to 448 without their signs, to the nearest, of two the even one.

@@ -127,7 +127,11 @@ inline int32x4_t add_signed_bytes(int32x4_t sum, int32x4_t x, int32x4_t y) {
 
 // With its first bit turned over a byte without a sign is one with a sign, 128 less.
 constexpr int BYTE_OFFSET = 0;
-inline Ints add_bytes(Ints sum, Ints x, Ints y) {
+using FourBytes = Ints;
+constexpr bool ROWS_ARE_WIDENED = false;
+inline void store_widened(int16_t *, Ints) {}
+inline FourBytes four_bytes(const int32_t *row) { return broadcast_word(row[0]); }
+inline Ints add_bytes(Ints sum, Ints x, FourBytes y) {
     const int32x4_t signs = vdupq_n_s32(int32_t(0x80808080));
     return each([&](auto sum, auto x, auto y) { return add_signed_bytes(sum, veorq_s32(x, signs), y); }, sum, x, y);
 }
