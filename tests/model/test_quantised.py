@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from troth.model.config import Latent
 from troth.model.families.configs import to_hf_config
-from troth.model.families.quantised import from_fp8, from_mxfp4
+from troth.model.families.quantised import from_fp8, from_mxfp4, to_mxfp4
 from troth.model.families.weights import load_weights, save_weights
 
 
@@ -20,6 +20,26 @@ def test_four_bits_are_widened_as_in_transformers():
     scales = torch.randint(90, 160, (3, 8, 2), generator=random, dtype=torch.uint8)
     expected = convert_moe_packed_tensors(blocks, scales, dtype=torch.float32)
     assert torch.equal(from_mxfp4(blocks, scales).transpose(1, 2), expected)
+
+
+def floats_of(codes: torch.Tensor, powers: torch.Tensor) -> torch.Tensor:
+    """What codes of four bits stand for."""
+    pairs = (codes[..., ::2] | codes[..., 1::2] << 4).unflatten(-1, (-1, 16))
+    return from_mxfp4(pairs, (powers + 127).to(torch.uint8))
+
+
+def test_what_was_in_four_bits_is_so_again():
+    random = torch.Generator().manual_seed(0)
+    blocks = torch.randint(256, (64, 33, 16), generator=random, dtype=torch.uint8)
+    weight = from_mxfp4(blocks, torch.randint(8, 240, (64, 33), generator=random, dtype=torch.uint8))
+    assert torch.equal(floats_of(*to_mxfp4(weight.bfloat16())), weight)
+    other = torch.randn(64, 96, generator=random)
+    near = (floats_of(*to_mxfp4(other)) - other).unflatten(1, (-1, 32)).abs().amax(-1)
+    assert (near <= other.unflatten(1, (-1, 32)).abs().amax(-1) / 4).all(), "8 goes to 6"
+    assert not floats_of(*to_mxfp4(torch.zeros(2, 32))).any()
+    codes, powers = to_mxfp4(torch.full((1, 32), 2.0**20), most=15)
+    assert (codes == 7).all(), "beyond the largest scale: its largest number"
+    assert powers.item() == 15
 
 
 @pytest.mark.parametrize("shape", [(128, 256), (130, 40), (1, 300)])

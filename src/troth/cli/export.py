@@ -23,7 +23,11 @@ def command(
     ] = None,
     kind: Annotated[
         str,
-        typer.Option("--type", help="How a GGUF file stores matrices: bf16, q8_0 (half of it) or f32.", metavar="TYPE"),
+        typer.Option(
+            "--type",
+            help="How a GGUF file stores matrices: bf16, q8_0 (half of it) or f32; gpt-oss's of 4 bits stay so but in f32.",
+            metavar="TYPE",
+        ),
     ] = "bf16",
     adapters: Annotated[
         Path | None,

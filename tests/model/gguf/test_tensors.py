@@ -4,6 +4,7 @@ import re
 
 import gguf
 import numpy as np
+import pytest
 import torch
 from gguf.quants import dequantize
 from safetensors.torch import load_file, save_file
@@ -126,7 +127,8 @@ def test_in_f32_nothing_is_rounded(make_folder, tmp_path):
         assert torch.equal(numbers(tensor), expected[name]), name
 
 
-def test_weights_of_four_bits_are_widened(make_folder, tmp_path):
+@pytest.mark.parametrize(("kind", "stored"), [("bf16", "MXFP4"), ("q8_0", "MXFP4"), ("f32", "F32")])
+def test_weights_of_four_bits_stay_exactly_what_they_are(make_folder, tmp_path, kind, stored):
     """gpt-oss's experts as released, in runs of 32 numbers with a power of two."""
     wide = {"hidden_size": 64, "moe_intermediate_size": 32, "intermediate_size": 32}
     folder, _ = make_folder("gpt_oss", "float32", **wide)
@@ -138,12 +140,14 @@ def test_weights_of_four_bits_are_widened(make_folder, tmp_path):
         tensors[f"{name}_blocks"] = torch.randint(0, 256, (*runs, 16), generator=random, dtype=torch.uint8)
         tensors[f"{name}_scales"] = torch.randint(120, 130, runs, generator=random, dtype=torch.uint8)
     save_file(tensors, folder / "model.safetensors")
-    export_gguf(folder, tmp_path / "model.gguf")
+    export_gguf(folder, tmp_path / "model.gguf", kind)
     state = load_weights(folder).state_dict()
     found = read_tensors(tmp_path / "model.gguf")
     gate_up, down = (state[f"layers.2.mlp.experts.{name}_proj"] for name in ("gate_up", "down"))
     for name, expected in {"gate": gate_up[:, 0], "up": gate_up[:, 1], "down": down}.items():
-        assert torch.equal(numbers(found[f"blk.2.ffn_{name}_exps.weight"]), expected), name
+        tensor = found[f"blk.2.ffn_{name}_exps.weight"]
+        assert tensor.tensor_type.name == stored
+        assert torch.equal(numbers(tensor), expected), name
 
 
 def test_layers_that_llama_cpp_would_turn_keep_their_places(make_folder, read_settings, tmp_path):

@@ -47,6 +47,11 @@ class TensorFolder:
                 raise ValueError(f"{path}: no such file, nor {_INDEX} beside it; in the folder: {found}")
             self.place = dict.fromkeys(self._file(path).keys(), path)
 
+    @property
+    def in_mxfp4(self) -> bool:
+        """Whether experts are 4-bit floats, as gpt-oss was released."""
+        return any(name.endswith("_blocks") for name in self.place)
+
     def dtype_of(self, suffix: str) -> str | None:
         """The dtype of the first tensor whose name ends so, as torch calls it, of floats of 16 bits and more."""
         for name, path in self.place.items():

@@ -71,7 +71,7 @@ class StoredDecoder:
         with torch.device("meta"):
             self.model = Decoder(config).to(dtype).eval()
         self._device, self._folder = device, TensorFolder(Path(folder), device)
-        self.in_mxfp4 = any(name.endswith("_blocks") for name in self._folder.place)
+        self.in_mxfp4 = self._folder.in_mxfp4
         shapes = {part.name: part.shape for part in stored_tensors(self.model)}
         self._folder.check(shapes, FAMILIES[config.model_type].unused(config))
         others = {part: name for name, part in self.model.named_children() if name != "layers"}

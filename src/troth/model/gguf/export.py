@@ -18,6 +18,7 @@ import torch
 
 from troth.model.config import ModelConfig
 from troth.model.families.configs import read_config
+from troth.model.families.quantised import to_mxfp4
 from troth.model.gguf.architectures import Architecture, architecture_of, leading_dense
 from troth.model.gguf.source import Source
 from troth.model.gguf.tensors import named_parts
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
 FILE_TYPES = {"bf16": 32, "q8_0": 7, "f32": 0}
 """What matrices may be stored as, with llama.cpp's numbers of such files."""
-_BLOCKS = {"f32": (1, 4), "bf16": (1, 2), "q8_0": (32, 34)}
+_WITH_MXFP4 = 38
+"""Its number of files whose experts are MXFP4."""
+_BLOCKS = {"f32": (1, 4), "bf16": (1, 2), "q8_0": (32, 34), "mxfp4": (32, 17)}
 """How many numbers are stored together, and in how many bytes."""
 
 
@@ -66,7 +69,8 @@ def export_gguf(
     folder: Path, path: Path, kind: str = "bf16", report: Callable[[int, int], None] = lambda done, total: None
 ) -> Written:
     """Write the model of a Hugging Face folder to `path`, matrices as `kind`: bf16, q8_0 (eight bits and a scale for
-    each 32 numbers; bf16 where rows are no multiple of 32), or f32. Norms, routers and their biases stay float32.
+    each 32 numbers; bf16 where rows are no multiple of 32), or f32. Norms, routers and their biases stay float32, and
+    experts that are MXFP4 in the folder, as gpt-oss's, stay so other than with f32.
 
     `report` is called with the bytes of tensors that are written, and of all. Raises ValueError where the folder is
     not as it should be, where llama.cpp cannot run what is in it, or where the file cannot be written.
@@ -83,7 +87,7 @@ def export_gguf(
     settings = {
         "general.type": "model",
         "general.name": folder.resolve().name,
-        "general.file_type": FILE_TYPES[kind],
+        "general.file_type": _WITH_MXFP4 if any(tensor.kind == "mxfp4" for tensor in tensors) else FILE_TYPES[kind],
         "general.quantization_version": 2,
         **architecture.metadata(config, places),
         **vocabulary(folder, config.vocab_size),
@@ -117,9 +121,10 @@ def _tensors(
 
     def renamed(name: str, place: int, empty: bool = False) -> Iterator[_Tensor]:
         whole = torch.empty(source.shapes[name], device="meta")
+        wanted = "mxfp4" if source.in_mxfp4 and "mlp.experts." in name and kind != "f32" else kind
         for part, (theirs, value) in enumerate(named_parts(name, whole, place, architecture, config)):
             shape = tuple(value.shape)
-            yield _Tensor(theirs, shape, _stored(theirs, shape, kind), None if empty else name, part)
+            yield _Tensor(theirs, shape, _stored(theirs, shape, wanted), None if empty else name, part)
 
     leading = leading_dense(config, places)
     for name in source.shapes:
@@ -166,7 +171,17 @@ def _data(tensor: _Tensor, source: Source, architecture: Architecture, config: M
         return value.contiguous().view(torch.int16).numpy()
     if tensor.kind == "f32":
         return value.contiguous().numpy()
+    if tensor.kind == "mxfp4":
+        return _mxfp4_blocks(value)
     from gguf import GGMLQuantizationType
     from gguf.quants import quantize
 
     return quantize(value.contiguous().numpy(), GGMLQuantizationType.Q8_0)
+
+
+def _mxfp4_blocks(weight_XOI: torch.Tensor) -> np.ndarray:
+    """Of each run of 32 numbers the exponent, biased by 127, and 16 bytes: the first 16 numbers' codes in their low
+    halves, the others' in their high halves."""
+    code_OI, power_OR = to_mxfp4(weight_XOI.flatten(0, 1))
+    low_ORh, high_ORh = code_OI.unflatten(-1, (-1, 2, 16)).unbind(-2)
+    return torch.cat(((power_OR + 127).to(torch.uint8)[..., None], low_ORh | high_ORh << 4), dim=-1).numpy()

@@ -12,7 +12,8 @@ from troth.model.families.weights import Stored, stored_tensors
 
 
 class Source:
-    """`shapes` has the shape of each tensor by its name, in the network's order.
+    """`shapes` has the shape of each tensor by its name, in the network's order; `in_mxfp4` says that experts are 4-bit
+    floats there.
 
     Raises ValueError naming a tensor that is missing in the folder or left over, before any is read.
     """
@@ -33,6 +34,7 @@ class Source:
                 left -= parts[-1].tensor.numel()
             self._parts[name] = parts
         self._folder = TensorFolder(folder)
+        self.in_mxfp4 = self._folder.in_mxfp4
         shapes = {part.name: part.shape for parts in self._parts.values() for part in parts}
         self._folder.check(shapes, FAMILIES[config.model_type].unused(config))
         self._last: tuple[str, torch.Tensor] | None = None

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 
+from troth.model.families.quantised import to_mxfp4
 from troth.serve.engine.cpu.library import Matrix, load
-from troth.serve.engine.cpu.quantise import GROUP, quantise, to_mxfp4
+from troth.serve.engine.cpu.quantise import GROUP, quantise
 
 PANEL = 64
 _HALF = PANEL // 2
@@ -107,7 +108,9 @@ def _pack_int4(weight_OI: torch.Tensor) -> torch.Tensor:
 
 
 def _pack_mxfp4(weight_OI: torch.Tensor) -> torch.Tensor:
-    return _pack_halves(*to_mxfp4(weight_OI))
+    """Scales are of what the 4-bit floats are twice, in float16, whose powers of two begin at 2^-24."""
+    code_OI, power_OG = to_mxfp4(weight_OI, least=-23, most=15)
+    return _pack_halves(code_OI, torch.ldexp(torch.full(power_OG.shape, 0.5), power_OG).half())
 
 
 def _pack_halves(number_OI: torch.Tensor, scale_OG: torch.Tensor) -> torch.Tensor:
