@@ -25,7 +25,7 @@ def command(
         str,
         typer.Option(
             "--type",
-            help="How a GGUF file stores matrices: bf16, q8_0 (half of it) or f32; gpt-oss's of 4 bits stay so but in f32.",
+            help="How a GGUF file stores matrices: bf16, q8_0 (half of it) or f32; gpt-oss's 4 bits stay but in f32.",
             metavar="TYPE",
         ),
     ] = "bf16",
