@@ -24,6 +24,7 @@ from troth.serve.engine.drawing import Drawing
 from troth.serve.engine.grammar import Grammars
 from troth.serve.engine.guide import Guide
 from troth.serve.engine.kv_cache import KVCache
+from troth.serve.engine.marked_calls import MarkedCalls
 from troth.serve.engine.pace import Pace
 from troth.serve.engine.packed_weights import packed_kind
 from troth.serve.engine.ranks import LeadingRunner, Ranks, split
@@ -282,11 +283,15 @@ class Engine:
         covers = params.grammar is not None and params.grammar.form == "channels"
         return Guide(self.tokenizer, self._end_tokens, params.reasoning, matcher, covers)
 
-    def _told(self, request: Request) -> OneText | XmlCalls | None:
-        told, grammar = request.params.told, request.params.grammar
+    def _told(self, request: Request) -> OneText | XmlCalls | MarkedCalls | None:
+        told, grammar, reasoning = request.params.told, request.params.grammar, request.params.reasoning
         if told is not None and told.form == "channels":
             return OneText(self.tokenizer, told, request.prompt)
-        return None if told is None or grammar is None else XmlCalls(told, grammar, request.params.reasoning)
+        if told is None or grammar is None:
+            return None
+        if told.form == "xml":
+            return XmlCalls(told, grammar, reasoning)
+        return MarkedCalls(self.tokenizer, told, grammar, reasoning)
 
     def _unwanted(self, params: SamplingParams) -> Unwanted | None:
         if not (params.allowed_token_ids or params.bad_words):
