@@ -182,3 +182,133 @@ def test_a_template_tells_the_form_and_writes_earlier_calls(tokenizer: Tokenizer
     assert written == expected
     read_again = read(tokenizer, name, written)
     assert [(call.name, json.loads(call.text)) for call in read_again.called] == [("look", {"at": "São"}), ("now", {})]
+
+
+ASK = [{"role": "user", "content": "The weather?"}]
+CITY = {"city": {"enum": ["Paris", "Lima"]}, "days": {"enum": [1, 2]}}
+PLACE = {"type": "object", "properties": CITY, "required": ["city"], "additionalProperties": False}
+TOOLS: list[Any] = [
+    {"type": "function", "function": {"name": name, "parameters": PLACE, "strict": True}} for name in ("look", "now")
+]
+HOW = {
+    "deepseek_v3": "shown", "deepseek_v31": "shown", "kimi_k2": "hidden", "mistral_ids": "hidden",
+    "mistral_args": "spelt", "mistral": "hidden",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def speaker(
+    request: pytest.FixtureRequest, run_server: Callable[..., AbstractContextManager[str]],
+    tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer, config: ModelConfig,
+):  # fmt: skip
+    """A form, the tokenizer of a random model that speaks it, with thoughts, and a client of a server."""
+    words = words_of(tokenizer, HOW[request.param])
+    path = tmp_path_factory.mktemp("models") / "speaker"
+    thinks = "{% if thinking %}<think>\n{% else %}</think>{% endif %}"
+    template = BEGIN + TEMPLATES[request.param] + END.replace("<|assistant|>", "<|assistant|>" + thinks)
+    wider = config.model_copy(update={"vocab_size": words.vocab_size})
+    save_random_model(path, wider, words, chat_template=template)
+    with run_server(path, max_batch=16, max_step_tokens=256) as url:
+        yield request.param, words, openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=60)
+
+
+def chat(client: openai.OpenAI, **changes: Any) -> Any:
+    asked = {"model": "speaker", "messages": ASK, "tools": TOOLS, "max_tokens": 300}
+    return client.chat.completions.create(**(asked | changes))
+
+
+def test_forced_calls_are_valid_and_go_back_into_the_prompt(speaker: Any):
+    _, _, client = speaker
+    named = {"type": "function", "function": {"name": "now"}}
+    for choice in ("required", named):
+        answers = chat(client, tool_choice=choice, parallel_tool_calls=False, n=6, seed=1).choices
+        for answer in answers:
+            assert (answer.finish_reason, answer.message.content) == ("tool_calls", None)
+            [call] = answer.message.tool_calls
+            assert call.function.name in (("now",) if choice == named else ("look", "now"))
+            arguments = json.loads(call.function.arguments)
+            assert arguments.pop("city") in ("Paris", "Lima")
+            assert arguments in ({}, {"days": 1}, {"days": 2})
+    result = {"role": "tool", "tool_call_id": call.id, "content": "sunny"}
+    turns = [*ASK, answers[-1].message.model_dump(exclude_none=True), result]
+    [again] = chat(client, messages=turns, tool_choice="required", parallel_tool_calls=False).choices
+    assert len(again.message.tool_calls) == 1
+
+
+def test_what_a_model_wrote_is_what_the_template_writes(speaker: Any, tokenizer: Tokenizer):
+    """Token by token, but for ids that the model made up: the answer is found in the prefix cache again."""
+    name, words, client = speaker
+    more = {"return_token_ids": True}
+    [answer] = chat(client, tool_choice="required", parallel_tool_calls=False, seed=3, extra_body=more).choices
+    [call] = answer.message.tool_calls
+    written = words.decode(answer.model_extra["token_ids"])
+    template = ChatTemplate(BEGIN + TEMPLATES[name] + END, words)
+    function = {"name": call.function.name, "arguments": json.loads(call.function.arguments)}
+    told = {"id": call.id, "type": "function", "function": function}
+    prompt = words.decode(template.encode([{"role": "assistant", "content": "", "tool_calls": [told]}]))
+    found = prompt.partition("<|assistant|>")[2].partition("<|end|>")[0]
+    for made in (r":\d+", r"\[CALL_ID\]\w{9}", r', "id": "\w{9}"'):
+        written, found = re.sub(made, "", written), re.sub(made, "", found)
+    assert written.removesuffix("<|endoftext|>").replace("[TOOL_CALLS][", "[TOOL_CALLS] [") == found
+
+
+def test_parallel_calls_where_they_may_be(speaker: Any):
+    _, words, client = speaker
+    ends = [words.special[mark] for mark in (SECTION_END, KIMI[1]) if mark in words.special]
+    # Where nothing but the end of the text ends calls, nothing but that speaks against more of them.
+    against = dict.fromkeys([*ends, words.end_of_text, *words.encode("]")], -3)
+    asked = {"tool_choice": "required", "n": 8, "seed": 1, "max_tokens": 120, "logit_bias": against}
+    counts = [len(choice.message.tool_calls) for choice in chat(client, **asked).choices]
+    assert max(counts) > 1
+    one = chat(client, **asked, parallel_tool_calls=False).choices
+    assert {len(choice.message.tool_calls) for choice in one} == {1}
+
+
+def test_streamed_calls_are_the_whole_ones(speaker: Any):
+    _, _, client = speaker
+    asked = {"tool_choice": "required", "seed": 5, "max_tokens": 120}
+    whole = chat(client, **asked).choices[0]
+    calls: list[dict[str, str]] = []
+    for chunk in chat(client, **asked, stream=True):
+        for delta in chunk.choices[0].delta.tool_calls or ():
+            if delta.id is not None:
+                assert delta.index == len(calls)
+                calls.append({"name": delta.function.name, "arguments": ""})
+            calls[delta.index]["arguments"] += delta.function.arguments
+    assert calls == [call.function.model_dump() for call in whole.message.tool_calls]
+    assert chunk.choices[0].finish_reason == whole.finish_reason
+
+
+def test_left_to_itself_the_model_speaks_and_then_may_call(speaker: Any):
+    _, words, client = speaker
+    begin = next((words.special[mark] for mark in (SECTION, KIMI[0], "[TOOL_CALLS]") if mark in words.special), None)
+    if begin is None:
+        pytest.skip("a random model does not spell a mark by chance")
+    # Other words of other forms mean nothing, and are not written.
+    likely = {begin: 5.0}
+    asked = {"n": 16, "seed": 2, "max_tokens": 80, "parallel_tool_calls": False, "logit_bias": likely}
+    answers = chat(client, **asked).choices
+    called = [answer.message for answer in answers if answer.finish_reason == "tool_calls"]
+    assert any(message.content for message in called)
+    for message in called:
+        assert json.loads(message.tool_calls[0].function.arguments)["city"] in ("Paris", "Lima")
+    assert not any(mark in (answer.message.content or "") for answer in answers for mark in MARKS)
+
+
+def test_thoughts_come_before_forced_calls(speaker: Any):
+    _, _, client = speaker
+    bound = {"reasoning": {"max_tokens": 12}}
+    [answer] = chat(client, tool_choice="required", seed=4, extra_body=bound, parallel_tool_calls=False).choices
+    assert answer.message.model_extra["reasoning_content"]
+    assert json.loads(answer.message.tool_calls[0].function.arguments)["city"] in ("Paris", "Lima")
+    assert answer.message.content is None
+
+
+def test_an_answer_of_a_schema_or_a_call(speaker: Any):
+    _, _, client = speaker
+    schema = {"type": "json_schema", "json_schema": {"name": "yes", "schema": {"enum": ["yes", "no"]}, "strict": True}}
+    for answer in chat(client, response_format=schema, n=8, seed=1, parallel_tool_calls=False).choices:
+        if answer.message.tool_calls:
+            assert json.loads(answer.message.tool_calls[0].function.arguments)["city"] in ("Paris", "Lima")
+        else:
+            assert json.loads(answer.message.content) in ("yes", "no")
