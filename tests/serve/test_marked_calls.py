@@ -1,11 +1,9 @@
-"""Calls between marks, as DeepSeek-V3, Kimi-K2 and Mistral write them, told as JSON: piece by piece, and by a server."""
+"""Calls between marks, as DeepSeek-V3, Kimi-K2 and Mistral write them, told as JSON: by piece, and by a server."""
 
-import itertools
 import json
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -176,7 +174,7 @@ def test_a_template_tells_the_form_and_writes_earlier_calls(tokenizer: Tokenizer
     elif name in ("mistral", "mistral_ids"):
         assert all(re.fullmatch("[a-z0-9]{9}", made) for made, _ in ids)
         expected = expected.replace("aB3456789", ids[1][0]).replace("bB3456789", ids[0][0])
-        expected = expected.replace('{}}]', '{}, "id": "' + ids[0][0] + '"}]').replace("[TOOL_CALLS][{", "[TOOL_CALLS] [{")
+        expected = expected.replace("{}}]", f'{{}}, "id": "{ids[0][0]}"}}]').replace("[TOOL_CALLS][", "[TOOL_CALLS] [")
     else:
         assert ids == [("call_1-", "1"), ("call_0-", "0")]
     assert written == expected
@@ -255,8 +253,8 @@ def test_what_a_model_wrote_is_what_the_template_writes(speaker: Any, tokenizer:
 def test_parallel_calls_where_they_may_be(speaker: Any):
     _, words, client = speaker
     ends = [words.special[mark] for mark in (SECTION_END, KIMI[1]) if mark in words.special]
-    # Where nothing but the end of the text ends calls, nothing but that speaks against more of them.
-    against = dict.fromkeys([*ends, words.end_of_text, *words.encode("]")], -3)
+    ends += [words.end_of_text, words.special["<|end|>"], *words.encode("]")]
+    against = dict.fromkeys(ends, -8)
     asked = {"tool_choice": "required", "n": 8, "seed": 1, "max_tokens": 120, "logit_bias": against}
     counts = [len(choice.message.tool_calls) for choice in chat(client, **asked).choices]
     assert max(counts) > 1
@@ -284,7 +282,6 @@ def test_left_to_itself_the_model_speaks_and_then_may_call(speaker: Any):
     begin = next((words.special[mark] for mark in (SECTION, KIMI[0], "[TOOL_CALLS]") if mark in words.special), None)
     if begin is None:
         pytest.skip("a random model does not spell a mark by chance")
-    # Other words of other forms mean nothing, and are not written.
     likely = {begin: 5.0}
     asked = {"n": 16, "seed": 2, "max_tokens": 80, "parallel_tool_calls": False, "logit_bias": likely}
     answers = chat(client, **asked).choices

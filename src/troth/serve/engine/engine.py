@@ -29,7 +29,7 @@ from troth.serve.engine.pace import Pace
 from troth.serve.engine.packed_weights import packed_kind
 from troth.serve.engine.ranks import LeadingRunner, Ranks, split
 from troth.serve.engine.rehearsal import Rehearsals
-from troth.serve.engine.request import EngineStats, Output, PromptTooLong, Request
+from troth.serve.engine.request import EngineStats, Output, PromptTooLong, Request, RequestFailed
 from troth.serve.engine.routing import first_choices
 from troth.serve.engine.runner import Runner
 from troth.serve.engine.sampling_params import SamplingParams
@@ -265,7 +265,8 @@ class Engine:
         return pooled + outputs
 
     def generate(self, requests: Iterable[Request]) -> list[list[Output]]:
-        """Run requests to their ends, beside whatever else is at work, and return the outputs of each."""
+        """Run requests to their ends, beside whatever else is at work, and return the outputs of each. Raises
+        RequestFailed, and drops the others, where one has a fault of its own."""
         collected: dict[str, list[Output]] = {self.add(request): [] for request in requests}
         open_ids = set(collected)
         while open_ids:
@@ -274,6 +275,10 @@ class Engine:
                     collected[output.request_id].append(output)
                     if output.finish_reason is not None:
                         open_ids.remove(output.request_id)
+                    if output.failure is not None:
+                        for request_id in open_ids:
+                            self.cancel(request_id)
+                        raise RequestFailed(output.failure)
         return list(collected.values())
 
     def _guide(self, params: SamplingParams) -> Guide | None:

@@ -145,9 +145,10 @@ class Matcher:
             logits_V.masked_fill_(torch.from_numpy(allowed == 0).to(logits_V.device), -torch.inf)
 
     def take(self, token: int) -> None:
-        """Go on by a token that was allowed."""
-        accepted = self._matcher.accept_token(token)
-        assert accepted, f"token {token} was drawn against the grammar"
+        """Go on by a token. Raises ValueError for one that was not allowed, which is drawn where no allowed one has a
+        score that is a number."""
+        if not self._matcher.accept_token(token):
+            raise ValueError(f"token {token} was drawn against the grammar")
         if not self.complete:
             self._look_ahead()
 
