@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from troth.model.tokenizer import Tokenizer
+from troth.serve.engine import native_warnings
 from troth.serve.engine.channels import MARKS, has_channels, messages
 from troth.serve.engine.cpu.library import load
 from troth.serve.engine.marked_calls import FORMS, calls, mark_tokens
@@ -69,10 +70,12 @@ class Grammars:
                 self._compiled.move_to_end(grammar)
                 return self._compiled[grammar]
         own = grammar.form == "channels" or grammar.form in FORMS
-        told = self._own_form(grammar) if own else _format(grammar)
-        text = json.dumps({"type": "structural_tag", "format": told})
         try:
-            compiled = self._compiler.compile_structural_tag(text)
+            with native_warnings.logged():
+                told = self._own_form(grammar) if own else _format(grammar)
+                compiled = self._compiler.compile_structural_tag(
+                    json.dumps({"type": "structural_tag", "format": told})
+                )
         except RuntimeError as error:
             raise ValueError(f"{name_of(grammar)}: {_reason(error)}") from error
         if self._matcher(compiled).stuck:
@@ -147,7 +150,8 @@ class Matcher:
     def take(self, token: int) -> None:
         """Go on by a token. Raises ValueError for one that was not allowed, which is drawn where no allowed one has a
         score that is a number."""
-        if not self._matcher.accept_token(token):
+        allowed = not self._forbids or int(self._bits[0, token // 32]) >> token % 32 & 1
+        if not allowed or not self._matcher.accept_token(token):
             raise ValueError(f"token {token} was drawn against the grammar")
         if not self.complete:
             self._look_ahead()
