@@ -184,6 +184,20 @@ def test_earlier_answers_come_back_as_clients_keep_them(client: openai.OpenAI):
     assert counts[0] == counts[3] < counts[1] == counts[2]
 
 
+def test_a_refusal_of_an_earlier_answer_is_what_the_assistant_said(client: openai.OpenAI):
+    """As a part of its content, as its `refusal`, and as an item of the Responses API."""
+    part = {"type": "refusal", "refusal": "I cannot."}
+    counts = {
+        chat(
+            client, messages=[*ASK, {"role": "assistant", **said}, *ASK], max_tokens=1
+        ).usage.prompt_tokens
+        for said in ({"content": "I cannot."}, {"content": [part]}, {"content": None, "refusal": "I cannot."})
+    }  # fmt: skip
+    items = [*ASK, {"type": "message", "role": "assistant", "content": [part]}, *ASK]
+    answer = client.responses.create(model="talker", input=items, max_output_tokens=1)
+    assert counts == {answer.usage.input_tokens}
+
+
 def test_cached_tokens_are_told(client: openai.OpenAI):
     messages = [{"role": "user", "content": "Practice makes perfect, haste makes waste. " * 4}]
     chat(client, messages=messages, max_tokens=1)

@@ -136,11 +136,16 @@ def test_tokens_of_a_conversation_are_those_that_a_chat_has(talking: str):
     ]  # fmt: skip
     tools = [{"type": "function", "function": {"name": "now", "strict": True}}]
     begun = {"messages": [*HELLO, {"role": "assistant", "content": "There"}], "continue_final_message": True}
-    for chat in ({"messages": said, "tools": tools}, begun):
+    thoughts = [{"messages": HELLO, "reasoning_effort": effort} for effort in ("none", "high")]
+    thoughts += [{"messages": HELLO, "reasoning": {"effort": "low"}}]
+    assert len({count("/tokenize", **chat) for chat in thoughts}) == 2, "a chat that reasons begins to"
+    unseen = {"messages": said, "tools": tools, "tool_choice": "none"}
+    for chat in ({"messages": said, "tools": tools}, begun, unseen, *thoughts):
         assert count("/tokenize", **chat) == count("/v1/chat/completions", max_tokens=1, **chat)
     for wrong, param in (
         ({"messages": [{"role": "user"}]}, "messages"),
         ({"messages": HELLO, "chat_template_kwargs": {"messages": []}}, "chat_template_kwargs"),
+        ({"messages": HELLO, "reasoning_effort": "much"}, "reasoning_effort"),
         (begun | {"messages": HELLO}, None),
     ):
         refused = httpx.post(f"{talking}/tokenize", json=wrong)

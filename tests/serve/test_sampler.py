@@ -108,10 +108,11 @@ def test_the_lowest_temperatures_take_the_likeliest(name: str, config, choose_ke
     drawer = drawer_of(name, config, choose_kernels)
     params = [SamplingParams(temperature=warm) for warm in (1e-5, 1e-20, 1e-42, 5e-324)]
     logits_SV = torch.tensor([[3.0, -1e4, 20.0, 19.0, -torch.inf]]).repeat(len(params), 1)
-    assert drawer.draw(logits_SV, params, [0.9] * len(params)) == [2] * len(params)
+    for penalised in (1, 1e9):
+        assert drawer.draw(logits_SV * penalised, params, [0.9] * len(params)) == [2] * len(params)
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", ["torch", *KERNELS])
 def test_scores_that_are_no_numbers_are_not_drawn(name: str, config, choose_kernels):
     drawer = drawer_of(name, config, choose_kernels)
     logits_SV = torch.full((3, 5003), float("nan"))

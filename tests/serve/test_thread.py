@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from troth.serve.engine.engine import Engine
-from troth.serve.engine.request import Output, Request
-from troth.serve.engine.sampling_params import SamplingParams
+from troth.serve.engine.request import Output, Request, RequestFailed
+from troth.serve.engine.sampling_params import Grammar, Pattern, SamplingParams
 from troth.serve.engine.thread import EngineStopped, EngineThread, Overloaded, Unread
 
 ENDLESS = SamplingParams(ignore_eos=True)
@@ -148,3 +148,97 @@ def test_who_waits_is_told_whatever_has_failed(make_engine: Callable[..., Engine
                     await anext(stream)
 
     asyncio.run(scenario())
+
+
+WORDS = Grammar(value=Pattern(name="words", regex="[a-z ]*"))
+PLACES = [
+    ("penalties", "apply"), ("penalties", "append"), ("guide", "mask"), ("guide", "take"), ("unwanted", "avoid"),
+    ("text", "push"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("part", "method"), PLACES, ids=str)
+def test_a_fault_of_one_request_ends_that_one_only(make_engine: Callable[..., Engine], part: str, method: str):
+    async def scenario() -> None:
+        engine = make_engine()
+        asked = SamplingParams(grammar=WORDS, ignore_eos=True, presence_penalty=1, bad_words=("x",))
+        with EngineThread(engine, 4, 4) as thread:
+            with thread.submit([Request((1,), ENDLESS)]) as other:
+                with thread.submit([Request((1, 2), asked), Request((1, 2), asked)]) as stream:
+                    first = await anext(stream)
+
+                    def fail(*_: object, **__: object) -> None:
+                        raise ZeroDivisionError("a fault of its own")
+
+                    setattr(getattr(engine._sequences[first.request_id], part), method, fail)
+                    with pytest.raises(RequestFailed, match="ZeroDivisionError: a fault of its own"):
+                        async for _ in stream:
+                            pass
+                await until(lambda: thread.stats.running == 1)  # the second text of that stream is dropped, too
+                count = (await anext(other)).output_tokens
+                while (await anext(other)).output_tokens < count + 20:
+                    pass
+            await until(lambda: thread.stats.free_blocks == thread.stats.blocks)
+            assert thread.alive
+
+    asyncio.run(scenario())
+
+
+def test_a_grammar_none_of_whose_tokens_has_a_score_ends_its_request_only(make_engine: Callable[..., Engine]):
+    """A token that is drawn against it ends a text, and no others."""
+    engine = make_engine()
+
+    async def scenario() -> None:
+        with EngineThread(engine, 4, 4) as thread, thread.submit([Request((1,), ENDLESS)]) as other:
+            await anext(other)
+            with thread.submit([Request((1, 2), SamplingParams(grammar=WORDS, temperature=0))]) as stream:
+                first = await anext(stream)
+                guide = engine._sequences[first.request_id].guide
+                guide.mask = lambda logits_V: logits_V.fill_(float("-inf"))
+                with pytest.raises(RequestFailed, match="was drawn against the grammar"):
+                    async for _ in stream:
+                        pass
+            assert (await anext(other)).finish_reason is None
+            assert thread.alive
+
+    asyncio.run(scenario())
+
+
+def test_what_cannot_begin_fails_alone(make_engine: Callable[..., Engine], monkeypatch):
+    """What was right when it was submitted may fail where it begins: memory lacks to compile its grammar again."""
+    engine = make_engine()
+
+    async def scenario() -> None:
+        with EngineThread(engine, 4, 4) as thread, thread.submit([Request((1,), ENDLESS)]) as other:
+            await anext(other)
+            asked = SamplingParams(grammar=WORDS)
+            engine.prepare(asked)
+
+            def lacking(_: object) -> None:
+                raise MemoryError("no room for a grammar")
+
+            monkeypatch.setattr(engine._grammars, "matcher", lacking)
+            with thread.submit([Request((1, 2), asked)]) as stream, pytest.raises(RequestFailed, match="no room"):
+                await anext(stream)
+            assert (await anext(other)).finish_reason is None
+            assert thread.alive
+
+    asyncio.run(scenario())
+
+
+def test_texts_made_at_once_tell_a_fault(make_engine: Callable[..., Engine]):
+    engine = make_engine()
+    broken = Request((1, 2), SamplingParams(grammar=WORDS, temperature=0))
+    add = engine.add
+
+    def add_broken(request: Request) -> str:
+        engine.add = add
+        made = add(request)
+        engine._sequences[made].guide.mask = lambda logits_V: logits_V.fill_(float("-inf"))
+        return made
+
+    engine.add = add_broken
+    with pytest.raises(RequestFailed, match="against the grammar"):
+        engine.generate([broken, Request((1,), ENDLESS)])
+    assert not engine.has_work
+    assert engine.stats.free_blocks == engine.stats.blocks

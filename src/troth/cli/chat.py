@@ -103,13 +103,12 @@ def _answer(
     try:
         request_id = engine.add(Request(prompt, params))
     except ValueError as error:
-        if console is None:
-            return answer | {"error": str(error)}
-        console.print(f"({error})")
-        return answer
+        return _failed(answer, str(error), console)
     try:
         while engine.has_work:
             for output in engine.step():
+                if output.failure is not None:
+                    return _failed(answer, output.failure, console)
                 for part in reading.take(output):
                     if console is not None:
                         _show(console, part)
@@ -121,6 +120,13 @@ def _answer(
         console.print()
     answer["content"] = reading.text("content")
     return answer | ({"reasoning_content": thought} if (thought := reading.text("reasoning")) else {})
+
+
+def _failed(answer: dict[str, Any], says: str, console: Console | None) -> dict[str, Any]:
+    if console is None:
+        return answer | {"finish_reason": "error", "error": says}
+    console.print(f"({says})", markup=False)
+    return answer
 
 
 def _show(console: Console, part: Part) -> None:

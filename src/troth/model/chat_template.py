@@ -9,9 +9,11 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
+from troth.model.earlier_calls import EarlierCalls, tried_out
 from troth.model.library_encoding import Behind
 from troth.model.tokenizer import CHAT_TEMPLATE, Tokenizer, read_chat_template
 
@@ -194,13 +196,17 @@ class ChatTemplate:
         except (TemplateError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"the chat template refuses the messages: {error}") from error
 
+    @cached_property
+    def _calls(self) -> EarlierCalls:
+        return tried_out(self.source, lambda messages: self._render(messages, True, {"tools": None}))
+
     def _safe(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         safe = [
             {
                 key: self._break(value) if isinstance(value, str) and key not in _NOT_PROSE else self._guard(value)
                 for key, value in message.items()
             }
-            for message in messages
+            for message in self._calls.fit(messages)
         ]
         for message in safe:
             if "reasoning_content" in message:

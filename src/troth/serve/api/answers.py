@@ -15,7 +15,7 @@ from troth.serve.api.errors import ApiError, as_api_error
 from troth.serve.api.exchange import current_exchange
 from troth.serve.api.openai_answers import CompletionDetails, PromptDetails, Usage
 from troth.serve.api.reading import Part, Reading
-from troth.serve.engine.request import Output, PromptTooLong, Request
+from troth.serve.engine.request import Output, PromptTooLong, Request, RequestFailed
 from troth.serve.engine.thread import EngineStopped, EngineThread, Stream, Unread
 
 Result = TypeVar("Result")
@@ -120,7 +120,7 @@ def _events(
             for event in dialect.closing():
                 yield _line(event)
             yield dialect.done
-        except (ApiError, EngineStopped, Unread) as error:
+        except (ApiError, EngineStopped, RequestFailed, Unread) as error:
             for event in dialect.failed(as_api_error(error)):
                 yield _line(event)
 

@@ -47,3 +47,10 @@ class Body(BaseModel):
             return given
         needed = {name for name, field in cls.model_fields.items() if field.is_required()}
         return {key: value for key, value in given.items() if value is not None or key in needed}
+
+
+def refusal_as_text(given: Any) -> Any:
+    """A part of a message, before it is read: an earlier answer's refusal is text that the assistant said."""
+    if isinstance(given, dict) and given.get("type") == "refusal" and given.keys() == {"type", "refusal"}:
+        return {"type": "text", "text": given["refusal"]}
+    return given

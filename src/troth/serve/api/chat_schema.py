@@ -1,10 +1,10 @@
 """Request body of POST /v1/chat/completions."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from troth.serve.api.body import Body
+from troth.serve.api.body import Body, refusal_as_text
 from troth.serve.api.question import Question, Tool, call_message, tool
 from troth.serve.api.schema import Name, Sampling
 from troth.serve.engine.sampling_params import MOST_LOGPROBS, SamplingParams
@@ -13,10 +13,13 @@ Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 
 
 class TextPart(Body):
-    """A piece of a message's content; text is the only kind."""
+    """A piece of a message's content; text is the only kind, though it may be a refusal."""
 
     type: Literal["text"]
     text: str
+
+
+Part = Annotated[TextPart, BeforeValidator(refusal_as_text)]
 
 
 class CalledFunction(Body):
@@ -40,7 +43,7 @@ class Message(Body):
     back; `reasoning` is vLLM's name, and LiteLLM keeps what it does not know in `provider_specific_fields`."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = None
+    content: str | list[Part] | None = None
     name: str | None = None
     tool_call_id: str | None = None
     tool_calls: list[ToolCall] | None = None
@@ -63,7 +66,7 @@ class Message(Body):
     def for_template(self) -> dict[str, Any]:
         """The message as chat templates take it. OpenAI renamed `system` to `developer`; templates know the first."""
         parts = self.content if isinstance(self.content, list) else []
-        text = "".join(part.text for part in parts) if parts else self.content or ""
+        text = "".join(part.text for part in parts) if parts else self.content or self.refusal or ""
         message: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role, "content": text}
         if self.tool_call_id is not None:
             message["tool_call_id"] = self.tool_call_id

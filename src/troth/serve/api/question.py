@@ -93,10 +93,10 @@ async def prompt(served: Served, question: Question, max_tokens: int | None) -> 
     if template is None:
         raise ApiError(400, f"{served.model_id} has no chat template; use /v1/completions", question.param)
     offered = () if question.choice == "none" else question.tools
-    if question.tools and not form.knows_calls(template):
-        raise ApiError(400, f"tools: {served.model_id} was not trained to call functions", "tools", "unsupported_value")
     calls_form = form.form_of(template)
-    on_channels = calls_form == "channels"
+    if question.tools and calls_form is None:
+        raise ApiError(400, f"tools: {served.model_id} was not trained to call functions", "tools", "unsupported_value")
+    on_channels = form.on_channels(template)
     functions = [_function(tool, described=on_channels) for tool in offered]
     wanted = None if question.effort is None else question.effort != "none"
     wanted = wanted if question.budget is None else True
@@ -121,7 +121,7 @@ async def prompt(served: Served, question: Question, max_tokens: int | None) -> 
     except ValueError as error:
         raise ApiError(400, str(error), question.param, "invalid_value") from error
     ids = served.last_tokens(ids, question.truncate, max_tokens)
-    grammar = _grammar(question, offered, "xml" if calls_form == "xml" else "json")
+    grammar = _grammar(question, offered, "json" if on_channels or not offered else calls_form or "json")
     reasons = form.knows_reasoning(template)
     reasoning = None
     if reasons and not question.goes_on:
@@ -135,7 +135,7 @@ async def prompt(served: Served, question: Question, max_tokens: int | None) -> 
             if on_channels and grammar is not None:
                 grammar = grammar.model_copy(update={"form": "channels"})
     await served.prepare(grammar)
-    told = form.told(calls_form, bool(offered)) if offered or on_channels else None
+    told = form.told("channels" if on_channels else calls_form, bool(offered)) if offered or on_channels else None
     return Prompt(tuple(ids), grammar, reasoning, reasons, bool(offered), told)
 
 

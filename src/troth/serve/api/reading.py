@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from troth.serve.api import trained_format as form
+from troth.serve.engine.json_object import JsonObject
 from troth.serve.engine.request import FinishReason, Output, SampledToken
 from troth.serve.engine.text_stream import overlap
 
@@ -61,7 +62,7 @@ class Reading:
     def __post_init__(self) -> None:
         self._held = ""
         self._parts: list[Part] = []
-        self._object = _Object()
+        self._object = JsonObject()
         self._state = self._in_reasoning if self.inside else self._at_start if self.reasons else self._in_content
 
     def take(self, output: Output) -> list[Part]:
@@ -159,7 +160,7 @@ class Reading:
             call = self._begin("call", call_id=f"call_{uuid.uuid4().hex[:24]}", name=found[1])
             self._parts.append(Part(call, "", True))
             self._held = self._held[found.end() :]
-            self._object = _Object()
+            self._object = JsonObject()
             self._state = self._in_arguments
 
     def _in_arguments(self) -> None:
@@ -188,29 +189,3 @@ class Reading:
         keep = len(self._held) - max(overlap(self._held, mark), overlap(self._held, "\n" + mark))
         text, self._held = self._held[:keep], self._held[keep:]
         return text
-
-
-class _Object:
-    """Finds the end of a JSON object in text that is still growing."""
-
-    def __init__(self) -> None:
-        self.ended = False
-        self._depth = 0
-        self._quoted = self._escaped = False
-
-    def read(self, text: str) -> int:
-        """How much more of the text belongs to the object."""
-        for place, char in enumerate(text):
-            if self._quoted:
-                self._quoted = char != '"' or self._escaped
-                self._escaped = char == "\\" and not self._escaped
-            elif char == '"':
-                self._quoted = True
-            elif char in "{[":
-                self._depth += 1
-            elif char in "}]":
-                self._depth -= 1
-                if self._depth == 0:
-                    self.ended = True
-                    return place + 1
-        return len(text)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
-from troth.serve.api.body import Body
+from troth.serve.api.body import Body, refusal_as_text
 from troth.serve.api.chat_schema import ReasoningOptions
 from troth.serve.api.question import Question, Tool, call_message, tool
 from troth.serve.api.schema import ANY_OBJECT, AnyFormat, Name
@@ -22,7 +22,7 @@ class TextContent(Body):
     logprobs: list[Any] | None = None
 
 
-Content = str | list[TextContent]
+Content = str | list[Annotated[TextContent, BeforeValidator(refusal_as_text)]]
 
 
 class Item(Body):

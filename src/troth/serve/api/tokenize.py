@@ -19,7 +19,11 @@ class TokenizeRequest(Body):
     prompt: str | None = None
     messages: list[Any] | None = None
     tools: list[Any] | None = None
+    tool_choice: Any = None
+    reasoning_effort: str | None = None
+    reasoning: dict[str, Any] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    add_generation_prompt: bool | None = None
     continue_final_message: bool = False
     add_special_tokens: bool = True
     return_token_strs: bool = False
@@ -91,7 +95,7 @@ def _spelling(setting: Any) -> Any:
 
 def _chat(body: TokenizeRequest) -> ChatRequest:
     """The chat that is meant. Raises RequestValidationError as that route does."""
-    given = body.model_dump(include={"messages", "tools", "chat_template_kwargs", "continue_final_message"})
+    given = body.model_dump(exclude={"model", "prompt", "add_special_tokens", "return_token_strs"}, exclude_unset=True)
     try:
         return ChatRequest(model="", **given)
     except ValidationError as error:

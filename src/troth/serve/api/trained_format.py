@@ -1,7 +1,8 @@
 """How a model writes reasoning and calls of functions: as it was trained to, in the form of Hermes and Qwen.
 
 <think>reasoning</think>, then text, then calls, each {"name", "arguments"} as JSON in <tool_call> tags. What gpt-oss
-writes, in messages on channels, the engine tells in this form, and Qwen3-Coder's calls, in XML.
+writes, in messages on channels, the engine tells in this form, and calls in XML (Qwen3-Coder) or between marks
+(DeepSeek-V3, Kimi-K2, Mistral).
 """
 
 import json
@@ -9,6 +10,7 @@ from typing import Any
 
 from troth.model.chat_template import ChatTemplate
 from troth.serve.engine.channels import CHANNEL, END, MESSAGE, START, has_channels
+from troth.serve.engine.marked_calls import form_in
 from troth.serve.engine.sampling_params import Form, Json, Reasoning, Tag, Told
 
 THINK = "<think>"
@@ -34,18 +36,14 @@ def on_channels(template: ChatTemplate) -> bool:
     return CHANNEL in template.source and has_channels(template.tokenizer.special)
 
 
-def form_of(template: ChatTemplate) -> Form:
-    """How the models of a chat template write calls."""
+def form_of(template: ChatTemplate) -> Form | None:
+    """How the models of a chat template write calls; None where they write none."""
+    source = template.source
     if on_channels(template):
-        return "channels"
-    return "xml" if "<function=" in template.source and "<parameter=" in template.source else "json"
-
-
-def knows_calls(template: ChatTemplate) -> bool:
-    """Whether a chat template writes calls in this form."""
-    if (form := form_of(template)) != "json":
-        return form == "xml" or "functions." in template.source
-    return CALL_NAME.replace("\n", "\\n") in template.source or CALL_NAME in template.source
+        return "channels" if "functions." in source else None
+    if "<function=" in source and "<parameter=" in source:
+        return "xml"
+    return "json" if CALL_NAME.replace("\n", "\\n") in source or CALL_NAME in source else form_in(source)
 
 
 def call_tag(name: str, arguments: Json) -> Tag:
@@ -53,11 +51,11 @@ def call_tag(name: str, arguments: Json) -> Tag:
     return Tag(name=name, begin=CALL_NAME + json.dumps(name) + CALL_ARGUMENTS, value=arguments, end=CALL_END)
 
 
-def told(form: Form, calls: bool) -> Told | None:
+def told(form: Form | None, calls: bool) -> Told | None:
     """How the engine is to tell an answer, with calls where functions may be called; None where it is in this form."""
-    if form == "json":
+    if form in (None, "json"):
         return None
-    call = CALL_NAME if form == "xml" else f"\n{CALL_NAME}"
+    call = f"\n{CALL_NAME}" if form == "channels" else CALL_NAME
     return Told(
         form=form, thought=_CLOSING, call=call if calls else "", arguments=CALL_ARGUMENTS, call_end=CALL_END
     )  # fmt: skip

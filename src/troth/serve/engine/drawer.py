@@ -39,8 +39,13 @@ class TorchDrawer:
         def column(values: Iterable[float]) -> torch.Tensor:
             return torch.tensor(list(values), device=logits_SV.device, dtype=torch.float32)[:, None]
 
-        # Lower temperatures would make scores endless, and change nothing.
-        probs_SV = torch.softmax(logits_SV / column(max(p.temperature, 1e-30) for p in params), dim=-1)
+        # What is no number is never drawn, and one of these would leave nothing else.
+        most = torch.finfo(torch.float32).max
+        scores_SV = torch.nan_to_num(logits_SV, nan=-torch.inf, posinf=most, neginf=-torch.inf)
+        scores_SV -= scores_SV.amax(-1, keepdim=True).clamp_(min=-most)
+        # Lower temperatures would change nothing.
+        scores_SV /= column(max(p.temperature, 1e-30) for p in params)
+        probs_SV = torch.softmax(scores_SV, dim=-1).nan_to_num_(nan=0)
         if any(p.min_p > 0 for p in params):
             least_S1 = column(p.min_p for p in params) * probs_SV.amax(-1, keepdim=True)
             probs_SV = torch.where(probs_SV >= least_S1, probs_SV, 0)

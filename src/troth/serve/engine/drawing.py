@@ -1,5 +1,6 @@
 """From the scores of a step to what it adds to each text."""
 
+import logging
 from dataclasses import replace
 from itertools import accumulate
 
@@ -7,14 +8,17 @@ import torch
 
 from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.drawer import Drawer
-from troth.serve.engine.request import Output, SampledToken
+from troth.serve.engine.request import Output, SampledToken, failed
 from troth.serve.engine.sampler import sample, score
 from troth.serve.engine.scheduler import Chunk
 from troth.serve.engine.sequence import Sequence
 
+log = logging.getLogger(__name__)
+
 
 class Drawing:
-    """Draws tokens for sequences, which end at `end_tokens`; counts how many drafts were `drafted` and `accepted`."""
+    """Draws tokens for sequences, which end at `end_tokens`; counts how many drafts were `drafted` and `accepted`. One
+    with a fault of its own gets an output that says so, as its last."""
 
     def __init__(self, tokenizer: Tokenizer, end_tokens: frozenset[int], drawer: Drawer):
         self.drafted = self.accepted = 0
@@ -35,7 +39,8 @@ class Drawing:
         firsts = [0, *accumulate(chunk.scored + chunk.samples for chunk in chunks)]
         for chunk, first in zip(chunks, firsts, strict=False):
             if chunk.scored:
-                self._score(chunk, logits_WV[first : first + chunk.scored])
+                with chunk.sequence.own_fault():
+                    self._score(chunk, logits_WV[first : first + chunk.scored])
         drawing = [number for number, chunk in enumerate(chunks) if chunk.samples]
         place = 0
         while drawing:
@@ -61,6 +66,16 @@ class Drawing:
         return outputs, right
 
     def _advance(self, sequence: Sequence, token: SampledToken) -> Output:
+        output = None
+        with sequence.own_fault():
+            output = self._append(sequence, token)
+        if output is None or sequence.fault is not None:
+            assert sequence.fault is not None
+            log.error("request %s failed", sequence.request.id, exc_info=sequence.fault)
+            return failed(sequence.request, sequence.fault, sequence.output_tokens)
+        return output
+
+    def _append(self, sequence: Sequence, token: SampledToken) -> Output:
         params = sequence.params
         ends = token.id in params.stop_token_ids or (token.id in self._end_tokens and not params.ignore_eos)
         silent = (ends and not params.include_stop_str_in_output) or (

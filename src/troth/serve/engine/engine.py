@@ -24,11 +24,12 @@ from troth.serve.engine.drawing import Drawing
 from troth.serve.engine.grammar import Grammars
 from troth.serve.engine.guide import Guide
 from troth.serve.engine.kv_cache import KVCache
+from troth.serve.engine.marked_calls import MarkedCalls
 from troth.serve.engine.pace import Pace
 from troth.serve.engine.packed_weights import packed_kind
 from troth.serve.engine.ranks import LeadingRunner, Ranks, split
 from troth.serve.engine.rehearsal import Rehearsals
-from troth.serve.engine.request import EngineStats, Output, PromptTooLong, Request
+from troth.serve.engine.request import EngineStats, Output, PromptTooLong, Request, RequestFailed
 from troth.serve.engine.routing import first_choices
 from troth.serve.engine.runner import Runner
 from troth.serve.engine.sampling_params import SamplingParams
@@ -264,7 +265,8 @@ class Engine:
         return pooled + outputs
 
     def generate(self, requests: Iterable[Request]) -> list[list[Output]]:
-        """Run requests to their ends, beside whatever else is at work, and return the outputs of each."""
+        """Run requests to their ends, beside whatever else is at work, and return the outputs of each. Raises
+        RequestFailed, and drops the others, where one has a fault of its own."""
         collected: dict[str, list[Output]] = {self.add(request): [] for request in requests}
         open_ids = set(collected)
         while open_ids:
@@ -273,6 +275,10 @@ class Engine:
                     collected[output.request_id].append(output)
                     if output.finish_reason is not None:
                         open_ids.remove(output.request_id)
+                    if output.failure is not None:
+                        for request_id in open_ids:
+                            self.cancel(request_id)
+                        raise RequestFailed(output.failure)
         return list(collected.values())
 
     def _guide(self, params: SamplingParams) -> Guide | None:
@@ -282,11 +288,15 @@ class Engine:
         covers = params.grammar is not None and params.grammar.form == "channels"
         return Guide(self.tokenizer, self._end_tokens, params.reasoning, matcher, covers)
 
-    def _told(self, request: Request) -> OneText | XmlCalls | None:
-        told, grammar = request.params.told, request.params.grammar
+    def _told(self, request: Request) -> OneText | XmlCalls | MarkedCalls | None:
+        told, grammar, reasoning = request.params.told, request.params.grammar, request.params.reasoning
         if told is not None and told.form == "channels":
             return OneText(self.tokenizer, told, request.prompt)
-        return None if told is None or grammar is None else XmlCalls(told, grammar, request.params.reasoning)
+        if told is None or grammar is None:
+            return None
+        if told.form == "xml":
+            return XmlCalls(told, grammar, reasoning)
+        return MarkedCalls(self.tokenizer, told, grammar, reasoning)
 
     def _unwanted(self, params: SamplingParams) -> Unwanted | None:
         if not (params.allowed_token_ids or params.bad_words):

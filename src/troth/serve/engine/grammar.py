@@ -13,8 +13,10 @@ import numpy as np
 import torch
 
 from troth.model.tokenizer import Tokenizer
+from troth.serve.engine import native_warnings
 from troth.serve.engine.channels import MARKS, has_channels, messages
 from troth.serve.engine.cpu.library import load
+from troth.serve.engine.marked_calls import FORMS, calls, mark_tokens
 from troth.serve.engine.sampling_params import Grammar, Json, Pattern, Tag
 from troth.serve.engine.unenforced import unenforced
 from troth.serve.engine.xml_calls import BEGIN, END
@@ -67,10 +69,13 @@ class Grammars:
             if grammar in self._compiled:
                 self._compiled.move_to_end(grammar)
                 return self._compiled[grammar]
-        told = self._messages(grammar) if grammar.form == "channels" else _format(grammar)
-        text = json.dumps({"type": "structural_tag", "format": told})
+        own = grammar.form == "channels" or grammar.form in FORMS
         try:
-            compiled = self._compiler.compile_structural_tag(text)
+            with native_warnings.logged():
+                told = self._own_form(grammar) if own else _format(grammar)
+                compiled = self._compiler.compile_structural_tag(
+                    json.dumps({"type": "structural_tag", "format": told})
+                )
         except RuntimeError as error:
             raise ValueError(f"{name_of(grammar)}: {_reason(error)}") from error
         if self._matcher(compiled).stuck:
@@ -90,19 +95,23 @@ class Grammars:
 
         return Matcher(GrammarMatcher(compiled), self._tokenizer.vocab_size)
 
-    def _messages(self, grammar: Grammar) -> dict[str, Any]:
+    def _own_form(self, grammar: Grammar) -> dict[str, Any]:
+        special = self._tokenizer.special
         value = None if grammar.value is None else _value(grammar.value)
-        calls = {tag.name: _json(tag.value) for tag in grammar.tags}
+        called = {tag.name: _json(tag.value) for tag in grammar.tags}
         silent = {i for i, text in enumerate(self._vocabulary) if text in (b"", _NO_TEXT)} | {*self._end_tokens}
-        return messages(self._tokenizer.special, silent, value, calls, grammar.forced)
+        if grammar.form == "channels":
+            return messages(special, silent, value, called, grammar.forced)
+        return calls(grammar.form, special, silent, value, called, grammar.forced, grammar.several)
 
     @cached_property
     def _vocabulary(self) -> list[bytes]:
         """The text of each token. Those without any are never part of what a grammar matches; those between messages
-        are, as such only: they have a byte that is no text."""
+        or around calls are, as such only: they have a byte that is no text."""
         tokenizer = self._tokenizer
         hidden = {tokenizer.special[text] for text in tokenizer.special.keys() - tokenizer.visible}
-        marks = {tokenizer.special[mark] for mark in MARKS} if has_channels(tokenizer.special) else set()
+        marks = {*mark_tokens(tokenizer.special)}
+        marks |= {tokenizer.special[mark] for mark in MARKS} if has_channels(tokenizer.special) else set()
         return [
             _NO_TEXT if i in marks else b"" if i in hidden else tokenizer.decode_bytes([i])
             for i in range(tokenizer.vocab_size)
@@ -139,9 +148,11 @@ class Matcher:
             logits_V.masked_fill_(torch.from_numpy(allowed == 0).to(logits_V.device), -torch.inf)
 
     def take(self, token: int) -> None:
-        """Go on by a token that was allowed."""
-        accepted = self._matcher.accept_token(token)
-        assert accepted, f"token {token} was drawn against the grammar"
+        """Go on by a token. Raises ValueError for one that was not allowed, which is drawn where no allowed one has a
+        score that is a number."""
+        allowed = not self._forbids or int(self._bits[0, token // 32]) >> token % 32 & 1
+        if not allowed or not self._matcher.accept_token(token):
+            raise ValueError(f"token {token} was drawn against the grammar")
         if not self.complete:
             self._look_ahead()
 

@@ -13,6 +13,10 @@ class PromptTooLong(ValueError):
     """A prompt has more tokens than fit."""
 
 
+class RequestFailed(Exception):
+    """A request was ended by a fault of its own, which others at work do not notice."""
+
+
 @dataclass(frozen=True)
 class Request:
     """A prompt as token ids, and how to go on from it; `id` names it in outputs and in `cancel`.
@@ -53,7 +57,7 @@ class Output:
     the last output of a request, and `stop_reason` where a stop string ended it, or a token that the request named.
     `prompt`, on the first, are its tokens where `SamplingParams.prompt_logprobs` were asked for. `embedding` is the
     mean of the prompt's last hidden states, where that was. The request got its place in the batch when
-    it was `admitted` (of `time.monotonic`).
+    it was `admitted` (of `time.monotonic`). `failure`, on the last, says that it ended by a fault of its own.
     """
 
     request_id: str
@@ -67,6 +71,13 @@ class Output:
     embedding: tuple[float, ...] | None = None
     prompt: tuple[SampledToken, ...] = ()
     admitted: float = 0.0
+    failure: str | None = None
+
+
+def failed(request: Request, error: Exception, output_tokens: int = 0) -> Output:
+    """The last output of a request that an error ended."""
+    says = f"{type(error).__name__}: {error}"
+    return Output(request.id, "", (), len(request.prompt), output_tokens, 0, "stop", failure=says)
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,8 @@ def sample(
     likeliest = drawer.likeliest(_rows(logits_SV, asked), max(counts)) if asked else ([], [], [])
     before = {row: logits_SV[row].clone() for row in asked if sequences[row].changes_scores}
     for row, sequence in enumerate(sequences):
-        if sequence.penalties is not None:
-            sequence.penalties.apply(logits_SV[row])
-        if sequence.guide is not None:
-            sequence.guide.mask(logits_SV[row])
-        if sequence.output_tokens < sequence.params.min_tokens and (sequence.guide is None or sequence.guide.open):
-            logits_SV[row, [*end_tokens, *sequence.params.stop_token_ids]] = float("-inf")
-        if sequence.unwanted is not None:
-            sequence.unwanted.avoid(logits_SV[row], sequence.tokens, sequence.prompt_tokens)
+        with sequence.own_fault():
+            _change(logits_SV[row], sequence, end_tokens)
     drawn = [row for row, sequence in enumerate(sequences) if sequence.params.temperature > 0]
     chosen = [0] * len(sequences) if len(drawn) == len(sequences) else _best(logits_SV).tolist()
     if drawn:
@@ -46,6 +40,18 @@ def sample(
     for row, with_logprobs in zip(asked, told, strict=True):
         sampled[row] = with_logprobs
     return sampled
+
+
+def _change(logits_V: torch.Tensor, sequence: Sequence, end_tokens: Iterable[int]) -> None:
+    """What a request does to the scores of its next token, in place."""
+    if sequence.penalties is not None:
+        sequence.penalties.apply(logits_V)
+    if sequence.guide is not None:
+        sequence.guide.mask(logits_V)
+    if sequence.output_tokens < sequence.params.min_tokens and (sequence.guide is None or sequence.guide.open):
+        logits_V[[*end_tokens, *sequence.params.stop_token_ids]] = float("-inf")
+    if sequence.unwanted is not None:
+        sequence.unwanted.avoid(logits_V, sequence.tokens, sequence.prompt_tokens)
 
 
 def score(logits_TV: torch.Tensor, tokens: list[int], count: int, drawer: Drawer) -> list[SampledToken]:

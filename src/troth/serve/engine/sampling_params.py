@@ -12,7 +12,9 @@ _DEFAULTS = {name: name for name in ("temperature", "top_p", "top_k", "min_p", "
 _DEFAULTS |= {"max_tokens": "max_new_tokens"}
 
 
-Form = Literal["json", "channels", "xml"]
+Form = Literal[
+    "json", "channels", "xml", "deepseek_v3", "deepseek_v31", "kimi_k2", "mistral", "mistral_args", "mistral_ids"
+]  # fmt: skip
 """How calls are written: as JSON in a tag, or as `Told` says."""
 
 
@@ -79,9 +81,10 @@ class Reasoning(BaseModel):
 
 
 class Told(BaseModel):
-    """An answer that is written in gpt-oss's messages on `channels`, or whose calls are Qwen3-Coder's `xml`, is told as
-    text with calls in JSON: reasoning up to `thought`, then the answer; before the name of a function that is called
-    stands `call`, before its arguments `arguments`, behind them `call_end`. Without `call`, none may be called."""
+    """An answer that is written in gpt-oss's messages on `channels`, or whose calls are Qwen3-Coder's `xml` or stand
+    between marks, is told as text with calls in JSON: reasoning up to `thought`, then the answer; before the name of a
+    function that is called stands `call`, before its arguments `arguments`, behind them `call_end`. Without `call`,
+    none may be called."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -2,11 +2,14 @@
 
 import array
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from troth.serve.engine.channels import OneText
 from troth.serve.engine.guide import Guide
+from troth.serve.engine.marked_calls import MarkedCalls
 from troth.serve.engine.penalties import Penalties
 from troth.serve.engine.request import FinishReason, Output, Request, SampledToken
 from troth.serve.engine.text_stream import TextStream
@@ -22,12 +25,12 @@ class Sequence:
     `most_tokens` where it ends by length. `cached_tokens` of the prompt were found
     in the cache at first admission, at the time (of `monotonic`) `admitted`. `drafts` are guesses of the next tokens.
     A `guide` says what may come next, where not everything may, and `unwanted` what should not; `told` changes how
-    the text is told.
+    the text is told. What went wrong in it, if anything, is its `fault`.
     """
 
     def __init__(
         self, request: Request, most_tokens: int, guide: Guide | None = None, unwanted: Unwanted | None = None,
-        told: OneText | XmlCalls | None = None,
+        told: OneText | XmlCalls | MarkedCalls | None = None,
     ):  # fmt: skip
         params = request.params
         self.request = request
@@ -61,7 +64,16 @@ class Sequence:
             self.generator.seed()
         else:
             self.generator.manual_seed(params.seed)
+        self.fault: Exception | None = None
         self._keys: list[bytes] = []
+
+    @contextmanager
+    def own_fault(self) -> Iterator[None]:
+        """Around what only concerns this sequence: an error there is its `fault`, and ends no step."""
+        try:
+            yield
+        except Exception as error:
+            self.fault = self.fault or error
 
     @property
     def scores_prompt(self) -> bool:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Protocol, Self
 
 from troth.serve.engine.backlog import Backlog
-from troth.serve.engine.request import EngineStats, Output, Request
+from troth.serve.engine.request import EngineStats, Output, Request, RequestFailed, failed
 from troth.serve.engine.sampling_params import SamplingParams
 
 log = logging.getLogger(__name__)
@@ -58,8 +58,9 @@ class Unread(Exception):
 class Stream:
     """Outputs of a few requests as they come: `with stream: async for output in stream`. Leaving cancels the rest.
 
-    Raises EngineStopped in the loop where the engine ends before the requests do, and Unread where more outputs than
-    `max_unread` a request have piled up: they are dropped and the requests cancelled.
+    Raises EngineStopped in the loop where the engine ends before the requests do, RequestFailed where one of them has a
+    fault of its own, and Unread where more outputs than `max_unread` a request have piled up: they are dropped and the
+    requests cancelled.
     """
 
     def __init__(self, requests: list[Request], cancel: Callable[[list[str]], None], max_unread: int):
@@ -90,6 +91,8 @@ class Stream:
             raise output
         if output.finish_reason is not None:
             self._open.discard(output.request_id)
+        if output.failure is not None:
+            raise RequestFailed(output.failure)
         return output
 
     def __enter__(self) -> Self:
@@ -221,12 +224,20 @@ class EngineThread:
             stream = Stream(requests, self._cancel, self._max_unread)
             for request in requests:
                 self._streams[request.id] = stream
-                self._inbox.append(partial(self._engine.add, request))
+                self._inbox.append(partial(self._add, request))
                 self._inbox_tokens += len(request.prompt)
                 if self.observer is not None:
                     self.observer.submitted(request)
             self._wake.notify()
         return stream
+
+    def _add(self, request: Request) -> None:
+        """What was right when it was submitted may fail yet, as where memory lacks to compile a grammar again."""
+        try:
+            self._engine.add(request)
+        except Exception as error:
+            log.exception("request %s failed", request.id)
+            self._deliver([failed(request, error)])
 
     def _cancel(self, request_ids: list[str]) -> None:
         with self._wake:
@@ -278,7 +289,10 @@ class EngineThread:
                     continue
                 by_stream.setdefault(stream, []).append(output)
                 if self.observer is not None:
-                    self.observer.output(output)
+                    if output.failure is None:
+                        self.observer.output(output)
+                    else:
+                        self.observer.cancelled(output.request_id)
                 if output.finish_reason is not None:
                     del self._streams[output.request_id]
         _hand_over(by_stream)

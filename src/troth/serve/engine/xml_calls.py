@@ -10,6 +10,7 @@ from typing import Any
 
 from troth.serve.engine.sampling_params import Grammar, Reasoning, Told
 from troth.serve.engine.text_stream import overlap
+from troth.serve.engine.thoughts import Thoughts
 
 BEGIN, END = "<tool_call>\n<function=", "\n</function>\n</tool_call>"
 _PARAMETER, _BEHIND = b"<parameter=", b"</parameter>"
@@ -21,7 +22,7 @@ class XmlCalls:
 
     def __init__(self, told: Told, grammar: Grammar, reasoning: Reasoning | None = None):
         self._told = told
-        self._thought, self._tail = b"" if reasoning is None else reasoning.end.encode(), b""
+        self._thoughts = Thoughts(reasoning)
         self._schemas = {tag.name: json.loads(tag.value.schema_text) for tag in grammar.tags}
         self._held = b""
         self._properties: Mapping[str, Any] | None = None
@@ -29,12 +30,8 @@ class XmlCalls:
 
     def take(self, token: int, data: bytes) -> bytes:
         """What more of the text is certain; an argument is when it is complete."""
-        text = b""
-        if self._thought not in self._tail:
-            self._tail = self._tail[-len(self._thought) :] + data
-            after = self._tail.partition(self._thought)[2]
-            text, data = data[: len(data) - len(after)], after
-        self._held += data
+        text, behind = self._thoughts.split(data)
+        self._held += behind
         while (more := self._outside() if self._properties is None else self._inside()) is not None:
             text += more
         if self._properties is None:
