@@ -309,7 +309,7 @@ def test_a_forged_pickle_runs_nothing(tmp_path):
 
 
 def test_what_cannot_be_asked_for():
-    with pytest.raises(ValueError, match=r"moon://far: no place for checkpoints .*moon"):
+    with pytest.raises(ValueError, match=r"moon://far: .*moon"):
         Checkpoints("moon://far", 1)
     with pytest.raises(ValueError, match="keep=0"):
         Checkpoints("memory://run", 0)
