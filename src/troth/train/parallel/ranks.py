@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -24,8 +23,8 @@ _PORTS = range(15000, 25000)
 _STORE_ANSWERS = 60.0
 """Seconds. torchrun's store is there before its ranks are: one that does not answer is gone, and so should they be."""
 
-_TOLD, _FIRST_TELLS = "told", timedelta(seconds=10)
-"""What the first rank's error is called in the store, and how long others wait for it before they tell their own."""
+_TOLD, _FIRST_TELLS = "told", 10.0
+"""What the first rank's error is called in the store, and how many seconds others wait for it before they tell one."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -161,12 +160,22 @@ def _one_voice(store: dist.Store, rank: int) -> Iterator[None]:
             raise
         if _of_network(error) is not None:
             raise
-        with suppress(RuntimeError):  # It says nothing in this time: it has no error, and waits for this rank.
-            store.wait([_TOLD], _FIRST_TELLS)
-            if store.get(_TOLD).decode() == str(error):
-                raise SystemExit(2) from error
+        if _told_by_first(store) == str(error):
+            raise SystemExit(2) from error
         kind = ValueError if isinstance(error, ValueError) else OSError
         raise kind(f"rank {rank}: {error}") from error
+
+
+def _told_by_first(store: dist.Store) -> str | None:
+    """The first rank's error; None where it says nothing for a while, since it has none and waits for this rank."""
+    end = time.monotonic() + _FIRST_TELLS
+    with suppress(RuntimeError):
+        while time.monotonic() < end:
+            if store.check([_TOLD]):
+                told: str = store.get(_TOLD).decode()
+                return told
+            time.sleep(0.1)
+    return None
 
 
 def _find_store(host: str, port: int) -> None:
