@@ -159,6 +159,20 @@ def test_a_run_folder_at_a_url_is_refused(parquet, refused):
     assert "--out s3:/bucket/run: a run folder is on a disk; checkpoints may go to a URL (train.checkpoints)" in told
 
 
+def test_checkpoints_that_have_no_place_are_refused_before_documents_are_read(parquet, refused, tmp_path):
+    nowhere = "--set", "train.checkpoints=moon://far"
+    told = refused("train", parquet, "--out", tmp_path / "run", *SETTINGS, *nowhere)
+    assert "moon://far: Protocol not known: moon" in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_weight_of_what_there_is_not_is_told(trained, run_here, tmp_path):
+    _, out = trained
+    weights = "--set", "data.weights={ documents = 1.0, documnets = 3.0 }"
+    done = run_here("train", out / "shards", "--out", tmp_path / "run", *SETTINGS, *weights, "--set", "train.steps=1")
+    assert "data.weights of what there is not: documnets; there is documents" in done.stderr.splitlines()
+
+
 def test_a_tokenizer_of_ones_own(trained, parquet, refused, tmp_path):
     _, out = trained
     told = refused("train", parquet, "--out", tmp_path / "small", "--tokenizer", tmp_path, *SETTINGS)

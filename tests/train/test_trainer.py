@@ -244,6 +244,16 @@ def test_a_loss_that_is_no_number_ends_the_run(run_training, recipe, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
+def test_a_run_that_a_spike_ended_goes_on_otherwise(run_training, recipe, tmp_path):
+    broken = {"adam_lr": 1e30, "muon_lr": 1e30, "steps": 20, "checkpoint_every": 1}
+    with pytest.raises(ValueError, match=r"not both finite; go on with train\.on_spike=rewind or skip, or lower"):
+        run_training(tmp_path, recipe(on_spike="stop", **broken))
+    said = []
+    with pytest.raises(ValueError, match=r"after 10 times of skip; lower train\.muon_lr"):
+        run_training(tmp_path, recipe(on_spike="skip", **broken), say=said.append)
+    assert len(said) == 10
+
+
 class Spiked(Rows):
     """Rows among which those of one step are not what a model of them expects."""
 

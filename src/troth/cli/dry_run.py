@@ -27,7 +27,9 @@ def show_dry_run(settings: System, world: int, as_json: bool) -> None:
     if as_json:
         print_json(asdict(report) | {"fits": report.worst.peak.bytes <= GPU_BYTES})
         return
-    active = f"{report.layout.world:,} active ranks" + (f", {report.spares:,} hot spares" if report.spares else "")
+    groups = report.layout.replica_groups
+    active = f"{groups * report.layout.world:,} active ranks" + (f" in {groups} replica groups" if groups > 1 else "")
+    active += f", {report.spares:,} hot spares" if report.spares else ""
     sizes = ("pp", "dp_replicate", "dp_shard", "cp", "tp", "ep", "etp", "micro_batches")
     console.print(f"{active}: " + ", ".join(f"{name} {getattr(report.layout, name)}" for name in sizes), soft_wrap=True)
     console.print(_memory(report))

@@ -125,12 +125,15 @@ def command(
 def _check(settings: System, tokenizer_folder: Path, start: Path | None) -> None:
     """Raises ValueError for what would end a run once its documents, which may take hours, are tokens."""
     from troth.model.tokenizer import Tokenizer
+    from troth.system.storage import filesystem
     from troth.train.job import check_length
     from troth.train.parallel.start import checked
 
     if (tokenizer_folder / "tokenizer.json").exists():
         _fits(Tokenizer.load(tokenizer_folder), tokenizer_folder, settings)
     check_length(settings.model, settings.train)
+    if settings.train.checkpoints is not None:
+        filesystem(settings.train.checkpoints)
     if start is not None:
         checked(start, settings.model)
 
@@ -194,8 +197,12 @@ def _documents(
         data.shard_cache_bytes, parallel=settings.parallel, start=start, system=settings, chat_template=template,
     )  # fmt: skip
     sizes, mixtures = job.data["tokens"], (data.weights, *(stage.weights for stage in data.stages))
-    if first and (unread := sizes.keys() - set().union(*(shares(sizes, weights) for weights in mixtures))):
-        say(f"not read, for data.weights give them none: {', '.join(sorted(unread))}")
+    if first:
+        if unread := sizes.keys() - set().union(*(shares(sizes, weights) for weights in mixtures)):
+            say(f"not read, for data.weights give them none: {', '.join(sorted(unread))}")
+        # Where no weight names any collection they are another corpus's, such as a named system's own.
+        if absent := {name for own in mixtures if own.keys() & sizes.keys() for name in own} - sizes.keys():
+            say(f"data.weights of what there is not: {', '.join(sorted(absent))}; there is {', '.join(sizes)}")
     return job
 
 

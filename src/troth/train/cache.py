@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from troth.system.storage import filesystem
 from troth.train.shard_file import ShardFile
 
 _AT_A_TIME = 4
@@ -75,14 +76,13 @@ class Cache:
             future.set_exception(error)
 
     def _fetch(self, file: ShardFile, kept: Path) -> None:
-        import fsspec
-
         url = f"{self.url}/{file.name}"
         partial = kept.with_suffix(".partial")
         self._make_room(file.bytes, partial)
         found, size = hashlib.sha256(), 0
         try:
-            with fsspec.open(url) as source, partial.open("r+b") as copy:
+            fs, path = filesystem(self.url)
+            with fs.open(f"{path}/{file.name}") as source, partial.open("r+b") as copy:
                 while block := source.read(_BLOCK):
                     copy.write(block)
                     found.update(block)

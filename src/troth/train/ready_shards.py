@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from troth.model.tokenizer import Tokenizer, tokenizer_json
+from troth.system.storage import filesystem
 
 INDEX, TOKENIZER = "shards.json", "tokenizer.json"
 
@@ -45,20 +46,17 @@ def bring_tokenizer(shards: str, own: Path) -> Tokenizer:
 
 
 def _has(folder: str, name: str) -> bool:
-    import fsspec
-
     try:
-        fs, path = fsspec.core.url_to_fs(folder)
+        fs, path = filesystem(folder)
         return bool(fs.exists(f"{path.rstrip('/')}/{name}"))
     except Exception:  # Every file system has errors of its own; whoever reads the folder names it.
         return False
 
 
 def _read(folder: str, name: str) -> bytes:
-    import fsspec
-
     try:
-        with fsspec.open(f"{folder.rstrip('/')}/{name}") as file:
+        fs, path = filesystem(folder)
+        with fs.open(f"{path.rstrip('/')}/{name}") as file:
             data: bytes = file.read()
     except Exception as error:  # Every file system has errors of its own.
         raise ValueError(f"{folder}: its {name} cannot be read ({error!r})") from error

@@ -15,9 +15,10 @@ from troth.train.environment import code_version, environment
 
 _FREE = {
     "activation_checkpointing", "export_dtype", "checkpoint_every", "keep_checkpoints", "log_every", "hang_seconds",
-    "end_hanging",
+    "end_hanging", "on_spike",
 }  # fmt: skip
-"""What changes nothing of what a run learns."""
+"""What changes nothing of what a run learns; and what is done about a spike, since one that ended a run would do so
+again."""
 
 
 def open_run(

@@ -18,6 +18,7 @@ from urllib.parse import quote
 import numpy as np
 
 from troth.model.tokenizer import Tokenizer
+from troth.system.storage import filesystem
 from troth.train.cache import Cache
 from troth.train.ready_shards import keep_tokenizer
 from troth.train.shard_file import GrowingFile, Shard, ShardFile
@@ -106,9 +107,8 @@ def open_shards(folder: str | Path, cache: Path | None = None, cache_bytes: int 
     place, remote = str(folder).rstrip("/"), "://" in str(folder)
     try:
         if remote:
-            import fsspec
-
-            with fsspec.open(f"{place}/shards.json") as file:
+            fs, path = filesystem(place)
+            with fs.open(f"{path}/shards.json") as file:
                 index = json.load(file)
         else:
             index = json.loads((Path(folder) / "shards.json").read_text(encoding="utf-8"))

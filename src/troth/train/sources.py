@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from troth.system.storage import filesystem
+
 _LINES = {".jsonl", ".ndjson", ".json"}
 _PACKED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 _ROWS = 256
@@ -31,11 +33,9 @@ def read_rows(sources: Sequence[str], needed: Sequence[str], others: Sequence[st
     or in `.json` one array of them, which is read whole; also packed, as `.jsonl.gz`, `.zst` or `.bz2`), or a Lance
     dataset, a folder `.lance`. Raises ValueError naming the file, and the line or column, that cannot be read.
     """
-    import fsspec
-
     for source in sources:
+        fs, path = filesystem(source)
         try:
-            fs, path = fsspec.core.url_to_fs(source)
             files = list(_files(fs, path))
         except FileNotFoundError:
             raise ValueError(f"{source}: cannot be read: no such file or folder") from None

@@ -8,9 +8,9 @@ import fsspec
 import pytest
 
 from troth.curate.collect import collect_part, plan_collect
-from troth.curate.collect.storage import filesystem
 from troth.curate.document import Document
 from troth.curate.parts import Parts
+from troth.system.storage import filesystem
 
 from .object_stores import FILES, Bucket, Container
 

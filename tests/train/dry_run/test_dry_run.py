@@ -1,6 +1,8 @@
 """A step without numbers takes the memory that the real step takes, and counts what goes between ranks."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +27,7 @@ CASES = {
         ({"tp": 2}, {"activation_checkpointing": "full"}),
         ({"cp": 2, "micro_batches": 4}, {"precision": "bf16"}),
         ({"dp_shard": 2}, {"precision": "float8"}),
+        ({"dp_shard": 2}, {"objective": "preference"}),
     ],
     4: [
         ({"tp": 2, "ep": 2, "dp_shard": 2}, {}),
@@ -106,6 +109,21 @@ def test_a_layout_of_given_sizes_leaves_spares():
     table = ParallelTable(pp=2, dp_shard=3)
     assert [active_ranks(table, world) for world in (4, 6, 7)] == [4, 6, 6]
     assert active_ranks(ParallelTable(pp=2), 7) == 7
+
+
+def test_a_process_that_is_ended_is_told_in_a_line(monkeypatch):
+    monkeypatch.setattr("troth.train.dry_run.run.run_rank", _is_ended)
+    with pytest.raises(OSError, match="the dry run of 8 GPUs: one of its processes was ended before it had an answer"):
+        dry_run(MODEL, TRAIN, ParallelTable(), 8)
+
+
+def _is_ended(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_replica_groups_have_a_part_of_the_gpus_each():
+    report = dry_run(MODEL, TRAIN, ParallelTable(replica_groups=2), 5)
+    assert (report.layout.world, report.layout.dp_shard, report.spares) == (2, 2, 1)
 
 
 def test_the_command_prints_it(capsys, monkeypatch):

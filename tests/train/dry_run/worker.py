@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch._C._profiler import _EventType, _ProfilerEvent
@@ -17,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from troth.model import products
 from troth.model.config import ModelConfig
 from troth.system import ParallelTable, TrainTable, lay_out
-from troth.train.batches import Batch
+from troth.train.dry_run.run import blank_batch
 from troth.train.optim import build_optimizers
 from troth.train.parallel.mesh import Mesh
 from troth.train.parallel.network import Network
@@ -36,13 +35,12 @@ def peak(model: ModelConfig, train: TrainTable, parallel: ParallelTable) -> int:
     mesh = Mesh.over(layout, "cpu")
     dtype = DTYPES[train.precision]
     rows = train.batch_tokens // train.sequence_length // layout.rows_ranks
-    zeros = np.zeros((rows, train.sequence_length), dtype=np.int64)
     gc.collect()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         network = Network(model, train, layout, dtype, mesh, "cpu").initialise(0)
         optimizers = build_optimizers(network.weights, train.muon_lr, train.adam_lr, train.weight_decay, dtype)
         with record_function(STEP):
-            step(network, optimizers, Batch(zeros, zeros, zeros), 1.0, train)
+            step(network, optimizers, blank_batch(train, rows), 1.0, train)
     assert profiler.profiler is not None
     roots = profiler.profiler.kineto_results.experimental_event_tree()
     of_gloo: set[int] = set()

@@ -75,7 +75,8 @@ def test_after_so_many_times_it_stops(action):
         done.append(what)
     assert done == [action] * 3 + ["stop"]
     assert why.endswith(f"after 3 times of {action}")
-    _, why, _ = judge(SpikeRule(most=0), START, 0, math.nan, 1.0)
+    what, why, _ = judge(SpikeRule("stop"), START, 0, math.nan, 1.0)
+    assert what == "stop"
     assert why.endswith("are not both finite")
 
 

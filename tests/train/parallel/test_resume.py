@@ -153,6 +153,41 @@ def test_a_folder_that_not_all_ranks_see_is_refused_before_anything_is_learned(t
     assert done.stderr.count("ValueError: ") == 1
 
 
+FAILS = """
+import sys
+from troth.cli import main
+
+def fail():
+    from troth.train.parallel.ranks import joined
+
+    with joined("cpu") as ranks:
+        if sys.argv[1] == "first":
+            ranks.once(lambda: open("/absent/file"))
+        if sys.argv[1] == "all" or ranks.rank == 2:
+            raise ValueError("no checkpoint is whole")
+        ranks.wait()
+
+main.app = fail
+main.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("whose", "told"),
+    [
+        ("all", "troth: no checkpoint is whole"),
+        ("first", "troth: [Errno 2] No such file or directory: '/absent/file'"),
+        ("third", "troth: rank 2: no checkpoint is whole"),
+    ],
+)
+def test_what_ends_all_ranks_is_told_once_and_what_ends_another_names_it(tmp_path, monkeypatch, whose, told):
+    (tmp_path / "job.py").write_text(FAILS)
+    command = [sys.executable, FORKED, "3", tmp_path / "job.py", whose]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert [line for line in done.stderr.splitlines() if "lost its connection" not in line] == [told]
+
+
 OWN_FOLDERS = """
 import os, sys
 from troth.cli.main import main

@@ -7,10 +7,11 @@ from troth.curate.collect.files import form, read_file
 from troth.curate.collect.host import collect_python
 from troth.curate.collect.plan import PYTHON, Item, planned
 from troth.curate.collect.reader import Origin, Rejected
-from troth.curate.collect.storage import Source, filesystem, line_slice, version
+from troth.curate.collect.storage import Source, line_slice, version
 from troth.curate.document import Document
 from troth.curate.parts import Parts
 from troth.curate.progress import Counter
+from troth.system.storage import filesystem
 
 
 def collect_part(part: int, out: Path) -> None:

@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 from troth.curate.collect.columns import row_group_bytes
 from troth.curate.collect.files import form, known_forms
 from troth.curate.collect.library import library_pages
-from troth.curate.collect.storage import PACKED, File, filesystem, list_files
+from troth.curate.collect.storage import PACKED, File, list_files
 from troth.curate.parts import Parts
 from troth.curate.rows import read_rows, write_rows
+from troth.system.storage import filesystem
 
 PYTHON = "python"
 _PART_BYTES = 64 << 20

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
 from troth.curate.collect.encoding import decode
 from troth.curate.collect.licences import is_licence_file, licence_of
+from troth.system.storage import filesystem
 
 _BUFFER = 1 << 20
 _LICENCE_BYTES = 64 << 10
@@ -34,37 +34,6 @@ class File:
     version: str
     modified: str
     licence: str
-
-
-@lru_cache(maxsize=64)
-def filesystem(url: str) -> tuple[Any, str]:
-    """The fsspec file system of a path or URL, and the path there.
-
-    Credentials and endpoints come from the environment, as each client has them. Where fsspec lacks its client for
-    `s3`, `gs`, `abfs` or `abfss`, pyarrow's own is used. Raises ValueError where none can be had.
-    """
-    from fsspec.core import url_to_fs
-
-    try:
-        found: tuple[Any, str] = url_to_fs(url)
-    except ImportError as error:
-        found = _by_pyarrow(url, error)
-    except ValueError as error:
-        raise ValueError(f"{url}: {error}") from error
-    return found
-
-
-def _by_pyarrow(url: str, missing: ImportError) -> tuple[Any, str]:
-    from fsspec.implementations.arrow import ArrowFSWrapper
-    from pyarrow.fs import FileSystem
-
-    if url.partition("://")[0] not in ("s3", "gs", "abfs", "abfss"):
-        raise ValueError(f"{url}: {missing}") from missing
-    try:
-        store, path = FileSystem.from_uri(url)
-    except (OSError, ValueError, NotImplementedError) as error:
-        raise ValueError(f"{url}: {error}") from error
-    return ArrowFSWrapper(store), path
 
 
 def list_files(source: str) -> Iterator[File]:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from troth.system.storage import filesystem
+
 MANIFEST = "manifest.json"
 _PIECE = 1 << 22
 """Bytes that are written and summed together, few enough to be in the cache still for the second."""
@@ -79,14 +81,10 @@ class Store:
     """
 
     def __init__(self, url: str | Path):
-        from fsspec.core import url_to_fs
         from fsspec.implementations.local import LocalFileSystem
 
         self.url = str(url).rstrip("/")
-        try:
-            self.fs, self.root = url_to_fs(self.url)
-        except (ImportError, ValueError) as error:
-            raise ValueError(f"{self.url}: no place for checkpoints ({error})") from error
+        self.fs, self.root = filesystem(self.url)
         self.local = isinstance(self.fs, LocalFileSystem)
 
     def folders(self) -> dict[str, bool]:

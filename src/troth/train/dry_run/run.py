@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial, partialmethod
@@ -33,6 +34,7 @@ from troth.train.optim import build_optimizers
 from troth.train.parallel.mesh import Mesh
 from troth.train.parallel.network import Network
 from troth.train.precision import DTYPES
+from troth.train.preference import PreferenceBatch
 from troth.train.step import step
 
 
@@ -65,19 +67,27 @@ class Report:
 
 
 def dry_run(model: ModelConfig, train: TrainTable, table: ParallelTable, world: int) -> Report:
-    """Run a step as the GPUs of `world` would. Raises ValueError where the layout or a sequence does not fit."""
+    """Run a step as the GPUs of `world` would, those of a replica group among its own. Raises ValueError where the
+    layout or a sequence does not fit, and OSError where a process of the run is ended from outside."""
     start = time.perf_counter()
     check_length(model, train)
-    active = active_ranks(table, world)
+    groups = table.replica_groups
+    active = active_ranks(table, world // groups)
     layout = lay_out(table, model, train, active)
     if train.precision == "float64":
         raise ValueError("train.precision=float64: a dry run is for bf16 and float32")
     precision = "bf16" if train.precision == "auto" else train.precision
     places = sorted({0, layout.pp // 2, layout.pp - 1})
     run = partial(run_rank, model, train, layout, precision)
-    with fresh_processes(min(len(places), os.cpu_count() or 1)) as pool:
-        ranks = list(pool.map(run, [place * (active // layout.pp) for place in places]))
-    return Report(layout, world - active, precision, ranks, time.perf_counter() - start)
+    try:
+        with fresh_processes(min(len(places), os.cpu_count() or 1)) as pool:
+            ranks = list(pool.map(run, [place * (active // layout.pp) for place in places]))
+    except BrokenProcessPool as error:
+        raise OSError(
+            f"the dry run of {world:,} GPUs: one of its processes was ended before it had an answer, as Linux does "
+            "where memory runs out"
+        ) from error
+    return Report(layout, world - groups * active, precision, ranks, time.perf_counter() - start)
 
 
 def fresh_processes(count: int) -> ProcessPoolExecutor:
@@ -109,12 +119,18 @@ def run_rank(
         stack.enter_context(assumed(gpu))
         tracker = stack.enter_context(Tracker(ANSWERS))
         follow(tracker, network, optimizers)
-        rows = train.sequences // layout.rows_ranks
-        zeros = np.zeros((rows, train.sequence_length), dtype=np.int64)
-        step(network, optimizers, Batch(zeros, zeros, zeros), 1.0, train)
+        step(network, optimizers, blank_batch(train, train.sequences // layout.rows_ranks), 1.0, train)
         layers = [int(name) for decoder in network.decoders for name in decoder.layers]
         collectives = tracker.collectives(_names_of_groups(mesh) if mesh else {})
         return Rank(rank, layers, tracker.peak(), collectives, time.process_time() - start)
+
+
+def blank_batch(train: TrainTable, rows: int) -> Batch:
+    """So many rows, in which every token has a target; of preferences each two are a pair."""
+    zeros = np.zeros((rows, train.sequence_length), dtype=np.int64)
+    if train.objective != "preference":
+        return Batch(zeros, zeros, zeros)
+    return PreferenceBatch(zeros, zeros, zeros, np.zeros((rows // 2, 1), dtype=np.int64), np.zeros((rows // 2, 1, 2)))
 
 
 def _meshes_once() -> list[tuple[Any, str, Any]]:

@@ -20,7 +20,7 @@ class SpikeGuard:
     and `told` why the last step was not taken."""
 
     def __init__(self, action: Literal["skip", "rewind", "stop"]):
-        self.rule = SpikeRule(most=0) if action == "stop" else SpikeRule(action=action)
+        self.rule = SpikeRule(action)
         self.state = SpikeState()
         self.stored = to_tensor(self.rule, self.state)
         self.told, self.rewinds = "", False
@@ -35,7 +35,8 @@ class SpikeGuard:
         def decide(loss: float, norm: float) -> bool:
             action, why, self.state = judge(self.rule, self.state, self.batch_of(step), loss, norm)
             if action == "stop":
-                raise ValueError(f"step {step + 1}: {why}; lower train.muon_lr or train.adam_lr, in another run")
+                on = "go on with train.on_spike=rewind or skip, or " if self.rule.action == "stop" else ""
+                raise ValueError(f"step {step + 1}: {why}; {on}lower train.muon_lr or train.adam_lr, in another run")
             self.rewinds = action == "rewind"
             what = "goes back to the last checkpoint" if self.rewinds else "leaves the weights as they are"
             self.told = f"step {step + 1}: {why}; the run {what}"

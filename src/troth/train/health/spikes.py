@@ -30,7 +30,7 @@ class SpikeRule:
 
     `action` is taken `most` times: skips are forgotten after `window` steps without one, rewinds never. Then: stop."""
 
-    action: Literal["skip", "rewind"] = "skip"
+    action: Literal["skip", "rewind", "stop"] = "skip"
     most: int = 10
     window: int = 128
     least: int = 32
@@ -68,9 +68,11 @@ def judge(
         skips = 0 if quiet >= rule.window else state.skips
         losses, norms = (*state.losses, loss)[-rule.window :], (*state.norms, norm)[-rule.window :]
         return "go", "", replace(state, losses=losses, norms=norms, skips=skips, quiet=quiet)
+    if rule.action == "stop":
+        return "stop", reason, state
     taken = state.skips if rule.action == "skip" else len(state.left_out)
     if taken >= rule.most:
-        return "stop", reason + (f", after {taken} times of {rule.action}" if taken else ""), state
+        return "stop", f"{reason}, after {taken} times of {rule.action}", state
     if rule.action == "skip":
         return "skip", reason, replace(state, skips=taken + 1, quiet=0)
     return "rewind", reason, replace(state, left_out=tuple(sorted({*state.left_out, batch})))

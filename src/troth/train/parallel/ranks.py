@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -22,6 +22,9 @@ _PORTS = range(15000, 25000)
 """Of which each of Slurm's steps takes one, since jobs may share a machine: below those that connections are given."""
 _STORE_ANSWERS = 60.0
 """Seconds. torchrun's store is there before its ranks are: one that does not answer is gone, and so should they be."""
+
+_TOLD, _FIRST_TELLS = "told", 10.0
+"""What the first rank's error is called in the store, and how many seconds others wait for it before they tell one."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -47,19 +50,20 @@ class Ranks:
             dist.barrier()
 
     def once(self, do: Callable[[], T]) -> T:
-        """What `do` returns on the first rank, which alone runs it; after a ValueError the others just end."""
-        answer: list[Any] = [None]
+        """What `do` returns on the first rank, which alone runs it; after a ValueError or an OSError the others just
+        end."""
+        failed: Exception | None = None
+        answer: list[Any] = [None, False]
         if self.first:
             try:
-                answer = [do()]
-            except ValueError as error:
-                answer = [error]
+                answer[0] = do()
+            except (ValueError, OSError) as error:
+                failed, answer = error, [None, True]
         if self.world > 1:
             dist.broadcast_object_list(answer, src=0)
-        if isinstance(answer[0], ValueError):
-            raise answer[0] if self.first else SystemExit(2)
+        if answer[1]:
+            raise failed or SystemExit(2)
         return cast(T, answer[0])
-
 
     def all_see(self, file: Path, patience: float = 30.0) -> None:
         """Check that `file`, which the first rank has written, is there for all; shared file systems may need some of
@@ -134,14 +138,44 @@ def _in_group(device: str) -> Iterator[Ranks]:
     store, rank, world = next(dist.rendezvous("env://", timeout=default_pg_timeout))
     # A run that torchrun starts anew may find the store of the last attempt, with addresses of ranks that are gone.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    dist.init_process_group(
-        "nccl" if device == "cuda" else "gloo", store=dist.PrefixStore(f"attempt {attempt}", store), rank=rank,
-        world_size=world,
-    )  # fmt: skip
+    store = dist.PrefixStore(f"attempt {attempt}", store)
+    dist.init_process_group("nccl" if device == "cuda" else "gloo", store=store, rank=rank, world_size=world)
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size(), device)
+        with _one_voice(store, dist.get_rank()):
+            yield Ranks(dist.get_rank(), dist.get_world_size(), device)
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def _one_voice(store: dist.Store, rank: int) -> Iterator[None]:
+    """A ValueError or OSError that the first rank has too is left to it to tell, and the others just end; one that is
+    of another rank alone names it."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if rank == 0:
+            with suppress(RuntimeError):  # The others are gone, and the store with them.
+                store.set(_TOLD, str(error))
+            raise
+        if _of_network(error) is not None:
+            raise
+        if _told_by_first(store) == str(error):
+            raise SystemExit(2) from error
+        kind = ValueError if isinstance(error, ValueError) else OSError
+        raise kind(f"rank {rank}: {error}") from error
+
+
+def _told_by_first(store: dist.Store) -> str | None:
+    """The first rank's error; None where it says nothing for a while, since it has none and waits for this rank."""
+    end = time.monotonic() + _FIRST_TELLS
+    with suppress(RuntimeError):
+        while time.monotonic() < end:
+            if store.check([_TOLD]):
+                told: str = store.get(_TOLD).decode()
+                return told
+            time.sleep(0.1)
+    return None
 
 
 def _find_store(host: str, port: int) -> None:
