@@ -24,13 +24,14 @@ from troth.curate.document import Document
 from troth.curate.duplicates.stage import duplicates_part, find_duplicates
 from troth.curate.execute import Executor, run_stage
 from troth.curate.filter.fit import check_examples, fit_quality
+from troth.curate.filter.language import forget
 from troth.curate.filter.stage import check_filters, filter_part
 from troth.curate.integrate.feeds import fingerprint, stage_feeds
 from troth.curate.integrate.ledger import reject_generation, write_generation
 from troth.curate.integrate.lineage import traced
 from troth.curate.integrate.publish import publish
 from troth.curate.integrate.weight import publisher_weights
-from troth.curate.memory import give_back_freed_memory
+from troth.curate.memory import give_back_freed_memory, sweep
 from troth.curate.parts import Parts
 from troth.curate.records import CorrectionRow, Decision, Finding, GenerationRow
 from troth.curate.refine.part import refine_part
@@ -159,6 +160,7 @@ def _stage(
     """Work on all parts of a stage that are not done, and record where its rows come from."""
     if all(Parts(run.out, name).is_done(part) for part in range(parts)):
         return
+    sweep()  # what looked at the whole corpus before
     how = Executor(run.settings.executor, run.settings.workers)
     with traced(run.out, name, reads, () if reads else run.sources):
         run_stage(name, work, parts, run.out, how, total_bytes=size)
@@ -180,7 +182,14 @@ def _cleaned(run: Curation) -> int:
     stage("filter", partial(filter_part, out=out, settings=settings), ("collect",))
     find_duplicates(numbers, out, settings)
     stage("duplicates", partial(duplicates_part, out=out, settings=settings), ("filter",))
+    _forget_languages(plan.parts)
     return plan.parts
+
+
+def _forget_languages(parts: int) -> None:
+    """Nothing below the stages that take most memory; a small run is faster with the model where it is."""
+    if parts > 1:
+        forget()
 
 
 def _judged(
@@ -234,6 +243,7 @@ def _refined(run: Curation, parts: int, judge: Judge) -> dict[str, Any]:
     _stage(run, parts, "refine", work, ("duplicates", "validate", "timelines"))
     found = measure(_rows(out, parts, "validate", "canaries", Canary), settings.canary_rate)
     balanced = balance(range(parts), out, "collect", "refine")
+    _forget_languages(parts)
     report = _report(run, parts, judge, found) | {"weight_by_publisher": weights, "balance": balanced.as_json()}
     reason = objection(found, settings.max_false_alarms) or lost_viewpoint(
         balanced.retention, settings.max_viewpoint_loss
@@ -247,6 +257,7 @@ def _refined(run: Curation, parts: int, judge: Judge) -> dict[str, Any]:
         reject_generation(out / "ledger", row)
         return report
     run.say("writing the ledger")
+    sweep()
     with traced(out, "integrate", ("collect", "filter", "duplicates", "cases", "validate", "timelines", "refine")):
         write_generation(out / "ledger", row, feeds)
         _link_documents(out, parts)
