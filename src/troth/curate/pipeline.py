@@ -39,11 +39,13 @@ from troth.curate.refine.policy import POLICY
 from troth.curate.rows import write_whole
 from troth.curate.validate.canaries import Canary, Measure, measure, objection
 from troth.curate.validate.cases import Case
+from troth.curate.validate.caveat import NO_DOCUMENT, ONE_PUBLISHER, caveat
 from troth.curate.validate.examine import Examiner
 from troth.curate.validate.fitted import Judge, calibrate_opinions, judge_cases
 from troth.curate.validate.stages import (
     build_index,
     cases_part,
+    cleaned_documents,
     examine_part,
     index_for_verifiers,
     judged_documents,
@@ -200,10 +202,8 @@ def _judged(
     stage = partial(_stage, run, parts)
     run.say("looking for claims and evidence")
     if next(judged_documents(out, parts), None) is None:
-        run.say(
-            "no collection has two publishers who could contradict each other, so no claim in it is judged; "
-            "name them in the documents, or give each a folder of its own"
-        )
+        anything = next(cleaned_documents(out, range(parts)), None)
+        run.say(ONE_PUBLISHER if anything else NO_DOCUMENT)
     timelines(out, parts, settings, run.generation, run.seed, run.say)
     build_index(out, parts, _references(run), run.generation)
     near = partial(neighbours_part, parts=parts, out=out, settings=settings)
@@ -284,18 +284,22 @@ def _report(run: Curation, parts: int, judge: Judge, found: Measure) -> dict[str
     filtered = Counter((one.label, one.rule) for one in decisions("filter"))
     findings = Counter((one.stance, one.time, one.nature) for one in _rows(out, parts, "refine", "findings", Finding))
     spent = list(_rows(out, parts, "opinions", "spent", Spent))
+    documents = sum(1 for _ in _rows(out, parts, "refine", "documents", _Named))
+    claims = sum(1 for _ in _rows(out, parts, "cases", "occurrences", _Counted))
+    judged = next(judged_documents(out, parts), None) is not None
     return {
         "collected": sum(1 for _ in _rows(out, parts, "collect", "documents", _Named)),
         "set_aside": sum(1 for _ in _rows(out, parts, "collect", "rejected", Rejected)),
-        "documents": sum(1 for _ in _rows(out, parts, "refine", "documents", Document)),
+        "documents": documents,
         "dropped": {rule: count for (label, rule), count in sorted(filtered.items()) if label == "dropped"},
         "changed": {rule: count for (label, rule), count in sorted(filtered.items()) if label == "changed"},
         "duplicates": sum(one.label == "dropped" for one in decisions("duplicates")),
-        "claims": sum(1 for _ in _rows(out, parts, "cases", "occurrences", _Counted)),
+        "claims": claims,
         "claims_with_evidence": sum(one.role == "stated" for one in _rows(out, parts, "cases", "cases", Case)),
         "verdicts": {", ".join(axes): count for axes, count in sorted(findings.items())},
         "corrections": dict(Counter(one.kind for one in _rows(out, parts, "refine", "corrections", CorrectionRow))),
         "canaries": asdict(found),
+        "caveat": caveat(documents, judged, claims, found.recall.whole),
         "endpoint": {one.name: sum(getattr(row, one.name) for row in spent) for one in fields(Spent)} if spent else {},
         "estimated_error_by_publisher": dict(zip(judge.publishers, judge.error.tolist(), strict=True)),
     }
