@@ -9,15 +9,17 @@ from troth.system import CurateTable
 BRIDGE = "The bridge over the river was built in {year} by Anna Berg, and it is 300 metres long."
 SHORT = {"rules": "none", "min_words": 0}
 LAKE = "Nobody knows how deep the water is, and nobody ever went there to find it out."
+SWIMMERS = "It is cold, and who swims in it does so early in the day and not for long."
+TWO = (BRIDGE.format(year=1907), BRIDGE.format(year=1909))
 
 
 @pytest.mark.parametrize(
     ("notes", "settings", "told"),
     [
-        ((BRIDGE.format(year=1907), BRIDGE.format(year=1909)), {}, "no document is left"),
-        ((BRIDGE.format(year=1907),), SHORT, "no collection has two publishers"),
-        ((LAKE, "It is cold, and who swims in it does so early in the day and not for long."), SHORT, "no sentence states"),
-        ((BRIDGE.format(year=1907), BRIDGE.format(year=1909)), SHORT, "verdicts mean little here: 0 of the errors"),
+        (TWO, {}, "no document is left"),
+        (TWO[:1], SHORT, "no collection has two publishers"),
+        ((LAKE, SWIMMERS), SHORT, "no sentence states"),
+        (TWO, SHORT, "verdicts mean little here: 0 of the errors"),
     ],
     ids=["too short", "one voice", "no claim", "two notes"],
 )

@@ -72,7 +72,8 @@ def list_files(source: str) -> Iterator[File]:
     """A source that is a file, or all files below it, in the order of their names.
 
     Hidden files and folders are passed over. Links to folders are followed, but for those that are read anyway; one
-    to a folder that holds the source is set aside, for it would never end. Memory holds one folder at a time. Raises ValueError where the source does not exist or cannot be reached.
+    to a folder that holds the source is set aside, for it would never end. Memory holds one folder at a time.
+    Raises ValueError where the source does not exist or cannot be reached.
     """
     try:
         fs, root = filesystem(source)

@@ -43,7 +43,8 @@ def ask(folder: Path, question: str, at: str = "", limit: int = 5) -> list[Answe
     """The claims that answer a question, best first; none where the ledger knows nothing of it.
 
     With `at`, an ISO date or a year, how things stood then. What stands comes before what is superseded, unconfirmed or
-    refuted. A name alone (see `is_name`) asks for what is said of it, rather than for what it is named in. Raises ValueError for a date that is none.
+    refuted. A name alone (see `is_name`) asks for what is said of it, rather than for what it is named in.
+    Raises ValueError for a date that is none.
     """
     if at and not _DATE.fullmatch(at):
         raise ValueError(f"--at {at}: expected a year or an ISO date, such as 2019 or 2019-06-30")
