@@ -1,10 +1,16 @@
-"""Memory that a stage has freed is the kernel's again, though others' blocks lie between."""
+"""Memory that a stage has freed is the kernel's again, though others' blocks lie between, and caches go with it."""
 
 import platform
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+from troth.curate.collect.storage import filesystem
+from troth.curate.filter.language import forget, language
+from troth.curate.memory import sweep
+from troth.curate.validate.store import analyzer, stem_number
 
 HOLDS_MUCH_AND_FREES_IT = """
 import sys
@@ -35,3 +41,29 @@ def test_what_was_freed_is_given_back(way: str, least: int, most: int):
     pool, held = told.split()
     assert pool == "system"
     assert least <= int(held) <= most, "MiB"
+
+
+def test_a_sweep_empties_what_grew_and_keeps_what_was_made_once():
+    analyzer().analyze("rivers")
+    for number in range(2000):
+        stem_number(f"stem {number}")
+    sweep()
+    assert stem_number.cache_info().currsize == 0
+    assert analyzer.cache_info().currsize == 1
+    assert filesystem.cache_info().maxsize < 1000, "connections stay"
+
+
+def test_names_by_which_c_code_asked_go_with_a_sweep():
+    sweep()
+    before = sys.getallocatedblocks()
+    kept = [(f"{number:010}", np.cumsum([number])) for number in range(5000)]
+    del kept
+    sweep()
+    assert sys.getallocatedblocks() - before < 100
+
+
+def test_the_model_of_languages_comes_back_when_it_is_asked_for():
+    text = "Der Fluss ist lang, und an seinem Ufer steht seit vielen Jahren eine alte Mühle."
+    before = language(text)
+    forget()
+    assert language(text) == before

@@ -27,7 +27,7 @@ def command(
     folder = read_ledger_path(ledger)
     from dataclasses import asdict
 
-    from troth.curate.integrate.ask import ask, documents_about
+    from troth.curate.integrate.ask import ask, documents_about, is_name
 
     answers = ask(folder, question, at, limit)
     about = {} if answers else documents_about(folder, question)
@@ -43,6 +43,8 @@ def command(
         console.print("`troth explain` tells what became of each.")
     elif not answers:
         console.print("The curated documents know nothing of this.")
+    if answers and is_name(question):
+        console.print(f"Of {escape(question.strip())} alone; a question gets narrower answers, --limit more of them.\n")
     for answer in answers:
         _print(answer, at)
 

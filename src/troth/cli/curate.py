@@ -57,6 +57,8 @@ def command(
         print_json(report)
     else:
         console.print(curation_report(report))
+        if told := report.get("caveat"):  # a finished folder may be an earlier version's
+            console.print(f"{told[0].upper()}{told[1:]}.", soft_wrap=True)
         if report["accepted"]:
             console.print(f"Curated documents: {out / 'documents'}", soft_wrap=True, markup=False)
         console.print(f"Ledger: {out / 'ledger'}", soft_wrap=True, markup=False)

@@ -8,11 +8,16 @@ the heap. Arrow's own allocator keeps what it once had, so the package asks for 
 import ctypes
 import gc
 import sys
-from functools import cache
+from collections.abc import Callable
+from functools import cache, lru_cache
 from typing import Any
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGE = 512 << 10
+_forget_types: Callable[[], None] = getattr(sys, "_clear_internal_caches", None) or getattr(sys, "_clear_type_cache")  # noqa: B009
+_LruCache = type(lru_cache(1)(len))
+_MANY = 1000
+"""Entries of a cache that holds what a stage reads, rather than a few things such as file systems."""
 
 
 def give_back_freed_memory() -> None:
@@ -23,9 +28,18 @@ def give_back_freed_memory() -> None:
 
 
 def sweep() -> None:
-    """Free what a part of a stage left behind in cycles, such as caches of an object's own methods, and give the kernel
-    what lies free between other blocks."""
+    """Free what a part of a stage left behind, in caches of the package's functions and in cycles, and give the kernel
+    what lies free between other blocks.
+
+    Python's own cache of attributes keeps thousands of names that C code made to ask by (`numpy.cumsum` a new one each
+    time), scattered over blocks of 1 MiB that could otherwise be freed: 18 MiB a stage.
+    """
+    for one in gc.get_objects():
+        own = isinstance(one, _LruCache) and (one.__module__ or "").startswith(__package__)
+        if own and (one.cache_info().maxsize or 0) >= _MANY:
+            one.cache_clear()
     gc.collect()
+    _forget_types()
     if libc := _glibc():
         libc.malloc_trim(0)
 

@@ -24,13 +24,14 @@ from troth.curate.document import Document
 from troth.curate.duplicates.stage import duplicates_part, find_duplicates
 from troth.curate.execute import Executor, run_stage
 from troth.curate.filter.fit import check_examples, fit_quality
+from troth.curate.filter.language import forget
 from troth.curate.filter.stage import check_filters, filter_part
 from troth.curate.integrate.feeds import fingerprint, stage_feeds
 from troth.curate.integrate.ledger import reject_generation, write_generation
 from troth.curate.integrate.lineage import traced
 from troth.curate.integrate.publish import publish
 from troth.curate.integrate.weight import publisher_weights
-from troth.curate.memory import give_back_freed_memory
+from troth.curate.memory import give_back_freed_memory, sweep
 from troth.curate.parts import Parts
 from troth.curate.records import CorrectionRow, Decision, Finding, GenerationRow
 from troth.curate.refine.part import refine_part
@@ -38,11 +39,13 @@ from troth.curate.refine.policy import POLICY
 from troth.curate.rows import write_whole
 from troth.curate.validate.canaries import Canary, Measure, measure, objection
 from troth.curate.validate.cases import Case
+from troth.curate.validate.caveat import NO_DOCUMENT, ONE_PUBLISHER, caveat
 from troth.curate.validate.examine import Examiner
 from troth.curate.validate.fitted import Judge, calibrate_opinions, judge_cases
 from troth.curate.validate.stages import (
     build_index,
     cases_part,
+    cleaned_documents,
     examine_part,
     index_for_verifiers,
     judged_documents,
@@ -159,6 +162,7 @@ def _stage(
     """Work on all parts of a stage that are not done, and record where its rows come from."""
     if all(Parts(run.out, name).is_done(part) for part in range(parts)):
         return
+    sweep()  # what looked at the whole corpus before
     how = Executor(run.settings.executor, run.settings.workers)
     with traced(run.out, name, reads, () if reads else run.sources):
         run_stage(name, work, parts, run.out, how, total_bytes=size)
@@ -180,7 +184,14 @@ def _cleaned(run: Curation) -> int:
     stage("filter", partial(filter_part, out=out, settings=settings), ("collect",))
     find_duplicates(numbers, out, settings)
     stage("duplicates", partial(duplicates_part, out=out, settings=settings), ("filter",))
+    _forget_languages(plan.parts)
     return plan.parts
+
+
+def _forget_languages(parts: int) -> None:
+    """Nothing below the stages that take most memory; a small run is faster with the model where it is."""
+    if parts > 1:
+        forget()
 
 
 def _judged(
@@ -191,10 +202,8 @@ def _judged(
     stage = partial(_stage, run, parts)
     run.say("looking for claims and evidence")
     if next(judged_documents(out, parts), None) is None:
-        run.say(
-            "no collection has two publishers who could contradict each other, so no claim in it is judged; "
-            "name them in the documents, or give each a folder of its own"
-        )
+        anything = next(cleaned_documents(out, range(parts)), None)
+        run.say(ONE_PUBLISHER if anything else NO_DOCUMENT)
     timelines(out, parts, settings, run.generation, run.seed, run.say)
     build_index(out, parts, _references(run), run.generation)
     near = partial(neighbours_part, parts=parts, out=out, settings=settings)
@@ -234,6 +243,7 @@ def _refined(run: Curation, parts: int, judge: Judge) -> dict[str, Any]:
     _stage(run, parts, "refine", work, ("duplicates", "validate", "timelines"))
     found = measure(_rows(out, parts, "validate", "canaries", Canary), settings.canary_rate)
     balanced = balance(range(parts), out, "collect", "refine")
+    _forget_languages(parts)
     report = _report(run, parts, judge, found) | {"weight_by_publisher": weights, "balance": balanced.as_json()}
     reason = objection(found, settings.max_false_alarms) or lost_viewpoint(
         balanced.retention, settings.max_viewpoint_loss
@@ -247,6 +257,7 @@ def _refined(run: Curation, parts: int, judge: Judge) -> dict[str, Any]:
         reject_generation(out / "ledger", row)
         return report
     run.say("writing the ledger")
+    sweep()
     with traced(out, "integrate", ("collect", "filter", "duplicates", "cases", "validate", "timelines", "refine")):
         write_generation(out / "ledger", row, feeds)
         _link_documents(out, parts)
@@ -273,18 +284,22 @@ def _report(run: Curation, parts: int, judge: Judge, found: Measure) -> dict[str
     filtered = Counter((one.label, one.rule) for one in decisions("filter"))
     findings = Counter((one.stance, one.time, one.nature) for one in _rows(out, parts, "refine", "findings", Finding))
     spent = list(_rows(out, parts, "opinions", "spent", Spent))
+    documents = sum(1 for _ in _rows(out, parts, "refine", "documents", _Named))
+    claims = sum(1 for _ in _rows(out, parts, "cases", "occurrences", _Counted))
+    judged = next(judged_documents(out, parts), None) is not None
     return {
         "collected": sum(1 for _ in _rows(out, parts, "collect", "documents", _Named)),
         "set_aside": sum(1 for _ in _rows(out, parts, "collect", "rejected", Rejected)),
-        "documents": sum(1 for _ in _rows(out, parts, "refine", "documents", Document)),
+        "documents": documents,
         "dropped": {rule: count for (label, rule), count in sorted(filtered.items()) if label == "dropped"},
         "changed": {rule: count for (label, rule), count in sorted(filtered.items()) if label == "changed"},
         "duplicates": sum(one.label == "dropped" for one in decisions("duplicates")),
-        "claims": sum(1 for _ in _rows(out, parts, "cases", "occurrences", _Counted)),
+        "claims": claims,
         "claims_with_evidence": sum(one.role == "stated" for one in _rows(out, parts, "cases", "cases", Case)),
         "verdicts": {", ".join(axes): count for axes, count in sorted(findings.items())},
         "corrections": dict(Counter(one.kind for one in _rows(out, parts, "refine", "corrections", CorrectionRow))),
         "canaries": asdict(found),
+        "caveat": caveat(documents, judged, claims, found.recall.whole),
         "endpoint": {one.name: sum(getattr(row, one.name) for row in spent) for one in fields(Spent)} if spent else {},
         "estimated_error_by_publisher": dict(zip(judge.publishers, judge.error.tolist(), strict=True)),
     }

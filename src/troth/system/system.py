@@ -50,12 +50,21 @@ def load_system(name_or_path: str, changes: Iterable[str] = ()) -> System:
         raise ValueError(f"--system {name_or_path}: neither a readable file nor one of {known}") from error
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path}: {error}") from error
+    changes = list(changes)
     for change in changes:
         _apply(tables, change)
     try:
         return System.model_validate(tables)
     except ValidationError as error:
-        raise ValueError(f"{path}: {_first_problem(error)}") from error
+        given = "--set " if _was_changed(error, changes) else f"{path}: "
+        raise ValueError(f"{given}{_first_problem(error)}") from error
+
+
+def _was_changed(error: ValidationError, changes: list[str]) -> bool:
+    """Whether a change bears on the first problem."""
+    place = [str(part) for part in error.errors()[0]["loc"]]
+    keys = [change.partition("=")[0].strip().split(".") for change in changes]
+    return any(all(mine == theirs for mine, theirs in zip(key, place, strict=False)) for key in keys)
 
 
 def _apply(tables: dict[str, Any], change: str) -> None:

@@ -88,6 +88,22 @@ def test_html_keeps_the_article_and_not_the_navigation(tmp_path):
     assert (document.published, document.licence) == ("2021-03-12", "CC0-1.0")
 
 
+@pytest.mark.parametrize(
+    ("link", "licence"),
+    [
+        ("<a rel='license' href='https://creativecommons.org/licenses/by-sa/4.0/deed.en'>CC</a>", "CC-BY-SA-4.0"),
+        ("<a rel='nofollow license' href='http://creativecommons.org/publicdomain/zero/1.0/'>CC0</a>", "CC0-1.0"),
+        ("<a rel=license href=/terms>terms</a>", "/terms"),
+        ("<a href='https://creativecommons.org/licenses/by/4.0/'>of a picture</a>", ""),
+        ("<meta name=license content=MIT><a rel=license href=/terms>terms</a>", "MIT"),
+    ],
+)
+def test_a_link_may_name_the_licence_of_a_page(tmp_path, link, licence):
+    (tmp_path / "page.html").write_text(f"<title>Cells</title><p>{CELLS}</p>{link}", encoding="utf-8")
+    (document,), _ = read_files(tmp_path)
+    assert document.licence == licence
+
+
 def test_html_is_read_in_the_encoding_that_it_declares(tmp_path):
     page = f"<meta charset='iso-8859-2'><title>Łódź</title><p>Łódź is a city. {CELLS}</p>"
     (tmp_path / "page.htm").write_bytes(page.encode("iso-8859-2"))
@@ -217,7 +233,8 @@ def test_names_that_cannot_be_opened_are_set_aside(tmp_path):
     found = collect(DataTable(sources=[str(tmp_path)]))
     assert [one.source for one in found.documents] == ["good.txt"]
     reasons = {one.source: one.reason for one in found.rejected}
-    assert reasons.keys() == {"round.txt", "caf\\xe9.txt"}
+    assert reasons.keys() == {"round.txt", "above", "caf\\xe9.txt"}
+    assert "a link to a folder that holds what is read" in reasons["above"]
     assert "symbolic links" in reasons["round.txt"]
     assert "not UTF-8" in reasons["caf\\xe9.txt"]
 

@@ -81,6 +81,25 @@ def test_tables_become_lines():
     assert found[Rejected] == Rejected("x.tsv#row1", "1 fields where the head has 2")
 
 
+def test_a_line_that_is_no_text_is_set_aside_alone():
+    found = read(b"text,date\nOne.,2020\nT\0wo.,2021\nThree.,2022\n", "a.csv")
+    assert [(one.source, one.text) for one in found if isinstance(one, Document)] == [
+        ("a.csv#0", "One."), ("a.csv#2", "Three."),
+    ]  # fmt: skip
+    (broken,) = (one for one in found if isinstance(one, Rejected))
+    assert broken.source == "a.csv#1"
+    assert "NUL" in broken.reason
+    rejected, table = sorted(read(b"a,b\n1,2\n\0,3\n4,5\n", "x.csv"), key=lambda one: isinstance(one, Document))
+    assert (rejected.source, table.text) == ("x.csv#row1", "a: 1; b: 2\na: 4; b: 5")
+
+
+def test_lines_may_end_as_on_old_macs():
+    (table,) = read(b'a,b\r1,"two\rlines"\r3,4', "x.csv")
+    assert table.text == "a: 1; b: two lines\na: 3; b: 4"
+    one, two = read(b"text,date\rOne.,2020\rTwo.,2021\r", "a.csv")
+    assert (one.text, two.text, two.published) == ("One.", "Two.", "2021")
+
+
 def test_a_long_table_becomes_several_documents():
     rows = "".join(f"{number},{'word ' * 20}\n" for number in range(2000))
     tables = read(f"n,words\n{rows}".encode(), "long.csv")

@@ -123,6 +123,18 @@ def test_links_and_pipes(tmp_path):
     assert [one.source for one in rejected] == ["to-nothing.txt"]
 
 
+def test_a_linked_folder_is_read_once(tmp_path):
+    source, elsewhere = write(tmp_path / "in", ["a.txt"]), write(tmp_path / "elsewhere", ["b.txt", "deep/c.txt"])
+    (source / "linked").symlink_to(elsewhere)
+    (source / "twice").symlink_to(elsewhere / "deep")
+    (elsewhere / "back").symlink_to(source)
+    plan = plan_collect([str(source)], tmp_path / "out")
+    documents, rejected = collected(tmp_path / "out", plan.parts)
+    assert [document.source for document in documents] == ["a.txt", "linked/b.txt", "linked/deep/c.txt"]
+    assert [document.publisher for document in documents] == ["a", "linked", "linked"]
+    assert rejected == []
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.sampled_from(["", " ", "x" * 9, "word " * 300, "é" * 50]), min_size=1, max_size=60),

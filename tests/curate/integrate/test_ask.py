@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from troth.curate.integrate.ask import ask, documents_about
+from troth.curate.integrate.ask import ask, documents_about, is_name
 
 
 def answers(curation, question, **more):
@@ -70,6 +70,26 @@ def test_a_contested_claim_is_told_with_both_sides(curation):
 )
 def test_what_is_not_known_is_not_answered(curation, question):
     assert ask(curation / "ledger", question) == []
+
+
+def test_a_name_alone_asks_for_what_is_said_of_it(curation, run_here):
+    assert answers(curation, "Angola") == answers(curation, "What is the population of Angola?")
+    assert [said for said, _ in answers(curation, "norway")] == ["Oslo", "Bergen"]
+    assert answers(curation, "Oslo") == [("Oslo", "current")]
+    assert answers(curation, "Atlantis") == []
+    told = run_here("ask", "Angola", "--ledger", curation / "ledger").stdout
+    assert told.startswith("Of Angola alone; a question gets narrower answers")
+
+
+@pytest.mark.parametrize(
+    ("question", "named"),
+    [
+        ("Chad", True), ("chad", True), ("Republic of the Congo", True), ("Ludwig van Beethoven", True),
+        ("Chad?", False), ("capital of Norway", False), ("Why", False), ("", False), ("the longest river", False),
+    ],
+)  # fmt: skip
+def test_what_is_a_name(question, named):
+    assert is_name(question) is named
 
 
 def test_a_date_that_is_none_is_refused(curation):

@@ -35,6 +35,10 @@ _GNU = re.compile(
     re.IGNORECASE,
 )
 _GNU_NAMES = {"": "GPL", "affero": "AGPL", "lesser": "LGPL", "library": "LGPL"}
+_CREATIVE_COMMONS = re.compile(
+    r"//creativecommons\.org/(?:licenses/(?P<kind>[a-z]+(?:-[a-z]+)*)|publicdomain/(?P<zero>zero))/(?P<v>\d\.\d)",
+    re.IGNORECASE,
+)
 _LICENCE_FILE = re.compile(r"(?:un)?licen[cs]e|copying", re.IGNORECASE)
 
 
@@ -55,6 +59,14 @@ def notice(head: str) -> str:
         version = found["v"] if "." in found["v"] else f"{found['v']}.0"
         return f"{name}-{version}-{'or-later' if found['later'] else 'only'}"
     return licence_of(told)
+
+
+def linked(address: str) -> str:
+    """The SPDX identifier of the Creative Commons licence that an address leads to; any other address as it is."""
+    found = _CREATIVE_COMMONS.search(address)
+    if not found:
+        return address
+    return f"CC0-{found['v']}" if found["zero"] else f"CC-{found['kind'].upper()}-{found['v']}"
 
 
 def is_licence_file(name: str) -> bool:

@@ -9,6 +9,7 @@ from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import DOMContext, HTMLTree, traverse_dom
 
 from troth.curate.collect.encoding import decode
+from troth.curate.collect.licences import linked
 from troth.curate.collect.reader import Origin, document, read_whole
 from troth.curate.collect.text import clean
 from troth.curate.document import Document
@@ -26,8 +27,8 @@ _CHARSET = re.compile(
 
 
 def read_html(stream: BinaryIO, origin: Origin) -> Iterator[Document]:
-    """One document a file: `<title>`, the `<meta>` names publisher, date and licence, and the main content without
-    navigation. Where no main content is found, all visible text."""
+    """One document a file: `<title>`, the `<meta>` names publisher, date and licence, or a link of `rel="license"` this
+    one, and the main content without navigation. Where no main content is found, all visible text."""
     yield html_document(read_whole(stream), origin)
 
 
@@ -45,8 +46,15 @@ def html_document(data: bytes, origin: Origin, charset: str = "") -> Document:
             meta.setdefault(name.lower(), tag.getattr("content") or "")
     told = {key: next((meta[name] for name in names if name in meta), "") for key, names in _NAMES.items()}
     told["title"] = tree.title or ""
+    told["licence"] = told["licence"] or _linked_licence(tree)
     words = visible_text(tree, main_content=True) or visible_text(tree)
     return document(words, origin, told, encoding=encoding)
+
+
+def _linked_licence(tree: HTMLTree) -> str:
+    """What the first link of `rel="license"` leads to; empty for none."""
+    found = tree.document.query_selector("[rel~=license][href]") if tree.document else None
+    return linked(found.getattr("href") or "") if found else ""
 
 
 def visible_text(page: HTMLTree | str, main_content: bool = False) -> str:

@@ -5,6 +5,7 @@ import codecs
 import gzip
 import io
 import lzma
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,7 +40,8 @@ class File:
 def list_files(source: str) -> Iterator[File]:
     """A source that is a file, or all files below it, in the order of their names.
 
-    Hidden files and folders are passed over, links to folders not followed. Memory holds one folder at a time.
+    Hidden files and folders are passed over. Links to folders are followed, but for those that are read anyway; one
+    to a folder that holds the source is set aside, for it would never end. Memory holds one folder at a time.
     Raises ValueError where the source does not exist or cannot be reached.
     """
     try:
@@ -49,7 +51,7 @@ def list_files(source: str) -> Iterator[File]:
         else:
             is_folder = fs.isdir(root)
         if is_folder:
-            yield from _below(fs, root.rstrip("/") or "/", "", "")
+            yield from _below(fs, root.rstrip("/") or "/", "", "", [os.path.realpath(root)])
         else:
             yield _file(fs.info(root), root, PurePosixPath(root).name, "")
     except FileNotFoundError as error:  # fsspec's for HTTP, too, where no server answers
@@ -62,7 +64,8 @@ def list_files(source: str) -> Iterator[File]:
         raise ValueError(f"{source}: cannot be read ({type(error).__name__}: {error})") from error
 
 
-def _below(fs: Any, folder: str, under: str, licence: str) -> Iterator[File]:
+def _below(fs: Any, folder: str, under: str, licence: str, read: list[str]) -> Iterator[File]:
+    """All files below a folder; `read` are the real folders that are read with all that is below them."""
     entries: dict[str, Any] = {}
     for info in fs.ls(folder, detail=True):
         name = info["name"].rstrip("/").rpartition("/")[2]
@@ -78,8 +81,22 @@ def _below(fs: Any, folder: str, under: str, licence: str) -> Iterator[File]:
     for name, info in sorted(entries.items()):
         if not name.endswith("/"):
             yield _file(info, info["name"], under + name, licence)
-        elif not info.get("islink"):
-            yield from _below(fs, info["name"].rstrip("/"), under + name, licence)
+            continue
+        path = info["name"].rstrip("/")
+        if info.get("islink"):
+            path = os.path.realpath(path)
+            if any(_holds(one, path) for one in read):
+                continue
+            if any(_holds(path, one) for one in read):
+                endless = _nowhere(f"{path} (a link to a folder that holds what is read)")
+                yield _file(endless, endless["name"], under + name.rstrip("/"), licence)
+                continue
+            read.append(path)
+        yield from _below(fs, path, under + name, licence, read)
+
+
+def _holds(folder: str, other: str) -> bool:
+    return os.path.commonpath((folder, other)) == folder
 
 
 def _followed(fs: Any, info: dict[str, Any]) -> dict[str, Any]:

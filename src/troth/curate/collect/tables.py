@@ -16,6 +16,8 @@ _DELIMITERS = ",;\t|"
 _LONGEST = 2**31 - 1
 _SEPARATOR = re.compile(r"sep=(.)\s*$", re.IGNORECASE)
 _CHUNK = 64 << 10
+_BARE_RETURN = re.compile(r"(?<=\r)(?!\n)")
+"""Where a line ends as on old Macs."""
 
 
 def read_csv(stream: io.BufferedReader, origin: Origin) -> Iterator[Document | Rejected]:
@@ -31,7 +33,7 @@ def read_tsv(stream: io.BufferedReader, origin: Origin) -> Iterator[Document | R
 
 def _read(stream: io.BufferedReader, origin: Origin, delimiters: str) -> Iterator[Document | Rejected]:
     encodings = {"": ""}
-    texts = _texts(stream, encodings)
+    texts = _Texts(stream, encodings)
     head = next(filter(str.strip, texts), "")
     previous = csv.field_size_limit(_LONGEST)
     try:
@@ -39,13 +41,14 @@ def _read(stream: io.BufferedReader, origin: Origin, delimiters: str) -> Iterato
             head, delimiter = next(texts, ""), said[1]
         else:
             delimiter = max(delimiters, key=lambda one: len(next(csv.reader([head], delimiter=one), [])))
-        rows = csv.reader(_again(head, texts), delimiter=delimiter, strict=True)
+        texts.put_back(head)
+        rows = csv.reader(texts, delimiter=delimiter, strict=True)
         columns = [name.strip() for name in next(rows, [])]
         if not any(columns):
             raise ValueError("no row that names the columns")
         lower = [name.lower() for name in columns]
         if origin.text_column.lower() in lower:
-            yield from _documents(rows, lower, origin, encodings)
+            yield from _documents(_whole(rows, columns), lower, origin, encodings)
         else:
             yield from table_documents(_whole(rows, columns), columns, origin, encodings)
     except csv.Error as error:
@@ -54,48 +57,62 @@ def _read(stream: io.BufferedReader, origin: Origin, delimiters: str) -> Iterato
         csv.field_size_limit(previous)
 
 
-def _texts(stream: io.BufferedReader, encodings: dict[str, str]) -> Iterator[str]:
-    """Lines of the file; `encodings[""]` tells what the last one was decoded from."""
-    for line, encoding in lines(stream):
-        if not encoding:
-            raise ValueError(line)
-        encodings[""] = encoding
-        yield line
+class _Texts:
+    """Lines of the file; `encodings[""]` tells what the last one was decoded from. Raises ValueError for a line that is
+    no text, after which it goes on with the next."""
 
+    def __init__(self, stream: io.BufferedReader, encodings: dict[str, str]):
+        self._lines, self._encodings = lines(stream), encodings
+        self._waiting: list[str] = []
 
-def _again(first: str, rest: Iterable[str]) -> Iterator[str]:
-    yield first
-    yield from rest
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if not self._waiting:
+            line, encoding = next(self._lines)
+            if not encoding:
+                raise ValueError(line)
+            self._encodings[""] = encoding
+            self._waiting = list(filter(None, _BARE_RETURN.split(line)))[::-1]
+        return self._waiting.pop()
+
+    def put_back(self, line: str) -> None:
+        """Let a line come again."""
+        self._waiting.append(line)
 
 
 def _documents(
-    rows: Iterator[list[str]], columns: list[str], origin: Origin, encodings: dict[str, str]
+    rows: Iterable[list[str] | str], columns: list[str], origin: Origin, encodings: dict[str, str]
 ) -> Iterator[Document | Rejected]:
-    number = 0
     wanted = {name: columns.index(name) for name in KNOWN if name in columns and name != "ancestors"}
     wanted[origin.text_column] = columns.index(origin.text_column.lower())
-    try:
-        for row in filter(None, rows):
-            where = origin.record(number)
-            number += 1
-            if len(row) != len(columns):
-                yield Rejected(where, f"{len(row)} fields where the head has {len(columns)}")
-                continue
-            try:
-                yield from_record({name: row[at] for name, at in wanted.items()}, origin, where, encodings[""])
-            except ValueError as error:
-                yield Rejected(where, str(error))
-    except (csv.Error, ValueError) as error:
-        yield Rejected(origin.record(number), f"broken CSV from here on: {error}")
+    for number, row in enumerate(rows):
+        where = origin.record(number)
+        if isinstance(row, str):
+            yield Rejected(where, row)
+            continue
+        try:
+            yield from_record({name: row[at] for name, at in wanted.items()}, origin, where, encodings[""])
+        except ValueError as error:
+            yield Rejected(where, str(error))
 
 
-def _whole(rows: Iterator[list[str]], columns: list[str]) -> Iterator[Sequence[Any] | str]:
+def _whole(rows: Iterator[list[str]], columns: list[str]) -> Iterator[list[str] | str]:
     """Rows, or what is wrong with one."""
-    try:
-        for row in filter(None, rows):
+    while True:
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield f"broken CSV from here on: {error}"
+            return
+        except ValueError as error:
+            yield str(error)
+            continue
+        if row:
             yield row if len(row) == len(columns) else f"{len(row)} fields where the head has {len(columns)}"
-    except (csv.Error, ValueError) as error:
-        yield f"broken CSV from here on: {error}"
 
 
 def table_documents(

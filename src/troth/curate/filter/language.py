@@ -54,6 +54,11 @@ def known_languages() -> list[str]:
     return sorted(_identifier().labels)
 
 
+def forget() -> None:
+    """Free the model, some 70 MB, until a language is asked for again, which takes about half a second."""
+    _identifier.cache_clear()
+
+
 def _sample(text: str) -> str:
     if len(text) <= _WINDOWS * _WINDOW:
         return text

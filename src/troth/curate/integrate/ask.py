@@ -35,6 +35,7 @@ _ASKED_FOR = (
     (re.compile(r"\b(?:who|whom|whose|where|which|what (?:city|country|person))\b"), ("name",)),
 )
 _YES_OR_NO = re.compile(r"\s*(?:is|are|was|were|do|does|did|has|have|had|can|could|will)\b", re.IGNORECASE)
+_JOINED = frozenset("of the and de la le du da di von van der den al el bin".split())  # noqa: SIM905
 _DATE = re.compile(r"\d{4}(?:-\d{2}(?:-\d{2})?)?")
 
 
@@ -42,7 +43,8 @@ def ask(folder: Path, question: str, at: str = "", limit: int = 5) -> list[Answe
     """The claims that answer a question, best first; none where the ledger knows nothing of it.
 
     With `at`, an ISO date or a year, how things stood then. What stands comes before what is superseded, unconfirmed or
-    refuted. Raises ValueError for a date that is none.
+    refuted. A name alone (see `is_name`) asks for what is said of it, rather than for what it is named in.
+    Raises ValueError for a date that is none.
     """
     if at and not _DATE.fullmatch(at):
         raise ValueError(f"--at {at}: expected a year or an ISO date, such as 2019 or 2019-06-30")
@@ -57,6 +59,10 @@ def ask(folder: Path, question: str, at: str = "", limit: int = 5) -> list[Answe
         answer = answer_of(known, at)
         if answer and coverage >= _ENOUGH:
             covered.append((coverage, known, answer))
+    if is_name(question):
+        called = _stems(question)
+        told_of = [one for one in covered if called <= _stems(f"{one[1].claim['subject']} {one[1].titles}")]
+        covered = [one for one in told_of if not _stems(one[2].object) <= called] or covered
     # What a sentence says that is refuted in another value is no answer by itself.
     wrong = {answer.text for _, _, answer in covered if answer.standing == "refuted"}
     covered = [one for one in covered if one[2].standing == "refuted" or one[2].text not in wrong]
@@ -71,6 +77,14 @@ def ask(folder: Path, question: str, at: str = "", limit: int = 5) -> list[Answe
         for coverage, known, answer in near
     ]
     return merged_answers(sorted(scored, key=lambda a: (_ORDER.index(a.standing), -a.score, a.claim_id)))[:limit]
+
+
+def is_name(question: str) -> bool:
+    """Whether a question is nothing but a name: one word, or several with capitals and what joins them."""
+    words = re.findall(r"[^\W_]+(?:['’.-][^\W_]+)*", question)
+    if not words or "?" in question or any(word.lower() in _QUESTION - _JOINED for word in words):
+        return False
+    return all(word[0].isupper() or word in _JOINED for word in words) or len(words) == 1
 
 
 def documents_about(folder: Path, question: str, limit: int = 3) -> dict[str, str]:

@@ -112,11 +112,18 @@ def build_store(documents: Iterable[tuple[Document, int, Sequence[SubjectRow]]],
     company.close()
     writer.commit()
     writer.wait_merging_threads()
-    with np.errstate(divide="ignore"):
-        rarity = np.where(shared, np.log(max(1, columns.count) / np.maximum(counts, 1)) ** 2, 0.0)
-    rarity.astype(np.float32).tofile(folder / "rarity.bin")
+    _write_rarity(columns.count, counts, shared, folder / "rarity.bin")
     (folder / "about.json").write_text(json.dumps({"names": sorted(names)}), encoding="utf-8")
     return columns.count
+
+
+def _write_rarity(sentences: int, counts: np.ndarray, shared: np.ndarray, path: Path) -> None:
+    """The rarity of each stem, of some at a time: as float64 all would take more memory than the rest of the stage."""
+    with path.open("wb") as file:
+        for first in range(0, PLACES, _FLUSH):
+            counts_S, shared_S = counts[first : first + _FLUSH], shared[first : first + _FLUSH]
+            rarity_S = np.where(shared_S, np.log(max(1, sentences) / np.maximum(counts_S, 1)) ** 2, 0.0)
+            rarity_S.astype(np.float32).tofile(file)
 
 
 def _index_writer(folder: Path) -> Any:

@@ -23,7 +23,8 @@ _ROUNDS = 4
 _RAREST = 0.005
 _SAMPLE = 60_000
 """Cases that the judge is fitted on, at most."""
-BATCH = 4096
+BATCH = 1024
+"""Cases held at once, some 5 kB each."""
 
 T = TypeVar("T")
 W = TypeVar("W")

@@ -26,7 +26,7 @@ EXACT = frozenset(("arithmetic", "units", "dates", "ranges", "tables", "code"))
 _NEVER_SURE = 0.005
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Opinions:
     """The judgements of a case, one entry each."""
 

@@ -19,7 +19,7 @@ from troth.curate.progress import Counter
 from troth.curate.records import ClaimRow, EvidenceRow, Finding, OccurrenceRow, TimedFinding, VerdictRow, short_hash
 from troth.curate.validate.build_store import build_store
 from troth.curate.validate.canaries import Canary
-from troth.curate.validate.cases import ALIKE, Answers, Case, cases_of, name_pool
+from troth.curate.validate.cases import ALIKE, Answers, Case, Role, cases_of, name_pool
 from troth.curate.validate.claims import name_words
 from troth.curate.validate.evidence import Evidence
 from troth.curate.validate.examine import Cloze, Examiner
@@ -49,6 +49,17 @@ class _Speaker:
     collection: str
     publisher: str
     kind: str
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A case as the examiner is asked about it."""
+
+    source_id: str
+    role: Role
+    prefix: str
+    suffix: str
+    texts: tuple[str, ...]
 
 
 def judged_collections(out: Path, parts: int) -> set[str]:
@@ -159,7 +170,7 @@ def examine_part(part: int, out: Path, examiner: Examiner) -> None:
     if own.is_done(part):
         return
     with own.writer(part, "answers", Answers) as rows:
-        for cases in batches(Parts(out, "cases").read(part, "cases", Case), 1 << 16):
+        for cases in batches(Parts(out, "cases").read(part, "cases", _Asked), 1 << 16):
             asked = [Cloze(c.source_id, c.prefix, c.suffix, c.texts) for c in cases if c.role != "alone"]
             answers = examiner.ask([*asked, *(replace(cloze, prefix="", suffix="") for cloze in asked)])
             pairs = zip(answers[: len(asked)], answers[len(asked) :], strict=True)

@@ -149,7 +149,7 @@ class Store:
         pairs = zip(first_N.tolist(), last_N.tolist(), strict=True)
         stems_S = np.concatenate([self._stems[first:last] for first, last in pairs])
         rarity_S = self._rarity[stems_S >> 1].astype(np.float64)
-        starts_N = np.cumsum(last_N - first_N)
+        starts_N = np.add.accumulate(last_N - first_N)  # cumsum leaves a name behind (see `memory.sweep`)
         starts_N[1:], starts_N[0] = starts_N[:-1], 0
         return Bags(stems_S, rarity_S, starts_N, np.add.reduceat(rarity_S, starts_N))
 

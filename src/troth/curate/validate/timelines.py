@@ -80,7 +80,6 @@ def timelines(
     for part in range(parts):
         if not own.is_done(part):
             _write(own, part, cleaned_documents(out, [part]), by_source, shown, generation)
-    read.cache_clear()
     sweep()
 
 
