@@ -146,7 +146,7 @@ def test_a_folder_that_is_no_lance_dataset_is_named(tmp_path):
         ("nowhere.jsonl", "nowhere.jsonl: cannot be read: no such file or folder"),
         ("nowhere.lance", "nowhere.lance: cannot be read"),
         ("memory://nowhere", "memory://nowhere: cannot be read"),
-        ("rockets://moon/a.jsonl", "rockets://moon/a.jsonl: cannot be read"),
+        ("rockets://moon/a.jsonl", "rockets://moon/a.jsonl: Protocol not known"),
     ],
 )
 def test_what_is_not_there_is_named(tmp_path, monkeypatch, source, told):

@@ -13,7 +13,8 @@ from troth.cli.main import main
 from troth.model.config import ModelConfig
 from troth.system import ParallelTable, TrainTable, lay_out, load_system
 from troth.system.parallel import active_ranks
-from troth.train.dry_run.run import dry_run, fresh_processes, run_rank
+from troth.train.dry_run.run import blank_batch, dry_run, fresh_processes, run_rank
+from troth.train.preference import PreferenceBatch
 
 MODEL = ModelConfig(
     vocab_size=1024, hidden_size=128, intermediate_size=256, moe_intermediate_size=64, num_hidden_layers=4,
@@ -27,7 +28,6 @@ CASES = {
         ({"tp": 2}, {"activation_checkpointing": "full"}),
         ({"cp": 2, "micro_batches": 4}, {"precision": "bf16"}),
         ({"dp_shard": 2}, {"precision": "float8"}),
-        ({"dp_shard": 2}, {"objective": "preference"}),
     ],
     4: [
         ({"tp": 2, "ep": 2, "dp_shard": 2}, {}),
@@ -94,6 +94,12 @@ def _decoder():
 
     with torch.device("meta"):
         return Decoder(MODEL)
+
+
+def test_of_preferences_each_two_rows_are_a_pair():
+    batch = blank_batch(TRAIN.model_copy(update={"objective": "preference"}), 6)
+    assert isinstance(batch, PreferenceBatch)
+    assert (batch.inputs.shape, batch.count) == ((6, 128), 3)
 
 
 def test_what_does_not_fit_is_named():
