@@ -1,10 +1,8 @@
 """What a grammar lets a random model say, and how reasoning before it ends."""
 
 import json
-import os
 import re
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -175,25 +173,6 @@ def test_what_is_no_schema_is_named(engine: Engine, schema: str, says: str):
         assert says in str(error.value)
         assert ".cc" not in str(error.value)
         assert len(str(error.value)) < 300
-
-
-def test_what_the_compiler_passes_over_is_logged_and_not_printed(
-    tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-):  # fmt: skip
-    """Also where several are compiled at once; what others print meanwhile is printed."""
-    grammars = Grammars(tokenizer, [tokenizer.end_of_text])
-    schemas = [f'{{"type": "string", "pattern": "(?=a)b{i}"}}' for i in range(8)]
-
-    def compile_one(schema: str) -> None:
-        grammars.compile(Grammar(value=Json(name="response_format.schema", schema_text=schema)))
-        os.write(2, b"a line of others\n")
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(compile_one, schemas))
-    assert capfd.readouterr().err == "a line of others\n" * len(schemas)
-    warnings = [record.getMessage() for record in caplog.records]
-    assert len(warnings) >= len(schemas)
-    assert all(text.startswith("XGrammar: Lookahead assertion is not supported") for text in warnings)
 
 
 def test_a_grammar_that_no_token_may_begin_is_refused(tokenizer: Tokenizer):

@@ -16,7 +16,7 @@ from troth.model.tokenizer import Tokenizer
 from troth.serve.engine.adapters import Adapters
 from troth.serve.engine.block_pool import BlockPool
 from troth.serve.engine.block_tables import BlockTables, sliding_blocks
-from troth.serve.engine.channels import OneText, ends_on_channels
+from troth.serve.engine.channels import ends_on_channels
 from troth.serve.engine.computing import drafter_for, drawer_for, runner_for, stored_dtype
 from troth.serve.engine.cpu.runner import CpuRunner
 from troth.serve.engine.drafts import guess
@@ -24,7 +24,6 @@ from troth.serve.engine.drawing import Drawing
 from troth.serve.engine.grammar import Grammars
 from troth.serve.engine.guide import Guide
 from troth.serve.engine.kv_cache import KVCache
-from troth.serve.engine.marked_calls import MarkedCalls
 from troth.serve.engine.pace import Pace
 from troth.serve.engine.packed_weights import packed_kind
 from troth.serve.engine.ranks import LeadingRunner, Ranks, split
@@ -35,8 +34,8 @@ from troth.serve.engine.runner import Runner
 from troth.serve.engine.sampling_params import SamplingParams
 from troth.serve.engine.scheduler import Chunk, Scheduler
 from troth.serve.engine.sequence import Sequence
+from troth.serve.engine.teller import teller_of
 from troth.serve.engine.unwanted import Unwanted
-from troth.serve.engine.xml_calls import XmlCalls
 from troth.system.serve import ServeTable
 
 BLOCK_SIZE = 16
@@ -163,9 +162,9 @@ class Engine:
             raise ValueError(f"request {request.id} is already at work")
         wanted = request.params.max_tokens
         most = self.context if wanted is None else min(self.context, len(request.prompt) + wanted)
-        sequence = Sequence(
-            request, most, self._guide(request.params), self._unwanted(request.params), self._told(request)
-        )
+        guide = Guide.of(request.params, self.tokenizer, self._end_tokens, self._grammars)
+        unwanted, teller = Unwanted.of(request.params, self.tokenizer), teller_of(request, self.tokenizer)
+        sequence = Sequence(request, most, guide, unwanted, teller)
         self._sequences[request.id] = sequence
         self.scheduler.add(sequence)
         return request.id
@@ -280,28 +279,6 @@ class Engine:
                             self.cancel(request_id)
                         raise RequestFailed(output.failure)
         return list(collected.values())
-
-    def _guide(self, params: SamplingParams) -> Guide | None:
-        if params.grammar is None and params.reasoning is None:
-            return None
-        matcher = None if params.grammar is None else self._grammars.matcher(params.grammar)
-        covers = params.grammar is not None and params.grammar.form == "channels"
-        return Guide(self.tokenizer, self._end_tokens, params.reasoning, matcher, covers)
-
-    def _told(self, request: Request) -> OneText | XmlCalls | MarkedCalls | None:
-        told, grammar, reasoning = request.params.told, request.params.grammar, request.params.reasoning
-        if told is not None and told.form == "channels":
-            return OneText(self.tokenizer, told, request.prompt)
-        if told is None or grammar is None:
-            return None
-        if told.form == "xml":
-            return XmlCalls(told, grammar, reasoning)
-        return MarkedCalls(self.tokenizer, told, grammar, reasoning)
-
-    def _unwanted(self, params: SamplingParams) -> Unwanted | None:
-        if not (params.allowed_token_ids or params.bad_words):
-            return None
-        return Unwanted(self.tokenizer, params.allowed_token_ids, params.bad_words)
 
     def _computed(self, chunks: Iterable[Chunk], counts: Iterable[int]) -> None:
         for chunk, count in zip(chunks, counts, strict=True):

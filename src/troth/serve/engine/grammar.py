@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from troth.model.tokenizer import Tokenizer
-from troth.serve.engine import native_warnings
 from troth.serve.engine.channels import MARKS, has_channels, messages
 from troth.serve.engine.cpu.library import load
 from troth.serve.engine.marked_calls import FORMS, calls, mark_tokens
@@ -71,11 +70,8 @@ class Grammars:
                 return self._compiled[grammar]
         own = grammar.form == "channels" or grammar.form in FORMS
         try:
-            with native_warnings.logged():
-                told = self._own_form(grammar) if own else _format(grammar)
-                compiled = self._compiler.compile_structural_tag(
-                    json.dumps({"type": "structural_tag", "format": told})
-                )
+            told = self._own_form(grammar) if own else _format(grammar)
+            compiled = self._compiler.compile_structural_tag(json.dumps({"type": "structural_tag", "format": told}))
         except RuntimeError as error:
             raise ValueError(f"{name_of(grammar)}: {_reason(error)}") from error
         if self._matcher(compiled).stuck:

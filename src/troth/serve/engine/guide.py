@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import torch
 
 from troth.model.tokenizer import Tokenizer
-from troth.serve.engine.grammar import Matcher
-from troth.serve.engine.sampling_params import Reasoning
+from troth.serve.engine.grammar import Grammars, Matcher
+from troth.serve.engine.sampling_params import Reasoning, SamplingParams
 
 
 class Guide:
@@ -28,6 +28,17 @@ class Guide:
         self._spent = 0
         self._tail = b""
         self._forced: list[int] = []
+
+    @classmethod
+    def of(
+        cls, params: SamplingParams, tokenizer: Tokenizer, end_tokens: Iterable[int], grammars: Grammars
+    ) -> "Guide | None":
+        """None where a request's text is free."""
+        grammar, reasoning = params.grammar, params.reasoning
+        if grammar is None:
+            return None if reasoning is None else cls(tokenizer, end_tokens, reasoning, None)
+        covers = grammar.form == "channels"
+        return cls(tokenizer, end_tokens, reasoning, grammars.matcher(grammar), covers)
 
     @property
     def complete(self) -> bool:

@@ -7,7 +7,6 @@ by a crash, touches nobody. What was compiled stays there: as text it would be u
 
 import asyncio
 import json
-import logging
 import os
 import pickle
 import random
@@ -107,7 +106,6 @@ def _end(process: "subprocess.Popen[bytes]", control: socket.socket) -> None:
 
 def _serve(control: socket.socket) -> None:
     """Fork for each connection that comes over `control`, until its other end is closed."""
-    logging.disable()  # The server's own compiler says the same again.
     tokenizer, ends = pickle.load(sys.stdin.buffer)
     grammars = Grammars(tokenizer, ends)
     grammars.warm()

@@ -7,14 +7,12 @@ from contextlib import contextmanager
 
 import torch
 
-from troth.serve.engine.channels import OneText
 from troth.serve.engine.guide import Guide
-from troth.serve.engine.marked_calls import MarkedCalls
 from troth.serve.engine.penalties import Penalties
 from troth.serve.engine.request import FinishReason, Output, Request, SampledToken
+from troth.serve.engine.teller import Teller
 from troth.serve.engine.text_stream import TextStream
 from troth.serve.engine.unwanted import Unwanted
-from troth.serve.engine.xml_calls import XmlCalls
 
 
 class Sequence:
@@ -30,7 +28,7 @@ class Sequence:
 
     def __init__(
         self, request: Request, most_tokens: int, guide: Guide | None = None, unwanted: Unwanted | None = None,
-        told: OneText | XmlCalls | MarkedCalls | None = None,
+        told: Teller | None = None,
     ):  # fmt: skip
         params = request.params
         self.request = request

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 
 from troth.model.tokenizer import Tokenizer
+from troth.serve.engine.sampling_params import SamplingParams
 
 # So much less that none is drawn beside one that is wanted, and yet before what a grammar forbids.
 _AGAINST = 1e4
@@ -21,6 +22,12 @@ class Unwanted:
             for spelt in (word, " " + word.lstrip()):
                 if ids := tokenizer.encode(spelt, behind="text"):
                     self._bad.append((ids[:-1], ids[-1]))
+
+    @classmethod
+    def of(cls, params: SamplingParams, tokenizer: Tokenizer) -> "Unwanted | None":
+        """None where a request has none."""
+        named = params.allowed_token_ids or params.bad_words
+        return cls(tokenizer, params.allowed_token_ids, params.bad_words) if named else None
 
     def avoid(self, logits_V: torch.Tensor, tokens: list[int], start: int) -> None:
         """Lower, in place, the scores of what is unwanted behind `tokens`, generated from `start` on."""
