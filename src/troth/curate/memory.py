@@ -35,7 +35,8 @@ def sweep() -> None:
     time), scattered over blocks of 1 MiB that could otherwise be freed: 18 MiB a stage.
     """
     for one in gc.get_objects():
-        own = isinstance(one, _LruCache) and (one.__module__ or "").startswith(__package__)
+        # By its type itself: some objects are asked for their class, and warn or load what they stand for.
+        own = type(one) is _LruCache and (one.__module__ or "").startswith(__package__)
         if own and (one.cache_info().maxsize or 0) >= _MANY:
             one.cache_clear()
     gc.collect()

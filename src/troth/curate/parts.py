@@ -6,6 +6,7 @@ its tables, so whatever the moment at which a run is killed, what has a mark is 
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -55,6 +56,10 @@ class Parts:
         """The rows of one table of a part; none where the part has no such table."""
         path = self.file(part, table)
         return read_rows(path, row) if path.exists() else iter(())
+
+    def read_all(self, parts: Iterable[int], table: str, row: type[T]) -> Iterator[T]:
+        """The rows of one table of several parts, one part after the other."""
+        return chain.from_iterable(self.read(part, table, row) for part in parts)
 
     def _mark(self, part: int) -> Path:
         return self.folder / f"{part:05d}.done"

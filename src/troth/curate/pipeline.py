@@ -7,10 +7,9 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import date
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +32,13 @@ from troth.curate.integrate.publish import publish
 from troth.curate.integrate.weight import publisher_weights
 from troth.curate.memory import give_back_freed_memory, sweep
 from troth.curate.parts import Parts
-from troth.curate.records import CorrectionRow, Decision, Finding, GenerationRow
+from troth.curate.records import GenerationRow
 from troth.curate.refine.part import refine_part
 from troth.curate.refine.policy import POLICY
+from troth.curate.report import counts
 from troth.curate.rows import write_whole
-from troth.curate.validate.canaries import Canary, Measure, measure, objection
-from troth.curate.validate.cases import Case
-from troth.curate.validate.caveat import NO_DOCUMENT, ONE_PUBLISHER, caveat
+from troth.curate.validate.canaries import Canary, measure, objection
+from troth.curate.validate.caveat import NO_DOCUMENT, ONE_PUBLISHER
 from troth.curate.validate.examine import Examiner
 from troth.curate.validate.fitted import Judge, calibrate_opinions, judge_cases
 from troth.curate.validate.stages import (
@@ -55,7 +54,6 @@ from troth.curate.validate.stages import (
 )
 from troth.curate.validate.timelines import timelines
 from troth.curate.validate.verifiers.build import refuse_incomplete
-from troth.curate.validate.verifiers.endpoint import Spent
 from troth.curate.validate.verifiers.entailment import Classifier
 from troth.system import CurateTable, DataTable
 from troth.system.lock import held
@@ -177,7 +175,7 @@ def _cleaned(run: Curation) -> int:
     numbers = range(plan.parts)
     stage = partial(_stage, run, plan.parts)
     stage("collect", partial(collect_part, out=out), (), plan.bytes)
-    set_aside = sum(1 for _ in _rows(out, plan.parts, "collect", "rejected", Rejected))
+    set_aside = sum(1 for _ in Parts(out, "collect").read_all(numbers, "rejected", Rejected))
     if set_aside:
         run.say(f"{set_aside:,} files or records set aside; `troth explain` and the ledger's table `rejected` say why")
     fit_quality(numbers, out, settings)
@@ -241,10 +239,10 @@ def _refined(run: Curation, parts: int, judge: Judge) -> dict[str, Any]:
     weights = publisher_weights(Counter(one.publisher for one in judged_documents(out, parts)), errors)
     work = partial(refine_part, out=out, settings=settings, weights=weights, generation=run.generation)
     _stage(run, parts, "refine", work, ("duplicates", "validate", "timelines"))
-    found = measure(_rows(out, parts, "validate", "canaries", Canary), settings.canary_rate)
+    found = measure(Parts(out, "validate").read_all(range(parts), "canaries", Canary), settings.canary_rate)
     balanced = balance(range(parts), out, "collect", "refine")
     _forget_languages(parts)
-    report = _report(run, parts, judge, found) | {"weight_by_publisher": weights, "balance": balanced.as_json()}
+    report = counts(out, range(parts), judge, found) | {"weight_by_publisher": weights, "balance": balanced.as_json()}
     reason = objection(found, settings.max_false_alarms) or lost_viewpoint(
         balanced.retention, settings.max_viewpoint_loss
     )
@@ -273,54 +271,6 @@ def _link_documents(out: Path, parts: int) -> None:
         path = folder / f"{part:05d}.parquet"
         if not path.exists():
             os.link(Parts(out, "refine").file(part, "documents"), path)
-
-
-def _report(run: Curation, parts: int, judge: Judge, found: Measure) -> dict[str, Any]:
-    out = run.out
-
-    def decisions(stage: str) -> Iterator[Decision]:
-        return _rows(out, parts, stage, "decisions", Decision)
-
-    filtered = Counter((one.label, one.rule) for one in decisions("filter"))
-    findings = Counter((one.stance, one.time, one.nature) for one in _rows(out, parts, "refine", "findings", Finding))
-    spent = list(_rows(out, parts, "opinions", "spent", Spent))
-    documents = sum(1 for _ in _rows(out, parts, "refine", "documents", _Named))
-    claims = sum(1 for _ in _rows(out, parts, "cases", "occurrences", _Counted))
-    judged = next(judged_documents(out, parts), None) is not None
-    return {
-        "collected": sum(1 for _ in _rows(out, parts, "collect", "documents", _Named)),
-        "set_aside": sum(1 for _ in _rows(out, parts, "collect", "rejected", Rejected)),
-        "documents": documents,
-        "dropped": {rule: count for (label, rule), count in sorted(filtered.items()) if label == "dropped"},
-        "changed": {rule: count for (label, rule), count in sorted(filtered.items()) if label == "changed"},
-        "duplicates": sum(one.label == "dropped" for one in decisions("duplicates")),
-        "claims": claims,
-        "claims_with_evidence": sum(one.role == "stated" for one in _rows(out, parts, "cases", "cases", Case)),
-        "verdicts": {", ".join(axes): count for axes, count in sorted(findings.items())},
-        "corrections": dict(Counter(one.kind for one in _rows(out, parts, "refine", "corrections", CorrectionRow))),
-        "canaries": asdict(found),
-        "caveat": caveat(documents, judged, claims, found.recall.whole),
-        "endpoint": {one.name: sum(getattr(row, one.name) for row in spent) for one in fields(Spent)} if spent else {},
-        "estimated_error_by_publisher": dict(zip(judge.publishers, judge.error.tolist(), strict=True)),
-    }
-
-
-@dataclass(frozen=True)
-class _Counted:
-    """As little of a claim's row as can be read."""
-
-    claim_id: str
-
-
-@dataclass(frozen=True)
-class _Named:
-    """As little of a document as can be read."""
-
-    source: str
-
-
-def _rows(out: Path, parts: int, stage: str, table: str, row: type) -> Iterator[Any]:
-    return chain.from_iterable(Parts(out, stage).read(part, table, row) for part in range(parts))
 
 
 def _save(path: Path, record: dict[str, Any]) -> None:

@@ -1,28 +1,23 @@
 """A folder's chat template, rendered so that nothing a user writes can become a special token.
 
-Hugging Face templates are Jinja programs that come with the weights, so they run in a sandbox. What is rendered for
-serving is rendered for training too: there each answer stands behind the very prompt that it would have been asked by.
+What is rendered for serving is rendered for training too: there each answer stands behind the very prompt that it would
+have been asked by.
 """
 
-import json
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from troth.model.earlier_calls import EarlierCalls, tried_out
+from troth.model.jinja_template import BREAK, JinjaTemplate
 from troth.model.library_encoding import Behind
 from troth.model.tokenizer import CHAT_TEMPLATE, Tokenizer, read_chat_template
 
-# A code point that Unicode reserves for a program's own use and forbids in text.
-_BREAK = "\ufdd0"
 _WORD = re.compile(r"[\w.-]*")
 _NOT_PROSE = ("role", "name", "tool_call_id")
-# A block that marks what an assistant says, for other tools; here it only prints what is in it.
-_GENERATION = re.compile(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}")
 
 
 def conversation_template() -> str:
@@ -50,17 +45,7 @@ class ChatTemplate:
     def __init__(self, source: str, tokenizer: Tokenizer, variables: dict[str, Any] | None = None):
         """`variables` are what the template calls by name, such as `bos_token`; where not given, as the tokenizer's
         own files name them. Raises ValueError where `source` is not a Jinja template."""
-        from jinja2 import TemplateError
-        from jinja2.ext import loopcontrols
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-        environment.globals |= {"raise_exception": _refuse, "strftime_now": lambda form: datetime.now().strftime(form)}
-        environment.filters["tojson"] = _to_json
-        try:
-            self._template = environment.from_string(_GENERATION.sub(_printed, source))
-        except TemplateError as error:
-            raise ValueError(f"the chat template is not valid: {error}") from error
+        self._template = JinjaTemplate(source)
         self.source = source
         self.tokenizer = tokenizer
         self._variables = _named_tokens(tokenizer.settings) if variables is None else variables
@@ -133,7 +118,7 @@ class ChatTemplate:
             answer = self._until_its_end(self._answer(safe, place, prompt, whole, given))
             if not answer.strip():
                 raise ValueError(f"the chat template writes nothing of message {place + 1}")
-            for lost in _lost(safe[place], answer.replace(_BREAK, "")):
+            for lost in _lost(safe[place], answer.replace(BREAK, "")):
                 raise ValueError(
                     f"the chat template does not write the {lost} of message {place + 1}; leave that out, or put a "
                     "chat_template.jinja that does into the model's folder"
@@ -188,13 +173,8 @@ class ChatTemplate:
         return answer[: ends[-1]] if ends and not answer[ends[-1] :].strip() else answer
 
     def _render(self, safe: list[dict[str, Any]], asks: bool, given: dict[str, Any]) -> str:
-        from jinja2 import TemplateError
-
-        variables = {"documents": None} | self._variables | given
-        try:
-            return self._template.render(messages=safe, add_generation_prompt=asks, **variables)
-        except (TemplateError, TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"the chat template refuses the messages: {error}") from error
+        asked = {"messages": safe, "add_generation_prompt": asks}
+        return self._template.render({"documents": None} | self._variables | given | asked)
 
     @cached_property
     def _calls(self) -> EarlierCalls:
@@ -227,7 +207,7 @@ class ChatTemplate:
         return ids + self._plain(text[end:], behind)
 
     def _plain(self, text: str, behind: Behind) -> list[int]:
-        return self.tokenizer.encode(text.replace(_BREAK, ""), behind)
+        return self.tokenizer.encode(text.replace(BREAK, ""), behind)
 
     def _guard(self, value: Any) -> Any:
         """`_break` of all strings in lists and objects but plain words, which templates compare with words of theirs:
@@ -241,11 +221,11 @@ class ChatTemplate:
         return value
 
     def _break(self, content: str) -> str:
-        content = content.replace(_BREAK, "\ufffd")
+        content = content.replace(BREAK, "\ufffd")
         while self._special.search(content):
-            content = self._special.sub(lambda match: match[0][0] + _BREAK + match[0][1:], content)
+            content = self._special.sub(lambda match: match[0][0] + BREAK + match[0][1:], content)
         # Breaks at both ends, inside white space that a template may trim, keep it from completing a spelling.
-        return re.sub(r"\S(?:.*\S)?", lambda match: _BREAK + match[0] + _BREAK, content, count=1, flags=re.DOTALL)
+        return re.sub(r"\S(?:.*\S)?", lambda match: BREAK + match[0] + BREAK, content, count=1, flags=re.DOTALL)
 
 
 def _to_the_end_of(content: str, rendered: str) -> str:
@@ -264,34 +244,12 @@ def _alike(one: str, other: str) -> int:
 
 def _lost(message: dict[str, Any], answer: str) -> Iterator[str]:
     """What of a message beside its content, of which there may be none, is not in the answer as it is written."""
-    reasoning = (message.get("reasoning_content") or "").replace(_BREAK, "").strip()
+    reasoning = (message.get("reasoning_content") or "").replace(BREAK, "").strip()
     if reasoning.partition("\n")[0] not in answer:
         yield "reasoning"
     for call in message.get("tool_calls") or []:
-        if (name := call["function"]["name"].replace(_BREAK, "")) not in answer:
+        if (name := call["function"]["name"].replace(BREAK, "")) not in answer:
             yield f"call of {name}"
-
-
-def _refuse(message: str) -> NoReturn:
-    from jinja2 import TemplateError
-
-    raise TemplateError(message)
-
-
-def _to_json(
-    value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:  # fmt: skip
-    """JSON as transformers has templates write it: not fit for HTML, as Jinja's own filter would make it."""
-    text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators, sort_keys=sort_keys)
-    if not ensure_ascii:
-        return text
-    return re.sub(rf"[^\x00-\x7f{_BREAK}]", lambda match: json.dumps(match[0])[1:-1], text)
-
-
-def _printed(match: re.Match[str]) -> str:
-    """A filter that changes nothing, in place of a block that Jinja does not know."""
-    return f"{{%{match[1]} {'endfilter' if match[2] else 'filter string'} {match[3]}%}}"
 
 
 def _named_tokens(settings: dict[str, Any]) -> dict[str, str]:
@@ -306,5 +264,5 @@ def _spelling(token: str | dict[str, Any]) -> str:
 
 
 def _shown(text: str) -> str:
-    text = text.replace(_BREAK, "")
+    text = text.replace(BREAK, "")
     return repr(text if len(text) <= 40 else text[:40] + "…")

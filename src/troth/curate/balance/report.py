@@ -4,7 +4,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +136,7 @@ def balance(numbers: Sequence[int], out: Path, before: str = "collect", after: s
     """How the documents of one stage compare with those of a later one, in the parts `numbers` of a curation."""
 
     def documents(stage: str) -> Iterator[Document]:
-        return chain.from_iterable(Parts(out, stage).read(part, "documents", Document) for part in numbers)
+        return Parts(out, stage).read_all(numbers, "documents", Document)
 
     def copies() -> Iterator[Document]:
         for part in numbers:

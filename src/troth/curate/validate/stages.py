@@ -67,7 +67,7 @@ def judged_collections(out: Path, parts: int) -> set[str]:
     first: dict[str, str] = {}
     found: set[str] = set()
     before = Parts(out, "duplicates")
-    for document in chain.from_iterable(before.read(part, "documents", _Speaker) for part in range(parts)):
+    for document in before.read_all(range(parts), "documents", _Speaker):
         if document.kind == "prose" and first.setdefault(document.collection, document.publisher) != document.publisher:
             found.add(document.collection)
     return found
@@ -83,14 +83,14 @@ def repeating_documents(out: Path, parts: int) -> Iterator[Document]:
     """What went from the documents because another publisher or an earlier edition said it: not judged, and no training
     text."""
     collections, before = judged_collections(out, parts), Parts(out, "duplicates")
-    repeats = chain.from_iterable(before.read(part, "repeats", Document) for part in range(parts))
+    repeats = before.read_all(range(parts), "repeats", Document)
     return (document for document in repeats if _is_judged(document, collections))
 
 
 def cleaned_documents(out: Path, parts: Iterable[int]) -> Iterator[Document]:
     """What the filters and duplicates left of some parts."""
     before = Parts(out, "duplicates")
-    return chain.from_iterable(before.read(part, "documents", Document) for part in parts)
+    return before.read_all(parts, "documents", Document)
 
 
 def _is_judged(document: Document, collections: set[str]) -> bool:
