@@ -29,8 +29,9 @@ TAKES = 2
 
 
 def peak(model: ModelConfig, train: TrainTable, parallel: ParallelTable) -> int:
-    """Bytes, of everything that torch's allocator gave out but gloo's copies: it sums all on each rank where a GPU's
-    kernel scatters sums, and its own threads may give a copy back unseen."""
+    """Bytes, of everything that torch's allocator gave out but gloo's copies (it sums all on each rank where a GPU's
+    kernel scatters sums, and its own threads may give a copy back unseen) and what a product takes and gives back, as
+    on processors that multiply bf16 by way of float32."""
     layout = lay_out(parallel, model, train, dist.get_world_size())
     mesh = Mesh.over(layout, "cpu")
     dtype = DTYPES[train.precision]
@@ -43,16 +44,16 @@ def peak(model: ModelConfig, train: TrainTable, parallel: ParallelTable) -> int:
             step(network, optimizers, blank_batch(train, rows), 1.0, train)
     assert profiler.profiler is not None
     roots = profiler.profiler.kineto_results.experimental_event_tree()
-    of_gloo: set[int] = set()
+    left_out: set[int] = set()
     started = False
     held = most = 0
-    for event, within_exchange in sorted(walk(roots), key=lambda found: found[0].start_time_ns):
+    for event, aside in sorted(walk(roots), key=lambda found: found[0].start_time_ns):
         started |= event.name == STEP
         memory = event.typed[1] if event.typed[0] == _EventType.Allocation else None
-        if memory and within_exchange and memory.alloc_size > 0:
-            of_gloo.add(memory.ptr)
-        elif memory and memory.ptr in of_gloo:
-            of_gloo.remove(memory.ptr)
+        if memory and aside and memory.alloc_size > 0:
+            left_out.add(memory.ptr)
+        elif memory and memory.ptr in left_out:
+            left_out.remove(memory.ptr)
         elif memory:
             held += memory.alloc_size
             most = max(most, held * started)
@@ -60,10 +61,17 @@ def peak(model: ModelConfig, train: TrainTable, parallel: ParallelTable) -> int:
 
 
 def walk(events: list[_ProfilerEvent], within_exchange: bool = False) -> Iterator[tuple[_ProfilerEvent, bool]]:
-    """All events, and whether each is part of an exchange between ranks."""
+    """All events, and whether each is part of an exchange between ranks or takes what a product gives back."""
     for event in events:
         yield event, within_exchange
-        yield from walk(event.children, within_exchange or event.name.startswith("c10d::"))
+        inner = list(walk(event.children, within_exchange or event.name.startswith("c10d::")))
+        given_back = {one.typed[1].ptr for one, _ in inner if takes(one) < 0} if event.name == "aten::mm" else ()
+        yield from ((one, aside or (takes(one) > 0 and one.typed[1].ptr in given_back)) for one, aside in inner)
+
+
+def takes(event: _ProfilerEvent) -> int:
+    """Bytes that an event takes from the allocator; less than none where it gives some back."""
+    return event.typed[1].alloc_size if event.typed[0] == _EventType.Allocation else 0
 
 
 def let_go() -> None:
