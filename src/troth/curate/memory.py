@@ -10,14 +10,25 @@ import gc
 import sys
 from collections.abc import Callable
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakSet
 
+_T = TypeVar("_T")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGE = 512 << 10
 _forget_types: Callable[[], None] = getattr(sys, "_clear_internal_caches", None) or getattr(sys, "_clear_type_cache")  # noqa: B009
-_LruCache = type(lru_cache(1)(len))
-_MANY = 1000
-"""Entries of a cache that holds what a stage reads, rather than a few things such as file systems."""
+_remembering: WeakSet[Any] = WeakSet()
+
+
+def remembered(most: int) -> Callable[[Callable[..., _T]], Callable[..., _T]]:
+    """`functools.lru_cache` of what a stage reads, which a `sweep` empties."""
+
+    def remembering(function: Callable[..., _T]) -> Callable[..., _T]:
+        cached = lru_cache(most)(function)
+        _remembering.add(cached)
+        return cached
+
+    return remembering
 
 
 def give_back_freed_memory() -> None:
@@ -28,17 +39,14 @@ def give_back_freed_memory() -> None:
 
 
 def sweep() -> None:
-    """Free what a part of a stage left behind, in caches of the package's functions and in cycles, and give the kernel
-    what lies free between other blocks.
+    """Free what a part of a stage left behind, in what is `remembered` and in cycles, and give the kernel what lies
+    free between other blocks.
 
     Python's own cache of attributes keeps thousands of names that C code made to ask by (`numpy.cumsum` a new one each
     time), scattered over blocks of 1 MiB that could otherwise be freed: 18 MiB a stage.
     """
-    for one in gc.get_objects():
-        # By its type itself: some objects are asked for their class, and warn or load what they stand for.
-        own = type(one) is _LruCache and (one.__module__ or "").startswith(__package__)
-        if own and (one.cache_info().maxsize or 0) >= _MANY:
-            one.cache_clear()
+    for one in list(_remembering):
+        one.cache_clear()
     gc.collect()
     _forget_types()
     if libc := _glibc():

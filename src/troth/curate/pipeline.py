@@ -56,6 +56,7 @@ from troth.curate.validate.timelines import timelines
 from troth.curate.validate.verifiers.build import refuse_incomplete
 from troth.curate.validate.verifiers.entailment import Classifier
 from troth.system import CurateTable, DataTable
+from troth.system.garbage import left_out_of_searches
 from troth.system.lock import held
 
 _PART_BYTES = 16 << 20
@@ -93,7 +94,7 @@ def curate(
     """
     _refuse_missing(run, classifier)
     give_back_freed_memory()
-    with held(run.out, "curating into", patience=1.0):
+    with held(run.out, "curating into", patience=1.0), left_out_of_searches():
         _claim_folder(run)
         done = run.out / "report.json"
         if done.exists():

@@ -11,11 +11,11 @@ from typing import Any
 import torch.distributed as dist
 
 from troth.system import Layout, lay_out
+from troth.system.garbage import left_out_of_searches
 from troth.train.batches import Batch
 from troth.train.checkpoints import Checkpoints
 from troth.train.examples import fingerprint
 from troth.train.finish import finish
-from troth.train.garbage import left_out_of_searches
 from troth.train.health.guard import SpikeGuard
 from troth.train.health.replicas import compare_replicas
 from troth.train.health.watch import Watch, WatchRule, to_stderr

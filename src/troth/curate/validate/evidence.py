@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from troth.curate.memory import remembered
 from troth.curate.validate.claims import Claim
 from troth.curate.validate.neighbours import Circle, KnownNeighbours, Place, find_neighbours
 from troth.curate.validate.phrases import Spoken, key_of
@@ -67,13 +67,13 @@ Hit = tuple[Stored, float, list[frozenset[int]], float, float]
 of the claim's sentence's values that say the same, and summed rarity: of what both share, and of all that it has."""
 
 
-@lru_cache(_KEPT)
+@remembered(_KEPT)
 def words_before(text: str, start: int) -> tuple[str, ...]:
     """The last few words before a place of a text."""
     return tuple(_WORD.findall(text[max(0, start - _REACH) : start].lower())[-_BESIDE:])
 
 
-@lru_cache(_KEPT)
+@remembered(_KEPT)
 def words_after(text: str, end: int) -> tuple[str, ...]:
     """The first few words after a place of a text."""
     return tuple(_WORD.findall(text[end : end + _REACH].lower())[:_BESIDE])

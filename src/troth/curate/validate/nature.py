@@ -5,8 +5,8 @@ The words are those by which writers mark it themselves: evaluations and duties 
 """
 
 import re
-from functools import lru_cache
 
+from troth.curate.memory import remembered
 from troth.curate.records import Nature
 
 _OPINION = re.compile(
@@ -32,7 +32,7 @@ _KEPT = 1024
 """Sentences remembered, since each is asked about once a value."""
 
 
-@lru_cache(_KEPT)
+@remembered(_KEPT)
 def nature_of(sentence: str) -> Nature:
     """By the sentence's own words; what publishers say of each other is for the verdicts."""
     if _CONTESTED.search(sentence):
@@ -40,7 +40,7 @@ def nature_of(sentence: str) -> Nature:
     return "opinion" if _OPINION.search(_NUMBER_OF_BEST.sub("", sentence)) else "fact"
 
 
-@lru_cache(_KEPT)
+@remembered(_KEPT)
 def is_checkworthy(sentence: str) -> bool:
     """Whether it states something that could be looked up: a whole sentence, no heading or row of a table; no question,
     no address to the reader, no opinion without a figure."""

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import tantivy
 
+from troth.curate.memory import remembered
 from troth.curate.records import short_hash
 from troth.curate.validate.company import Company
 from troth.curate.validate.mapped import Maps, Pieces
@@ -71,7 +72,7 @@ _START = 0
 """Which column of a place is the first character."""
 
 
-@lru_cache(1 << 12)
+@remembered(1 << 12)
 def mark(name: str) -> int:
     """63 bits of a hash, by which sources, publishers and dates are compared many at a time."""
     return int(short_hash(name), 16) >> 1
@@ -85,7 +86,7 @@ def analyzer() -> tantivy.TextAnalyzer:
     return builder.filter(tantivy.Filter.stopword("english")).filter(tantivy.Filter.stemmer("english")).build()
 
 
-@lru_cache(1 << 16)
+@remembered(1 << 16)
 def stem_number(stem: str) -> int:
     """23 bits: a hash, and in the last bit whether the stem is all digits."""
     return (zlib.crc32(stem.encode()) % PLACES) << 1 | stem.isdigit()
@@ -116,12 +117,12 @@ class Store:
         self.phrases = Phrases(folder / "phrases", self._maps)
         self.company = Company(folder / "company", self._maps)
         self._asked = np.zeros(2 * PLACES, bool)
-        self.get = lru_cache(_KEPT)(self._get)
-        self.rarity = lru_cache(1 << 16)(self._rarity_of)
-        self.stem = lru_cache(1 << 13)(self._stem)
+        self.get = remembered(_KEPT)(self._get)
+        self.rarity = remembered(1 << 16)(self._rarity_of)
+        self.stem = remembered(1 << 13)(self._stem)
         self._terms = lru_cache(16)(self._analyzed)
-        self._term = lru_cache(1 << 14)(self._make_term)
-        self._speaker = lru_cache(1 << 10)(self._read_speaker)
+        self._term = remembered(1 << 14)(self._make_term)
+        self._speaker = remembered(1 << 10)(self._read_speaker)
 
     def __len__(self) -> int:
         return len(self._places)

@@ -3,8 +3,9 @@
 import re
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
+
+from troth.curate.memory import remembered
 
 Kind = Literal["year", "date", "quantity", "name"]
 
@@ -80,7 +81,7 @@ def find_values(sentence: str, names: Container[str] | None = None) -> list[Valu
     return sorted((*figures, *called), key=lambda value: value.start)
 
 
-@lru_cache(1024)  # a sentence is looked at with and without names
+@remembered(1024)  # a sentence is looked at with and without names
 def _figures(sentence: str) -> tuple[Value, ...]:
     """Dates, then years, then quantities that are neither."""
     dates = [_plain(match, "date") for match in _DATE.finditer(sentence)]
@@ -103,7 +104,7 @@ def same(a: Value, b: Value) -> bool:
     return not (_is_measure(a.unit) and _is_measure(b.unit))
 
 
-@lru_cache(1 << 16)
+@remembered(1 << 16)
 def _is_measure(unit: str) -> bool:
     return bool(_MEASURE.search(unit))
 
@@ -115,7 +116,7 @@ def _same_name(a: str, b: str) -> bool:
     return len(first) == len(second) and all(x == y or _related(x, y) for x, y in zip(first, second, strict=True))
 
 
-@lru_cache(1 << 14)
+@remembered(1 << 14)
 def _words(name: str) -> tuple[list[str], frozenset[str]]:
     words = name.split()
     return words, frozenset(words)

@@ -1,7 +1,8 @@
 """The time that a sentence gives for what it states."""
 
 import re
-from functools import lru_cache
+
+from troth.curate.memory import remembered
 
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _MONTH = (
@@ -31,7 +32,7 @@ _PRESENT = re.compile(
 _PAST = re.compile(r"\b(?:was|were|had|did)\b")
 
 
-@lru_cache(1024)  # each sentence is asked about once a value
+@remembered(1024)  # each sentence is asked about once a value
 def valid_time(sentence: str, published: str) -> tuple[str, str]:
     """From when and until when a sentence's statement holds by its own words, as ISO dates; empty where it is open.
 

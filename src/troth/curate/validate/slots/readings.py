@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
-from functools import lru_cache
 
+from troth.curate.memory import remembered
 from troth.curate.validate.values import SPELLED, spelled
 from troth.curate.validate.verifiers.units import convert, unit_of
 
@@ -57,7 +57,7 @@ class Reading:
         return self.step > 0
 
 
-@lru_cache(maxsize=1 << 17)
+@remembered(1 << 17)
 def read(text: str) -> Reading:
     """The reading of a value as written.
 
@@ -128,7 +128,7 @@ def _grain(reading: Reading) -> float:
     return step
 
 
-@lru_cache(maxsize=1 << 14)
+@remembered(1 << 14)
 def _worth(one: tuple[str, ...], other: tuple[str, ...]) -> float:
     """How many of another unit one is: 1 where only one is told, or their words are partly the same; 0 where they
     differ."""

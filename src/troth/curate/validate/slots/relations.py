@@ -8,9 +8,9 @@ counted; each other's best, agreeing for the most part, are taken for one relati
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import date
-from functools import lru_cache
 from itertools import combinations
 
+from troth.curate.memory import remembered
 from troth.curate.validate.slots.readings import Reading, agree, keys
 from troth.curate.validate.slots.statements import Relation, Statement
 
@@ -19,7 +19,7 @@ _FEWEST, _AGREED, _NEARLY_BEST, _CLASH = 3, 0.45, 0.85, 0.2
 Key = tuple[str, str]
 
 
-@lru_cache(maxsize=1 << 16)
+@remembered(1 << 16)
 def day(published: str) -> int | None:
     """A date as a number of days, its missing parts taken from the middle; None where it is unknown."""
     parts = published.split("-")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from troth import __version__
 from troth.curate.document import Document
+from troth.curate.memory import remembered
 from troth.curate.records import short_hash
 from troth.curate.validate.verifiers.exact import hedged
 from troth.curate.validate.verifiers.numbers import Number, find_numbers
@@ -245,7 +246,7 @@ def _is_year(column: str) -> bool:
     return column.strip().lower() in ("year", "date", "as of", "edition", "edition_date")
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def _heading(column: str, title: str) -> frozenset[str]:
     """The words of a column's heading without its unit; those of the table's title where the heading says nothing."""
     words = _stems(re.sub(r"\([^)]*\)|\[[^]]*\]", " ", column.replace("_", " "))) - _SMALL_WORDS

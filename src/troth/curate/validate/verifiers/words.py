@@ -2,8 +2,8 @@
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 
+from troth.curate.memory import remembered
 from troth.curate.validate.values import NUMBER_WORDS
 
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)*(?:st|nd|rd|th|s)?|[^\W\d_]+(?:[-'’][^\W\d_]+)*|%|°")
@@ -137,7 +137,7 @@ def _number(low: str) -> float | None:
     return float(NUMBER_WORDS[low]) if low in NUMBER_WORDS else None
 
 
-@lru_cache(maxsize=1 << 16)
+@remembered(1 << 16)
 def stem(word: str) -> str:
     """A word in small letters without the endings of inflection (a light form of Porter's rules, 1980)."""
     if word in _IRREGULAR:
