@@ -6,6 +6,7 @@ import platform
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,6 @@ def environment() -> dict[str, Any]:
 
     Variables with a name of secrets are left out, and so are names and passwords in addresses.
     """
-    packages = {(item.metadata["Name"] or "").lower(): item.version for item in importlib.metadata.distributions()}
     variables = {
         name: _IN_ADDRESS.sub("", value)
         for name, value in sorted(os.environ.items())
@@ -59,8 +59,15 @@ def environment() -> dict[str, Any]:
         "world_size": dist.get_world_size() if dist.is_initialized() else 1,
         "command": [_IN_ADDRESS.sub("", word) for word in sys.argv],
         "variables": variables,
-        "packages": dict(sorted(packages.items())),
+        "packages": packages(),
     }
+
+
+@cache
+def packages() -> dict[str, str]:
+    """Versions of what is installed, by name: half a second's reading, and what is loaded stays as it is."""
+    read = [item.metadata for item in importlib.metadata.distributions()]
+    return dict(sorted(((about["Name"] or "").lower(), about["Version"]) for about in read))
 
 
 def devices() -> list[str]:
