@@ -96,10 +96,10 @@ def test_the_server_over_two_ranks_answers_and_ends(folder: Path):
                 printed += line
             url = json.loads(printed)["url"]
             body = {"prompt": "A bird", "max_tokens": 3, "ignore_eos": True}
-            answer = httpx.post(f"{url}/completions", json=body, timeout=60)
+            answer = httpx.post(f"{url}/completions", json=body, timeout=180)
             assert answer.json()["usage"]["completion_tokens"] == 3
             process.send_signal(signal.SIGTERM)
-            process.wait(timeout=60)
+            process.wait(timeout=180)
             with pytest.raises(httpx.ConnectError):
                 httpx.get(f"{url}/models")
         finally:

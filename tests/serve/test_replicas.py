@@ -167,7 +167,7 @@ def origins(answer: httpx.Response) -> list[str]:
 def test_two_replicas(start: Callable[..., Server], proverbs: str):
     """One server for all, since Ray takes its time to begin."""
     server = start("2:2", 18, "--allowed-origins", '["*"]')
-    client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0, timeout=60)
+    client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0, timeout=180)
     assert [model.id for model in client.models.list()] == ["tiny"]
     assert len(server.replicas()) == 2
 
@@ -239,7 +239,7 @@ def test_two_replicas(start: Callable[..., Server], proverbs: str):
 
     # Asked to end, the server takes nothing new and finishes what streams: for long enough to be asked meanwhile.
     late: Any = {"prompt": "Go", "max_tokens": 3000, "ignore_eos": True, "stream": True}
-    with httpx.stream("POST", f"{server.url}/completions", json=late, timeout=60) as stream:
+    with httpx.stream("POST", f"{server.url}/completions", json=late, timeout=180) as stream:
         lines = stream.iter_lines()
         next(lines)
         server.process.send_signal(signal.SIGTERM)
@@ -289,13 +289,13 @@ def test_whoever_does_not_wait_for_the_end_leaves_nothing(start: Callable[..., S
     server = start("1:1", 4)
     family = psutil.Process(server.process.pid).children(recursive=True)
     body = {"prompt": "Go", "max_tokens": 4000, "ignore_eos": True, "stream": True}
-    with httpx.stream("POST", f"{server.url}/completions", json=body, timeout=60) as stream:
+    with httpx.stream("POST", f"{server.url}/completions", json=body, timeout=180) as stream:
         lines = stream.iter_lines()  # Dropped, it would close the connection.
         next(lines)
         server.process.send_signal(signal.SIGINT)
         wait(lambda: httpx.get(f"{server.url.removesuffix('/v1')}/ready").status_code == 503, 10)
         server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(timeout=60) == 130
+        assert server.process.wait(timeout=180) == 130
     assert psutil.wait_procs(family, timeout=10)[1] == []
 
 

@@ -30,7 +30,7 @@ def test_sigterm_leaves_a_checkpoint_of_the_last_step(launcher, tmp_path):
         while not steps_of(run) and time.monotonic() < until and training.poll() is None:
             time.sleep(0.1)
         training.send_signal(signal.SIGTERM)
-        told, _ = training.communicate(timeout=60)
+        told, _ = training.communicate(timeout=180)
     done = steps_of(run)
     assert f"ended by SIGTERM after step {done}, with a checkpoint; the same command goes on" in told, told[-2000:]
     assert launcher or training.returncode == 143

@@ -42,7 +42,7 @@ def check(world, cases):
     defaults = {"model": {}, "poisoned": None}
     job = json.dumps([defaults | dict(zip(names, case, strict=False)) for case in cases])
     command = [sys.executable, FORKED, str(world), WORKER, job]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-5000:]
 
 

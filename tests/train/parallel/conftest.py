@@ -47,7 +47,7 @@ def over_ranks(tokenizer: Any, shards: Path, tmp_path_factory: pytest.TempPathFa
         told = {"tokenizer": str(home), "shards": str(shards), "weights": {"prose": 0.75, "pages": 0.25}}
         (home / "job.json").write_text(json.dumps(told | {"cases": cases}))
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}", WORKER]
-        done = subprocess.run([*command, home / "job.json"], capture_output=True, text=True, timeout=500, check=False)
+        done = subprocess.run([*command, home / "job.json"], capture_output=True, text=True, timeout=900, check=False)
         assert (done.returncode != 0) == fails, done.stderr[-5000:]
         return done.stderr
 

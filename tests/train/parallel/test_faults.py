@@ -17,7 +17,7 @@ BENCH = Path(__file__).parents[3] / "bench" / "faults.py"
 )
 def test_one_fault_of_each_kind_and_every_run_ends_the_same_to_the_bit(tmp_path):
     command = [sys.executable, BENCH, "--faults", "6", "--seed", "1", "--folder", tmp_path, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
     found = json.loads(done.stdout[done.stdout.index("{") :])
     assert found["wrong"] == [], done.stderr
     assert done.returncode == 0
