@@ -51,7 +51,7 @@ def test_each_continuation_is_in_the_history(run, system, monkeypatch):
         record = open_run(run, system.model, system.train, DATA)
         if step == 400:
             monkeypatch.setenv("OMP_NUM_THREADS", "2")
-        add_to_history(run, record, step)
+        add_to_history(run, record, step, {})
     first, second, third = json.loads((run / "run.json").read_text())["history"]
     assert [entry["from_step"] for entry in (first, second, third)] == [0, 200, 400]
     assert all(entry["world_size"] == 1 and entry["host"] and entry["time"] for entry in (first, second, third))

@@ -13,12 +13,10 @@ import typer
 from troth.cli.dry_run import show_dry_run
 from troth.cli.options import AsJson, Changes, SystemName, read_system
 from troth.cli.output import console, say, show_result, training_progress
+from troth.cli.train_data import Asked, documents_job, fits, tuning_job, write_all_shards
 
 if TYPE_CHECKING:
-    from troth.model.tokenizer import Tokenizer
     from troth.system import System
-    from troth.train.job import Job
-    from troth.train.parallel.ranks import Ranks
 
 _URL = re.compile(r"[a-z0-9+]{2,}:/")
 """How a URL begins once it has become a path."""
@@ -34,6 +32,13 @@ def command(
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Run folder: checkpoints, metrics, model.", metavar="DIR")
+    ] = None,
+    held_out: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--held-out", help="What only to look at, in the form of the documents: its loss is reported every "
+            "train.eval_every steps. May be given again.", metavar="SOURCE",
+        ),
     ] = None,
     tokenizer: Annotated[
         Path | None,
@@ -79,7 +84,7 @@ def command(
         return
     if not documents or out is None:
         raise ValueError("train: documents and --out DIR are needed, but for a --dry-run")
-    for source in documents:
+    for source in [*documents, *(held_out or [])]:
         if (Path(source) / "ledger").is_dir() and (inside := Path(source) / "documents").is_dir():
             raise ValueError(f"{source}: is a curation as a whole; {inside} is what to train on")
     if _URL.match(str(out)):
@@ -96,18 +101,20 @@ def command(
     with joined() as ranks, ExitStack() as stack:
         ranks.once(lambda: lay_out(settings.parallel, settings.model, settings.train, ranks.world))
         tokenizer_folder = tokenizer or start or out / "tokenizer"
+        asked = Asked(settings, documents, held_out or [], tokenizer_folder, out, start)
         if not shards_only:
             ranks.once(lambda: _check(settings, tokenizer_folder, start))
         ranks.once(lambda: stack.enter_context(held(out, "training")))
         if settings.train.objective == "documents":
-            shards = ranks.once(lambda: _shards(documents, settings, tokenizer_folder, out))
+            shards, held_out_shards = ranks.once(lambda: write_all_shards(asked))
             if shards_only:
                 if ranks.first:
-                    show_result({"shards": shards}, f"Shards: {shards}", as_json)
+                    more = {} if held_out_shards is None else {"held_out": held_out_shards}
+                    show_result({"shards": shards} | more, "Shards: " + ", ".join((shards, *more.values())), as_json)
                 return
-            job = _documents(settings, tokenizer_folder, out, start, shards, ranks.first)
+            job = documents_job(asked, shards, held_out_shards, ranks.first)
         else:
-            job = _tuning(documents, settings, tokenizer_folder, out, start, ranks)
+            job = tuning_job(asked, ranks)
         counts = count_parameters(settings.model)
         if ranks.first:
             say(f"{counts.total:,} parameters, {counts.active:,} active on a token")
@@ -130,7 +137,7 @@ def _check(settings: System, tokenizer_folder: Path, start: Path | None) -> None
     from troth.train.parallel.start import checked
 
     if (tokenizer_folder / "tokenizer.json").exists():
-        _fits(Tokenizer.load(tokenizer_folder), tokenizer_folder, settings)
+        fits(Tokenizer.load(tokenizer_folder), tokenizer_folder, settings)
     check_length(settings.model, settings.train)
     if settings.train.checkpoints is not None:
         filesystem(settings.train.checkpoints)
@@ -146,115 +153,6 @@ def _of_folder(settings: System, folder: Path, changes: list[str]) -> System:
     kept = {key: value for key, value in settings.model.model_dump().items() if f"model.{key}" in changed}
     shape = read_config(folder)
     return settings.model_copy(update={"model": type(shape).model_validate(shape.model_dump() | kept)})
-
-
-def _shards(documents: list[str], settings: System, tokenizer_folder: Path, out: Path) -> str:
-    """The folder or URL of token shards: what was named, or those of the documents, with a tokenizer where there is
-    none. What is there already is kept.
-
-    Raises ValueError where the tokenizer has more tokens than the network.
-    """
-    from troth.model.tokenizer import Tokenizer
-    from troth.train.documents import read_documents
-    from troth.train.mixture import sample
-    from troth.train.ready_shards import bring_tokenizer, find_shards
-    from troth.train.shards import open_shards, write_shards
-
-    if ready := find_shards(documents):
-        _fits(bring_tokenizer(ready, tokenizer_folder), tokenizer_folder, settings)
-        return ready
-    if tokenizer_folder == out / "tokenizer" and not (tokenizer_folder / "tokenizer.json").exists():
-        tokenizer_folder.mkdir(parents=True, exist_ok=True)
-        texts = sample(((name, text) for name, text, _ in read_documents(documents)), settings.data.weights)
-        Tokenizer.train(texts, settings.model.vocab_size).save(tokenizer_folder)
-    shards = out / "shards"
-    if kept := find_shards([str(shards)]):
-        _fits(bring_tokenizer(kept, tokenizer_folder), tokenizer_folder, settings)
-        sizes = {name: collection.size for name, collection in open_shards(shards).items()}
-    else:
-        tokenizer = Tokenizer.load(tokenizer_folder)
-        _fits(tokenizer, tokenizer_folder, settings)
-        sizes = write_shards(read_documents(documents), tokenizer, shards)
-    told = f"{shards} is kept, whatever documents are named: " if kept else ""
-    say(told + ", ".join(f"{name} {size:,} tokens" for name, size in sizes.items()))
-    return str(shards)
-
-
-def _documents(
-    settings: System, tokenizer_folder: Path, out: Path, start: Path | None, shards: str, first: bool
-) -> Job:
-    """Training on documents; the `first` rank says which of them are left out."""
-    from troth.model.tokenizer import CHAT_TEMPLATE, Tokenizer, read_chat_template
-    from troth.train.job import documents_job
-    from troth.train.mixture import shares
-
-    data = settings.data
-    # Documents teach no turns: a model that knows some keeps its template.
-    template = CHAT_TEMPLATE if start is None else read_chat_template(start)[0]
-    cache = out / "cache" if data.shard_cache is None else Path(data.shard_cache)
-    job = documents_job(
-        settings.model, settings.train, data.weights, Tokenizer.load(tokenizer_folder), shards, data.stages, cache,
-        data.shard_cache_bytes, parallel=settings.parallel, start=start, system=settings, chat_template=template,
-    )  # fmt: skip
-    sizes, mixtures = job.data["tokens"], (data.weights, *(stage.weights for stage in data.stages))
-    if first:
-        if unread := sizes.keys() - set().union(*(shares(sizes, weights) for weights in mixtures)):
-            say(f"not read, for data.weights give them none: {', '.join(sorted(unread))}")
-        # Where no weight names any collection they are another corpus's, such as a named system's own.
-        if absent := {name for own in mixtures if own.keys() & sizes.keys() for name in own} - sizes.keys():
-            say(f"data.weights of what there is not: {', '.join(sorted(absent))}; there is {', '.join(sizes)}")
-    return job
-
-
-def _tuning(
-    files: list[str], settings: System, tokenizer_folder: Path, out: Path, start: Path | None, ranks: Ranks
-) -> Job:
-    """Fine-tuning on chats or preferences, which the first rank tokenises; what is there already is kept."""
-    from troth.model.chat_template import ChatTemplate
-    from troth.model.tokenizer import Tokenizer
-    from troth.train.chats import Chats
-    from troth.train.examples import kept_examples, made_by, tokenise_chats, tokenise_preferences
-    from troth.train.preference import Preferences
-    from troth.train.tuning import chats_job, preferences_job
-
-    train = settings.train
-    if start is None:
-        raise ValueError(f"train.objective={train.objective!r}: a model is tuned; name its folder (--from)")
-    tokenizer = Tokenizer.load(tokenizer_folder)
-    template = ChatTemplate.for_tuning(start, tokenizer)
-
-    def tokenise() -> None:
-        _fits(tokenizer, tokenizer_folder, settings)
-        examples, last = out / "examples", train.answers == "last"
-        counts = kept_examples(examples, made_by(train.objective, template, tokenizer, last))
-        told = "" if counts is None else f"{examples} is kept, whatever files are named: "
-        if counts is None and train.objective == "chat":
-            counts = tokenise_chats(files, template, tokenizer, examples, last)
-        elif counts is None:
-            counts = tokenise_preferences(files, template, tokenizer, examples)
-        say(told + ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items()))
-
-    ranks.once(tokenise)
-    of = chats_job if train.objective == "chat" else preferences_job
-    job = of(
-        settings.model, train, tokenizer, out / "examples", start, template, parallel=settings.parallel, system=settings
-    )  # fmt: skip
-    assert isinstance(job.rows, Chats | Preferences)
-    if ranks.first and job.rows.cut:
-        what = "chats" if train.objective == "chat" else "pairs"
-        lost = f", and {job.rows.lost:,} of these left out: no answer begins before" if job.rows.lost else ""
-        say(f"{job.rows.cut:,} {what} cut at train.sequence_length={train.sequence_length}{lost}")
-    return job
-
-
-def _fits(tokenizer: Tokenizer, tokenizer_folder: Path, settings: System) -> None:
-    """Raises ValueError where the tokenizer has more tokens than the network, or none for blanks that are wanted."""
-    from troth.train.blanks import check_marks
-
-    if settings.train.fill_in_middle and settings.train.objective == "documents":
-        check_marks(tokenizer)
-    if tokenizer.vocab_size > (room := settings.model.vocab_size):
-        raise ValueError(f"{tokenizer_folder}: {tokenizer.vocab_size} tokens do not fit model.vocab_size={room}")
 
 
 def _preflight(settings: System, device: str) -> None:

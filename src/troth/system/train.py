@@ -47,9 +47,9 @@ class TrainTable(Table):
 
     Weights decay by `weight_decay` times the rate, and gradients of a larger norm than `clip` are brought to it.
     `balance_rate` is what a step adds to or takes from an expert's bias, and `z_loss` weighs the squared logarithm of
-    the sum of scores (PaLM). Every `log_every` steps there is a report, every `checkpoint_every` a checkpoint, of which
-    the newest `keep_checkpoints` stay. `seed` decides first weights, the order of rows and, in curation, planted
-    errors."""
+    the sum of scores (PaLM). Every `log_every` steps there is a report, every `eval_every`, and at the end,
+    the loss on what is held out, where anything is, every `checkpoint_every` a checkpoint, of which the newest
+    `keep_checkpoints` stay. `seed` decides first weights, the order of rows and, in curation, planted errors."""
 
     steps: int = Field(gt=0)
     epochs: float | None = Field(default=None, gt=0)
@@ -84,6 +84,7 @@ class TrainTable(Table):
     checkpoint_every: int = Field(default=200, gt=0)
     keep_checkpoints: int = Field(default=2, gt=0)
     log_every: int = Field(default=10, gt=0)
+    eval_every: int = Field(default=200, gt=0)
     on_spike: Literal["skip", "rewind", "stop"] = "skip"
     hang_seconds: float = Field(default=300.0, ge=120)
     end_hanging: bool = False

@@ -69,3 +69,28 @@ class Batches:
             random = np.random.default_rng((self.seed, _BLANKS, self.streams[name].key, window))
             if random.random() < self.fill_in_middle:
                 out[:] = self.blanks.cut(out, random)
+
+
+class Windows:
+    """The documents of a collection in rows of `time` tokens, each the target of the one before it once (times its
+    document's weight). As in training, the token `begin` that documents begin with is none."""
+
+    def __init__(self, collection: Collection, begin: int, time: int):
+        self.stream, self.begin, self.time = Stream(collection, seed=0), begin, time
+        self.version = collection.version
+
+    @property
+    def epoch_rows(self) -> int:
+        """Rows that end with the last token."""
+        return max(1, -(-(self.stream.epoch_tokens - 1) // self.time))
+
+    def rows(self, first: int, last: int) -> Batch:
+        """Rows from `first` up to `last`, which is left out."""
+        tokens = np.empty((last - first, self.time + 1), dtype=np.int64)
+        for row, out in enumerate(tokens, start=first):
+            self.stream.read(row * self.time, out)
+        # What comes after the last token is the first again.
+        places = np.arange(first, last)[:, None] * self.time + np.arange(1, self.time + 1)
+        begins = tokens == self.begin
+        targets = np.where(begins[:, 1:] | (places >= self.stream.epoch_tokens), -100, tokens[:, 1:])
+        return Batch(tokens[:, :-1], targets, np.cumsum(begins[:, :-1], axis=1))

@@ -20,6 +20,7 @@ class Chats:
 
     def __init__(self, examples: Examples, *, time: int, seed: int, padding: int):
         self.examples, self.time, self.padding = examples, time, padding
+        self.version = examples.sha256
         lengths = examples.ends - examples.starts - 1
         kept = np.flatnonzero(examples.firsts <= time)
         if not len(kept):

@@ -1,7 +1,7 @@
 """What a run trains on what: everything that decides its result, but for the weights it has reached."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,7 +9,7 @@ from troth.model.config import ModelConfig
 from troth.model.families.configs import to_hf_config
 from troth.model.tokenizer import CHAT_TEMPLATE, Tokenizer
 from troth.system import ParallelTable, Stage, System, TrainTable
-from troth.train.batches import Batch, Batches
+from troth.train.batches import Batch, Batches, Windows
 from troth.train.lora import lora_names
 from troth.train.schedule import rows_before
 from troth.train.shards import CACHE_BYTES, open_shards
@@ -26,10 +26,21 @@ class Rows(Protocol):
         ...
 
 
+class Epoch(Rows, Protocol):
+    """Rows of which the first `epoch_rows` hold everything once; `version`, a checksum, tells them from others."""
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def epoch_rows(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class Job:
     """`rows` are what is learned, `data` says which they are (sizes, weights, checksums), so that a run is not
-    continued on others. Training starts from random weights, or from those in the folder `start`."""
+    continued on others; `held_out`, by collection, is only looked at, every `train.eval_every` steps. Training starts
+    from random weights, or from those in the folder `start`."""
 
     model: ModelConfig
     train: TrainTable
@@ -42,6 +53,7 @@ class Job:
     """That of the finished model; without, its tokenizer's settings stay as they are."""
     system: System | None = None
     """Of which model, train and parallel are tables, for the record."""
+    held_out: Mapping[str, Epoch] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises ValueError where the family cannot express the shape, so that it could not be exported, a sequence
@@ -65,10 +77,12 @@ def check_length(model: ModelConfig, train: TrainTable) -> None:
 
 def documents_job(
     model: ModelConfig, train: TrainTable, weights: Mapping[str, float], tokenizer: Tokenizer, shards: str | Path,
-    stages: Sequence[Stage] = (), cache: Path | None = None, cache_bytes: int = CACHE_BYTES, **more: Any,
+    stages: Sequence[Stage] = (), cache: Path | None = None, cache_bytes: int = CACHE_BYTES,
+    held_out: str | Path | None = None, **more: Any,
 ) -> Job:  # fmt: skip
-    """Learn the documents in a folder or at a URL of token shards, read by `weights`, which `stages` change; `more` are
-    further fields of the job. From a URL shards are kept in the folder `cache`, at most `cache_bytes` of them."""
+    """Learn the documents in a folder or at a URL of token shards, read by `weights`, which `stages` change, and look
+    at those that are `held_out`; `more` are further fields of the job. From a URL shards are kept in the folder
+    `cache`, at most `cache_bytes` of each."""
     collections = open_shards(shards, cache, cache_bytes)
     rows = Batches(
         collections, weights, tokenizer, time=train.sequence_length, fill_in_middle=train.fill_in_middle,
@@ -80,4 +94,18 @@ def documents_job(
         "weights": dict(weights),
         "stages": [stage.model_dump(by_alias=True) for stage in stages],
     }
-    return Job(model, train, tokenizer, rows, data, **more)
+    return Job(model, train, tokenizer, rows, data, held_out=_windows(held_out, rows, cache, cache_bytes), **more)
+
+
+def _windows(shards: str | Path | None, like: Batches, cache: Path | None, cache_bytes: int) -> Mapping[str, Epoch]:
+    """All documents of the shards, by collection. Raises ValueError where there are none."""
+    if shards is None:
+        return {}
+    found = open_shards(shards, cache and cache / "held_out", cache_bytes)
+    windows = {
+        name: Windows(collection, like.begin, like.time) for name, collection in found.items()
+        if any(collection.epoch_tokens(file) for file in range(len(collection.files)))
+    }  # fmt: skip
+    if not windows:
+        raise ValueError(f"{shards}: no documents are held out in it")
+    return windows

@@ -1,6 +1,8 @@
 """From what steps found to what is reported of them."""
 
+import contextlib
 import time
+from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
@@ -30,9 +32,18 @@ class Meter:
         self.steps += 1
         self.tokens += tokens
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens meanwhile is no training, and its time no step's."""
+        began = time.perf_counter()
+        yield
+        passed = time.perf_counter() - began
+        self.began, self.since = self.began + passed, self.since + passed
+
     def report(
-        self, done: int, seen: int, outcome: Outcome, lr_share: float, stages: dist.ProcessGroup | None
-    ) -> Metrics | None:
+        self, done: int, seen: int, outcome: Outcome, lr_share: float, stages: dist.ProcessGroup | None,
+        held_out: dict[str, float],
+    ) -> Metrics | None:  # fmt: skip
         """What is known after `done` steps and `seen` tokens, on the first rank. Collective over `stages`."""
         entropy, dead = load_figures(outcome.shares, stages)
         if self.log is None:
@@ -45,7 +56,7 @@ class Meter:
             tokens_per_second=rate, load_entropy=entropy, dead_experts=dead,
             seconds_per_step=(now - self.since) / self.steps,
             mfu=model_flops_utilisation(self.job.model, train.sequence_length, rate, self.peak, ranks),
-            tokens=seen, seconds=self.log.seconds + now - self.began, figures=outcome.figures,
+            tokens=seen, seconds=self.log.seconds + now - self.began, figures=outcome.figures | held_out,
         )  # fmt: skip
         self.since, self.steps, self.tokens = now, 0, 0
         self.log.write(metrics)

@@ -20,7 +20,7 @@ class Metrics:
     model FLOPs utilisation, None where the peak was not measured; `tokens` were read since the first step, in `seconds`
     of training. `figures` are what the objective reports besides, and stand in the log by their names: of preferences
     the implicit rewards of both answers, their margin and the share of pairs in which the chosen one is ahead, of
-    multi-token prediction its loss."""
+    multi-token prediction its loss, of what is held out what `held_out_figures` found."""
 
     step: int
     steps: int

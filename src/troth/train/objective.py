@@ -55,6 +55,9 @@ class Objective(nn.Module):
 
     Of preferences the sum is over pairs. Where ranks have some times of a row each, all know the whole answers, and
     each has its share of the loss. `figures` (see `figure_names`) are added up until someone takes them.
+
+    Where it is not in training it returns the sums [batch] of this rank's targets' losses in nats, with nothing added
+    to them, or the log-probabilities of all answers, [rows / 2, pairs, chosen and rejected].
     """
 
     def __init__(
@@ -74,8 +77,7 @@ class Objective(nn.Module):
         reference_RP2: torch.Tensor | None = None,
     ) -> torch.Tensor:  # fmt: skip
         """`documents_BT` are of all times, the others of this rank's; `ahead_BKS` and `targets_BKS` are what
-        `look_ahead` returns. With `reference_RP2`, not a number where there is no pair, rows are of preferences; where
-        the network is not in training, it is the answers' log-probabilities [R, P, 2] that are returned."""
+        `look_ahead` returns. With `reference_RP2`, not a number where there is no pair, rows are of preferences."""
         config, queries_Q = self.decoder.config, self.share.queries_Q
         attend: Attend = packed_attention(config, documents_BT, queries_Q)
         if self.mesh is not None and self.mesh.layout.cp > 1:
@@ -86,6 +88,8 @@ class Objective(nn.Module):
         if reference_RP2 is not None:
             answers_RP2 = self._answers(h_BSD, documents_BT[:, self.share.tokens_S], targets_BS, reference_RP2.shape[1])
             return self._preferred(answers_RP2, reference_RP2) if self.training else answers_RP2
+        if not self.training:
+            return -self._log_probs(h_BSD, targets_BS).sum(1)
         head_VD = self.decoder.lm_head.weight
         if self.mtp is not None:
             head_VD = joining(head_VD, h_BSD)
@@ -109,12 +113,16 @@ class Objective(nn.Module):
         self, h_BSD: torch.Tensor, documents_BS: torch.Tensor, targets_BS: torch.Tensor, most: int
     ) -> torch.Tensor:
         """Log-probabilities of whole answers, [rows / 2, `most`, chosen and rejected]."""
+        answers_RP2 = answer_log_probs(self._log_probs(h_BSD, targets_BS), documents_BS, most)
+        return answers_RP2 if self.mesh is None else sum_over(answers_RP2, self.mesh.times)
+
+    def _log_probs(self, h_BSD: torch.Tensor, targets_BS: torch.Tensor) -> torch.Tensor:
+        """Those of the targets, [batch, times]; 0 where there is none."""
         config, head = self.decoder.config, self.decoder.lm_head.weight.to(h_BSD.dtype)
         tokens_N = token_log_probs(
             h_BSD.flatten(0, 1), head, targets_BS.flatten(), config.logit_scale, config.logit_softcap
         )  # fmt: skip
-        answers_RP2 = answer_log_probs(tokens_N.view_as(targets_BS), documents_BS, most)
-        return answers_RP2 if self.mesh is None else sum_over(answers_RP2, self.mesh.times)
+        return tokens_N.view_as(targets_BS)
 
     def _preferred(self, answers_RP2: torch.Tensor, reference_RP2: torch.Tensor) -> torch.Tensor:
         pairs_RP = ~reference_RP2[..., 0].isnan()

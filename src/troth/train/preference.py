@@ -41,6 +41,7 @@ class Preferences:
 
     def __init__(self, examples: Examples, *, time: int, seed: int, padding: int):
         self.examples, self.time, self.padding = examples, time, padding
+        self.version = examples.sha256
         longest = (examples.ends - examples.starts - 1).reshape(-1, 2).max(1)
         kept = np.flatnonzero(examples.firsts.reshape(-1, 2).max(1) <= time)
         if not len(kept):
@@ -89,6 +90,16 @@ class Referenced:
 
     preferences: Preferences
     log_probs_P2: np.ndarray
+
+    @property
+    def version(self) -> str:
+        """That of `preferences`."""
+        return self.preferences.version
+
+    @property
+    def epoch_rows(self) -> int:
+        """That of `preferences`."""
+        return self.preferences.epoch_rows
 
     def rows(self, first: int, last: int) -> PreferenceBatch:
         """As those of `preferences`."""

@@ -29,6 +29,16 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes % 60:02d}" if hours else f"{minutes}:{int(seconds) % 60:02d}"
 
 
+def held_out_line(m: Metrics) -> str | None:
+    """What a report says of what is held out: `held-out loss 3.214 (pages 3.402, prose 3.117)`."""
+    if (loss := m.figures.get("held_out_loss")) is None:
+        return None
+    parts = [f"{name.partition('/')[2]} {value:.3f}" for name, value in m.figures.items() if "held_out_loss/" in name]
+    if "held_out_accuracy" in m.figures:
+        parts = [f"margin {m.figures['held_out_margin']:.2f}", f"accuracy {m.figures['held_out_accuracy']:.0%}"]
+    return f"step {m.step}/{m.steps}  held-out loss {loss:.3f}" + (f" ({', '.join(parts)})" if parts else "")
+
+
 class Progress:
     """Use as a context manager and call it with each report."""
 
@@ -52,6 +62,8 @@ class Progress:
         if not self.console.is_terminal and tenth > self.shown:
             self.shown = tenth
             self.console.print(f"{self.title}  {state}", soft_wrap=True)
+        if told := held_out_line(m):
+            self.console.print(f"{self.title}  {told}", soft_wrap=True)
 
     def __enter__(self) -> "Progress":
         self.bar.start()

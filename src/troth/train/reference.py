@@ -29,11 +29,9 @@ def reference_log_probs(
         say(f"the model is asked what it thinks of both answers of {len(preferences.examples) // 2:,} pairs")
     values_P2 = torch.full((len(preferences.examples) // 2, 2), -torch.inf, dtype=torch.float64, device=network.device)
     batches = preferences.in_turn(network.micro_batch_rows)
-    rank = 0 if network.mesh is None else network.mesh.rows_rank
-    for at in range(rank, len(batches) + rank, network.rows_ranks):
-        # All take part in every pass of a sharded network, if only with rows that another has too.
-        batch = batches[min(at, len(batches) - 1)]
-        found_RP2 = network.answer_log_probs(batch)
+    for at, _ in network.turns(len(batches)):
+        batch = batches[at]
+        found_RP2 = network.forward(batch)
         if found_RP2 is not None:
             pairs = torch.from_numpy(batch.pairs).to(network.device)
             values_P2[pairs[pairs >= 0]] = found_RP2.double()[pairs >= 0]

@@ -15,7 +15,7 @@ from troth.train.environment import code_version, environment
 
 _FREE = {
     "activation_checkpointing", "export_dtype", "checkpoint_every", "keep_checkpoints", "log_every", "hang_seconds",
-    "end_hanging", "on_spike",
+    "end_hanging", "on_spike", "eval_every",
 }  # fmt: skip
 """What changes nothing of what a run learns; and what is done about a spike, since one that ended a run would do so
 again."""
@@ -92,8 +92,9 @@ def checkpoints_of(run: Path, train: TrainTable) -> str:
     return train.checkpoints or str(run / "checkpoints")
 
 
-def add_to_history(run: Path, record: dict[str, Any], step: int) -> None:
-    """Record that the run goes on from `step` now, by whom; code and environment if they are not as they were last."""
+def add_to_history(run: Path, record: dict[str, Any], step: int, held_out: dict[str, str]) -> None:
+    """Record that the run goes on from `step` now, by whom, and the versions of what is `held_out`; code and
+    environment if they are not as they were last."""
     history = record.setdefault("history", [])
     now = {"code": code_version(), "environment": environment()}
     last = {key: value for past in (record, *history) for key, value in past.items() if key in now}
@@ -102,6 +103,7 @@ def add_to_history(run: Path, record: dict[str, Any], step: int) -> None:
         "host": platform.node(),
         "world_size": now["environment"]["world_size"],
         "from_step": step,
+        "held_out": held_out,
     }
     history.append(entry | {key: value for key, value in now.items() if value != last.get(key)})
     save_record(run / "run.json", record)

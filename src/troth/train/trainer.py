@@ -19,7 +19,8 @@ from troth.train.finish import finish
 from troth.train.health.guard import SpikeGuard
 from troth.train.health.replicas import compare_replicas
 from troth.train.health.watch import Watch, WatchRule, to_stderr
-from troth.train.job import Job, Rows
+from troth.train.held_out import held_out_figures
+from troth.train.job import Epoch, Job, Rows
 from troth.train.leaving import asked_to_leave
 from troth.train.lora import lora_names
 from troth.train.memory import keep_freed_memory
@@ -93,11 +94,15 @@ class Training:
         self.guard = SpikeGuard(train.on_spike)
         self.state = training_state(self.network, self.optimizers) | {"spikes": self.guard.stored}
         self._fill()
-        self.rows = self._rows(record)
+        self.rows: Rows = self._with_reference(job.rows, "reference", record)
+        self.held_out: dict[str, Epoch] = {
+            name: self._with_reference(rows, "held_out_reference", record) for name, rows in job.held_out.items()
+        }
         self.checkpoints = Checkpoints(checkpoints_of(run, train), train.keep_checkpoints)
         self.done = self._load()
         if ranks.first:
-            add_to_history(run, record, self.done)
+            held_out = {name: epoch.version for name, epoch in job.held_out.items()}
+            add_to_history(run, record, self.done, held_out)
         self.log = MetricsLog(run, self.done) if ranks.first else None
         self.meter = Meter(job, self.log, record["precision"], ranks)
         # Each replica group has its part of the rows, each of its ranks a part of that.
@@ -145,14 +150,16 @@ class Training:
             first = rows.start + self.rows_rank * own
             yield self.rows.rows(first, first + own)
 
-    def _rows(self, record: dict[str, Any]) -> Rows:
-        """The job's rows; those of preferences with what the network thinks of the answers as it is now."""
-        rows = self.job.rows
+    def _with_reference(self, rows: Any, name: str, record: dict[str, Any]) -> Any:
+        """Rows as they are; those of preferences with what the network thinks of the answers as it is now, which is
+        kept in the run's folder by that `name`."""
         if not isinstance(rows, Preferences):
             return rows
-        known = {"precision": record["precision"], "time": rows.time} | record["settings"]["data"]
-        key = json.dumps({name: known[name] for name in ("precision", "time", "examples", "start_weights")})
-        file = self.run / "reference.safetensors"
+        key = json.dumps({
+            "precision": record["precision"], "time": rows.time, "examples": rows.examples.sha256,
+            "start_weights": record["settings"]["data"]["start_weights"],
+        })  # fmt: skip
+        file = self.run / f"{name}.safetensors"
         return Referenced(rows, reference_log_probs(self.network, rows, file, key, self.ranks, self.say))
 
     def _until_rewound(
@@ -185,10 +192,12 @@ class Training:
             self.done += 1
             present = 1.0 if self.groups is None else self.groups.present / self.groups.groups
             self.meter.count(round(len(batch.inputs) * self.rows_ranks * present) * train.sequence_length)
-            if self.done % train.log_every == 0 or self.done == train.steps:
+            last = self.done == train.steps
+            held_out = self._held_out(watch) if last or self.done % train.eval_every == 0 else {}
+            if last or held_out or self.done % train.log_every == 0:
                 stages = None if self.mesh is None else self.mesh.group("pp")
                 seen = rows_before(self.done, train) * train.sequence_length
-                metrics = self.meter.report(self.done, seen, outcome, share, stages)
+                metrics = self.meter.report(self.done, seen, outcome, share, stages, held_out)
                 if metrics is not None:
                     report(metrics)
             due = outcome.leaving or self.done % train.checkpoint_every == 0
@@ -201,6 +210,15 @@ class Training:
                     self.checkpoints.wait()
                     self._say(f"ended by SIGTERM after step {self.done}, with a checkpoint; the same command goes on")
                     raise SystemExit(128 + signal.SIGTERM)
+
+    def _held_out(self, watch: Watch) -> dict[str, float]:
+        """The figures of what is held out, where anything is; the time that they take is not the steps'."""
+        if not self.held_out:
+            return {}
+        with self.meter.paused():
+            return held_out_figures(
+                self.network, self.held_out, self.job.train, lambda: watch.enter(self.done, "held out")
+            )
 
     def _rewind(self) -> None:
         """Go back to the newest checkpoint, or to the beginning where there is none yet."""

@@ -18,31 +18,35 @@ from troth.train.preference import Preferences
 
 def chats_job(
     model: ModelConfig, train: TrainTable, tokenizer: Tokenizer, examples: Path, start: Path, template: ChatTemplate,
-    **more: Any,
+    held_out: Path | None = None, **more: Any,
 ) -> Job:  # fmt: skip
-    """Learn what the assistant says in the chats that `tokenise_chats` wrote into the folder `examples`; `more` are
-    further fields of the job. Raises ValueError where none fits into a sequence."""
-    found = Examples(examples)
-    rows = Chats(found, time=train.sequence_length, seed=train.seed, padding=tokenizer.end_of_text)
-    return _job(model, train, tokenizer, rows, found, start, template, **more)
+    """Learn what the assistant says in the chats that `tokenise_chats` wrote into the folder `examples`, and look at
+    those that are `held_out`; `more` are further fields of the job. Raises ValueError where none fits into a
+    sequence."""
+    return _job(Chats, model, train, tokenizer, examples, start, template, held_out, **more)
 
 
 def preferences_job(
     model: ModelConfig, train: TrainTable, tokenizer: Tokenizer, examples: Path, start: Path, template: ChatTemplate,
-    **more: Any,
+    held_out: Path | None = None, **more: Any,
 ) -> Job:  # fmt: skip
     """Learn which answer is preferred, of the pairs that `tokenise_preferences` wrote into the folder `examples`; else
     as `chats_job`."""
-    found = Examples(examples)
-    rows = Preferences(found, time=train.sequence_length, seed=train.seed, padding=tokenizer.end_of_text)
-    return _job(model, train, tokenizer, rows, found, start, template, **more)
+    return _job(Preferences, model, train, tokenizer, examples, start, template, held_out, **more)
 
 
 def _job(
-    model: ModelConfig, train: TrainTable, tokenizer: Tokenizer, rows: Chats | Preferences, examples: Examples,
-    start: Path, template: ChatTemplate, **more: Any,
+    kind: type[Chats] | type[Preferences], model: ModelConfig, train: TrainTable, tokenizer: Tokenizer, examples: Path,
+    start: Path, template: ChatTemplate, held_out: Path | None, **more: Any,
 ) -> Job:  # fmt: skip
+    rows, *looked_at = (
+        kind(Examples(folder), time=train.sequence_length, seed=train.seed, padding=tokenizer.end_of_text)
+        for folder in (examples, *([] if held_out is None else [held_out]))
+    )
     if train.epochs is not None:
         train = train.model_copy(update={"steps": math.ceil(train.epochs * rows.epoch_rows / train.sequences)})
-    data = {"examples": examples.sha256, "chat_template": hashlib.sha256(template.source.encode()).hexdigest()}
-    return Job(model, train, tokenizer, rows, data, start=start, chat_template=template.source, **more)
+    data = {"examples": rows.examples.sha256, "chat_template": hashlib.sha256(template.source.encode()).hexdigest()}
+    return Job(
+        model, train, tokenizer, rows, data, start=start, chat_template=template.source,
+        held_out=dict(zip(["examples"], looked_at, strict=False)), **more,
+    )  # fmt: skip

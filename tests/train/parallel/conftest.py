@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from troth.model.config import ModelConfig
+from troth.model.tokenizer import Tokenizer
 from troth.system import TrainTable
+from troth.train.shards import write_shards
 
 WORKER = Path(__file__).parent / "worker.py"
 RATES = "tokens_per_second", "seconds_per_step", "seconds", "mfu"
@@ -38,13 +40,25 @@ def proof(recipe: Callable[..., TrainTable]) -> Callable[..., TrainTable]:
 
 
 @pytest.fixture(scope="session")
-def over_ranks(tokenizer: Any, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+def held_out(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of a few texts that fill a number of rows which no number of ranks divides."""
+    folder = tmp_path_factory.mktemp("held-out")
+    texts = "A watched pot never boils. " * 5, "Time and tide wait for no man. " * 9, "Too many cooks spoil the broth."
+    write_shards([(name, text) for name, text in zip(("one", "two", "two"), texts, strict=True)], tokenizer, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def over_ranks(tokenizer: Tokenizer, shards: Path, held_out: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """`over_ranks(world, cases)` trains each case over so many processes; returns what they said."""
 
     def run(world: int, cases: list[dict[str, Any]], fails: bool = False) -> str:
         home = tmp_path_factory.mktemp("job")
         tokenizer.save(home)
-        told = {"tokenizer": str(home), "shards": str(shards), "weights": {"prose": 0.75, "pages": 0.25}}
+        told = {
+            "tokenizer": str(home), "shards": str(shards), "weights": {"prose": 0.75, "pages": 0.25},
+            "held_out": str(held_out),
+        }  # fmt: skip
         (home / "job.json").write_text(json.dumps(told | {"cases": cases}))
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}", WORKER]
         done = subprocess.run([*command, home / "job.json"], capture_output=True, text=True, timeout=900, check=False)
@@ -66,11 +80,13 @@ def reports(run: Path) -> list[dict[str, float]]:
 
 
 def deviation(run: Path, reference: Path) -> float:
-    """The largest relative difference of losses and norms; what counts experts must be the same."""
+    """The largest relative difference of losses, those of what is held out too, and norms; what counts experts must be
+    the same."""
     worst = 0.0
     for ours, theirs in zip(reports(run), reports(reference), strict=True):
         assert ours["dead_experts"] == theirs["dead_experts"]
         assert ours["load_entropy"] == pytest.approx(theirs["load_entropy"], abs=1e-6)
-        for key in ("loss", "grad_norm"):
+        assert ours.keys() == theirs.keys()
+        for key in ("loss", "grad_norm", *(key for key in ours if key.startswith("held_out_loss"))):
             worst = max(worst, abs(ours[key] / theirs[key] - 1))
     return worst

@@ -41,7 +41,7 @@ TOGETHER_ON_EIGHT = [
 
 
 @pytest.fixture(scope="module")
-def alone(small, run_training, tmp_path_factory):
+def alone(small, run_training, held_out, tmp_path_factory):
     """`alone(settings)` is the run of one process, of the small network or another."""
     runs = {}
 
@@ -49,7 +49,7 @@ def alone(small, run_training, tmp_path_factory):
         key = settings.model_dump_json(), model.model_dump_json()
         if key not in runs:
             runs[key] = tmp_path_factory.mktemp("alone")
-            run_training(runs[key], settings, model=model)
+            run_training(runs[key], settings, model=model, held_out=held_out)
         return runs[key]
 
     return run

@@ -45,11 +45,11 @@ def in_groups(tokenizer, shards, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_groups_are_as_one_process(in_groups, run_training, small, proof, tmp_path):
+def test_two_groups_are_as_one_process(in_groups, run_training, small, proof, held_out, tmp_path):
     settings = proof()
     cases = [case(tmp_path / str(n), small, settings, {"replica_groups": 2}) for n in range(2)]
     in_groups(1, cases, together=2)
-    run_training(tmp_path / "alone", settings, model=small)
+    run_training(tmp_path / "alone", settings, model=small, held_out=held_out)
     assert deviation(tmp_path / "0", tmp_path / "alone") < 1e-9
     assert reports(tmp_path / "0") == reports(tmp_path / "1")
 

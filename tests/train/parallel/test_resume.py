@@ -19,9 +19,11 @@ FORKED = Path(__file__).parents[1] / "forked.py"
 
 
 @pytest.mark.slow
-def test_four_ranks_then_two_then_three_are_as_one_process(run_training, over_ranks, small, proof, tmp_path):
+def test_four_ranks_then_two_then_three_are_as_one_process(
+    run_training, over_ranks, small, proof, held_out, tmp_path
+):  # fmt: skip
     settings = proof(checkpoint_every=3)
-    run_training(tmp_path / "alone", settings, model=small)
+    run_training(tmp_path / "alone", settings, model=small, held_out=held_out)
     run = tmp_path / "run"
     # Eight experts and hidden sizes of 32 do not divide by three, and need not.
     over_ranks(4, [case(run, small, settings, {"dp_shard": 2, "tp": 2, "ep": 2}, killed_at=8)], fails=True)
@@ -54,12 +56,12 @@ def test_stopped_and_continued_over_ranks_is_the_same_to_the_bit(over_ranks, sma
     ],
 )
 def test_a_run_from_a_folder_starts_with_its_weights(
-    run_training, over_ranks, small, proof, tmp_path, layout, mtp_weight
+    run_training, over_ranks, small, proof, held_out, tmp_path, layout, mtp_weight
 ):
     """And with those of the modules of multi-token prediction beside them."""
     settings = proof(steps=3, mtp_weight=mtp_weight)
     first = run_training(tmp_path / "first", proof(steps=5, mtp_weight=mtp_weight), model=small)
-    alone = run_training(tmp_path / "alone", settings, model=small, start=first)
+    alone = run_training(tmp_path / "alone", settings, model=small, start=first, held_out=held_out)
     over_ranks(2, [case(tmp_path / "run", small, settings, layout, start=str(first))])
     if mtp_weight:
         found, expected = ([report["mtp_loss"] for report in reports(tmp_path / run)] for run in ("run", "alone"))

@@ -39,12 +39,14 @@ def main(job: Path) -> None:
             parallel = ParallelTable(**case["parallel"])
             if settings.objective == "documents":
                 job = documents_job(
-                    model, settings, told["weights"], tokenizer, told["shards"], parallel=parallel, start=start
+                    model, settings, told["weights"], tokenizer, told["shards"], held_out=told["held_out"],
+                    parallel=parallel, start=start,
                 )  # fmt: skip
             else:
                 tuned = chats_job if settings.objective == "chat" else preferences_job
                 template = ChatTemplate.for_tuning(start, tokenizer)
-                job = tuned(model, settings, tokenizer, Path(case["examples"]), start, template, parallel=parallel)
+                examples = Path(case["examples"])
+                job = tuned(model, settings, tokenizer, examples, start, template, examples, parallel=parallel)
             train(job, Path(case["run"]), report, ranks)
 
 

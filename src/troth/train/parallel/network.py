@@ -11,6 +11,7 @@ from troth.model.lora import adapt
 from troth.model.moe import MoE
 from troth.model.mtp import MTP
 from troth.system import Layout, TrainTable
+from troth.train.batches import Batch
 from troth.train.float8 import to_float8
 from troth.train.lora import fill_adapters, lora_names
 from troth.train.objective import Objective, Share, look_ahead
@@ -136,21 +137,30 @@ class Network:
             total = total + loss.detach()
         return total
 
+    def turns(self, batches: int) -> list[tuple[int, bool]]:
+        """Which of so many batches this rank takes where ranks that read different rows share them, and whether it
+        counts: all take part in every pass of a sharded network, if only with a batch that another has too."""
+        first, ranks = (0, 1) if self.mesh is None else (self.mesh.rows_rank, self.mesh.rows.size())
+        return [(min(at, batches - 1), at < batches) for at in range(first, batches + first, ranks)]
+
     @torch.no_grad()
-    def answer_log_probs(self, batch: PreferenceBatch) -> torch.Tensor | None:
-        """Log-probabilities [rows / 2, pairs, 2] of the answers of at most `micro_batch_rows` rows; None on ranks that
-        do not have the last layer. All ranks call it, with batches of their own where they read different rows."""
-        tokens, documents, targets, reference = (
-            torch.from_numpy(x).to(self.device) for x in (batch.inputs, batch.documents, batch.targets, batch.reference)
+    def forward(self, batch: Batch) -> torch.Tensor | None:
+        """What objectives that are not in training return for at most `micro_batch_rows` rows; None on ranks that do
+        not have the last layer. All ranks call it, with batches of their own where they read different rows."""
+        tokens, documents, targets = (
+            torch.from_numpy(x).to(self.device) for x in (batch.inputs, batch.documents, batch.targets)
         )
         times = self.objectives[0].share.tokens_S
         tokens, targets = tokens[:, times], targets[:, times]
+        more = {}
+        if isinstance(batch, PreferenceBatch):
+            more["reference_RP2"] = torch.from_numpy(batch.reference).to(self.device)
         for objective in self.objectives:
             objective.eval()
         if self.pipeline is not None:
-            found = self.pipeline.forward(tokens, documents, targets, reference_RP2=reference)
+            found = self.pipeline.forward(tokens, documents, targets, **more)
         else:
-            found = self.objectives[0](tokens, documents, targets, reference_RP2=reference)
+            found = self.objectives[0](tokens, documents, targets, **more)
         for objective in self.objectives:
             objective.train()
             if isinstance(objective, FSDPModule):
