@@ -139,7 +139,8 @@ def test_of_preferences_it_is_how_they_compare_with_the_model_that_was_started_f
                 found.append(-losses_alone(model, ids, 64)[answer[1:]].sum())
         return torch.stack(found).view(-1, 2)
 
-    rewards = settings.preference.beta * (answers(load_weights(tmp_path / "run" / "model")) - answers(load_weights(base)))
+    tuned, started = (answers(load_weights(folder)) for folder in (tmp_path / "run" / "model", base))
+    rewards = settings.preference.beta * (tuned - started)
     margin = rewards[:, 0] - rewards[:, 1]
     found = figures(tmp_path / "run")[3]
     assert found["held_out_loss"] == pytest.approx(float(torch.nn.functional.softplus(-margin).mean()), abs=1e-4)

@@ -49,7 +49,7 @@ class Batches:
         self.mixture = Mixture(sizes, weights, stages, rows)
         self.streams = {name: Stream(collections[name], seed) for name in self.mixture.names}
         self.time, self.seed, self.fill_in_middle = time, seed, fill_in_middle
-        told = {collection.begin for collection in collections.values()} - {None}
+        told = {collection.begin for collection in collections.values() if collection.begin is not None}
         self.begin = told.pop() if told else tokenizer.end_of_text
         self.blanks = Blanks(tokenizer) if fill_in_middle else None
 

@@ -49,7 +49,9 @@ def held_out(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def over_ranks(tokenizer: Tokenizer, shards: Path, held_out: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+def over_ranks(
+    tokenizer: Tokenizer, shards: Path, held_out: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., str]:
     """`over_ranks(world, cases)` trains each case over so many processes; returns what they said."""
 
     def run(world: int, cases: list[dict[str, Any]], fails: bool = False) -> str:

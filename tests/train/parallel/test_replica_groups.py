@@ -8,21 +8,25 @@ from pathlib import Path
 
 import pytest
 
+from troth.model.chat_template import ChatTemplate
 from troth.system import ParallelTable, lay_out
+from troth.train.examples import tokenise_preferences
 from troth.train.parallel.replica_groups import group_number
+from troth.train.trainer import train
+from troth.train.tuning import preferences_job
 
 from .conftest import WORKER, case, deviation, reports
 
 
 @pytest.fixture
-def in_groups(tokenizer, shards, tmp_path):
+def in_groups(tokenizer, shards, held_out, tmp_path):
     """`in_groups(ranks, cases, together)` trains each case in a replica group of so many ranks, all at once; they
     begin when `together` of them are there."""
     coordination = pytest.importorskip("torchft.coordination")
 
     def run(ranks, cases, together):
         tokenizer.save(tmp_path)
-        told = {"tokenizer": str(tmp_path), "shards": str(shards)}
+        told = {"tokenizer": str(tmp_path), "shards": str(shards), "held_out": str(held_out)}
         lighthouse = coordination.LighthouseServer(
             bind="[::]:0", min_replicas=together, join_timeout_ms=1000, heartbeat_timeout_ms=2000
         )
@@ -50,6 +54,24 @@ def test_two_groups_are_as_one_process(in_groups, run_training, small, proof, he
     cases = [case(tmp_path / str(n), small, settings, {"replica_groups": 2}) for n in range(2)]
     in_groups(1, cases, together=2)
     run_training(tmp_path / "alone", settings, model=small, held_out=held_out)
+    assert deviation(tmp_path / "0", tmp_path / "alone") < 1e-9
+    assert reports(tmp_path / "0") == reports(tmp_path / "1")
+
+
+@pytest.mark.slow
+def test_preferences_of_two_groups_are_as_one_process(in_groups, run_training, small, proof, tokenizer, tmp_path):
+    """Each group asks the model that is tuned about all pairs, for itself."""
+    base = run_training(tmp_path / "base", proof(steps=2), model=small)
+    template = ChatTemplate.for_tuning(base, tokenizer)
+    pairs = [{"prompt": f"{i} is", "chosen": f" {i}." + " Yes." * (i % 3), "rejected": " 7?"} for i in range(24)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    examples = tmp_path / "pairs"
+    tokenise_preferences([str(tmp_path / "pairs.jsonl")], template, tokenizer, examples)
+    settings = proof(objective="preference", steps=4, adam_lr=0.01)
+    train(preferences_job(small, settings, tokenizer, examples, base, template, examples), tmp_path / "alone", print)
+    more = {"start": str(base), "examples": str(examples)}
+    cases = [case(tmp_path / str(n), small, settings, {"replica_groups": 2}, **more) for n in range(2)]
+    in_groups(1, cases, together=2)
     assert deviation(tmp_path / "0", tmp_path / "alone") < 1e-9
     assert reports(tmp_path / "0") == reports(tmp_path / "1")
 
