@@ -5,6 +5,9 @@ import json
 
 import pytest
 
+from troth.model.tokenizer import Tokenizer
+from troth.train.shards import open_shards
+
 SHAPE = [
     "data.weights={ documents = 1.0 }", "train.steps=4", "model.vocab_size=300", "model.hidden_size=32",
     "model.intermediate_size=48", "model.moe_intermediate_size=16", "model.num_dense_layers=1",
@@ -89,3 +92,35 @@ def test_shards_are_written_of_both_and_may_be_named_in_their_place(files, train
     done = train(first / "shards", "--held-out", first / "held_out", "--out", second, settings=SHAPE)
     assert done.returncode == 0, done.stderr
     assert list(told_of(second)[4]) == ["held_out_loss"]
+
+
+def test_a_share_is_learned_by_nobody_and_is_the_same_in_every_run(files, train, tmp_path):
+    texts = [f"{TEXT} That was number {number}." for number in range(40)]
+    documents = files("documents.jsonl", *({"text": text} for text in texts + texts[:10]))
+    runs = [tmp_path / "first", tmp_path / "second"]
+    for run in runs:
+        done = train(documents, "--held-out", "0.25", "--out", run, "--shards-only", settings=SHAPE)
+        assert done.returncode == 0, done.stderr
+    tokenizer = Tokenizer.load(runs[0] / "tokenizer")
+    learned, held_out = (texts_of(runs[0] / name, tokenizer) for name in ("shards", "held_out"))
+    assert sorted(learned + held_out) == sorted(texts + texts[:10])
+    assert not set(learned) & set(held_out)
+    assert 3 < len(set(held_out)) < 20
+    assert held_out == texts_of(runs[1] / "held_out", Tokenizer.load(runs[1] / "tokenizer"))
+    (whole := tmp_path / "whole").mkdir()
+    assert train(documents, "--out", whole, "--shards-only", settings=SHAPE).returncode == 0
+    for named in (documents, whole / "shards"):
+        done = train(named, "--held-out", "0.25", "--out", whole, settings=SHAPE)
+        assert done.returncode == 2
+        assert "--held-out 0.25: " in done.stderr.splitlines()[-1]
+    done = train(documents, "--held-out", "0.25", "--held-out", documents, "--out", tmp_path / "no", settings=SHAPE)
+    assert "expected sources, or one share above 0 and below 1" in done.stderr
+
+
+def texts_of(folder, tokenizer):
+    (collection,) = open_shards(folder).values()
+    shard = collection.open(0)
+    return [
+        tokenizer.decode(shard.tokens[start:end][1:].tolist())
+        for start, end in zip(shard.starts, shard.ends, strict=True)
+    ]

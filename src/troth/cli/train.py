@@ -18,6 +18,7 @@ from troth.cli.train_data import Asked, documents_job, fits, tuning_job, write_a
 if TYPE_CHECKING:
     from troth.system import System
 
+_NUMBER = re.compile(r"[0-9]*\.?[0-9]+")
 _URL = re.compile(r"[a-z0-9+]{2,}:/")
 """How a URL begins once it has become a path."""
 
@@ -36,8 +37,8 @@ def command(
     held_out: Annotated[
         list[str] | None,
         typer.Option(
-            "--held-out", help="What only to look at, in the form of the documents: its loss is reported every "
-            "train.eval_every steps. May be given again.", metavar="SOURCE",
+            "--held-out", help="What only to look at, in the form of the documents, or a share of these such as 0.01: "
+            "its loss is reported every train.eval_every steps. May be given again.", metavar="SOURCE",
         ),
     ] = None,
     tokenizer: Annotated[
@@ -84,7 +85,8 @@ def command(
         return
     if not documents or out is None:
         raise ValueError("train: documents and --out DIR are needed, but for a --dry-run")
-    for source in [*documents, *(held_out or [])]:
+    looked_at = _share_or_sources(held_out or [])
+    for source in [*documents, *([] if isinstance(looked_at, float) else looked_at)]:
         if (Path(source) / "ledger").is_dir() and (inside := Path(source) / "documents").is_dir():
             raise ValueError(f"{source}: is a curation as a whole; {inside} is what to train on")
     if _URL.match(str(out)):
@@ -101,7 +103,7 @@ def command(
     with joined() as ranks, ExitStack() as stack:
         ranks.once(lambda: lay_out(settings.parallel, settings.model, settings.train, ranks.world))
         tokenizer_folder = tokenizer or start or out / "tokenizer"
-        asked = Asked(settings, documents, held_out or [], tokenizer_folder, out, start)
+        asked = Asked(settings, documents, looked_at, tokenizer_folder, out, start)
         if not shards_only:
             ranks.once(lambda: _check(settings, tokenizer_folder, start))
         ranks.once(lambda: stack.enter_context(held(out, "training")))
@@ -127,6 +129,16 @@ def command(
         if ranks.first:
             sizes = {"parameters": counts.total, "active": counts.active}
             show_result({"model": str(model)} | sizes, f"Model: {model}", as_json)
+
+
+def _share_or_sources(held_out: list[str]) -> list[str] | float:
+    """Raises ValueError where a share is none, or stands beside sources."""
+    shares = [float(one) for one in held_out if _NUMBER.fullmatch(one) and not Path(one).exists()]
+    if not shares:
+        return held_out
+    if len(held_out) > 1 or not 0 < shares[0] < 1:
+        raise ValueError(f"--held-out {' '.join(held_out)}: expected sources, or one share above 0 and below 1")
+    return shares[0]
 
 
 def _check(settings: System, tokenizer_folder: Path, start: Path | None) -> None:

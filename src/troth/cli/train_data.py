@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from troth.system import System
     from troth.train.job import Job
     from troth.train.parallel.ranks import Ranks
+    from troth.train.sources import Wanted
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,44 @@ class Asked:
 
     settings: System
     documents: list[str]
-    held_out: list[str]
+    held_out: list[str] | float
+    """Sources, or a share of the documents."""
     tokenizer_folder: Path
     out: Path
     start: Path | None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The `wanted` rows of sources, and the folder that their tokens go to."""
+
+    sources: list[str]
+    folder: Path
+    wanted: Wanted
+    told: str = ""
+
+
+def _parts(asked: Asked, name: str) -> tuple[_Part, _Part | None]:
+    """What is learned, whose folder has this `name`, and what is held out. Raises ValueError where a share is to be
+    held out of what is tokens already."""
+    from troth.train.ready_shards import find_shards
+    from troth.train.sources import every_row
+    from troth.train.split import Split
+
+    learned, held_out = asked.out / name, asked.out / "held_out"
+    if not isinstance(asked.held_out, float):
+        held = _Part(asked.held_out, held_out, every_row, "held out: ") if asked.held_out else None
+        return _Part(asked.documents, learned, every_row), held
+    if ready := find_shards(asked.documents):
+        raise ValueError(
+            f"--held-out {asked.held_out:g}: {ready} holds token shards, which are not parted; name others, or write "
+            "both with --shards-only and the same --held-out"
+        )
+    if (learned / f"{name}.json").exists() and not (held_out / f"{name}.json").exists():
+        told = f"{learned} was written whole; delete it, or name another --out"
+        raise ValueError(f"--held-out {asked.held_out:g}: {told}")
+    sides = [Split(asked.held_out, held) for held in (False, True)]
+    return _Part(asked.documents, learned, sides[0]), _Part(asked.documents, held_out, sides[1], "held out: ")
 
 
 def write_all_shards(asked: Asked) -> tuple[str, str | None]:
@@ -39,26 +74,28 @@ def write_all_shards(asked: Asked) -> tuple[str, str | None]:
     from troth.train.mixture import sample
     from troth.train.ready_shards import find_shards
 
+    learned, held_out = _parts(asked, "shards")
     folder = asked.tokenizer_folder
     own = folder == asked.out / "tokenizer" and not (folder / "tokenizer.json").exists()
     if own and not find_shards(asked.documents):
         folder.mkdir(parents=True, exist_ok=True)
-        texts = ((name, text) for name, text, _ in read_documents(asked.documents))
+        texts = ((name, text) for name, text, _ in read_documents(learned.sources, learned.wanted))
         model, data = asked.settings.model, asked.settings.data
         Tokenizer.train(sample(texts, data.weights), model.vocab_size).save(folder)
-    shards = _shards(asked, asked.documents, asked.out / "shards")
-    return shards, _shards(asked, asked.held_out, asked.out / "held_out") if asked.held_out else None
+    # First what is held out: where that is missing, what is learned was written whole.
+    held_out_shards = None if held_out is None else _shards(asked, held_out)
+    return _shards(asked, learned), held_out_shards
 
 
-def _shards(asked: Asked, documents: list[str], shards: Path) -> str:
-    """The folder or URL of documents' token shards, which are written into the folder `shards` if need be."""
+def _shards(asked: Asked, part: _Part) -> str:
+    """The folder or URL of documents' token shards, which are written into the part's folder if need be."""
     from troth.model.tokenizer import Tokenizer
     from troth.train.documents import read_documents
     from troth.train.ready_shards import bring_tokenizer, find_shards
     from troth.train.shards import open_shards, write_shards
 
-    folder = asked.tokenizer_folder
-    if ready := find_shards(documents):
+    folder, shards = asked.tokenizer_folder, part.folder
+    if ready := find_shards(part.sources):
         fits(bring_tokenizer(ready, folder), folder, asked.settings)
         return ready
     if kept := find_shards([str(shards)]):
@@ -67,9 +104,8 @@ def _shards(asked: Asked, documents: list[str], shards: Path) -> str:
     else:
         tokenizer = Tokenizer.load(folder)
         fits(tokenizer, folder, asked.settings)
-        sizes = write_shards(read_documents(documents), tokenizer, shards)
-    told = "held out: " if documents is asked.held_out else ""
-    told = f"{shards} is kept, whatever documents are named: " if kept else told
+        sizes = write_shards(read_documents(part.sources, part.wanted), tokenizer, shards)
+    told = f"{shards} is kept, whatever documents are named: " if kept else part.told
     say(told + ", ".join(f"{name} {size:,} tokens" for name, size in sizes.items()))
     return str(shards)
 
@@ -114,29 +150,29 @@ def tuning_job(asked: Asked, ranks: Ranks) -> Job:
         raise ValueError(f"train.objective={train.objective!r}: a model is tuned; name its folder (--from)")
     tokenizer = Tokenizer.load(asked.tokenizer_folder)
     template = ChatTemplate.for_tuning(start, tokenizer)
-    examples = asked.out / "examples"
-    held_out = asked.out / "held_out" if asked.held_out else None
+    learned, held_out = ranks.once(lambda: _parts(asked, "examples"))
 
-    def tokenise(files: list[str], folder: Path, told: str = "") -> None:
-        last = train.answers == "last"
+    def tokenise(part: _Part) -> None:
+        last, folder = train.answers == "last", part.folder
         counts = kept_examples(folder, made_by(train.objective, template, tokenizer, last))
-        told = told if counts is None else f"{folder} is kept, whatever files are named: "
+        told = part.told if counts is None else f"{folder} is kept, whatever files are named: "
         if counts is None and train.objective == "chat":
-            counts = tokenise_chats(files, template, tokenizer, folder, last)
+            counts = tokenise_chats(part.sources, template, tokenizer, folder, last, part.wanted)
         elif counts is None:
-            counts = tokenise_preferences(files, template, tokenizer, folder)
+            counts = tokenise_preferences(part.sources, template, tokenizer, folder, part.wanted)
         say(told + ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items()))
 
     def tokenise_all() -> None:
         fits(tokenizer, asked.tokenizer_folder, settings)
-        tokenise(asked.documents, examples)
         if held_out is not None:
-            tokenise(asked.held_out, held_out, "held out: ")
+            tokenise(held_out)
+        tokenise(learned)
 
     ranks.once(tokenise_all)
     of = chats_job if train.objective == "chat" else preferences_job
     job = of(
-        settings.model, train, tokenizer, examples, start, template, held_out, parallel=settings.parallel,
+        settings.model, train, tokenizer, learned.folder, start, template, held_out and held_out.folder,
+        parallel=settings.parallel,
         system=settings,
     )  # fmt: skip
     assert isinstance(job.rows, Chats | Preferences)

@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 
-from troth.train.sources import Row, read_rows
+from troth.train.sources import Row, Wanted, every_row, read_rows
 
 _HEAVIEST = 100
 
 
-def read_documents(sources: Sequence[str]) -> Iterator[tuple[str, str, float]]:
-    """(collection, text, weight) of every document of these files, folders and URLs, which `read_rows` describes.
+def read_documents(sources: Sequence[str], wanted: Wanted = every_row) -> Iterator[tuple[str, str, float]]:
+    """(collection, text, weight) of the `wanted` documents of files, folders and URLs, which `read_rows` describes.
 
     A document has a `text`; its `collection` is the file's name where it names none, its `weight` 1. Raises ValueError
     naming the file, and the line or row, that cannot be read.
     """
-    return map(_document, read_rows(sources, ("text",), ("collection", "weight")))
+    return map(_document, read_rows(sources, ("text",), ("collection", "weight"), wanted))
 
 
 def _document(row: Row) -> tuple[str, str, float]:

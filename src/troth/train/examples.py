@@ -14,14 +14,16 @@ import numpy as np
 from troth.model.chat_template import ChatTemplate, Example
 from troth.model.tokenizer import Tokenizer, tokenizer_json
 from troth.train.messages import Chat, ChatPair, Completion, read_chats, read_preferences
+from troth.train.sources import Wanted, every_row
 
 
 def tokenise_chats(
-    sources: Sequence[str], template: ChatTemplate, tokenizer: Tokenizer, folder: Path, last_only: bool = False
-) -> dict[str, int]:
-    """Tokenise the chats of files, folders and URLs into `folder`; return the numbers of `chats`, of `examples` (more,
-    where the template writes past turns anew), of their `tokens` and of the `answer_tokens` among these. Text begins as
-    documents do and ends with the end-of-text token.
+    sources: Sequence[str], template: ChatTemplate, tokenizer: Tokenizer, folder: Path, last_only: bool = False,
+    wanted: Wanted = every_row,
+) -> dict[str, int]:  # fmt: skip
+    """Tokenise the `wanted` chats of files, folders and URLs into `folder`; return the numbers of `chats`, of
+    `examples` (more, where the template writes past turns anew), of their `tokens` and of the `answer_tokens` among
+    these. Text begins as documents do and ends with the end-of-text token.
 
     Raises ValueError naming file and line or row where a chat is not in form or the template refuses it.
     """
@@ -29,7 +31,7 @@ def tokenise_chats(
 
     def examples() -> Iterator[Example]:
         nonlocal chats
-        for place, chat in read_chats(sources, last_only):
+        for place, chat in read_chats(sources, last_only, wanted):
             chats += 1
             if isinstance(chat, Completion):
                 yield _continued(chat.prompt, chat.text, tokenizer)
@@ -41,10 +43,10 @@ def tokenise_chats(
 
 
 def tokenise_preferences(
-    sources: Sequence[str], template: ChatTemplate, tokenizer: Tokenizer, folder: Path
+    sources: Sequence[str], template: ChatTemplate, tokenizer: Tokenizer, folder: Path, wanted: Wanted = every_row
 ) -> dict[str, int]:
-    """Tokenise the preferences of files, folders and URLs into `folder`; return the numbers of `pairs`, `examples`,
-    `tokens` and `answer_tokens`. Text begins as documents do and ends with the end-of-text token.
+    """Tokenise the `wanted` preferences of files, folders and URLs into `folder`; return the numbers of `pairs`,
+    `examples`, `tokens` and `answer_tokens`. Text begins as documents do and ends with the end-of-text token.
 
     Raises ValueError naming file and line or row where a preference is not in form or the template refuses it.
     """
@@ -52,7 +54,7 @@ def tokenise_preferences(
 
     def examples() -> Iterator[Example]:
         nonlocal pairs
-        for place, pair in read_preferences(sources):
+        for place, pair in read_preferences(sources, wanted):
             pairs += 1
             if isinstance(pair, ChatPair):
                 for chat in (pair.chosen, pair.rejected):

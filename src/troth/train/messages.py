@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from troth.train.chat_messages import checked_list, checked_messages, checked_text
-from troth.train.sources import read_rows
+from troth.train.sources import Wanted, every_row, read_rows
 
 _FORMS = "messages", "conversations", "completion", "output"
 _BESIDE = "system", "tools", "chat_template_kwargs"
@@ -61,25 +61,30 @@ class ChatPair:
     rejected: Chat
 
 
-def read_chats(sources: Sequence[str], last_only: bool = False) -> Iterator[tuple[str, Chat | Completion]]:
-    """The chats of files, folders and URLs as `read_rows` takes them, each with its place for messages; all turns of
-    the assistant are to be learned but those of `weight` 0 and of a prompt, or with `last_only` the last of these.
+def read_chats(
+    sources: Sequence[str], last_only: bool = False, wanted: Wanted = every_row
+) -> Iterator[tuple[str, Chat | Completion]]:
+    """The `wanted` chats of files, folders and URLs as `read_rows` takes them, each with its place for messages; all
+    turns of the assistant are to be learned but those of `weight` 0 and of a prompt, or with `last_only` the last of
+    these.
 
     Raises ValueError naming file, line or row and what is wrong there.
     """
-    for row in read_rows(sources, ("|".join(_FORMS),), ("prompt", *_ALPACA, *_BESIDE)):
+    for row in read_rows(sources, ("|".join(_FORMS),), ("prompt", *_ALPACA, *_BESIDE), wanted):
         try:
             yield row.place, _chat_or_completion(row.values, last_only)
         except ValueError as error:
             raise ValueError(f"{row.place}: {error}") from error
 
 
-def read_preferences(sources: Sequence[str]) -> Iterator[tuple[str, TextPair | ChatPair]]:
-    """The preferences of files, folders and URLs as `read_rows` takes them, each with its place for messages.
+def read_preferences(
+    sources: Sequence[str], wanted: Wanted = every_row
+) -> Iterator[tuple[str, TextPair | ChatPair]]:
+    """The `wanted` preferences of files, folders and URLs as `read_rows` takes them, each with its place for messages.
 
     Raises ValueError naming file, line or row and what is wrong there.
     """
-    for row in read_rows(sources, ("chosen", "rejected"), ("prompt", *_ALPACA, *_BESIDE)):
+    for row in read_rows(sources, ("chosen", "rejected"), ("prompt", *_ALPACA, *_BESIDE), wanted):
         try:
             yield row.place, _preference(row.values)
         except ValueError as error:

@@ -1,7 +1,7 @@
 """Rows of files of every kind, read as a stream: Parquet, JSON lines and Lance, on this machine or at an fsspec URL."""
 
 import json
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -25,9 +25,19 @@ class Row:
     values: dict[str, Any]
 
 
-def read_rows(sources: Sequence[str], needed: Sequence[str], others: Sequence[str]) -> Iterator[Row]:
-    """The rows of all files, source after source, a folder's files by name; each has the columns `needed` (`a|b` is one
-    or the other, of which messages name the first), and may have `others`.
+Wanted = Callable[[Row], bool]
+
+
+def every_row(row: Row) -> bool:
+    """Leaves out none."""
+    return True
+
+
+def read_rows(
+    sources: Sequence[str], needed: Sequence[str], others: Sequence[str], wanted: Wanted = every_row
+) -> Iterator[Row]:
+    """The `wanted` rows of all files, source after source, a folder's files by name; each has the columns `needed`
+    (`a|b` is one or the other, of which messages name the first), and may have `others`.
 
     A source is a file, a folder or an fsspec URL of one: `.parquet`, `.jsonl`, `.ndjson` or `.json` (an object a line,
     or in `.json` one array of them, which is read whole; also packed, as `.jsonl.gz`, `.zst` or `.bz2`), or a Lance
@@ -47,7 +57,7 @@ def read_rows(sources: Sequence[str], needed: Sequence[str], others: Sequence[st
                 ".lance), which `troth curate` makes of other documents"
             )
         for file in files:
-            yield from _rows(fs, file, needed, others)
+            yield from filter(wanted, _rows(fs, file, needed, others))
 
 
 def _files(fs: Any, path: str) -> Iterator[str]:
