@@ -21,6 +21,8 @@ def refused(world, system=FLAGSHIP, **sizes):
 def test_dp_shard_takes_what_the_others_leave():
     layout = lay_out(ParallelTable(tp=8, ep=64, pp=8, micro_batches=8), FLAGSHIP.model, FLAGSHIP.train, 8192)
     assert (layout.dp_shard, layout.world, layout.expert_shard) == (128, 8192, 16)
+    with pytest.raises(ValueError, match="expected a number of ranks, or -1 for what the others leave"):
+        ParallelTable(dp_shard=0)
 
 
 @pytest.mark.parametrize(

@@ -171,9 +171,8 @@ def tuning_job(asked: Asked, ranks: Ranks) -> Job:
     ranks.once(tokenise_all)
     of = chats_job if train.objective == "chat" else preferences_job
     job = of(
-        settings.model, train, tokenizer, learned.folder, start, template, held_out and held_out.folder,
-        parallel=settings.parallel,
-        system=settings,
+        settings.model, train, tokenizer, learned.folder, start, template,
+        None if held_out is None else held_out.folder, parallel=settings.parallel, system=settings,
     )  # fmt: skip
     assert isinstance(job.rows, Chats | Preferences)
     if ranks.first and job.rows.cut:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from troth.model.config import ModelConfig
 from troth.system.table import Table
@@ -34,6 +34,13 @@ class ParallelTable(Table):
     schedule: Literal["1F1B", "Interleaved1F1B", "InterleavedZeroBubble", "ZBVZeroBubble"] = "1F1B"
     stages_per_rank: int = Field(default=1, gt=0)
     replica_groups: int = Field(default=1, gt=0)
+
+    @field_validator("dp_shard")
+    @classmethod
+    def _some(cls, dp_shard: int) -> int:
+        if not dp_shard:
+            raise ValueError("expected a number of ranks, or -1 for what the others leave")
+        return dp_shard
 
 
 @dataclass(frozen=True)

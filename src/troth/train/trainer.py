@@ -250,11 +250,12 @@ class Training:
         self.guard.read()
 
     def _compare_replicas(self) -> None:
-        """Raises RuntimeError naming the ranks whose weights are not those of the others."""
+        """Raises OSError naming the ranks and machines whose weights are not those of the others."""
         if self.mesh is not None and self.mesh.layout.dp_replicate > 1:
             held = {name: local(tensor) for name, tensor in self.state.items()}
             if found := compare_replicas(held, self.mesh.group("dp_replicate")):
-                raise RuntimeError(f"{self.run}: before step {self.done + 1} {found[0]}; no checkpoint was written")
+                told = "no checkpoint was written; leave out the machine, and the same command goes on from the last one"
+                raise OSError(f"{self.run}: before step {self.done + 1} {found[0]}; {told}")
 
     def _say(self, text: str) -> None:
         if self.ranks.first:
