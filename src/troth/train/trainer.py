@@ -254,7 +254,7 @@ class Training:
         if self.mesh is not None and self.mesh.layout.dp_replicate > 1:
             held = {name: local(tensor) for name, tensor in self.state.items()}
             if found := compare_replicas(held, self.mesh.group("dp_replicate")):
-                told = "no checkpoint was written; leave out the machine, and the same command goes on from the last one"
+                told = "no checkpoint was written; leave that machine out, and the same command goes on from the last"
                 raise OSError(f"{self.run}: before step {self.done + 1} {found[0]}; {told}")
 
     def _say(self, text: str) -> None:
