@@ -17,7 +17,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 NATIVE := $(wildcard src/troth/serve/engine/cpu/native/*)
 
 SHELL := /bin/sh
-PIP := .venv/bin/python -m pip install --quiet --constraint constraints.txt
+# What is never imported, most of transformers say, need not be compiled to bytecode: that took longer than the rest.
+PIP := .venv/bin/python -m pip install --quiet --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
