@@ -85,6 +85,17 @@ def test_a_prompt_beyond_the_context_is_known_as_that(server: str, path: str):
     assert path == "messages" or error["code"] == "context_length_exceeded"
 
 
+@pytest.mark.parametrize("path", ["chat/completions", "responses"])
+@pytest.mark.parametrize(
+    "metadata", [{f"k{n}": "v" for n in range(17)}, {"k" * 65: "v"}, {"k": "v" * 513}], ids=["many", "key", "value"]
+)
+def test_metadata_has_openais_bounds(server: str, path: str, metadata: dict[str, str]):
+    asked = {"messages": [{"role": "user", "content": "A"}]} if path == "chat/completions" else {"input": "A"}
+    answer = httpx.post(f"{server}/v1/{path}", json={"model": MODEL, "metadata": metadata} | asked)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"].startswith("metadata")
+
+
 def test_other_errors_have_the_same_shape(server: str, client: openai.OpenAI):
     with pytest.raises(openai.NotFoundError) as error:
         chat(client, model="gpt-5")

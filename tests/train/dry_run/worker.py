@@ -1,10 +1,11 @@
-"""Real ranks take one real step; each writes down the most memory that torch's profiler saw it hold at a time."""
+"""Real ranks take one real step; the last writes down the most memory that torch's profiler saw it hold at a time."""
 
 import gc
 import json
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -29,19 +30,23 @@ TAKES = 2
 
 
 def peak(model: ModelConfig, train: TrainTable, parallel: ParallelTable) -> int:
-    """Bytes, of everything that torch's allocator gave out but gloo's copies (it sums all on each rank where a GPU's
-    kernel scatters sums, and its own threads may give a copy back unseen) and what a product takes and gives back, as
-    on processors that multiply bf16 by way of float32."""
+    """Bytes on the last rank, 0 on others: of everything that torch's allocator gave out but gloo's copies (it sums all
+    on each rank where a GPU's kernel scatters sums, and its own threads may give a copy back unseen) and what a product
+    takes and gives back, as on processors that multiply bf16 by way of float32."""
     layout = lay_out(parallel, model, train, dist.get_world_size())
     mesh = Mesh.over(layout, "cpu")
     dtype = DTYPES[train.precision]
     rows = train.batch_tokens // train.sequence_length // layout.rows_ranks
     gc.collect()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    looking = is_last()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) if looking else nullcontext() as profiler:
         network = Network(model, train, layout, dtype, mesh, "cpu").initialise(0)
         optimizers = build_optimizers(network.weights, train.muon_lr, train.adam_lr, train.weight_decay, dtype)
         with record_function(STEP):
             step(network, optimizers, blank_batch(train, rows), 1.0, train)
+    if not looking:
+        return 0
+    assert profiler is not None
     assert profiler.profiler is not None
     roots = profiler.profiler.kineto_results.experimental_event_tree()
     left_out: set[int] = set()
@@ -60,13 +65,22 @@ def peak(model: ModelConfig, train: TrainTable, parallel: ParallelTable) -> int:
     return most
 
 
+def is_last() -> bool:
+    return dist.get_rank() == dist.get_world_size() - 1
+
+
 def walk(events: list[_ProfilerEvent], within_exchange: bool = False) -> Iterator[tuple[_ProfilerEvent, bool]]:
     """All events, and whether each is part of an exchange between ranks or takes what a product gives back."""
     for event in events:
         yield event, within_exchange
-        inner = list(walk(event.children, within_exchange or event.name.startswith("c10d::")))
-        given_back = {one.typed[1].ptr for one, _ in inner if takes(one) < 0} if event.name == "aten::mm" else ()
-        yield from ((one, aside or (takes(one) > 0 and one.typed[1].ptr in given_back)) for one, aside in inner)
+        name = event.name
+        inner = walk(event.children, within_exchange or name.startswith("c10d::"))
+        if name == "aten::mm":
+            found = list(inner)
+            given_back = {one.typed[1].ptr for one, _ in found if takes(one) < 0}
+            yield from ((one, aside or (takes(one) > 0 and one.typed[1].ptr in given_back)) for one, aside in found)
+        else:
+            yield from inner
 
 
 def takes(event: _ProfilerEvent) -> int:
@@ -96,5 +110,6 @@ if __name__ == "__main__":
     kinds = {"model": ModelConfig, "train": TrainTable, "parallel": ParallelTable}
     cases = [{name: kind(**case[name]) for name, kind in kinds.items()} for case in job]
     peaks = [min(peak(**case) for _ in range(TAKES)) for case in cases]
-    Path(f"{sys.argv[1]}.{dist.get_rank()}").write_text(json.dumps(peaks), encoding="utf-8")
+    if is_last():
+        Path(f"{sys.argv[1]}.{dist.get_rank()}").write_text(json.dumps(peaks), encoding="utf-8")
     dist.destroy_process_group()

@@ -12,6 +12,7 @@ from troth.serve.api.errors import ApiError
 from troth.serve.api.exchange import current_holder
 from troth.serve.api.file_store import FileStore
 from troth.serve.api.paging import page
+from troth.serve.api.schema import Metadata
 from troth.serve.api.served import new_id
 
 _WINDOW_SECONDS = 86_400
@@ -30,7 +31,7 @@ class BatchRequest(Body):
     input_file_id: str
     endpoint: Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"]
     completion_window: Literal["24h"]
-    metadata: dict[str, str] | None = None
+    metadata: Metadata | None = None
     output_expires_after: ExpiresAfter | None = None
 
 

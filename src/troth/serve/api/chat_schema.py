@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from troth.serve.api.body import Body, refusal_as_text
 from troth.serve.api.question import Question, Tool, call_message, tool
-from troth.serve.api.schema import Name, Sampling
+from troth.serve.api.schema import Metadata, Name, Sampling
 from troth.serve.engine.sampling_params import MOST_LOGPROBS, SamplingParams
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
@@ -156,7 +156,7 @@ class ChatRequest(Sampling):
     search_parameters: Any = None
     modalities: list[Literal["text"]] | None = None
     store: bool | None = None
-    metadata: dict[str, str] | None = None
+    metadata: Metadata | None = None
     service_tier: str | None = None
     prediction: dict[str, Any] | None = None
     safety_identifier: str | None = None

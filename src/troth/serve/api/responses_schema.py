@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter
 from troth.serve.api.body import Body, refusal_as_text
 from troth.serve.api.chat_schema import ReasoningOptions
 from troth.serve.api.question import Question, Tool, call_message, tool
-from troth.serve.api.schema import ANY_OBJECT, AnyFormat, Name
+from troth.serve.api.schema import ANY_OBJECT, AnyFormat, Metadata, Name
 from troth.serve.engine.sampling_params import MOST_LOGPROBS, Json, SamplingParams
 
 
@@ -151,7 +151,7 @@ class ResponseRequest(Body):
     max_tool_calls: int | None = Field(default=None, ge=1)
     truncation: Literal["disabled", "auto"] | None = None
     background: Literal[False] | None = None
-    metadata: dict[str, str] | None = None
+    metadata: Metadata | None = None
     client_metadata: dict[str, str] | None = None
     user: str | None = None
     service_tier: str | None = None

@@ -14,6 +14,10 @@ from troth.serve.engine.sampling_params import MOST_LOGPROBS, Grammar, Json, Pat
 
 ANY_OBJECT = json.dumps({"type": "object"})
 Name = Annotated[str, Field(pattern=r"^[\w.:-]+$", max_length=128)]
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
+"""What a client keeps with a request, within OpenAI's bounds."""
 UsageTold = Literal["never", "last", "always"]
 _MOST_CHOICES = 128
 _MOST_STOPS = 16
