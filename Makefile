@@ -13,12 +13,13 @@ HINT := Name another: make PYTHON=python3.12
 
 export PYTHONUNBUFFERED := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Set in many containers; each of the processes that tests start would then compile what it loads of Troth anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 NATIVE := $(wildcard src/troth/serve/engine/cpu/native/*)
 
 SHELL := /bin/sh
-# What is never imported, most of transformers say, need not be compiled to bytecode: that took longer than the rest.
-PIP := .venv/bin/python -m pip install --quiet --no-compile --constraint constraints.txt
+PIP := .venv/bin/python -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
