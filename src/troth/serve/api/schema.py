@@ -7,17 +7,13 @@ answer and cannot are refused, rather than ignored.
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from troth.serve.api.body import Body
 from troth.serve.engine.sampling_params import MOST_LOGPROBS, Grammar, Json, Pattern, SamplingParams
 
 ANY_OBJECT = json.dumps({"type": "object"})
 Name = Annotated[str, Field(pattern=r"^[\w.:-]+$", max_length=128)]
-Metadata = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
-]
-"""What a client keeps with a request, within OpenAI's bounds."""
 UsageTold = Literal["never", "last", "always"]
 _MOST_CHOICES = 128
 _MOST_STOPS = 16
@@ -25,6 +21,17 @@ _MOST_STOP_TOKENS = 1024
 _MOST_TEXTS = 2048
 # Over all texts: each has them checked and copied, while nothing else is answered.
 _MOST_NAMED = 1_000_000
+
+
+def _within_bounds(metadata: dict[str, str]) -> dict[str, str]:
+    if len(metadata) > 16 or any(len(key) > 64 or len(value) > 512 for key, value in metadata.items()):
+        raise ValueError("at most 16 pairs, keys of at most 64 characters and values of at most 512")
+    return metadata
+
+
+# Pydantic's own bounds of texts refuse half of a surrogate pair.
+Metadata = Annotated[dict[str, str], AfterValidator(_within_bounds)]
+"""What a client keeps with a request, within OpenAI's bounds."""
 
 
 class StreamOptions(Body):
