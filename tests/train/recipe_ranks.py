@@ -20,7 +20,7 @@ from troth.train.schedule import rows_of
 from troth.train.step import step
 from troth.train.weights import local
 
-STEPS, ROWS, TIME = 6, 8, 32
+STEPS, ROWS, TIME = 4, 8, 32
 SMALL = ModelConfig(
     vocab_size=96, hidden_size=32, intermediate_size=48, moe_intermediate_size=16, num_hidden_layers=4,
     num_dense_layers=1, num_attention_heads=4, num_key_value_heads=2, head_dim=8, num_experts=8, num_experts_per_tok=2,
