@@ -62,7 +62,7 @@ def found(url):
 
 def ranks(url, *words):
     command = [sys.executable, str(RANKS), str(url), *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

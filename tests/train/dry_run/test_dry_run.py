@@ -58,7 +58,7 @@ def test_its_memory_is_what_the_profiler_sees_of_a_real_step(world, fresh, tmp_p
     job.write_text(json.dumps(cases))
     here = Path(__file__).parent
     command = [sys.executable, here.parent / "forked.py", str(world), here / "worker.py", job]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-5000:]
     last = world - 1
     real = json.loads((tmp_path / f"job.{last}").read_text())
