@@ -48,7 +48,7 @@ def alone(folder: Path) -> dict[str, Any]:
 
 def together(folder: Path, speculate: str = "none") -> dict[str, Any]:
     run = subprocess.run(
-        [*TORCHRUN, str(SCRIPT), str(folder), speculate], capture_output=True, text=True, timeout=240, check=False,
+        [*TORCHRUN, str(SCRIPT), str(folder), speculate], capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
