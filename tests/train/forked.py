@@ -1,12 +1,17 @@
 """Runs a script on several ranks as torchrun does, but forks them from one process that has loaded what they need:
 most of a short test over ranks is else the loading of torch, by each rank and by torchrun.
 
-    python forked.py RANKS SCRIPT [ARGUMENT ...]
+    python forked.py RANKS SCRIPT [ARGUMENT ...] [-- ARGUMENT ...]
+
+After each -- the ranks begin anew, with other arguments.
 """
 
+import ctypes
+import itertools
 import multiprocessing
 import os
 import runpy
+import signal
 import sys
 import time
 from multiprocessing.synchronize import Event
@@ -15,8 +20,13 @@ import torch.distributed as dist
 
 import troth.train.trainer  # noqa: F401 (loaded here, once for all ranks)
 
+PR_SET_PDEATHSIG = 1
+
 
 def as_rank(rank: int, told: dict[str, object], script: str, arguments: list[str], forked: Event) -> None:
+    if sys.platform == "linux":
+        # A test that has waited long enough kills this program; what computes on would slow those after it.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     forked.wait()
     os.environ.update({name: str(value) for name, value in (told | {"RANK": rank, "LOCAL_RANK": rank}).items()})
     sys.argv = [script, *arguments]
@@ -42,4 +52,6 @@ def main(world: int, script: str, arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), sys.argv[2], sys.argv[3:]))
+    ranks, script, *words = sys.argv[1:]
+    starts = [list(group) for word, group in itertools.groupby(words, lambda word: word == "--") if not word] or [[]]
+    sys.exit(int(any(main(int(ranks), script, arguments) for arguments in starts)))

@@ -104,17 +104,26 @@ def compare_ends(network, mesh):
         assert all(torch.equal(tensor, last[name]) for name, tensor in first.items())
 
 
+def alone_by_recipe(job, ranks):
+    """What one process finds of each recipe: ranks share them out."""
+    recipes = {recipe_of(case): case for case in job}
+    mine = {name: losses_and_norms(recipes[name], 1) for name in list(recipes)[ranks.rank :: ranks.world]}
+    everyone = [None] * ranks.world
+    dist.all_gather_object(everyone, mine)
+    return {name: found for theirs in everyone for name, found in theirs.items()}
+
+
+def recipe_of(case):
+    return json.dumps([case["train"], case["model"], case["poisoned"]])
+
+
 def main(job):
     torch.set_num_threads(1)
-    alone = {}
     with joined("cpu") as ranks:
+        alone = alone_by_recipe(job, ranks)
         for case in job:
-            recipe = json.dumps([case["train"], case["model"], case["poisoned"]])
-            if recipe not in alone:
-                alone[recipe] = losses_and_norms(case, 1)
-            np.testing.assert_allclose(
-                losses_and_norms(case, ranks.world), alone[recipe], rtol=1e-9, err_msg=json.dumps(case)
-            )
+            found = losses_and_norms(case, ranks.world)
+            np.testing.assert_allclose(found, alone[recipe_of(case)], rtol=1e-9, err_msg=json.dumps(case))
             dist.barrier()
 
 

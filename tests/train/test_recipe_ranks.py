@@ -40,8 +40,11 @@ def check(world, cases):
     last rank's gradients are no numbers."""
     names = "train", "parallel", "model", "poisoned"
     defaults = {"model": {}, "poisoned": None}
-    job = json.dumps([defaults | dict(zip(names, case, strict=False)) for case in cases])
-    command = [sys.executable, FORKED, str(world), WORKER, job]
+    job = [defaults | dict(zip(names, case, strict=False)) for case in cases]
+    job.sort(key=lambda case: json.dumps([case["train"], case["model"]]))  # Each start has a recipe once alone.
+    # Each layout leaves gloo some sixty threads, which wake a hundred times a second: ranks begin anew after a few.
+    starts = [json.dumps(job[first : first + 4]) for first in range(0, len(job), 4)]
+    command = [sys.executable, FORKED, str(world), WORKER, *(word for start in starts for word in ("--", start))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-5000:]
 
@@ -115,11 +118,12 @@ def test_dimensions_together_are_as_one_process():
 def test_zero_bubbles_are_as_one_process(schedule):
     layout = PIPELINE | {"micro_batches": 4, "schedule": schedule, "stages_per_rank": 2}
     check(2, [
-        *((GROWING, layout | {"micro_batches": 8}, model) for model in ({}, TIED)), (ADAPTERS, layout),
-        *((LOSSES | {"mtp_depth": depth}, layout, model) for depth in (1, 2) for model in ({}, TIED)),
+        (GROWING, layout | {"micro_batches": 8}, TIED), (ADAPTERS, layout), (LOSSES | {"mtp_depth": 1}, layout, {}),
+        (LOSSES, layout, TIED),
     ])  # fmt: skip
-    spread = [layout | sizes for sizes in ({"dp_replicate": 2}, {"dp_shard": 2, "ep": 2}, {"cp": 2}, {"tp": 2})]
-    model = TIED if schedule.startswith("Interleaved") else {}
-    cases = [(LOSSES, sizes, model) for sizes in spread]
-    cases += [(ADAPTERS, spread[1]), (AGAIN, spread[1]), (LOSSES, spread[3], GPT_OSS)]
-    check(4, cases)
+    spread = [layout | sizes for sizes in ({"dp_shard": 2, "ep": 2}, {"tp": 2}, {"dp_replicate": 2}, {"cp": 2})]
+    if schedule.startswith("Interleaved"):
+        check(4, [(LOSSES, sizes, TIED) for sizes in spread[:2]])
+    else:
+        cases = [(LOSSES, sizes, {}) for sizes in spread]
+        check(4, [*cases, (ADAPTERS, spread[0]), (AGAIN, spread[0]), (LOSSES, spread[1], GPT_OSS)])
