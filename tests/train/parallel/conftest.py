@@ -53,8 +53,8 @@ def held_out(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> 
 def over_ranks(
     tokenizer: Tokenizer, shards: Path, held_out: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., str]:
-    """`over_ranks(world, cases)` trains each case over so many processes, those of a torchrun where one `fails`; returns
-    what they said."""
+    """`over_ranks(world, cases)` trains each case over so many processes, of a torchrun where one `fails`; returns what
+    they said."""
 
     def run(world: int, cases: list[dict[str, Any]], fails: bool = False) -> str:
         home = tmp_path_factory.mktemp("job")
