@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +14,10 @@ import typer
 from troth.cli.dry_run import show_dry_run
 from troth.cli.options import AsJson, Changes, SystemName, read_system
 from troth.cli.output import console, say, show_result, training_progress
-from troth.cli.train_data import Asked, documents_job, fits, tuning_job, write_all_shards
+from troth.cli.train_data import Asked, bring_tokenizer_of, documents_job, fits, tuning_job, write_all_shards
 
 if TYPE_CHECKING:
+    from troth.model.config import ModelConfig
     from troth.system import System
 
 _NUMBER = re.compile(r"[0-9]*\.?[0-9]+")
@@ -49,6 +51,13 @@ def command(
         Path | None,
         typer.Option("--from", help="Go on from a model: its shape, weights and tokenizer.", metavar="FOLDER"),
     ] = None,
+    branch: Annotated[
+        str | None,
+        typer.Option(
+            "--branch", help="Go on from another run's newest checkpoint, or that of a step: its network, optimisers "
+            "and tokenizer, with the settings and documents named now.", metavar="RUN[@STEP]",
+        ),
+    ] = None,
     objective: Annotated[
         str | None,
         typer.Option(
@@ -80,6 +89,9 @@ def command(
     settings = read_system(system, changes)
     if start is not None:
         settings = _of_folder(settings, start, changes)
+    of_run, of_step = _run_and_step(branch)
+    if of_run is not None:
+        settings = _of_run(settings, of_run, changes)
     if dry_run:
         show_dry_run(settings, world, as_json)
         return
@@ -97,16 +109,20 @@ def command(
     from troth.model.families.configs import unheeded_noise
     from troth.system import lay_out
     from troth.system.lock import held
+    from troth.train.branch import Branch
     from troth.train.parallel.ranks import joined
     from troth.train.trainer import train
 
     with joined() as ranks, ExitStack() as stack:
         ranks.once(lambda: lay_out(settings.parallel, settings.model, settings.train, ranks.world))
         tokenizer_folder = tokenizer or start or out / "tokenizer"
-        asked = Asked(settings, documents, looked_at, tokenizer_folder, out, start)
+        begins = None if of_run is None else ranks.once(partial(Branch.of, of_run, of_step, out, start))
+        asked = Asked(settings, documents, looked_at, tokenizer_folder, out, start, begins)
         if not shards_only:
             ranks.once(lambda: _check(settings, tokenizer_folder, start))
         ranks.once(lambda: stack.enter_context(held(out, "training")))
+        if of_run is not None and tokenizer_folder == out / "tokenizer":
+            ranks.once(partial(bring_tokenizer_of, of_run, tokenizer_folder))
         if settings.train.objective == "documents":
             shards, held_out_shards = ranks.once(lambda: write_all_shards(asked))
             if shards_only:
@@ -157,13 +173,36 @@ def _check(settings: System, tokenizer_folder: Path, start: Path | None) -> None
         checked(start, settings.model)
 
 
+def _run_and_step(branch: str | None) -> tuple[Path | None, int | None]:
+    """Raises ValueError where `branch` names no run's folder."""
+    if branch is None:
+        return None, None
+    run, at, step = branch.rpartition("@")
+    if not at or not step.isdecimal():
+        run, step = branch, ""
+    if not (Path(run) / "run.json").is_file():
+        raise ValueError(f"--branch {branch}: {run} is no run's folder (no run.json); expected RUN or RUN@STEP")
+    return Path(run), int(step) if step else None
+
+
+def _of_run(settings: System, run: Path, changes: list[str]) -> System:
+    """The system with the network of a run."""
+    from troth.train.run import read_record, recorded_settings
+
+    return _of_shape(settings, recorded_settings(run, read_record(run / "run.json"))[0], changes)
+
+
 def _of_folder(settings: System, folder: Path, changes: list[str]) -> System:
-    """The system with the shape of a folder's network, but for what `--set model.key=value` changes of it."""
+    """The system with the network of a folder."""
     from troth.model.families.configs import read_config
 
+    return _of_shape(settings, read_config(folder), changes)
+
+
+def _of_shape(settings: System, shape: ModelConfig, changes: list[str]) -> System:
+    """The system with that shape, but for what `--set model.key=value` changes of it."""
     changed = {".".join(change.partition("=")[0].strip().split(".")[:2]) for change in changes}
     kept = {key: value for key, value in settings.model.model_dump().items() if f"model.{key}" in changed}
-    shape = read_config(folder)
     return settings.model_copy(update={"model": type(shape).model_validate(shape.model_dump() | kept)})
 
 

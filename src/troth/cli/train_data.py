@@ -12,6 +12,7 @@ from troth.cli.output import say
 if TYPE_CHECKING:
     from troth.model.tokenizer import Tokenizer
     from troth.system import System
+    from troth.train.branch import Branch
     from troth.train.job import Job
     from troth.train.parallel.ranks import Ranks
     from troth.train.sources import Wanted
@@ -28,6 +29,7 @@ class Asked:
     tokenizer_folder: Path
     out: Path
     start: Path | None
+    branch: Branch | None
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,19 @@ def _parts(asked: Asked, name: str) -> tuple[_Part, _Part | None]:
         raise ValueError(f"--held-out {asked.held_out:g}: {told}")
     sides = [Split(asked.held_out, held) for held in (False, True)]
     return _Part(asked.documents, learned, sides[0]), _Part(asked.documents, held_out, sides[1], "held out: ")
+
+
+def bring_tokenizer_of(run: Path, folder: Path) -> None:
+    """Copy a run's tokenizer into the folder, if it is not there yet. Raises ValueError where the run has none."""
+    from troth.model.tokenizer import Tokenizer
+
+    if (folder / "tokenizer.json").exists():
+        return
+    theirs = [own for own in (run / "tokenizer", run / "model") if (own / "tokenizer.json").exists()]
+    if not theirs:
+        raise ValueError(f"--branch {run}: its tokenizer is elsewhere; name its folder (--tokenizer or --from)")
+    folder.mkdir(parents=True, exist_ok=True)
+    Tokenizer.load(theirs[0]).save(folder)
 
 
 def write_all_shards(asked: Asked) -> tuple[str, str | None]:
@@ -124,7 +139,7 @@ def documents_job(asked: Asked, shards: str, held_out: str | None, first: bool) 
     job = jobs.documents_job(
         settings.model, settings.train, data.weights, Tokenizer.load(asked.tokenizer_folder), shards, data.stages,
         cache, data.shard_cache_bytes, held_out, parallel=settings.parallel, start=start, system=settings,
-        chat_template=template,
+        chat_template=template, branch=asked.branch,
     )  # fmt: skip
     sizes, mixtures = job.data["tokens"], (data.weights, *(stage.weights for stage in data.stages))
     if first:
@@ -172,7 +187,7 @@ def tuning_job(asked: Asked, ranks: Ranks) -> Job:
     of = chats_job if train.objective == "chat" else preferences_job
     job = of(
         settings.model, train, tokenizer, learned.folder, start, template,
-        None if held_out is None else held_out.folder, parallel=settings.parallel, system=settings,
+        None if held_out is None else held_out.folder, parallel=settings.parallel, system=settings, branch=asked.branch,
     )  # fmt: skip
     assert isinstance(job.rows, Chats | Preferences)
     if ranks.first and job.rows.cut:

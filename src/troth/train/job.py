@@ -10,6 +10,7 @@ from troth.model.families.configs import to_hf_config
 from troth.model.tokenizer import CHAT_TEMPLATE, Tokenizer
 from troth.system import ParallelTable, Stage, System, TrainTable
 from troth.train.batches import Batch, Batches, Windows
+from troth.train.branch import Branch, more_rows
 from troth.train.lora import lora_names
 from troth.train.schedule import rows_before
 from troth.train.shards import CACHE_BYTES, open_shards
@@ -54,12 +55,16 @@ class Job:
     system: System | None = None
     """Of which model, train and parallel are tables, for the record."""
     held_out: Mapping[str, Epoch] = field(default_factory=dict)
+    branch: Branch | None = None
+    """Where it begins, if not at its first step."""
 
     def __post_init__(self) -> None:
         """Raises ValueError where the family cannot express the shape, so that it could not be exported, a sequence
         has more tokens than the network positions, or adapters have nothing to adapt."""
         to_hf_config(self.model, "float32", self.tokenizer.end_of_text)
         check_length(self.model, self.train)
+        if self.branch is not None:
+            self.branch.check(self.train)
         if self.train.lora is not None:
             lora_names(self.model, self.train.lora.patterns)
             if self.start is None:
@@ -78,7 +83,7 @@ def check_length(model: ModelConfig, train: TrainTable) -> None:
 def documents_job(
     model: ModelConfig, train: TrainTable, weights: Mapping[str, float], tokenizer: Tokenizer, shards: str | Path,
     stages: Sequence[Stage] = (), cache: Path | None = None, cache_bytes: int = CACHE_BYTES,
-    held_out: str | Path | None = None, **more: Any,
+    held_out: str | Path | None = None, branch: Branch | None = None, **more: Any,
 ) -> Job:  # fmt: skip
     """Learn the documents in a folder or at a URL of token shards, read by `weights`, which `stages` change, and look
     at those that are `held_out`; `more` are further fields of the job. From a URL shards are kept in the folder
@@ -86,7 +91,7 @@ def documents_job(
     collections = open_shards(shards, cache, cache_bytes)
     rows = Batches(
         collections, weights, tokenizer, time=train.sequence_length, fill_in_middle=train.fill_in_middle,
-        seed=train.seed, rows=rows_before(train.steps, train), stages=stages,
+        seed=train.seed, rows=rows_before(train.steps, train) + more_rows(branch, train), stages=stages,
     )  # fmt: skip
     data = {
         "tokens": {name: collection.size for name, collection in collections.items()},
@@ -94,7 +99,8 @@ def documents_job(
         "weights": dict(weights),
         "stages": [stage.model_dump(by_alias=True) for stage in stages],
     }
-    return Job(model, train, tokenizer, rows, data, held_out=_windows(held_out, rows, cache, cache_bytes), **more)
+    looked_at = _windows(held_out, rows, cache, cache_bytes)
+    return Job(model, train, tokenizer, rows, data, held_out=looked_at, branch=branch, **more)
 
 
 def _windows(shards: str | Path | None, like: Batches, cache: Path | None, cache_bytes: int) -> Mapping[str, Epoch]:

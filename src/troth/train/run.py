@@ -77,6 +77,15 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
+def recorded_settings(run: Path, record: dict[str, Any]) -> tuple[ModelConfig, TrainTable, dict[str, Any]]:
+    """The network, the recipe and the tokens that a run was started with. Raises ValueError where this version of Troth
+    does not take one."""
+    told = record["settings"]
+    model = _filled(ModelConfig, told["model"], f"{run}/run.json: model")
+    train = _filled(TrainTable, told["train"], f"{run}/run.json: train")
+    return ModelConfig.model_validate(model), TrainTable.model_validate(train), told["data"]
+
+
 def _filled(table: type[BaseModel], recorded: dict[str, Any], where: str) -> dict[str, Any]:
     """Recorded settings, with defaults for those that came later."""
     try:

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from troth.system import Layout, lay_out
 from troth.system.garbage import left_out_of_searches
 from troth.train.batches import Batch
+from troth.train.branch import more_rows
 from troth.train.checkpoints import Checkpoints
 from troth.train.examples import fingerprint
 from troth.train.finish import finish
@@ -98,6 +99,7 @@ class Training:
         self.held_out: dict[str, Epoch] = {
             name: self._with_reference(rows, "held_out_reference", record) for name, rows in job.held_out.items()
         }
+        self.more_rows = more_rows(job.branch, train)
         self.checkpoints = Checkpoints(checkpoints_of(run, train), train.keep_checkpoints)
         self.done = self._load()
         if ranks.first:
@@ -147,7 +149,7 @@ class Training:
         for step in range(self.done, self.job.train.steps):
             rows = rows_of(self.guard.batch_of(step), self.job.train)
             own = len(rows) // self.rows_ranks
-            first = rows.start + self.rows_rank * own
+            first = rows.start + self.more_rows + self.rows_rank * own
             yield self.rows.rows(first, first + own)
 
     def _with_reference(self, rows: Any, name: str, record: dict[str, Any]) -> Any:
@@ -196,7 +198,7 @@ class Training:
             held_out = self._held_out(watch) if last or self.done % train.eval_every == 0 else {}
             if last or held_out or self.done % train.log_every == 0:
                 stages = None if self.mesh is None else self.mesh.group("pp")
-                seen = rows_before(self.done, train) * train.sequence_length
+                seen = (rows_before(self.done, train) + self.more_rows) * train.sequence_length
                 metrics = self.meter.report(self.done, seen, outcome, share, stages, held_out)
                 if metrics is not None:
                     report(metrics)
@@ -239,8 +241,12 @@ class Training:
             start_from(self.job.start, self.network)
 
     def _load(self) -> int:
-        """Fill the state from the newest whole checkpoint, if there is one, and return its step."""
+        """Fill the state from the newest whole checkpoint, or that of the run it branches from, if there is one, and
+        return its step."""
         done = self.checkpoints.load(self.state, self._say)
+        if done == 0 and (branch := self.job.branch) is not None:
+            branch.load(self.state, self._say)
+            done = branch.step
         self._loaded()
         return done
 
@@ -277,7 +283,8 @@ def _lay_out(job: Job, world: int) -> Layout:
 
 def _open(run: Path, job: Job, device: str) -> dict[str, Any]:
     """The run's record, with the precision that is chosen when it begins."""
-    start = {} if job.start is None else {"start": str(job.start)}
+    start: dict[str, Any] = {} if job.start is None else {"start": str(job.start)}
+    start["branch"] = job.branch and job.branch.record
     if job.start is not None and (job.train.lora is not None or job.train.objective == "preference"):
         # Their checkpoints and the answers' first log-probabilities mean nothing beside other weights.
         start["start_weights"] = fingerprint(sorted(job.start.glob("*.safetensors")))

@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor
 
-from troth.train.checkpoints.distcp import Reader, StagedPlanner, Writer, read_manifest
+from troth.train.checkpoints.distcp import Reader, StagedPlanner, Writer, folder_of, read_manifest
 from troth.train.checkpoints.store import MANIFEST, Store
 
 T = TypeVar("T")
@@ -29,6 +29,12 @@ ranks that hold its parts; a plain tensor is the same on all ranks that have it,
 
 _PATIENCE = timedelta(hours=2)
 """How long a rank that has written its part waits for the slowest; a rank that has died is noticed at once."""
+
+
+def complete_steps(url: str | Path) -> list[int]:
+    """After how many steps the checkpoints there were made, whose manifests are there. Raises ValueError where the URL
+    is of no known kind, and OSError where it cannot be read."""
+    return [_step_of(folder) for folder, complete in Store(url).folders().items() if complete]
 
 
 class Checkpoints:
@@ -89,8 +95,9 @@ class Checkpoints:
                 dist.destroy_process_group(self._group)
                 self._group = None
 
-    def load(self, state: State, say: Callable[[str], None]) -> int:
-        """Fill the tensors in place from the newest whole checkpoint and return its step; 0 where there is none.
+    def load(self, state: State, say: Callable[[str], None], step: int | None = None) -> int:
+        """Fill the tensors in place from the newest whole checkpoint and return its step, 0 where there is none; or
+        from that of `step`, which must be there.
 
         The layout and number of the ranks may be others than those that saved. Each rank reads its share of the files
         to compare checksums before any tensor is touched; the first rank tells `say` which checkpoints are passed over
@@ -100,18 +107,24 @@ class Checkpoints:
         """
         self.wait()
         folders = self._all(lambda: self.store.folders() if self._rank == 0 else {}, self.store.url)[0]
+        if step is not None:
+            if folder_of(step) not in folders:
+                there = ", ".join(str(_step_of(folder)) for folder in folders) or "none"
+                raise ValueError(f"{self.store.url}: has no checkpoint of step {step}; there are: {there}")
+            folders = {folder_of(step): True}
         for folder, complete in sorted(folders.items(), reverse=True):
             complaints = self._all(partial(self._complaint, folder), f"{self.store.url}/{folder}")
             complaint = next((complaint for complaint in complaints if complaint), None)
             if complaint is None:
                 self._read(folder, state)
-                return int(folder.removeprefix("step-"))
+                return _step_of(folder)
             self._rejected.add(folder)
             if self._rank == 0:
                 more = "" if complete else ", so it was never finished"
                 say(f"{self.store.url}/{folder}: {complaint}{more}; it is passed over")
         if any(folders.values()):
-            raise ValueError(f"{self.store.url}: none of its checkpoints is whole; delete them to begin anew")
+            mend = "delete them to begin anew" if step is None else "name another step"
+            raise ValueError(f"{self.store.url}: none of its checkpoints is whole; {mend}")
         return 0
 
     def _stage(self, state: State) -> None:
@@ -170,6 +183,10 @@ class Checkpoints:
             if isinstance(result, Exception):
                 raise result
         return cast(list[T], results)
+
+
+def _step_of(folder: str) -> int:
+    return int(folder.removeprefix("step-"))
 
 
 def _local(tensor: torch.Tensor) -> torch.Tensor:
