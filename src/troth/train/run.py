@@ -50,7 +50,7 @@ def open_run(
                 if before != value and not (key == "start" and Path(before).resolve() == Path(value).resolve()):
                     raise ValueError(
                         f"{run}: was started with {table}.{key}={before!r}, not {value!r}; "
-                        "use those settings or another folder"
+                        f"use those settings, or another folder (--branch {run} begins there where this run stands)"
                     )
         return record
     run.mkdir(parents=True, exist_ok=True)
