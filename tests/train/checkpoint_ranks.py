@@ -148,7 +148,7 @@ def kill_many_times(world: int, folder: str, url: str, times: int) -> None:
     begun = acknowledged.with_suffix(".begun")
     for turn in range(times):
         ranks = start(world, folder, url, "save_until_killed", acknowledged)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 300
         while not begun.exists():
             assert time.monotonic() < until, "nothing was saved"
             assert all(rank.is_alive() for rank in ranks), "a rank has ended by itself"
