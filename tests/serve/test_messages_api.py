@@ -144,6 +144,40 @@ def test_what_coding_agents_send_is_accepted(client: anthropic.Anthropic):
     assert counts[0] == counts[1]
 
 
+def test_documents_and_what_a_search_found_are_read_as_text(client: anthropic.Anthropic):
+    """Between tags, in a question and in what a call gave."""
+    text = {"type": "text", "media_type": "text/plain", "data": "It is dry."}
+    titled = {"type": "document", "title": "Lima", "context": "A guide.", "source": text}
+    pieces = {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "It is wet."}]}}
+    found = {
+        "type": "search_result", "source": "https://a.example", "title": "Paris",
+        "content": [{"type": "text", "text": "Rain."}], "citations": {"enabled": False},
+    }  # fmt: skip
+    read = (
+        "<document>\n<title>Lima</title>\n<context>A guide.</context>\nIt is dry.\n</document>\n"
+        "<document>\nIt is wet.\n</document>\n"
+        "<search_result>\n<source>https://a.example</source>\n<title>Paris</title>\nRain.\n</search_result>\n"
+    )
+    call = [{"type": "tool_use", "id": "1", "name": "weather", "input": {"city": "Paris"}}]
+
+    def count(first: Any, gave: Any) -> int:
+        turns = [
+            {"role": "user", "content": first}, {"role": "assistant", "content": call},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": gave}]},
+        ]  # fmt: skip
+        return client.messages.count_tokens(model="talker", messages=turns, tools=[TOOL]).input_tokens
+
+    blocks = [titled, pieces, found]
+    asked = {"type": "text", "text": "What of Lima?"}
+    assert count([*blocks, asked], blocks) == count(read + asked["text"], read) > count(asked["text"], "") + 40
+
+    cited = pieces | {"citations": {"enabled": True}}
+    scanned = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}}
+    for block, told in ((cited, "citations.enabled"), (scanned, "'text', 'content'")):
+        with pytest.raises(anthropic.BadRequestError, match=told):
+            message(client, messages=[{"role": "user", "content": [block]}])
+
+
 def test_instructions_within_a_conversation(client: anthropic.Anthropic):
     """They are a turn of the system's, as long as another's."""
     counts = [

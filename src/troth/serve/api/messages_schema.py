@@ -6,6 +6,17 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from troth.serve.api.body import Body
+from troth.serve.api.messages_blocks import (
+    Block,
+    ContentBlock,
+    DocumentBlock,
+    SearchResultBlock,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    joined,
+)
 from troth.serve.api.question import Question, tool
 from troth.serve.api.schema import Name
 from troth.serve.engine.sampling_params import Json, SamplingParams
@@ -13,59 +24,6 @@ from troth.serve.engine.sampling_params import Json, SamplingParams
 _CHOICES: dict[str, Literal["none", "auto", "required"]] = {
     "none": "none", "auto": "auto", "any": "required", "tool": "required",
 }  # fmt: skip
-
-
-class Block(Body):
-    """What blocks of content share. All prompts are cached where they can be, so `cache_control` changes nothing."""
-
-    cache_control: dict[str, Any] | None = None
-
-
-class TextBlock(Block):
-    """Text."""
-
-    type: Literal["text"]
-    text: str
-    citations: list[Any] | None = None
-
-
-class ThinkingBlock(Block):
-    """Reasoning of an earlier answer."""
-
-    type: Literal["thinking"]
-    thinking: str
-    signature: str = ""
-
-
-class HiddenThinkingBlock(Block):
-    """Reasoning of another model's answer, which only its makers can read."""
-
-    type: Literal["redacted_thinking"]
-    data: str
-
-
-class ToolUseBlock(Block):
-    """A call in an earlier answer."""
-
-    type: Literal["tool_use"]
-    id: str
-    name: str
-    input: dict[str, Any]
-    caller: Any = None
-
-
-class ToolResultBlock(Block):
-    """What a call gave."""
-
-    type: Literal["tool_result"]
-    tool_use_id: str
-    content: str | list[TextBlock] = ""
-    is_error: bool = False
-
-
-ContentBlock = Annotated[
-    TextBlock | ThinkingBlock | HiddenThinkingBlock | ToolUseBlock | ToolResultBlock, Field(discriminator="type")
-]
 
 
 class Message(Body):
@@ -224,7 +182,7 @@ def _turns(message: Message) -> list[dict[str, Any]]:
     turn: dict[str, Any] = {"role": message.role, "content": ""}
     for block in message.content:
         match block:
-            case TextBlock():
+            case TextBlock() | DocumentBlock() | SearchResultBlock():
                 turn["content"] += block.text
             case ThinkingBlock():
                 turn["reasoning_content"] = turn.get("reasoning_content", "") + block.thinking
@@ -232,8 +190,7 @@ def _turns(message: Message) -> list[dict[str, Any]]:
                 call = {"name": block.name, "arguments": block.input}
                 turn.setdefault("tool_calls", []).append({"id": block.id, "type": "function", "function": call})
             case ToolResultBlock():
-                text = block.content
-                text = text if isinstance(text, str) else "".join(part.text for part in text)
-                results.append({"role": "tool", "content": text, "tool_call_id": block.tool_use_id})
+                turned = {"role": "tool", "content": joined(block.content), "tool_call_id": block.tool_use_id}
+                results.append(turned)
     says = turn["content"] or turn.get("tool_calls") or not results
     return [*results, turn] if says else results
