@@ -136,6 +136,8 @@ def command(
         counts = count_parameters(settings.model)
         if ranks.first:
             say(f"{counts.total:,} parameters, {counts.active:,} active on a token")
+            if begins is not None:
+                say(f"{of_run}: goes on here after its step {begins.step}, {begins.tokens:,} tokens")
             if start is not None and (noise := unheeded_noise(start)):
                 say(f"{start / 'config.json'}: trained without {' and '.join(noise)}, which Troth does not know")
         if preflight:
