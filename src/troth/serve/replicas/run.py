@@ -30,6 +30,8 @@ FLAGS = {
     "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
     # Seconds that the front waits at its end for HAProxy to look elsewhere: there is no other front.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    # Seconds that the front has to begin; Ray Serve gives it 5, which a busy machine exceeds, and ends it.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     "RAY_USAGE_STATS_ENABLED": "0",
 }  # fmt: skip
 # Ports that HAProxy binds beside the one of the server; another is taken where a program holds the usual one already,
