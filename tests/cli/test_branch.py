@@ -12,7 +12,7 @@ SETTINGS = [
     "model.intermediate_size=48", "model.moe_intermediate_size=16", "model.num_dense_layers=1",
     "model.num_attention_heads=2", "model.num_key_value_heads=1", "model.head_dim=16", "model.num_experts=4",
     "model.sliding_window=32", "train.precision=float32", "train.sequence_length=64", "train.batch_tokens=256",
-    "train.checkpoint_every=2", "train.log_every=1",
+    "train.checkpoint_every=2", "train.keep_checkpoints=9", "train.log_every=1",
 ]  # fmt: skip
 TEXT = "Dodoma is the capital of Tanzania. Abuja is the capital of Nigeria. All that glitters is not gold. "
 
@@ -57,12 +57,12 @@ def test_with_the_same_settings_it_is_the_same_run_to_the_bit(train, main_run, t
 
 
 def test_it_may_be_longer_with_larger_batches_and_have_a_branch_itself(train, main_run, tmp_path):
-    longer = ["train.steps=8", "train.batch_tokens=512", "train.muon_lr=0.001"]
+    longer = ["train.steps=9", "train.batch_tokens=512", "train.muon_lr=0.001"]
     asked = "--branch", main_run, "--out", tmp_path / "longer"
     done = train(*asked, settings=longer)
     assert done.returncode == 0, done.stderr
     told = {step: report["tokens"] for step, report in reports(tmp_path / "longer").items()}
-    assert told == {5: 4 * 256 + 512, 6: 4 * 256 + 2 * 512, 7: 4 * 256 + 3 * 512, 8: 4 * 256 + 4 * 512}
+    assert told == {7: 6 * 256 + 512, 8: 6 * 256 + 2 * 512, 9: 6 * 256 + 3 * 512}
 
     # What it needs of the run that it left is in its own checkpoints by now.
     shutil.rmtree(main_run / "checkpoints")
@@ -72,16 +72,16 @@ def test_it_may_be_longer_with_larger_batches_and_have_a_branch_itself(train, ma
     assert done.returncode == 0, done.stderr
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(tmp_path / "longer").items())
 
-    done = train("--branch", f"{tmp_path / 'longer'}@6", "--out", tmp_path / "again", settings=["train.steps=7"])
+    done = train("--branch", f"{tmp_path / 'longer'}@8", "--out", tmp_path / "again", settings=["train.steps=9"])
     assert done.returncode == 0, done.stderr
-    assert {step: report["tokens"] for step, report in reports(tmp_path / "again").items()} == {7: told[6] + 256}
+    assert {step: report["tokens"] for step, report in reports(tmp_path / "again").items()} == {9: told[8] + 256}
 
 
 def test_what_cannot_be_branched_from_is_named(train, main_run, tmp_path):
     out = tmp_path / "branch"
     for branch, settings, told in (
         (tmp_path, [], f"--branch {tmp_path}: {tmp_path} is no run's folder (no run.json); expected RUN or RUN@STEP"),
-        (f"{main_run}@3", [], f"{main_run}/checkpoints: has no checkpoint of step 3; there are: 2, 4"),
+        (f"{main_run}@3", [], f"{main_run}/checkpoints: has no checkpoint of step 3; there are: 2, 4, 6"),
         (f"{main_run}@4", ["train.steps=4"], "train.steps=4: the branch begins after step 4; set more"),
         (f"{main_run}@4", ["model.hidden_size=64"], "has shape"),
     ):

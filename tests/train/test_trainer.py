@@ -202,7 +202,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(at_once, run_tr
     assert outcome(tmp_path) == outcome(at_once)
 
 
-@pytest.mark.parametrize(("keep", "kept"), [(1, [9]), (2, [6, 9]), (9, [3, 6, 9])])
+@pytest.mark.parametrize(("keep", "kept"), [(1, [12]), (2, [9, 12]), (9, [3, 6, 9, 12])])
 def test_the_newest_checkpoints_are_kept(run_training, recipe, tmp_path, keep, kept):
     run_training(tmp_path, recipe(keep_checkpoints=keep))
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [f"step-{step:09d}" for step in kept]

@@ -131,9 +131,8 @@ class Training:
             if self.groups is not None:
                 watch.enter(train.steps, "quorum")
                 self.groups.part()
-            if self.mesh is not None and begun < train.steps:
-                watch.enter(train.steps, "checkpoint")
-                self.checkpoints.save(train.steps, self.state)
+            if begun < train.steps:
+                self._checkpoint(watch)
             self.checkpoints.wait()
 
     def close(self) -> None:
@@ -204,14 +203,18 @@ class Training:
                     report(metrics)
             due = outcome.leaving or self.done % train.checkpoint_every == 0
             if due and self.done < train.steps:
-                watch.enter(self.done, "checkpoint")
-                self._compare_replicas()
-                self.guard.store()
-                self.checkpoints.save(self.done, self.state)
+                self._checkpoint(watch)
                 if outcome.leaving:
                     self.checkpoints.wait()
                     self._say(f"ended by SIGTERM after step {self.done}, with a checkpoint; the same command goes on")
                     raise SystemExit(128 + signal.SIGTERM)
+
+    def _checkpoint(self, watch: Watch) -> None:
+        """Begin to write where the run stands. Raises OSError where ranks that should hold the same do not."""
+        watch.enter(self.done, "checkpoint")
+        self._compare_replicas()
+        self.guard.store()
+        self.checkpoints.save(self.done, self.state)
 
     def _held_out(self, watch: Watch) -> dict[str, float]:
         """The figures of what is held out, where anything is; the time that they take is not the steps'."""
