@@ -17,8 +17,9 @@ import torch
 from torch import nn
 from torch.nn.functional import grouped_mm, pad
 
-_FEW_ROWS = 64
-"""With fewer, a product takes as long as reading its weight does, and widening would only add to that."""
+_FEW_ROWS, _FEWER_ROWS = 64, 4
+"""With fewer, a product takes as long as reading its weight does, and widening would only add to that; the second where
+oneDNN has no bf16, as on processors of AVX2 alone, and torch's own loops are ten to seventy times as slow."""
 _LEAST_ROWS = 16
 """To which the rows of an expert's product are rounded up; those of more than 512 to a 32nd of the next power of 2."""
 _CLEARLY = 1.25
@@ -50,7 +51,13 @@ def float32_over_bf16(device: str) -> float:
 
 def widens(x: torch.Tensor) -> bool:
     """Whether products with `x` [..., rows, size] are better done in float32."""
-    return _bf16_on_cpu(x) and x.numel() >= _FEW_ROWS * x.shape[-1] and float32_over_bf16("cpu") > _CLEARLY
+    few = _FEW_ROWS if _onednn_has_bf16() else _FEWER_ROWS
+    return _bf16_on_cpu(x) and x.numel() >= few * x.shape[-1] and float32_over_bf16("cpu") > _CLEARLY
+
+
+@cache
+def _onednn_has_bf16() -> bool:
+    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _bf16_on_cpu(x: torch.Tensor) -> bool:

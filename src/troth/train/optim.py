@@ -15,6 +15,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
 from torch.distributed.tensor.placement_types import Placement, _StridedShard
 
+from troth.model.products import widens
 from troth.train.weights import Weight
 
 _QUINTIC = 3.4445, -4.7750, 2.0315
@@ -23,9 +24,11 @@ _ROUND_BYTES = 2**25
 
 def orthogonalise(g_SOI: torch.Tensor, dtype: torch.dtype, steps: int = 4) -> torch.Tensor:
     """Move the singular values of each matrix of a stack [stack, out, in] close to one; products and result are in
-    `dtype`."""
+    `dtype`, products wider where the processor is faster at that."""
     a, b, c = _QUINTIC
     x = torch.empty_like(g_SOI, dtype=dtype)
+    if widens(x):
+        return orthogonalise(g_SOI, torch.float32, steps).to(dtype)
     torch.div(g_SOI, g_SOI.norm(dim=(-2, -1), keepdim=True).add_(1e-7), out=x)
     tall = x.shape[-2] > x.shape[-1]
     if tall:
