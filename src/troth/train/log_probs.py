@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from troth.model.products import widens
+
 _CHUNK_BYTES = 2**26
 _LEAST_ROWS = 128
 """A chunk's scores take so many bytes, unless that were fewer tokens than make an efficient product."""
@@ -77,6 +79,8 @@ def token_log_probs(
     if h_ND.device.type != "cpu":
         found = _TokenLogProbs.apply(h_ND, w_VD, targets_N.clamp(min=0), scale, softcap)
         return torch.where(targets_N >= 0, found, 0)
+    if widens(h_ND):
+        h_ND, w_VD = h_ND.float(), w_VD.float()
     kept = (targets_N >= 0).nonzero()[:, 0]
     found = _TokenLogProbs.apply(h_ND[kept], w_VD, targets_N[kept], scale, softcap)
     return torch.zeros(len(h_ND), dtype=found.dtype, device=h_ND.device).index_copy(0, kept, found)
