@@ -5,10 +5,10 @@
 
 The network is the Qwen3-MoE of bench/network.py (175 million parameters, 43 million active), trained on the same random
 tokens in bf16: here by `troth.train.trainer` (float32 weights; AdamW for all, and, unless --adamw leaves it out, Muon
-for matrices), there by Trainer (AdamW) with float32 weights under autocast, and once more with all in bf16. Each
-program runs in a process of its own, and they take their steps in turn; the first few are not counted. A row gives the
-median step, the ratio to the faster of transformers' two ways, the share of the matrix rate (see bench/network.py) and
-the most memory that the process had.
+for matrices), there by Trainer (AdamW) with float32 weights under autocast, and once more with all in bf16. Where torch
+multiplies bf16 number by number (see bench/network.py) all is in float32. Each program runs in a process of its own,
+and they take their steps in turn; the first few are not counted. A row gives the median step, the ratio to the faster
+of transformers' ways, the share of the matrix rate (see bench/network.py) and the most memory that the process had.
 
 With --ranks the same batch is trained by one process with one thread and by so many over gloo, with one thread each, in
 turn, in two layouts: weights shared out (dp_shard), and experts too (ep). Ideal is so many times the one's rate.
@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from idle import warn_if_busy
 from model import SIZES, mini_sizes, write_weights
-from network import DEVICE, matrix_rate
+from network import DEVICE, has_bf16, matrix_rate
 from rich.console import Console
 from rich.progress import track
 
@@ -44,7 +44,9 @@ from troth.train.job import Job
 from troth.train.parallel.ranks import Ranks, joined
 from troth.train.trainer import train
 
-OURS, PEERS = ("troth, AdamW", "troth, Muon and AdamW"), ("Trainer, autocast", "Trainer, all in bf16")
+NARROW = has_bf16()
+OURS = "troth, AdamW", "troth, Muon and AdamW"
+PEERS = ("Trainer, autocast", "Trainer, all in bf16") if NARROW else ("Trainer, float32",)
 UNTIMED = 3
 
 
@@ -95,7 +97,7 @@ def run(folder: Path, programs: tuple[str, ...], batch: int, length: int, steps:
         pipes[program].recv()
     for step in track(range(UNTIMED + steps), "rounds of steps", console=Console(stderr=True)):
         if step >= UNTIMED:
-            limits.append(matrix_rate(torch.bfloat16))
+            limits.append(matrix_rate(torch.bfloat16 if NARROW else torch.float32))
         for program in programs:
             pipes[program].send("go")
             seconds, memory[program] = pipes[program].recv()
@@ -213,8 +215,8 @@ def ours(folder: Path, program: str, batch: int, length: int, between_steps: Cal
 def job_of(folder: Path, optimizer: str, batch: int, length: int, **more: Any) -> Job:
     config = read_config(folder)
     settings = TrainTable(
-        steps=10**6, batch_tokens=batch * length, sequence_length=length, precision="bf16", log_every=1,
-        checkpoint_every=10**6, optimizer=optimizer,
+        steps=10**6, batch_tokens=batch * length, sequence_length=length, log_every=1, checkpoint_every=10**6,
+        optimizer=optimizer, precision="bf16" if NARROW else "float32",
     )  # fmt: skip
     rows = RandomRows(config.vocab_size, length)
     return Job(config, settings, Tokenizer.train(iter(["some words " * 99]), 270), rows, {}, start=folder, **more)
@@ -241,7 +243,7 @@ def theirs(folder: Path, program: str, batch: int, length: int, between_steps: C
 
     with tempfile.TemporaryDirectory() as out:
         arguments = TrainingArguments(
-            out, per_device_train_batch_size=batch, max_steps=10**6, bf16=True, save_strategy="no", report_to=[],
+            out, per_device_train_batch_size=batch, max_steps=10**6, bf16=NARROW, save_strategy="no", report_to=[],
             logging_strategy="no", disable_tqdm=True, use_cpu=DEVICE == "cpu",
         )  # fmt: skip
         Trainer(model, arguments, train_dataset=Tokens(), callbacks=[Turns()]).train()

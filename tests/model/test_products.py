@@ -77,7 +77,7 @@ def test_only_what_is_asked_for_is_computed(monkeypatch):
 @pytest.mark.parametrize(("onednn", "few"), [(True, 64), (False, 4)])
 def test_few_rows_and_wide_numbers_are_left_to_torch(monkeypatch, onednn, few):
     monkeypatch.setattr(products, "float32_over_bf16", lambda device: 2.0)
-    monkeypatch.setattr(products, "_onednn_has_bf16", lambda: onednn)
+    monkeypatch.setattr(products, "onednn_has_bf16", lambda: onednn)
     assert products.widens(torch.ones(few, 32, dtype=torch.bfloat16))
     assert not products.widens(torch.ones(few - 1, 32, dtype=torch.bfloat16))
     assert not products.widens(torch.ones(64, 32))

@@ -51,12 +51,13 @@ def float32_over_bf16(device: str) -> float:
 
 def widens(x: torch.Tensor) -> bool:
     """Whether products with `x` [..., rows, size] are better done in float32."""
-    few = _FEW_ROWS if _onednn_has_bf16() else _FEWER_ROWS
+    few = _FEW_ROWS if onednn_has_bf16() else _FEWER_ROWS
     return _bf16_on_cpu(x) and x.numel() >= few * x.shape[-1] and float32_over_bf16("cpu") > _CLEARLY
 
 
 @cache
-def _onednn_has_bf16() -> bool:
+def onednn_has_bf16() -> bool:
+    """Whether a CPU's products in bf16 are oneDNN's, which no processor of AVX2 alone has."""
     return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
