@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from troth.model import products
 from troth.model.decoder import Decoder
 from troth.train.optim import Muon, build_optimizers, orthogonalise
 from troth.train.weights import Weight, weights_of
@@ -28,6 +29,22 @@ def test_directions_stay():
     inner = u.T @ orthogonalise(g[None], torch.float32)[0] @ vh.T
     assert (inner - torch.diag(inner.diag())).abs().max() < 1e-4
     assert (inner.diag() > 0.6).all()
+
+
+@pytest.mark.parametrize("onednn", [True, False])
+def test_where_float32_is_faster_than_bf16_the_result_alone_is_rounded(monkeypatch, onednn):
+    """That is decided by what one matrix is, for how many are moved together depends on the ranks."""
+    monkeypatch.setattr(products, "float32_over_bf16", lambda device: 2.0)
+    monkeypatch.setattr(products, "onednn_has_bf16", lambda: onednn)
+
+    def wide(g_SOI):
+        return torch.equal(orthogonalise(g_SOI, torch.bfloat16), orthogonalise(g_SOI, torch.float32).bfloat16())
+
+    g = torch.randn(3, 70, 90, generator=torch.Generator().manual_seed(0))
+    assert wide(g)
+    assert wide(g[:1])
+    few = g[:, :40]  # oneDNN's products of fewer than 64 rows are left to it
+    assert [wide(few), wide(few[:1])] == [not onednn] * 2
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])

@@ -27,7 +27,7 @@ def orthogonalise(g_SOI: torch.Tensor, dtype: torch.dtype, steps: int = 4) -> to
     `dtype`, products wider where the processor is faster at that."""
     a, b, c = _QUINTIC
     x = torch.empty_like(g_SOI, dtype=dtype)
-    if widens(x):
+    if widens(x[:1]):  # By what one matrix is: how many are together depends on the ranks.
         return orthogonalise(g_SOI, torch.float32, steps).to(dtype)
     torch.div(g_SOI, g_SOI.norm(dim=(-2, -1), keepdim=True).add_(1e-7), out=x)
     tall = x.shape[-2] > x.shape[-1]
