@@ -129,6 +129,7 @@ def test_adapters_of_a_run_are_exported_before_its_end_and_merged(home, base, tr
         assert torch.equal(tensor, expected[name]), name
     assert (tmp_path / "merged" / "tokenizer.json").exists()
     shutil.rmtree(run / "model")  # As if it had not ended.
+    shutil.rmtree(run / "checkpoints" / "step-000000012")
     assert json.loads(troth(run, "--adapters", tmp_path / "now", "--json", verb="export").out)["step"] == 10
     now, last = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("now", "last"))
     assert now.keys() == last.keys()
@@ -149,7 +150,7 @@ def test_adapters_of_a_run_are_exported_before_its_end_and_merged(home, base, tr
 @pytest.mark.parametrize("adapted", [False, True])
 def test_preferences_move_answers_apart(home, base, troth, tmp_path, adapted):
     # A batch of five rows has two for each of two pairs.
-    changes = ["train.steps=12", "train.preference.beta=0.2", "train.batch_tokens=320"]
+    changes = ["train.steps=12", "train.preference.beta=0.2", "train.batch_tokens=320", "train.keep_checkpoints=3"]
     changes += ["train.lora.rank=4"] if adapted else []
     told = troth(home / "pairs.jsonl", "--from", base, "--objective", "preference", "--out", tmp_path, settings=changes)
     assert "3 pairs" in told.err
@@ -161,12 +162,14 @@ def test_preferences_move_answers_apart(home, base, troth, tmp_path, adapted):
     # Killed before the end and started again, it ends as it did.
     ended = (tmp_path / "model" / "model.safetensors").read_bytes()
     shutil.rmtree(tmp_path / "model")
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-000000005", "step-000000010"]
-    shutil.rmtree(tmp_path / "checkpoints" / "step-000000010")
+    *_, kept, last = checkpoints = sorted((tmp_path / "checkpoints").iterdir())
+    assert [path.name for path in checkpoints] == ["step-000000005", "step-000000010", "step-000000012"]
+    shutil.rmtree(last)
+    shutil.rmtree(kept)
     troth(home / "pairs.jsonl", "--from", base, "--objective", "preference", "--out", tmp_path, settings=changes)
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == ended
     # With adapters, no checkpoint has the weights that do not learn.
-    names = torch.distributed.checkpoint.FileSystemReader(tmp_path / "checkpoints" / "step-000000010").read_metadata()
+    names = torch.distributed.checkpoint.FileSystemReader(kept).read_metadata()
     assert adapted == all(".lora_" in name for name in names.state_dict_metadata if name.startswith("model."))
 
 
