@@ -51,8 +51,10 @@ def float32_over_bf16(device: str) -> float:
 
 def widens(x: torch.Tensor) -> bool:
     """Whether products with `x` [..., rows, size] are better done in float32."""
+    if not _bf16_on_cpu(x):
+        return False
     few = _FEW_ROWS if onednn_has_bf16() else _FEWER_ROWS
-    return _bf16_on_cpu(x) and x.numel() >= few * x.shape[-1] and float32_over_bf16("cpu") > _CLEARLY
+    return x.numel() >= few * x.shape[-1] and float32_over_bf16("cpu") > _CLEARLY
 
 
 @cache
