@@ -39,7 +39,7 @@ test: .venv/.troth-dev ## Run the quick tests
 	.venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: .venv/.troth-dev ## Run the long tests
-	.venv/bin/python -m pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	.venv/bin/python -m pytest -m slow -n 2 --dist loadfile $(ARGS)
 
 lint: .venv/.troth-dev ## Check style, types and which part imports which
 	.venv/bin/ruff check

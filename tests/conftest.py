@@ -32,13 +32,6 @@ if not shutil.which("nvidia-smi"):
 settings.register_profile("troth", deadline=None)
 settings.load_profile("troth")
 
-LONGEST = "test_needle.py", "test_start.py", "test_memory.py"
-"""What would be alone on one core at the end of the long tests if it did not begin first."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name not in LONGEST)
-
 
 @dataclass(frozen=True)
 class Done:
