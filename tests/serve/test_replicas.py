@@ -288,7 +288,7 @@ def test_whoever_does_not_wait_for_the_end_leaves_nothing(start: Callable[..., S
     """A second signal cuts the drain short."""
     server = start("1:1", 4)
     family = psutil.Process(server.process.pid).children(recursive=True)
-    body = {"prompt": "Go", "max_tokens": 4000, "ignore_eos": True, "stream": True}
+    body = {"prompt": "Go", "max_tokens": 4000, "n": 4, "ignore_eos": True, "stream": True}
     with httpx.stream("POST", f"{server.url}/completions", json=body, timeout=180) as stream:
         lines = stream.iter_lines()  # Dropped, it would close the connection.
         next(lines)
