@@ -178,10 +178,10 @@ def turns(pipe: Any) -> Callable[..., None]:
         nonlocal began
         if DEVICE == "cuda":
             torch.cuda.synchronize()
-        pipe.send((time.perf_counter() - began, memory_gib()))
         try:
+            pipe.send((time.perf_counter() - began, memory_gib()))
             pipe.recv()
-        except EOFError:
+        except (EOFError, BrokenPipeError):
             sys.exit()
         began = time.perf_counter()
 
