@@ -9,6 +9,8 @@ import pytest
 
 from .test_api import HELLO, MODEL, chat
 
+FUNCTION = {"type": "function", "function": {"name": "f"}}
+
 
 @pytest.mark.parametrize(
     ("change", "param", "says"),
@@ -31,6 +33,9 @@ from .test_api import HELLO, MODEL, chat
         ({"n": 100, "allowed_token_ids": [1] * 20_000}, None, "20,000 tokens for each of 100 texts, at most 1,000,000"),
         ({"max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
         ({"n": 0}, "n", "greater than or equal to 1"),
+        ({"messages": HELLO * 20_000}, "messages", "at most 16384 items"),
+        ({"tools": [FUNCTION] * 2}, "tools", "two functions are called 'f'"),
+        ({"tools": [FUNCTION] * 2000}, "tools", "at most 1024 items"),
         ({"magic": True}, "magic", "Unrecognized request argument supplied: magic"),
         ({"tool_choice": {"function": {"name": "f"}}}, "tool_choice", "tool_choice.type: Field required"),
         ({"response_format": {"type": "json_schema"}}, "response_format", "response_format.json_schema: Field req"),
@@ -94,6 +99,14 @@ def test_metadata_has_openais_bounds(server: str, path: str, metadata: dict[str,
     answer = httpx.post(f"{server}/v1/{path}", json={"model": MODEL, "metadata": metadata} | asked)
     assert answer.status_code == 400
     assert answer.json()["error"]["param"].startswith("metadata")
+
+
+def test_bodies_of_very_many_values_are_not_read(server: str):
+    """Reading them would keep all others waiting for seconds."""
+    body = {"model": MODEL, "prompt": [[]] * 500_000}
+    answer = httpx.post(f"{server}/v1/completions", json=body)
+    assert answer.status_code == 413
+    assert answer.json()["error"]["message"].startswith("the body has more than 500,000 values")
 
 
 def test_other_errors_have_the_same_shape(server: str, client: openai.OpenAI):

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import openai
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -163,6 +164,11 @@ def test_a_file_that_is_sent_as_text_is_told(client: openai.OpenAI):
     assert told.json()["error"]["message"] == "file: a text where a file has to be (curl -F file=@NAME)"
 
 
+def test_a_form_that_cannot_be_read_is_told_as_one(client: openai.OpenAI):
+    with pytest.raises(openai.BadRequestError, match="cannot be read as a form"):
+        client.files.create(file=("n" * 5000, b"{}"), purpose="batch")
+
+
 def test_a_cancelled_batch_keeps_what_it_has(client: openai.OpenAI):
     long = {"prompt": "A bird", "max_tokens": 4000, "ignore_eos": True}
     lines = [line("short", "/v1/completions", prompt="A bird", max_tokens=2)]
@@ -207,12 +213,41 @@ def test_a_batch_survives_a_killed_server_and_belongs_to_its_key(serve_process: 
                 look()
 
 
+def test_a_line_is_no_longer_than_a_request_can_be(tmp_path: Path):
+    path = tmp_path / "input"
+    whole = json.dumps(line("whole"))
+    numbers = json.dumps(line("numbers", "/v1/completions", prompt=[1] * 600_000))
+    path.write_text(f"{whole}\n{' ' * 4_000_000}{whole}\n\n{json.dumps(line('i' * 600))}\n{numbers}")
+    count, wrong = problems(path, CHAT, 3_000_000)
+    assert count == 4
+    assert [(told["line"], told["code"]) for told in wrong] == [
+        (2, "request_too_large"), (4, "invalid_value"), (5, "request_too_large"),
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(not hasattr(psutil.Process, "rlimit"), reason="needs limits that another process can set")
+def test_a_batch_waits_while_the_disk_is_full(serve_process: Serve, tmp_path: Path):
+    with serve_process("--set", f"serve.files_dir={tmp_path}", "--set", "serve.max_batch=4") as process:
+        client, server = connect(process.url), psutil.Process(process.process.pid)
+        file = client.files.create(file=as_file(*(line(f"r{i}") for i in range(300))), purpose="batch")
+        state = tmp_path / "state.sqlite-wal"
+        # No file of the server's can grow beyond this, as if the disk were full.
+        server.rlimit(psutil.RLIMIT_FSIZE, (state.stat().st_size + 60_000, psutil.RLIM_INFINITY))
+        batch = client.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
+        wait_until(lambda: "waits for its disk" in process.log.read_text(), 30)
+        assert client.batches.retrieve(batch.id).status == "in_progress"
+        server.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
+        done = ended(client, batch)
+        assert done.status == "completed"
+        assert [r["custom_id"] for r in results(client, done.output_file_id)] == [f"r{i}" for i in range(300)]
+
+
 @given(st.lists(st.binary(max_size=40).map(lambda data: data.replace(b"\n", b" ")), max_size=5))
 def test_any_bytes_are_read_or_refused(tmp_path_factory, texts: list[bytes]):
     path = tmp_path_factory.mktemp("batch") / "input"
     good = [json.dumps(line(f"r{i}")).encode() for i in range(2)]
     path.write_bytes(b"\n".join([*good, *texts]))
-    count, wrong = problems(path, CHAT)
+    count, wrong = problems(path, CHAT, 10_000)
     assert count == 2 + sum(bool(text.strip()) for text in texts)
     if not wrong:
-        assert [found.custom_id for found in read_lines(path, CHAT)] == ["r0", "r1"]
+        assert [found.custom_id for found in read_lines(path, CHAT, 10_000)] == ["r0", "r1"]

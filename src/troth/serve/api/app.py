@@ -90,7 +90,8 @@ def create_app(served: Served, table: ServeTable, keys: Keys | None = None, drai
         app.include_router(file_router(files, batches))
         app.include_router(batch_router(files, batches))
         # Half of the batch stays free of them: others need not wait for a place in it.
-        runner = BatchRunner(files, batches, ask, served.engine, drain, max(1, table.max_batch // 2))
+        together = max(1, table.max_batch // 2)
+        runner = BatchRunner(files, batches, ask, served.engine, drain, together, table.max_body_bytes)
     models_by_name = {
         name: Model(
             id=name, created=served.created, max_model_len=served.context,

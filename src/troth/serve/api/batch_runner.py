@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from troth.serve.api.batch_input import Line, problems, read_lines
+from troth.serve.api.batch_input import Line, problem, problems, read_lines
 from troth.serve.api.batch_store import Batch, BatchStore
 from troth.serve.api.drain import Drain
 from troth.serve.api.file_store import FileStore
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.5
 _GAP_SECONDS = 0.05
+_DISK_SECONDS = 2.0
 # Others have 0, and lower goes first.
 _PRIORITY = 100
 
@@ -28,18 +30,21 @@ class BatchRunner:
     """Takes up open batches, oldest first, also those that an earlier process left.
 
     At most `together` lines are at work at once, behind all other requests, and none is begun while anybody waits. Of
-    several processes with the same folder one answers batches; another goes on when that ends.
+    several processes with the same folder one answers batches; another goes on when that ends. Where the disk is full
+    it waits for room. A line has at most `most_bytes`.
     """
 
     def __init__(
-        self, files: FileStore, batches: BatchStore, ask: Ask, engine: EngineThread, drain: Drain, together: int
-    ):
+        self, files: FileStore, batches: BatchStore, ask: Ask, engine: EngineThread, drain: Drain, together: int,
+        most_bytes: int,
+    ):  # fmt: skip
         self._files = files
         self._batches = batches
         self._ask = ask
         self._engine = engine
         self._drain = drain
         self._together = together
+        self._most_bytes = most_bytes
 
     async def run(self) -> None:
         """Work until cancelled, or until the server is to end."""
@@ -52,27 +57,32 @@ class BatchRunner:
 
     async def _work(self) -> None:
         while not self._drain.begun:
-            batches = self._batches.open()
-            if not batches:
+            batch = self._batches.oldest_open()
+            if batch is None:
                 await asyncio.sleep(_LOOK_SECONDS)
                 continue
             try:
-                await self._go_on(batches[0])
-            except Exception as error:
-                log.exception("batch %s failed", batches[0].id)
-                wrong = [{"code": "server_error", "line": None, "message": str(error), "param": None}]
-                self._batches.change(batches[0], "failed", errors={"object": "list", "data": wrong})
+                await self._go_on(batch)
+            except* (OSError, sqlite3.Error) as errors:
+                log.warning("batch %s waits for its disk: %s", batch.id, errors.exceptions[0])
+                await asyncio.sleep(_DISK_SECONDS)
+            except* Exception:
+                log.exception("batch %s failed", batch.id)
+                self._fail(batch, [problem("server_error", "the server could not go on with this batch")])
 
     async def _go_on(self, batch: Batch) -> None:
         """Take a batch as far as it goes."""
         path = self._files.path(batch.shown["input_file_id"])
+        if not path.is_file():
+            self._fail(batch, [problem("file_not_found", "the input file is no longer there")])
+            return
         if batch.status == "validating":
-            total, wrong = await asyncio.to_thread(problems, path, batch.shown["endpoint"])
+            total, wrong = await asyncio.to_thread(problems, path, batch.shown["endpoint"], self._most_bytes)
             # It may have been cancelled meanwhile.
             if self._batches.status(batch.id) == "cancelling":
                 return
             if wrong:
-                self._batches.change(batch, "failed", errors={"object": "list", "data": wrong})
+                self._fail(batch, wrong)
                 return
             counts = {"total": total, "completed": 0, "failed": 0}
             batch = self._batches.change(batch, "in_progress", request_counts=counts)
@@ -90,7 +100,7 @@ class BatchRunner:
     async def _answer(self, batch: Batch, path: Path) -> None:
         """Answer the lines that have no result, until all have one, the batch is cancelled or its time is up."""
         done = self._batches.answered(batch.id)
-        left = (line for line in read_lines(path, batch.shown["endpoint"]) if line.number not in done)
+        left = (line for line in self._lines(batch, path) if line.number not in done)
 
         async def all_lines() -> None:
             async with asyncio.TaskGroup() as group:
@@ -134,7 +144,7 @@ class BatchRunner:
             done = self._batches.answered(batch.id)
             error = {"code": "batch_expired", "message": "the batch's time was up before this request was answered"}
             path = self._files.path(batch.shown["input_file_id"])
-            for line in read_lines(path, batch.shown["endpoint"]):
+            for line in self._lines(batch, path):
                 if line.number not in done:
                     self._batches.add_result(batch.id, line.number, False, _result(line.custom_id, None, error))
         written = {
@@ -160,6 +170,13 @@ class BatchRunner:
         name = f"{batch.id}_{'output' if good else 'error'}.jsonl"
         after = batch.shown.get("output_expires_after") or {}
         return self._files.write(fill, name, "batch_output", batch.holder, after.get("seconds")).id
+
+    def _lines(self, batch: Batch, path: Path) -> Iterator[Line]:
+        return read_lines(path, batch.shown["endpoint"], self._most_bytes)
+
+    def _fail(self, batch: Batch, wrong: list[dict[str, Any]]) -> None:
+        self._batches.change(batch, "failed", errors={"object": "list", "data": wrong})
+        self._batches.forget_results(batch.id)
 
     def _current(self, batch: Batch) -> Batch:
         current = self._batches.get(batch.id)

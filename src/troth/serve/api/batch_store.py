@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 OPEN = ("validating", "in_progress", "finalizing", "cancelling")
+_IS_OPEN = f"status IN ({', '.join('?' * len(OPEN))})"
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,17 @@ class BatchStore:
         rows = self._state.execute(f"SELECT id, holder, batch FROM batches {where}", (holder,)).fetchall()
         return [self._counted(row) for row in rows]
 
-    def open(self) -> list[Batch]:
-        """Those that something is still to be done for, oldest first."""
-        where = f"WHERE status IN ({', '.join('?' * len(OPEN))}) ORDER BY created"
-        rows = self._state.execute(f"SELECT id, holder, batch FROM batches {where}", OPEN).fetchall()
-        return [self._counted(row) for row in rows]
+    def oldest_open(self) -> Batch | None:
+        """Of those that something is still to be done for."""
+        query = f"SELECT id, holder, batch FROM batches WHERE {_IS_OPEN} ORDER BY created LIMIT 1"
+        row = self._state.execute(query, OPEN).fetchone()
+        return None if row is None else self._counted(row)
+
+    def reading(self, file_id: str) -> str | None:
+        """The id of an open batch whose input a file is."""
+        query = f"SELECT id FROM batches WHERE {_IS_OPEN} AND json_extract(batch, '$.input_file_id') = ? LIMIT 1"
+        row = self._state.execute(query, (*OPEN, file_id)).fetchone()
+        return None if row is None else row[0]
 
     def add_result(self, batch_id: str, line: int, good: bool, result: dict[str, Any]) -> None:
         """Keep what came of a line of the input file."""

@@ -39,13 +39,14 @@ class Body(BaseModel):
     def _null_is_left_out(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        if len(given) > len(cls.model_fields):
-            known = {field.alias or name for name, field in cls.model_fields.items()}
+        fields = cls.__pydantic_fields__  # `model_fields` is ten times as slow, and a body has many objects.
+        if len(given) > len(fields):
+            known = {field.alias or name for name, field in fields.items()}
             unknown = [key for key in given if key not in known]
             given = {key: value for key, value in given.items() if key in known or key == unknown[0]}
         if None not in given.values():
             return given
-        needed = {name for name, field in cls.model_fields.items() if field.is_required()}
+        needed = {name for name, field in fields.items() if field.is_required()}
         return {key: value for key, value in given.items() if value is not None or key in needed}
 
 

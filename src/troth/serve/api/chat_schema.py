@@ -1,12 +1,13 @@
 """Request body of POST /v1/chat/completions."""
 
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from troth.serve.api.body import Body, refusal_as_text
 from troth.serve.api.question import Question, Tool, call_message, tool
-from troth.serve.api.schema import Metadata, Name, Sampling
+from troth.serve.api.schema import MOST_TOOLS, MOST_TURNS, Metadata, Name, Sampling
 from troth.serve.engine.sampling_params import MOST_LOGPROBS, SamplingParams
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
@@ -46,7 +47,7 @@ class Message(Body):
     content: str | list[Part] | None = None
     name: str | None = None
     tool_call_id: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[ToolCall] | None = Field(default=None, max_length=MOST_TOOLS)
     reasoning_content: str | None = None
     reasoning: str | None = None
     provider_specific_fields: dict[str, Any] | None = None
@@ -144,13 +145,13 @@ class ChatRequest(Sampling):
     """
 
     model: str
-    messages: list[Message] = Field(min_length=1)
+    messages: list[Message] = Field(min_length=1, max_length=MOST_TURNS)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
     reasoning_effort: Effort | None = None
     reasoning: ReasoningOptions | None = None
-    tools: list[FunctionTool] | None = None
+    tools: list[FunctionTool] | None = Field(default=None, max_length=MOST_TOOLS)
     tool_choice: Literal["none", "auto", "required"] | ChosenFunction | ChosenTools | None = None
     parallel_tool_calls: bool | None = None
     search_parameters: Any = None
@@ -172,7 +173,7 @@ class ChatRequest(Sampling):
     @classmethod
     def _named_once(cls, tools: list[FunctionTool] | None) -> list[FunctionTool] | None:
         names = [tool.function.name for tool in tools or ()]
-        if twice := [name for name in names if names.count(name) > 1]:
+        if twice := [name for name, times in Counter(names).items() if times > 1]:
             raise ValueError(f"two functions are called {twice[0]!r}")
         return tools
 

@@ -109,6 +109,8 @@ def add_error_handlers(app: FastAPI) -> None:
         if error.status_code == 400:
             # FastAPI reads the body; what is not UTF-8, or nested beyond measure, ends here.
             told = ApiError(400, "the body cannot be read as JSON in UTF-8")
+            if "multipart" in request.headers.get("content-type", ""):
+                told = ApiError(400, f"the body cannot be read as a form: {error.detail}")
             if packed := request.headers.get("content-encoding"):
                 told = ApiError(415, f"Content-Encoding: {packed} is not read; send the body as it is")
         return answer(request.url.path, told, error.headers)

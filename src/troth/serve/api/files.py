@@ -7,7 +7,7 @@ from fastapi import APIRouter, Form, Query, UploadFile
 from fastapi.responses import FileResponse
 from pydantic import ValidationError
 
-from troth.serve.api.batch_store import Batch, BatchStore
+from troth.serve.api.batch_store import BatchStore
 from troth.serve.api.batches import ExpiresAfter
 from troth.serve.api.errors import ApiError
 from troth.serve.api.exchange import current_holder
@@ -25,12 +25,9 @@ def file_router(files: FileStore, batches: BatchStore) -> APIRouter:
             raise ApiError(404, f"No such file: {file_id}", "file_id", "file_not_found")
         return stored
 
-    def in_use(file_id: str) -> Batch | None:
-        return next((batch for batch in batches.open() if batch.shown["input_file_id"] == file_id), None)
-
     def delete_expired() -> None:
         for file_id in files.expired():
-            if in_use(file_id) is None:
+            if batches.reading(file_id) is None:
                 files.delete(file_id)
 
     @router.post("/v1/files")
@@ -65,8 +62,8 @@ def file_router(files: FileStore, batches: BatchStore) -> APIRouter:
     @router.delete("/v1/files/{file_id}")
     async def delete(file_id: str) -> dict[str, Any]:
         known(file_id)
-        if using := in_use(file_id):
-            says = f"{file_id} is being read by {using.id}; cancel that first"
+        if batch_id := batches.reading(file_id):
+            says = f"{file_id} is being read by {batch_id}; cancel that first"
             raise ApiError(400, says, "file_id", "file_in_use")
         files.delete(file_id)
         return {"id": file_id, "object": "file", "deleted": True}

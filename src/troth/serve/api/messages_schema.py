@@ -18,7 +18,7 @@ from troth.serve.api.messages_blocks import (
     joined,
 )
 from troth.serve.api.question import Question, tool
-from troth.serve.api.schema import Name
+from troth.serve.api.schema import MOST_TOOLS, MOST_TURNS, Name
 from troth.serve.engine.sampling_params import Json, SamplingParams
 
 _CHOICES: dict[str, Literal["none", "auto", "required"]] = {
@@ -97,9 +97,9 @@ class CountRequest(Body):
     some of the conversation; this one does not."""
 
     model: str
-    messages: list[Message] = Field(min_length=1)
+    messages: list[Message] = Field(min_length=1, max_length=MOST_TURNS)
     system: Annotated[list[TextBlock], BeforeValidator(_list_of_text)] = Field(default=[])
-    tools: list[Tool] = Field(default=[])
+    tools: list[Tool] = Field(default=[], max_length=MOST_TOOLS)
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter
 from troth.serve.api.body import Body, refusal_as_text
 from troth.serve.api.chat_schema import ReasoningOptions
 from troth.serve.api.question import Question, Tool, call_message, tool
-from troth.serve.api.schema import ANY_OBJECT, AnyFormat, Metadata, Name
+from troth.serve.api.schema import ANY_OBJECT, MOST_TOOLS, MOST_TURNS, AnyFormat, Metadata, Name
 from troth.serve.engine.sampling_params import MOST_LOGPROBS, Json, SamplingParams
 
 
@@ -130,7 +130,7 @@ class ResponseRequest(Body):
     """POST /v1/responses."""
 
     model: str
-    input: str | Annotated[list[InputItem], Field(min_length=1)]
+    input: str | Annotated[list[InputItem], Field(min_length=1, max_length=MOST_TURNS)]
     instructions: str | None = None
     previous_response_id: str | None = None
     store: bool | None = True
@@ -145,7 +145,7 @@ class ResponseRequest(Body):
     include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = None
     text: TextOptions | None = None
     reasoning: ReasoningOptions | None = None
-    tools: list[FunctionTool] | None = None
+    tools: list[FunctionTool] | None = Field(default=None, max_length=MOST_TOOLS)
     tool_choice: Literal["none", "auto", "required"] | ChosenFunction | AllowedTools | None = None
     parallel_tool_calls: bool | None = True
     max_tool_calls: int | None = Field(default=None, ge=1)

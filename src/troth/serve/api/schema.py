@@ -5,7 +5,7 @@ answer and cannot are refused, rather than ignored.
 """
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -19,6 +19,8 @@ _MOST_CHOICES = 128
 _MOST_STOPS = 16
 _MOST_STOP_TOKENS = 1024
 _MOST_TEXTS = 2048
+MOST_TURNS = 16_384
+MOST_TOOLS = 1024
 # Over all texts: each has them checked and copied, while nothing else is answered.
 _MOST_NAMED = 1_000_000
 
@@ -269,8 +271,8 @@ class CompletionRequest(Sampling):
         """All prompts, also where there is one."""
         if isinstance(self.prompt, str):
             return [self.prompt]
-        ids = [token for token in self.prompt if isinstance(token, int)]
-        return [ids] if ids else [prompt for prompt in self.prompt if not isinstance(prompt, int)]
+        one = self.prompt and isinstance(self.prompt[0], int)
+        return [cast(list[int], self.prompt)] if one else cast(list[str | list[int]], self.prompt)
 
     @property
     def limit(self) -> int:
