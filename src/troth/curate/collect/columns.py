@@ -14,6 +14,9 @@ from troth.curate.document import Document
 from troth.curate.rows import rows_of, schema
 
 _ROWS = 256
+_FEWEST = 4
+# A text that comes again is stored once, and takes its size in memory for each of the rows read together.
+_TOGETHER = 256 << 20
 
 
 def read_parquet(stream: io.BufferedReader, origin: Origin) -> Iterator[Document | Rejected]:
@@ -47,7 +50,7 @@ def _documents(
     file: pq.ParquetFile, groups: list[int], known: dict[str, str], origin: Origin
 ) -> Iterator[Document | Rejected]:
     number = _rows_before(file, origin)
-    for batch in file.iter_batches(_ROWS, row_groups=groups, columns=list(known.values())):
+    for batch in _batches(file, groups, list(known.values())):
         columns = [batch.column(name).to_pylist() for name in known.values()]
         for row in zip(*columns, strict=True):
             where = origin.record(number)
@@ -73,5 +76,14 @@ def _rows_before(file: pq.ParquetFile, origin: Origin) -> int:
 
 
 def _rows(file: pq.ParquetFile, groups: list[int]) -> Iterator[Sequence[Any]]:
-    for batch in file.iter_batches(_ROWS, row_groups=groups):
+    for batch in _batches(file, groups, None):
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def _batches(file: pq.ParquetFile, groups: list[int], columns: list[str] | None) -> Iterator[pa.RecordBatch]:
+    """Fewer rows at a time where a row group's column, and so a value of it, may be large."""
+    for group in groups:
+        about = file.metadata.row_group(group)
+        largest = max((about.column(at).total_uncompressed_size for at in range(about.num_columns)), default=0)
+        rows = min(_ROWS, max(_FEWEST, _TOGETHER // (largest + 1)))
+        yield from file.iter_batches(rows, row_groups=[group], columns=columns)

@@ -10,6 +10,7 @@ from troth.curate.collect.dates import iso_date
 from troth.curate.document import Document
 
 _WHOLE = 64 << 20
+_TOO_LARGE = "larger than {} MB, too large to be read as one document; split it"
 _ID = re.compile(r"#?(?:[a-z]+[-_:.])*\d+(?:[-_.:]\d+)*|[a-z]{1,4}\d{4,}|(?=\D*\d)[\da-f-]{12,}", re.IGNORECASE)
 _PATH = re.compile(r"[/\\#]|\.(?:txt|md|html?|pdf|docx?|jsonl?|csv|tsv|parquet|xml|warc)$", re.IGNORECASE)
 
@@ -48,9 +49,11 @@ class Origin:
 def document(text: str, origin: Origin, about: Mapping[str, str], source: str = "", **more: Any) -> Document:
     """A document from its text and what the file says of itself, under the keys title, publisher (or source or url),
     published (or published_at or date), retrieved (or retrieved_at) and licence (or license), in lower case; `more` are
-    further fields. Raises ValueError where there is no text."""
+    further fields. Raises ValueError where there is no text, or too much of it."""
     if not text.strip():
         raise ValueError("no text")
+    if len(text) > _WHOLE:
+        raise ValueError(_TOO_LARGE.format(_WHOLE >> 20))
     known = {key: " ".join(value.split()) for key, value in about.items()}
     return Document(
         source=source or origin.source,
@@ -83,5 +86,5 @@ def read_whole(stream: BinaryIO, most: int = _WHOLE) -> bytes:
         pieces.append(piece)
         left -= len(piece)
     if not left:
-        raise ValueError(f"larger than {most >> 20} MB, too large to be read as one document; split it")
+        raise ValueError(_TOO_LARGE.format(most >> 20))
     return b"".join(pieces)
