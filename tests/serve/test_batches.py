@@ -242,6 +242,17 @@ def test_a_batch_waits_while_the_disk_is_full(serve_process: Serve, tmp_path: Pa
         assert [r["custom_id"] for r in results(client, done.output_file_id)] == [f"r{i}" for i in range(300)]
 
 
+def test_a_key_has_so_many_bytes(run_server: Callable[..., AbstractContextManager[str]], tmp_path: Path):
+    with run_server(files_dir=tmp_path, files_bytes=1000) as url:
+        client = connect(url)
+        file = client.files.create(file=("a", b"x" * 600), purpose="batch")
+        with pytest.raises(openai.BadRequestError, match=r"your files take 600 bytes, .* the 1,000 that they may"):
+            client.files.create(file=("b", b"x" * 401), purpose="batch")
+        client.files.create(file=("b", b"x" * 400), purpose="batch")
+        client.files.delete(file.id)
+        client.files.create(file=("c", b"x" * 600), purpose="batch")
+
+
 @given(st.lists(st.binary(max_size=40).map(lambda data: data.replace(b"\n", b" ")), max_size=5))
 def test_any_bytes_are_read_or_refused(tmp_path_factory, texts: list[bytes]):
     path = tmp_path_factory.mktemp("batch") / "input"

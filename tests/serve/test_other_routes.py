@@ -16,6 +16,7 @@ import torch
 from troth.model.config import ModelConfig
 from troth.model.decoder import Decoder
 from troth.model.tokenizer import Tokenizer
+from troth.security.keys import add_key
 from troth.serve.engine.engine import Engine
 from troth.serve.engine.request import Request
 from troth.serve.engine.sampling_params import SamplingParams
@@ -213,3 +214,20 @@ def test_a_deferred_answer_is_fetched_later(run_server: Callable[..., AbstractCo
         refused = httpx.post(f"{url}/v1/chat/completions", json=body | {"deferred": True, "stream": True})
         assert refused.status_code == 400
         assert "stream is false" in refused.json()["error"]["message"]
+
+
+def test_deferred_answers_leave_room_for_others(serve_process: Callable[..., AbstractContextManager], tmp_path: Path):
+    """In the places for answers, of which a key has a quarter, and in memory."""
+    one, other = (add_key(tmp_path / "keys.json", name) for name in ("one", "other"))
+    body = {"model": "tiny", "messages": HELLO, "max_tokens": 1, "deferred": True}
+
+    def ask(key: str, **more: Any) -> httpx.Response:
+        return asking.post("/v1/chat/completions", json=body | more, headers={"Authorization": f"Bearer {key}"})
+
+    options = ("--set", f"serve.api_keys={tmp_path / 'keys.json'}", "--set", "serve.max_batch=1")
+    with serve_process(*options) as process, httpx.Client(base_url=process.url, timeout=60) as asking:
+        assert [ask(one).status_code for _ in range(256)] == [200] * 256
+        assert "256 deferred answers of this key" in ask(one).json()["error"]["message"]
+        assert ask(other, max_tokens=4000, ignore_eos=True).status_code == 200
+        statuses = [ask(other, user="u" * 15_000_000, ignore_eos=True).status_code for _ in range(18)]
+        assert statuses == [200] * 17 + [429]

@@ -59,8 +59,8 @@ class ServeTable(Table):
     token for more than `max_ttft` seconds. A client that leaves `max_unread` tokens unread loses its answer. On SIGTERM
     answers have `drain_seconds` to end. Bodies are read up to `max_body_bytes`, uploaded files up to `max_file_bytes`.
     `api_keys` is a file that `troth key` writes: with it only who has a key is answered. `files_dir` is a folder for
-    files and batches, which are not offered without it. With `grpc_port` xAI's SDK, which speaks gRPC, is answered
-    there.
+    files and batches, which are not offered without it; uploads that would give one key more than `files_bytes` in it
+    are refused. With `grpc_port` xAI's SDK, which speaks gRPC, is answered there.
 
     A server listens on `host` and `port`, or on the Unix domain socket `uds`; by TLS with the certificate and key in
     `ssl_certfile` and `ssl_keyfile` (PEM, also in one file).
@@ -88,6 +88,7 @@ class ServeTable(Table):
     max_file_bytes: int = Field(default=200 * 2**20, gt=0)
     api_keys: Path | None = None
     files_dir: Path | None = None
+    files_bytes: int = Field(default=10 * 2**30, gt=0)
     deterministic: bool = False
     enforce_eager: bool = False
     weights: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto"

@@ -87,7 +87,7 @@ def create_app(served: Served, table: ServeTable, keys: Keys | None = None, drai
     if table.files_dir is not None:
         state = open_state(table.files_dir)
         files, batches = FileStore(table.files_dir, state), BatchStore(state)
-        app.include_router(file_router(files, batches))
+        app.include_router(file_router(files, batches, table.files_bytes))
         app.include_router(batch_router(files, batches))
         # Half of the batch stays free of them: others need not wait for a place in it.
         together = max(1, table.max_batch // 2)

@@ -109,6 +109,10 @@ class FileStore:
         rows = self._state.execute(f"SELECT {_COLUMNS} FROM files {where}", (holder, purpose, purpose, time.time()))
         return [StoredFile(*row) for row in rows]
 
+    def bytes(self, holder: str | None) -> int:
+        """How many all of a holder's files have."""
+        return self._state.execute("SELECT coalesce(sum(bytes), 0) FROM files WHERE holder IS ?", (holder,)).fetchone()[0]
+
     def expired(self) -> list[str]:
         """Ids of all files, whosever, whose bytes are still there and should not be."""
         rows = self._state.execute(f"SELECT id FROM files WHERE NOT {_STAYS}", (time.time(),))

@@ -15,8 +15,8 @@ from troth.serve.api.file_store import FileStore, StoredFile
 from troth.serve.api.paging import page
 
 
-def file_router(files: FileStore, batches: BatchStore) -> APIRouter:
-    """The routes over a store; each sees the files of the request's key only."""
+def file_router(files: FileStore, batches: BatchStore, most_bytes: int) -> APIRouter:
+    """The routes over a store; each sees the files of the request's key only, which may take `most_bytes` in all."""
     router = APIRouter()
 
     def known(file_id: str) -> StoredFile:
@@ -40,6 +40,10 @@ def file_router(files: FileStore, batches: BatchStore) -> APIRouter:
         delete_expired()
         if purpose != "batch":
             raise ApiError(400, f"purpose: {purpose!r} is not supported, only 'batch'", "purpose", "invalid_value")
+        held = files.bytes(current_holder())
+        if held + (file.size or 0) > most_bytes:
+            says = f"your files take {held:,} bytes, and with this one more than the {most_bytes:,} that they may"
+            raise ApiError(400, f"{says}; delete some", "file", "storage_limit_exceeded")
         name = file.filename or "upload.jsonl"
         stored = await asyncio.to_thread(files.add, file.file, name, purpose, current_holder(), after)
         return stored.shown()
