@@ -111,7 +111,8 @@ class FileStore:
 
     def bytes(self, holder: str | None) -> int:
         """How many all of a holder's files have."""
-        return self._state.execute("SELECT coalesce(sum(bytes), 0) FROM files WHERE holder IS ?", (holder,)).fetchone()[0]
+        query = "SELECT coalesce(sum(bytes), 0) FROM files WHERE holder IS ?"
+        return self._state.execute(query, (holder,)).fetchone()[0]
 
     def expired(self) -> list[str]:
         """Ids of all files, whosever, whose bytes are still there and should not be."""

@@ -1,5 +1,6 @@
 """The Responses API of OpenAI and xAI, as the Open Responses specification writes it down: ask, and ask again."""
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter
@@ -9,7 +10,7 @@ from fastapi.responses import Response
 from troth.serve.api.answers import answered, submit, unless_gone
 from troth.serve.api.errors import AnyJson, ApiError
 from troth.serve.api.exchange import current_holder
-from troth.serve.api.question import prompt
+from troth.serve.api.question import Question, prompt
 from troth.serve.api.response_store import ResponseStore, Stored
 from troth.serve.api.responses_events import ResponseEvents
 from troth.serve.api.responses_schema import ResponseRequest
@@ -23,7 +24,7 @@ def response_router(served: Served, store: ResponseStore) -> APIRouter:
     @router.post("", response_model=None)
     async def create(body: ResponseRequest, http: HttpRequest) -> Response | dict[str, Any]:
         adapter = served.check_model(body.model)
-        question = body.question(_earlier(store, body))
+        question = await _question(store, body)
         asked = await unless_gone(http, prompt(served, question, body.max_output_tokens))
         params = served.sampling(body.params())
         requests, readings = [asked.request(params, adapter)], [asked.reading()]
@@ -66,7 +67,7 @@ def response_router(served: Served, store: ResponseStore) -> APIRouter:
     @router.post("/input_tokens")
     async def count(body: ResponseRequest) -> dict[str, Any]:
         served.check_model(body.model)
-        asked = await prompt(served, body.question(_earlier(store, body)), body.max_output_tokens)
+        asked = await prompt(served, await _question(store, body), body.max_output_tokens)
         return {"object": "response.input_tokens", "input_tokens": len(asked.ids)}
 
     @router.post("/{action}")
@@ -76,13 +77,19 @@ def response_router(served: Served, store: ResponseStore) -> APIRouter:
     return router
 
 
-def _earlier(store: ResponseStore, body: ResponseRequest) -> list[dict[str, Any]]:
-    """All items that a request goes on from."""
-    if body.previous_response_id is None:
-        return []
-    chain = store.chain(current_holder(), body.previous_response_id)
+async def _question(store: ResponseStore, body: ResponseRequest) -> Question:
+    """What is asked, in a thread where much of it may be read from the store."""
+    previous = body.previous_response_id
+    if previous is None:
+        return body.question([])
+    return await asyncio.to_thread(lambda: body.question(_earlier(store, previous)))
+
+
+def _earlier(store: ResponseStore, response_id: str) -> list[dict[str, Any]]:
+    """All items of a conversation."""
+    chain = store.chain(current_holder(), response_id)
     if not chain:
-        raise _unknown(body.previous_response_id, 400)
+        raise _unknown(response_id, 400)
     return [item for stored in chain for item in (*stored.items, *stored.response["output"])]
 
 
