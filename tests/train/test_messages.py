@@ -175,6 +175,7 @@ def test_instructions_as_alpaca_writes_them(write, tmp_path):
     ("line", "told"),
     [
         ("{", "no JSON"),
+        ("[" * 100_000, "no JSON"),
         ({"messages": None}, "messages: not a list of messages"),
         ({"instruction": "Hi", "output": ""}, "output: no text"),
         ({"instruction": 5, "output": "Hello"}, "instruction: not text"),

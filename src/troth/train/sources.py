@@ -190,7 +190,7 @@ def _objects(lines: Iterator[bytes], place: str, arrays: bool) -> Iterator[tuple
         array = arrays and number == 1 and line.lstrip().startswith(b"[")
         try:
             found = json.loads(b"\n".join([line, *lines]) if array else line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{where}: no JSON ({error})") from error
         if array:
             yield from ((f"{place}, item {item}", row) for item, row in enumerate(found, start=1))
