@@ -5,11 +5,21 @@ import re
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from troth.model.config import Yarn
-from troth.model.families.configs import from_hf_config, to_hf_config
+from troth.model.counts import forward_flops
+from troth.model.families.configs import FAMILIES, from_hf_config, to_hf_config
 from troth.model.families.weights import load_weights, save_weights
+
+SMALL = {
+    "vocab_size": 90, "hidden_size": 32, "intermediate_size": 16, "num_hidden_layers": 2,
+    "moe_intermediate_size": 8, "num_attention_heads": 4, "num_experts": 4, "num_local_experts": 4,
+    "num_experts_per_tok": 2, "max_position_embeddings": 64, "n_routed_experts": 4, "n_shared_experts": 1,
+    "first_k_dense_replace": 0, "kv_lora_rank": 8, "qk_nope_head_dim": 4, "qk_rope_head_dim": 4, "v_head_dim": 8,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -178,12 +188,29 @@ def test_what_a_family_cannot_express_is_named(shape, changes, told):
     ],
 )
 def test_what_troth_cannot_express_is_named(family, changes, told):
-    data = {
-        "model_type": family, "vocab_size": 90, "hidden_size": 32, "intermediate_size": 16, "num_hidden_layers": 2,
-        "moe_intermediate_size": 8, "num_attention_heads": 4, "num_experts": 4, "num_local_experts": 4,
-        "num_experts_per_tok": 2, "max_position_embeddings": 64, "n_routed_experts": 4, "n_shared_experts": 1,
-        "first_k_dense_replace": 0, "kv_lora_rank": 8, "qk_nope_head_dim": 4, "qk_rope_head_dim": 4, "v_head_dim": 8,
-    }  # fmt: skip
+    data = SMALL | {"model_type": family}
     assert from_hf_config(data).head_dim == 8
     with pytest.raises(ValueError, match=re.escape(told)):
         from_hf_config(data | changes)
+
+
+KEYS = {"model_type", "architectures", "mlp_only_layers", *SMALL}.union(
+    *(one.all_keys.values() for one in FAMILIES.values())
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from([2**31, 10**30]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(
+    family=st.sampled_from(["mixtral", "qwen3_moe", "olmoe", "deepseek_v3"]),
+    changes=st.dictionaries(st.sampled_from(sorted(KEYS)), VALUES, max_size=2),
+)
+def test_any_config_is_read_or_refused(family, changes):
+    try:
+        config = from_hf_config(SMALL | {"model_type": family} | changes)
+    except ValueError:
+        return
+    assert sum(forward_flops(config, 64).values()) > 0

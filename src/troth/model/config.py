@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 ModelType = Literal["afmoe", "deepseek_v3", "gpt_oss", "grok-1", "grok-2", "mixtral", "olmoe", "qwen3_moe"]
 LayerType = Literal["sliding_attention", "full_attention"]
+# Far beyond any network; what counts by layers would take minutes for a number that was mistyped.
+MOST_LAYERS = 10_000
 
 
 class Yarn(BaseModel):
@@ -80,7 +82,7 @@ class ModelConfig(BaseModel):
     hidden_size: int = Field(gt=0)
     intermediate_size: int = Field(gt=0)
     moe_intermediate_size: int = Field(gt=0)
-    num_hidden_layers: int = Field(gt=0)
+    num_hidden_layers: int = Field(gt=0, le=MOST_LAYERS)
     num_dense_layers: int = Field(ge=0)
     num_attention_heads: int = Field(gt=0)
     num_key_value_heads: int = Field(gt=0)

@@ -112,6 +112,10 @@ def unheeded_noise(folder: Path) -> list[str]:
 def _family(data: dict[str, Any]) -> tuple[str, Family]:
     """By `model_type`; or by `architectures` where there is none, or, as in Grok-2's release, one of another family."""
     kind, architectures = data.get("model_type"), data.get("architectures") or [None]
+    if not isinstance(kind, str | None):
+        raise ValueError(f"model_type={kind!r}: expected text")
+    if not isinstance(architectures, list):
+        raise ValueError(f"architectures={architectures!r}: expected a list")
     if kind in FAMILIES:
         return str(kind), FAMILIES[str(kind)]
     for name, family in FAMILIES.items():

@@ -6,6 +6,11 @@ from troth.model.config import ModelConfig
 from troth.model.families.family import PRE_NORM, Family
 
 
+def _read(data: dict[str, Any]) -> dict[str, Any]:
+    layers = data.get("num_hidden_layers")
+    return {"global_attn_every_n_layers": layers + 1} if isinstance(layers, int) else {}
+
+
 def _write(config: ModelConfig) -> dict[str, Any]:
     layers = {config.layer_type(layer) for layer in range(config.num_hidden_layers)}
     if len(layers) > 1:
@@ -27,7 +32,7 @@ FAMILY = Family(
     expert=("w1", "w3", "w2"),
     required={"hidden_act": "silu"},
     absent={"rope_theta": 1_000_000.0},
-    read=lambda data: {"global_attn_every_n_layers": int(data.get("num_hidden_layers") or 0) + 1},
+    read=_read,
     write=_write,
     own=("global_attn_every_n_layers",),
 )  # fmt: skip

@@ -7,7 +7,7 @@ from troth.model.families.family import PRE_NORM, PRE_NORM_NAMES, Family
 
 def _read(data: dict[str, Any]) -> dict[str, Any]:
     dense = data.get("mlp_only_layers") or []
-    if dense != list(range(len(dense))):
+    if not isinstance(dense, list) or dense != list(range(len(dense))):
         raise ValueError(f"mlp_only_layers={dense}: only the first layers may be dense")
     # transformers 5 writes the number of experts under another key than the released checkpoints have.
     experts = data.get("num_experts", data.get("num_local_experts"))
