@@ -140,6 +140,7 @@ def test_a_template_for_tools_is_used_where_there_are_tools(tokenizer, tmp_path)
     ("change", "told"),
     [
         (lambda data: data["model"].update(type="Unigram"), "model.type='Unigram': only 'BPE' is known"),
+        (lambda data: data["added_tokens"][0].update(id=2**40), "a token has the id 1099511627776: ids go from 0 to"),
         (lambda data: data.update(decoder=None, pre_tokenizer=None), "neither byte-level nor falls back on bytes"),
         (lambda data: data.update(added_tokens=[]), "no added token ends a text"),
         (lambda data: data["model"].update(merges=[["no such", "tokens"]]), "tokenizer.json: not a BPE tokenizer"),

@@ -21,6 +21,7 @@ _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _SPACE = "▁"
 """SentencePiece's spelling of one."""
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_MOST_IDS = 1 << 24
 _INNER = "normalizers", "pretokenizers", "decoders"
 _PLACES = "normalizer", "pre_tokenizer", "decoder"
 
@@ -42,6 +43,8 @@ class LibraryEncoding:
         self.special: dict[str, int] = {entry["content"]: entry["id"] for entry in added}
         self.visible = frozenset(entry["content"] for entry in added if not entry["special"])
         bytes_of = dict(_bytes_of(data)) | {i: text.encode() for text, i in self.special.items()}
+        if wrong := next((i for i in bytes_of if not 0 <= i < _MOST_IDS), None):
+            raise ValueError(f"a token has the id {wrong}: ids go from 0 to below {_MOST_IDS:,}")
         self.n_vocab = max(bytes_of) + 1
         self._bytes = [bytes_of.get(i, b"") for i in range(self.n_vocab)]
         special = set(self.special.values())
