@@ -88,7 +88,7 @@ def _read_config(path: Path) -> tuple[int, float]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path}: not a LoRA configuration ({error!r})") from error
     if rank < 1:
         raise ValueError(f"{path}: r={rank}: a rank is at least 1")

@@ -17,10 +17,26 @@ def default_ends(tokenizer: Tokenizer) -> list[int]:
 
 
 def configured_ends(folder: Path) -> list[int]:
-    """The `eos_token_id` of config.json and generation_config.json, a number or a list in each."""
-    ends: dict[int, None] = {}
+    """The `eos_token_id` of a folder."""
+    return configured_tokens(folder, "eos_token_id")
+
+
+def configured_tokens(folder: Path, key: str) -> list[int]:
+    """What config.json and generation_config.json have under a key, a token's id or a list of such in each. Raises
+    ValueError naming the file where it is neither."""
+    tokens: dict[int, None] = {}
     for path in (folder / "config.json", folder / GENERATION):
         if path.exists():
-            found = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
-            ends |= dict.fromkeys(found if isinstance(found, list) else [] if found is None else [found])
-    return list(ends)
+            tokens |= dict.fromkeys(_tokens(path, key))
+    return list(tokens)
+
+
+def _tokens(path: Path, key: str) -> list[int]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")).get(key)
+    except (OSError, ValueError, RecursionError, AttributeError) as error:
+        raise ValueError(f"{path}: not readable ({error})") from error
+    tokens = found if isinstance(found, list) else [] if found is None else [found]
+    if wrong := [token for token in tokens if type(token) is not int]:
+        raise ValueError(f"{path}: {key}={wrong[0]!r}: expected a token's id, or a list of such")
+    return tokens

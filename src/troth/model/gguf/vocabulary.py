@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from troth.model.ends import configured_ends, configured_tokens
 from troth.model.gguf.splitting import known, llama_cpp_splitting
 from troth.model.library_encoding import steps_of
 from troth.model.tokenizer import Tokenizer, read_chat_template, tokenizer_json
@@ -83,8 +84,8 @@ def _by_scores(data: dict[str, Any], steps: list[dict[str, Any]], types: list[in
 def _marks(folder: Path, tokenizer: Tokenizer, settings: dict[str, Any]) -> dict[str, int]:
     """The tokens that begin, end, pad and fill in; a text without a beginning of its own begins as documents do."""
     marks = {name: tokenizer.special[text] for name, text in _NAMED.items() if text in tokenizer.special}
-    ends = [*_configured(folder, "eos_token_id"), tokenizer.end_of_text]
-    begins = [*_configured(folder, "bos_token_id"), *_spelled(settings, "bos_token", tokenizer), tokenizer.end_of_text]
+    ends = [*configured_ends(folder), tokenizer.end_of_text]
+    begins = [*configured_tokens(folder, "bos_token_id"), *_spelled(settings, "bos_token", tokenizer), tokenizer.end_of_text]
     marks = {"bos": begins[0], "eos": ends[0]} | marks
     others = [token for token in ends if token != ends[0]]
     if "eot" not in marks and others:
@@ -98,12 +99,3 @@ def _spelled(settings: dict[str, Any], key: str, tokenizer: Tokenizer) -> list[i
     text = settings.get(key)
     text = text.get("content") if isinstance(text, dict) else text
     return [tokenizer.special[text]] if text in tokenizer.special else []
-
-
-def _configured(folder: Path, key: str) -> list[int]:
-    """Token ids under a key of config.json and generation_config.json, a number or a list in each."""
-    found: list[int] = []
-    for path in (folder / "config.json", folder / "generation_config.json"):
-        value = json.loads(path.read_text(encoding="utf-8")).get(key) if path.exists() else None
-        found += value if isinstance(value, list) else [] if value is None else [value]
-    return found

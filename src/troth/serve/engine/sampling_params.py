@@ -172,6 +172,6 @@ def default_sampling(folder: Path) -> dict[str, float]:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "max_tokens"  # 0 is no limit that an answer could have.
         raise ValueError(f"{path}: {_DEFAULTS[name]}={given[name]!r}: {first['msg']}") from error
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: not readable ({error})") from error
     return {name: getattr(params, name) for name in given}
