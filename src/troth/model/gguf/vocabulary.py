@@ -85,7 +85,8 @@ def _marks(folder: Path, tokenizer: Tokenizer, settings: dict[str, Any]) -> dict
     """The tokens that begin, end, pad and fill in; a text without a beginning of its own begins as documents do."""
     marks = {name: tokenizer.special[text] for name, text in _NAMED.items() if text in tokenizer.special}
     ends = [*configured_ends(folder), tokenizer.end_of_text]
-    begins = [*configured_tokens(folder, "bos_token_id"), *_spelled(settings, "bos_token", tokenizer), tokenizer.end_of_text]
+    configured = configured_tokens(folder, "bos_token_id")
+    begins = [*configured, *_spelled(settings, "bos_token", tokenizer), tokenizer.end_of_text]
     marks = {"bos": begins[0], "eos": ends[0]} | marks
     others = [token for token in ends if token != ends[0]]
     if "eot" not in marks and others:
