@@ -45,7 +45,10 @@ def plan_train(
     failures: Annotated[str, typer.Option(help="Whose failure rate: llama3, rsc-1 or rsc-2.")] = "llama3",
     prices: Prices = None,
     simulations: Annotated[
-        int, typer.Option("--simulate", help="Simulate so many failures of each strategy beside the formulas.", min=0)
+        int,
+        typer.Option(
+            "--simulate", help="Simulate so many failures of each strategy beside the formulas.", min=0, max=1_000_000
+        ),
     ] = 0,
     top: Annotated[int, typer.Option(help="Layouts to show.", min=1, max=50)] = 5,
     system: SystemName = "flagship",
