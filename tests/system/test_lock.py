@@ -22,3 +22,18 @@ def test_one_process_at_a_time_has_a_folder_until_it_ends_however_it_does(tmp_pa
             pass
         with held(tmp_path, "curating", patience=0.0):
             pass
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("file", "a file, where a folder has to be"),
+        ("file/inner", "a file, where a folder has to be"),
+        ("s3:/bucket/runs", "an address, where a folder of this machine has to be"),
+    ],
+)
+def test_what_cannot_be_a_folder_is_named(tmp_path, monkeypatch, name, told):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    with pytest.raises(ValueError, match=f"{name}: {told}"), held(Path(name), "training"):
+        pass

@@ -88,7 +88,7 @@ def revoke_key(path: Path, name: str) -> None:
 def read_keys(path: Path) -> list[StoredKey]:
     """The keys of a file. Raises ValueError naming the line that is no key, OSError where it cannot be read."""
     stored = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             entry = json.loads(line)
             stored.append(StoredKey(entry["name"], bytes.fromhex(entry["salt"]), bytes.fromhex(entry["hash"])))

@@ -3,10 +3,14 @@
 import fcntl
 import os
 import platform
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# As a Path has it, which makes one slash of two.
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")
 
 
 @contextmanager
@@ -15,9 +19,14 @@ def held(folder: Path, doing: str, patience: float = 20.0) -> Iterator[None]:
     whatever way it does.
 
     Waits for `patience` seconds, since the one that has it may be just about to end. Raises ValueError naming the
-    process that has the folder. On a file system without locks nothing is held.
+    process that has the folder, and where it cannot be one. On a file system without locks nothing is held.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    if _ADDRESS.match(str(folder)):
+        raise ValueError(f"{folder}: an address, where a folder of this machine has to be")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(f"{folder}: a file, where a folder has to be") from error
     handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     end = time.monotonic() + patience
     while True:
