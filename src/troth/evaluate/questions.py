@@ -34,7 +34,7 @@ def read_key(path: Path | None = None) -> list[Question]:
     """Questions of a key file, by default the library's. Raises ValueError naming the line that does not fit."""
     source = path or files("troth.library") / "key.jsonl"
     questions = []
-    for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(source.read_bytes().splitlines(), 1):
         try:
             row = json.loads(line)
             options = tuple(row["options"])
