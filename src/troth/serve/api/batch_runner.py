@@ -52,7 +52,7 @@ class BatchRunner:
             try:
                 with held(self._files.folder, "answering batches from", patience=0):
                     await self._work()
-            except ValueError:
+            except (ValueError, OSError, sqlite3.Error):  # Another process has the folder, or its disk fails.
                 await asyncio.sleep(_LOOK_SECONDS)
 
     async def _work(self) -> None:

@@ -19,6 +19,7 @@ _MOST_CHOICES = 128
 _MOST_STOPS = 16
 _MOST_STOP_TOKENS = 1024
 _MOST_TEXTS = 2048
+# Of a conversation: each is an object to be read, while nothing else is answered.
 MOST_TURNS = 16_384
 MOST_TOOLS = 1024
 # Over all texts: each has them checked and copied, while nothing else is answered.
