@@ -242,6 +242,21 @@ def test_a_batch_waits_while_the_disk_is_full(serve_process: Serve, tmp_path: Pa
         assert [r["custom_id"] for r in results(client, done.output_file_id)] == [f"r{i}" for i in range(300)]
 
 
+def test_what_was_answered_stays_where_the_input_is_lost(serve_process: Serve, tmp_path: Path):
+    options = ("--set", f"serve.files_dir={tmp_path}", "--set", "serve.max_batch=1")
+    with serve_process(*options) as process:
+        client = connect(process.url)
+        batch = begin(client, *(line(f"r{i}") for i in range(2000)))
+        wait_until(lambda: client.batches.retrieve(batch.id).request_counts.completed > 2)
+        process.process.kill()
+    (tmp_path / batch.input_file_id).unlink()
+    with serve_process(*options) as process:
+        client = connect(process.url)
+        lost = ended(client, batch)
+        assert (lost.status, lost.errors.data[0].code) == ("failed", "file_not_found")
+        assert len(results(client, lost.output_file_id)) == lost.request_counts.completed > 2
+
+
 def test_a_key_has_so_many_bytes(run_server: Callable[..., AbstractContextManager[str]], tmp_path: Path):
     with run_server(files_dir=tmp_path, files_bytes=1000) as url:
         client = connect(url)

@@ -68,13 +68,13 @@ class BatchRunner:
                 await asyncio.sleep(_DISK_SECONDS)
             except* Exception:
                 log.exception("batch %s failed", batch.id)
-                self._fail(batch, [problem("server_error", "the server could not go on with this batch")])
+                await self._fail(batch, [problem("server_error", "the server could not go on with this batch")])
 
     async def _go_on(self, batch: Batch) -> None:
         """Take a batch as far as it goes."""
         path = self._files.path(batch.shown["input_file_id"])
-        if not path.is_file():
-            self._fail(batch, [problem("file_not_found", "the input file is no longer there")])
+        if batch.status in ("validating", "in_progress") and not path.is_file():
+            await self._fail(batch, [problem("file_not_found", "the input file is no longer there")])
             return
         if batch.status == "validating":
             total, wrong = await asyncio.to_thread(problems, path, batch.shown["endpoint"], self._most_bytes)
@@ -82,7 +82,7 @@ class BatchRunner:
             if self._batches.status(batch.id) == "cancelling":
                 return
             if wrong:
-                self._fail(batch, wrong)
+                await self._fail(batch, wrong)
                 return
             counts = {"total": total, "completed": 0, "failed": 0}
             batch = self._batches.change(batch, "in_progress", request_counts=counts)
@@ -138,7 +138,10 @@ class BatchRunner:
             result = _result(line.custom_id, response, None)
             self._batches.add_result(batch.id, line.number, answer.status == 200, result)
 
-    async def _finish(self, batch: Batch, status: str) -> None:
+    async def _fail(self, batch: Batch, wrong: list[dict[str, Any]]) -> None:
+        await self._finish(batch, "failed", errors={"object": "list", "data": wrong})
+
+    async def _finish(self, batch: Batch, status: str, **more: Any) -> None:
         """Write the results to files, those of lines without an answer too where time ran out, and end the batch."""
         if status == "expired":
             done = self._batches.answered(batch.id)
@@ -152,7 +155,7 @@ class BatchRunner:
             "error_file_id": await asyncio.to_thread(self._write, batch, False),
         }
         counts = self._current(batch).shown["request_counts"]
-        self._batches.change(batch, status, request_counts=counts, **written)
+        self._batches.change(batch, status, request_counts=counts, **written, **more)
         self._batches.forget_results(batch.id)
 
     def _write(self, batch: Batch, good: bool) -> str | None:
@@ -173,10 +176,6 @@ class BatchRunner:
 
     def _lines(self, batch: Batch, path: Path) -> Iterator[Line]:
         return read_lines(path, batch.shown["endpoint"], self._most_bytes)
-
-    def _fail(self, batch: Batch, wrong: list[dict[str, Any]]) -> None:
-        self._batches.change(batch, "failed", errors={"object": "list", "data": wrong})
-        self._batches.forget_results(batch.id)
 
     def _current(self, batch: Batch) -> Batch:
         current = self._batches.get(batch.id)

@@ -45,12 +45,12 @@ class BodyLimit:
             if read > most:
                 raise HTTPException(413, says, _CLOSING)
             if values > MOST_VALUES:
-                raise HTTPException(413, TOO_MANY_VALUES, _CLOSING)
+                raise HTTPException(413, _TOO_MANY, _CLOSING)
             return message
 
         return await self._app(scope, counted, send)
 
 
-TOO_MANY_VALUES = f"the body has more than {MOST_VALUES:,} values, the most that this server reads"
+_TOO_MANY = f"the body has more than {MOST_VALUES:,} values, the most that this server reads"
 # The rest of the body is on its way: the connection cannot be used again without reading it.
 _CLOSING = {"Connection": "close"}
