@@ -1,11 +1,15 @@
 """What the web API refuses, and in which words."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import openai
 import pytest
+
+from troth.serve.api.body_limit import BodyLimit
 
 from .test_api import HELLO, MODEL, chat
 
@@ -107,6 +111,27 @@ def test_bodies_of_very_many_values_are_not_read(server: str):
     answer = httpx.post(f"{server}/v1/completions", json=body)
     assert answer.status_code == 413
     assert answer.json()["error"]["message"].startswith("the body has more than 500,000 values")
+
+
+def test_bodies_are_held_to_their_bounds_before_any_application():
+    """As in the front of replicas, which reads them by itself."""
+
+    async def reads(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        raise AssertionError("it has read a body that is too large")
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b"[" * 200_000
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(BodyLimit(reads, 10**6, 10**6))
+        async with httpx.AsyncClient(transport=transport) as client:
+            return await client.post("http://front/v1/completions", content=pieces())
+
+    answer = asyncio.run(ask())
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
 
 
 def test_other_errors_have_the_same_shape(server: str, client: openai.OpenAI):

@@ -205,6 +205,15 @@ def test_cached_tokens_are_told(client: openai.OpenAI):
     assert again.prompt_tokens - 20 < again.prompt_tokens_details.cached_tokens < again.prompt_tokens
 
 
+@pytest.mark.parametrize("arguments", ["", "{", "[" * 1500], ids=["none", "cut short", "nested"])
+def test_earlier_calls_are_shown_as_they_were(talking: str, arguments: str):
+    """Whatever a model has written."""
+    call = {"id": "a", "type": "function", "function": {"name": "weather", "arguments": arguments}}
+    turns = [{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "a", "content": "Rain."}]
+    body = {"model": "talker", "messages": ASK + turns, "max_tokens": 1}
+    assert httpx.post(f"{talking}/v1/chat/completions", json=body).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("change", "param", "says"),
     [

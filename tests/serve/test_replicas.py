@@ -171,6 +171,9 @@ def test_two_replicas(start: Callable[..., Server], proverbs: str):
     assert [model.id for model in client.models.list()] == ["tiny"]
     assert len(server.replicas()) == 2
 
+    many = httpx.post(f"{server.url}/completions", json={"model": "tiny", "prompt": [[]] * 500_000}, timeout=60)
+    assert (many.status_code, many.json()["error"]["code"]) == (413, "request_too_large")
+
     # A conversation meets the same replica, which finds it in its cache, every time. The metrics tell both apart.
     homes: dict[str, list[str]] = {}
     met = server.queries()

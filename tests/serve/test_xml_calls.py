@@ -80,7 +80,7 @@ def test_a_call_without_arguments_and_one_cut_short():
         ("12", {"type": "string"}, "12"), ("12", {"type": "integer"}, 12), ("12", None, 12), ("NaN", None, "NaN"),
         ("null", {"type": ["string", "null"]}, None), ("a b", {"type": ["string", "null"]}, "a b"),
         (" c ", {"enum": ["c"]}, "c"),
-        ("[1]", True, [1]), ("", {"type": "string"}, ""),
+        ("[1]", True, [1]), ("", {"type": "string"}, ""), ("[" * 3000, None, "[" * 3000),
     ],
 )  # fmt: skip
 def test_the_schema_says_what_an_argument_is(text, schema, value):

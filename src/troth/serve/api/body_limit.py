@@ -48,7 +48,10 @@ class BodyLimit:
                 raise HTTPException(413, _TOO_MANY, _CLOSING)
             return message
 
-        return await self._app(scope, counted, send)
+        try:
+            await self._app(scope, counted, send)
+        except HTTPException as error:  # FastAPI turns it into an answer by itself; the front of replicas has none.
+            await refuse(scope, send, ApiError(413, error.detail, code="request_too_large"), _CLOSING)
 
 
 _TOO_MANY = f"the body has more than {MOST_VALUES:,} values, the most that this server reads"

@@ -1,6 +1,5 @@
 """Request body of POST /v1/chat/completions."""
 
-from collections import Counter
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -168,14 +167,6 @@ class ChatRequest(Sampling):
     continue_final_message: bool = False
     deferred: bool = False
     experts: bool = False
-
-    @field_validator("tools")
-    @classmethod
-    def _named_once(cls, tools: list[FunctionTool] | None) -> list[FunctionTool] | None:
-        names = [tool.function.name for tool in tools or ()]
-        if twice := [name for name, times in Counter(names).items() if times > 1]:
-            raise ValueError(f"two functions are called {twice[0]!r}")
-        return tools
 
     @field_validator("chat_template_kwargs")
     @classmethod

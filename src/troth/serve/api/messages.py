@@ -124,7 +124,7 @@ def _object(arguments: str) -> dict[str, Any]:
     """Arguments as an object, empty where a limit of tokens has cut them short."""
     try:
         return dict(json.loads(arguments))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
 
 

@@ -2,6 +2,7 @@
 
 import json
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -94,6 +95,9 @@ async def prompt(served: Served, question: Question, max_tokens: int | None) -> 
         raise ApiError(400, f"{served.model_id} has no chat template; use /v1/completions", question.param)
     offered = () if question.choice == "none" else question.tools
     calls_form = form.form_of(template)
+    names = Counter(tool.name for tool in question.tools)
+    if twice := next((name for name, times in names.items() if times > 1), None):
+        raise ApiError(400, f"tools: two functions are called {twice!r}", "tools", "invalid_value")
     if question.tools and calls_form is None:
         raise ApiError(400, f"tools: {served.model_id} was not trained to call functions", "tools", "unsupported_value")
     on_channels = form.on_channels(template)
@@ -143,7 +147,7 @@ def call_message(name: str, arguments: str, call_id: str | None) -> Mapping[str,
     """An earlier call as templates take it: with its arguments as an object."""
     try:
         given: Any = json.loads(arguments or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         given = arguments  # cut short by a limit of tokens: shown as it was
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": given}}
 

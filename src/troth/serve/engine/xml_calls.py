@@ -80,7 +80,7 @@ def argument(text: str, schema: Any) -> Any:
     text = text.removeprefix("\n").removesuffix("\n")
     if said.get("type") == "string":
         return text
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         return json.loads(bare, parse_constant=_no_json)
     return text
 
