@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -250,6 +251,20 @@ def serve_process(folder: Path, tmp_path_factory: pytest.TempPathFactory):
                 process.kill()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-signed one for 127.0.0.1, and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    path = tmp_path_factory.mktemp("tls")
+    made = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    named = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(path / "key.pem"), "-out", str(path / "certificate.pem")]
+    subprocess.run([*made, *named, *files], check=True, capture_output=True)
+    return path / "certificate.pem", path / "key.pem"
 
 
 def _answers(url: str, uds: str | None) -> bool:

@@ -1,6 +1,5 @@
 """What settings of a server change that others know as options of vLLM's."""
 
-import shutil
 import signal
 import socket
 import subprocess
@@ -78,20 +77,6 @@ def test_monitors_may_ask_for_heads_only(server: str):
         answer = httpx.head(f"{server}{path}")
         assert (answer.status_code, answer.content) == (200, b"")
     assert httpx.get(f"{server}/version").json() == {"version": troth.__version__}
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A self-signed one for 127.0.0.1, and its key."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not installed")
-    path = tmp_path_factory.mktemp("tls")
-    made = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    named = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    files = ["-keyout", str(path / "key.pem"), "-out", str(path / "certificate.pem")]
-    subprocess.run([*made, *named, *files], check=True, capture_output=True)
-    return path / "certificate.pem", path / "key.pem"
 
 
 def test_tls_is_spoken_by_a_certificate(

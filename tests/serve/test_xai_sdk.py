@@ -52,6 +52,27 @@ def connect(process: ServeProcess, key: str = KEY) -> "xai_sdk.Client":
     return xai_sdk.Client(api_key=key, api_host=host, channel_options=options, use_insecure_channel=True, timeout=60)
 
 
+@pytest.mark.parametrize("together", [False, True], ids=["two files", "one file"])
+def test_tls_is_spoken_by_the_same_certificate(serve_process, talker, certificate, monkeypatch, tmp_path, together):
+    from google.protobuf import empty_pb2
+    from xai_sdk.proto import models_pb2_grpc
+
+    public, key = certificate
+    monkeypatch.setenv("SSL_CERT_FILE", str(public))  # Whom HTTP clients trust.
+    files = ["--ssl-certfile", str(public), "--ssl-keyfile", str(key)]
+    if together:
+        both = tmp_path / "both.pem"
+        both.write_bytes(public.read_bytes() + key.read_bytes())
+        files = ["--ssl-certfile", str(both)]
+    trusted = grpc.ssl_channel_credentials(public.read_bytes())
+    with serve_process("--grpc-port", "0", *files, model=talker) as process:
+        with grpc.secure_channel(process.facts["grpc"], trusted) as channel:
+            [model] = models_pb2_grpc.ModelsStub(channel).ListLanguageModels(empty_pb2.Empty(), timeout=30).models
+            assert model.name == "talker"
+        with grpc.insecure_channel(process.facts["grpc"]) as channel, pytest.raises(grpc.RpcError):
+            models_pb2_grpc.ModelsStub(channel).ListLanguageModels(empty_pb2.Empty(), timeout=5)
+
+
 def chat(client: "xai_sdk.Client", **settings):
     found = client.chat.create(**({"model": "talker", "max_tokens": 40, "seed": 3} | settings))
     found.append(xai_chat.user(ASK))

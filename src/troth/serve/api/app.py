@@ -140,4 +140,4 @@ def _grpc_door(app: FastAPI, served: Served, table: ServeTable) -> AbstractAsync
         return nullcontext()
     from troth.serve.api.xai.door import grpc_door
 
-    return grpc_door(app, served, table.host, table.grpc_port, table.max_body_bytes)
+    return grpc_door(app, served, table)

@@ -19,6 +19,7 @@ from troth.serve.api.served import Served
 from troth.serve.api.xai.answers import Chunks, completion, timestamp
 from troth.serve.api.xai.questions import chat_body
 from troth.serve.api.xai.within import Reply, asked
+from troth.system.serve import ServeTable
 
 _CHAT = "/v1/chat/completions"
 # By HTTP status, as google.rpc.Code maps them; 410 is live search, which has ended.
@@ -35,14 +36,15 @@ _SECONDS_TO_END = 2
 
 
 @asynccontextmanager
-async def grpc_door(app: ASGIApp, served: Served, host: str, port: int, most_bytes: int) -> AsyncIterator[None]:
-    """Listen, without TLS, while the context lasts; messages have at most `most_bytes`.
+async def grpc_door(app: ASGIApp, served: Served, table: ServeTable) -> AsyncIterator[None]:
+    """Listen on the table's `grpc_port` while the context lasts, by TLS where it has a certificate; messages have at
+    most as many bytes as bodies.
 
     Raises RuntimeError where the port cannot be had.
     """
     server = grpc.aio.server(
         options=[
-            ("grpc.max_receive_message_length", most_bytes),
+            ("grpc.max_receive_message_length", table.max_body_bytes),
             # Without this another process could listen on the port, too.
             ("grpc.so_reuseport", 0),
             # The SDK asks every 30 s whether its connection lives; by gRPC's default that would be too often.
@@ -51,7 +53,13 @@ async def grpc_door(app: ASGIApp, served: Served, host: str, port: int, most_byt
         ]
     )
     server.add_generic_rpc_handlers(_Door(app, served).handlers())
-    server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    address = f"[{table.host}]:{table.grpc_port}" if ":" in table.host else f"{table.host}:{table.grpc_port}"
+    if table.ssl_certfile is None:
+        server.add_insecure_port(address)
+    else:
+        key = table.ssl_keyfile or table.ssl_certfile
+        pair = key.read_bytes(), table.ssl_certfile.read_bytes()
+        server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
     await server.start()
     try:
         yield
