@@ -105,6 +105,26 @@ def test_metadata_has_openais_bounds(server: str, path: str, metadata: dict[str,
     assert answer.json()["error"]["param"].startswith("metadata")
 
 
+CALL = {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "f", "input": {"x": ...}}]}
+RESULT = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a", "content": "x"}]}
+
+
+@pytest.mark.parametrize("depth", [300, 900])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("chat/completions", {"messages": HELLO, "chat_template_kwargs": {"x": ...}}),
+        ("chat/completions", {"messages": HELLO, "chat_template_kwargs": {"x": ...}, "deferred": True}),
+        ("messages", {"messages": [*HELLO, CALL, RESULT]}),
+    ],
+)
+def test_what_is_nested_deep_is_the_clients_fault(server: str, path: str, body: dict[str, Any], depth: int):
+    text = json.dumps({"model": MODEL, "max_tokens": 1} | body, default=lambda _: "here")
+    nested = text.replace('"here"', "[" * depth + "]" * depth)
+    answer = httpx.post(f"{server}/v1/{path}", content=nested, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (200, 400), answer.text
+
+
 def test_bodies_of_very_many_values_are_not_read(server: str):
     """Reading them would keep all others waiting for seconds."""
     body = {"model": MODEL, "prompt": [[]] * 500_000}

@@ -228,6 +228,9 @@ def test_deferred_answers_leave_room_for_others(serve_process: Callable[..., Abs
     with serve_process(*options) as process, httpx.Client(base_url=process.url, timeout=60) as asking:
         assert [ask(one).status_code for _ in range(256)] == [200] * 256
         assert "256 deferred answers of this key" in ask(one).json()["error"]["message"]
-        assert ask(other, max_tokens=4000, ignore_eos=True).status_code == 200
-        statuses = [ask(other, user="u" * 15_000_000, ignore_eos=True).status_code for _ in range(18)]
-        assert statuses == [200] * 17 + [429]
+        large = {"user": "u" * 15_000_000, "max_tokens": 4000, "ignore_eos": True}
+        statuses: list[int] = []
+        while 429 not in statuses:
+            statuses.append(ask(other, **large).status_code)
+        # Some may have been answered meanwhile, and make room.
+        assert 18 <= len(statuses) < 100

@@ -41,7 +41,7 @@ class Deferred:
         """Ask in the background. Raises ApiError where too many answers are under way or have not been fetched."""
         self._forget_old()
         holder = current_holder()
-        asked = body.model_dump(exclude_unset=True, mode="json", by_alias=True) | {"deferred": False}
+        asked = body.model_dump(exclude_unset=True, by_alias=True) | {"deferred": False}
         size = len(json.dumps(asked))
         of_key = sum(kept.holder == holder for kept in self._kept.values())
         waiting = sum(kept.bytes for kept in self._kept.values() if not kept.answering.done())

@@ -85,6 +85,8 @@ def as_api_error(error: Exception) -> ApiError:
     if isinstance(error, UnicodeEncodeError):
         # JSON can spell half of a surrogate pair, which no file or table can hold.
         return ApiError(400, f"half of a surrogate pair is no text: {error.object[:80]!a}", code="invalid_value")
+    if isinstance(error, RecursionError):
+        return ApiError(400, "the body is nested too deep", code="invalid_value")
     if isinstance(error, EngineStopped):
         return ApiError(503, "the server is shutting down or has failed", code="unavailable")
     return ApiError(500, "the server failed to answer", code="internal_error")
@@ -97,6 +99,7 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(Overloaded)
     @app.exception_handler(EngineStopped)
     @app.exception_handler(UnicodeEncodeError)
+    @app.exception_handler(RecursionError)
     @app.exception_handler(Exception)
     async def _any(request: Request, error: Exception) -> JSONResponse:
         return answer(request.url.path, as_api_error(error))
