@@ -61,6 +61,13 @@ def test_the_unforeseen_is_a_500_with_an_id_that_the_log_knows(app: FastAPI, cap
     assert post(app, "/v1/messages/fails").json()["error"]["type"] == "api_error"
 
 
+def test_an_address_cannot_write_lines_of_its_own_into_the_log(app: FastAPI, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.INFO, logger="troth"):
+        assert post(app, "/ä%0A12:00:00 INFO forged%1B[31m").status_code == 404
+    (text,) = (record.getMessage() for record in caplog.records if record.name == "troth.serve.api.access")
+    assert text.startswith(r"POST /ä\n12:00:00 INFO forged\x1b[31m 404 in ")
+
+
 def test_retry_after_is_in_whole_seconds_rounded_up(app: FastAPI):
     answer = post(app, "/later")
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "8")

@@ -31,7 +31,7 @@ class Access:
             return await self._app(scope, receive, send)
         given = dict(scope["headers"]).get(b"x-request-id", b"")
         own = given.decode("ascii") if _OWN_ID.fullmatch(given) else uuid.uuid4().hex
-        exchange = Exchange(own, scope["method"], scope["path"])
+        exchange = Exchange(own, scope["method"], _printable(scope["path"]))
         if inside := scope.get(INSIDE):
             exchange.holder, exchange.priority = inside.holder, inside.priority
         set_current(exchange)
@@ -62,3 +62,8 @@ class Access:
             log.info(text, extra={"facts": facts})
             if self._tracing and span:
                 self._tracing.end(span, exchange)
+
+
+def _printable(path: str) -> str:
+    """A path as a log can have it: a line break in it would begin a line that nobody wrote."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in path)
