@@ -5,7 +5,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from troth.serve.api.errors import ApiError, refuse
 
-# Read, JSON takes up to a microsecond for each, and a message of a conversation four, while nothing else is answered.
+# Reading and checking a body takes up to 1.4 microseconds for each, while nothing else is answered.
 MOST_VALUES = 500_000
 
 
