@@ -3,10 +3,9 @@
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from troth.cli.options import AsJson, Ledger, print_json, read_ledger_path
-from troth.cli.output import console
+from troth.cli.output import console, escape
 
 if TYPE_CHECKING:
     from troth.curate.integrate.standing import Answer

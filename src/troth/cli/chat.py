@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from troth.cli.options import AsJson, Changes, SystemName, read_system
+from troth.cli.output import harmless
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -133,4 +134,4 @@ def _show(console: Console, part: Part) -> None:
     """Reasoning is dim, and has a line between it and the answer."""
     if part.begins and part.block.index:
         console.print("\n")
-    console.print(part.text, end="", soft_wrap=True, style="dim" if part.block.kind == "reasoning" else None)
+    console.print(harmless(part.text), end="", soft_wrap=True, style="dim" if part.block.kind == "reasoning" else None)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from troth.cli.options import AsJson, Ledger, print_json, read_ledger_path
-from troth.cli.output import console
+from troth.cli.output import console, escape
 
 if TYPE_CHECKING:
     from rich.text import Text

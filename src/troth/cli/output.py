@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from rich import markup
 from rich.console import Console
 from rich.table import Table
 
@@ -15,6 +16,21 @@ if TYPE_CHECKING:
 
 console = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
+_PICTURES = (
+    {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
+    | {0x7F: 0x2421}
+    | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
+)
+
+
+def harmless(text: str) -> str:
+    """What a model says or a file is called, its control characters as pictures (␛): a terminal would obey them."""
+    return text.translate(_PICTURES)
+
+
+def escape(text: str) -> str:
+    """The same for a console that reads markup."""
+    return markup.escape(harmless(text))
 
 
 def say(text: str) -> None:
