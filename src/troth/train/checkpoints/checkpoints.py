@@ -28,7 +28,8 @@ State = Mapping[str, torch.Tensor]
 ranks that hold its parts; a plain tensor is the same on all ranks that have it, and one of them saves it."""
 
 _PATIENCE = timedelta(hours=2)
-"""How long a rank that has written its part waits for the slowest; a rank that has died is noticed at once."""
+"""How long a rank that has written its part waits for the slowest. One that has died is mostly noticed at once; where
+gloo misses it, it is the launcher that ends the others."""
 
 
 def complete_steps(url: str | Path) -> list[int]:
