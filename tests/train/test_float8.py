@@ -97,6 +97,7 @@ def test_computed_again_it_is_the_same(tiny, recompute):
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
 
 
+@pytest.mark.slow
 def test_a_network_learns_as_in_bf16(run_training, recipe, tmp_path):
     losses = {}
     for precision in ("bf16", "float8", "float32"):

@@ -48,7 +48,7 @@ def fresh():
         yield pool
 
 
-@pytest.mark.parametrize("world", CASES)
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_its_memory_is_what_the_profiler_sees_of_a_real_step(world, fresh, tmp_path):
     job = tmp_path / "job"
     cases = [
